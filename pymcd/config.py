@@ -1,0 +1,342 @@
+"""Settings: everything that is decided before the server starts, in one frozen value.
+
+Owns the names, units, defaults and limits of all settings, and memcached's words for what is wrong
+with them. It does not know where a value came from: `options` turns the command line, the
+environment and configuration files into one `Settings`; a test may build one directly. What can
+change while the server runs (verbosity, memory limit, LRU tunables, the crawler) starts here and
+then lives in the object that uses it.
+
+Defaults are those of memcached 1.6.18, whose `stats settings` also named most of the fields.
+Whatever a rule compares with another setting is checked last, as memcached does, with exit code 64;
+a value which is wrong in itself has exit code 1, ports and sizes excepted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+KIBIBYTE = 1 << 10
+MEBIBYTE = 1 << 20
+
+# memcached's exit codes: EXIT_FAILURE, and three of sysexits.h.
+EXIT_FAILURE = 1
+EXIT_USAGE = 64
+EXIT_NO_USER = 67
+EXIT_OS_ERROR = 71
+
+SLAB_PAGE_BYTES = MEBIBYTE
+ITEM_SIZE_MAX_LOWEST_BYTES = KIBIBYTE
+ITEM_SIZE_MAX_HIGHEST_BYTES = 1 << 30
+SLAB_CLASSES_MAX = 63
+SLAB_CHUNK_ALIGN_BYTES = 8
+LRU_PCT_SUM_MAX = 80
+PORT_MAX = 65535
+ANY_PORT = -1
+
+Protocol = Literal["auto", "ascii", "binary"]
+MemoryAccounting = Literal["memcached", "resident"]
+LogFormat = Literal["text", "json"]
+
+
+class ConfigError(Exception):
+    """A setting that cannot be served; `message` is for stderr, `exit_code` for the process."""
+
+    def __init__(self, message: str, exit_code: int = EXIT_FAILURE) -> None:
+        super().__init__(message)
+        self.message = message
+        self.exit_code = exit_code
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How one server shall run. Raises `ConfigError` when the values do not go together."""
+
+    # Where to listen. A port of -1 is any free port, 0 none; a Unix socket turns TCP and UDP off.
+    port: int = 11211
+    udp_port: int = 0
+    unix_socket: str | None = None
+    unix_mask: int = 0o700
+    listen: tuple[str, ...] = ()
+    listen_backlog: int = 1024
+
+    # The process.
+    daemon: bool = False
+    pidfile: str | None = None
+    user: str | None = None
+    enable_coredumps: bool = False
+    lock_memory: bool = False
+    enable_largepages: bool = False
+    drop_privileges: bool = False
+    threads: int = 4  # reported only: there is one event loop
+    num_napi_ids: int = 0
+    verbose: int = 0
+    log_file: str | None = None
+    log_format: LogFormat = "text"
+    shutdown_timeout_s: float = 10.0
+
+    # Memory.
+    memory_limit_bytes: int = 64 * MEBIBYTE
+    memory_accounting: MemoryAccounting = "memcached"
+    disable_evictions: bool = False
+    item_size_max_bytes: int = MEBIBYTE
+    slab_growth_factor: float = 1.25
+    slab_min_size_bytes: int = 48
+    slab_chunk_max_bytes: int = 512 * KIBIBYTE
+    slab_sizes: tuple[int, ...] | None = None
+    slab_reassign: bool = True
+    slab_automove: int = 1
+    slab_automove_ratio: float = 0.8
+    slab_automove_window_s: int = 30
+    slab_automove_freeratio: float = 0.01
+    hashpower_init: int = 0
+    hash_algorithm: Literal["jenkins", "murmur3", "xxh3"] = "murmur3"
+    memory_file: str | None = None
+
+    # LRU. `temporary_ttl_s` is None when there is no temporary LRU.
+    lru_segmented: bool = True
+    lru_maintainer: bool = True
+    lru_crawler: bool = True
+    lru_crawler_sleep_us: int = 100
+    lru_crawler_tocrawl: int = 0
+    hot_lru_pct: int = 20
+    warm_lru_pct: int = 40
+    hot_max_factor: float = 0.2
+    warm_max_factor: float = 2.0
+    temporary_ttl_s: int | None = None
+    tail_repair_time_s: int = 0
+    track_sizes: bool = False
+
+    # Connections and commands.
+    conn_limit: int = 1024
+    maxconns_fast: bool = True
+    idle_timeout_s: int = 0
+    reqs_per_event: int = 20
+    protocol: Protocol = "auto"
+    disable_cas: bool = False
+    enable_shutdown: bool = False
+    disable_flush_all: bool = False
+    disable_dumping: bool = False
+    disable_watch: bool = False
+    debug_commands: bool = False
+    prefix_delimiter: str = ":"
+    detail_enabled: bool = False
+    watcher_logbuf_size_bytes: int = 256 * KIBIBYTE
+    worker_logbuf_size_bytes: int = 64 * KIBIBYTE
+    read_buf_mem_limit_bytes: int = 0
+
+    # Who may come in.
+    enable_sasl: bool = False
+    auth_file: str | None = None
+    enable_ssl: bool = False
+    ssl_chain_cert: str | None = None
+    ssl_key: str | None = None
+    ssl_keyformat: int = 1  # OpenSSL's number: 1 is PEM
+    ssl_verify_mode: int = 0  # as `-o ssl_verify_mode`: none, request, require, once
+    ssl_ciphers: str | None = None
+    ssl_ca_cert: str | None = None
+    ssl_wbuf_size_bytes: int = 16 * KIBIBYTE
+    ssl_session_cache: bool = False
+    ssl_kernel_tls: bool = False
+    ssl_min_version: int = 2  # as `-o ssl_min_version`: TLS 1.0, 1.1, 1.2, 1.3
+
+    @property
+    def inter(self) -> str | None:
+        """The interfaces as `stats settings` shows them: joined by commas, None for all."""
+        return ",".join(self.listen) or None
+
+    @property
+    def num_threads_per_udp(self) -> int:
+        """What `stats settings` shows: one where there are several interfaces."""
+        return 1 if "," in (self.inter or "") else self.threads
+
+    def __post_init__(self) -> None:
+        _check_ranges(self)
+        _check_sizes(self)
+        check_slab_sizes(self)
+        _check_combinations(self)
+
+
+def _check_ranges(settings: Settings) -> None:
+    """Refuse values which are wrong whatever the others are."""
+    s = settings
+    # The words of memcached's option parser, whose exit code here is 1.
+    for wrong, message in (
+        (s.conn_limit <= 0, "Maximum connections must be greater than 0"),
+        (s.threads <= 0, "Number of threads must be greater than 0"),
+        (s.slab_min_size_bytes <= 0, "Chunk size must be greater than 0"),
+        (not s.slab_growth_factor > 1.0, "Factor must be greater than 1"),
+        (s.reqs_per_event <= 0, "Number of requests per event must be greater than 0"),
+        (len(s.prefix_delimiter.encode()) != 1, "No delimiter specified"),
+        (s.num_napi_ids < 0, "Maximum number of NAPI IDs must be greater than 0"),
+        (not 1 <= s.hot_lru_pct < 80, "hot_lru_pct must be > 1 and < 80"),
+        (not 1 <= s.warm_lru_pct < 80, "warm_lru_pct must be > 1 and < 80"),
+        (not s.hot_max_factor > 0, "hot_max_factor must be > 0"),
+        (not s.warm_max_factor > 0, "warm_max_factor must be > 0"),
+        (not 0 <= s.slab_automove <= 2, "slab_automove must be between 0 and 2"),
+        (not 0 < s.slab_automove_ratio <= 1, "slab_automove_ratio must be > 0 and < 1"),
+        (s.slab_automove_window_s < 3, "slab_automove_window must be > 2"),
+        (
+            not 0 <= s.lru_crawler_sleep_us <= 1_000_000,
+            "LRU crawler sleep must be between 0 and 1 second",
+        ),
+        (
+            not 0 <= s.lru_crawler_tocrawl < 1 << 32,
+            "lru_crawler_tocrawl takes a numeric 32bit value",
+        ),
+        (
+            s.tail_repair_time_s != 0 and s.tail_repair_time_s < 10,
+            "Cannot set tail_repair_time to less than 10 seconds",
+        ),
+        (
+            s.hashpower_init != 0 and s.hashpower_init < 12,
+            f"Initial hashtable multiplier of {s.hashpower_init} is too low",
+        ),
+        (
+            s.hashpower_init > 32,
+            f"Initial hashtable multiplier of {s.hashpower_init} is too high\n"
+            'Choose a value based on "STAT hash_power_level" from a running instance',
+        ),
+        (
+            s.hash_algorithm not in ("jenkins", "murmur3", "xxh3"),
+            "Unknown hash_algorithm option (jenkins, murmur3, xxh3)",
+        ),
+        (s.idle_timeout_s < 0, "idle_timeout must not be negative"),
+        (
+            s.temporary_ttl_s is not None and s.temporary_ttl_s < 0,
+            "temporary_ttl must not be negative",
+        ),
+        (
+            s.watcher_logbuf_size_bytes <= 0 or s.worker_logbuf_size_bytes <= 0,
+            "watcher_logbuf_size and worker_logbuf_size must be greater than 0",
+        ),
+        (
+            not 0 <= s.ssl_verify_mode <= 3,
+            "Invalid ssl_verify_mode. Use help to see valid options.",
+        ),
+        (
+            not 0 <= s.ssl_min_version <= 3,
+            "Invalid ssl_min_version. Use help to see valid options.",
+        ),
+        (
+            s.memory_accounting not in ("memcached", "resident"),
+            "Unknown memory_accounting option (memcached, resident)",
+        ),
+        (s.log_format not in ("text", "json"), "Unknown log format (text, json)"),
+        (not s.shutdown_timeout_s >= 0, "shutdown-timeout must not be negative"),
+    ):
+        if wrong:
+            raise ConfigError(message)
+    # These have exit code 64 in memcached too.
+    if s.protocol not in ("auto", "ascii", "binary"):
+        raise ConfigError(
+            f"Invalid value for binding protocol: {s.protocol}\n"
+            " -- should be one of auto, binary, or ascii",
+            EXIT_USAGE,
+        )
+    for port in (s.port, s.udp_port):
+        if not ANY_PORT <= port <= PORT_MAX:
+            raise ConfigError(f"ERROR: Invalid port number {port}.", EXIT_USAGE)
+    if not 0 <= s.unix_mask <= 0o7777:
+        raise ConfigError(f"ERROR: Invalid unix socket mask {s.unix_mask:o}.", EXIT_USAGE)
+
+
+def _check_sizes(settings: Settings) -> None:
+    """Refuse an item limit, memory limit and chunk size which do not fit each other."""
+    s = settings
+    if s.num_napi_ids > s.threads:
+        raise ConfigError(
+            f"Number of napi_ids({s.num_napi_ids}) cannot be greater than"
+            f" number of threads({s.threads})",
+            EXIT_USAGE,
+        )
+    if s.item_size_max_bytes < ITEM_SIZE_MAX_LOWEST_BYTES:
+        raise ConfigError("Item max size cannot be less than 1024 bytes.", EXIT_USAGE)
+    if s.item_size_max_bytes > s.memory_limit_bytes // 2:
+        raise ConfigError("Cannot set item size limit higher than 1/2 of memory max.", EXIT_USAGE)
+    if s.item_size_max_bytes > ITEM_SIZE_MAX_HIGHEST_BYTES:
+        raise ConfigError("Cannot set item size limit higher than a gigabyte.", EXIT_USAGE)
+    if s.slab_chunk_max_bytes <= 0:
+        raise ConfigError("slab_chunk_max must be greater than 0", EXIT_USAGE)
+    if s.slab_chunk_max_bytes > s.item_size_max_bytes:
+        raise ConfigError(
+            f"slab_chunk_max (bytes: {s.slab_chunk_max_bytes}) cannot be larger than"
+            f" -I (item_size_max {s.item_size_max_bytes})",
+            EXIT_USAGE,
+        )
+    if s.item_size_max_bytes % s.slab_chunk_max_bytes:
+        raise ConfigError(
+            f"-I (item_size_max: {s.item_size_max_bytes}) must be evenly divisible by"
+            f" slab_chunk_max (bytes: {s.slab_chunk_max_bytes})",
+            EXIT_USAGE,
+        )
+    if SLAB_PAGE_BYTES % s.slab_chunk_max_bytes:
+        raise ConfigError(
+            f"slab_chunk_max (bytes: {s.slab_chunk_max_bytes}) must divide evenly into"
+            f" {SLAB_PAGE_BYTES} (slab_page_size)",
+            EXIT_USAGE,
+        )
+
+
+def check_slab_sizes(settings: Settings) -> None:
+    """Refuse a list of slab classes which memcached would not take."""
+    last = 0
+    sizes = settings.slab_sizes
+    if sizes is None:
+        return
+    if not sizes:
+        raise ConfigError("Missing slab_sizes argument", EXIT_USAGE)
+    for size in sizes:
+        if not settings.slab_min_size_bytes <= size <= settings.slab_chunk_max_bytes:
+            raise ConfigError(f"slab size {size} is out of valid range", EXIT_USAGE)
+        if size <= last:
+            raise ConfigError(
+                f"slab size {size} cannot be lower than or equal to a previous class size",
+                EXIT_USAGE,
+            )
+        if size <= last + SLAB_CHUNK_ALIGN_BYTES:
+            raise ConfigError(
+                f"slab size {size} must be at least {SLAB_CHUNK_ALIGN_BYTES} bytes larger"
+                " than previous class",
+                EXIT_USAGE,
+            )
+        last = size
+    if len(sizes) >= SLAB_CLASSES_MAX:
+        raise ConfigError("too many slab classes specified", EXIT_USAGE)
+
+
+def _check_combinations(settings: Settings) -> None:
+    """Refuse settings which contradict each other."""
+    s = settings
+    for wrong, message in (
+        (
+            s.hot_lru_pct + s.warm_lru_pct > LRU_PCT_SUM_MAX,
+            "hot_lru_pct + warm_lru_pct cannot be more than 80% combined",
+        ),
+        (
+            s.temporary_ttl_s is not None and not s.lru_maintainer,
+            "temporary_ttl requires lru_maintainer to be enabled",
+        ),
+        (
+            s.enable_sasl and s.protocol != "binary",
+            "ERROR: You cannot allow the ASCII protocol while using SASL.",
+        ),
+        (
+            s.enable_sasl and s.udp_port != 0,
+            "ERROR: Cannot enable UDP while using binary SASL authentication.",
+        ),
+        (
+            s.auth_file is not None and s.protocol != "ascii",
+            "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.",
+        ),
+        (
+            s.auth_file is not None and s.udp_port != 0,
+            "Cannot use UDP with ascii authentication enabled (-U 0 to disable)",
+        ),
+        (
+            s.enable_ssl and s.port == 0,
+            "ERROR: You cannot enable SSL without a TCP port.",
+        ),
+    ):
+        if wrong:
+            raise ConfigError(message, EXIT_USAGE)
