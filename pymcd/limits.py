@@ -1,0 +1,54 @@
+"""The constants of the protocols and the bounds of the server, each with its unit. Imports nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: What the `version` command and `stats` report. Clients parse it to choose features (meta
+#: commands from 1.6.0 on), so it names the memcached whose behaviour is reproduced.
+MEMCACHED_VERSION: Final = "1.6.18"
+
+KEY_MAX_BYTES: Final = 250
+#: Above this an exptime is absolute Unix time. # protocol.txt, "Expiration times"
+EXPTIME_RELATIVE_MAX_S: Final = 60 * 60 * 24 * 30
+UINT32_MAX: Final = 0xFFFFFFFF
+UINT64_MAX: Final = 0xFFFFFFFFFFFFFFFF
+INT32_MAX: Final = 0x7FFFFFFF
+
+#: A command line without a newline that is longer than this closes the connection ...
+LINE_MAX_BYTES: Final = 2048
+#: ... unless it is a get, whose list of keys may be long, up to this bound of ours.
+GET_LINE_MAX_BYTES: Final = 8 << 20
+#: memcached cuts a command line into at most this many words (the list of a get goes on).
+TOKENS_MAX: Final = 24
+
+#: Replies are joined and handed to the socket in pieces of about this size.
+REPLY_CHUNK_BYTES: Final = 256 << 10
+#: What one `recv` may bring. Small: the object is allocated at this size before it is cut.
+RECEIVE_BYTES: Final = 16 << 10
+#: While a large value is on its way, more is taken at once.
+RECEIVE_LARGE_BYTES: Final = 256 << 10
+
+#: One `stats cachedump` answers at most this much. # memcached: item_cachedump
+CACHEDUMP_MAX_BYTES: Final = 2 << 20
+
+VERBOSITY_MAX: Final = 100
+
+SLAB_PAGE_BYTES: Final = 1 << 20
+SLAB_CLASSES_MAX: Final = 63
+SLAB_CHUNK_ALIGN_BYTES: Final = 8
+
+#: Header of an item as memcached counts it, in bytes: the struct, the NUL that ends the key,
+#: the CRLF that ends the value.
+ITEM_HEADER_BYTES: Final = 48
+ITEM_KEY_END_BYTES: Final = 1
+ITEM_VALUE_END_BYTES: Final = 2
+ITEM_CAS_BYTES: Final = 8
+ITEM_CLIENT_FLAGS_BYTES: Final = 4
+#: Header of each further chunk of a large item.
+ITEM_CHUNK_HEADER_BYTES: Final = 48
+
+#: A UDP datagram begins with this many bytes of frame header. # protocol.txt, "UDP protocol"
+UDP_HEADER_BYTES: Final = 8
+#: Payload of one UDP datagram that we send, header included. # memcached: UDP_MAX_PAYLOAD_SIZE
+UDP_MAX_PAYLOAD_BYTES: Final = 1400

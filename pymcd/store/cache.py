@@ -1,0 +1,596 @@
+"""The store: what `add`, `cas` and `incr` mean.
+
+`Cache` ties the parts together: 256 hash tables of items, slab accounting, the segmented LRU
+and expiry. Every method is one synchronous step and thereby a transaction. All three protocols
+speak to it in the words of `Status` and `StoreMode`; it knows none of them.
+
+Why 256 tables: one dict that grows stops the world to resize, 133 ms at 2.8 million keys;
+spread over 256 no resize takes 2 ms. Each table is also one slice of work for the crawler.
+
+As in memcached, dead items (expired, flushed) stay until somebody meets them: a command, the
+tail of the LRU, or the crawler.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from .. import limits
+from .expiry import CLOCK_START_S, Expiry, FlushHorizon
+from .item import (
+    ACTIVE,
+    FETCHED,
+    MARK_BITS,
+    MARKS_MASK,
+    AccessPool,
+    ChunkedItem,
+    FlaggedItem,
+    Item,
+)
+from .lru import COLD, Lru, Segment
+from .slabs import SlabClass, Slabs, chunk_sizes
+from .stats import Counters
+from .status import Status, StoreMode
+
+if TYPE_CHECKING:
+    from ..clock import Clock
+    from ..config import Settings
+
+TABLES: Final = 256
+_TABLE_MASK: Final = TABLES - 1
+
+#: What an item costs in CPython beyond its key and value, in bytes, for
+#: `-o memory_accounting=resident`: item 96, cas unique 32, its share of a hash table 24-64,
+#: headers and rounding of the two bytes objects 2 * (33 + 8), allocator 8. Measured in bench/.
+RESIDENT_OVERHEAD_BYTES: Final = 264
+
+#: An unflat LRU moves an item to the head at most this often. # memcached: ITEM_UPDATE_INTERVAL
+FLAT_BUMP_INTERVAL_S: Final = 60
+#: Evictions tried before an allocation fails. # memcached: do_item_alloc_pull
+ALLOCATION_TRIES: Final = 10
+
+# Members bound to plain names: looking one up on an Enum costs as much as a dict lookup.
+_STORED = Status.STORED
+_SET, _ADD, _CAS = StoreMode.SET, StoreMode.ADD, StoreMode.CAS
+_APPEND, _PREPEND = StoreMode.APPEND, StoreMode.PREPEND
+
+
+class Cache:
+    """All items of one server."""
+
+    def __init__(self, settings: Settings, clock: Clock) -> None:
+        self.clock = clock
+        self._started_at = clock.monotonic()
+        self.now = CLOCK_START_S  #: seconds since the start, plus CLOCK_START_S
+        self.expiry = Expiry()
+        self.horizon = FlushHorizon()
+        self._flushing = False  #: the horizon is active: every item met must be compared with it
+        self.counters = Counters()
+        self.use_cas = not settings.disable_cas
+        self.cas_unique = 0  #: the last one given out
+        self.item_count = 0
+        self.item_bytes = 0  #: as memcached counts them: `bytes`
+        self.total_items = 0
+        self.temporary_ttl_s = settings.temporary_ttl_s
+        self.segmented = settings.lru_segmented
+        self._overhead_bytes = (
+            limits.ITEM_HEADER_BYTES
+            + limits.ITEM_KEY_END_BYTES
+            + limits.ITEM_VALUE_END_BYTES
+            + (limits.ITEM_CAS_BYTES if self.use_cas else 0)
+        )
+        if settings.memory_accounting == "resident":
+            self._overhead_bytes = RESIDENT_OVERHEAD_BYTES
+        self.slabs = Slabs(
+            chunk_sizes(
+                factor=settings.slab_growth_factor,
+                slab_min_size_bytes=settings.slab_min_size_bytes,
+                slab_chunk_max_bytes=settings.slab_chunk_max_bytes,
+                slab_sizes=settings.slab_sizes,
+            ),
+            limit_bytes=settings.memory_limit_bytes,
+            item_size_max_bytes=settings.item_size_max_bytes,
+        )
+        self._tables: list[dict[bytes, Item]] = [{} for _ in range(TABLES)]
+        self._accesses = AccessPool()
+        self._fresh_access = 0  #: `access` of an item linked now
+        #: Called with each item that is about to be evicted alive.
+        self.on_evict: Callable[[Item], None] = lambda item: None
+        self.lru = Lru(
+            segmented=settings.lru_segmented,
+            hot_pct=settings.hot_lru_pct,
+            warm_pct=settings.warm_lru_pct,
+            hot_max_factor=settings.hot_max_factor,
+            warm_max_factor=settings.warm_max_factor,
+            evictions=not settings.disable_evictions,
+            is_dead=self.is_dead,
+            remove=self.unlink,
+            move=self._move,
+            now=lambda: self.now,
+            on_evict=lambda item: self.on_evict(item),
+            accesses=self._accesses,
+        )
+        self.tick()
+        self._set_now(self.now)
+
+    # -- time ------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Read the clock. All that follows, until the next tick, happens in one second."""
+        now = int(self.clock.monotonic() - self._started_at) + CLOCK_START_S
+        if now != self.now:
+            self._set_now(now)
+
+    def _set_now(self, now: int) -> None:
+        self.now = now
+        self._fresh_access = now << MARK_BITS
+        self.expiry.tick(now, self.clock.realtime() - now)
+        self._flushing = self.horizon.active(now)
+
+    def is_dead(self, item: Item) -> bool:
+        """Return whether an item is expired or flushed, though still linked."""
+        return (0 < item.expires_at <= self.now) or (self._flushing and self.horizon.covers(item))
+
+    # -- reading ---------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> Item | None:
+        """Fetch an item: counts a hit or a miss, and marks the item as read."""
+        # Hot path: bench/ "get16".
+        item = self._tables[hash(key) & _TABLE_MASK].get(key)
+        if item is not None:
+            expires_at = item.expires_at
+            if (expires_at and expires_at <= self.now) or self._flushing:
+                item = self._alive(item)
+            if item is not None:
+                item.segment.hits += 1  # type: ignore[union-attr]  # it is linked
+                if not item.access & ACTIVE:
+                    self.bump(item)
+                return item
+        self.counters.get_misses += 1
+        return None
+
+    def peek(self, key: bytes) -> Item | None:
+        """Return a living item without marking it; a dead one is reclaimed and counted."""
+        item = self._tables[hash(key) & _TABLE_MASK].get(key)
+        return None if item is None else self._alive(item)
+
+    def inspect(self, key: bytes) -> Item | None:
+        """Return a living item, and change nothing at all: for tests and tools."""
+        item = self._tables[hash(key) & _TABLE_MASK].get(key)
+        return None if item is None or self.is_dead(item) else item
+
+    def _alive(self, item: Item) -> Item | None:
+        # memcached: do_item_get
+        if self._flushing and self.horizon.covers(item):
+            self.counters.get_flushed += 1
+        elif 0 < item.expires_at <= self.now:
+            self.counters.get_expired += 1
+        else:
+            return item
+        self.unlink(item)
+        return None
+
+    def bump(self, item: Item) -> None:
+        """Mark a fetch. # memcached: do_item_bump
+
+        The first sets FETCHED, the second ACTIVE: only then does it count as used, and leaves
+        COLD for WARM.
+        """
+        if not self.segmented:
+            item.mark(FETCHED, self._accesses)
+            if item.last_access < self.now - FLAT_BUMP_INTERVAL_S:
+                self._touch_access(item)
+                item.segment.to_head(item)  # type: ignore[union-attr]
+            return
+        if not item.access & FETCHED:
+            item.mark(FETCHED, self._accesses)
+            return
+        item.mark(ACTIVE, self._accesses)
+        self._promote(item)
+
+    def _promote(self, item: Item) -> None:
+        # memcached: do_item_update. It queues this for the maintainer; a move costs us no lock.
+        segment = item.segment
+        assert segment is not None
+        if segment.kind == COLD and item.access & ACTIVE:
+            segment.slab_class.moves_to_warm += 1
+            item.unmark(ACTIVE, self._accesses)
+            self._move(item, segment.slab_class.warm)
+        self._touch_access(item)
+
+    def _touch_access(self, item: Item) -> None:
+        item.access = self._accesses.of(self.now, item.access & MARKS_MASK)
+
+    def touch(self, key: bytes, expires_at: int) -> Item | None:
+        """Set a new end for an item, and mark it as read; None: not found. Counts both ways."""
+        item = self.peek(key)
+        self.counters.touch_cmds += 1
+        if item is None:
+            self.counters.touch_misses += 1
+            return None
+        self.bump(item) if not item.access & ACTIVE else None
+        item.segment.slab_class.touch_hits += 1  # type: ignore[union-attr]
+        self.set_expires_at(item, expires_at)
+        return item
+
+    def set_expires_at(self, item: Item, expires_at: int) -> None:
+        """Change the end of a linked item."""
+        if item.expires_at:
+            self.expiry.discard(item.expires_at)
+        if expires_at:
+            self.expiry.add(expires_at)
+        item.expires_at = expires_at
+
+    # -- storing ---------------------------------------------------------------------------
+
+    def fits(self, key: bytes, value_bytes: int, client_flags: int) -> bool:
+        """Return whether `-I` allows an item with a value of that length."""
+        return self._item_bytes(len(key), value_bytes, client_flags) <= (
+            self.slabs.item_size_max_bytes
+        )
+
+    def refuse_too_large(self, mode: StoreMode, key: bytes) -> None:
+        """Account for a value that is larger than `-I` allows.
+
+        A set deletes the old value: its sender believes it replaced.
+        # memcached: process_update_command
+        """
+        self.counters.store_too_large += 1
+        if mode is StoreMode.SET:
+            item = self.peek(key)
+            if item is not None:
+                self.unlink(item)
+
+    def store(
+        self,
+        mode: StoreMode,
+        key: bytes,
+        value: bytes,
+        client_flags: int = 0,
+        expires_at: int = 0,
+        cas_compare: int = 0,
+    ) -> Status:
+        """Store a value; `cas_compare` other than 0 demands that cas unique of what is there.
+
+        STORED; NOT_STORED (add on an existing key, others on a missing one); EXISTS (cas
+        unique differs); NOT_FOUND (cas on a missing key); TOO_LARGE; NO_MEMORY.
+        """
+        # Hot path: bench/ "set16".
+        size = self._overhead_bytes + len(key) + len(value)
+        if client_flags:
+            size += limits.ITEM_CLIENT_FLAGS_BYTES
+        slab_class = self.slabs.class_for(size)
+        if slab_class is None:
+            self.refuse_too_large(mode, key)
+            return Status.TOO_LARGE
+        slab_class.set_cmds += 1
+        chunks = self._allocate(slab_class, size, len(key), len(value), client_flags)
+        if chunks is None:
+            return Status.NO_MEMORY
+        old = self._tables[hash(key) & _TABLE_MASK].get(key)
+        if old is not None and (old.expires_at or self._flushing):
+            old = self._alive(old)
+        if mode is not _SET or cas_compare:
+            status = self._precondition(mode, old, cas_compare)
+            if status is not _STORED:
+                self._free(chunks)
+                return status
+            if mode is _APPEND or mode is _PREPEND:
+                self._free(chunks)
+                assert old is not None
+                joined = old.value + value if mode is _APPEND else value + old.value
+                return self._replace_value(old, joined)
+        if old is not None:
+            self.unlink(old)
+        self._link(key, value, client_flags, expires_at, chunks, size)
+        return _STORED
+
+    def _precondition(self, mode: StoreMode, old: Item | None, cas_compare: int) -> Status:
+        # memcached: do_store_item
+        if old is None:
+            if mode is _CAS:
+                self.counters.cas_misses += 1
+                return Status.NOT_FOUND
+            return _STORED if mode is _SET or mode is _ADD else Status.NOT_STORED
+        if mode is _ADD:
+            self._promote(old)
+            return Status.NOT_STORED
+        if mode is _CAS:
+            assert old.segment is not None
+            if cas_compare == 0 or cas_compare != old.cas_unique:
+                old.segment.slab_class.cas_badval += 1
+                return Status.EXISTS
+            old.segment.slab_class.cas_hits += 1
+        elif (
+            (mode is _APPEND or mode is _PREPEND) and cas_compare and cas_compare != old.cas_unique
+        ):
+            return Status.EXISTS
+        return _STORED
+
+    def _replace_value(self, old: Item, value: bytes) -> Status:
+        """Replace an item by one with another value, all else kept (append, prepend, incr)."""
+        size = self._item_bytes(len(old.key), len(value), old.client_flags)
+        slab_class = self.slabs.class_for(size)
+        if slab_class is None:
+            return Status.NOT_STORED
+        chunks = self._allocate(slab_class, size, len(old.key), len(value), old.client_flags)
+        if chunks is None:
+            return Status.NOT_STORED
+        if old.linked:  # making room may have evicted it
+            self.unlink(old)
+        self._link(old.key, value, old.client_flags, old.expires_at, chunks, size)
+        return _STORED
+
+    def increment(
+        self, key: bytes, delta: int, *, decrement: bool = False, cas_compare: int = 0
+    ) -> tuple[Status, int]:
+        """Add to a decimal value, wrapping at 2**64, or subtract from it, stopping at 0.
+
+        STORED and the new value; NOT_FOUND; NON_NUMERIC; EXISTS; NO_MEMORY. A result that is
+        shorter than what was there is padded with blanks. # protocol.txt, "Increment/Decrement"
+        """
+        item = self.peek(key)
+        if item is None:
+            if decrement:
+                self.counters.decr_misses += 1
+            else:
+                self.counters.incr_misses += 1
+            return Status.NOT_FOUND, 0
+        if item.chunk_classes or not item.value:
+            return Status.NON_NUMERIC, 0
+        if cas_compare and cas_compare != item.cas_unique:
+            return Status.EXISTS, 0
+        number = _number(item.value)
+        if number is None:
+            return Status.NON_NUMERIC, 0
+        assert item.segment is not None
+        if decrement:
+            item.segment.slab_class.decr_hits += 1
+            number = max(0, number - delta)
+        else:
+            item.segment.slab_class.incr_hits += 1
+            number = (number + delta) & limits.UINT64_MAX
+        text = b"%d" % number
+        if len(text) <= len(item.value):
+            item.value = text.ljust(len(item.value))
+            item.cas_unique = self._next_cas_unique()
+            self._promote(item)
+        elif self._replace_value(item, text) is not _STORED:
+            return Status.NO_MEMORY, 0
+        return _STORED, number
+
+    def delete(self, key: bytes, cas_compare: int = 0) -> Status:
+        """Remove an item: STORED if done, NOT_FOUND, or EXISTS if its cas unique differs."""
+        item = self.peek(key)
+        if item is None:
+            self.counters.delete_misses += 1
+            return Status.NOT_FOUND
+        if cas_compare and cas_compare != item.cas_unique:
+            return Status.EXISTS
+        item.segment.slab_class.delete_hits += 1  # type: ignore[union-attr]
+        self.unlink(item)
+        return _STORED
+
+    def flush(self, exptime: int = 0) -> None:
+        """Make everything stored so far dead, now or at the time that `exptime` means."""
+        at = self.expiry.expires_at(exptime) if exptime > 0 else self.now
+        cas_unique = self._next_cas_unique()
+        self.horizon.set(at, now=self.now, cas_unique=cas_unique)
+        self._flushing = self.horizon.active(self.now)
+        self.counters.flush_cmds += 1
+
+    def _next_cas_unique(self) -> int:
+        if not self.use_cas:
+            return 0
+        self.cas_unique += 1
+        return self.cas_unique
+
+    # -- linking ---------------------------------------------------------------------------
+
+    def _item_bytes(self, key_bytes: int, value_bytes: int, client_flags: int) -> int:
+        size = self._overhead_bytes + key_bytes + value_bytes
+        return size + limits.ITEM_CLIENT_FLAGS_BYTES if client_flags else size
+
+    def size_of(self, item: Item) -> int:
+        """Return what an item is charged, in bytes: `size` in a metadump."""
+        return self._item_bytes(len(item.key), len(item.value), item.client_flags)
+
+    def _link(
+        self,
+        key: bytes,
+        value: bytes,
+        client_flags: int,
+        expires_at: int,
+        chunks: SlabClass | tuple[SlabClass, ...],
+        size: int,
+    ) -> Item:
+        # Hot path: bench/ "set16".
+        cas_unique = 0
+        if self.use_cas:
+            self.cas_unique = cas_unique = self.cas_unique + 1
+        access = self._fresh_access
+        item: Item
+        if type(chunks) is tuple:
+            item = ChunkedItem(key, value, expires_at, cas_unique, access, client_flags, chunks)
+            slab_class = self.slabs.classes[-1]
+        else:
+            slab_class = chunks  # type: ignore[assignment]
+            if client_flags:
+                item = FlaggedItem(key, value, expires_at, cas_unique, access, client_flags)
+            else:
+                item = Item(key, value, expires_at, cas_unique, access)
+        if not self.segmented:
+            segment = slab_class.cold
+        elif self.temporary_ttl_s is not None and (
+            expires_at and expires_at - self.now <= self.temporary_ttl_s
+        ):
+            segment = slab_class.temp
+        else:
+            segment = slab_class.hot
+        segment.link(item)
+        segment.bytes += size
+        self._tables[hash(key) & _TABLE_MASK][key] = item
+        if expires_at:
+            self.expiry.add(expires_at)
+        self.item_count += 1
+        self.item_bytes += size
+        self.total_items += 1
+        return item
+
+    def unlink(self, item: Item) -> None:
+        """Remove a linked item, whatever the reason, and give its chunks back."""
+        segment = item.segment
+        assert segment is not None
+        key = item.key
+        size = self._item_bytes(len(key), len(item.value), item.client_flags)
+        segment.bytes -= size
+        segment.unlink(item)
+        del self._tables[hash(key) & _TABLE_MASK][key]
+        if item.expires_at:
+            self.expiry.discard(item.expires_at)
+        self.item_count -= 1
+        self.item_bytes -= size
+        if item.chunk_classes:
+            self._free(item.chunk_classes)
+        else:
+            segment.slab_class.free_chunks += 1
+
+    def _move(self, item: Item, segment: Segment) -> None:
+        """Put a linked item at the head of another segment of its class."""
+        size = self.size_of(item)
+        before = item.segment
+        assert before is not None
+        before.bytes -= size
+        before.unlink(item)
+        segment.link(item)
+        segment.bytes += size
+
+    # -- memory ----------------------------------------------------------------------------
+
+    def _allocate(
+        self, slab_class: SlabClass, size: int, key_bytes: int, value_bytes: int, client_flags: int
+    ) -> SlabClass | tuple[SlabClass, ...] | None:
+        """Take the chunks for an item, evicting if need be; None: there is no memory."""
+        if size > self.slabs.chunk_max_bytes:
+            return self._allocate_chunks(slab_class, key_bytes, value_bytes, client_flags)
+        if slab_class.free_chunks:
+            slab_class.free_chunks -= 1
+            return slab_class
+        if self._take_chunk(slab_class):
+            return slab_class
+        slab_class.outofmemory += 1
+        self.counters.store_no_memory += 1
+        return None
+
+    def _allocate_chunks(
+        self, slab_class: SlabClass, key_bytes: int, value_bytes: int, client_flags: int
+    ) -> tuple[SlabClass, ...] | None:
+        header_bytes = self._overhead_bytes + key_bytes - limits.ITEM_VALUE_END_BYTES
+        if client_flags:
+            header_bytes += limits.ITEM_CLIENT_FLAGS_BYTES
+        wanted = self.slabs.chunk_classes(header_bytes, value_bytes + limits.ITEM_VALUE_END_BYTES)
+        taken: list[SlabClass] = []
+        for chunk_class in wanted:
+            if not self._take_chunk(chunk_class):
+                # memcached falls back to a full chunk where the last, smaller one is not to
+                # be had. # memcached: do_item_alloc_chunk
+                chunk_class = self.slabs.classes[-1]
+                if not taken or not self._take_chunk(chunk_class):
+                    self._free(tuple(taken))
+                    slab_class.outofmemory += 1
+                    self.counters.store_no_memory += 1
+                    return None
+            taken.append(chunk_class)
+        return tuple(taken)
+
+    def _take_chunk(self, slab_class: SlabClass) -> bool:
+        # memcached: do_item_alloc_pull
+        tries = 0
+        taken = False
+        while tries < ALLOCATION_TRIES:
+            if not self.segmented:
+                self.lru.pull_tail(slab_class.cold)
+            taken = self.slabs.take_chunk(slab_class)
+            if taken:
+                break
+            if not self.lru.pull_tail(slab_class.cold, evict=True):
+                if not self.segmented:
+                    break
+                self.lru.pull_tail(slab_class.hot)
+            tries += 1
+        slab_class.direct_reclaims += tries
+        return taken
+
+    def _free(self, chunks: SlabClass | tuple[SlabClass, ...]) -> None:
+        if isinstance(chunks, tuple):
+            for chunk_class in chunks:
+                chunk_class.free_chunks += 1
+        else:
+            chunks.free_chunks += 1
+
+    # -- all items -------------------------------------------------------------------------
+
+    def items(self) -> Iterator[Item]:
+        """Yield every linked item, dead ones too. Nothing may change meanwhile."""
+        for table in self._tables:
+            yield from table.values()
+
+    def table_items(self, number: int) -> list[Item]:
+        """Return the items of one of the TABLES hash tables: a slice of work for the crawler."""
+        return list(self._tables[number].values())
+
+    def reclaim(self, item: Item) -> None:
+        """Remove a dead item that the crawler met. # memcached: crawler_expired_eval"""
+        assert item.segment is not None
+        slab_class = item.segment.slab_class
+        slab_class.crawler_reclaimed += 1
+        if not item.access & FETCHED:
+            slab_class.expired_unfetched += 1
+        self.unlink(item)
+
+    def reset_counters(self) -> None:
+        """Zero what `stats reset` zeroes; what describes the present stays."""
+        self.counters = Counters()
+        self.total_items = 0
+        for slab_class in self.slabs:
+            slab_class.reset_counters()
+
+    def check(self) -> None:
+        """Raise AssertionError unless every structure agrees with every other. For tests."""
+        self.slabs.check()
+        items = list(self.items())
+        assert self.item_count == len(items)
+        assert self.item_bytes == sum(map(self.size_of, items))
+        self.expiry.check(items)
+        used: dict[int, int] = {}
+        per_segment: dict[Segment, int] = {}
+        for number, table in enumerate(self._tables):
+            for key, item in table.items():
+                assert key == item.key
+                assert hash(key) & _TABLE_MASK == number
+                assert item.segment is not None
+                assert item.cas_unique or not self.use_cas
+                per_segment[item.segment] = per_segment.get(item.segment, 0) + 1
+                for chunk_class in item.chunk_classes or (item.segment.slab_class,):
+                    used[chunk_class.id] = used.get(chunk_class.id, 0) + 1
+        for slab_class in self.slabs:
+            assert slab_class.used_chunks == used.get(slab_class.id, 0), slab_class
+            for segment in slab_class.segments:
+                assert segment.count == per_segment.get(segment, 0), segment
+                assert segment.bytes == sum(map(self.size_of, segment)), segment
+
+
+def _number(value: bytes) -> int | None:
+    """Read a value as memcached's strtoull does: blanks may surround it. None: no number."""
+    if value.isdigit() and len(value) < 20:
+        return int(value)
+    text = value.split(b"\0", 1)[0].lstrip(b" \t\n\v\f\r")
+    digits = 0
+    while digits < len(text) and text[digits : digits + 1].isdigit():
+        digits += 1
+    rest = text[digits : digits + 1]
+    if digits == 0 or digits > 20 or (rest and rest not in b" \t\n\v\f\r"):
+        return None
+    number = int(text[:digits])
+    return number if number <= limits.UINT64_MAX else None

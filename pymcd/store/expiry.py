@@ -1,0 +1,123 @@
+"""When things end: from the client's exptime to the cache's clock, and what is due.
+
+`Expiry` translates an exptime, and counts how many items end in each second, so that the
+crawler runs when there is something to reclaim and an idle server sleeps. `FlushHorizon` is
+`flush_all`: one point in time, and in cas order, before which everything is dead. Neither
+touches an item.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sortedcontainers import SortedDict
+
+from .. import limits
+from .item import MARK_BITS
+
+if TYPE_CHECKING:
+    from .item import Item
+
+#: The first second of a cache's clock. Not 0, which means "never", nor 1, which means "over".
+CLOCK_START_S = 2
+#: An item with this `expires_at` is dead from the start.
+EXPIRED = 1
+
+
+class Expiry:
+    """Exptime in, `expires_at` out; and how many items end when."""
+
+    def __init__(self) -> None:
+        self.now = CLOCK_START_S
+        #: Unix time at which the cache's clock would have shown 0.
+        self.realtime_origin_s = 0.0
+        self._counts: SortedDict[int, int] = SortedDict()
+        #: Interned results of this second: the same exptime gives the same object.
+        self._known: dict[int, int] = {}
+
+    def tick(self, now: int, realtime_origin_s: float) -> None:
+        """Take note of a new second."""
+        self.now = now
+        self.realtime_origin_s = realtime_origin_s
+        self._known.clear()
+
+    def expires_at(self, exptime: int) -> int:
+        """Return when an exptime ends, in seconds on the cache's clock; 0: never.
+
+        # protocol.txt, "Expiration times"; memcached: realtime. Negative: at once. Up to 30
+        days: from now. Above: absolute Unix time.
+        """
+        if exptime == 0:
+            return 0
+        known = self._known.get(exptime)
+        if known is not None:
+            return known
+        if exptime < 0:
+            result = EXPIRED
+        elif exptime <= limits.EXPTIME_RELATIVE_MAX_S:
+            result = self.now + exptime
+        else:
+            result = max(EXPIRED, exptime - int(self.realtime_origin_s))
+        if len(self._known) < 1024:
+            self._known[exptime] = result
+        return result
+
+    def unix_time(self, expires_at: int) -> int:
+        """Return Unix seconds for seconds on the cache's clock."""
+        return expires_at + int(self.realtime_origin_s)
+
+    def add(self, expires_at: int) -> None:
+        """An item that ends then was linked."""
+        counts = self._counts
+        counts[expires_at] = counts.get(expires_at, 0) + 1
+
+    def discard(self, expires_at: int) -> None:
+        """An item that would have ended then was unlinked."""
+        left = self._counts[expires_at] - 1
+        if left:
+            self._counts[expires_at] = left
+        else:
+            del self._counts[expires_at]
+
+    def due(self) -> int:
+        """Return how many linked items are past their time. O(seconds that are due)."""
+        return sum(self._counts[at] for at in self._counts.irange(maximum=self.now))
+
+    def next_due(self) -> int | None:
+        """Return the earliest `expires_at` of all items, or None."""
+        return self._counts.peekitem(0)[0] if self._counts else None
+
+    def check(self, items: list[Item]) -> None:
+        """Raise AssertionError unless the counts are those of `items`. For tests."""
+        expected: dict[int, int] = {}
+        for item in items:
+            if item.expires_at:
+                expected[item.expires_at] = expected.get(item.expires_at, 0) + 1
+        assert dict(self._counts) == expected
+
+
+class FlushHorizon:
+    """The latest `flush_all`, perhaps still to come.  # memcached: item_is_flushed"""
+
+    def __init__(self) -> None:
+        self.oldest_live = 0  #: items not accessed after this second are dead; 0: no flush yet
+        self.oldest_cas = 0  #: items with a smaller cas unique are dead
+
+    def set(self, at: int, *, now: int, cas_unique: int) -> None:
+        """Flush what exists at second `at`. `cas_unique` 0: the server runs without cas."""
+        if cas_unique == 0:
+            self.oldest_live = at
+            return
+        self.oldest_live = at - 1
+        if self.oldest_live <= now:
+            self.oldest_cas = cas_unique
+
+    def active(self, now: int) -> bool:
+        """Return whether the horizon has been reached."""
+        return self.oldest_live != 0 and self.oldest_live <= now
+
+    def covers(self, item: Item) -> bool:
+        """Return whether an active horizon has made this item dead."""
+        return item.access >> MARK_BITS <= self.oldest_live or (
+            0 < item.cas_unique < self.oldest_cas
+        )

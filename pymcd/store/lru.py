@@ -1,0 +1,243 @@
+"""The segmented LRU: which item is the next to go.  # memcached: doc/new_lru.txt
+
+Each slab class has four segments, each a doubly linked list with the newest item at its head:
+
+* HOT: where new items start. A probation queue: an item that reaches its tail goes to WARM if
+  it was read twice meanwhile (ACTIVE), to COLD otherwise.
+* WARM: items that proved themselves. Tail items that are ACTIVE go round once more, the others
+  to COLD.
+* COLD: what is evicted from its tail when memory is needed. An item read here while ACTIVE
+  goes to WARM.
+* TEMP: items that live so shortly that they need not be juggled, with `temporary_ttl`.
+
+A read only marks an item, so that `get` stays cheap; items move when a tail is pulled: by the
+maintainer in small slices (`juggle`), or in a request that finds no memory.
+
+The list is intrusive (`Item.prev`, `Item.next`): OrderedDict costs 90 bytes more per item and
+a hash per move, and a plain dict degrades when popped from its front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from .item import ACTIVE, FETCHED
+
+if TYPE_CHECKING:
+    from .item import AccessPool, Item
+    from .slabs import SlabClass
+
+HOT: Final = 0
+WARM: Final = 1
+COLD: Final = 2
+TEMP: Final = 3
+SEGMENT_NAMES: Final = ("hot", "warm", "cold", "temp")
+
+#: How many items one pull looks at before it gives up. # memcached: lru_pull_tail
+PULL_TRIES: Final = 5
+
+
+class Segment:
+    """One queue of one slab class."""
+
+    __slots__ = ("bytes", "count", "head", "hits", "kind", "slab_class", "tail")
+
+    def __init__(self, slab_class: SlabClass, kind: int) -> None:
+        self.slab_class = slab_class
+        self.kind = kind  #: HOT, WARM, COLD or TEMP
+        self.head: Item | None = None
+        self.tail: Item | None = None
+        self.count = 0
+        self.bytes = 0  #: of its items, as memcached counts them
+        self.hits = 0  #: gets answered from here
+
+    def link(self, item: Item) -> None:
+        """Put an unlinked item at the head. The caller accounts for `bytes`."""
+        head = self.head
+        item.segment = self
+        item.next = head
+        if head is None:
+            self.tail = item
+        else:
+            head.prev = item
+        self.head = item
+        self.count += 1
+
+    def unlink(self, item: Item) -> None:
+        """Take an item out and clear its links, so that nothing but the table holds it."""
+        before = item.prev
+        after = item.next
+        if before is None:
+            self.head = after
+        else:
+            before.next = after
+            item.prev = None
+        if after is None:
+            self.tail = before
+        else:
+            after.prev = before
+            item.next = None
+        item.segment = None
+        self.count -= 1
+
+    def to_head(self, item: Item) -> None:
+        """Make an item of this segment its newest."""
+        if self.head is not item:
+            self.unlink(item)
+            self.link(item)
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items, newest first. Nothing may be unlinked meanwhile."""
+        item = self.head
+        while item is not None:
+            yield item
+            item = item.next
+
+    def check(self) -> None:
+        """Raise AssertionError unless the list is well formed. For tests."""
+        count = 0
+        before: Item | None = None
+        for item in self:
+            assert item.segment is self, item
+            assert item.prev is before, item
+            before = item
+            count += 1
+        assert self.tail is before
+        assert self.count == count, (self, self.count, count)
+
+    def __repr__(self) -> str:
+        return f"<Segment {SEGMENT_NAMES[self.kind]} of class {self.slab_class.id}: {self.count}>"
+
+
+class Lru:
+    """The policy over all segments. The cache lends it the means to remove and to move."""
+
+    def __init__(
+        self,
+        *,
+        segmented: bool,
+        hot_pct: int,
+        warm_pct: int,
+        hot_max_factor: float,
+        warm_max_factor: float,
+        evictions: bool,
+        is_dead: Callable[[Item], bool],
+        remove: Callable[[Item], None],
+        move: Callable[[Item, Segment], None],
+        now: Callable[[], int],
+        on_evict: Callable[[Item], None],
+        accesses: AccessPool,
+    ) -> None:
+        self.segmented = segmented
+        self.hot_pct = hot_pct
+        self.warm_pct = warm_pct
+        self.hot_max_factor = hot_max_factor
+        self.warm_max_factor = warm_max_factor
+        self.evictions = evictions
+        self._is_dead = is_dead
+        self._remove = remove
+        self._move = move
+        self._now = now
+        self._on_evict = on_evict
+        self._accesses = accesses
+
+    def pull_tail(
+        self, segment: Segment, *, total_bytes: int = 0, max_age_s: float = 0, evict: bool = False
+    ) -> int:
+        """Work on the tail of one segment; return how many items were removed or moved.
+
+        Dead items (expired or flushed) are reclaimed. A tail of HOT or WARM moves on if it is
+        ACTIVE, or if its segment is over its share of `total_bytes` or it older than
+        `max_age_s`. A tail of COLD is evicted if asked, else rescued if ACTIVE.
+        """
+        slab_class = segment.slab_class
+        done = 0
+        for _ in range(PULL_TRIES):
+            item = segment.tail
+            if item is None:
+                break
+            if self._is_dead(item):
+                slab_class.reclaimed += 1
+                if not item.access & FETCHED:
+                    slab_class.expired_unfetched += 1
+                self._remove(item)
+                done += 1
+                continue
+            if segment.kind == COLD:
+                done += self._pull_cold(item, slab_class, evict=evict)
+                break
+            if segment.kind == TEMP:
+                break
+            if item.access & ACTIVE:
+                item.unmark(ACTIVE, self._accesses)
+                done += 1
+                if segment.kind == HOT:
+                    slab_class.moves_to_warm += 1
+                    self._move(item, slab_class.warm)
+                    break
+                slab_class.moves_within_lru += 1
+                segment.to_head(item)
+                continue
+            share_pct = self.hot_pct if segment.kind == HOT else self.warm_pct
+            if (
+                segment.bytes > total_bytes * share_pct // 100
+                or self._now() - item.last_access > max_age_s
+            ):
+                slab_class.moves_to_cold += 1
+                self._move(item, slab_class.cold)
+                done += 1
+            break
+        return done
+
+    def _pull_cold(self, item: Item, slab_class: SlabClass, *, evict: bool) -> int:
+        if evict:
+            if not self.evictions:
+                return 0
+            slab_class.evicted += 1
+            slab_class.evicted_time_s = self._now() - item.last_access
+            if item.expires_at:
+                slab_class.evicted_nonzero += 1
+            if not item.access & FETCHED:
+                slab_class.evicted_unfetched += 1
+            if item.access & ACTIVE:
+                slab_class.evicted_active += 1
+            self._on_evict(item)
+            self._remove(item)
+            return 1
+        if item.access & ACTIVE and self.segmented:
+            slab_class.moves_to_warm += 1
+            item.unmark(ACTIVE, self._accesses)
+            self._move(item, slab_class.warm)
+            return 1
+        return 0
+
+    def juggle(self, slab_class: SlabClass, *, temporary: bool, most: int) -> int:
+        """Bring one class into balance, by at most `most` pulls; return how many moved.
+
+        # memcached: lru_maintainer_juggle
+        """
+        moves = 0
+        if temporary:
+            for _ in range(most):
+                if not self.pull_tail(slab_class.temp):
+                    break
+                moves += 1
+        total_bytes = 0
+        hot_age_s = warm_age_s = 0.0
+        if self.segmented:
+            tail = slab_class.cold.tail
+            cold_age_s = self._now() - tail.last_access if tail is not None else 0
+            total_bytes = sum(segment.bytes for segment in slab_class.segments[:TEMP])
+            hot_age_s = cold_age_s * self.hot_max_factor
+            warm_age_s = cold_age_s * self.warm_max_factor
+        for _ in range(most):
+            moved = self.pull_tail(
+                slab_class.hot, total_bytes=total_bytes, max_age_s=hot_age_s
+            ) or self.pull_tail(slab_class.warm, total_bytes=total_bytes, max_age_s=warm_age_s)
+            if self.segmented:
+                moved += self.pull_tail(slab_class.cold, total_bytes=total_bytes)
+            if not moved:
+                break
+            moves += 1
+        return moves

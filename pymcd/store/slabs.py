@@ -1,0 +1,239 @@
+"""Slab classes, pages and the memory limit: arithmetic only, there is no memory here.
+
+memcached cuts pages of 1 MB into chunks of equal size, one size a class, and gives each item
+a chunk of the smallest class that it fits. Python allocates its own objects; what is
+reproduced here is the accounting, so that `-m`, evictions and `stats slabs` agree with the
+original. A page belongs to one class, or to the global pool of free pages, from which any
+class may take. Knows nothing of items.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+
+from .. import limits
+from .lru import COLD, HOT, TEMP, WARM, Segment
+
+
+class SlabClass:
+    """One chunk size: its pages, its four LRU segments, and its counters.
+
+    The counters are those of memcached's per-class `itemstats` and `slab_stats`; what memcached
+    keeps per segment (`hits_to_hot`, `number_hot` ...) lives in the segments.
+    """
+
+    __slots__ = (
+        "cas_badval",
+        "cas_hits",
+        "chunk_size_bytes",
+        "chunks_per_page",
+        "cold",
+        "crawler_items_checked",
+        "crawler_reclaimed",
+        "decr_hits",
+        "delete_hits",
+        "direct_reclaims",
+        "evicted",
+        "evicted_active",
+        "evicted_nonzero",
+        "evicted_time_s",
+        "evicted_unfetched",
+        "expired_unfetched",
+        "free_chunks",
+        "hot",
+        "id",
+        "incr_hits",
+        "lrutail_reflocked",
+        "moves_to_cold",
+        "moves_to_warm",
+        "moves_within_lru",
+        "outofmemory",
+        "pages",
+        "reclaimed",
+        "segments",
+        "set_cmds",
+        "tailrepairs",
+        "temp",
+        "touch_hits",
+        "warm",
+    )
+
+    def __init__(self, class_id: int, chunk_size_bytes: int, chunks_per_page: int) -> None:
+        self.id = class_id
+        self.chunk_size_bytes = chunk_size_bytes
+        self.chunks_per_page = chunks_per_page
+        self.pages = 0
+        self.free_chunks = 0
+        self.hot = Segment(self, HOT)
+        self.warm = Segment(self, WARM)
+        self.cold = Segment(self, COLD)
+        self.temp = Segment(self, TEMP)
+        self.segments: tuple[Segment, ...] = (self.hot, self.warm, self.cold, self.temp)
+        self.reset_counters()
+
+    def reset_counters(self) -> None:
+        """Zero what `stats reset` zeroes."""
+        self.set_cmds = self.touch_hits = self.delete_hits = 0
+        self.incr_hits = self.decr_hits = self.cas_hits = self.cas_badval = 0
+        self.evicted = self.evicted_nonzero = self.evicted_time_s = 0
+        self.evicted_unfetched = self.evicted_active = 0
+        self.outofmemory = self.tailrepairs = self.reclaimed = self.expired_unfetched = 0
+        self.crawler_reclaimed = self.crawler_items_checked = self.lrutail_reflocked = 0
+        self.moves_to_cold = self.moves_to_warm = self.moves_within_lru = 0
+        self.direct_reclaims = 0
+        for segment in self.segments:
+            segment.hits = 0
+
+    @property
+    def total_chunks(self) -> int:
+        return self.pages * self.chunks_per_page
+
+    @property
+    def used_chunks(self) -> int:
+        return self.total_chunks - self.free_chunks
+
+    @property
+    def get_hits(self) -> int:
+        return sum(segment.hits for segment in self.segments)
+
+    @property
+    def item_count(self) -> int:
+        return sum(segment.count for segment in self.segments)
+
+    def __repr__(self) -> str:
+        return f"<SlabClass {self.id}: {self.chunk_size_bytes} B, {self.pages} pages>"
+
+
+def chunk_sizes(
+    *,
+    factor: float,
+    slab_min_size_bytes: int,
+    slab_chunk_max_bytes: int,
+    slab_sizes: Sequence[int] | None = None,
+) -> list[int]:
+    """Return the chunk sizes in bytes, ascending. # memcached: slabs_init
+
+    Each is `factor` times the one before, rounded up to 8; the last is `slab_chunk_max_bytes`.
+    """
+    sizes: list[int] = []
+    if slab_sizes is not None:
+        sizes = [_aligned(size) for size in slab_sizes[: limits.SLAB_CLASSES_MAX - 1]]
+    else:
+        size = limits.ITEM_HEADER_BYTES + slab_min_size_bytes
+        while len(sizes) < limits.SLAB_CLASSES_MAX - 1 and size < slab_chunk_max_bytes / factor:
+            size = _aligned(size)
+            sizes.append(size)
+            size = int(size * factor)
+    return [*sizes, slab_chunk_max_bytes]
+
+
+def _aligned(size: int) -> int:
+    return size + -size % limits.SLAB_CHUNK_ALIGN_BYTES
+
+
+class Slabs:
+    """All classes of one server, and the pages they share."""
+
+    def __init__(
+        self, sizes: Sequence[int], *, limit_bytes: int, item_size_max_bytes: int
+    ) -> None:
+        self.limit_bytes = limit_bytes  #: 0: none
+        self.item_size_max_bytes = item_size_max_bytes
+        self.chunk_max_bytes = sizes[-1]
+        self.classes: list[SlabClass] = [
+            SlabClass(number, size, limits.SLAB_PAGE_BYTES // size)
+            for number, size in enumerate(sizes, start=1)
+        ]
+        self.sizes: list[int] = list(sizes)
+        self.free_pages = 0  #: in the global pool
+        self.malloced_pages = 0  #: in classes and pool together
+        self.moved_pages = 0  #: `slabs_moved`
+
+    def __iter__(self) -> Iterator[SlabClass]:
+        return iter(self.classes)
+
+    def by_id(self, class_id: int) -> SlabClass | None:
+        """Return the class of that number, from 1, or None."""
+        return self.classes[class_id - 1] if 1 <= class_id <= len(self.classes) else None
+
+    @property
+    def malloced_bytes(self) -> int:
+        return self.malloced_pages * limits.SLAB_PAGE_BYTES
+
+    def class_for(self, size_bytes: int) -> SlabClass | None:
+        """Return the class that links an item of this size, or None where `-I` forbids it.
+
+        An item larger than a chunk belongs to the largest class. O(log classes).
+        """
+        if size_bytes > self.item_size_max_bytes:
+            return None
+        if size_bytes > self.chunk_max_bytes:
+            return self.classes[-1]
+        return self.classes[bisect_left(self.sizes, size_bytes)]
+
+    def chunk_classes(self, header_bytes: int, data_bytes: int) -> tuple[SlabClass, ...]:
+        """Return the classes of all chunks of a large item. # memcached: do_item_alloc_chunk
+
+        The first is that of its header, then come full chunks, and one that fits the rest.
+        """
+        chunk_header = limits.ITEM_CHUNK_HEADER_BYTES
+        chunks = [self.classes[bisect_left(self.sizes, header_bytes + chunk_header)]]
+        while data_bytes > 0:
+            size = min(data_bytes + chunk_header, self.chunk_max_bytes)
+            chunks.append(self.classes[bisect_left(self.sizes, size)])
+            data_bytes -= size - chunk_header
+        return tuple(chunks)
+
+    def take_chunk(self, slab_class: SlabClass) -> bool:
+        """Use one chunk; take a page for the class if it must and may. False: there is none."""
+        if slab_class.free_chunks == 0 and not self._take_page(slab_class):
+            return False
+        slab_class.free_chunks -= 1
+        return True
+
+    def give_chunk(self, slab_class: SlabClass) -> None:
+        slab_class.free_chunks += 1
+
+    def _take_page(self, slab_class: SlabClass) -> bool:
+        if self.free_pages:
+            self.free_pages -= 1
+        elif (
+            # A class may always take its first page, even over the limit.
+            # memcached: do_slabs_newslab
+            self.limit_bytes
+            and slab_class.pages > 0
+            and self.malloced_bytes + limits.SLAB_PAGE_BYTES > self.limit_bytes
+        ):
+            return False
+        else:
+            self.malloced_pages += 1
+        slab_class.pages += 1
+        slab_class.free_chunks += slab_class.chunks_per_page
+        return True
+
+    def release_page(self, slab_class: SlabClass) -> None:
+        """Move a page of which no chunk is used from its class to the global pool."""
+        assert slab_class.pages > 0
+        assert slab_class.free_chunks >= slab_class.chunks_per_page
+        slab_class.pages -= 1
+        slab_class.free_chunks -= slab_class.chunks_per_page
+        self.free_pages += 1
+
+    def shrink_pool(self) -> bool:
+        """Give one pooled page back to the system while over the limit; True if it did."""
+        if self.free_pages and self.limit_bytes and self.malloced_bytes > self.limit_bytes:
+            self.free_pages -= 1
+            self.malloced_pages -= 1
+            return True
+        return False
+
+    def check(self) -> None:
+        """Raise AssertionError unless pages and chunks add up. For tests."""
+        assert self.free_pages >= 0
+        in_classes = sum(slab_class.pages for slab_class in self.classes)
+        assert in_classes + self.free_pages == self.malloced_pages, self.classes
+        for slab_class in self.classes:
+            assert 0 <= slab_class.free_chunks <= slab_class.total_chunks, slab_class
+            for segment in slab_class.segments:
+                segment.check()

@@ -1,0 +1,28 @@
+"""The words in which the store answers and is asked: what all three protocols share."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Status(IntEnum):
+    """The outcome of an operation. An IntEnum: hashing a plain Enum member runs Python code."""
+
+    STORED = 0
+    NOT_STORED = 1
+    EXISTS = 2  #: the cas unique did not match
+    NOT_FOUND = 3
+    TOO_LARGE = 4
+    NO_MEMORY = 5
+    NON_NUMERIC = 6
+
+
+class StoreMode(IntEnum):
+    """The storage commands. The numbers are ours."""
+
+    SET = 0
+    ADD = 1
+    REPLACE = 2
+    APPEND = 3
+    PREPEND = 4
+    CAS = 5
