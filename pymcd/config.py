@@ -14,7 +14,12 @@ a value which is wrong in itself has exit code 1, ports and sizes excepted.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+from pymcd import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 KIBIBYTE = 1 << 10
 MEBIBYTE = 1 << 20
@@ -25,18 +30,18 @@ EXIT_USAGE = 64
 EXIT_NO_USER = 67
 EXIT_OS_ERROR = 71
 
-SLAB_PAGE_BYTES = MEBIBYTE
 ITEM_SIZE_MAX_LOWEST_BYTES = KIBIBYTE
 ITEM_SIZE_MAX_HIGHEST_BYTES = 1 << 30
-SLAB_CLASSES_MAX = 63
-SLAB_CHUNK_ALIGN_BYTES = 8
 LRU_PCT_SUM_MAX = 80
+LISTENER_TAG_MAX_BYTES = 8
 PORT_MAX = 65535
 ANY_PORT = -1
 
 Protocol = Literal["auto", "ascii", "binary"]
 MemoryAccounting = Literal["memcached", "resident"]
 LogFormat = Literal["text", "json"]
+# "tls" is as the settings say, "btls" never asks for a client certificate, "mtls" demands one.
+Tls = Literal["tls", "btls", "mtls"]
 
 
 class ConfigError(Exception):
@@ -46,6 +51,16 @@ class ConfigError(Exception):
         super().__init__(message)
         self.message = message
         self.exit_code = exit_code
+
+
+class Listener(NamedTuple):
+    """One address to listen on. `host` None is every interface; `tls` None is no TLS."""
+
+    host: str | None
+    port: int
+    tls: Tls | None
+    protocol: Protocol
+    tag: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +155,13 @@ class Settings:
     ssl_kernel_tls: bool = False
     ssl_min_version: int = 2  # as `-o ssl_min_version`: TLS 1.0, 1.1, 1.2, 1.3
 
+    def listeners(self, port: int) -> list[Listener]:
+        """Return where to listen; `port` is for addresses that name none."""
+        if not self.listen:
+            whole = Listener(None, port, "tls" if self.enable_ssl else None, self.protocol)
+            return [whole]
+        return [_parse_listener(address, port, self) for address in self.listen]
+
     @property
     def inter(self) -> str | None:
         """The interfaces as `stats settings` shows them: joined by commas, None for all."""
@@ -151,94 +173,138 @@ class Settings:
         return 1 if "," in (self.inter or "") else self.threads
 
     def __post_init__(self) -> None:
-        _check_ranges(self)
+        for name in _FIELD_RULES:
+            check_field(name, getattr(self, name))
         _check_sizes(self)
-        check_slab_sizes(self)
+        _check_slab_sizes(self)
         _check_combinations(self)
+        self.listeners(self.port)
 
 
-def _check_ranges(settings: Settings) -> None:
-    """Refuse values which are wrong whatever the others are."""
-    s = settings
-    # The words of memcached's option parser, whose exit code here is 1.
-    for wrong, message in (
-        (s.conn_limit <= 0, "Maximum connections must be greater than 0"),
-        (s.threads <= 0, "Number of threads must be greater than 0"),
-        (s.slab_min_size_bytes <= 0, "Chunk size must be greater than 0"),
-        (not s.slab_growth_factor > 1.0, "Factor must be greater than 1"),
-        (s.reqs_per_event <= 0, "Number of requests per event must be greater than 0"),
-        (len(s.prefix_delimiter.encode()) != 1, "No delimiter specified"),
-        (s.num_napi_ids < 0, "Maximum number of NAPI IDs must be greater than 0"),
-        (not 1 <= s.hot_lru_pct < 80, "hot_lru_pct must be > 1 and < 80"),
-        (not 1 <= s.warm_lru_pct < 80, "warm_lru_pct must be > 1 and < 80"),
-        (not s.hot_max_factor > 0, "hot_max_factor must be > 0"),
-        (not s.warm_max_factor > 0, "warm_max_factor must be > 0"),
-        (not 0 <= s.slab_automove <= 2, "slab_automove must be between 0 and 2"),
-        (not 0 < s.slab_automove_ratio <= 1, "slab_automove_ratio must be > 0 and < 1"),
-        (s.slab_automove_window_s < 3, "slab_automove_window must be > 2"),
-        (
-            not 0 <= s.lru_crawler_sleep_us <= 1_000_000,
-            "LRU crawler sleep must be between 0 and 1 second",
+def _port_error(port: int) -> str:
+    return f"ERROR: Invalid port number {port}."
+
+
+# What is wrong with a field whatever the others are: field -> (is it right?, what to say, code).
+_FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str], int]] = {
+    "port": (lambda v: ANY_PORT <= v <= PORT_MAX, _port_error, EXIT_USAGE),
+    "udp_port": (lambda v: ANY_PORT <= v <= PORT_MAX, _port_error, EXIT_USAGE),
+    "unix_mask": (
+        lambda v: 0 <= v <= 0o7777,
+        lambda v: f"ERROR: Invalid unix socket mask {v:o}.",
+        EXIT_USAGE,
+    ),
+    "listen": (lambda v: all(v), "ERROR: Empty address to listen on.", EXIT_USAGE),
+    "protocol": (
+        lambda v: v in ("auto", "ascii", "binary"),
+        lambda v: (
+            f"Invalid value for binding protocol: {v}\n -- should be one of auto, binary, or ascii"
         ),
-        (
-            not 0 <= s.lru_crawler_tocrawl < 1 << 32,
-            "lru_crawler_tocrawl takes a numeric 32bit value",
+        EXIT_USAGE,
+    ),
+    "conn_limit": (lambda v: v > 0, "Maximum connections must be greater than 0", 1),
+    "threads": (lambda v: v > 0, "Number of threads must be greater than 0", 1),
+    "num_napi_ids": (lambda v: v >= 0, "Maximum number of NAPI IDs must be greater than 0", 1),
+    "reqs_per_event": (
+        lambda v: v > 0,
+        "Number of requests per event must be greater than 0",
+        1,
+    ),
+    "prefix_delimiter": (lambda v: len(v.encode()) == 1, "No delimiter specified", 1),
+    "slab_min_size_bytes": (lambda v: v > 0, "Chunk size must be greater than 0", 1),
+    "slab_growth_factor": (lambda v: v > 1.0, "Factor must be greater than 1", 1),
+    "slab_automove": (lambda v: 0 <= v <= 2, "slab_automove must be between 0 and 2", 1),
+    "slab_automove_ratio": (
+        lambda v: 0 < v <= 1,
+        "slab_automove_ratio must be > 0 and < 1",
+        1,
+    ),
+    "slab_automove_window_s": (lambda v: v >= 3, "slab_automove_window must be > 2", 1),
+    "hashpower_init": (
+        lambda v: v == 0 or 12 <= v <= 32,
+        lambda v: (
+            f"Initial hashtable multiplier of {v} is too low"
+            if v < 12
+            else f"Initial hashtable multiplier of {v} is too high\n"
+            'Choose a value based on "STAT hash_power_level" from a running instance'
         ),
-        (
-            s.tail_repair_time_s != 0 and s.tail_repair_time_s < 10,
-            "Cannot set tail_repair_time to less than 10 seconds",
-        ),
-        (
-            s.hashpower_init != 0 and s.hashpower_init < 12,
-            f"Initial hashtable multiplier of {s.hashpower_init} is too low",
-        ),
-        (
-            s.hashpower_init > 32,
-            f"Initial hashtable multiplier of {s.hashpower_init} is too high\n"
-            'Choose a value based on "STAT hash_power_level" from a running instance',
-        ),
-        (
-            s.hash_algorithm not in ("jenkins", "murmur3", "xxh3"),
-            "Unknown hash_algorithm option (jenkins, murmur3, xxh3)",
-        ),
-        (s.idle_timeout_s < 0, "idle_timeout must not be negative"),
-        (
-            s.temporary_ttl_s is not None and s.temporary_ttl_s < 0,
-            "temporary_ttl must not be negative",
-        ),
-        (
-            s.watcher_logbuf_size_bytes <= 0 or s.worker_logbuf_size_bytes <= 0,
-            "watcher_logbuf_size and worker_logbuf_size must be greater than 0",
-        ),
-        (
-            not 0 <= s.ssl_verify_mode <= 3,
-            "Invalid ssl_verify_mode. Use help to see valid options.",
-        ),
-        (
-            not 0 <= s.ssl_min_version <= 3,
-            "Invalid ssl_min_version. Use help to see valid options.",
-        ),
-        (
-            s.memory_accounting not in ("memcached", "resident"),
-            "Unknown memory_accounting option (memcached, resident)",
-        ),
-        (s.log_format not in ("text", "json"), "Unknown log format (text, json)"),
-        (not s.shutdown_timeout_s >= 0, "shutdown-timeout must not be negative"),
-    ):
-        if wrong:
-            raise ConfigError(message)
-    # These have exit code 64 in memcached too.
-    if s.protocol not in ("auto", "ascii", "binary"):
-        raise ConfigError(
-            f"Invalid value for binding protocol: {s.protocol}\n"
-            " -- should be one of auto, binary, or ascii",
-            EXIT_USAGE,
-        )
-    for port in (s.port, s.udp_port):
-        if not ANY_PORT <= port <= PORT_MAX:
-            raise ConfigError(f"ERROR: Invalid port number {port}.", EXIT_USAGE)
-    if not 0 <= s.unix_mask <= 0o7777:
-        raise ConfigError(f"ERROR: Invalid unix socket mask {s.unix_mask:o}.", EXIT_USAGE)
+        1,
+    ),
+    "hash_algorithm": (
+        lambda v: v in ("jenkins", "murmur3", "xxh3"),
+        "Unknown hash_algorithm option (jenkins, murmur3, xxh3)",
+        1,
+    ),
+    "tail_repair_time_s": (
+        lambda v: v == 0 or v >= 10,
+        "Cannot set tail_repair_time to less than 10 seconds",
+        1,
+    ),
+    "lru_crawler_sleep_us": (
+        lambda v: 0 <= v <= 1_000_000,
+        "LRU crawler sleep must be between 0 and 1 second",
+        1,
+    ),
+    "lru_crawler_tocrawl": (
+        lambda v: 0 <= v <= limits.UINT32_MAX,
+        "lru_crawler_tocrawl takes a numeric 32bit value",
+        1,
+    ),
+    "hot_lru_pct": (lambda v: 1 <= v < 80, "hot_lru_pct must be > 1 and < 80", 1),
+    "warm_lru_pct": (lambda v: 1 <= v < 80, "warm_lru_pct must be > 1 and < 80", 1),
+    "hot_max_factor": (lambda v: v > 0, "hot_max_factor must be > 0", 1),
+    "warm_max_factor": (lambda v: v > 0, "warm_max_factor must be > 0", 1),
+    "temporary_ttl_s": (
+        lambda v: v is None or v >= 0,
+        "temporary_ttl must not be negative",
+        1,
+    ),
+    "idle_timeout_s": (lambda v: v >= 0, "idle_timeout must not be negative", 1),
+    "watcher_logbuf_size_bytes": (
+        lambda v: v > 0,
+        "watcher_logbuf_size must be greater than 0",
+        1,
+    ),
+    "worker_logbuf_size_bytes": (
+        lambda v: v > 0,
+        "worker_logbuf_size must be greater than 0",
+        1,
+    ),
+    "ssl_verify_mode": (
+        lambda v: 0 <= v <= 3,
+        "Invalid ssl_verify_mode. Use help to see valid options.",
+        1,
+    ),
+    "ssl_min_version": (
+        lambda v: 0 <= v <= 3,
+        "Invalid ssl_min_version. Use help to see valid options.",
+        1,
+    ),
+    "memory_accounting": (
+        lambda v: v in ("memcached", "resident"),
+        "Unknown memory_accounting option (memcached, resident)",
+        1,
+    ),
+    "log_format": (lambda v: v in ("text", "json"), "Unknown log format (text, json)", 1),
+    "shutdown_timeout_s": (
+        lambda v: 0 <= v < float("inf"),
+        "The time to shut down in must be a number of seconds, not negative",
+        1,
+    ),
+}
+
+
+def check_field(name: str, value: Any) -> None:
+    """Raise `ConfigError` if `value` cannot be the setting `name`, whatever the others are.
+
+    `Any`, since each field has a type of its own.
+    """
+    rule = _FIELD_RULES.get(name)
+    if rule is None:
+        return
+    is_right, message, exit_code = rule
+    if not is_right(value):
+        raise ConfigError(message if isinstance(message, str) else message(value), exit_code)
 
 
 def _check_sizes(settings: Settings) -> None:
@@ -270,15 +336,15 @@ def _check_sizes(settings: Settings) -> None:
             f" slab_chunk_max (bytes: {s.slab_chunk_max_bytes})",
             EXIT_USAGE,
         )
-    if SLAB_PAGE_BYTES % s.slab_chunk_max_bytes:
+    if limits.SLAB_PAGE_BYTES % s.slab_chunk_max_bytes:
         raise ConfigError(
             f"slab_chunk_max (bytes: {s.slab_chunk_max_bytes}) must divide evenly into"
-            f" {SLAB_PAGE_BYTES} (slab_page_size)",
+            f" {limits.SLAB_PAGE_BYTES} (slab_page_size)",
             EXIT_USAGE,
         )
 
 
-def check_slab_sizes(settings: Settings) -> None:
+def _check_slab_sizes(settings: Settings) -> None:
     """Refuse a list of slab classes which memcached would not take."""
     last = 0
     sizes = settings.slab_sizes
@@ -294,14 +360,14 @@ def check_slab_sizes(settings: Settings) -> None:
                 f"slab size {size} cannot be lower than or equal to a previous class size",
                 EXIT_USAGE,
             )
-        if size <= last + SLAB_CHUNK_ALIGN_BYTES:
+        if size <= last + limits.SLAB_CHUNK_ALIGN_BYTES:
             raise ConfigError(
-                f"slab size {size} must be at least {SLAB_CHUNK_ALIGN_BYTES} bytes larger"
+                f"slab size {size} must be at least {limits.SLAB_CHUNK_ALIGN_BYTES} bytes larger"
                 " than previous class",
                 EXIT_USAGE,
             )
         last = size
-    if len(sizes) >= SLAB_CLASSES_MAX:
+    if len(sizes) >= limits.SLAB_CLASSES_MAX:
         raise ConfigError("too many slab classes specified", EXIT_USAGE)
 
 
@@ -340,3 +406,72 @@ def _check_combinations(settings: Settings) -> None:
     ):
         if wrong:
             raise ConfigError(message, EXIT_USAGE)
+
+
+# memcached writes `negotiating` here for what `-B` calls auto.
+_LISTENER_PROTOCOLS: dict[str, Protocol] = {
+    "ascii": "ascii",
+    "binary": "binary",
+    "negotiating": "auto",
+    "auto": "auto",
+}
+
+
+def _parse_listener(address: str, default_port: int, settings: Settings) -> Listener:
+    """Take one address of `-l` apart: `[notls:][proto[ascii]:][tag[name]:]host[:port]`.
+
+    # memcached: server_sockets, which answers a bad address with exit code 71.
+    """
+    rest = address
+    tls: Tls | None = "tls" if settings.enable_ssl else None
+    for prefix in ("notls", "btls", "mtls"):
+        if rest.startswith(prefix + ":"):
+            if not settings.enable_ssl:
+                raise _listen_error(f"'{prefix}' option is valid only when SSL is enabled", address)
+            tls = None if prefix == "notls" else prefix
+            rest = rest[len(prefix) + 1 :]
+            break
+    protocol = settings.protocol
+    if rest.startswith("proto["):
+        name, closed, rest = rest[len("proto[") :].partition("]")
+        if not closed or name not in _LISTENER_PROTOCOLS:
+            raise _listen_error(f'Invalid protocol spec: "{name}"', address)
+        protocol = _LISTENER_PROTOCOLS[name]
+        rest = rest.removeprefix(":")
+    tag = ""
+    if rest.startswith("tag["):
+        tag, closed, rest = rest[len("tag[") :].partition("]")
+        if not closed:
+            raise _listen_error(f'Invalid tag in socket config: "{tag}"', address)
+        if not 1 <= len(tag.encode()) <= LISTENER_TAG_MAX_BYTES:
+            raise _listen_error(
+                f'Listener tags must be between 1 and 8 characters: "{tag}"', address
+            )
+        rest = rest.removeprefix(":")
+    if rest.startswith("["):
+        host, closed, port_text = rest[1:].partition("]")
+        if not closed:
+            raise _listen_error(f'Invalid IPV6 address: "{rest}"', address)
+        has_port = bool(port_text)
+        port_text = port_text.removeprefix(":")
+    elif rest.count(":") == 1:
+        host, _, port_text = rest.partition(":")
+        has_port = True
+    else:
+        # No colon, or an IPv6 address without brackets, which cannot have a port.
+        host, has_port, port_text = rest, False, ""
+    port = default_port
+    if has_port:
+        if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= PORT_MAX):
+            raise _listen_error(f'Invalid port number: "{port_text}"', address)
+        # Zero, here, is any free port.
+        port = int(port_text) or ANY_PORT
+    if not host:
+        raise _listen_error("getaddrinfo(): Name or service not known", address)
+    return Listener(None if host == "*" else host, port, tls, protocol, tag)
+
+
+def _listen_error(reason: str, address: str) -> ConfigError:
+    return ConfigError(
+        f"{reason}\nfailed to listen on one of interface(s) {address}", EXIT_OS_ERROR
+    )
