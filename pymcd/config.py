@@ -416,6 +416,8 @@ _LISTENER_PROTOCOLS: dict[str, Protocol] = {
     "auto": "auto",
 }
 
+_TLS_PREFIXES: dict[str, Tls | None] = {"notls": None, "btls": "btls", "mtls": "mtls"}
+
 
 def _parse_listener(address: str, default_port: int, settings: Settings) -> Listener:
     """Take one address of `-l` apart: `[notls:][proto[ascii]:][tag[name]:]host[:port]`.
@@ -424,11 +426,11 @@ def _parse_listener(address: str, default_port: int, settings: Settings) -> List
     """
     rest = address
     tls: Tls | None = "tls" if settings.enable_ssl else None
-    for prefix in ("notls", "btls", "mtls"):
+    for prefix, wanted in _TLS_PREFIXES.items():
         if rest.startswith(prefix + ":"):
             if not settings.enable_ssl:
                 raise _listen_error(f"'{prefix}' option is valid only when SSL is enabled", address)
-            tls = None if prefix == "notls" else prefix
+            tls = wanted
             rest = rest[len(prefix) + 1 :]
             break
     protocol = settings.protocol
@@ -467,11 +469,10 @@ def _parse_listener(address: str, default_port: int, settings: Settings) -> List
         # Zero, here, is any free port.
         port = int(port_text) or ANY_PORT
     if not host:
-        raise _listen_error("getaddrinfo(): Name or service not known", address)
+        raise _listen_error("Name or service not known", address)
     return Listener(None if host == "*" else host, port, tls, protocol, tag)
 
 
 def _listen_error(reason: str, address: str) -> ConfigError:
-    return ConfigError(
-        f"{reason}\nfailed to listen on one of interface(s) {address}", EXIT_OS_ERROR
-    )
+    message = f"failed to listen on one of interface(s) {address}: {reason}"
+    return ConfigError(message, EXIT_OS_ERROR)
