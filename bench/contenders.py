@@ -1,0 +1,210 @@
+"""The servers that are compared, and what the kernel and the servers say about themselves.
+
+A `Contender` is a command line that behaves like memcached's; `start()` gives a `Server`, a running
+one on a port of its own. CPU and memory come from /proc (Linux only), counters from the protocol's
+own `stats`. Knows neither loads nor scenarios. A server that consists of several processes (a
+replicating pair) fits in by giving `Server` more than one process id.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+HOST = "127.0.0.1"
+START_TIMEOUT_S = 10.0
+REPLY_TIMEOUT_S = 60.0
+CONNECT_RETRY_S = 0.0005
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class BenchError(Exception):
+    """A measurement that could not be made, or that would not mean what it claims."""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A command that starts a memcached or something like it."""
+
+    name: str
+    command: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read what a user gave on the command line: `pymcd`, or a command and its options."""
+        if text == "pymcd":
+            return cls("pymcd", (sys.executable, "-m", "pymcd"))
+        words = tuple(shlex.split(text))
+        return cls(Path(words[0]).name, words)
+
+    @property
+    def is_pymcd(self) -> bool:
+        return "pymcd" in self.name
+
+    def version(self) -> str:
+        try:
+            done = subprocess.run(
+                [*self.command, "-V"], capture_output=True, text=True, timeout=10, cwd=CHECKOUT
+            )
+        except OSError as error:
+            raise BenchError(f"cannot run {self.command[0]}: {error.strerror}") from error
+        return done.stdout.strip() or f"unknown (exit code {done.returncode})"
+
+    def start(self, *options: str, memory_limit_mb: int = 1024) -> Server:
+        """Start on a free port of the loopback; returns when a connection succeeded."""
+        port = free_port()
+        command = [*self.command, "-p", str(port), "-l", HOST, "-U", "0", "-t", "1"]
+        command += ["-m", str(memory_limit_mb), *options]
+        if os.geteuid() == 0:
+            command += ["-u", "nobody"]
+        return Server(self.name, command, port)
+
+
+class Server:
+    """A running server; a context manager that stops it."""
+
+    def __init__(self, name: str, command: Sequence[str], port: int) -> None:
+        self.name = name
+        self.port = port
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop)
+        started = time.perf_counter()
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            cwd=CHECKOUT,
+        )
+        self.pids = (self._process.pid,)
+        try:
+            self._control = self._connect_when_listening(started)
+        except BaseException:
+            self.stop()
+            raise
+        self.start_s = time.perf_counter() - started
+
+    def _connect_when_listening(self, started: float) -> socket.socket:
+        while True:
+            try:
+                return self.connect()
+            except OSError:
+                if self._process.poll() is not None:
+                    raise BenchError(f"{self.name} did not start: {self._said()}") from None
+                if time.perf_counter() - started > START_TIMEOUT_S:
+                    raise BenchError(f"{self.name} does not listen: {self._said()}") from None
+                time.sleep(CONNECT_RETRY_S)
+
+    def _said(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else f"exit code {self._process.poll()}, no message"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        if hasattr(self, "_control"):
+            self._control.close()
+        self._log.close()
+
+    def connect(self) -> socket.socket:
+        connection = socket.create_connection((HOST, self.port), timeout=REPLY_TIMEOUT_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def pin(self, cpu: int) -> None:
+        """Let all threads run on this CPU only."""
+        for pid in self.pids:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                os.sched_setaffinity(int(thread), {cpu})
+
+    def stats(self) -> dict[str, int]:
+        """Ask for the general statistics; only the whole numbers among them."""
+        self._control.sendall(b"stats\r\n")
+        reply = bytearray()
+        while not reply.endswith(b"END\r\n"):
+            data = self._control.recv(65536)
+            if not data:
+                raise BenchError(f"{self.name} closed the connection: {self._said()}")
+            reply += data
+        rows = (line.split() for line in reply.decode().splitlines())
+        return {row[1]: int(row[2]) for row in rows if len(row) == 3 and row[2].isdigit()}
+
+    def cpu_s(self) -> float:
+        """User plus system time so far, all threads, as in /proc/PID/stat."""
+        ticks = 0
+        for pid in self.pids:
+            # The second field is the command in parentheses and may hold blanks.
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / TICKS_PER_S
+
+    def rss_bytes(self) -> int:
+        return sum(self._memory(pid, "VmRSS") for pid in self.pids)
+
+    def rss_peak_bytes(self) -> int:
+        return sum(self._memory(pid, "VmHWM") for pid in self.pids)
+
+    @staticmethod
+    def _memory(pid: int, field: str) -> int:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name == field:
+                return int(value.split()[0]) * 1024
+        raise BenchError(f"/proc/{pid}/status has no {field}")
+
+
+class CpuWait:
+    """How long the threads of some processes were ready to run but had no CPU, in seconds.
+
+    Tells a pause of the server from a pause of the machine.
+    """
+
+    def __init__(self, *pids: int | str) -> None:
+        self._files = [
+            os.open(f"/proc/{pid}/task/{thread}/schedstat", os.O_RDONLY)
+            for pid in pids
+            for thread in os.listdir(f"/proc/{pid}/task")
+        ]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for file in self._files:
+            os.close(file)
+
+    def read(self) -> float:
+        total_ns = 0
+        for file in self._files:
+            total_ns += int(os.pread(file, 100, 0).split()[1])
+        return total_ns / 1e9

@@ -1,0 +1,176 @@
+"""What was measured, and its form as a table, as JSON and as lines of progress.
+
+A `Row` holds one figure of both sides for each pair of runs. What is held against the bar is the
+median over the pairs: of the ratios, or of the server's own figures where the bar is absolute.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .contenders import Contender
+
+
+@dataclass(slots=True)
+class Row:
+    """One line of the result.
+
+    `compare` is "ratio" where server / memcached meets the bar, "own" where the server's figure
+    does. `at_least` turns the bar round. Without a bar the row is for information.
+    """
+
+    scenario: str
+    what: str
+    unit: str
+    compare: Literal["ratio", "own"] = "ratio"
+    bar: float | None = None
+    at_least: bool = False
+    subject: list[float] = field(default_factory=list)
+    reference: list[float] = field(default_factory=list)
+
+    def add(self, subject: float, reference: float) -> None:
+        self.subject.append(subject)
+        self.reference.append(reference)
+
+    @property
+    def ratios(self) -> list[float]:
+        return [mine / theirs for mine, theirs in zip(self.subject, self.reference, strict=True)]
+
+    @property
+    def value(self) -> float:
+        return median(self.ratios if self.compare == "ratio" else self.subject)
+
+    @property
+    def passes(self) -> bool | None:
+        if self.bar is None:
+            return None
+        return self.value >= self.bar if self.at_least else self.value <= self.bar
+
+    def as_dict(self) -> dict[str, Any]:
+        derived = {"value": self.value, "ratios": self.ratios, "passes": self.passes}
+        return asdict(self) | derived
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A scenario that gave no figures, and why."""
+
+    scenario: str
+    why: str
+
+
+def describe_machine(subject: Contender, reference: Contender) -> dict[str, str]:
+    """Name what the figures depend on; a figure without these says little."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    load_1_min = os.getloadavg()[0]
+    return {
+        "machine": f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}",
+        "load before": f"{load_1_min:.2f}" + (" (others are busy)" if load_1_min > 0.5 else ""),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        subject.name: subject.version(),
+        "reference": f"{reference.version()} -t 1",
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def number(value: float) -> str:
+    """Three significant digits, without exponents, thousands with commas."""
+    if value == 0 or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"
+
+
+def table(rows: Sequence[Row], subject_name: str) -> str:
+    """Lay the rows out as text."""
+    lines = [["", "what", subject_name, "memcached", "unit", "ratio", "spread", "bar", ""]]
+    shown = ""
+    for row in rows:
+        ratios = row.ratios
+        spread = f"{min(ratios):.2f}-{max(ratios):.2f}" if len(ratios) > 1 else ""
+        bar = ""
+        if row.bar is not None:
+            suffix = "x" if row.compare == "ratio" else f" {row.unit}"
+            bar = f"{'>=' if row.at_least else '<='} {row.bar:g}{suffix}"
+        lines.append(
+            [
+                row.scenario if row.scenario != shown else "",
+                row.what,
+                number(median(row.subject)),
+                number(median(row.reference)),
+                row.unit,
+                f"{median(ratios):.2f}",
+                spread,
+                bar,
+                {None: "", True: "pass", False: "FALLS SHORT"}[row.passes],
+            ]
+        )
+        shown = row.scenario
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    to_the_right = {2, 3, 5}
+
+    def lay(line: list[str]) -> str:
+        cells = [
+            cell.rjust(width) if column in to_the_right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        return "  ".join(cells).rstrip()
+
+    head, *rest = lines
+    return "\n".join([lay(head), "-" * (sum(widths) + 2 * len(widths) - 2), *map(lay, rest)])
+
+
+class Progress:
+    """One line on stderr, rewritten on a terminal; a line per run elsewhere."""
+
+    def __init__(self, scenarios: int) -> None:
+        self._scenarios = scenarios
+        self._index = 0
+        self._name = ""
+        self._step = ""
+        self._rewrite = sys.stderr.isatty()
+        self._started_s = time.monotonic()
+        self._shown_s = 0.0
+
+    def scenario(self, name: str) -> None:
+        self._index += 1
+        self._name = name
+
+    def step(self, text: str) -> None:
+        """Begin a run; always shown."""
+        self._step = text
+        self._show("")
+
+    def share(self, text: str, done: float) -> None:
+        """Say how far a run has come; only on a terminal, and cheap to call often."""
+        if self._rewrite and time.monotonic() - self._shown_s > 0.1:
+            self._show(f"{text} {done:.0%}")
+
+    def _show(self, detail: str) -> None:
+        self._shown_s = time.monotonic()
+        passed_s = self._shown_s - self._started_s
+        place = f"{self._index}/{self._scenarios}"
+        line = f"[{place} {passed_s:4.0f} s] {self._name}, {self._step} {detail}".rstrip()
+        if self._rewrite:
+            columns = shutil.get_terminal_size().columns
+            print(f"\r\x1b[K{line[: columns - 1]}", end="", file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def finish(self) -> None:
+        if self._rewrite:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
