@@ -36,6 +36,7 @@ LRU_PCT_SUM_MAX = 80
 LISTENER_TAG_MAX_BYTES = 8
 PORT_MAX = 65535
 ANY_PORT = -1
+INFINITY = float("inf")
 
 Protocol = Literal["auto", "ascii", "binary"]
 MemoryAccounting = Literal["memcached", "resident"]
@@ -212,7 +213,7 @@ _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str],
     ),
     "prefix_delimiter": (lambda v: len(v.encode()) == 1, "No delimiter specified", 1),
     "slab_min_size_bytes": (lambda v: v > 0, "Chunk size must be greater than 0", 1),
-    "slab_growth_factor": (lambda v: v > 1.0, "Factor must be greater than 1", 1),
+    "slab_growth_factor": (lambda v: 1.0 < v < INFINITY, "Factor must be greater than 1", 1),
     "slab_automove": (lambda v: 0 <= v <= 2, "slab_automove must be between 0 and 2", 1),
     "slab_automove_ratio": (
         lambda v: 0 < v <= 1,
@@ -252,8 +253,8 @@ _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str],
     ),
     "hot_lru_pct": (lambda v: 1 <= v < 80, "hot_lru_pct must be > 1 and < 80", 1),
     "warm_lru_pct": (lambda v: 1 <= v < 80, "warm_lru_pct must be > 1 and < 80", 1),
-    "hot_max_factor": (lambda v: v > 0, "hot_max_factor must be > 0", 1),
-    "warm_max_factor": (lambda v: v > 0, "warm_max_factor must be > 0", 1),
+    "hot_max_factor": (lambda v: 0 < v < INFINITY, "hot_max_factor must be > 0", 1),
+    "warm_max_factor": (lambda v: 0 < v < INFINITY, "warm_max_factor must be > 0", 1),
     "temporary_ttl_s": (
         lambda v: v is None or v >= 0,
         "temporary_ttl must not be negative",
@@ -287,7 +288,7 @@ _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str],
     ),
     "log_format": (lambda v: v in ("text", "json"), "Unknown log format (text, json)", 1),
     "shutdown_timeout_s": (
-        lambda v: 0 <= v < float("inf"),
+        lambda v: 0 <= v < INFINITY,
         "The time to shut down in must be a number of seconds, not negative",
         1,
     ),

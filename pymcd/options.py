@@ -1,0 +1,701 @@
+"""The options: their names, letters and help, and how words become `Settings`.
+
+Owns the table of all options, the names of `-o`, and a `Draft` in which values gather, in the
+order in which they were given, until `build()` makes `Settings` of them: some of memcached's rules
+depend on what was said and when (`-U` without `-p`, `-o no_modern` after `slab_chunk_max`). Does
+not know where the words come from (`sources`) nor how they were split (`cli`).
+
+Numbers are read as memcached reads them, by C's rules: leading digits count and what follows them
+does not (`-c 512x` is 512). Where memcached would take a word without any digit for zero and serve
+nothing (`-p abc`), or wrap a negative number, we refuse: nobody means that.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pymcd.config import (
+    EXIT_USAGE,
+    KIBIBYTE,
+    MEBIBYTE,
+    ConfigError,
+    Settings,
+    check_field,
+)
+from pymcd.limits import SLAB_PAGE_BYTES, UINT32_MAX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Apply = Callable[["Draft", str], None]
+    ApplyExtended = Callable[["Draft", str | None], None]
+
+
+class Draft:
+    """Settings in the making. `notices` are remarks for who runs with `-v`."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+        self.notices: list[str] = []
+        self.slab_chunk_max_given = False
+
+    def set(self, name: str, value: object) -> None:
+        """Note the setting `name`; raise `ConfigError` if it is wrong in itself."""
+        check_field(name, value)
+        self.values[name] = value
+
+    def get(self, name: str) -> Any:
+        """Return what is noted for the setting `name`, or its default."""
+        if name in self.values:
+            return self.values[name]
+        return Settings.__dataclass_fields__[name].default
+
+    def notice(self, words: str) -> None:
+        """Remember a remark, once."""
+        if words not in self.notices:
+            self.notices.append(words)
+
+    def build(self) -> Settings:
+        """Settle what depends on other options, and return the settings, or raise `ConfigError`."""
+        values = dict(self.values)
+        if self.get("item_size_max_bytes") > MEBIBYTE and not self.slab_chunk_max_given:
+            # Even after `-o no_modern`. # memcached: main
+            values.pop("slab_chunk_max_bytes", None)
+        if "protocol" not in values:
+            if self.get("enable_sasl"):
+                values["protocol"] = "binary"
+            elif self.get("auth_file") is not None:
+                values["protocol"] = "ascii"
+        if self.get("udp_port") != 0 and "port" not in values:
+            values["port"] = self.get("udp_port")
+        return Settings(**values)
+
+
+# How words are read.
+
+_INTEGER = re.compile(r"\s*([+-]?[0-9]+)")
+_DECIMAL = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
+_MEGABYTES = re.compile(r"\s*([+-]?[0-9]+)\s*(?:[mM][bB]?)?\s*$")
+_WHOLE_INTEGER = re.compile(r"\s*([+-]?[0-9]+)(?:\s.*)?$", re.DOTALL)
+
+
+def _leading_integer(text: str) -> int | None:
+    found = _INTEGER.match(text)
+    # No setting has more digits; longer ones would only cost time.
+    return int(found[1][:20]) if found else None
+
+
+def _integer_or_zero(text: str) -> int:
+    return _leading_integer(text) or 0
+
+
+def _decimal_or_zero(text: str) -> float:
+    found = _DECIMAL.match(text)
+    return float(found[1]) if found else 0.0
+
+
+def _port(text: str) -> int:
+    number = _leading_integer(text)
+    if number is None:
+        raise ConfigError(f"ERROR: Invalid port number {text}.", EXIT_USAGE)
+    return number
+
+
+def _backlog(text: str) -> int:
+    number = _leading_integer(text)
+    if number is None:
+        raise ConfigError(f"ERROR: Invalid listen backlog {text}.", EXIT_USAGE)
+    return number
+
+
+def _octal(text: str) -> int:
+    if not re.match(r"\s*[0-7]+", text):
+        raise ConfigError(f"ERROR: Invalid unix socket mask {text}.", EXIT_USAGE)
+    found = re.match(r"\s*([0-7]{1,8})", text)
+    assert found is not None
+    return int(found[1], 8)
+
+
+def _memory_limit(text: str) -> int:
+    # memcached would take `2g` for 2 MB.
+    found = _MEGABYTES.match(text)
+    if not found:
+        raise ConfigError(
+            f"ERROR: Invalid memory limit {text}: not a number of megabytes.", EXIT_USAGE
+        )
+    return int(found[1][:20]) * MEBIBYTE
+
+
+def _item_size(text: str) -> int:
+    unit = {"k": KIBIBYTE, "m": MEBIBYTE}.get(text[-1:].lower(), 1)
+    return _integer_or_zero(text) * unit
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0  # which no setting of seconds allows
+
+
+def _text(text: str) -> str | None:
+    """An empty word is as good as none."""
+    return text or None
+
+
+def _same(text: str) -> str:
+    return text
+
+
+# What options do.
+
+
+def _store(name: str, read: Callable[[str], object]) -> Apply:
+    return lambda draft, text: draft.set(name, read(text))
+
+
+def _switch(name: str, value: object = True) -> Apply:
+    return lambda draft, text: draft.set(name, value)
+
+
+def _without_effect(name: str, value: object, what: str) -> Apply:
+    def apply(draft: Draft, text: str) -> None:
+        draft.set(name, value)
+        draft.notice(f"{what} has no effect here")
+
+    return apply
+
+
+def _verbose(draft: Draft, text: str) -> None:
+    draft.set("verbose", draft.get("verbose") + 1)
+
+
+def _listen(draft: Draft, text: str) -> None:
+    addresses = list(draft.get("listen"))
+    for address in re.split("[;,]", text):
+        if address not in addresses:
+            addresses.append(address.strip())
+    draft.set("listen", tuple(addresses))
+
+
+def _prefix_delimiter(draft: Draft, text: str) -> None:
+    draft.set("prefix_delimiter", text[:1])
+    draft.set("detail_enabled", True)
+
+
+def _napi_ids(draft: Draft, text: str) -> None:
+    draft.set("num_napi_ids", _integer_or_zero(text) or -1)
+    draft.notice("-N has no effect here")
+
+
+def _threads(draft: Draft, text: str) -> None:
+    draft.set("threads", _integer_or_zero(text))
+    if draft.get("threads") > 64:
+        draft.notice("-t is only reported: one thread serves all connections")
+
+
+def _memory_file(draft: Draft, text: str) -> None:
+    draft.set("memory_file", _text(text))
+    draft.notice("-e has no effect here: the cache starts empty")
+
+
+def _extended(draft: Draft, text: str) -> None:
+    """Apply the names of one `-o`, in order, split as getsubopt(3) does."""
+    rest = text
+    while rest:
+        word, _, rest = rest.partition(",")
+        name, equals, value = word.partition("=")
+        apply = EXTENDED.get(name)
+        if apply is None:
+            for prefix, what in REFUSED_PREFIXES.items():
+                if name.startswith(prefix):
+                    raise ConfigError(f'Illegal suboption "{word}": there is no {what} here')
+            raise ConfigError(f'Illegal suboption "{word}"')
+        apply(draft, value if equals else None)
+
+
+# The names of `-o`.
+
+
+def _on(name: str, value: object = True) -> ApplyExtended:
+    return lambda draft, text: draft.set(name, value)
+
+
+def _value(name: str, read: Callable[[str], object], missing: str) -> ApplyExtended:
+    def apply(draft: Draft, text: str | None) -> None:
+        if text is None:
+            raise ConfigError(missing)
+        draft.set(name, read(text))
+
+    return apply
+
+
+def _argument(name: str, read: Callable[[str], object], field: str = "") -> ApplyExtended:
+    return _value(field or name, read, f"Missing {name} argument")
+
+
+def _whole(name: str, words: str = "", unit: int = 1) -> Callable[[str], int]:
+    """Read a number that must be the whole word, as memcached's safe_strtoul does."""
+
+    def read(text: str) -> int:
+        found = _WHOLE_INTEGER.match(text)
+        number = int(found[1][:20]) if found else -1
+        if number < 0 or number * unit > UINT32_MAX:
+            raise ConfigError(words or f"could not parse argument to {name}")
+        return number * unit
+
+    return read
+
+
+def _some_integer(name: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = _leading_integer(text)
+        if number is None:
+            raise ConfigError(f"could not parse argument to {name}")
+        return number
+
+    return read
+
+
+def _or_refused(read: Callable[[str], int]) -> Callable[[str], int]:
+    """Make of zero, which stands for "not set" in `Settings`, a value that is refused."""
+    return lambda text: read(text) or -1
+
+
+def _hashpower(text: str) -> int:
+    number = _integer_or_zero(text)
+    if number == 0:
+        raise ConfigError("Initial hashtable multiplier of 0 is too low")
+    return number
+
+
+def _slab_automove(draft: Draft, text: str | None) -> None:
+    draft.set("slab_automove", 1 if text is None else _some_integer("slab_automove")(text))
+
+
+def _slab_sizes(text: str) -> tuple[int, ...]:
+    # What is no number is a size of 0, which is out of range.
+    return tuple(
+        int(word[:20]) if word.isascii() and word.isdigit() else 0
+        for word in text.split("-")
+        if word
+    )
+
+
+def _slab_chunk_max(draft: Draft, text: str | None) -> None:
+    if text is None:
+        raise ConfigError("Missing slab_chunk_max argument")
+    # In bytes, though memcached's help says kilobytes.
+    draft.set("slab_chunk_max_bytes", _some_integer("slab_chunk_max")(text))
+    draft.slab_chunk_max_given = True
+
+
+def _freeratio(text: str) -> float:
+    found = _DECIMAL.fullmatch(text)
+    if not found:
+        raise ConfigError("could not parse argument to slab_automove_freeratio")
+    return float(found[1])
+
+
+def _many(**values: object) -> ApplyExtended:
+    def apply(draft: Draft, text: str | None) -> None:
+        for name, value in values.items():
+            draft.set(name, value)
+
+    return apply
+
+
+def _no_modern(draft: Draft, text: str | None) -> None:
+    if not draft.slab_chunk_max_given:
+        draft.set("slab_chunk_max_bytes", SLAB_PAGE_BYTES)
+    _many(
+        slab_reassign=False,
+        slab_automove=0,
+        maxconns_fast=False,
+        lru_segmented=False,
+        lru_crawler=False,
+        lru_maintainer=False,
+        hash_algorithm="jenkins",
+    )(draft, text)
+
+
+def _nothing(name: str) -> ApplyExtended:
+    return lambda draft, text: draft.notice(f"-o {name} has no effect here")
+
+
+def _noted(name: str, apply: ApplyExtended) -> ApplyExtended:
+    """Check and remember a value, which `stats settings` shows, but which changes nothing."""
+
+    def apply_and_notice(draft: Draft, text: str | None) -> None:
+        apply(draft, text)
+        draft.notice(f"-o {name} has no effect here")
+
+    return apply_and_notice
+
+
+REFUSED_PREFIXES = {"ext_": "external storage", "proxy_": "proxy"}
+
+EXTENDED: dict[str, ApplyExtended] = {
+    "maxconns_fast": _on("maxconns_fast"),
+    "no_maxconns_fast": _on("maxconns_fast", False),
+    "hot_lru_pct": _argument("hot_lru_pct", _integer_or_zero),
+    "warm_lru_pct": _argument("warm_lru_pct", _integer_or_zero),
+    "hot_max_factor": _argument("hot_max_factor", _decimal_or_zero),
+    "warm_max_factor": _argument("warm_max_factor", _decimal_or_zero),
+    "temporary_ttl": _argument("temporary_ttl", _some_integer("temporary_ttl"), "temporary_ttl_s"),
+    "idle_timeout": _value(
+        "idle_timeout_s",
+        _some_integer("idle_timeout"),
+        "Missing numeric argument for idle_timeout",
+    ),
+    "slab_chunk_max": _slab_chunk_max,
+    "slab_sizes": _argument("slab_sizes", _slab_sizes),
+    "track_sizes": _on("track_sizes"),
+    "lru_crawler": _on("lru_crawler"),
+    "no_lru_crawler": _on("lru_crawler", False),
+    "lru_crawler_sleep": _value(
+        "lru_crawler_sleep_us", _integer_or_zero, "Missing lru_crawler_sleep value"
+    ),
+    "lru_crawler_tocrawl": _value(
+        "lru_crawler_tocrawl",
+        _whole("lru_crawler_tocrawl", "lru_crawler_tocrawl takes a numeric 32bit value"),
+        "Missing lru_crawler_tocrawl value",
+    ),
+    "lru_maintainer": _many(lru_maintainer=True, lru_segmented=True),
+    "no_lru_maintainer": _many(lru_maintainer=False, lru_segmented=False),
+    "slab_reassign": _on("slab_reassign"),
+    "no_slab_reassign": _on("slab_reassign", False),
+    "slab_automove": _slab_automove,
+    "no_slab_automove": _on("slab_automove", 0),
+    "slab_automove_ratio": _argument("slab_automove_ratio", _decimal_or_zero),
+    "slab_automove_window": _argument(
+        "slab_automove_window", _integer_or_zero, "slab_automove_window_s"
+    ),
+    "watcher_logbuf_size": _argument(
+        "watcher_logbuf_size",
+        _whole("watcher_logbuf_size", unit=KIBIBYTE),
+        "watcher_logbuf_size_bytes",
+    ),
+    "worker_logbuf_size": _argument(
+        "worker_logbuf_size",
+        _whole("worker_logbuf_size", unit=KIBIBYTE),
+        "worker_logbuf_size_bytes",
+    ),
+    "ssl_chain_cert": _argument("ssl_chain_cert", _same),
+    "ssl_key": _argument("ssl_key", _same),
+    "ssl_keyformat": _argument("ssl_keyformat", _whole("ssl_keyformat")),
+    "ssl_verify_mode": _argument("ssl_verify_mode", _whole("ssl_verify_mode")),
+    "ssl_ciphers": _argument("ssl_ciphers", _same),
+    "ssl_ca_cert": _argument("ssl_ca_cert", _same),
+    "ssl_wbuf_size": _argument(
+        "ssl_wbuf_size", _whole("ssl_wbuf_size", unit=KIBIBYTE), "ssl_wbuf_size_bytes"
+    ),
+    "ssl_session_cache": _on("ssl_session_cache"),
+    "ssl_kernel_tls": _on("ssl_kernel_tls"),
+    "ssl_min_version": _argument("ssl_min_version", _whole("ssl_min_version")),
+    "modern": lambda draft, text: None,
+    "no_modern": _no_modern,
+    "no_chunked_items": _on("slab_chunk_max_bytes", SLAB_PAGE_BYTES),
+    # Ours.
+    "memory_accounting": _argument("memory_accounting", _same),
+    "debug_commands": _on("debug_commands"),
+    # Accepted so that no start script fails.
+    "hashpower": _noted(
+        "hashpower",
+        _value("hashpower_init", _hashpower, "Missing numeric argument for hashpower"),
+    ),
+    "no_hashexpand": _nothing("no_hashexpand"),
+    "tail_repair_time": _noted(
+        "tail_repair_time",
+        _value(
+            "tail_repair_time_s",
+            _or_refused(_integer_or_zero),
+            "Missing numeric argument for tail_repair_time",
+        ),
+    ),
+    "hash_algorithm": _noted("hash_algorithm", _argument("hash_algorithm", _same)),
+    "inline_ascii_resp": _nothing("inline_ascii_resp"),
+    "no_inline_ascii_resp": _nothing("no_inline_ascii_resp"),
+    "resp_obj_mem_limit": _nothing("resp_obj_mem_limit"),
+    "read_buf_mem_limit": _noted(
+        "read_buf_mem_limit",
+        _argument(
+            "read_buf_mem_limit",
+            _whole("read_buf_mem_limit", unit=MEBIBYTE),
+            "read_buf_mem_limit_bytes",
+        ),
+    ),
+    "drop_privileges": _nothing("drop_privileges"),
+    "no_drop_privileges": _nothing("no_drop_privileges"),
+    "relaxed_privileges": _nothing("relaxed_privileges"),
+    "sock_cookie_id": _nothing("sock_cookie_id"),
+    "slab_automove_freeratio": _noted(
+        "slab_automove_freeratio", _argument("slab_automove_freeratio", _freeratio)
+    ),
+}
+
+
+class Option(NamedTuple):
+    """One option. `metavar` is empty for a flag; `own` marks what memcached does not have."""
+
+    letter: str
+    name: str
+    metavar: str
+    help: str
+    apply: Apply
+    own: bool = False
+
+    @property
+    def is_flag(self) -> bool:
+        """Return whether the option stands alone."""
+        return not self.metavar
+
+
+# `-h`, `-i` and `-V` answer and end; the command line does that.
+_ANSWERED: Apply = lambda draft, text: None  # noqa: E731 - the others are made by functions
+
+OPTIONS: tuple[Option, ...] = (
+    # Where to listen.
+    Option(
+        "p",
+        "port",
+        "NUM",
+        "TCP port (default 11211); 0 for none, -1 for any free one",
+        _store("port", _port),
+    ),
+    Option(
+        "U",
+        "udp-port",
+        "NUM",
+        "UDP port (default 0, none); -1 for any free one",
+        _store("udp_port", _port),
+    ),
+    Option(
+        "s",
+        "unix-socket",
+        "FILE",
+        "Unix socket; turns TCP and UDP off",
+        _store("unix_socket", _text),
+    ),
+    Option(
+        "a",
+        "unix-mask",
+        "MASK",
+        "access to the Unix socket, octal (default 700)",
+        _store("unix_mask", _octal),
+    ),
+    Option(
+        "l",
+        "listen",
+        "ADDRESS",
+        "address to listen on: HOST, HOST:PORT or [V6]:PORT, several"
+        " with commas or repeated (default all); with TLS, 'notls:' before it leaves it plain",
+        _listen,
+    ),
+    Option(
+        "b",
+        "listen-backlog",
+        "NUM",
+        "connections that may wait to be accepted (default 1024)",
+        _store("listen_backlog", _backlog),
+    ),
+    # The process.
+    Option("d", "daemon", "", "run in the background", _switch("daemon")),
+    Option(
+        "P", "pidfile", "FILE", "write the process id to FILE, with -d", _store("pidfile", _text)
+    ),
+    Option(
+        "u", "user", "USER", "user to become, needed when started by root", _store("user", _text)
+    ),
+    Option(
+        "r", "enable-coredumps", "", "raise the limit on core files", _switch("enable_coredumps")
+    ),
+    Option(
+        "k",
+        "lock-memory",
+        "",
+        "accepted, has no effect",
+        _without_effect("lock_memory", True, "-k"),
+    ),
+    Option(
+        "L",
+        "enable-largepages",
+        "",
+        "accepted, has no effect",
+        _without_effect("enable_largepages", True, "-L"),
+    ),
+    Option("t", "threads", "NUM", "accepted and reported (default 4), has no effect", _threads),
+    Option("N", "napi-ids", "NUM", "accepted, has no effect", _napi_ids),
+    Option(
+        "v",
+        "verbose",
+        "",
+        "say more: -v errors and warnings, -vv also commands and replies,"
+        " -vvv also changes of state",
+        _verbose,
+    ),
+    # Memory.
+    Option(
+        "m",
+        "memory-limit",
+        "MB",
+        "memory for items in megabytes (default 64)",
+        _store("memory_limit_bytes", _memory_limit),
+    ),
+    Option(
+        "M",
+        "disable-evictions",
+        "",
+        "answer with an error when memory is full",
+        _switch("disable_evictions"),
+    ),
+    Option(
+        "I",
+        "max-item-size",
+        "SIZE",
+        "largest item, with suffix k or m (default 1m, from 1k to 1024m, at most half of -m)",
+        _store("item_size_max_bytes", _item_size),
+    ),
+    Option(
+        "f",
+        "slab-growth-factor",
+        "FACTOR",
+        "growth of chunk sizes (default 1.25)",
+        _store("slab_growth_factor", _decimal_or_zero),
+    ),
+    Option(
+        "n",
+        "slab-min-size",
+        "BYTES",
+        "least space for key, value and flags (default 48)",
+        _store("slab_min_size_bytes", _integer_or_zero),
+    ),
+    Option("e", "memory-file", "FILE", "accepted, has no effect", _memory_file),
+    # Connections and commands.
+    Option(
+        "c",
+        "conn-limit",
+        "NUM",
+        "most connections at a time (default 1024)",
+        _store("conn_limit", _integer_or_zero),
+    ),
+    Option(
+        "R",
+        "max-reqs-per-event",
+        "NUM",
+        "requests that one connection may make in a turn (default 20)",
+        _store("reqs_per_event", _integer_or_zero),
+    ),
+    Option("C", "disable-cas", "", "keep no cas unique", _switch("disable_cas")),
+    Option(
+        "B", "protocol", "NAME", "auto, ascii or binary (default auto)", _store("protocol", _same)
+    ),
+    Option(
+        "D",
+        "prefix-delimiter",
+        "CHAR",
+        "character that ends a key's prefix (default ':'); turns statistics by prefix on",
+        _prefix_delimiter,
+        own=True,
+    ),
+    Option("A", "enable-shutdown", "", "allow the shutdown command", _switch("enable_shutdown")),
+    Option(
+        "F", "disable-flush-all", "", "refuse the flush_all command", _switch("disable_flush_all")
+    ),
+    Option(
+        "X",
+        "disable-dumping",
+        "",
+        "refuse stats cachedump and lru_crawler metadump",
+        _switch("disable_dumping"),
+    ),
+    Option("W", "disable-watch", "", "refuse the watch command", _switch("disable_watch")),
+    # Who may come in.
+    Option("S", "enable-sasl", "", "demand a SASL login (binary protocol)", _switch("enable_sasl")),
+    Option(
+        "Y",
+        "auth-file",
+        "FILE",
+        "demand a login (text protocol); FILE has lines user:password",
+        _store("auth_file", _text),
+    ),
+    Option("Z", "enable-ssl", "", "speak TLS", _switch("enable_ssl")),
+    # Everything else.
+    Option(
+        "o", "extended", "NAMES", "further settings, with commas or repeated; see below", _extended
+    ),
+    Option(
+        "",
+        "config",
+        "FILE",
+        "read options from FILE: TOML with long names as keys, or options"
+        " one a line as in memcached.conf",
+        _ANSWERED,
+        own=True,
+    ),
+    Option(
+        "",
+        "log-file",
+        "FILE",
+        "write the log to FILE (default standard error)",
+        _store("log_file", _text),
+        own=True,
+    ),
+    Option(
+        "",
+        "log-format",
+        "FORMAT",
+        "text or json (default text)",
+        _store("log_format", _same),
+        own=True,
+    ),
+    Option(
+        "",
+        "shutdown-timeout",
+        "SECONDS",
+        "time to finish requests in hand when told to stop (default 10)",
+        _store("shutdown_timeout_s", _seconds),
+        own=True,
+    ),
+    Option("h", "help", "", "print this help and exit", _ANSWERED),
+    Option("i", "license", "", "print the licence and exit", _ANSWERED),
+    Option("V", "version", "", "print the version and exit", _ANSWERED),
+)
+
+BY_NAME = {option.name: option for option in OPTIONS}
+BY_LETTER = {option.letter: option for option in OPTIONS if option.letter}
+
+EXTENDED_HELP: dict[str, str] = {
+    "[no_]maxconns_fast": "refuse connections over -c at once (default on)",
+    "idle_timeout=S": "close connections idle for S seconds (default 0, never)",
+    "hot_lru_pct=N": "percent of memory for the hot segment (default 20)",
+    "warm_lru_pct=N": "percent of memory for the warm segment (default 40)",
+    "hot_max_factor=F": "idle items leave hot after F times cold's age (default 0.2)",
+    "warm_max_factor=F": "idle items leave warm after F times cold's age (default 2.0)",
+    "temporary_ttl=S": "items that live at most S seconds are not evicted",
+    "[no_]lru_maintainer": "keep the segments in order in the background (default on)",
+    "[no_]lru_crawler": "look for expired items in the background (default on)",
+    "lru_crawler_sleep=US": "microseconds between two items (default 100)",
+    "lru_crawler_tocrawl=N": "most items looked at per class and run (default 0, all)",
+    "[no_]slab_reassign": "let pages change their class (default on)",
+    "[no_]slab_automove[=N]": "move pages by themselves: 0, 1 or 2 (default 1)",
+    "slab_automove_ratio=F": "how unlike the ages may be (default 0.8)",
+    "slab_automove_window=N": "seconds that are looked at (default 30)",
+    "slab_chunk_max=BYTES": "largest chunk; greater items are chained (default 524288)",
+    "slab_sizes=A-B-C": "sizes of the slab classes",
+    "no_chunked_items": "chunks of up to 1 MB",
+    "track_sizes": "fill 'stats sizes'",
+    "watcher_logbuf_size=KB": "buffer of one watcher (default 256)",
+    "worker_logbuf_size=KB": "buffer before the watchers (default 64)",
+    "modern, no_modern": "defaults of this, of the previous generation (1.4)",
+    "memory_accounting=NAME": "memcached: charge items as memcached does (default);"
+    " resident: charge what they cost here",
+    "debug_commands": "allow debugtime",
+    "ssl_chain_cert=FILE": "certificate chain, PEM",
+    "ssl_key=FILE": "private key, if it is not in ssl_chain_cert",
+    "ssl_ca_cert=FILE": "who may sign client certificates, PEM",
+    "ssl_verify_mode=N": "client certificates: 0 none, 1 request, 2 require, 3 once (default 0)",
+    "ssl_min_version=N": "least TLS version: 0 to 3 for 1.0 to 1.3 (default 2)",
+    "ssl_ciphers=LIST": "ciphers to allow",
+}
