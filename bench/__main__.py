@@ -75,7 +75,8 @@ def main() -> int:
             progress.scenario(scenario.name)
             try:
                 rows += scenario.measure(bench, scenario.name)
-            except BenchError as error:
+            except (BenchError, OSError) as error:
+                # OSError: the server died under the load.
                 failures.append(Failure(scenario.name, str(error)))
     except BenchError as error:
         print(f"bench: {error}", file=sys.stderr)

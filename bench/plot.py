@@ -66,6 +66,7 @@ def draw(rows: Sequence[Row], machine: dict[str, str], subject: str, path: Path)
     plt.close(figure)
 
 
+PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
 TITLE = {"loc": "left", "fontsize": 11, "color": INK, "fontweight": "bold"}
 
 
@@ -94,7 +95,7 @@ def _panel(
         end = max(min(length, MOST_SHOWN), bar or 0)
         if row.compare == "ratio" and abs(end - 1) < 0.05:
             end = 1.0  # do not print over the line at 1
-        axis.text(end + 0.03, place, text, va="center", fontsize=8.5, color=INK)
+        axis.text(end + 0.03, place, text, va="center", fontsize=8.5, color=INK, bbox=PAPER)
     axis.set_yticks(list(places), [f"{row.scenario}: {row.what}" for row in rows], fontsize=8.5)
     axis.set_ylim(len(rows) - 0.4, -0.6)
     axis.set_xlim(0, max(min(max(lengths), MOST_SHOWN), *(bar or 0 for bar in bars)) + 0.75)

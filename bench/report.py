@@ -97,6 +97,8 @@ def number(value: float) -> str:
 
 def table(rows: Sequence[Row], subject_name: str) -> str:
     """Lay the rows out as text."""
+    if subject_name == "memcached":
+        subject_name = "itself"
     lines = [["", "what", subject_name, "memcached", "unit", "ratio", "spread", "bar", ""]]
     shown = ""
     for row in rows:

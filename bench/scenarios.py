@@ -118,7 +118,7 @@ def one_client(bench: Bench, scenario: str) -> list[Row]:
             servers[id(contender)] = server
         for together, where in ((True, "same CPU"), (False, "another CPU")):
             p50 = Row(scenario, f"p50, client on {where}", "us", bar=1.5)
-            p99 = Row(scenario, "p99", "us")
+            p99 = Row(scenario, f"p99, client on {where}", "us")
 
             def measure(contender: Contender, together: bool = together) -> list[float]:
                 server = servers[id(contender)]
