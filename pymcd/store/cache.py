@@ -238,9 +238,12 @@ class Cache:
         """
         self.counters.store_too_large += 1
         if mode is StoreMode.SET:
-            item = self.peek(key)
-            if item is not None:
-                self.unlink(item)
+            self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        item = self.peek(key)
+        if item is not None:
+            self.unlink(item)
 
     def store(
         self,
@@ -267,6 +270,9 @@ class Cache:
         slab_class.set_cmds += 1
         chunks = self._allocate(slab_class, size, len(key), len(value), client_flags)
         if chunks is None:
+            self.counters.store_no_memory += 1
+            if mode is _SET:
+                self._drop(key)  # as for a value too large
             return Status.NO_MEMORY
         old = self._tables[hash(key) & _TABLE_MASK].get(key)
         if old is not None and (old.expires_at or self._flushing):
@@ -480,7 +486,6 @@ class Cache:
         if self._take_chunk(slab_class):
             return slab_class
         slab_class.outofmemory += 1
-        self.counters.store_no_memory += 1
         return None
 
     def _allocate_chunks(
@@ -499,7 +504,6 @@ class Cache:
                 if not taken or not self._take_chunk(chunk_class):
                     self._free(tuple(taken))
                     slab_class.outofmemory += 1
-                    self.counters.store_no_memory += 1
                     return None
             taken.append(chunk_class)
         return tuple(taken)

@@ -1,10 +1,10 @@
-"""Counters of the store, named as `stats` names them."""
+"""Counters of the store and of the protocols, named as `stats` names them."""
 
 from __future__ import annotations
 
 
 class Counters:
-    """What the store and the protocols count beside the slab classes; all zeroed together."""
+    """What is counted beside the slab classes; `stats reset` replaces the whole object."""
 
     __slots__ = (
         "auth_cmds",
@@ -28,5 +28,21 @@ class Counters:
     )
 
     def __init__(self) -> None:
-        for name in self.__slots__:
-            setattr(self, name, 0)
+        self.auth_cmds = 0
+        self.auth_errors = 0
+        self.bytes_read = 0
+        self.bytes_written = 0
+        self.cas_misses = 0
+        self.conn_yields = 0
+        self.decr_misses = 0
+        self.delete_misses = 0
+        self.flush_cmds = 0
+        self.get_expired = 0
+        self.get_flushed = 0
+        self.get_misses = 0
+        self.incr_misses = 0
+        self.meta_cmds = 0
+        self.store_no_memory = 0
+        self.store_too_large = 0
+        self.touch_cmds = 0
+        self.touch_misses = 0

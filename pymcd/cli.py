@@ -1,0 +1,213 @@
+"""The command `pymcd`: words in, exit code out.
+
+Owns the click command, the help, the table of tools, and the checks at start that need neither a
+socket nor the event loop. Bare `pymcd` is the server with memcached's options; a tool runs only
+when the first word is exactly its name, which loses nothing, since memcached passes over words.
+
+click sees arguments that `arguments` has already made plain, declares them and prints the help; its
+own messages and its exit code 2 never show. trio is imported when the server really starts, never
+for `-h` or `-V`: start scripts call those hundreds of times.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import pymcd
+from pymcd.arguments import ArgumentError, split_arguments
+from pymcd.config import EXIT_NO_USER, EXIT_USAGE, ConfigError, Settings
+from pymcd.options import BY_NAME, EXTENDED_HELP, OPTIONS, Option
+from pymcd.sources import ENVIRONMENT_PREFIX, Given, from_environment, from_file, gather
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PROGRAM = "pymcd"
+
+# What a wrapper's name ends in to be given debugtime, as memcached's own debug build is.
+DEBUG_SUFFIX = "-debug"
+
+# Options whose feature the server lacks: it must not start without what they promise.
+NOT_BUILT: dict[str, str] = {
+    "enable_ssl": "This server is not built with TLS support.",
+    "enable_sasl": "This server is not built with SASL support.",
+    "auth_file": "This server is not built with ascii authentication support.",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run `pymcd` with these arguments, or the process's; return the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] in TOOLS:
+        return TOOLS[words[0]](words[1:])
+    return serve(words)
+
+
+def serve(words: list[str]) -> int:
+    """Run the server until it is stopped; return the exit code."""
+    try:
+        plain = [part for option in split_arguments(words) for part in _plain(*option)]
+        exit_code: int = _COMMAND.main(plain, prog_name=PROGRAM, standalone_mode=False)
+    except ArgumentError as error:
+        click.echo(f"{PROGRAM}: {error.message}", err=True)
+        return error.exit_code
+    except ConfigError as error:
+        click.echo(error.message, err=True)
+        return error.exit_code
+    return exit_code
+
+
+# First word -> what runs, with the words after it.
+TOOLS: dict[str, Callable[[list[str]], int]] = {
+    "serve": serve,
+}
+
+
+def _plain(option: Option, text: str) -> list[str]:
+    return [f"--{option.name}"] if option.is_flag else [f"--{option.name}={text}"]
+
+
+def _serve(**values: Any) -> int:
+    """Answer `-h`, `-i`, `-V`, or start the server; called by click."""
+    context = click.get_current_context()
+    given: list[Given] = []
+    answer = ""
+    # click keeps the order in which options first appeared.
+    for parameter, value in context.params.items():
+        option = _BY_PARAMETER[parameter]
+        if option.is_flag:
+            given += [Given(option, "")] * value
+            if value and option.name in _ANSWERS:
+                answer = option.name
+        else:
+            given += [Given(option, text) for text in value]
+    environment = os.environ
+    if answer:
+        # What stood before it is still checked, as memcached does.
+        gather([given], debug_commands=False)
+        click.echo(_ANSWERS[answer](context))
+        return 0
+    paths = [text for option, text, _ in given if option.name == "config" and text]
+    path = paths[-1] if paths else environment.get(ENVIRONMENT_PREFIX + "CONFIG")
+    layers = [
+        from_file(path, environment) if path else [],
+        from_environment(environment),
+        given,
+    ]
+    debugging = os.path.basename(sys.argv[0]).endswith(DEBUG_SUFFIX)
+    settings, notices = gather(layers, debug_commands=debugging)
+    check_start(settings)
+    if settings.verbose:
+        for notice in notices:
+            click.echo(f"warning: {notice}", err=True)
+    from pymcd.server import serving  # trio is slow to import, and `-h` must not wait for it
+
+    return serving.run(settings)
+
+
+def check_start(settings: Settings) -> None:
+    """Raise `ConfigError` if this process may not start with these settings."""
+    if settings.auth_file is not None:
+        try:
+            with open(settings.auth_file, "rb"):
+                pass
+        except OSError as error:
+            raise ConfigError(
+                f"Could not open authfile [{settings.auth_file}] for reading,"
+                f" error {error.strerror}"
+            ) from None
+    for name, message in NOT_BUILT.items():
+        if getattr(settings, name):
+            raise ConfigError(message, EXIT_USAGE)
+    if 0 in (os.getuid(), os.geteuid()):
+        import pwd  # not on every platform, and needed by root alone
+
+        if not settings.user:
+            raise ConfigError("can't run as root without the -u switch", EXIT_USAGE)
+        try:
+            pwd.getpwnam(settings.user)
+        except KeyError:
+            raise ConfigError(
+                f"can't find the user {settings.user} to switch to", EXIT_NO_USER
+            ) from None
+
+
+def _version(context: click.Context) -> str:
+    return f"{PROGRAM} {pymcd.__version__}"
+
+
+def _help(context: click.Context) -> str:
+    return context.get_help()
+
+
+def _license(context: click.Context) -> str:
+    """Return the licence from the installed package, or from beside the source."""
+    import importlib.metadata
+    import pathlib
+
+    text: str | None = None
+    try:
+        text = importlib.metadata.distribution(PROGRAM).read_text("licenses/LICENSE")
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    if text is None:
+        beside = pathlib.Path(pymcd.__file__).parent.parent / "LICENSE"
+        text = beside.read_text() if beside.is_file() else "BSD-3-Clause"
+    return f"{_version(context)}\n\n{text.strip()}"
+
+
+_ANSWERS: dict[str, Callable[[click.Context], str]] = {
+    "help": _help,
+    "license": _license,
+    "version": _version,
+}
+
+
+class _ServerCommand(click.Command):
+    """The command with a help that begins as memcached's does."""
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write(f"{_version(ctx)}\n")
+        rows = [(_option_words(option), option.help) for option in OPTIONS]
+        with formatter.indentation():
+            formatter.write_dl(rows, col_max=28)
+        with formatter.section("Names for -o"):
+            formatter.write_dl(list(EXTENDED_HELP.items()), col_max=28)
+        formatter.write(
+            f"\nEvery option is also read from {ENVIRONMENT_PREFIX}<LONG_NAME> in the environment"
+            " and from --config FILE;\nthe command line comes first, then the environment,"
+            " then the file.\n"
+        )
+
+
+def _option_words(option: Option) -> str:
+    long_name = f"--{option.name}" + (f"={option.metavar}" if option.metavar else "")
+    return f"-{option.letter}, {long_name}" if option.letter else f"    {long_name}"
+
+
+def _click_option(option: Option) -> click.Option:
+    declarations = [_parameter(option), f"--{option.name}"]
+    if option.letter:
+        declarations.append(f"-{option.letter}")
+    if option.is_flag:
+        return click.Option(declarations, count=True, help=option.help)
+    return click.Option(declarations, multiple=True, metavar=option.metavar, help=option.help)
+
+
+def _parameter(option: Option) -> str:
+    return option.name.replace("-", "_")
+
+
+_BY_PARAMETER = {_parameter(option): option for option in BY_NAME.values()}
+
+_COMMAND = _ServerCommand(
+    name=PROGRAM,
+    params=[_click_option(option) for option in OPTIONS],
+    callback=_serve,
+    add_help_option=False,
+    context_settings={"max_content_width": 100},
+)

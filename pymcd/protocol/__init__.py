@@ -1,0 +1,6 @@
+"""The protocols: bytes in, calls on the store, bytes out. No socket, task or clock here."""
+
+from .connection import Connection
+from .service import Service
+
+__all__ = ["Connection", "Service"]

@@ -1,0 +1,175 @@
+"""Where commands begin and end in the text protocols: lines, data blocks, what to swallow.
+
+A `Verb` says whether a data block follows. Its `decode` turns the line into a header, whose
+first element is the length of the block; the handler then gets header and block together, so
+that a command is executed whole or not at all, and a line is decoded once however many pieces
+its block arrives in. Every size is checked here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from .. import limits
+from .tokens import BAD_CHUNK, ERROR, split_line
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+type_Header = tuple[Any, ...]
+
+
+class Verb:
+    """One command of a text protocol.
+
+    Without `decode` the handler is called with the words of the line. With it, `decode` is,
+    and returns either (length of the block, quiet, ...) or None when it has replied itself.
+    """
+
+    __slots__ = ("decode", "handler", "store")
+
+    def __init__(
+        self,
+        handler: Callable[[Connection, list[bytes]], None] | None = None,
+        *,
+        decode: Callable[[Connection, list[bytes]], type_Header | None] | None = None,
+        store: Callable[[Connection, type_Header, bytes], None] | None = None,
+    ) -> None:
+        self.handler = handler
+        self.decode = decode
+        self.store = store
+
+
+def run_text(connection: Connection, budget: int, /) -> bool:
+    """Execute buffered text commands. True: the budget ended first."""
+    # Hot path: bench/ "get16", "set16".
+    if connection.awaited is not None and not _finish_block(connection):
+        return False
+    if connection.swallow_bytes and not _swallow(connection):
+        return False
+    buffer = connection.buffer
+    position = connection.position
+    verbs = connection.verbs
+    trace = connection.service.verbosity > 1
+    while budget:
+        end = buffer.find(b"\n", position)
+        if end < 0:
+            connection.position = position
+            if position < len(buffer):
+                _check_endless_line(connection)
+            return False
+        stop = end - 1 if end - position > 1 and buffer[end - 1] == 13 else end
+        line = buffer[position:stop]
+        position = end + 1
+        budget -= 1
+        if trace:
+            connection.service.log_line(f"<{connection.id} {line.decode('latin-1')}")
+        tokens = line.split(b" ")
+        verb = verbs.get(tokens[0])
+        if verb is None or not tokens[-1] or b"  " in line or b"\0" in line:
+            tokens = split_line(line)
+            verb = verbs.get(tokens[0]) if tokens else None
+            if verb is None:
+                connection.position = position
+                _unknown(connection, tokens)
+                if connection.closing:
+                    return False
+                continue
+        if verb.decode is None:
+            connection.position = position
+            verb.handler(connection, tokens)  # type: ignore[misc]
+            if connection.closing or connection.source is not None or connection.watching:
+                return False
+            if connection.verbs is not verbs:
+                verbs = connection.verbs
+            continue
+        header = verb.decode(connection, tokens)
+        if header is None:
+            connection.position = position
+            if connection.swallow_bytes:
+                if not _swallow(connection):
+                    return False
+                buffer = connection.buffer
+                position = connection.position
+            continue
+        stop = position + header[0]
+        if len(buffer) < stop + 2:
+            connection.awaited = (verb, header)
+            connection.awaited_chunks = [buffer[position:]]
+            connection.awaited_bytes = stop + 2 - len(buffer)
+            connection.buffer = b""
+            connection.position = 0
+            return False
+        if buffer[stop : stop + 2] == b"\r\n":
+            verb.store(connection, header, buffer[position:stop])  # type: ignore[misc]
+        elif not header[1]:
+            connection.reply(BAD_CHUNK)
+        position = stop + 2
+    connection.position = position
+    if position < len(buffer):
+        connection.cache.counters.conn_yields += 1
+        return True
+    return False
+
+
+def _finish_block(connection: Connection) -> bool:
+    """Execute the awaited storage command if its block has arrived; False: it has not."""
+    if connection.awaited_bytes > 0:
+        return False
+    assert connection.awaited is not None
+    verb, header = connection.awaited
+    connection.awaited = None
+    chunks = connection.awaited_chunks
+    connection.awaited_chunks = []
+    # What lies beyond the block begins the next command.
+    extra = -connection.awaited_bytes
+    last = chunks[-1]
+    connection.buffer = last
+    connection.position = len(last) - extra
+    end = connection.position - 2
+    if end >= 0:
+        terminator = last[end : end + 2]
+        chunks[-1] = last[:end]
+        block = b"".join(chunks)
+    else:  # the CRLF is itself in two pieces
+        block = b"".join(chunks)
+        terminator = block[header[0] : header[0] + 2]
+        block = block[: header[0]]
+    if terminator == b"\r\n":
+        verb.store(connection, header, block)  # type: ignore[misc]
+    elif not header[1]:
+        connection.reply(BAD_CHUNK)
+    return True
+
+
+def _swallow(connection: Connection) -> bool:
+    """Throw away what is left of a refused block; False: more of it is to come."""
+    available = len(connection.buffer) - connection.position
+    taken = min(available, connection.swallow_bytes)
+    connection.position += taken
+    connection.swallow_bytes -= taken
+    return connection.swallow_bytes == 0
+
+
+def _unknown(connection: Connection, tokens: list[bytes]) -> None:
+    # memcached: process_command_ascii. A browser must not be a client.
+    if tokens and tokens[: limits.TOKENS_MAX - 1][-1].startswith(b"HTTP/") and len(tokens[0]) > 1:
+        connection.close()
+    else:
+        connection.reply(ERROR)
+
+
+def _check_endless_line(connection: Connection) -> None:
+    # memcached: try_read_command_ascii
+    length = len(connection.buffer) - connection.position
+    if length <= limits.LINE_MAX_BYTES:
+        return
+    start = connection.buffer[connection.position : connection.position + 128]
+    blanks = len(start) - len(start.lstrip(b" "))
+    if (
+        blanks > 100
+        or not start.lstrip(b" ").startswith((b"get ", b"gets "))
+        or length > limits.GET_LINE_MAX_BYTES
+    ):
+        connection.close("error")

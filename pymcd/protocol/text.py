@@ -1,0 +1,314 @@
+"""The classic text commands on items.  # protocol.txt
+
+Each handler decodes its words, makes one call on the cache and encodes the answer. Commands
+about the server itself are in admin.py.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from .. import limits
+from ..store.status import Status, StoreMode
+from .admin import ADMIN_VERBS
+from .framing import Verb
+from .tokens import (
+    BAD_DELTA,
+    BAD_EXPTIME,
+    BAD_FORMAT,
+    ERROR,
+    NO_MEMORY,
+    NO_MEMORY_STORING,
+    NON_NUMERIC,
+    TOO_LARGE,
+    decode_i32,
+    decode_u32,
+    decode_u64,
+)
+
+if TYPE_CHECKING:
+    from ..store import Item
+    from .connection import Connection
+    from .framing import type_Header
+
+STORE_REPLY: Final = {
+    Status.STORED: b"STORED\r\n",
+    Status.NOT_STORED: b"NOT_STORED\r\n",
+    Status.EXISTS: b"EXISTS\r\n",
+    Status.NOT_FOUND: b"NOT_FOUND\r\n",
+    Status.TOO_LARGE: TOO_LARGE,
+    Status.NO_MEMORY: NO_MEMORY_STORING,
+}
+ARITHMETIC_REPLY: Final = {
+    Status.NOT_FOUND: b"NOT_FOUND\r\n",
+    Status.NON_NUMERIC: NON_NUMERIC,
+    Status.NO_MEMORY: NO_MEMORY,
+}
+
+_STORED = Status.STORED
+
+
+def _quiet(tokens: list[bytes]) -> bool:
+    """Return whether the last word asks for silence. Malformed commands may ask, too."""
+    return tokens[-1] == b"noreply"
+
+
+# -- retrieval ---------------------------------------------------------------------------------
+
+
+def _get(connection: Connection, tokens: list[bytes]) -> None:
+    # protocol.txt, "Retrieval command": get <key>*
+    # Hot path: bench/ "get16".
+    if len(tokens) != 2:
+        _retrieve(connection, tokens, 1, with_cas=False)
+        return
+    key = tokens[1]
+    if len(key) > limits.KEY_MAX_BYTES:
+        connection.reply(BAD_FORMAT)
+        return
+    item = connection.cache.get(key)
+    if connection.service.recorder is not None:
+        connection.service.recorder.fetched(connection, key, item)
+    if item is None:
+        connection.reply(b"END\r\n")
+        return
+    value = item.value
+    connection.pieces += (
+        b"VALUE %b %d %d\r\n" % (key, item.client_flags, len(value)),
+        value,
+        b"\r\nEND\r\n",
+    )
+
+
+def _gets(connection: Connection, tokens: list[bytes]) -> None:
+    _retrieve(connection, tokens, 1, with_cas=True)
+
+
+def _gat(connection: Connection, tokens: list[bytes]) -> None:
+    # protocol.txt, "Get And Touch": gat <exptime> <key>*
+    _get_and_touch(connection, tokens, with_cas=False)
+
+
+def _gats(connection: Connection, tokens: list[bytes]) -> None:
+    _get_and_touch(connection, tokens, with_cas=True)
+
+
+def _get_and_touch(connection: Connection, tokens: list[bytes], *, with_cas: bool) -> None:
+    if len(tokens) < 2:
+        connection.reply(ERROR)
+        return
+    exptime = decode_i32(tokens[1])
+    if exptime is None:
+        connection.reply(BAD_EXPTIME)
+        return
+    expires_at = connection.cache.expiry.expires_at(exptime)
+    _retrieve(connection, tokens, 2, with_cas=with_cas, expires_at=expires_at)
+
+
+def _retrieve(
+    connection: Connection,
+    tokens: list[bytes],
+    first: int,
+    *,
+    with_cas: bool,
+    expires_at: int | None = None,
+) -> None:
+    """Answer for the keys from word `first` on; touch them when `expires_at` is given."""
+    if len(tokens) < 2:
+        connection.reply(ERROR)
+        return
+    cache = connection.cache
+    recorder = connection.service.recorder
+    pieces = connection.pieces
+    begin = len(pieces)
+    for index in range(first, len(tokens)):
+        key = tokens[index]
+        if len(key) > limits.KEY_MAX_BYTES:
+            # memcached drops what it had gathered for this command.
+            del pieces[begin:]
+            connection.reply(BAD_FORMAT)
+            return
+        item: Item | None
+        item = cache.get(key) if expires_at is None else cache.touch(key, expires_at)
+        if recorder is not None:
+            recorder.fetched(connection, key, item)
+        if item is None:
+            continue
+        value = item.value
+        if with_cas:
+            pieces.append(
+                b"VALUE %b %d %d %d\r\n" % (key, item.client_flags, len(value), item.cas_unique)
+            )
+        else:
+            pieces.append(b"VALUE %b %d %d\r\n" % (key, item.client_flags, len(value)))
+        pieces.append(value)
+        pieces.append(b"\r\n")
+    pieces.append(b"END\r\n")
+
+
+# -- storage -----------------------------------------------------------------------------------
+
+
+def _decode_store(
+    connection: Connection, tokens: list[bytes], mode: StoreMode
+) -> type_Header | None:
+    # protocol.txt, "Storage commands":
+    # <command> <key> <flags> <exptime> <bytes> [cas unique] [noreply]
+    # Hot path: bench/ "set16".
+    count = len(tokens)
+    plain = 6 if mode is StoreMode.CAS else 5
+    if count != plain and count != plain + 1:
+        connection.reply(ERROR)
+        return None
+    # The original looks at the last word whatever the number of words.
+    quiet = tokens[-1] == b"noreply"
+    key = tokens[1]
+    client_flags = decode_u32(tokens[2])
+    exptime = decode_i32(tokens[3])
+    length = decode_i32(tokens[4])
+    cas_compare: int | None = 0
+    if mode is StoreMode.CAS:
+        cas_compare = decode_u64(tokens[5])
+    if (
+        len(key) > limits.KEY_MAX_BYTES
+        or client_flags is None
+        or exptime is None
+        or length is None
+        or cas_compare is None
+        or length < 0
+        or length > limits.INT32_MAX - 2
+    ):
+        if not quiet:
+            connection.reply(BAD_FORMAT)
+        return None
+    cache = connection.cache
+    recorder = connection.service.recorder
+    if recorder is not None:
+        recorder.storing(key)
+    if not cache.fits(key, length, client_flags):
+        cache.refuse_too_large(mode, key)
+        if not quiet:
+            connection.reply(TOO_LARGE)
+        if recorder is not None:
+            recorder.refused(connection, key, mode, Status.TOO_LARGE)
+        connection.swallow_bytes = length + 2
+        return None
+    expires_at = cache.expiry.expires_at(exptime) if exptime else 0
+    return length, quiet, key, client_flags, expires_at, cas_compare
+
+
+def _store(connection: Connection, header: type_Header, block: bytes, mode: StoreMode) -> None:
+    _, quiet, key, client_flags, expires_at, cas_compare = header
+    status = connection.cache.store(mode, key, block, client_flags, expires_at, cas_compare)
+    recorder = connection.service.recorder
+    if recorder is not None:
+        recorder.stored(connection, key, mode, status, len(block), expires_at)
+    if not quiet:
+        connection.reply(STORE_REPLY[status])
+
+
+def _storage_verb(mode: StoreMode) -> Verb:
+    def decode(connection: Connection, tokens: list[bytes]) -> type_Header | None:
+        return _decode_store(connection, tokens, mode)
+
+    def store(connection: Connection, header: type_Header, block: bytes) -> None:
+        _store(connection, header, block, mode)
+
+    return Verb(decode=decode, store=store)
+
+
+# -- the others --------------------------------------------------------------------------------
+
+
+def _delete(connection: Connection, tokens: list[bytes]) -> None:
+    # protocol.txt, "Deletion": delete <key> [noreply]; an old "0" for the time is accepted.
+    count = len(tokens)
+    if not 2 <= count <= 4:
+        connection.reply(ERROR)
+        return
+    quiet = count > 2 and _quiet(tokens)
+    if count > 2:
+        hold_is_zero = tokens[2] == b"0"
+        if not ((count == 3 and (hold_is_zero or quiet)) or (hold_is_zero and quiet)):
+            if not quiet:
+                connection.reply(
+                    b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
+                )
+            return
+    key = tokens[1]
+    if len(key) > limits.KEY_MAX_BYTES:
+        if not quiet:
+            connection.reply(BAD_FORMAT)
+        return
+    recorder = connection.service.recorder
+    if recorder is not None:
+        recorder.deleting(connection, key)
+    status = connection.cache.delete(key)
+    if not quiet:
+        connection.reply(b"DELETED\r\n" if status is _STORED else b"NOT_FOUND\r\n")
+
+
+def _arithmetic(connection: Connection, tokens: list[bytes], *, decrement: bool) -> None:
+    # protocol.txt, "Increment/Decrement": incr <key> <value> [noreply]
+    if len(tokens) not in (3, 4):
+        connection.reply(ERROR)
+        return
+    quiet = _quiet(tokens)
+    delta = decode_u64(tokens[2])
+    if len(tokens[1]) > limits.KEY_MAX_BYTES:
+        answer = BAD_FORMAT
+    elif delta is None:
+        answer = BAD_DELTA
+    else:
+        status, number = connection.cache.increment(tokens[1], delta, decrement=decrement)
+        answer = b"%d\r\n" % number if status is _STORED else ARITHMETIC_REPLY[status]
+    if not quiet:
+        connection.reply(answer)
+
+
+def _incr(connection: Connection, tokens: list[bytes]) -> None:
+    _arithmetic(connection, tokens, decrement=False)
+
+
+def _decr(connection: Connection, tokens: list[bytes]) -> None:
+    _arithmetic(connection, tokens, decrement=True)
+
+
+def _touch(connection: Connection, tokens: list[bytes]) -> None:
+    # protocol.txt, "Touch": touch <key> <exptime> [noreply]
+    if len(tokens) not in (3, 4):
+        connection.reply(ERROR)
+        return
+    quiet = _quiet(tokens)
+    exptime = decode_i32(tokens[2])
+    cache = connection.cache
+    if len(tokens[1]) > limits.KEY_MAX_BYTES:
+        answer = BAD_FORMAT
+    elif exptime is None:
+        answer = BAD_EXPTIME
+    elif cache.touch(tokens[1], cache.expiry.expires_at(exptime)) is None:
+        answer = b"NOT_FOUND\r\n"
+    else:
+        answer = b"TOUCHED\r\n"
+    if not quiet:
+        connection.reply(answer)
+
+
+VERBS: Final[dict[bytes, Verb]] = {
+    b"get": Verb(_get),
+    b"bget": Verb(_get),  # an alias from the first versions, still answered
+    b"gets": Verb(_gets),
+    b"gat": Verb(_gat),
+    b"gats": Verb(_gats),
+    b"set": _storage_verb(StoreMode.SET),
+    b"add": _storage_verb(StoreMode.ADD),
+    b"replace": _storage_verb(StoreMode.REPLACE),
+    b"append": _storage_verb(StoreMode.APPEND),
+    b"prepend": _storage_verb(StoreMode.PREPEND),
+    b"cas": _storage_verb(StoreMode.CAS),
+    b"delete": Verb(_delete),
+    b"incr": Verb(_incr),
+    b"decr": Verb(_decr),
+    b"touch": Verb(_touch),
+    **ADMIN_VERBS,
+}

@@ -1,0 +1,295 @@
+"""The fast driver: one epoll object holds all plain sockets, one trio task serves them.
+
+A task per connection costs 2 to 3 times the C server's CPU per request, most of it spent on
+parking and waking tasks. An epoll object is itself readable when one of its sockets is, so trio
+waits for *it*: one wake-up serves every connection that is ready. A turn is `poll(0)`, then for
+each ready socket: one `recv`, `Connection.run`, one joined `send`. What must hold:
+
+* Fair. A connection runs at most `-R` commands a turn; if it has more, it comes again after all
+  the others. The hub passes a trio checkpoint at least every `CHECKPOINT_EVERY_S`, so that
+  timers, signals and replication are never starved.
+* Back-pressure. What a `send` does not take is kept, the socket is watched for writing only,
+  and nothing more is read or executed for that client until all is sent.
+* Quiet. With nothing to do the hub is parked in trio. Parking costs about as much as three
+  requests, so after a turn it first waits `LINGER_S` in `poll` itself: a client that asks again
+  at once is answered at once. Only when nobody else runs on this event loop (`may_linger`).
+* One bug in a handler closes that one connection, with a traceback in the log.
+
+Rejected: trio's guest mode (a thread hand-over for each wait), `checkpoint` in every turn
+(15 us), `recv_into` (values must become `bytes` anyway).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from .. import limits
+
+if TYPE_CHECKING:
+    from ..protocol import Connection, Service
+
+CHECKPOINT_EVERY_S: Final = 0.004
+LINGER_S: Final = 0.001
+#: Pieces beyond this are sent in several steps.
+_JOIN_PIECES: Final = 64
+#: Chunks of a `source` (metadump) sent in one turn.
+_SOURCE_CHUNKS_PER_TURN: Final = 8
+
+_READ: Final = getattr(select, "EPOLLIN", 0)
+_WRITE: Final = getattr(select, "EPOLLOUT", 0)
+
+
+class Session:
+    """A client's socket and its Connection."""
+
+    __slots__ = ("connection", "fd", "queued", "recv", "send", "sock", "unsent")
+
+    def __init__(self, sock: socket.socket, connection: Connection) -> None:
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.recv = sock.recv
+        self.send = sock.send
+        self.connection = connection
+        self.unsent: memoryview | None = None  #: reply that the socket did not take
+        self.queued = False  #: is in the hub's list for the next turn
+
+
+class Hub:
+    """Serves any number of plain sockets from one trio task."""
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        on_close: Callable[[Connection], None] = lambda connection: None,
+        on_error: Callable[[Connection, Exception], None] = lambda connection, error: None,
+    ) -> None:
+        self._service = service
+        self._on_close = on_close
+        self._on_error = on_error
+        self._epoll = select.epoll()
+        self._sessions: dict[int, Session] = {}
+        #: Those with work left though their socket may be silent.
+        self._queue: list[Session] = []
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._alarm, _READ)
+        self._parked = False
+        #: Whether waiting in `poll` for a moment harms nobody.
+        self.may_linger: Callable[[], bool] = lambda: True
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def adopt(self, sock: socket.socket, connection: Connection) -> None:
+        """Serve a connected, non-blocking socket from now on; the hub will close it."""
+        session = Session(sock, connection)
+        connection.wake = lambda: self._enqueue(session)
+        self._sessions[session.fd] = session
+        self._epoll.register(session.fd, _READ)
+
+    def close_all(self) -> None:
+        """Close every client and the hub itself."""
+        for session in list(self._sessions.values()):
+            self._close(session)
+        self._epoll.close()
+        os.close(self._alarm)
+
+    def shut(self, connection: Connection) -> None:
+        """Close the client of one connection, if it is served here."""
+        for session in self._sessions.values():
+            if session.connection is connection:
+                self._close(session)
+                return
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        poll = self._epoll.poll
+        monotonic = time.monotonic
+        checkpoint_at = monotonic() + CHECKPOINT_EVERY_S
+        while True:
+            ready = poll(0)
+            if not ready and not self._queue:
+                if self.may_linger():
+                    ready = poll(LINGER_S)
+                if not ready:
+                    self._parked = True
+                    try:
+                        await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    finally:
+                        self._parked = False
+                    checkpoint_at = monotonic() + CHECKPOINT_EVERY_S
+                    continue
+            self._turn(ready)
+            if monotonic() > checkpoint_at:
+                await trio.lowlevel.checkpoint()
+                checkpoint_at = monotonic() + CHECKPOINT_EVERY_S
+
+    def _turn(self, ready: list[tuple[int, int]]) -> None:
+        """Serve each ready socket once."""
+        # Hot path: bench/ "get16".
+        self._service.cache.tick()
+        queue = self._queue
+        if queue:
+            self._queue = []
+            for session in queue:
+                session.queued = False
+                self._resume(session)
+        sessions = self._sessions
+        now = self._service.cache.now
+        counters = self._service.cache.counters
+        for fd, events in ready:
+            session = sessions.get(fd)
+            if session is None:
+                if fd == self._alarm:
+                    os.eventfd_read(fd)
+                continue
+            connection = session.connection
+            try:
+                if session.unsent is not None or session.queued:
+                    if events != _READ:
+                        self._resume(session)
+                    continue
+                data = session.recv(
+                    limits.RECEIVE_BYTES
+                    if connection.awaited is None
+                    else limits.RECEIVE_LARGE_BYTES
+                )
+                if not data:
+                    self._close(session)
+                    continue
+                counters.bytes_read += len(data)
+                connection.last_command_at = now
+                connection.receive_data(data)
+                more = connection.run()
+                pieces = connection.pieces
+                if pieces:
+                    if len(pieces) > _JOIN_PIECES or more:
+                        self._flush(session, more=more)
+                        continue
+                    data = b"".join(pieces)
+                    pieces.clear()
+                    try:
+                        sent = session.send(data)
+                    except (BlockingIOError, InterruptedError):
+                        sent = 0
+                    counters.bytes_written += sent
+                    if sent < len(data):
+                        self._block(session, memoryview(data)[sent:])
+                    elif connection.source is not None:
+                        self._enqueue(session)
+                    elif connection.closing:
+                        self._close(session)
+                elif more:
+                    self._enqueue(session)
+                elif connection.closing:
+                    self._close(session)
+                elif connection.source is not None:
+                    self._enqueue(session)
+            except (BlockingIOError, InterruptedError):
+                pass  # from recv: it was not ready after all
+            except OSError:
+                connection.close_reason = "error"
+                self._close(session)
+            except Exception as error:
+                self._fail(session, error)
+
+    def _resume(self, session: Session) -> None:
+        """Go on with a session that was blocked, or had more to do than one turn allows."""
+        if session.fd not in self._sessions or self._sessions[session.fd] is not session:
+            return
+        connection = session.connection
+        try:
+            if session.unsent is not None and not self._send(session, session.unsent):
+                return
+            more = False
+            if not connection.pieces:
+                more = connection.run()
+            self._flush(session, more=more)
+        except OSError:
+            connection.close_reason = "error"
+            self._close(session)
+        except Exception as error:
+            self._fail(session, error)
+
+    def _flush(self, session: Session, *, more: bool) -> None:
+        """Send all pieces, and then a bounded part of the source."""
+        connection = session.connection
+        pieces = connection.pieces
+        start = 0
+        while start < len(pieces):
+            size = 0
+            end = start
+            while end < len(pieces) and size < limits.REPLY_CHUNK_BYTES:
+                size += len(pieces[end])
+                end += 1
+            chunk = b"".join(pieces[start:end])
+            if not self._send(session, memoryview(chunk)):
+                del pieces[:end]
+                return
+            start = end
+        pieces.clear()
+        if connection.source is not None:
+            for _ in range(_SOURCE_CHUNKS_PER_TURN):
+                piece = next(connection.source, None)
+                if piece is None:
+                    connection.source = None
+                    break
+                if not self._send(session, memoryview(piece)):
+                    return
+            more = True
+        if connection.closing and connection.source is None:
+            self._close(session)
+        elif more:
+            self._enqueue(session)
+
+    def _send(self, session: Session, data: memoryview) -> bool:
+        """Send; what the socket does not take is kept, and False returned."""
+        while data:
+            try:
+                sent = session.send(data)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            if not sent:
+                self._block(session, data)
+                return False
+            self._service.cache.counters.bytes_written += sent
+            data = data[sent:]
+        if session.unsent is not None:
+            session.unsent = None
+            self._epoll.modify(session.fd, _READ)
+        return True
+
+    def _block(self, session: Session, unsent: memoryview) -> None:
+        """Stop reading from a client until it has taken what it asked for."""
+        if session.unsent is None:
+            self._epoll.modify(session.fd, _WRITE)
+        session.unsent = unsent
+
+    def _enqueue(self, session: Session) -> None:
+        """Have a session resumed in the next turn."""
+        if not session.queued and session.unsent is None:
+            session.queued = True
+            self._queue.append(session)
+            if self._parked:
+                os.eventfd_write(self._alarm, 1)
+
+    def _fail(self, session: Session, error: Exception) -> None:
+        session.connection.close_reason = "error"
+        self._on_error(session.connection, error)
+        self._close(session)
+
+    def _close(self, session: Session) -> None:
+        if self._sessions.pop(session.fd, None) is None:
+            return
+        self._epoll.unregister(session.fd)
+        session.sock.close()
+        session.connection.closing = True
+        session.connection.source = None
+        self._on_close(session.connection)

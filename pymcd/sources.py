@@ -1,0 +1,210 @@
+"""Where options come from besides the command line: a configuration file and the environment.
+
+Every source gives a list of `Given`: an option, its word, and the place to name when it is wrong;
+`gather` lays the lists over each other and makes `Settings`. Three forms of file are told apart by
+the first line that says something:
+
+- options as on the command line, one a line, as in Debian's `memcached.conf`;
+- `PORT USER MAXCONN CACHESIZE OPTIONS`, the environment file of Red Hat's service;
+- TOML, with the long names as keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+from typing import TYPE_CHECKING, NamedTuple
+
+from pymcd.arguments import ANSWERED, split_arguments
+from pymcd.config import ConfigError, Settings
+from pymcd.options import BY_NAME, OPTIONS, Draft, Option
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+ENVIRONMENT_PREFIX = "PYMCD_"
+
+# A file longer than this is not a configuration.
+CONFIG_MAX_BYTES = 1 << 20
+
+# systemd sets these for what it starts, and wants it in the foreground.
+_SYSTEMD_VARIABLES = ("INVOCATION_ID", "NOTIFY_SOCKET")
+
+_RED_HAT_LINE = re.compile(r"(PORT|USER|MAXCONN|CACHESIZE|OPTIONS)=(.*)")
+_RED_HAT_OPTIONS = {
+    "PORT": "--port=",
+    "USER": "--user=",
+    "MAXCONN": "--conn-limit=",
+    "CACHESIZE": "--memory-limit=",
+}
+
+_YES = frozenset({"1", "true", "yes", "on"})
+_NO = frozenset({"0", "false", "no", "off"})
+
+# Kubernetes puts such a value into PYMCD_PORT where a service is named pymcd.
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+
+
+class Given(NamedTuple):
+    """One option with its word. `text` None is a flag that is switched off."""
+
+    option: Option
+    text: str | None
+    where: str = ""
+
+
+def gather(layers: Iterable[list[Given]], *, debug_commands: bool) -> tuple[Settings, list[str]]:
+    """Make settings of sources, least important first; also return remarks for who runs `-v`.
+
+    An option in one source replaces the same option in the sources before it, except that the
+    names of `-o` add up. Raises `ConfigError` which names the place.
+    """
+    remaining: list[Given] = []
+    for layer in layers:
+        said = {given.option.name for given in layer} - {"extended"}
+        remaining = [given for given in remaining if given.option.name not in said] + layer
+    draft = Draft()
+    draft.set("debug_commands", debug_commands)
+    for given in remaining:
+        if given.text is not None:
+            with _named(given.where):
+                given.option.apply(draft, given.text)
+    return draft.build(), draft.notices
+
+
+@contextlib.contextmanager
+def _named(where: str) -> Iterator[None]:
+    """Put the place in front of what a `ConfigError` says."""
+    try:
+        yield
+    except ConfigError as error:
+        if not where:
+            raise
+        raise ConfigError(f"{where}: {error.message}", error.exit_code) from None
+
+
+def from_environment(environment: Mapping[str, str]) -> list[Given]:
+    """Read `PYMCD_<LONG_NAME>`; an empty value is as good as none."""
+    given: list[Given] = []
+    for option in OPTIONS:
+        variable = ENVIRONMENT_PREFIX + option.name.upper().replace("-", "_")
+        text = environment.get(variable, "")
+        if not text or option.name in ANSWERED or _SERVICE_ADDRESS.match(text):
+            continue
+        if option.is_flag:
+            given += _flag(option, text, variable)
+        else:
+            given.append(Given(option, text, variable))
+    return given
+
+
+def _flag(option: Option, text: str, where: str) -> list[Given]:
+    """Read yes or no; `verbose` may also be a number of steps."""
+    if option.name == "verbose" and text.isascii() and text.isdigit():
+        return [Given(option, "", where)] * min(int(text[:9]), 3) or [Given(option, None, where)]
+    if text.lower() in _YES:
+        return [Given(option, "", where)]
+    if text.lower() in _NO:
+        return [Given(option, None, where)]
+    raise ConfigError(f"{where}: neither yes nor no: {text}")
+
+
+def from_file(path: str, environment: Mapping[str, str]) -> list[Given]:
+    """Read a configuration file, or raise `ConfigError` which names the line or key."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(CONFIG_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"Could not open config file [{path}]: {error.strerror}") from None
+    if len(content) > CONFIG_MAX_BYTES:
+        raise ConfigError(f"{path}: longer than {CONFIG_MAX_BYTES} bytes")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text") from None
+    lines = [(f"{path}:{number}", line.strip()) for number, line in enumerate(text.split("\n"), 1)]
+    lines = [(where, line) for where, line in lines if line and not line.startswith("#")]
+    if not lines:
+        return []
+    first = lines[0][1]
+    if first.startswith("-") or first.split()[0] == "logfile":
+        given = _from_option_lines(lines)
+        if any(environment.get(name) for name in _SYSTEMD_VARIABLES):
+            given = [one for one in given if one.option.name != "daemon"]
+    elif _RED_HAT_LINE.match(first):
+        given = _from_red_hat(lines)
+    else:
+        given = _from_toml(path, text)
+    for option, _, where in given:
+        if option.name in ANSWERED or option.name == "config":
+            raise ConfigError(f"{where}: '--{option.name}' is not for a configuration file")
+    return given
+
+
+def _words(line: str) -> list[str]:
+    """Split a line as a shell would, up to a comment."""
+    try:
+        return shlex.split(re.sub(r"(^|\s)#.*", "", line))
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _from_option_lines(lines: list[tuple[str, str]]) -> list[Given]:
+    given: list[Given] = []
+    for where, line in lines:
+        with _named(where):
+            if line.split()[0] == "logfile":
+                # Debian's script for who starts memcached without a journal.
+                continue
+            if not line.startswith("-"):
+                raise ConfigError(f"not an option: {line}")
+            given += [Given(option, text, where) for option, text in split_arguments(_words(line))]
+    return given
+
+
+def _from_red_hat(lines: list[tuple[str, str]]) -> list[Given]:
+    given: list[Given] = []
+    for where, line in lines:
+        with _named(where):
+            found = _RED_HAT_LINE.fullmatch(line)
+            if not found:
+                raise ConfigError(f"not one of PORT, USER, MAXCONN, CACHESIZE, OPTIONS: {line}")
+            name, value = found[1], " ".join(_words(found[2]))
+            if not value:
+                continue
+            words = [_RED_HAT_OPTIONS[name] + value] if name != "OPTIONS" else _words(value)
+            given += [Given(option, text, where) for option, text in split_arguments(words)]
+    return given
+
+
+def _from_toml(path: str, text: str) -> list[Given]:
+    import tomllib  # only who has such a file pays for it
+
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    given: list[Given] = []
+    for key, value in table.items():
+        option = BY_NAME.get(key.replace("_", "-"))
+        where = f"{path}: {key}"
+        if option is None:
+            raise ConfigError(f"{where}: no such setting")
+        given += _from_toml_value(option, value, where)
+    return given
+
+
+def _from_toml_value(option: Option, value: object, where: str) -> list[Given]:
+    if option.is_flag:
+        if isinstance(value, bool) or (option.name == "verbose" and isinstance(value, int)):
+            return _flag(option, str(value), where)
+        raise ConfigError(f"{where}: neither true nor false: {value}")
+    if isinstance(value, list) and option.name in ("listen", "extended"):
+        return [given for one in value for given in _from_toml_value(option, one, where)]
+    if option.name == "unix-mask" and not isinstance(value, str):
+        raise ConfigError(f'{where}: write the octal digits in quotes, as "700"')
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ConfigError(f"{where}: neither text nor a number: {value}")
+    return [Given(option, str(value), where)]
