@@ -19,7 +19,7 @@ import click
 
 import pymcd
 from pymcd.arguments import ArgumentError, split_arguments
-from pymcd.config import EXIT_NO_USER, EXIT_USAGE, ConfigError, Settings
+from pymcd.config import EXIT_FAILURE, EXIT_NO_USER, EXIT_USAGE, ConfigError, Settings
 from pymcd.options import BY_NAME, EXTENDED_HELP, OPTIONS, Option
 from pymcd.sources import ENVIRONMENT_PREFIX, Given, from_environment, from_file, gather
 
@@ -58,6 +58,9 @@ def serve(words: list[str]) -> int:
     except ConfigError as error:
         click.echo(error.message, err=True)
         return error.exit_code
+    except click.Abort:
+        # Interrupted before the server took charge of signals.
+        return EXIT_FAILURE
     return exit_code
 
 
@@ -87,8 +90,8 @@ def _serve(**values: Any) -> int:
             given += [Given(option, text) for text in value]
     environment = os.environ
     if answer:
-        # What stood before it is still checked, as memcached does.
-        gather([given], debug_commands=False)
+        # As in memcached, what stands before it must be right, word by word.
+        gather([given])
         click.echo(_ANSWERS[answer](context))
         return 0
     paths = [text for option, text, _ in given if option.name == "config" and text]
@@ -98,11 +101,13 @@ def _serve(**values: Any) -> int:
         from_environment(environment),
         given,
     ]
-    debugging = os.path.basename(sys.argv[0]).endswith(DEBUG_SUFFIX)
-    settings, notices = gather(layers, debug_commands=debugging)
+    draft = gather(layers)
+    if os.path.basename(sys.argv[0]).endswith(DEBUG_SUFFIX):
+        draft.set("debug_commands", True)
+    settings = draft.build()
     check_start(settings)
     if settings.verbose:
-        for notice in notices:
+        for notice in draft.notices:
             click.echo(f"warning: {notice}", err=True)
     from pymcd.server import serving  # trio is slow to import, and `-h` must not wait for it
 

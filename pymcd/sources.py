@@ -17,7 +17,7 @@ import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
 from pymcd.arguments import ANSWERED, split_arguments
-from pymcd.config import ConfigError, Settings
+from pymcd.config import ConfigError
 from pymcd.options import BY_NAME, OPTIONS, Draft, Option
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ class Given(NamedTuple):
     where: str = ""
 
 
-def gather(layers: Iterable[list[Given]], *, debug_commands: bool) -> tuple[Settings, list[str]]:
-    """Make settings of sources, least important first; also return remarks for who runs `-v`.
+def gather(layers: Iterable[list[Given]]) -> Draft:
+    """Lay sources over each other, least important first.
 
     An option in one source replaces the same option in the sources before it, except that the
     names of `-o` add up. Raises `ConfigError` which names the place.
@@ -65,12 +65,11 @@ def gather(layers: Iterable[list[Given]], *, debug_commands: bool) -> tuple[Sett
         said = {given.option.name for given in layer} - {"extended"}
         remaining = [given for given in remaining if given.option.name not in said] + layer
     draft = Draft()
-    draft.set("debug_commands", debug_commands)
     for given in remaining:
         if given.text is not None:
             with _named(given.where):
                 given.option.apply(draft, given.text)
-    return draft.build(), draft.notices
+    return draft
 
 
 @contextlib.contextmanager
