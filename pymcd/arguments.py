@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pymcd.config import ConfigError
-from pymcd.options import BY_LETTER, BY_NAME, OPTIONS, Option
+from .config import ConfigError
+from .options import BY_LETTER, BY_NAME, OPTIONS, Option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import pymcd
-from pymcd.arguments import ArgumentError, split_arguments
-from pymcd.config import EXIT_FAILURE, EXIT_NO_USER, EXIT_USAGE, ConfigError, Settings
-from pymcd.options import BY_NAME, EXTENDED_HELP, OPTIONS, Option
-from pymcd.sources import ENVIRONMENT_PREFIX, Given, from_environment, from_file, gather
+from . import __version__
+from .arguments import ArgumentError, split_arguments
+from .config import EXIT_FAILURE, EXIT_NO_USER, EXIT_USAGE, ConfigError, Settings
+from .options import BY_NAME, EXTENDED_HELP, OPTIONS, Option
+from .sources import ENVIRONMENT_PREFIX, Given, from_environment, from_file, gather
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,9 +109,14 @@ def _serve(**values: Any) -> int:
     if settings.verbose:
         for notice in draft.notices:
             click.echo(f"warning: {notice}", err=True)
-    from pymcd.server import serving  # trio is slow to import, and `-h` must not wait for it
+    from .server import serving  # trio is slow to import, and `-h` must not wait for it
 
     return serving.run(settings)
+
+
+def runs_as_root() -> bool:
+    """Return whether this process is root's, or may become so."""
+    return 0 in (os.getuid(), os.geteuid())
 
 
 def check_start(settings: Settings) -> None:
@@ -128,7 +133,7 @@ def check_start(settings: Settings) -> None:
     for name, message in NOT_BUILT.items():
         if getattr(settings, name):
             raise ConfigError(message, EXIT_USAGE)
-    if 0 in (os.getuid(), os.geteuid()):
+    if runs_as_root():
         import pwd  # not on every platform, and needed by root alone
 
         if not settings.user:
@@ -142,7 +147,7 @@ def check_start(settings: Settings) -> None:
 
 
 def _version(context: click.Context) -> str:
-    return f"{PROGRAM} {pymcd.__version__}"
+    return f"{PROGRAM} {__version__}"
 
 
 def _help(context: click.Context) -> str:
@@ -160,7 +165,7 @@ def _license(context: click.Context) -> str:
     except importlib.metadata.PackageNotFoundError:
         pass
     if text is None:
-        beside = pathlib.Path(pymcd.__file__).parent.parent / "LICENSE"
+        beside = pathlib.Path(__file__).parent.parent / "LICENSE"
         text = beside.read_text() if beside.is_file() else "BSD-3-Clause"
     return f"{_version(context)}\n\n{text.strip()}"
 

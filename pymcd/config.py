@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from pymcd import limits
+from . import limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,12 +46,25 @@ Tls = Literal["tls", "btls", "mtls"]
 
 
 class ConfigError(Exception):
-    """A setting that cannot be served; `message` is for stderr, `exit_code` for the process."""
+    """A setting that cannot be served.
 
-    def __init__(self, message: str, exit_code: int = EXIT_FAILURE) -> None:
+    `message` is for stderr, `exit_code` for the process; `fields` are the settings which contradict
+    each other, so that who read them from somewhere can name the place.
+    """
+
+    def __init__(
+        self, message: str, exit_code: int = EXIT_FAILURE, fields: tuple[str, ...] = ()
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.exit_code = exit_code
+        self.fields = fields
+
+    def at(self, where: str) -> ConfigError:
+        """Return the same with the place in front, if there is one to name."""
+        if not where:
+            return self
+        return ConfigError(f"{where}: {self.message}", self.exit_code, self.fields)
 
 
 class Listener(NamedTuple):
@@ -308,40 +321,48 @@ def check_field(name: str, value: Any) -> None:
         raise ConfigError(message if isinstance(message, str) else message(value), exit_code)
 
 
+def _clash(message: str, *fields: str) -> ConfigError:
+    return ConfigError(message, EXIT_USAGE, fields)
+
+
 def _check_sizes(settings: Settings) -> None:
     """Refuse an item limit, memory limit and chunk size which do not fit each other."""
     s = settings
+    item, memory, chunk = "item_size_max_bytes", "memory_limit_bytes", "slab_chunk_max_bytes"
     if s.num_napi_ids > s.threads:
-        raise ConfigError(
+        raise _clash(
             f"Number of napi_ids({s.num_napi_ids}) cannot be greater than"
             f" number of threads({s.threads})",
-            EXIT_USAGE,
+            "num_napi_ids",
+            "threads",
         )
     if s.item_size_max_bytes < ITEM_SIZE_MAX_LOWEST_BYTES:
-        raise ConfigError("Item max size cannot be less than 1024 bytes.", EXIT_USAGE)
+        raise _clash("Item max size cannot be less than 1024 bytes.", item)
     if s.item_size_max_bytes > s.memory_limit_bytes // 2:
-        raise ConfigError("Cannot set item size limit higher than 1/2 of memory max.", EXIT_USAGE)
+        raise _clash("Cannot set item size limit higher than 1/2 of memory max.", item, memory)
     if s.item_size_max_bytes > ITEM_SIZE_MAX_HIGHEST_BYTES:
-        raise ConfigError("Cannot set item size limit higher than a gigabyte.", EXIT_USAGE)
+        raise _clash("Cannot set item size limit higher than a gigabyte.", item)
     if s.slab_chunk_max_bytes <= 0:
-        raise ConfigError("slab_chunk_max must be greater than 0", EXIT_USAGE)
+        raise _clash("slab_chunk_max must be greater than 0", chunk)
     if s.slab_chunk_max_bytes > s.item_size_max_bytes:
-        raise ConfigError(
+        raise _clash(
             f"slab_chunk_max (bytes: {s.slab_chunk_max_bytes}) cannot be larger than"
             f" -I (item_size_max {s.item_size_max_bytes})",
-            EXIT_USAGE,
+            chunk,
+            item,
         )
     if s.item_size_max_bytes % s.slab_chunk_max_bytes:
-        raise ConfigError(
+        raise _clash(
             f"-I (item_size_max: {s.item_size_max_bytes}) must be evenly divisible by"
             f" slab_chunk_max (bytes: {s.slab_chunk_max_bytes})",
-            EXIT_USAGE,
+            item,
+            chunk,
         )
     if limits.SLAB_PAGE_BYTES % s.slab_chunk_max_bytes:
-        raise ConfigError(
+        raise _clash(
             f"slab_chunk_max (bytes: {s.slab_chunk_max_bytes}) must divide evenly into"
             f" {limits.SLAB_PAGE_BYTES} (slab_page_size)",
-            EXIT_USAGE,
+            chunk,
         )
 
 
@@ -352,61 +373,67 @@ def _check_slab_sizes(settings: Settings) -> None:
     if sizes is None:
         return
     if not sizes:
-        raise ConfigError("Missing slab_sizes argument", EXIT_USAGE)
+        raise _clash("Missing slab_sizes argument", "slab_sizes")
     for size in sizes:
         if not settings.slab_min_size_bytes <= size <= settings.slab_chunk_max_bytes:
-            raise ConfigError(f"slab size {size} is out of valid range", EXIT_USAGE)
+            raise _clash(f"slab size {size} is out of valid range", "slab_sizes")
         if size <= last:
-            raise ConfigError(
+            raise _clash(
                 f"slab size {size} cannot be lower than or equal to a previous class size",
-                EXIT_USAGE,
+                "slab_sizes",
             )
         if size <= last + limits.SLAB_CHUNK_ALIGN_BYTES:
-            raise ConfigError(
+            raise _clash(
                 f"slab size {size} must be at least {limits.SLAB_CHUNK_ALIGN_BYTES} bytes larger"
                 " than previous class",
-                EXIT_USAGE,
+                "slab_sizes",
             )
         last = size
     if len(sizes) >= limits.SLAB_CLASSES_MAX:
-        raise ConfigError("too many slab classes specified", EXIT_USAGE)
+        raise _clash("too many slab classes specified", "slab_sizes")
 
 
 def _check_combinations(settings: Settings) -> None:
     """Refuse settings which contradict each other."""
     s = settings
-    for wrong, message in (
-        (
-            s.hot_lru_pct + s.warm_lru_pct > LRU_PCT_SUM_MAX,
-            "hot_lru_pct + warm_lru_pct cannot be more than 80% combined",
-        ),
-        (
-            s.temporary_ttl_s is not None and not s.lru_maintainer,
+    if s.hot_lru_pct + s.warm_lru_pct > LRU_PCT_SUM_MAX:
+        raise _clash(
+            f"hot_lru_pct + warm_lru_pct cannot be more than {LRU_PCT_SUM_MAX}% combined",
+            "hot_lru_pct",
+            "warm_lru_pct",
+        )
+    if s.temporary_ttl_s is not None and not s.lru_maintainer:
+        raise _clash(
             "temporary_ttl requires lru_maintainer to be enabled",
-        ),
-        (
-            s.enable_sasl and s.protocol != "binary",
+            "temporary_ttl_s",
+            "lru_maintainer",
+        )
+    if s.enable_sasl and s.protocol != "binary":
+        raise _clash(
             "ERROR: You cannot allow the ASCII protocol while using SASL.",
-        ),
-        (
-            s.enable_sasl and s.udp_port != 0,
+            "enable_sasl",
+            "protocol",
+        )
+    if s.enable_sasl and s.udp_port != 0:
+        raise _clash(
             "ERROR: Cannot enable UDP while using binary SASL authentication.",
-        ),
-        (
-            s.auth_file is not None and s.protocol != "ascii",
+            "enable_sasl",
+            "udp_port",
+        )
+    if s.auth_file is not None and s.protocol != "ascii":
+        raise _clash(
             "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.",
-        ),
-        (
-            s.auth_file is not None and s.udp_port != 0,
+            "auth_file",
+            "protocol",
+        )
+    if s.auth_file is not None and s.udp_port != 0:
+        raise _clash(
             "Cannot use UDP with ascii authentication enabled (-U 0 to disable)",
-        ),
-        (
-            s.enable_ssl and s.port == 0,
-            "ERROR: You cannot enable SSL without a TCP port.",
-        ),
-    ):
-        if wrong:
-            raise ConfigError(message, EXIT_USAGE)
+            "auth_file",
+            "udp_port",
+        )
+    if s.enable_ssl and s.port == 0:
+        raise _clash("ERROR: You cannot enable SSL without a TCP port.", "enable_ssl", "port")
 
 
 # memcached writes `negotiating` here for what `-B` calls auto.
@@ -476,4 +503,4 @@ def _parse_listener(address: str, default_port: int, settings: Settings) -> List
 
 def _listen_error(reason: str, address: str) -> ConfigError:
     message = f"failed to listen on one of interface(s) {address}: {reason}"
-    return ConfigError(message, EXIT_OS_ERROR)
+    return ConfigError(message, EXIT_OS_ERROR, ("listen",))

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pymcd.config import (
+from .config import (
     EXIT_USAGE,
     KIBIBYTE,
     MEBIBYTE,
@@ -23,7 +23,7 @@ from pymcd.config import (
     Settings,
     check_field,
 )
-from pymcd.limits import SLAB_PAGE_BYTES, UINT32_MAX
+from .limits import SLAB_PAGE_BYTES, UINT32_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,17 +33,24 @@ if TYPE_CHECKING:
 
 
 class Draft:
-    """Settings in the making. `notices` are remarks for who runs with `-v`."""
+    """Settings in the making.
+
+    `notices` are remarks for who runs with `-v`. `where` is the place that is being read, a line
+    of a file or a variable, and goes in front of what is wrong with it; empty on the command line.
+    """
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.notices: list[str] = []
         self.slab_chunk_max_given = False
+        self.where = ""
+        self._places: dict[str, str] = {}
 
     def set(self, name: str, value: object) -> None:
         """Note the setting `name`; raise `ConfigError` if it is wrong in itself."""
         check_field(name, value)
         self.values[name] = value
+        self._places[name] = self.where
 
     def get(self, name: str) -> Any:
         """Return what is noted for the setting `name`, or its default."""
@@ -69,7 +76,11 @@ class Draft:
                 values["protocol"] = "ascii"
         if self.get("udp_port") != 0 and "port" not in values:
             values["port"] = self.get("udp_port")
-        return Settings(**values)
+        try:
+            return Settings(**values)
+        except ConfigError as error:
+            places = [self._places[name] for name in error.fields if self._places.get(name)]
+            raise error.at(", ".join(dict.fromkeys(places))) from None
 
 
 # How words are read.

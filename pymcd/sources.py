@@ -16,9 +16,9 @@ import re
 import shlex
 from typing import TYPE_CHECKING, NamedTuple
 
-from pymcd.arguments import ANSWERED, split_arguments
-from pymcd.config import ConfigError
-from pymcd.options import BY_NAME, OPTIONS, Draft, Option
+from .arguments import ANSWERED, split_arguments
+from .config import ConfigError
+from .options import BY_NAME, OPTIONS, Draft, Option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -66,9 +66,11 @@ def gather(layers: Iterable[list[Given]]) -> Draft:
         remaining = [given for given in remaining if given.option.name not in said] + layer
     draft = Draft()
     for given in remaining:
+        draft.where = given.where
         if given.text is not None:
             with _named(given.where):
                 given.option.apply(draft, given.text)
+    draft.where = ""
     return draft
 
 
@@ -78,9 +80,7 @@ def _named(where: str) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        if not where:
-            raise
-        raise ConfigError(f"{where}: {error.message}", error.exit_code) from None
+        raise error.at(where) from None
 
 
 def from_environment(environment: Mapping[str, str]) -> list[Given]:

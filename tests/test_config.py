@@ -1,0 +1,267 @@
+"""Settings: defaults, limits and contradictions, whoever builds them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from pymcd.config import ANY_PORT, ConfigError, Listener, Settings, check_field
+
+MIB = 1 << 20
+
+# What `stats settings` of memcached 1.6.18 shows when it is started without options.
+DEFAULTS: dict[str, Any] = {
+    "memory_limit_bytes": 67108864,
+    "conn_limit": 1024,
+    "port": 11211,
+    "udp_port": 0,
+    "inter": None,
+    "verbose": 0,
+    "disable_evictions": False,
+    "unix_socket": None,
+    "unix_mask": 0o700,
+    "enable_shutdown": False,
+    "slab_growth_factor": 1.25,
+    "slab_min_size_bytes": 48,
+    "threads": 4,
+    "num_threads_per_udp": 4,
+    "prefix_delimiter": ":",
+    "detail_enabled": False,
+    "reqs_per_event": 20,
+    "disable_cas": False,
+    "listen_backlog": 1024,
+    "protocol": "auto",
+    "item_size_max_bytes": 1048576,
+    "maxconns_fast": True,
+    "hashpower_init": 0,
+    "slab_reassign": True,
+    "slab_automove": 1,
+    "slab_automove_ratio": 0.8,
+    "slab_automove_window_s": 30,
+    "slab_chunk_max_bytes": 524288,
+    "lru_crawler": True,
+    "lru_crawler_sleep_us": 100,
+    "lru_crawler_tocrawl": 0,
+    "tail_repair_time_s": 0,
+    "disable_flush_all": False,
+    "disable_dumping": False,
+    "hash_algorithm": "murmur3",
+    "lru_maintainer": True,
+    "lru_segmented": True,
+    "hot_lru_pct": 20,
+    "warm_lru_pct": 40,
+    "hot_max_factor": 0.2,
+    "warm_max_factor": 2.0,
+    "temporary_ttl_s": None,
+    "idle_timeout_s": 0,
+    "watcher_logbuf_size_bytes": 262144,
+    "worker_logbuf_size_bytes": 65536,
+    "read_buf_mem_limit_bytes": 0,
+    "track_sizes": False,
+    "ssl_wbuf_size_bytes": 16384,
+    "ssl_min_version": 2,
+}
+
+
+def test_the_defaults_are_memcacheds():
+    settings = Settings()
+    got = {name: getattr(settings, name) for name in DEFAULTS}
+    assert got == DEFAULTS
+
+
+def test_settings_do_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+WRONG_ALONE: list[tuple[str, Any, int, str]] = [
+    ("conn_limit", 0, 1, "Maximum connections must be greater than 0"),
+    ("threads", -1, 1, "Number of threads must be greater than 0"),
+    ("reqs_per_event", 0, 1, "Number of requests per event must be greater than 0"),
+    ("slab_min_size_bytes", 0, 1, "Chunk size must be greater than 0"),
+    ("slab_growth_factor", 1.0, 1, "Factor must be greater than 1"),
+    ("slab_growth_factor", float("inf"), 1, "Factor must be greater than 1"),
+    ("slab_growth_factor", float("nan"), 1, "Factor must be greater than 1"),
+    ("prefix_delimiter", "", 1, "No delimiter specified"),
+    ("prefix_delimiter", "\u20ac", 1, "No delimiter specified"),
+    ("hot_lru_pct", 0, 1, "hot_lru_pct must be > 1 and < 80"),
+    ("warm_lru_pct", 80, 1, "warm_lru_pct must be > 1 and < 80"),
+    ("hot_max_factor", 0.0, 1, "hot_max_factor must be > 0"),
+    ("warm_max_factor", -1.0, 1, "warm_max_factor must be > 0"),
+    ("temporary_ttl_s", -1, 1, "temporary_ttl must not be negative"),
+    ("idle_timeout_s", -1, 1, "idle_timeout must not be negative"),
+    ("hashpower_init", 11, 1, "Initial hashtable multiplier of 11 is too low"),
+    ("memory_accounting", "guessed", 1, "Unknown memory_accounting option (memcached, resident)"),
+    ("log_format", "xml", 1, "Unknown log format (text, json)"),
+    (
+        "shutdown_timeout_s",
+        float("nan"),
+        1,
+        "The time to shut down in must be a number of seconds, not negative",
+    ),
+    ("port", 65536, 64, "ERROR: Invalid port number 65536."),
+    ("udp_port", -2, 64, "ERROR: Invalid port number -2."),
+    ("unix_mask", 0o10000, 64, "ERROR: Invalid unix socket mask 10000."),
+    ("listen", ("127.0.0.1", ""), 64, "ERROR: Empty address to listen on."),
+    (
+        "protocol",
+        "udp",
+        64,
+        "Invalid value for binding protocol: udp\n -- should be one of auto, binary, or ascii",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "exit_code", "message"), WRONG_ALONE)
+def test_a_value_which_is_wrong_in_itself_is_refused(name, value, exit_code, message):
+    for build in (lambda: check_field(name, value), lambda: Settings(**{name: value})):
+        with pytest.raises(ConfigError) as caught:
+            build()
+        assert (caught.value.exit_code, caught.value.message) == (exit_code, message)
+
+
+WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
+    ({"item_size_max_bytes": 1023}, "Item max size cannot be less than 1024 bytes."),
+    (
+        {"memory_limit_bytes": MIB},
+        "Cannot set item size limit higher than 1/2 of memory max.",
+    ),
+    (
+        {"item_size_max_bytes": 1025 * MIB, "memory_limit_bytes": 4096 * MIB},
+        "Cannot set item size limit higher than a gigabyte.",
+    ),
+    (
+        {"item_size_max_bytes": 1024},
+        "slab_chunk_max (bytes: 524288) cannot be larger than -I (item_size_max 1024)",
+    ),
+    (
+        {"item_size_max_bytes": 1536000},
+        "-I (item_size_max: 1536000) must be evenly divisible by slab_chunk_max (bytes: 524288)",
+    ),
+    (
+        {"item_size_max_bytes": 3 * MIB, "slab_chunk_max_bytes": 3 * MIB},
+        "slab_chunk_max (bytes: 3145728) must divide evenly into 1048576 (slab_page_size)",
+    ),
+    ({"slab_chunk_max_bytes": 0}, "slab_chunk_max must be greater than 0"),
+    (
+        {"hot_lru_pct": 41},
+        "hot_lru_pct + warm_lru_pct cannot be more than 80% combined",
+    ),
+    (
+        {"temporary_ttl_s": 60, "lru_maintainer": False},
+        "temporary_ttl requires lru_maintainer to be enabled",
+    ),
+    (
+        {"enable_sasl": True},
+        "ERROR: You cannot allow the ASCII protocol while using SASL.",
+    ),
+    (
+        {"enable_sasl": True, "protocol": "binary", "udp_port": 1},
+        "ERROR: Cannot enable UDP while using binary SASL authentication.",
+    ),
+    (
+        {"auth_file": "users", "protocol": "binary"},
+        "ERROR: You cannot allow the BINARY protocol while using ascii authentication tokens.",
+    ),
+    (
+        {"auth_file": "users", "protocol": "ascii", "udp_port": 1},
+        "Cannot use UDP with ascii authentication enabled (-U 0 to disable)",
+    ),
+    (
+        {"enable_ssl": True, "port": 0},
+        "ERROR: You cannot enable SSL without a TCP port.",
+    ),
+    (
+        {"num_napi_ids": 5},
+        "Number of napi_ids(5) cannot be greater than number of threads(4)",
+    ),
+    ({"slab_sizes": ()}, "Missing slab_sizes argument"),
+    ({"slab_sizes": (47,)}, "slab size 47 is out of valid range"),
+    ({"slab_sizes": (96, 524289)}, "slab size 524289 is out of valid range"),
+    (
+        {"slab_sizes": (200, 100)},
+        "slab size 100 cannot be lower than or equal to a previous class size",
+    ),
+    (
+        {"slab_sizes": (100, 108)},
+        "slab size 108 must be at least 8 bytes larger than previous class",
+    ),
+    ({"slab_sizes": tuple(range(96, 96 + 63 * 16, 16))}, "too many slab classes specified"),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG_TOGETHER)
+def test_values_which_contradict_each_other_are_refused(values, message):
+    with pytest.raises(ConfigError) as caught:
+        Settings(**values)
+    assert (caught.value.exit_code, caught.value.message) == (64, message)
+
+
+def test_large_items_fit_a_large_memory():
+    settings = Settings(item_size_max_bytes=1 << 30, memory_limit_bytes=2 << 30)
+    assert settings.item_size_max_bytes == 1 << 30
+
+
+def test_several_interfaces_leave_one_udp_thread_each():
+    settings = Settings(listen=("127.0.0.1", "::1"))
+    assert (settings.inter, settings.num_threads_per_udp) == ("127.0.0.1,::1", 1)
+
+
+LISTENERS = [
+    ("127.0.0.1", Listener("127.0.0.1", 11211, None, "auto")),
+    ("127.0.0.1:5", Listener("127.0.0.1", 5, None, "auto")),
+    ("127.0.0.1:0", Listener("127.0.0.1", ANY_PORT, None, "auto")),
+    ("localhost", Listener("localhost", 11211, None, "auto")),
+    ("::1", Listener("::1", 11211, None, "auto")),
+    ("[::1]", Listener("::1", 11211, None, "auto")),
+    ("[::1]:5", Listener("::1", 5, None, "auto")),
+    ("*", Listener(None, 11211, None, "auto")),
+    ("*:5", Listener(None, 5, None, "auto")),
+    ("proto[ascii]:127.0.0.1:5", Listener("127.0.0.1", 5, None, "ascii")),
+    ("proto[negotiating]:::1", Listener("::1", 11211, None, "auto")),
+    ("tag[blue]:127.0.0.1", Listener("127.0.0.1", 11211, None, "auto", "blue")),
+]
+
+
+@pytest.mark.parametrize(("address", "listener"), LISTENERS)
+def test_an_address_is_taken_apart(address, listener):
+    assert Settings(listen=(address,)).listeners(11211) == [listener]
+
+
+def test_without_an_address_all_interfaces_listen():
+    assert Settings().listeners(7) == [Listener(None, 7, None, "auto")]
+
+
+@pytest.mark.parametrize(
+    ("address", "tls"),
+    [("::1", "tls"), ("notls:::1", None), ("btls:::1", "btls"), ("mtls:[::1]:5", "mtls")],
+)
+def test_an_address_says_whether_it_speaks_tls(address, tls):
+    (listener,) = Settings(listen=(address,), enable_ssl=True).listeners(11211)
+    assert (listener.host, listener.tls) == ("::1", tls)
+
+
+BAD_ADDRESSES = [
+    ("127.0.0.1:abc", 'Invalid port number: "abc"'),
+    ("127.0.0.1:65536", 'Invalid port number: "65536"'),
+    ("127.0.0.1:-1", 'Invalid port number: "-1"'),
+    ("127.0.0.1:", 'Invalid port number: ""'),
+    ("[::1]5x", 'Invalid port number: "5x"'),
+    ("[::1", 'Invalid IPV6 address: "[::1"'),
+    (":5", "Name or service not known"),
+    ("notls:127.0.0.1", "'notls' option is valid only when SSL is enabled"),
+    ("proto[udp]:127.0.0.1", 'Invalid protocol spec: "udp"'),
+    ("proto[ascii", 'Invalid protocol spec: "ascii"'),
+    ("tag[123456789]:127.0.0.1", 'Listener tags must be between 1 and 8 characters: "123456789"'),
+    ("tag[x", 'Invalid tag in socket config: "x"'),
+]
+
+
+@pytest.mark.parametrize(("address", "reason"), BAD_ADDRESSES)
+def test_a_bad_address_is_refused_like_one_that_cannot_be_bound(address, reason):
+    with pytest.raises(ConfigError) as caught:
+        Settings(listen=(address,))
+    assert caught.value.exit_code == 71
+    assert caught.value.message == (f"failed to listen on one of interface(s) {address}: {reason}")
