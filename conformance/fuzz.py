@@ -24,7 +24,7 @@ VARIANTS = {
     "default": (MEMORY, True),
     "no-cas": ((*MEMORY, "-C"), False),
     "no-modern": ((*MEMORY, "-o", "no_modern"), True),
-    "small-items": ((*MEMORY, "-I", "4k", "-o", "slab_chunk_max=4"), True),
+    "large-items": ((*MEMORY, "-I", "2m"), True),
 }
 
 
@@ -37,7 +37,8 @@ def variant_of(run_number: int) -> str:
 def pair_of(variant: str, reference: tuple[str, ...], subject: tuple[str, ...]) -> Pair:
     """Return the pair for a variant, not started."""
     switches, flushing = VARIANTS[variant]
-    return Pair(reference, subject, TextProtocol(flushing=flushing), switches)
+    twins = "memcached" in subject[-1]
+    return Pair(reference, subject, TextProtocol(flushing=flushing), switches, twins)
 
 
 def main() -> int:

@@ -347,7 +347,7 @@ class TextProtocol:
                 [b"get", b"k"], [b"gets", b"k", b"n"], [b"gat", b"100000", b"k"], [b"incr", b"n", b"1"],
                 [b"decr", b"n", b"1"], [b"touch", b"k", b"100000"], [b"delete", b"k"],
                 [b"gat", b"100000"], [b"get"], [b"incr", b"n"], [b"touch", b"k"], [b"delete"],
-                [b"set", b"k"], [b"add"], [b"cas", b"k", b"0"], [b"stats", b"bogus"],
+                [b"set", b"k"], [b"add"], [b"cas", b"k", b"0"],
                 [b"verbosity", b"0"], [b"lru", b"tune"], [b"append", b"k", b"0"],
             )
         )
