@@ -1,0 +1,325 @@
+"""Configuration files and the environment: forms, precedence, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given as given_by
+from hypothesis import strategies as st
+
+from pymcd.arguments import split_arguments
+from pymcd.config import ConfigError, Settings
+from pymcd.sources import Given, from_environment, from_file, gather
+
+if TYPE_CHECKING:
+    import pathlib
+    from collections.abc import Callable
+
+MIB = 1 << 20
+
+# As Debian's package installs it, comments shortened.
+DEBIAN = """\
+# memcached default config file
+# This isn't read by the daemon itself.
+
+# Run memcached as a daemon.
+-d
+
+# Log memcached's output to /var/log/memcached
+logfile /var/log/memcached.log
+
+# -v
+-m 64
+# Default connection port is 11211
+-p 11211
+-u memcache
+-l 127.0.0.1
+-l ::1
+# -c 1024
+-P /var/run/memcached/memcached.pid
+"""
+
+RED_HAT = """\
+PORT="11212"
+USER="memcached"
+MAXCONN="2048"
+CACHESIZE="128"
+OPTIONS="-l 127.0.0.1,::1 -o 'hot_lru_pct=30,no_modern'"
+"""
+
+TOML = """\
+# A first line which is a comment says nothing about the form.
+port = 11212
+listen = ["127.0.0.1", "[::1]:11213"]
+memory-limit = 128
+max-item-size = "2m"
+slab_growth_factor = 1.5
+unix-mask = "770"
+disable-cas = true
+disable-evictions = false
+verbose = 2
+extended = ["hot_lru_pct=30", "no_slab_automove,idle_timeout=5"]
+"""
+
+
+def read(tmp_path: pathlib.Path, content: str | bytes, environment: dict[str, str]) -> Settings:
+    path = tmp_path / "conf"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return gather([from_file(str(path), environment)]).build()
+
+
+def changed(settings: Settings) -> dict[str, Any]:
+    return {
+        field.name: getattr(settings, field.name)
+        for field in dataclasses.fields(settings)
+        if getattr(settings, field.name) != field.default
+    }
+
+
+def test_debians_file_is_read_as_it_is(tmp_path):
+    expected = {
+        "daemon": True,
+        "user": "memcache",
+        "listen": ("127.0.0.1", "::1"),
+        "pidfile": "/var/run/memcached/memcached.pid",
+    }
+    assert changed(read(tmp_path, DEBIAN, {})) == expected
+
+
+@pytest.mark.parametrize("variable", ["INVOCATION_ID", "NOTIFY_SOCKET"])
+def test_debians_file_does_not_leave_systemd_behind(variable, tmp_path):
+    assert not read(tmp_path, DEBIAN, {variable: "x"}).daemon
+
+
+def test_red_hats_file_is_read_as_it_is(tmp_path):
+    settings = read(tmp_path, RED_HAT, {})
+    got = (
+        settings.port,
+        settings.user,
+        settings.conn_limit,
+        settings.memory_limit_bytes,
+        settings.listen,
+        settings.hot_lru_pct,
+        settings.lru_crawler,
+    )
+    assert got == (11212, "memcached", 2048, 128 * MIB, ("127.0.0.1", "::1"), 30, False)
+
+
+def test_red_hats_file_may_leave_options_empty(tmp_path):
+    assert changed(read(tmp_path, 'PORT="1"\n# none\nOPTIONS=""\n', {})) == {"port": 1}
+
+
+def test_toml_takes_the_long_names(tmp_path):
+    assert changed(read(tmp_path, TOML, {})) == {
+        "port": 11212,
+        "listen": ("127.0.0.1", "[::1]:11213"),
+        "memory_limit_bytes": 128 * MIB,
+        "item_size_max_bytes": 2 * MIB,
+        "slab_growth_factor": 1.5,
+        "unix_mask": 0o770,
+        "disable_cas": True,
+        "verbose": 2,
+        "hot_lru_pct": 30,
+        "slab_automove": 0,
+        "idle_timeout_s": 5,
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", {}),
+        ("# only a remark\n\n", {}),
+        ("  -p 5\r\n-v\r\n", {"port": 5, "verbose": 1}),
+        ("\ufeff-p 5", {"port": 5}),
+        ("-p 5 -vv  # and what it's for", {"port": 5, "verbose": 2}),
+        ("-P '/run/with space' -D '#'", {"pidfile": "/run/with space", "prefix_delimiter": "#",
+                                         "detail_enabled": True}),
+        ("logfile /x\n--port=5\n", {"port": 5}),
+        ("verbose = true", {"verbose": 1}),
+        ("verbose = 0", {}),
+        ("verbose = 9", {"verbose": 3}),
+        ("listen = '127.0.0.1'", {"listen": ("127.0.0.1",)}),
+        ("shutdown-timeout = 0.5", {"shutdown_timeout_s": 0.5}),
+        ("prefix-delimiter = '/'", {"prefix_delimiter": "/", "detail_enabled": True}),
+    ],
+)  # fmt: skip
+def test_forms_of_files(content, expected, tmp_path):
+    assert changed(read(tmp_path, content, {})) == expected
+
+
+MISTAKES: list[tuple[str | bytes, int, str]] = [
+    ("-p 1\n-t 0\n", 1, "conf:2: Number of threads must be greater than 0"),
+    ("# x\n\n--bogus\n", 1, "conf:3: unrecognized option '--bogus'"),
+    ("-p", 1, "conf:1: option requires an argument -- 'p'"),
+    ("-p 1\nport 5\n", 1, "conf:2: not an option: port 5"),
+    ("-p 1\n-u 'x\n", 1, "conf:2: No closing quotation"),
+    ("-p 1\n-h\n", 1, "conf:2: '--help' is not for a configuration file"),
+    ("--config x", 1, "conf:1: '--config' is not for a configuration file"),
+    ("-p 99999", 64, "conf:1: ERROR: Invalid port number 99999."),
+    (
+        "-v\n-m 1",
+        64,
+        "conf:2: Cannot set item size limit higher than 1/2 of memory max.",
+    ),
+    (
+        "-I 33m\n-m 65",
+        64,
+        "conf:1, conf:2: Cannot set item size limit higher than 1/2 of memory max.",
+    ),
+    (
+        "-l 127.0.0.1:x",
+        71,
+        "conf:1: failed to listen on one of interface(s) 127.0.0.1:x:"
+        ' Invalid port number: "x"',
+    ),
+    (
+        'PORT="1"\nLOG=x',
+        1,
+        "conf:2: not one of PORT, USER, MAXCONN, CACHESIZE, OPTIONS: LOG=x",
+    ),
+    ('PORT="1"\nMAXCONN=0', 1, "conf:2: Maximum connections must be greater than 0"),
+    ("threads = 0", 1, "conf: threads: Number of threads must be greater than 0"),
+    ("thread = 1", 1, "conf: thread: no such setting"),
+    ("[port]\nx = 1", 1, "conf: port: neither text nor a number: {'x': 1}"),
+    ("port = true", 1, "conf: port: neither text nor a number: True"),
+    ("port = [1]", 1, "conf: port: neither text nor a number: [1]"),
+    ("disable-cas = 1", 1, "conf: disable-cas: neither true nor false: 1"),
+    ("verbose = -1", 1, "conf: verbose: neither yes nor no: -1"),
+    ("unix-mask = 0o700", 1, 'conf: unix-mask: write the octal digits in quotes, as "700"'),
+    ("extended = ['x']", 1, 'conf: extended: Illegal suboption "x"'),
+    ("help = true", 1, "conf: help: '--help' is not for a configuration file"),
+    (b"-p 1\n\xff", 1, "conf:2: not UTF-8 text"),
+    (b"#" * ((1 << 20) + 1), 1, "conf: longer than 1048576 bytes"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "exit_code", "message"), MISTAKES)
+def test_a_mistake_names_its_place(content, exit_code, message, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, content, {})
+    said = caught.value.message.replace(f"{tmp_path}/", "")
+    assert (caught.value.exit_code, said) == (exit_code, message)
+
+
+def test_a_mistake_in_toml_itself_is_told_in_its_words(tmp_path):
+    with pytest.raises(ConfigError, match=r"conf: .*line 2, column 7"):
+        read(tmp_path, "port = 1\nhello world\n", {})
+
+
+def test_a_file_that_cannot_be_read(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        from_file(str(tmp_path), {})
+    assert caught.value.message == f"Could not open config file [{tmp_path}]: Is a directory"
+
+
+ENVIRONMENTS: list[tuple[dict[str, str], dict[str, Any]]] = [
+    ({}, {}),
+    ({"PYMCD_PORT": "5", "PORT": "6"}, {"port": 5}),
+    ({"PYMCD_PORT": ""}, {}),
+    ({"PYMCD_PORT": "tcp://10.0.0.1:11211", "PYMCD_SERVICE_HOST": "10.0.0.1"}, {}),
+    ({"PYMCD_LISTEN": "a,b"}, {"listen": ("a", "b")}),
+    ({"PYMCD_DISABLE_CAS": "yes", "PYMCD_DAEMON": "0"}, {"disable_cas": True}),
+    ({"PYMCD_VERBOSE": "2"}, {"verbose": 2}),
+    ({"PYMCD_VERBOSE": "on"}, {"verbose": 1}),
+    ({"PYMCD_VERBOSE": "0"}, {}),
+    ({"PYMCD_EXTENDED": "hot_lru_pct=30,idle_timeout=5"}, {"hot_lru_pct": 30, "idle_timeout_s": 5}),
+    ({"PYMCD_HELP": "1", "PYMCD_NO_SUCH": "1"}, {}),
+    ({"PYMCD_UDP_PORT": "5"}, {"udp_port": 5, "port": 5}),
+]
+
+
+@pytest.mark.parametrize(("environment", "expected"), ENVIRONMENTS)
+def test_the_environment(environment, expected):
+    assert changed(gather([from_environment(environment)]).build()) == expected
+
+
+def test_a_mistake_in_the_environment_names_the_variable():
+    with pytest.raises(ConfigError) as caught:
+        gather([from_environment({"PYMCD_THREADS": "0"})])
+    assert caught.value.message == "PYMCD_THREADS: Number of threads must be greater than 0"
+    with pytest.raises(ConfigError) as caught:
+        from_environment({"PYMCD_DISABLE_CAS": "perhaps"})
+    assert caught.value.message == "PYMCD_DISABLE_CAS: neither yes nor no: perhaps"
+
+
+def layers(file: str, environment: str, command_line: str, tmp_path: pathlib.Path) -> Settings:
+    path = tmp_path / "conf"
+    path.write_text(file)
+    variables = dict(word.split("=", 1) for word in environment.split())
+    given = [Given(option, text) for option, text in split_arguments(command_line.split())]
+    return gather([from_file(str(path), {}), from_environment(variables), given]).build()
+
+
+PRECEDENCE: list[tuple[str, str, str, dict[str, Any]]] = [
+    ("-p 1", "", "", {"port": 1}),
+    ("-p 1", "PYMCD_PORT=2", "", {"port": 2}),
+    ("-p 1", "PYMCD_PORT=2", "-p 3", {"port": 3}),
+    ("-p 1", "", "-p 3", {"port": 3}),
+    ("-l a", "", "-l b -l c", {"listen": ("b", "c")}),
+    ("-vvv", "", "-v", {"verbose": 1}),
+    ("-vvv", "PYMCD_VERBOSE=0", "", {}),
+    ("-C", "PYMCD_DISABLE_CAS=no", "", {}),
+    ("", "PYMCD_DISABLE_CAS=no", "-C", {"disable_cas": True}),
+    # What is overruled need not be right.
+    ("-t 0", "", "-t 2", {"threads": 2}),
+    # The names of -o add up; of the same name, the last word counts.
+    (
+        "-o hot_lru_pct=1,idle_timeout=1",
+        "PYMCD_EXTENDED=hot_lru_pct=2,no_maxconns_fast",
+        "-o hot_lru_pct=3,maxconns_fast",
+        {"hot_lru_pct": 3, "idle_timeout_s": 1},
+    ),
+    ("-U 5", "", "-p 6", {"udp_port": 5, "port": 6}),
+]
+
+
+@pytest.mark.parametrize(("file", "environment", "command_line", "expected"), PRECEDENCE)
+def test_precedence(file, environment, command_line, expected, tmp_path):
+    assert changed(layers(file, environment, command_line, tmp_path)) == expected
+
+
+def test_a_clash_names_only_places_outside_the_command_line(tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        layers("-I 33m", "", "-m 65", tmp_path)
+    assert caught.value.message == (
+        f"{tmp_path}/conf:1: Cannot set item size limit higher than 1/2 of memory max."
+    )
+
+
+WORDS = st.one_of(
+    st.text(max_size=12),
+    st.from_regex(r"-[a-zA-Z]{1,4}[0-9]{0,6}", fullmatch=True),
+    st.from_regex(r"--[a-z-]{1,14}(=[0-9a-z,=-]{0,8})?", fullmatch=True),
+    st.sampled_from(["-o", "-l", "-p", "-I", "-m", "1k", "2m", "99", "-1", "modern,no_modern"]),
+    st.from_regex(r"(slab_sizes|slab_chunk_max|hot_lru_pct|hashpower)=[0-9-]{0,9}", fullmatch=True),
+)
+
+
+def outcome(build: Callable[[], Settings]) -> Settings | ConfigError:
+    try:
+        return build()
+    except ConfigError as error:
+        return error
+
+
+@pytest.mark.slow
+@given_by(st.lists(WORDS, max_size=6))
+def test_any_words_give_settings_or_a_config_error(words):
+    def build() -> Settings:
+        given = [Given(option, text) for option, text in split_arguments(words)]
+        return gather([given]).build()
+
+    got = outcome(build)
+    assert isinstance(got, Settings) or (got.message and got.exit_code in (1, 64, 71))
+
+
+@pytest.mark.slow
+@given_by(st.binary(max_size=60), st.sampled_from([b"", b"-p 1\n", b"PORT=1\n", b"port=1\n"]))
+def test_any_file_gives_settings_or_a_config_error(tmp_path_factory, content, start):
+    path = tmp_path_factory.getbasetemp() / "any"
+    path.write_bytes(start + content)
+    got = outcome(lambda: gather([from_file(str(path), {})]).build())
+    assert isinstance(got, Settings) or (got.message and got.exit_code in (1, 64, 71))
