@@ -224,7 +224,7 @@ _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str],
         "Number of requests per event must be greater than 0",
         1,
     ),
-    "prefix_delimiter": (lambda v: len(v.encode()) == 1, "No delimiter specified", 1),
+    "prefix_delimiter": (lambda v: len(v) == 1 and v.isascii(), "No delimiter specified", 1),
     "slab_min_size_bytes": (lambda v: v > 0, "Chunk size must be greater than 0", 1),
     "slab_growth_factor": (lambda v: 1.0 < v < INFINITY, "Factor must be greater than 1", 1),
     "slab_automove": (lambda v: 0 <= v <= 2, "slab_automove must be between 0 and 2", 1),
@@ -473,7 +473,7 @@ def _parse_listener(address: str, default_port: int, settings: Settings) -> List
         tag, closed, rest = rest[len("tag[") :].partition("]")
         if not closed:
             raise _listen_error(f'Invalid tag in socket config: "{tag}"', address)
-        if not 1 <= len(tag.encode()) <= LISTENER_TAG_MAX_BYTES:
+        if not (1 <= len(tag) <= LISTENER_TAG_MAX_BYTES and tag.isascii()):
             raise _listen_error(
                 f'Listener tags must be between 1 and 8 characters: "{tag}"', address
             )

@@ -206,4 +206,7 @@ def _from_toml_value(option: Option, value: object, where: str) -> list[Given]:
         raise ConfigError(f'{where}: write the octal digits in quotes, as "700"')
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ConfigError(f"{where}: neither text nor a number: {value}")
+    if "\0" in str(value):
+        # Which no command line and no environment can hold, and no path.
+        raise ConfigError(f"{where}: holds a NUL character")
     return [Given(option, str(value), where)]

@@ -86,6 +86,7 @@ WRONG_ALONE: list[tuple[str, Any, int, str]] = [
     ("slab_growth_factor", float("nan"), 1, "Factor must be greater than 1"),
     ("prefix_delimiter", "", 1, "No delimiter specified"),
     ("prefix_delimiter", "\u20ac", 1, "No delimiter specified"),
+    ("prefix_delimiter", "\udcff", 1, "No delimiter specified"),
     ("hot_lru_pct", 0, 1, "hot_lru_pct must be > 1 and < 80"),
     ("warm_lru_pct", 80, 1, "warm_lru_pct must be > 1 and < 80"),
     ("hot_max_factor", 0.0, 1, "hot_max_factor must be > 0"),

@@ -186,6 +186,7 @@ MISTAKES: list[tuple[str | bytes, int, str]] = [
     ("[port]\nx = 1", 1, "conf: port: neither text nor a number: {'x': 1}"),
     ("port = true", 1, "conf: port: neither text nor a number: True"),
     ("port = [1]", 1, "conf: port: neither text nor a number: [1]"),
+    ('user = "a\\u0000"', 1, "conf: user: holds a NUL character"),
     ("disable-cas = 1", 1, "conf: disable-cas: neither true nor false: 1"),
     ("verbose = -1", 1, "conf: verbose: neither yes nor no: -1"),
     ("unix-mask = 0o700", 1, 'conf: unix-mask: write the octal digits in quotes, as "700"'),
