@@ -166,7 +166,7 @@ def _store(name: str, read: Callable[[str], object]) -> Apply:
     return lambda draft, text: draft.set(name, read(text))
 
 
-def _switch(name: str, value: object = True) -> Apply:
+def _switch(name: str, value: object = True) -> ApplyExtended:
     return lambda draft, text: draft.set(name, value)
 
 
@@ -227,10 +227,6 @@ def _extended(draft: Draft, text: str) -> None:
 
 
 # The names of `-o`.
-
-
-def _on(name: str, value: object = True) -> ApplyExtended:
-    return lambda draft, text: draft.set(name, value)
 
 
 def _value(name: str, read: Callable[[str], object], missing: str) -> ApplyExtended:
@@ -348,8 +344,8 @@ def _noted(name: str, apply: ApplyExtended) -> ApplyExtended:
 REFUSED_PREFIXES = {"ext_": "external storage", "proxy_": "proxy"}
 
 EXTENDED: dict[str, ApplyExtended] = {
-    "maxconns_fast": _on("maxconns_fast"),
-    "no_maxconns_fast": _on("maxconns_fast", False),
+    "maxconns_fast": _switch("maxconns_fast"),
+    "no_maxconns_fast": _switch("maxconns_fast", False),
     "hot_lru_pct": _argument("hot_lru_pct", _integer_or_zero),
     "warm_lru_pct": _argument("warm_lru_pct", _integer_or_zero),
     "hot_max_factor": _argument("hot_max_factor", _decimal_or_zero),
@@ -362,9 +358,9 @@ EXTENDED: dict[str, ApplyExtended] = {
     ),
     "slab_chunk_max": _slab_chunk_max,
     "slab_sizes": _argument("slab_sizes", _slab_sizes),
-    "track_sizes": _on("track_sizes"),
-    "lru_crawler": _on("lru_crawler"),
-    "no_lru_crawler": _on("lru_crawler", False),
+    "track_sizes": _switch("track_sizes"),
+    "lru_crawler": _switch("lru_crawler"),
+    "no_lru_crawler": _switch("lru_crawler", False),
     "lru_crawler_sleep": _value(
         "lru_crawler_sleep_us", _integer_or_zero, "Missing lru_crawler_sleep value"
     ),
@@ -375,10 +371,10 @@ EXTENDED: dict[str, ApplyExtended] = {
     ),
     "lru_maintainer": _many(lru_maintainer=True, lru_segmented=True),
     "no_lru_maintainer": _many(lru_maintainer=False, lru_segmented=False),
-    "slab_reassign": _on("slab_reassign"),
-    "no_slab_reassign": _on("slab_reassign", False),
+    "slab_reassign": _switch("slab_reassign"),
+    "no_slab_reassign": _switch("slab_reassign", False),
     "slab_automove": _slab_automove,
-    "no_slab_automove": _on("slab_automove", 0),
+    "no_slab_automove": _switch("slab_automove", 0),
     "slab_automove_ratio": _argument("slab_automove_ratio", _decimal_or_zero),
     "slab_automove_window": _argument(
         "slab_automove_window", _integer_or_zero, "slab_automove_window_s"
@@ -402,15 +398,15 @@ EXTENDED: dict[str, ApplyExtended] = {
     "ssl_wbuf_size": _argument(
         "ssl_wbuf_size", _whole("ssl_wbuf_size", unit=KIBIBYTE), "ssl_wbuf_size_bytes"
     ),
-    "ssl_session_cache": _on("ssl_session_cache"),
-    "ssl_kernel_tls": _on("ssl_kernel_tls"),
+    "ssl_session_cache": _switch("ssl_session_cache"),
+    "ssl_kernel_tls": _switch("ssl_kernel_tls"),
     "ssl_min_version": _argument("ssl_min_version", _whole("ssl_min_version")),
     "modern": lambda draft, text: None,
     "no_modern": _no_modern,
-    "no_chunked_items": _on("slab_chunk_max_bytes", SLAB_PAGE_BYTES),
+    "no_chunked_items": _switch("slab_chunk_max_bytes", SLAB_PAGE_BYTES),
     # Ours.
     "memory_accounting": _argument("memory_accounting", _same),
-    "debug_commands": _on("debug_commands"),
+    "debug_commands": _switch("debug_commands"),
     # Accepted so that no start script fails.
     "hashpower": _noted(
         "hashpower",

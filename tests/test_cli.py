@@ -7,6 +7,7 @@ zero, or crash, the row is in `REFUSED_BY_US`.
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -527,6 +528,31 @@ def test_a_wrapper_named_debug_has_the_debug_commands(monkeypatch, serving):
     assert changed(serving.served[0]) == {"debug_commands": True}
 
 
+def test_a_file_and_the_environment_are_read(monkeypatch, serving, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text("-p 1\n-c 5\n")
+    second.write_text("port = 2")
+    monkeypatch.setenv("PYMCD_THREADS", "7")
+    assert cli.main(["--config", str(first), "-p", "3"]) == 0
+    monkeypatch.setenv("PYMCD_CONFIG", str(second))
+    assert cli.main([]) == 0
+    # Of several files the last one named counts.
+    assert cli.main(["--config", str(second), "--config", str(first)]) == 0
+    assert [changed(settings) for settings in serving.served] == [
+        {"port": 3, "conn_limit": 5, "threads": 7},
+        {"port": 2, "threads": 7},
+        {"port": 1, "conn_limit": 5, "threads": 7},
+    ]
+
+
+def test_an_interrupt_before_the_server_takes_charge(serving, monkeypatch):
+    def interrupted(settings: Settings) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "check_start", interrupted)
+    assert cli.main([]) == 1
+
+
 # What answers and ends.
 
 
@@ -558,6 +584,15 @@ def test_license(capsys):
     assert err == ""
 
 
+def test_license_without_an_installed_package(capsys, monkeypatch):
+    def missing(name: str) -> None:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", missing)
+    test_license(capsys)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ["-h", "-V", "-i"])
 def test_answers_do_not_import_the_server(word):
     program = (
