@@ -156,6 +156,8 @@ class Server:
             if not data:
                 raise BenchError(f"{self.name} closed the connection: {self._said()}")
             reply += data
+            if reply.startswith(b"ERROR"):
+                raise BenchError(f"{self.name} does not answer stats")
         rows = (line.split() for line in reply.decode().splitlines())
         return {row[1]: int(row[2]) for row in rows if len(row) == 3 and row[2].isdigit()}
 
