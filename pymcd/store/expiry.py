@@ -102,10 +102,12 @@ class FlushHorizon:
     def __init__(self) -> None:
         self.oldest_live = 0  #: items not accessed after this second are dead; 0: no flush yet
         self.oldest_cas = 0  #: items with a smaller cas unique are dead
+        self.settled = False  #: nothing that the horizon covers is left
 
-    def set(self, at: int, *, now: int, cas_unique: int) -> None:
-        """Flush what exists at second `at`. `cas_unique` 0: the server runs without cas."""
-        if cas_unique == 0:
+    def set(self, at: int, *, now: int, cas_unique: int, use_cas: bool) -> None:
+        """Flush what exists at second `at`."""
+        self.settled = False
+        if not use_cas:
             self.oldest_live = at
             return
         self.oldest_live = at - 1
@@ -114,7 +116,7 @@ class FlushHorizon:
 
     def active(self, now: int) -> bool:
         """Return whether the horizon has been reached."""
-        return self.oldest_live != 0 and self.oldest_live <= now
+        return 0 < self.oldest_live <= now and not self.settled
 
     def covers(self, item: Item) -> bool:
         """Return whether an active horizon has made this item dead."""
