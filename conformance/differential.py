@@ -37,6 +37,10 @@ class GeneratorError(Exception):
     """The reference did not answer the sentinel, so nothing was learned about the subject."""
 
 
+class ReferenceDied(Exception):
+    """The reference crashed. That happens to memcached, and is not the subject's to explain."""
+
+
 @dataclass(slots=True)
 class Difference:
     """Two answers that are not the same, with what led to them."""
@@ -207,7 +211,9 @@ class Pair:
         for talk in self._talks:
             talk.begin(batch, self._number)
         expected, got = (talk.finish() for talk in self._talks)
-        if expected.endswith((SILENCE, DEAD)):
+        if expected != got and not self._talks[0].server.answers():
+            raise ReferenceDied(str(batch)[:2000])
+        if expected.endswith(SILENCE):
             raise GeneratorError(f"the reference gave up: {expected!r}\n{batch}")
         closed = [talk.stream is None for talk in self._talks]
         if any(closed):
@@ -223,6 +229,8 @@ class Result:
     commands: int = 0
     seconds: float = 0.0
     difference: Difference | None = None
+    # What made the reference crash, after which nothing can be compared.
+    reference_died: str = ""
 
 
 def run(
@@ -243,7 +251,11 @@ def run(
             batch = pair.protocol.batch(rng)
             done.append(batch)
             result.commands += len(batch.commands)
-            answers = pair.compare(batch)
+            try:
+                answers = pair.compare(batch)
+            except ReferenceDied as died:
+                result.reference_died = str(died)
+                break
             if progress is not None:
                 progress(len(batch.commands))
             if answers is not None:
@@ -276,7 +288,7 @@ def _shrink(pair: Pair, found: Difference) -> Difference:
         trials += 1
         try:
             smaller = replay(pair, batches)
-        except GeneratorError:
+        except (GeneratorError, ReferenceDied):
             return False
         if smaller is None:
             return False

@@ -73,6 +73,8 @@ def main() -> int:
         pair = pair_of(each.rpartition("/")[2], reference, subject)
         result = run(pair, each, RUN_COMMANDS)
         done += result.commands
+        if result.reference_died:
+            print(f"the reference crashed ({each}) at {result.reference_died}", flush=True)
         if result.difference is not None:
             differences += 1
             print(result.difference, flush=True)

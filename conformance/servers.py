@@ -169,6 +169,14 @@ class Server:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    def answers(self) -> bool:
+        """Say whether the server still accepts connections."""
+        try:
+            self.connect(START_TIMEOUT_S).close()
+        except OSError:
+            return False
+        return True
+
     def signal(self, number: int) -> None:
         """Send a signal to the server's process."""
         assert self._process is not None

@@ -9,8 +9,8 @@ stays out:
   commands that close that way are alone in their batch and sent in one piece. A retrieval with a
   key that is too long drops the answers that wait, too, and comes first in its batch.
 - **Memory behind a value.** memcached parses a number of 2**63 or more in an item with a look for
-  `-` that runs over the value's end. No value contains a `-`; requests that may end up inside a
-  value by a wrong length have theirs replaced.
+  `-` that runs over the value's end. No value becomes that large (the transcripts have some); and
+  a `-` that may end up inside a value by a wrong length is replaced.
 - **Background threads.** No command that starts one (slab moves, crawls), none whose answer shows
   what they did.
 - **Answers on their way.** memcached changes a number in place, and pads it, only when no answer
@@ -50,14 +50,12 @@ KEYS = (
 )
 BAD_KEYS = (b"L" * 251, b"M" * 300, b"N" * 1000)
 NUMERIC_VALUES = (
-    b"0", b"1", b"5", b"9", b"10", b"99", b"100", b"12345678901234567890", b"18446744073709551615",
-    b"18446744073709551614", b"18446744073709551616", b"9223372036854775807",
-    b"9223372036854775808", b"00012", b"5 ", b" 5", b"+5", b"5 abc", b"5abc", b"abc", b"1e3",
+    b"0", b"1", b"5", b"9", b"10", b"99", b"100", b"1000000000000", b"4611686018427387904",
+    b"18446744073709551616", b"00012", b"5 ", b" 5", b"+5", b"5 abc", b"5abc", b"abc", b"1e3",
     b"0x10", b"\t7", b"7\n", b"1\x002", b"99999999999999999999999", b"00000000000000000000000001",
 )
 DELTAS = (
-    b"0", b"1", b"1", b"2", b"5", b"10", b"99999", b"18446744073709551615", b"9223372036854775808",
-    b"18446744073709551616", b"99999999999999999999999999", b"-1", b"-18446744073709551615",
+    b"0", b"1", b"1", b"2", b"5", b"10", b"99999", b"18446744073709551616", b"99999999999999999999999999", b"-1", b"-18446744073709551615",
     b"+1", b"abc", b"1x", b"0x1", b"1.5", b"00001", b"\t1", b"1\t", b"",
 )
 FLAGS = (
@@ -315,6 +313,8 @@ class TextProtocol:
     def _arithmetic(self, rng: random.Random) -> bytes:
         key = rng.choice((b"counter", b"n", b"counter", b"n", self._key(rng)))
         tokens = [rng.choice((b"incr", b"decr")), key, rng.choice(DELTAS)]
+        if tokens[0] == b"decr" and rng.random() < 0.1:
+            tokens[2] = rng.choice((b"18446744073709551615", b"9223372036854775808"))
         if rng.random() < 0.1:
             tokens.append(rng.choice((b"noreply", b"x")))
         return self._line(rng, *tokens)
@@ -402,8 +402,12 @@ class TextProtocol:
         return b"%s %s\r\n" % (rng.choice((b"get", b"gets")), b" ".join(keys))
 
     def _large(self, rng: random.Random) -> bytes:
-        """A value near a limit: the largest chunk, the largest item, or over it."""
-        near = rng.choice((8 << 10, 16 << 10, 512 << 10, 1 << 20, 1 << 20, 2 << 20))
+        """A value near a limit: the largest item, or over it.
+
+        Not near half a megabyte: memcached 1.6.18 crashes now and then when the last of several
+        chunks holds nothing but the line end.
+        """
+        near = rng.choice((8 << 10, 16 << 10, 600 << 10, 1 << 20, 1 << 20, 2 << 20))
         length = max(0, near - rng.choice((0, 1, 2, 47, 48, 50, 56, 57, 58, 60, 64, 100, 300, -1, -2)))
         word = rng.choice((b"set", b"set", b"add", b"append", b"prepend", b"replace"))
         key = rng.choice((b"k", b"beta"))

@@ -1,0 +1,61 @@
+"""Differences from memcached that are meant to be: one table, with the reason for each.
+
+`ACCEPTED` names a case (`topic: name`, shell patterns allowed) of the transcripts, and the answer
+that pymcd gives instead. Such a case must give exactly that answer: when it begins to answer as
+memcached does, its row has to go. `EXPLAINED` lists what the random commands stay away from,
+because there memcached itself answers the same bytes in more than one way.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .transcripts import Case
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A case with answers of our own: the answers by number of their step."""
+
+    case: str
+    reason: str
+    answers: dict[int, bytes]
+
+
+ACCEPTED: list[Accepted] = []
+
+EXPLAINED = (
+    (
+        "`get` of a key over 250 bytes in a pipeline",
+        "memcached drops the answers to earlier commands that it has not sent yet",
+    ),
+    (
+        "`get k`, then `decr k` in one pipeline",
+        "memcached pads with a blank only if no unsent answer, and no thread, refers to the item",
+    ),
+    (
+        "`incr` on a number of 2**63 or more",
+        "memcached looks for `-` beyond the value's end, in what the memory held before",
+    ),
+    (
+        "lines over 2048 bytes that arrive in pieces",
+        "whether memcached closes depends on how much of the line one read returned",
+    ),
+    (
+        "`flush_all`, then `flush_all N`",
+        "memcached forgets the first; items which nobody looked at meanwhile come back",
+    ),
+    (
+        "values of which the last chunk holds only the line end (near 512 KB)",
+        "memcached 1.6.18 crashes now and then",
+    ),
+    ("`-I 16k -o slab_chunk_max=8`", "memcached 1.6.18 crashes"),
+)
+
+
+def accepted_for(case: Case) -> Accepted | None:
+    """Return the row for a case."""
+    return next((row for row in ACCEPTED if fnmatch.fnmatchcase(str(case), row.case)), None)

@@ -1,0 +1,103 @@
+"""Options, and the servers that tests share."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .servers import PYMCD, Server, find_memcached, reference_command, version_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+NO_MEMCACHED = "no memcached installed, and none named by --reference"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("conformance")
+    group.addoption("--reference", help="another memcached, or a debootstrap folder with one")
+    group.addoption("--subject", help="command of the server to examine; default pymcd")
+    group.addoption("--commands", type=int, default=20_000, help="random commands in all")
+    group.addoption("--seed", default="1", help="of the random commands")
+    group.addoption("--record", action="store_true", help="write the reference's answers anew")
+
+
+@pytest.fixture(scope="session")
+def subject(pytestconfig: pytest.Config) -> tuple[str, ...]:
+    """The command of the server to examine."""
+    named = pytestconfig.getoption("--subject")
+    return tuple(shlex.split(named)) if named else PYMCD
+
+
+@pytest.fixture(scope="session")
+def reference_or_none(pytestconfig: pytest.Config) -> tuple[str, ...] | None:
+    """The command of a real memcached, if there is one."""
+    named = pytestconfig.getoption("--reference")
+    return reference_command(named) if named else find_memcached()
+
+
+@pytest.fixture(scope="session")
+def reference(reference_or_none: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The command of a real memcached; tests that need one are skipped without."""
+    if reference_or_none is None:
+        pytest.skip(NO_MEMCACHED)
+    return reference_or_none
+
+
+@pytest.fixture(scope="session")
+def reference_version(reference_or_none: tuple[str, ...] | None) -> str:
+    return version_of(reference_or_none) if reference_or_none else ""
+
+
+class Servers:
+    """Running servers by command and switches; the last few stay up for the next test."""
+
+    KEPT_MAX = 4
+
+    def __init__(self, folder: str) -> None:
+        self._running: dict[tuple[tuple[str, ...], tuple[str, ...]], Server] = {}
+        self._auth_file = f"{folder}/users"
+        with open(self._auth_file, "w") as users:
+            users.write("foo:bar\nother:secret\n")
+
+    def expand(self, switches: Sequence[str]) -> tuple[str, ...]:
+        """Fill in what only this run knows: `{auth_file}`."""
+        return tuple(each.replace("{auth_file}", self._auth_file) for each in switches)
+
+    def get(self, command: tuple[str, ...], switches: tuple[str, ...], *, fresh: bool) -> Server:
+        """Return a running server, emptied, or a new one."""
+        key = (command, switches)
+        server = self._running.pop(key, None)
+        if server is not None and (fresh or not server.answers()):
+            server.stop()
+            server = None
+        if server is None:
+            while len(self._running) >= self.KEPT_MAX:
+                self._running.pop(next(iter(self._running))).stop()
+            server = Server(command, self.expand(switches)).start()
+        else:
+            with server.connect() as stream:
+                stream.sendall(b"flush_all\r\nquit\r\n")
+                while stream.recv(4096):
+                    pass
+        self._running[key] = server
+        return server
+
+    def stop(self) -> None:
+        while self._running:
+            self._running.popitem()[1].stop()
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Servers that stay up from test to test."""
+    folder = tmp_path_factory.mktemp("conformance")
+    for place in (folder, *folder.parents[:2]):
+        place.chmod(0o755)  # A server that gave up root reads the files in there.
+    kept = Servers(str(folder))
+    try:
+        yield kept
+    finally:
+        kept.stop()

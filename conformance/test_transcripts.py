@@ -1,0 +1,94 @@
+"""Every case of the transcripts: pymcd answers as memcached does, byte for byte."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .accepted import accepted_for
+from .conversation import encode, hold, record, recorded
+from .transcripts import (
+    Case,
+    admin,
+    arithmetic,
+    cas,
+    deletion,
+    errors,
+    limits,
+    quiet,
+    retrieval,
+    storage,
+    udp,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import Servers
+
+MODULES = (storage, retrieval, cas, arithmetic, deletion, quiet, errors, limits, admin, udp)
+CASES: list[Case] = [case for module in MODULES for case in module.CASES]
+
+
+def _id(case: Case) -> str:
+    return f"{case} {' '.join(case.switches)}".strip()
+
+
+def test_no_two_cases_share_a_name() -> None:
+    names = [_id(case) for case in CASES]
+    assert sorted(names) == sorted(set(names))
+
+
+@pytest.fixture(scope="session")
+def recordings(
+    pytestconfig: pytest.Config, reference_version: str
+) -> Iterator[dict[str, dict[str, object]]]:
+    """What is recorded, by topic; with --record, what this run adds is written at its end."""
+    if not pytestconfig.getoption("--record"):
+        yield {topic: recorded(topic) for topic in {case.topic for case in CASES}}
+        return
+    fresh: dict[str, dict[str, object]] = defaultdict(lambda: {"memcached": "", "answers": {}})
+    yield fresh
+    for topic, kept in fresh.items():
+        record(topic, reference_version, kept["answers"])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("case", CASES, ids=_id)
+def test_transcript(
+    case: Case,
+    servers: Servers,
+    subject: tuple[str, ...],
+    reference_or_none: tuple[str, ...] | None,
+    reference_version: str,
+    recordings: dict[str, dict[str, object]],
+    pytestconfig: pytest.Config,
+) -> None:
+    kept = recordings[case.topic]
+    known: dict[str, list[object]] = kept["answers"]  # type: ignore[assignment]
+    real: list[bytes] | None = None
+    if reference_or_none is not None:
+        server = servers.get(reference_or_none, case.switches, fresh=case.fresh)
+        real = hold(server, case)
+        if pytestconfig.getoption("--record"):
+            known[_id(case)] = [encode(each) for each in real]
+        elif reference_version == kept["memcached"]:
+            assert [encode(each) for each in real] == known.get(_id(case)), "the record is stale"
+    elif _id(case) not in known:
+        pytest.skip("no memcached installed, and no answers recorded")
+
+    got = hold(servers.get(subject, case.switches, fresh=case.fresh), case)
+    row = accepted_for(case)
+    if row is None:
+        if real is not None:
+            assert got == real
+        assert [encode(each) for each in got] == (
+            known[_id(case)] if real is None else [encode(each) for each in real]
+        )
+        return
+    for number, answer in enumerate(got):
+        if number in row.answers:
+            assert answer == row.answers[number], row.reason
+        else:
+            assert encode(answer) == (encode(real[number]) if real else known[_id(case)][number])

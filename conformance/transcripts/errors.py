@@ -1,0 +1,44 @@
+"""Lines that are no command, limits of lines and keys, and what closes a connection."""
+
+from . import Closes, Pieces, table
+
+WORDS_24 = b" ".join([b"x"] * 24)
+
+CASES = table(
+    "errors",
+    [
+        ("unknown words", b"bogus\r\n", b"bogus a b c\r\n", b"SET k 0 0 1\r\n", b"getk\r\n", b"s\r\n", b"se\r\n", b"x\r\n"),
+        ("one letter", b"g\r\na\r\nm\r\n\xff\r\n"),
+        ("empty lines", b"\r\n\n \r\n\t\r\n  \n\r\r\n"),
+        ("control characters", b"\x01\x02\x03\r\n\x00\r\nge\x00t a\r\n\x7f\xff\xfe\r\n"),
+        ("a tab before the command", b"\tget a\r\nget\ta b\r\n"),
+        ("more words than one goes through", WORDS_24 + b"\r\n", b"set " + WORDS_24 + b"\r\n",
+         b"incr " + WORDS_24 + b"\r\n", b"version " + WORDS_24 + b"\r\n"),
+        ("version", b"version\r\nversion x y z\r\nversions\r\nVERSION\r\n"),
+        ("verbs that need a switch", b"shutdown\r\nshutdown graceful\r\nshutdown x y\r\n"),
+        ("commands of the debug build", b"debugtime 1\r\ndebugtime\r\nmisbehave\r\n"),
+        ("commands of other features", b"refresh_certs\r\nextstore\r\nextstore free_memchunks 1 1\r\n"),
+        ("a line of 2048 bytes", b"x" * 2046 + b"\r\nversion\r\n"),
+        ("a line of 8000 bytes at once", b"x" * 8000 + b"\r\n"),
+        ("a key at its limit", b"set " + b"k" * 250 + b" 0 0 1\r\na\r\ndelete " + b"k" * 250 + b"\r\n"),
+        ("a key over its limit", b"set " + b"k" * 251 + b" 0 0 1\r\nversion\r\n",
+         b"add " + b"k" * 300 + b" 0 0 1\r\nversion\r\n", b"cas " + b"k" * 251 + b" 0 0 1 1\r\nversion\r\n"),
+        ("the block of a refused header is read as commands", b"set k abc 0 7\r\nversion\r\n"),
+    ],
+) + table(
+    "closing",
+    [
+        ("quit", Closes(b"quit\r\n"), Closes(b"version\r\nquit\r\nversion\r\n"), Closes(b"quit x\r\n"), Closes(b"quit noreply\r\n")),
+        ("quit as part of a word", b"quitx\r\nversion\r\nQUIT\r\nquit", b"qui\r\nversion\r\n"),
+        ("a browser", Closes(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"), Closes(b"POST /x HTTP/1.0\r\n\r\n"),
+         Closes(b"PUT / HTTP/1.1\r\n"), Closes(b"DELETE / HTTP/1.1\r\n"), Closes(b"OPTIONS * HTTP/1.1\r\n")),
+        ("not quite a browser", b"GET /\r\nversion\r\n", b"get / HTTP/1.1\r\nversion\r\n", b"GET / HTTP/1.1 x\r\nversion\r\n",
+         b"GET / HTTP\r\nversion\r\n"),
+        ("an endless line", Closes(b"x" * 2049), Closes(b"y" * 10000), Closes(b"set " + b"k" * 3000)),
+        ("a line that is not endless yet", b"x" * 2048),
+        ("an endless get is waited for", Pieces((b"get " + b"k " * 1500, b"k " * 1500, b"\r\nversion\r\n"))),
+        ("an endless gets is waited for", Pieces((b"gets " + b"k " * 5000, b"k " * 5000, b"\r\nversion\r\n"))),
+        ("blanks before an endless get", Closes(b" " * 101 + b"get " + b"k " * 1500)),
+        ("an endless gat", Closes(b"gat 0 " + b"k " * 1500)),
+    ],
+)
