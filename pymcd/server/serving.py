@@ -1,58 +1,397 @@
-"""A whole server: listeners, connections, signals and shutdown."""
+"""A whole server: listeners, clients, signals, and an orderly end.
+
+`Server` is one memcached on any sockets, inside any trio program: it accepts clients, hands each
+to a driver (the hub for plain sockets, `streams` for the rest), runs the chores, and drains when
+told to stop. `run` is the process around one: limits, privileges, the background, files, signals.
+
+Stopping. The first TERM or INT (or `shutdown`, or USR1) closes the listeners and every client that
+has nothing under way; what was received is executed, its replies are sent, and a value that is
+arriving may arrive, for `shutdown_timeout_s` at most. A second signal ends all that at once.
+
+The single `except Exception` for client code of the stream driver is here (the hub and UDP have
+theirs): a bug in a handler is logged with its traceback, costs one connection, and nobody else
+notices. `Cancelled` is no `Exception` and passes.
+"""
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import select
 import signal
-import sys
-import traceback
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ..clock import SystemClock
-from ..config import Settings
+from ..config import ConfigError, Settings
 from ..protocol import Connection, Service
+from ..protocol.framing import run_text
+from . import daemon
 from .hub import Hub
+from .listening import (
+    Endpoint,
+    close_all,
+    describe,
+    open_internet_endpoints,
+    open_unix_endpoint,
+)
+from .log import Log
+from .maintenance import Chore, IdleKicker, freeze_survivors, run_chore, tame_collector
+from .streams import serve_connection
+from .udp import serve_datagrams
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from ..clock import Clock
+
+TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
+PORT_FILE_VARIABLE: Final = "MEMCACHED_PORT_FILENAME"
+
+#: Clients accepted before other tasks have their turn.
+_ACCEPTS_PER_TURN: Final = 32
+#: How soon to try again when the system has no descriptor for a client.
+_ACCEPT_RETRY_S: Final = 0.1
+#: How often a draining server looks whether the last client is done.
+_DRAIN_LOOK_S: Final = 0.02
+
+_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PROTOCOL_NAMES: Final = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
+_GREETINGS: Final = {
+    "auto": "<%d new auto-negotiating client connection",
+    "ascii": "<%d new ascii client connection.",
+    "binary": "<%d new binary client connection.",
+}
+
+
+class Server:
+    """One memcached, served by the trio program that calls `serve`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        log: Log | None = None,
+        use_hub: bool = hasattr(select, "epoll"),
+    ) -> None:
+        clock = clock or SystemClock()
+        self.settings = settings
+        self.log = log or Log(realtime=clock.realtime)
+        self.service = Service(settings, clock)
+        self.service.log_line = self.log.line
+        self.service.shutdown = self._shutdown
+        self.hub: Hub | None = None
+        if use_hub:
+            self.hub = Hub(self.service, on_close=self._gone, on_error=self._report)
+        self.kicker = IdleKicker(self.service, settings.idle_timeout_s)
+        #: What to do on SIGHUP; each keeps what it had if the new cannot be used.
+        self.reload_hooks: list[Callable[[], None]] = []
+        self.chores: list[Chore] = []
+        if settings.idle_timeout_s:
+            self.chores.append(self.kicker)
+        self._clients: trio.Nursery | None = None
+        self._ids = itertools.count(1)
+        self._connected = trio.Event()
+        self._room = trio.lowlevel.ParkingLot()
+        self._stopping = trio.Event()
+        self._at_once = trio.Event()
+        self._disabled_at: float | None = None
+        self.time_in_listen_disabled_us = 0
+        #: What the last words on stderr are to be.
+        self.graceful = False
+
+    # -- the life of a server ------------------------------------------------------------------
+
+    async def serve(
+        self, endpoints: Sequence[Endpoint], *, started: Callable[[], None] = lambda: None
+    ) -> None:
+        """Serve clients of `endpoints` until stopped, then close everything.
+
+        `started` is called when a client would be answered.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self._clients = nursery
+                if self.hub is not None:
+                    nursery.start_soon(self.hub.run)
+                for chore in self.chores:
+                    nursery.start_soon(run_chore, chore, lambda: self._connected, self._mishap)
+                async with trio.open_nursery() as accepting:
+                    for endpoint in endpoints:
+                        self._announce(endpoint)
+                        accepting.start_soon(self._listen, endpoint)
+                    started()
+                    await self._stopping.wait()
+                    accepting.cancel_scope.cancel()
+                close_all(endpoints)
+                await self._drain()
+                nursery.cancel_scope.cancel()
+        finally:
+            close_all(endpoints)
+            if self.hub is not None:
+                self.hub.close_all()
+
+    def stop(self) -> None:
+        """Begin to stop; called again, stop at once. `serve` then returns."""
+        if self._stopping.is_set():
+            self._at_once.set()
+        self._stopping.set()
+
+    def reload(self) -> None:
+        """Read again what may be read again while serving (SIGHUP)."""
+        self.log.reopen()
+        for hook in self.reload_hooks:
+            try:
+                hook()
+            except Exception as error:
+                self._mishap(error)
+
+    def _shutdown(self, graceful: bool) -> None:
+        self.graceful = self.graceful or graceful
+        self.stop()
+
+    async def _drain(self) -> None:
+        """Close whoever has nothing under way, until all are gone or time is up."""
+        # What lies in the sockets' buffers was sent before the end: take it in first. One round
+        # of the event loop finds that out, the next lets the drivers read.
+        for _ in range(2):
+            await trio.lowlevel.checkpoint()
+        with trio.move_on_after(self.settings.shutdown_timeout_s):
+            while not self._at_once.is_set():
+                for connection in list(self.service.connections.values()):
+                    if not has_work(connection):
+                        connection.close()
+                        connection.wake()
+                if not self.service.connections:
+                    return
+                with trio.move_on_after(_DRAIN_LOOK_S):
+                    await self._at_once.wait()
+
+    # -- clients -------------------------------------------------------------------------------
+
+    async def _listen(self, endpoint: Endpoint) -> None:
+        """Serve one endpoint until cancelled."""
+        if endpoint.transport == "udp":
+            await serve_datagrams(self.service, endpoint, self._mishap)
+            return
+        while True:
+            await trio.lowlevel.wait_readable(endpoint.sock)
+            for _ in range(_ACCEPTS_PER_TURN):
+                while not self.settings.maxconns_fast and self._is_full():
+                    await self._wait_for_room()
+                try:
+                    sock, address = endpoint.sock.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno not in _OUT_OF_RESOURCES:
+                        continue  # that client has gone again
+                    if self.service.verbosity > 0:
+                        self.log.line("Too many open connections")
+                    with trio.move_on_after(_ACCEPT_RETRY_S):
+                        await self._wait_for_room()
+                    break
+                self._welcome(sock, address, endpoint)
+
+    def _is_full(self) -> bool:
+        return len(self.service.connections) >= self.settings.conn_limit
+
+    async def _wait_for_room(self) -> None:
+        """Leave new clients in the backlog until one of ours is gone."""
+        # memcached: accept_new_conns
+        now = self.service.clock.monotonic
+        service = self.service
+        if self._disabled_at is None:
+            self._disabled_at = now()
+            service.listen_disabled += 1
+        try:
+            await self._room.park()
+        finally:
+            if self._disabled_at is not None and not len(self._room):
+                elapsed_us = int((now() - self._disabled_at) * 1_000_000)
+                self.time_in_listen_disabled_us += elapsed_us
+                self._disabled_at = None
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new clients are accepted, as `accepting_conns` says."""
+        return self._disabled_at is None
+
+    def _welcome(self, sock: socket.socket, address: object, endpoint: Endpoint) -> None:
+        """Serve a new client, or turn it away."""
+        sock.setblocking(False)
+        if self._is_full():
+            self.service.rejected_connections += 1
+            try:
+                sock.send(TOO_MANY_CONNECTIONS)
+            except OSError:
+                pass
+            sock.close()
+            return
+        connection = Connection(
+            self.service,
+            connection_id=sock.fileno(),
+            address=describe(address, sock.family, endpoint.transport),
+            listen_address=endpoint.address,
+            transport=endpoint.transport,
+        )
+        self._admit(connection, endpoint.protocol)
+        if self.hub is not None and endpoint.tls is None:
+            self.hub.adopt(sock, connection)
+        else:
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+            assert self._clients is not None
+            self._clients.start_soon(self._serve_stream, stream, connection)
+
+    def _admit(self, connection: Connection, protocol: str) -> None:
+        if protocol == "ascii":
+            connection.runner = run_text
+        self.service.connected(connection)
+        self._connected.set()
+        self._connected = trio.Event()
+        if self.service.verbosity > 1:
+            self.log.line(_GREETINGS[protocol] % connection.id)
+
+    async def serve_stream(self, stream: trio.abc.Stream, *, address: str = "") -> None:
+        """Serve one client over a stream of any kind, until it has gone."""
+        # Below all descriptors, so that numbers stay apart.
+        connection = Connection(self.service, connection_id=-next(self._ids), address=address)
+        self._admit(connection, self.settings.protocol)
+        await self._serve_stream(stream, connection)
+
+    async def _serve_stream(self, stream: trio.abc.Stream, connection: Connection) -> None:
+        try:
+            await serve_connection(stream, connection)
+        except Exception as error:
+            connection.close_reason = "error"
+            self._report(connection, error)
+        finally:
+            self._gone(connection)
+
+    def _gone(self, connection: Connection) -> None:
+        self.service.disconnected(connection)
+        self._room.unpark_all()
+        if self.service.verbosity > 1:
+            self.log.line(f"<{connection.id} connection closed.")
+
+    # -- what goes wrong, and what is said -----------------------------------------------------
+
+    def _report(self, connection: Connection, error: Exception) -> None:
+        self.log.failure(f"{connection.id}: closed because of a fault in this server", error)
+
+    def _mishap(self, error: Exception) -> None:
+        self.log.failure("a fault in this server, which goes on", error)
+
+    def _announce(self, endpoint: Endpoint) -> None:
+        if self.service.verbosity > 1:
+            name = "udp" if endpoint.transport == "udp" else _PROTOCOL_NAMES[endpoint.protocol]
+            self.log.line(f"<{endpoint.sock.fileno()} server listening ({name})")
+
+
+def has_work(connection: Connection) -> bool:
+    """Return whether commands that have arrived, or their replies, are still under way."""
+    if connection.closing:
+        return False
+    if connection.awaited is not None or connection.source is not None or connection.pieces:
+        return True
+    if connection.runner is run_text:
+        return connection.buffer.find(b"\n", connection.position) >= 0
+    return connection.position < len(connection.buffer)
+
+
+# -- the process -------------------------------------------------------------------------------
 
 
 def run(settings: Settings) -> int:
-    """Serve until stopped; return the exit code."""
-    trio.run(_main, settings)
+    """Serve until stopped by a signal; return the exit code. Raises `ConfigError`.
+
+    With `-d` this returns, or raises, in the child; the process that called it has exited.
+    """
+    clock = SystemClock()
+    log = Log(path=settings.log_file, line_format=settings.log_format, realtime=clock.realtime)
+    # memcached's order: whatever needs root first, whatever belongs to the user last.
+    if settings.enable_coredumps:
+        daemon.allow_core_dumps()
+    daemon.raise_descriptor_limit(settings.conn_limit)
+    endpoints = open_internet_endpoints(settings)
+    daemon.drop_privileges(settings.user)
+    if settings.lock_memory:
+        log.warning(
+            "warning: -k invalid, mlockall() not supported on this platform.  proceeding without."
+        )
+    # A daemon changes its directory.
+    unix_socket, pid_file, port_file = settings.unix_socket, settings.pidfile, None
+    if unix_socket is None:
+        port_file = os.environ.get(PORT_FILE_VARIABLE)
+    announce: Callable[[int], None] | None = None
+    if settings.daemon:
+        unix_socket, pid_file, port_file = (
+            None if path is None else os.path.abspath(path)
+            for path in (unix_socket, pid_file, port_file)
+        )
+        announce = daemon.detach(
+            keep_directory=settings.enable_coredumps, keep_output=settings.verbose > 0
+        )
+    try:
+        if unix_socket is not None:
+            endpoints.append(open_unix_endpoint(settings, unix_socket))
+        server = Server(settings, clock=clock, log=log)
+    except ConfigError as error:
+        if announce is not None:
+            log.warning(error.message)
+            announce(error.exit_code)
+            os._exit(error.exit_code)
+        raise
+
+    def started() -> None:
+        if port_file:
+            daemon.write_port_file(port_file, endpoints, log)
+        if pid_file is not None:
+            daemon.write_pid_file(pid_file, log)
+        if announce is not None:
+            announce(0)
+
+    if settings.verbose > 1:
+        for slab_class in server.service.cache.slabs.classes:
+            log.line(
+                f"slab class {slab_class.id:3d}: chunk size {slab_class.chunk_size_bytes:9d}"
+                f" perslab {slab_class.chunks_per_page:7d}"
+            )
+    server.chores.append(freeze_survivors)
+    tame_collector()
+    try:
+        trio.run(_serve_until_signal, server, endpoints, started)
+    finally:
+        if pid_file is not None:
+            daemon.remove_file(pid_file)
+        if server.graceful:
+            log.warning("Gracefully stopping")
+        elif settings.verbose:
+            log.line("Exiting normally")
+        log.close()
     return 0
 
 
-async def _main(settings: Settings) -> None:
-    service = Service(settings, SystemClock())
-
-    def on_error(connection: Connection, error: Exception) -> None:
-        traceback.print_exception(error)
-
-    hub = Hub(service, on_error=on_error)
-    listeners = await trio.open_tcp_listeners(max(settings.port, 0), host="127.0.0.1")
-    port = listeners[0].socket.getsockname()[1]
-    filename = os.environ.get("MEMCACHED_PORT_FILENAME")
-    if filename:
-        with open(filename + ".lck", "w") as file:  # noqa: ASYNC230
-            file.write(f"TCP INET: {port}\n")
-        os.rename(filename + ".lck", filename)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(hub.run)
-        for listener in listeners:
-            nursery.start_soon(_accept, listener, hub, service)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            async for _ in signals:
-                break
-        nursery.cancel_scope.cancel()
-    hub.close_all()
+async def _serve_until_signal(
+    server: Server, endpoints: Sequence[Endpoint], started: Callable[[], None]
+) -> None:
+    # Python itself ignores SIGPIPE. The files that `started` writes appear only when a signal
+    # is already obeyed.
+    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+    with trio.open_signal_receiver(*wanted) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_obey, server, signals)
+            await server.serve(endpoints, started=started)
+            nursery.cancel_scope.cancel()
 
 
-async def _accept(listener: trio.SocketListener, hub: Hub, service: Service) -> None:
-    while True:
-        sock, address = await listener.socket.accept()
-        plain = sock._sock.dup() if hasattr(sock, "_sock") else None
-        sock.close()
-        if plain is None:
-            sys.exit(70)
-        plain.setblocking(False)
-        service.total_connections += 1
-        hub.adopt(plain, Connection(service, connection_id=plain.fileno()))
+async def _obey(server: Server, signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        if number == signal.SIGHUP:
+            server.reload()
+        else:
+            server.service.shutdown(number == signal.SIGUSR1)

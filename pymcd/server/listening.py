@@ -1,0 +1,209 @@
+"""Sockets that listen: TCP, UDP and Unix, opened before anything is served.
+
+Owns addresses, socket options and the words for what cannot be bound. Plain synchronous calls:
+ports below 1024 need root, so all this happens before privileges drop and before the event loop
+(a Unix socket after the drop, so that it belongs to the new user).
+
+Where memcached, asked for all interfaces, finds the port taken in one address family, it serves
+the other and says nothing. Here that is an error: half a server is what nobody wants. A family
+which the machine does not have is passed over, as there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import stat
+import struct
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+from ..config import ANY_PORT, EXIT_OS_ERROR, ConfigError, Listener, Protocol, Settings, Tls
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Transport = Literal["tcp", "udp", "local"]
+
+#: Linux takes no more for a backlog than this, and fails for a negative one elsewhere.
+_BACKLOG_MAX: Final = 65535
+#: memcached asks for a send buffer up to this size for UDP, and takes what it gets.
+UDP_SEND_BUFFER_BYTES: Final = 256 << 20
+_NO_LINGER: Final = struct.pack("ii", 0, 0)
+#: What a machine without IPv6 (or without IPv4) answers.
+_NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
+
+
+class Endpoint(NamedTuple):
+    """One listening socket, bound and non-blocking."""
+
+    sock: socket.socket
+    transport: Transport
+    address: str  #: as `stats conns` shows it
+    protocol: Protocol
+    tls: Tls | None = None
+    tag: str = ""
+    path: str | None = None  #: of a Unix socket
+    inode: int = 0  #: of its file, which another server may since have replaced
+
+    def close(self) -> None:
+        """Close the socket, and remove its file if that is still ours."""
+        self.sock.close()
+        if self.path is not None:
+            try:
+                if os.lstat(self.path).st_ino == self.inode:
+                    os.unlink(self.path)
+            except OSError:
+                pass
+
+
+def open_internet_endpoints(settings: Settings) -> list[Endpoint]:
+    """Listen on TCP and UDP as the settings say; raise `ConfigError` when one cannot be had."""
+    endpoints: list[Endpoint] = []
+    if settings.unix_socket is not None:
+        return endpoints
+    try:
+        if settings.port:
+            for listener in settings.listeners(settings.port):
+                endpoints += _open(settings, listener, "tcp")
+        if settings.udp_port:
+            for listener in settings.listeners(settings.udp_port):
+                endpoints += _open(settings, listener, "udp")
+    except BaseException:
+        close_all(endpoints)
+        raise
+    return endpoints
+
+
+def close_all(endpoints: Sequence[Endpoint]) -> None:
+    """Close every one of them."""
+    for endpoint in endpoints:
+        endpoint.close()
+
+
+def _open(settings: Settings, listener: Listener, transport: Transport) -> list[Endpoint]:
+    """Open one socket for each address that the listener's host has."""
+    endpoints: list[Endpoint] = []
+    kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
+    port = 0 if listener.port == ANY_PORT else listener.port
+    # As bytes: for a str the host would pass through the IDNA codec, slow to import.
+    host = None if listener.host is None else os.fsencode(listener.host)
+    skipped: OSError | None = None
+    try:
+        found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
+        for family, _, number, _, address in found:
+            try:
+                sock = _bind(settings, family, kind, number, address)
+            except OSError as error:
+                if error.errno in _NO_SUCH_FAMILY and listener.host is None:
+                    skipped = error
+                    continue
+                raise
+            endpoints.append(
+                Endpoint(
+                    sock,
+                    transport,
+                    describe(sock.getsockname(), sock.family, transport),
+                    listener.protocol,
+                    listener.tls if transport == "tcp" else None,
+                    listener.tag,
+                )
+            )
+        if not endpoints:
+            raise skipped or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    except (OSError, UnicodeError) as error:
+        close_all(endpoints)
+        raise _refusal(settings, transport, error) from None
+    return endpoints
+
+
+def _bind(
+    settings: Settings, family: int, kind: int, number: int, address: tuple[object, ...]
+) -> socket.socket:
+    # memcached: server_socket
+    sock = socket.socket(family, kind, number)
+    try:
+        sock.setblocking(False)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if kind == socket.SOCK_STREAM:
+            # The sockets that it accepts inherit these.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        else:
+            _enlarge_send_buffer(sock)
+        sock.bind(address)
+        if kind == socket.SOCK_STREAM:
+            sock.listen(_backlog(settings))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _enlarge_send_buffer(sock: socket.socket) -> None:
+    """Ask for the largest send buffer; the system cuts the wish down to what it allows."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UDP_SEND_BUFFER_BYTES)
+    except OSError:
+        pass  # some systems refuse instead of cutting; theirs is then large enough
+
+
+def _backlog(settings: Settings) -> int:
+    # A negative number means the most that the system allows, as in C.
+    wanted = settings.listen_backlog
+    return wanted if 0 <= wanted <= _BACKLOG_MAX else _BACKLOG_MAX
+
+
+def _refusal(settings: Settings, transport: Transport, error: Exception) -> ConfigError:
+    # memcached: main
+    reason = getattr(error, "strerror", None) or "Name or service not known"
+    if settings.inter is None:
+        port = settings.port if transport == "tcp" else settings.udp_port
+        where = f"{transport.upper()} port {port}"
+    else:
+        where = f"one of interface(s) {settings.inter}"
+    return ConfigError(f"failed to listen on {where}: {reason}", EXIT_OS_ERROR)
+
+
+def open_unix_endpoint(settings: Settings, path: str) -> Endpoint:
+    """Listen at `path`, replacing a socket file left behind; raise `ConfigError`."""
+    # memcached: server_socket_unix
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        try:
+            if stat.S_ISSOCK(os.lstat(path).st_mode):
+                os.unlink(path)
+        except FileNotFoundError:
+            pass
+        old_mask = os.umask(~settings.unix_mask & 0o777)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(old_mask)
+        sock.listen(_backlog(settings))
+        inode = os.lstat(path).st_ino
+    except OSError as error:
+        sock.close()
+        # A path which is too long has no error number.
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"failed to listen on UNIX socket: {path}: {reason}", EXIT_OS_ERROR
+        ) from None
+    address = describe(path, socket.AF_UNIX, "local")
+    return Endpoint(sock, "local", address, settings.protocol, path=path, inode=inode)
+
+
+def describe(address: object, family: int, transport: Transport) -> str:
+    """Return a socket's address as `stats conns` shows it."""
+    # memcached: get_conn_text
+    if family == socket.AF_INET and isinstance(address, tuple):
+        return f"{transport}:{address[0]}:{address[1]}"
+    if family == socket.AF_INET6 and isinstance(address, tuple):
+        return f"{transport}6:[{address[0]}]:{address[1]}"
+    if isinstance(address, bytes):
+        address = os.fsdecode(address)
+    return f"unix:{address}" if address else f"unix:<AF {family}>"

@@ -1,0 +1,94 @@
+"""The general driver: one Connection over any `trio.abc.Stream`, one task for each.
+
+Serves what the hub cannot: TLS, memory streams in tests, and everything where the system has no
+epoll. What was received is executed and answered before more is read; a client that does not
+read its answers thereby stops its own commands. A watcher's lines, which no command of its own
+brings about, are sent by a second task that lives only as long as there are any.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from .. import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..protocol import Connection
+
+
+async def serve_connection(stream: trio.abc.Stream, connection: Connection) -> None:
+    """Serve until the client is gone, the connection closes, or a handler raises.
+
+    The stream is closed in every case. A broken stream is an ordinary end; any other exception is
+    a bug of ours and is raised, in an exception group, for the caller to log.
+    """
+    sending = trio.Lock()
+    async with stream, trio.open_nursery() as nursery:
+
+        async def answer() -> None:
+            """Execute what has come and send what there is to say, until neither is left."""
+            try:
+                async with sending:
+                    while True:
+                        more = connection.run()
+                        for chunk in _chunks(connection):
+                            await stream.send_all(chunk)
+                            connection.cache.counters.bytes_written += len(chunk)
+                        if not (more or connection.pieces or connection.source is not None):
+                            break
+                        # Others have their turn between two slices of a long pipeline.
+                        await trio.lowlevel.checkpoint()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                connection.close("error")
+            if connection.closing:
+                nursery.cancel_scope.cancel()
+
+        def wake() -> None:
+            if not sending.locked():
+                nursery.start_soon(answer)
+
+        connection.wake = wake
+        try:
+            while not connection.closing:
+                data = await stream.receive_some(limits.RECEIVE_BYTES)
+                if not data:
+                    break
+                connection.service.tick()
+                connection.cache.counters.bytes_read += len(data)
+                connection.last_command_at = connection.cache.now
+                connection.receive_data(bytes(data))
+                await answer()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            connection.close("error")
+        finally:
+            connection.closing = True
+            connection.wake = _nobody_to_wake
+        nursery.cancel_scope.cancel()
+
+
+def _nobody_to_wake() -> None:
+    """Stand in for `wake` when the driver is gone."""
+
+
+def _chunks(connection: Connection) -> Iterator[bytes]:
+    """Yield what there is to send, joined to a fair size, and then a chunk of the source."""
+    pieces = connection.pieces
+    start = 0
+    while start < len(pieces):
+        end, size = start, 0
+        while end < len(pieces) and size < limits.REPLY_CHUNK_BYTES:
+            size += len(pieces[end])
+            end += 1
+        yield b"".join(pieces[start:end])
+        start = end
+    pieces.clear()
+    if connection.source is not None:
+        chunk = next(connection.source, None)
+        if chunk is None:
+            connection.source = None
+        else:
+            yield chunk
