@@ -11,15 +11,36 @@ driver takes more once everything before is sent; no command runs meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, Protocol
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from .. import limits
 from .framing import run_text
 from .text import VERBS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from .framing import Verb
     from .service import Service
+
+
+#: A reply of more pieces is left to the driver, which sends it in several steps.
+REPLY_PIECES_MAX: Final = 64
+
+#: A set without client flags and noreply, as clients send it. What does not match is not wrong.
+_PLAIN_SET: Final = re.compile(
+    rb"set ([\x01-\x09\x0b-\x0c\x0e-\x1f!-\xff]{1,%d}+) 0 (\d{1,9}+) (\d{1,9}+)\r\n(.*)\r\n"
+    % limits.KEY_MAX_BYTES,
+    re.DOTALL,
+).fullmatch
+
+
+@lru_cache(maxsize=4096)
+def value_suffix(client_flags: int, length: int) -> bytes:
+    """Return what follows the key in a VALUE line."""
+    return b" %d %d\r\n" % (client_flags, length)
 
 
 class Runner(Protocol):
@@ -44,11 +65,13 @@ class Connection:
         "cache",
         "close_reason",
         "closing",
+        "expires_at",
         "id",
         "last_command_at",
         "listen_address",
         "pieces",
         "position",
+        "prompt",
         "reply",
         "runner",
         "service",
@@ -71,6 +94,7 @@ class Connection:
     ) -> None:
         self.service = service
         self.cache = service.cache
+        self.expires_at = service.cache.expiry.expires_at
         self.id = connection_id
         self.address = address  #: as `stats conns` shows it
         self.listen_address = listen_address
@@ -83,6 +107,8 @@ class Connection:
         self.awaited: tuple[Verb, tuple[Any, ...]] | None = None
         self.awaited_bytes = 0
         self.awaited_chunks: list[bytes] = []
+        #: Text, and nothing is half done: the next command may be answered fast.
+        self.prompt = False
         self.swallow_bytes = 0  #: of a value that was refused, still to be thrown away
         self.pieces: list[bytes] = []
         self.reply: Callable[[bytes], None] = self.pieces.append
@@ -105,14 +131,60 @@ class Connection:
             self.buffer = self.buffer[self.position :] + data
             self.position = 0
 
+    def respond(self, data: bytes) -> bytes | None:
+        """Take what arrived and return what to send: `receive_data` and `run` in one.
+
+        The two requests that are most of all traffic, one `get` of one key and one plain `set`,
+        whole in one piece, are answered here; everything else takes the general path. None: the
+        driver must look closer, as replies are left in `pieces`, or there is more to be done.
+        """
+        # Hot path: bench/ "get16", "set16".
+        if self.prompt and self.service.plain:
+            if data[:4] == b"get ":
+                if data[-2:] == b"\r\n":
+                    key = data[4:-2]
+                    item = self.cache.hit(key)
+                    if item is not None:
+                        value = item.value
+                        suffix = value_suffix(item.client_flags, len(value))
+                        return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
+            else:
+                plain_set = _PLAIN_SET(data)
+                if plain_set is not None:
+                    key, exptime, length, value = plain_set.groups()
+                    if len(value) == int(length) and self.cache.set(
+                        key, value, 0 if exptime == b"0" else self.expires_at(int(exptime))
+                    ):
+                        return b"STORED\r\n"
+        self.receive_data(data)
+        more = self.run()
+        pieces = self.pieces
+        if more or not self.prompt or len(pieces) > REPLY_PIECES_MAX:
+            return None
+        reply = b"".join(pieces)
+        pieces.clear()
+        return reply
+
     def run(self) -> bool:
         """Execute what is complete, `-R` commands at most; True: call again, more may be there.
 
         Replies are appended to `pieces`. After `closing` nothing more is executed.
         """
+        self.prompt = False
         if self.closing or self.source is not None or self.watching:
             return False
-        return self.runner(self, self.service.reqs_per_event)
+        more = self.runner(self, self.service.reqs_per_event)
+        self.prompt = (
+            self.runner is run_text
+            and self.verbs is VERBS
+            and self.position == len(self.buffer)
+            and self.awaited is None
+            and not self.swallow_bytes
+            and not self.closing
+            and self.source is None
+            and not self.watching
+        )
+        return more
 
     def close(self, reason: str = "normal") -> None:
         """Have the driver close, once what was replied is sent."""

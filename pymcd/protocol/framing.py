@@ -8,13 +8,14 @@ its block arrives in. Every size is checked here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from .. import limits
 from .tokens import BAD_CHUNK, ERROR, split_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .connection import Connection
 
 type_Header = tuple[Any, ...]

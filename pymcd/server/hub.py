@@ -23,9 +23,7 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -33,12 +31,13 @@ import trio
 from .. import limits
 
 if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
     from ..protocol import Connection, Service
 
 CHECKPOINT_EVERY_S: Final = 0.004
 LINGER_S: Final = 0.001
-#: Pieces beyond this are sent in several steps.
-_JOIN_PIECES: Final = 64
 #: Chunks of a `source` (metadump) sent in one turn.
 _SOURCE_CHUNKS_PER_TURN: Final = 8
 
@@ -49,7 +48,17 @@ _WRITE: Final = getattr(select, "EPOLLOUT", 0)
 class Session:
     """A client's socket and its Connection."""
 
-    __slots__ = ("connection", "fd", "queued", "recv", "send", "sock", "unsent")
+    __slots__ = (
+        "blocked",
+        "connection",
+        "fd",
+        "queued",
+        "recv",
+        "respond",
+        "send",
+        "sock",
+        "unsent",
+    )
 
     def __init__(self, sock: socket.socket, connection: Connection) -> None:
         self.sock = sock
@@ -57,8 +66,10 @@ class Session:
         self.recv = sock.recv
         self.send = sock.send
         self.connection = connection
+        self.respond = connection.respond
         self.unsent: memoryview | None = None  #: reply that the socket did not take
         self.queued = False  #: is in the hub's list for the next turn
+        self.blocked = False  #: either: nothing may be read now
 
 
 class Hub:
@@ -112,97 +123,87 @@ class Hub:
         """Serve until cancelled."""
         poll = self._epoll.poll
         monotonic = time.monotonic
-        checkpoint_at = monotonic() + CHECKPOINT_EVERY_S
+        service = self._service
+        pause_at = 0.0
         while True:
-            ready = poll(0)
-            if not ready and not self._queue:
-                if self.may_linger():
-                    ready = poll(LINGER_S)
+            if self._queue:
+                ready = poll(0)
+            else:
+                ready = poll(LINGER_S if self.may_linger() else 0)
                 if not ready:
                     self._parked = True
                     try:
                         await trio.lowlevel.wait_readable(self._epoll.fileno())
                     finally:
                         self._parked = False
-                    checkpoint_at = monotonic() + CHECKPOINT_EVERY_S
+                    service.tick()
+                    pause_at = monotonic() + CHECKPOINT_EVERY_S
                     continue
             self._turn(ready)
-            if monotonic() > checkpoint_at:
+            if monotonic() > pause_at:
                 await trio.lowlevel.checkpoint()
-                checkpoint_at = monotonic() + CHECKPOINT_EVERY_S
+                service.tick()
+                pause_at = monotonic() + CHECKPOINT_EVERY_S
 
     def _turn(self, ready: list[tuple[int, int]]) -> None:
         """Serve each ready socket once."""
         # Hot path: bench/ "get16".
-        self._service.cache.tick()
-        queue = self._queue
-        if queue:
-            self._queue = []
-            for session in queue:
-                session.queued = False
-                self._resume(session)
+        if self._queue:
+            self._resume_queued()
         sessions = self._sessions
-        now = self._service.cache.now
-        counters = self._service.cache.counters
-        for fd, events in ready:
+        receive_bytes = limits.RECEIVE_BYTES
+        received = sent_bytes = 0
+        for fd, _ in ready:
             session = sessions.get(fd)
-            if session is None:
-                if fd == self._alarm:
-                    os.eventfd_read(fd)
+            if session is None or session.blocked:
+                self._resume_ready(fd, session)
                 continue
-            connection = session.connection
+            reply: bytes | None = None
             try:
-                if session.unsent is not None or session.queued:
-                    if events != _READ:
-                        self._resume(session)
-                    continue
-                data = session.recv(
-                    limits.RECEIVE_BYTES
-                    if connection.awaited is None
-                    else limits.RECEIVE_LARGE_BYTES
-                )
+                data = session.recv(receive_bytes)
                 if not data:
                     self._close(session)
                     continue
-                counters.bytes_read += len(data)
-                connection.last_command_at = now
-                connection.receive_data(data)
-                more = connection.run()
-                pieces = connection.pieces
-                if pieces:
-                    if len(pieces) > _JOIN_PIECES or more:
-                        self._flush(session, more=more)
-                        continue
-                    data = b"".join(pieces)
-                    pieces.clear()
-                    try:
-                        sent = session.send(data)
-                    except (BlockingIOError, InterruptedError):
-                        sent = 0
-                    counters.bytes_written += sent
-                    if sent < len(data):
-                        self._block(session, memoryview(data)[sent:])
-                    elif connection.source is not None:
-                        self._enqueue(session)
-                    elif connection.closing:
-                        self._close(session)
-                elif more:
-                    self._enqueue(session)
-                elif connection.closing:
-                    self._close(session)
-                elif connection.source is not None:
-                    self._enqueue(session)
+                received += len(data)
+                reply = session.respond(data)
+                if reply:
+                    sent = session.send(reply)
+                    sent_bytes += sent
+                    if sent != len(reply):
+                        self._block(session, memoryview(reply)[sent:])
+                elif reply is None:
+                    self._flush(session, more=True)
             except (BlockingIOError, InterruptedError):
-                pass  # from recv: it was not ready after all
+                # From recv it means "not ready after all"; from send, that nothing was taken.
+                if reply:
+                    self._block(session, memoryview(reply))
             except OSError:
-                connection.close_reason = "error"
+                session.connection.close_reason = "error"
                 self._close(session)
             except Exception as error:
                 self._fail(session, error)
+        counters = self._service.cache.counters
+        counters.bytes_read += received
+        counters.bytes_written += sent_bytes
+
+    def _resume_queued(self) -> None:
+        queue, self._queue = self._queue, []
+        for session in queue:
+            session.queued = False
+            session.blocked = session.unsent is not None
+            self._resume(session)
+
+    def _resume_ready(self, fd: int, session: Session | None) -> None:
+        """Deal with a ready descriptor that is not a client to read from."""
+        if session is not None:
+            if session.unsent is not None:
+                self._resume(session)
+        elif fd == self._alarm:
+            os.eventfd_read(fd)
 
     def _resume(self, session: Session) -> None:
         """Go on with a session that was blocked, or had more to do than one turn allows."""
-        if session.fd not in self._sessions or self._sessions[session.fd] is not session:
+        if self._sessions.get(session.fd) is not session:
             return
         connection = session.connection
         try:
@@ -263,6 +264,7 @@ class Hub:
             data = data[sent:]
         if session.unsent is not None:
             session.unsent = None
+            session.blocked = session.queued
             self._epoll.modify(session.fd, _READ)
         return True
 
@@ -271,11 +273,12 @@ class Hub:
         if session.unsent is None:
             self._epoll.modify(session.fd, _WRITE)
         session.unsent = unsent
+        session.blocked = True
 
     def _enqueue(self, session: Session) -> None:
         """Have a session resumed in the next turn."""
         if not session.queued and session.unsent is None:
-            session.queued = True
+            session.queued = session.blocked = True
             self._queue.append(session)
             if self._parked:
                 os.eventfd_write(self._alarm, 1)

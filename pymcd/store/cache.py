@@ -13,7 +13,7 @@ tail of the LRU, or the crawler.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from sys import getsizeof
 from typing import TYPE_CHECKING, Final
 
 from .. import limits
@@ -23,17 +23,20 @@ from .item import (
     FETCHED,
     MARK_BITS,
     MARKS_MASK,
+    UNSPEAKABLE,
     AccessPool,
     ChunkedItem,
     FlaggedItem,
     Item,
 )
-from .lru import COLD, Lru, Segment
+from .lru import COLD, HOT, Lru, Segment
 from .slabs import SlabClass, Slabs, chunk_sizes
 from .stats import Counters
 from .status import Status, StoreMode
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from ..clock import Clock
     from ..config import Settings
 
@@ -49,6 +52,8 @@ RESIDENT_OVERHEAD_BYTES: Final = 264
 FLAT_BUMP_INTERVAL_S: Final = 60
 #: Evictions tried before an allocation fails. # memcached: do_item_alloc_pull
 ALLOCATION_TRIES: Final = 10
+
+_ACTIVE_OR_UNSPEAKABLE: Final = ACTIVE | UNSPEAKABLE
 
 # Members bound to plain names: looking one up on an Enum costs as much as a dict lookup.
 _STORED = Status.STORED
@@ -69,6 +74,7 @@ class Cache:
         self.counters = Counters()
         self.use_cas = not settings.disable_cas
         self.cas_unique = 0  #: the last one given out
+        self._cas_step = 1 if self.use_cas else 0
         self.item_count = 0
         self.item_bytes = 0  #: as memcached counts them: `bytes`
         self.total_items = 0
@@ -92,9 +98,13 @@ class Cache:
             limit_bytes=settings.memory_limit_bytes,
             item_size_max_bytes=settings.item_size_max_bytes,
         )
+        self._chunk_max_bytes = self.slabs.chunk_max_bytes
+        self._first_segment = HOT if self.segmented else COLD
         self._tables: list[dict[bytes, Item]] = [{} for _ in range(TABLES)]
         self._accesses = AccessPool()
         self._fresh_access = 0  #: `access` of an item linked now
+        #: Called when a tick brings a new second: there is activity, so maintenance is due.
+        self.on_second: Callable[[], None] = lambda: None
         #: Called with each item that is about to be evicted alive.
         self.on_evict: Callable[[Item], None] = lambda item: None
         self.lru = Lru(
@@ -121,6 +131,7 @@ class Cache:
         now = int(self.clock.monotonic() - self._started_at) + CLOCK_START_S
         if now != self.now:
             self._set_now(now)
+            self.on_second()
 
     def _set_now(self, now: int) -> None:
         self.now = now
@@ -149,6 +160,26 @@ class Cache:
                 return item
         self.counters.get_misses += 1
         return None
+
+    def hit(self, key: bytes) -> Item | None:
+        """Like `get` for a key cut from a text command unchecked: None means "look closer".
+
+        If an item with just these bytes is there, and no other protocol put it there with a key
+        that text cannot say, then the command was well formed.
+        """
+        # Hot path: bench/ "get16".
+        item = self._tables[hash(key) & _TABLE_MASK].get(key)
+        if item is None or self._flushing:
+            return None
+        if item.expires_at and item.expires_at <= self.now:
+            return None
+        access = item.access
+        if access & _ACTIVE_OR_UNSPEAKABLE != ACTIVE:
+            if access & UNSPEAKABLE:
+                return None
+            self.bump(item)
+        item.segment.hits += 1  # type: ignore[union-attr]  # it is linked
+        return item
 
     def peek(self, key: bytes) -> Item | None:
         """Return a living item without marking it; a dead one is reclaimed and counted."""
@@ -244,6 +275,59 @@ class Cache:
         item = self.peek(key)
         if item is not None:
             self.unlink(item)
+
+    def set(self, key: bytes, value: bytes, expires_at: int) -> bool:
+        """Store a value without client flags whatever is there; False: `store` must do it.
+
+        Does what needs no decision: a new key, or a plain item of the same slab class, while that
+        class has chunks to spare.
+        """
+        # Hot path: bench/ "set16".
+        if self._flushing or self.temporary_ttl_s is not None:
+            return False
+        size = self._overhead_bytes + len(key) + len(value)
+        table = self._tables[hash(key) & _TABLE_MASK]
+        item = table.get(key)
+        if item is None:
+            slab_class = self.slabs.class_for(size)
+            if slab_class is None or not slab_class.free_chunks or size > self._chunk_max_bytes:
+                return False
+            slab_class.free_chunks -= 1
+            self.cas_unique = cas_unique = self.cas_unique + self._cas_step
+            item = Item(key, value, expires_at, cas_unique, self._fresh_access)
+            segment = slab_class.segments[self._first_segment]
+            segment.link(item)
+            segment.bytes += size
+            table[key] = item
+            if expires_at:
+                self.expiry.add(expires_at)
+            self.item_count += 1
+            self.item_bytes += size
+        else:
+            segment = item.segment  # type: ignore[assignment]  # it is linked
+            slab_class = segment.slab_class
+            if (
+                type(item) is not Item
+                or segment.kind != self._first_segment
+                or not slab_class.smallest_bytes <= size <= slab_class.chunk_size_bytes
+                or not slab_class.free_chunks
+                or (item.expires_at and item.expires_at <= self.now)
+            ):
+                return False
+            if item.expires_at != expires_at:
+                self.set_expires_at(item, expires_at)
+            if segment.head is not item:
+                segment.to_head(item)
+            grown = len(value) - len(item.value)
+            if grown:
+                segment.bytes += grown
+                self.item_bytes += grown
+            item.value = value
+            item.access = self._fresh_access
+            self.cas_unique = item.cas_unique = self.cas_unique + self._cas_step
+        slab_class.set_cmds += 1
+        self.total_items += 1
+        return True
 
     def store(
         self,
@@ -381,15 +465,23 @@ class Cache:
     def flush(self, exptime: int = 0) -> None:
         """Make everything stored so far dead, now or at the time that `exptime` means."""
         at = self.expiry.expires_at(exptime) if exptime > 0 else self.now
-        cas_unique = self._next_cas_unique()
-        self.horizon.set(at, now=self.now, cas_unique=cas_unique)
+        # A flush in the future takes no cas unique. # memcached: process_flush_all_command
+        cas_unique = self._next_cas_unique() if at - 1 <= self.now else self.cas_unique
+        self.horizon.set(at, now=self.now, cas_unique=cas_unique, use_cas=self.use_cas)
         self._flushing = self.horizon.active(self.now)
         self.counters.flush_cmds += 1
 
+    def settle_flush(self) -> None:
+        """Stop comparing items with a flush of which no victim is left. For the crawler."""
+        self.horizon.settled = True
+        self._flushing = False
+
+    def take_cas_unique(self) -> int:
+        """Use up a cas unique, as memcached does when it begins to track sizes. 0: no cas."""
+        return self._next_cas_unique()
+
     def _next_cas_unique(self) -> int:
-        if not self.use_cas:
-            return 0
-        self.cas_unique += 1
+        self.cas_unique += self._cas_step
         return self.cas_unique
 
     # -- linking ---------------------------------------------------------------------------
@@ -412,9 +504,7 @@ class Cache:
         size: int,
     ) -> Item:
         # Hot path: bench/ "set16".
-        cas_unique = 0
-        if self.use_cas:
-            self.cas_unique = cas_unique = self.cas_unique + 1
+        cas_unique = self._next_cas_unique()
         access = self._fresh_access
         item: Item
         if type(chunks) is tuple:
@@ -534,6 +624,11 @@ class Cache:
             chunks.free_chunks += 1
 
     # -- all items -------------------------------------------------------------------------
+
+    @property
+    def tables_bytes(self) -> int:
+        """What the hash tables take, without the items in them. O(TABLES)."""
+        return sum(map(getsizeof, self._tables))
 
     def items(self) -> Iterator[Item]:
         """Yield every linked item, dead ones too. Nothing may change meanwhile."""

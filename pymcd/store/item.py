@@ -28,7 +28,8 @@ ACTIVE: Final = 2  #: was read again since it was last moved: deserves to stay
 STALE: Final = 4  #: invalidated by meta delete; still served, marked so
 WIN_SENT: Final = 8  #: one client has been told to recache it
 KEY_BINARY: Final = 16  #: the key came as base64 and is not printable
-MARK_BITS: Final = 5
+UNSPEAKABLE: Final = 32  #: the key holds bytes that no text command can say (blank, control)
+MARK_BITS: Final = 6
 MARKS_MASK: Final = (1 << MARK_BITS) - 1
 
 
@@ -68,9 +69,10 @@ class Item:
         self.expires_at: int = expires_at  #: 0: never
         self.cas_unique: int = cas_unique  #: 0: the server runs without cas
         self.access: int = access  #: last access << MARK_BITS | marks
-        self.prev: Item | None = None  #: towards the head of its segment
-        self.next: Item | None = None
-        self.segment: Segment | None = None
+        # Set by `Segment.link`, which follows at once: a new item is never seen without.
+        self.prev: Item | None  #: towards the head of its segment
+        self.next: Item | None
+        self.segment: Segment | None
 
     def mark(self, marks: int, pool: AccessPool) -> None:
         """Set marks; the time of access stays."""

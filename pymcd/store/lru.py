@@ -19,12 +19,13 @@ a hash per move, and a plain dict degrades when popped from its front.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from .item import ACTIVE, FETCHED
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from .item import AccessPool, Item
     from .slabs import SlabClass
 
@@ -56,6 +57,7 @@ class Segment:
         """Put an unlinked item at the head. The caller accounts for `bytes`."""
         head = self.head
         item.segment = self
+        item.prev = None
         item.next = head
         if head is None:
             self.tail = item
@@ -72,20 +74,30 @@ class Segment:
             self.head = after
         else:
             before.next = after
-            item.prev = None
         if after is None:
             self.tail = before
         else:
             after.prev = before
-            item.next = None
-        item.segment = None
+        item.prev = item.next = item.segment = None
         self.count -= 1
 
     def to_head(self, item: Item) -> None:
         """Make an item of this segment its newest."""
-        if self.head is not item:
-            self.unlink(item)
-            self.link(item)
+        head = self.head
+        if head is item:
+            return
+        # Hot path: bench/ "set16". `unlink` and `link` in one.
+        before = item.prev
+        after = item.next
+        before.next = after  # type: ignore[union-attr]  # it is not the head
+        if after is None:
+            self.tail = before
+        else:
+            after.prev = before
+        item.prev = None
+        item.next = head
+        head.prev = item  # type: ignore[union-attr]  # there is one
+        self.head = item
 
     def __iter__(self) -> Iterator[Item]:
         """Yield the items, newest first. Nothing may be unlinked meanwhile."""

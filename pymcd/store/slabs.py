@@ -10,10 +10,14 @@ class may take. Knows nothing of items.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from .. import limits
 from .lru import COLD, HOT, TEMP, WARM, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 
 class SlabClass:
@@ -53,16 +57,18 @@ class SlabClass:
         "reclaimed",
         "segments",
         "set_cmds",
+        "smallest_bytes",
         "tailrepairs",
         "temp",
         "touch_hits",
         "warm",
     )
 
-    def __init__(self, class_id: int, chunk_size_bytes: int, chunks_per_page: int) -> None:
+    def __init__(self, class_id: int, smallest_bytes: int, chunk_size_bytes: int) -> None:
         self.id = class_id
+        self.smallest_bytes = smallest_bytes  #: items below fit the class before
         self.chunk_size_bytes = chunk_size_bytes
-        self.chunks_per_page = chunks_per_page
+        self.chunks_per_page = limits.SLAB_PAGE_BYTES // chunk_size_bytes
         self.pages = 0
         self.free_chunks = 0
         self.hot = Segment(self, HOT)
@@ -135,15 +141,13 @@ def _aligned(size: int) -> int:
 class Slabs:
     """All classes of one server, and the pages they share."""
 
-    def __init__(
-        self, sizes: Sequence[int], *, limit_bytes: int, item_size_max_bytes: int
-    ) -> None:
+    def __init__(self, sizes: Sequence[int], *, limit_bytes: int, item_size_max_bytes: int) -> None:
         self.limit_bytes = limit_bytes  #: 0: none
         self.item_size_max_bytes = item_size_max_bytes
         self.chunk_max_bytes = sizes[-1]
         self.classes: list[SlabClass] = [
-            SlabClass(number, size, limits.SLAB_PAGE_BYTES // size)
-            for number, size in enumerate(sizes, start=1)
+            SlabClass(number, below + 1, size)
+            for number, (below, size) in enumerate(pairwise([0, *sizes]), start=1)
         ]
         self.sizes: list[int] = list(sizes)
         self.free_pages = 0  #: in the global pool
@@ -219,6 +223,13 @@ class Slabs:
         slab_class.pages -= 1
         slab_class.free_chunks -= slab_class.chunks_per_page
         self.free_pages += 1
+
+    def give_page(self, slab_class: SlabClass) -> None:
+        """Move a page from the global pool to a class."""
+        assert self.free_pages > 0
+        self.free_pages -= 1
+        slab_class.pages += 1
+        slab_class.free_chunks += slab_class.chunks_per_page
 
     def shrink_pool(self) -> bool:
         """Give one pooled page back to the system while over the limit; True if it did."""
