@@ -130,7 +130,7 @@ def write_pid_file(path: str, log: Log) -> None:
 
     memcached writes it with and without `-d`, and goes on without it when it cannot.
     """
-    _write_whole(path, ".tmp", f"{os.getpid()}\n", "the pid file", log)
+    _write_whole(path, ".tmp", f"{os.getpid()}\n", log)
 
 
 def remove_file(path: str) -> None:
@@ -150,18 +150,18 @@ def write_port_file(path: str, endpoints: Iterable[Endpoint], log: Log) -> None:
         for endpoint in endpoints
         if endpoint.transport != "local"
     ]
-    _write_whole(path, ".lck", "".join(lines), "the port file", log)
+    _write_whole(path, ".lck", "".join(lines), log)
 
 
-def _write_whole(path: str, suffix: str, text: str, what: str, log: Log) -> None:
+def _write_whole(path: str, suffix: str, text: str, log: Log) -> None:
     draft = path + suffix
     try:
         with open(draft, "w") as file:
             file.write(text)
     except OSError as error:
-        log.warning(f"Could not open {what} {draft} for writing: {error.strerror}")
+        log.warning(f'Failed to open "{draft}": {error.strerror}')
         return
     try:
         os.rename(draft, path)
     except OSError as error:
-        log.warning(f"Could not rename {what} from {draft} to {path}: {error.strerror}")
+        log.warning(f'Failed to rename "{draft}" to "{path}": {error.strerror}')
