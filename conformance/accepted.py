@@ -25,7 +25,13 @@ class Accepted:
     answers: dict[int, bytes]
 
 
-ACCEPTED: list[Accepted] = []
+ACCEPTED = [
+    Accepted(
+        "errors: extstore",
+        "storage on disk is not built in; memcached without it answers the same",
+        {0: b"ERROR\r\nERROR\r\nERROR\r\n"},
+    ),
+]
 
 EXPLAINED = (
     (

@@ -79,16 +79,21 @@ def test_transcript(
         pytest.skip("no memcached installed, and no answers recorded")
 
     got = hold(servers.get(subject, case.switches, fresh=case.fresh), case)
-    row = accepted_for(case)
-    if row is None:
-        if real is not None:
-            assert got == real
-        assert [encode(each) for each in got] == (
-            known[_id(case)] if real is None else [encode(each) for each in real]
-        )
-        return
+    row = None if "memcached" in subject[-1] else accepted_for(case)
     for number, answer in enumerate(got):
-        if number in row.answers:
+        if row is not None and number in row.answers:
             assert answer == row.answers[number], row.reason
-        else:
-            assert encode(answer) == (encode(real[number]) if real else known[_id(case)][number])
+            continue
+        expected = encode(real[number]) if real is not None else known[_id(case)][number]
+        if encode(answer) != expected:
+            pytest.fail(
+                f"sent        {_short(case.steps[number])}\n"
+                f"memcached   {_short(real[number] if real is not None else expected)}\n"
+                f"subject     {_short(answer)}",
+                pytrace=False,
+            )
+
+
+def _short(value: object, width: int = 500) -> str:
+    text = repr(value)
+    return text if len(text) <= width else f"{text[: width // 2]} ... {text[-width // 2 :]}"

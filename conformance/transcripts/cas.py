@@ -38,4 +38,5 @@ CASES = table(
         ("switched off: cas", b"set c 0 0 1\r\na\r\ncas c 0 0 1 0\r\nb\r\ncas c 0 0 1 5\r\nc\r\nget c\r\ncas n 0 0 1 0\r\na\r\n"),
     ],
     switches="-C",
+    fresh=True,
 )
