@@ -2,26 +2,42 @@
 
 A `Service` is the whole server below sockets. The host (the event loop in `server/`, a test,
 the fake) creates one, gives each client a `Connection` to it, and lends it the few things that
-only a host can do (`shutdown`, `log_line`).
+only a host can do (`shutdown`, `log_line`). What the host alone knows and `stats` reports, it
+writes into the attributes here. What can be changed while the server runs begins as a setting
+and then lives in the object that uses it: here, in the cache, its crawler or its rebalancer.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from ..clock import OffsetClock
 from ..store import Cache
+from ..store.crawler import Crawler
+from ..store.maintainer import Maintainer
+from ..store.rebalancer import Rebalancer
+from .recorder import Recorder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..clock import Clock
     from ..config import Settings
+    from ..store import Item
     from .connection import Connection
-    from .recorder import Recorder
+
+#: What `stats settings` shows as temporary_ttl until one is set. # memcached: settings_init
+TEMPORARY_TTL_DEFAULT_S: Final = 61
 
 
 def _write_stderr(line: str) -> None:
     sys.stderr.write(line + "\n")
+
+
+def _no_refresh() -> str | None:
+    """Stand in until TLS is there: what memcached answers without it."""
+    return "Error TLS not enabled\r\n"
 
 
 class Service:
@@ -29,27 +45,115 @@ class Service:
 
     def __init__(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
+        if settings.debug_commands and not isinstance(clock, OffsetClock):
+            clock = OffsetClock(clock)
         self.clock = clock
         self.cache = Cache(settings, clock)
+        self.crawler = Crawler(
+            self.cache,
+            enabled=settings.lru_crawler,
+            tocrawl=settings.lru_crawler_tocrawl,
+            sleep_us=settings.lru_crawler_sleep_us,
+        )
+        self.rebalancer = Rebalancer(
+            self.cache,
+            enabled=settings.slab_reassign,
+            automove=settings.slab_automove,
+            automove_ratio=settings.slab_automove_ratio,
+            automove_window_s=settings.slab_automove_window_s,
+            evictions=not settings.disable_evictions,
+        )
+        #: What the cache does on its own. The host calls its `step`, and sets its `wake`.
+        self.maintainer = Maintainer(
+            self.cache, self.crawler, self.rebalancer, juggling=settings.lru_maintainer
+        )
         self.verbosity = settings.verbose
         self.reqs_per_event = settings.reqs_per_event
+        self.temporary_ttl_s = (
+            TEMPORARY_TTL_DEFAULT_S
+            if settings.temporary_ttl_s is None
+            else settings.temporary_ttl_s
+        )
+        #: `stats sizes` counts items with this cas unique or a larger one; None: it is off.
+        self.sizes_from_cas: int | None = None
+        if settings.track_sizes:
+            self.sizes_from_cas = self.cache.take_cas_unique()
+
         #: Every open connection, by the number that logs and `stats conns` use.
         self.connections: dict[int, Connection] = {}
         self.total_connections = 0
+        self.connections_peak = 0
+
+        # What the host tells.
+        #: Addresses listened on, as `stats conns` shows them, by descriptor.
+        self.listening: dict[int, str] = {}
+        self.accepting = True
         self.rejected_connections = 0
         self.listen_disabled = 0
-        #: Prefix statistics and watchers, while there are any. None keeps the commands fast.
-        self.recorder: Recorder | None = None
+        self.listen_disabled_us = 0
+        self.idle_kicks = 0
+        #: Named in the place of the original's event library.
+        self.event_loop = "python-" + ".".join(map(str, sys.version_info[:3]))
+
+        # What the host lends.
         #: Ends the server; the argument tells whether gracefully (SIGUSR1) or not (SIGINT).
         self.shutdown: Callable[[bool], None] = lambda graceful: None
         #: Takes one line of the log that `-v` asks for.
         self.log_line: Callable[[str], None] = _write_stderr
+        #: Loads the TLS certificates again; None for success, else what to answer.
+        self.refresh_certs: Callable[[], str | None] = _no_refresh
+        #: The rows that TLS adds to `stats`.
+        self.tls_rows: Callable[[], list[tuple[str, int]]] = list
+
+        #: Prefix statistics and watchers, all of them, in use or not ...
+        self.records = Recorder(self)
+        #: ... and the same while there is anything to record. None keeps the commands fast.
+        self.recorder: Recorder | None = None
+        #: Nobody listens to single commands: they may take the fast path. Set by `tick`.
+        self.plain = False
+        self.cache.on_evict = self._on_evict
+        self.rebalancer.on_automove = self.records.page_moved
+        if settings.detail_enabled:
+            self.records.detail = True
+            self.refresh_recorder()
+
+    def tick(self) -> None:
+        """Begin a turn of the event loop: read the clock once for all its commands."""
+        self.cache.tick()
+        self.plain = self.recorder is None and self.verbosity < 2
+
+    def refresh_recorder(self) -> None:
+        """Take note that there is something to record, or no more."""
+        self.recorder = self.records if self.records.wanted else None
+
+    def _on_evict(self, item: Item) -> None:
+        if self.recorder is not None:
+            self.recorder.evicted(item)
+        self.rebalancer.evicted(item)
 
     def connected(self, connection: Connection) -> None:
         """Take note of a new client; the driver calls this before its first `receive_data`."""
         self.connections[connection.id] = connection
         self.total_connections += 1
+        self.connections_peak = max(self.connections_peak, len(self.connections))
+        if self.recorder is not None:
+            self.recorder.connected(connection)
 
     def disconnected(self, connection: Connection) -> None:
         """Forget a client; the driver calls this once, when its socket is gone."""
         self.connections.pop(connection.id, None)
+        if connection.watching:
+            self.records.remove_watcher(connection)
+            self.refresh_recorder()
+        if self.recorder is not None:
+            self.recorder.disconnected(connection)
+
+    def reset_counters(self) -> None:
+        """Do what `stats reset` does: zero what was counted, keep what is."""
+        self.cache.reset_counters()
+        self.rebalancer.reset_counters()
+        self.records.reset_counters()
+        self.crawler.starts = 0
+        self.maintainer.juggles = 0
+        self.total_connections = self.rejected_connections = 0
+        self.listen_disabled = self.listen_disabled_us = self.idle_kicks = 0

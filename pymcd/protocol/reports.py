@@ -1,0 +1,478 @@
+"""The reports behind `stats`: rows of name and value, in memcached 1.6.18's order.
+
+Each function takes what it reports on and returns rows; how rows become bytes is the protocol's
+business, so that text and binary share them. Names and order are an interface: tools read them
+by name, some by position, and one of them into a buffer of 4096 bytes, so that the general
+report must stay below. Numbers that describe the insides of a C program (buffers, reserved
+descriptors) are 0 here; the hash table is described by what our tables take.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import limits
+from ..store.cache import TABLES
+from ..store.expiry import CLOCK_START_S
+from ..store.item import KEY_BINARY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..store import Cache
+    from .connection import Connection
+    from .service import Service
+
+#: Values are numbers or words without blanks; `str` of them is what is sent.
+Row = tuple[str, Any]
+
+#: Width of the classes of `stats sizes`. # memcached: item_stats_sizes
+SIZES_BUCKET_BYTES: Final = 32
+#: Items counted for `stats sizes` between two chances for others to be served.
+_SIZES_SLICE_ITEMS: Final = 2000
+
+_PROTOCOL_NAMES: Final = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
+_SSL_VERSIONS: Final = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")
+
+
+def encode_rows(rows: list[Row], *, end: bytes = b"END\r\n") -> bytes:
+    """Return rows as a text reply."""
+    return "".join([f"STAT {name} {value}\r\n" for name, value in rows]).encode() + end
+
+
+def _yes(value: object) -> str:
+    return "yes" if value else "no"
+
+
+def general(service: Service) -> list[Row]:
+    """Return the rows of `stats`. # memcached: server_stats, get_stats, item_stats_totals"""
+    settings = service.settings
+    cache = service.cache
+    counters = cache.counters
+    classes = cache.slabs.classes
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    hash_bytes = cache.tables_bytes
+
+    def total(name: str) -> int:
+        return sum(getattr(each, name) for each in classes)
+
+    get_hits = total("get_hits")
+    rows: list[Row] = [
+        ("pid", os.getpid()),
+        ("uptime", cache.now - CLOCK_START_S),
+        ("time", int(service.clock.realtime())),
+        ("version", limits.MEMCACHED_VERSION),
+        ("libevent", service.event_loop),
+        ("pointer_size", 64),
+        ("rusage_user", f"{usage.ru_utime:.6f}"),
+        ("rusage_system", f"{usage.ru_stime:.6f}"),
+        ("max_connections", settings.conn_limit),
+        ("curr_connections", len(service.connections)),
+        ("total_connections", service.total_connections),
+    ]
+    if settings.maxconns_fast:
+        rows.append(("rejected_connections", service.rejected_connections))
+    rows += [
+        ("connection_structures", service.connections_peak),
+        ("response_obj_oom", 0),
+        ("response_obj_count", 0),
+        ("response_obj_bytes", 0),
+        ("read_buf_count", 0),
+        ("read_buf_bytes", 0),
+        ("read_buf_bytes_free", 0),
+        ("read_buf_oom", 0),
+        ("reserved_fds", 0),
+        ("cmd_get", get_hits + counters.get_misses),
+        ("cmd_set", total("set_cmds")),
+        ("cmd_flush", counters.flush_cmds),
+        ("cmd_touch", counters.touch_cmds),
+        ("cmd_meta", counters.meta_cmds),
+        ("get_hits", get_hits),
+        ("get_misses", counters.get_misses),
+        ("get_expired", counters.get_expired),
+        ("get_flushed", counters.get_flushed),
+        ("delete_misses", counters.delete_misses),
+        ("delete_hits", total("delete_hits")),
+        ("incr_misses", counters.incr_misses),
+        ("incr_hits", total("incr_hits")),
+        ("decr_misses", counters.decr_misses),
+        ("decr_hits", total("decr_hits")),
+        ("cas_misses", counters.cas_misses),
+        ("cas_hits", total("cas_hits")),
+        ("cas_badval", total("cas_badval")),
+        ("touch_hits", total("touch_hits")),
+        ("touch_misses", counters.touch_misses),
+        ("store_too_large", counters.store_too_large),
+        ("store_no_memory", counters.store_no_memory),
+        ("auth_cmds", counters.auth_cmds),
+        ("auth_errors", counters.auth_errors),
+    ]
+    if settings.idle_timeout_s:
+        rows.append(("idle_kicks", service.idle_kicks))
+    rows += [
+        ("bytes_read", counters.bytes_read),
+        ("bytes_written", counters.bytes_written),
+        ("limit_maxbytes", cache.slabs.limit_bytes),
+        ("accepting_conns", int(service.accepting)),
+        ("listen_disabled_num", service.listen_disabled),
+        ("time_in_listen_disabled_us", service.listen_disabled_us),
+        ("threads", settings.threads),
+        ("conn_yields", counters.conn_yields),
+        ("hash_power_level", (hash_bytes // 8).bit_length() - 1),
+        ("hash_bytes", hash_bytes),
+        ("hash_is_expanding", 0),
+    ]
+    rebalancer = service.rebalancer
+    if settings.slab_reassign:
+        rows += [
+            ("slab_reassign_rescues", rebalancer.rescues),
+            ("slab_reassign_chunk_rescues", 0),
+            ("slab_reassign_evictions_nomem", rebalancer.evictions_nomem),
+            ("slab_reassign_inline_reclaim", rebalancer.inline_reclaim),
+            ("slab_reassign_busy_items", rebalancer.busy_items),
+            ("slab_reassign_busy_deletes", 0),
+            ("slab_reassign_running", int(rebalancer.running)),
+            ("slabs_moved", cache.slabs.moved_pages),
+        ]
+    if service.crawler.enabled:
+        rows += [
+            ("lru_crawler_running", int(service.crawler.running)),
+            ("lru_crawler_starts", service.crawler.starts),
+        ]
+    if settings.lru_maintainer:
+        rows.append(("lru_maintainer_juggles", service.maintainer.juggles))
+    records = service.records
+    rows += [
+        ("malloc_fails", 0),
+        ("log_worker_dropped", 0),
+        ("log_worker_written", records.lines_written),
+        ("log_watcher_skipped", records.lines_skipped),
+        ("log_watcher_sent", records.lines_sent),
+        ("log_watchers", len(records.watchers)),
+        *service.tls_rows(),
+        ("unexpected_napi_ids", 0),
+        ("round_robin_fallback", 0),
+        ("bytes", cache.item_bytes),
+        ("curr_items", cache.item_count),
+        ("total_items", cache.total_items),
+        ("slab_global_page_pool", cache.slabs.free_pages),
+        ("expired_unfetched", total("expired_unfetched")),
+        ("evicted_unfetched", total("evicted_unfetched")),
+    ]
+    if settings.lru_maintainer:
+        rows.append(("evicted_active", total("evicted_active")))
+    rows += [
+        ("evictions", total("evicted")),
+        ("reclaimed", total("reclaimed")),
+        ("crawler_reclaimed", total("crawler_reclaimed")),
+        ("crawler_items_checked", total("crawler_items_checked")),
+        ("lrutail_reflocked", total("lrutail_reflocked")),
+    ]
+    if settings.lru_maintainer:
+        rows += [
+            ("moves_to_cold", total("moves_to_cold")),
+            ("moves_to_warm", total("moves_to_warm")),
+            ("moves_within_lru", total("moves_within_lru")),
+            ("direct_reclaims", total("direct_reclaims")),
+            ("lru_bumps_dropped", 0),
+        ]
+    return rows
+
+
+def settings_in_force(service: Service) -> list[Row]:
+    """Return the rows of `stats settings`. # memcached: process_stat_settings"""
+    settings = service.settings
+    cache = service.cache
+    lru = cache.lru
+    crawler = service.crawler
+    rebalancer = service.rebalancer
+    return [
+        ("maxbytes", cache.slabs.limit_bytes),
+        ("maxconns", settings.conn_limit),
+        ("tcpport", settings.port),
+        ("udpport", settings.udp_port),
+        ("inter", settings.inter or "NULL"),
+        ("verbosity", service.verbosity),
+        ("oldest", cache.horizon.oldest_live),
+        ("evictions", "off" if settings.disable_evictions else "on"),
+        ("domain_socket", settings.unix_socket or "NULL"),
+        ("umask", f"{settings.unix_mask:o}"),
+        ("shutdown_command", _yes(settings.enable_shutdown)),
+        ("growth_factor", f"{settings.slab_growth_factor:.2f}"),
+        ("chunk_size", settings.slab_min_size_bytes),
+        ("num_threads", settings.threads),
+        ("num_threads_per_udp", settings.num_threads_per_udp),
+        ("stat_key_prefix", settings.prefix_delimiter),
+        ("detail_enabled", _yes(service.records.detail)),
+        ("reqs_per_event", settings.reqs_per_event),
+        ("cas_enabled", _yes(cache.use_cas)),
+        ("tcp_backlog", settings.listen_backlog),
+        ("binding_protocol", _PROTOCOL_NAMES[settings.protocol]),
+        ("auth_enabled_sasl", _yes(settings.enable_sasl)),
+        ("auth_enabled_ascii", settings.auth_file or "no"),
+        ("item_size_max", settings.item_size_max_bytes),
+        ("maxconns_fast", _yes(settings.maxconns_fast)),
+        ("hashpower_init", settings.hashpower_init),
+        ("slab_reassign", _yes(settings.slab_reassign)),
+        ("slab_automove", rebalancer.automove),
+        ("slab_automove_ratio", f"{rebalancer.automove_ratio:.2f}"),
+        ("slab_automove_window", settings.slab_automove_window_s),
+        ("slab_chunk_max", settings.slab_chunk_max_bytes),
+        ("lru_crawler", _yes(crawler.enabled)),
+        ("lru_crawler_sleep", crawler.sleep_us),
+        ("lru_crawler_tocrawl", crawler.tocrawl),
+        ("tail_repair_time", settings.tail_repair_time_s),
+        ("flush_enabled", _yes(not settings.disable_flush_all)),
+        ("dump_enabled", _yes(not settings.disable_dumping)),
+        ("hash_algorithm", settings.hash_algorithm),
+        ("lru_maintainer_thread", _yes(settings.lru_maintainer)),
+        ("lru_segmented", _yes(cache.segmented)),
+        ("hot_lru_pct", lru.hot_pct),
+        ("warm_lru_pct", lru.warm_pct),
+        ("hot_max_factor", f"{lru.hot_max_factor:.2f}"),
+        ("warm_max_factor", f"{lru.warm_max_factor:.2f}"),
+        ("temp_lru", _yes(cache.temporary_ttl_s is not None)),
+        ("temporary_ttl", service.temporary_ttl_s),
+        ("idle_timeout", settings.idle_timeout_s),
+        ("watcher_logbuf_size", settings.watcher_logbuf_size_bytes),
+        ("worker_logbuf_size", settings.worker_logbuf_size_bytes),
+        ("read_buf_mem_limit", settings.read_buf_mem_limit_bytes),
+        ("track_sizes", _yes(service.sizes_from_cas is not None)),
+        ("inline_ascii_response", "no"),
+        # External storage, which is not offered: what the original shows when it is off.
+        ("ext_item_size", 512),
+        ("ext_item_age", limits.UINT32_MAX),
+        ("ext_low_ttl", 0),
+        ("ext_recache_rate", 2000),
+        ("ext_wbuf_size", 4 << 20),
+        ("ext_compact_under", 0),
+        ("ext_drop_under", 0),
+        ("ext_max_sleep", 1_000_000),
+        ("ext_max_frag", "0.80"),
+        ("slab_automove_freeratio", f"{settings.slab_automove_freeratio:.3f}"),
+        ("ext_drop_unread", "no"),
+        ("ssl_enabled", _yes(settings.enable_ssl)),
+        ("ssl_chain_cert", settings.ssl_chain_cert or "(null)"),
+        ("ssl_key", settings.ssl_key or "(null)"),
+        ("ssl_verify_mode", settings.ssl_verify_mode),
+        ("ssl_keyformat", settings.ssl_keyformat),
+        ("ssl_ciphers", settings.ssl_ciphers or "NULL"),
+        ("ssl_ca_cert", settings.ssl_ca_cert or "NULL"),
+        ("ssl_wbuf_size", settings.ssl_wbuf_size_bytes),
+        ("ssl_session_cache", _yes(settings.ssl_session_cache)),
+        ("ssl_kernel_tls", _yes(settings.ssl_kernel_tls)),
+        ("ssl_min_version", _SSL_VERSIONS[settings.ssl_min_version]),
+        # The original prints a number where it means a word.
+        ("num_napi_ids", settings.num_napi_ids or "(null)"),
+        ("memory_file", settings.memory_file or "(null)"),
+    ]
+
+
+def items(service: Service) -> list[Row]:
+    """Return the rows of `stats items`: of each class that holds any. # memcached: item_stats"""
+    cache = service.cache
+    maintained = service.settings.lru_maintainer
+    rows: list[Row] = []
+    for slab_class in cache.slabs:
+        number = slab_class.item_count
+        if number == 0:
+            continue
+        ages_s = [
+            cache.now - segment.tail.last_access if segment.tail is not None else 0
+            for segment in slab_class.segments
+        ]
+        values: list[Row] = [("number", number)]
+        if maintained:
+            values += [
+                ("number_hot", slab_class.hot.count),
+                ("number_warm", slab_class.warm.count),
+                ("number_cold", slab_class.cold.count),
+            ]
+            if cache.temporary_ttl_s is not None:
+                values.append(("number_temp", slab_class.temp.count))
+            values += [("age_hot", ages_s[0]), ("age_warm", ages_s[1])]
+        values += [
+            ("age", ages_s[2]),
+            ("mem_requested", sum(segment.bytes for segment in slab_class.segments)),
+            ("evicted", slab_class.evicted),
+            ("evicted_nonzero", slab_class.evicted_nonzero),
+            ("evicted_time", slab_class.evicted_time_s),
+            ("outofmemory", slab_class.outofmemory),
+            ("tailrepairs", slab_class.tailrepairs),
+            ("reclaimed", slab_class.reclaimed),
+            ("expired_unfetched", slab_class.expired_unfetched),
+            ("evicted_unfetched", slab_class.evicted_unfetched),
+        ]
+        if maintained:
+            values.append(("evicted_active", slab_class.evicted_active))
+        values += [
+            ("crawler_reclaimed", slab_class.crawler_reclaimed),
+            ("crawler_items_checked", slab_class.crawler_items_checked),
+            ("lrutail_reflocked", slab_class.lrutail_reflocked),
+        ]
+        if maintained:
+            values += [
+                ("moves_to_cold", slab_class.moves_to_cold),
+                ("moves_to_warm", slab_class.moves_to_warm),
+                ("moves_within_lru", slab_class.moves_within_lru),
+                ("direct_reclaims", slab_class.direct_reclaims),
+                ("hits_to_hot", slab_class.hot.hits),
+                ("hits_to_warm", slab_class.warm.hits),
+                ("hits_to_cold", slab_class.cold.hits),
+                ("hits_to_temp", slab_class.temp.hits),
+            ]
+        rows += [(f"items:{slab_class.id}:{name}", value) for name, value in values]
+    return rows
+
+
+def slabs(service: Service) -> list[Row]:
+    """Return the rows of `stats slabs`: of each class with pages. # memcached: slabs_stats"""
+    rows: list[Row] = []
+    active = 0
+    for slab_class in service.cache.slabs:
+        if not slab_class.pages:
+            continue
+        active += 1
+        values: list[Row] = [
+            ("chunk_size", slab_class.chunk_size_bytes),
+            ("chunks_per_page", slab_class.chunks_per_page),
+            ("total_pages", slab_class.pages),
+            ("total_chunks", slab_class.total_chunks),
+            ("used_chunks", slab_class.used_chunks),
+            ("free_chunks", slab_class.free_chunks),
+            ("free_chunks_end", 0),
+            ("get_hits", slab_class.get_hits),
+            ("cmd_set", slab_class.set_cmds),
+            ("delete_hits", slab_class.delete_hits),
+            ("incr_hits", slab_class.incr_hits),
+            ("decr_hits", slab_class.decr_hits),
+            ("cas_hits", slab_class.cas_hits),
+            ("cas_badval", slab_class.cas_badval),
+            ("touch_hits", slab_class.touch_hits),
+        ]
+        rows += [(f"{slab_class.id}:{name}", value) for name, value in values]
+    rows.append(("active_slabs", active))
+    rows.append(("total_malloced", service.cache.slabs.malloced_bytes))
+    return rows
+
+
+def sizes(service: Service) -> Iterator[list[Row] | None]:
+    """Yield the rows of `stats sizes` at last, and None before that after each slice of work.
+
+    memcached keeps a histogram up to date at each store; here the items are counted when
+    somebody asks. What was stored before sizes were tracked is left out all the same.
+    # memcached: item_stats_sizes
+    """
+    from_cas = service.sizes_from_cas
+    if from_cas is None:
+        yield [("sizes_status", "disabled")]
+        return
+    cache = service.cache
+    bucket_max = service.settings.item_size_max_bytes // SIZES_BUCKET_BYTES
+    buckets: dict[int, int] = {}
+    counted = 0
+    for number in range(TABLES):
+        for item in cache.table_items(number):
+            if item.cas_unique >= from_cas and item.linked:
+                bucket = -(-cache.size_of(item) // SIZES_BUCKET_BYTES)
+                if bucket <= bucket_max:
+                    buckets[bucket] = buckets.get(bucket, 0) + 1
+            counted += 1
+            if counted % _SIZES_SLICE_ITEMS == 0:
+                yield None
+    yield [(str(bucket * SIZES_BUCKET_BYTES), buckets[bucket]) for bucket in sorted(buckets)]
+
+
+def enable_sizes(service: Service) -> list[Row]:
+    """Begin to track sizes; return the rows of `stats sizes_enable`."""
+    if not service.cache.use_cas:
+        return [("sizes_status", "error"), ("sizes_error", "cas_support_disabled")]
+    if service.sizes_from_cas is None:
+        service.sizes_from_cas = service.cache.take_cas_unique()
+    return [("sizes_status", "enabled")]
+
+
+def disable_sizes(service: Service) -> list[Row]:
+    """Stop tracking sizes; return the rows of `stats sizes_disable`."""
+    service.sizes_from_cas = None
+    return [("sizes_status", "disabled")]
+
+
+def connections(service: Service, asker: Connection) -> list[Row]:
+    """Return the rows of `stats conns`, by descriptor. # memcached: process_stats_conns"""
+    cache = service.cache
+    by_number: dict[int, list[Row]] = {}
+    for number, address in service.listening.items():
+        udp = address.startswith("udp")
+        by_number[number] = [("UDP", "UDP")] if udp else []
+        by_number[number] += [
+            ("addr", address),
+            ("state", "conn_read" if udp else "conn_listening"),
+            ("secs_since_last_cmd", cache.now - CLOCK_START_S),
+        ]
+    for number, connection in service.connections.items():
+        by_number[number] = [
+            ("addr", connection.address),
+            ("listen_addr", connection.listen_address),
+            ("state", _state(connection, asker)),
+            ("secs_since_last_cmd", cache.now - connection.last_command_at),
+        ]
+    return [
+        (f"{number}:{name}", value)
+        for number in sorted(by_number)
+        for name, value in by_number[number]
+    ]
+
+
+def _state(connection: Connection, asker: Connection) -> str:
+    if connection is asker:
+        return "conn_parse_cmd"
+    if connection.watching or connection.source is not None:
+        return "conn_watch"
+    if connection.closing:
+        return "conn_closing"
+    if connection.awaited is not None:
+        return "conn_nread"
+    if connection.swallow_bytes:
+        return "conn_swallow"
+    if connection.pieces:
+        return "conn_mwrite"
+    return "conn_read"
+
+
+def prefixes(service: Service) -> bytes:
+    """Return what `stats detail dump` answers. # memcached: stats_prefix_dump"""
+    return (
+        b"".join(
+            b"PREFIX %b get %d hit %d set %d del %d\r\n"
+            % (name, prefix.gets, prefix.hits, prefix.sets, prefix.deletes)
+            for name, prefix in service.records.prefixes.items()
+        )
+        + b"END\r\n"
+    )
+
+
+def cachedump(cache: Cache, class_id: int, limit: int) -> bytes:
+    """Return the newest `limit` items (0: all) in a class's COLD segment, up to 2 MB.
+
+    # memcached: item_cachedump
+    """
+    lines: list[bytes] = []
+    size = 0
+    slab_class = cache.slabs.by_id(class_id)
+    if slab_class is not None:
+        for item in slab_class.cold:
+            if item.access & KEY_BINARY:
+                continue
+            ends_at = cache.expiry.unix_time(item.expires_at) if item.expires_at else 0
+            line = b"ITEM %b [%d b; %d s]\r\n" % (item.key, len(item.value), ends_at)
+            size += len(line)
+            if size + len(b"END\r\n\0") > limits.CACHEDUMP_MAX_BYTES:
+                break
+            lines.append(line)
+            if len(lines) == limit:
+                break
+    lines.append(b"END\r\n")
+    return b"".join(lines)
