@@ -2,56 +2,75 @@
 
 The command loop itself writes the lines that clients send (`<24 get a`), which it has at hand.
 Replies exist only as pieces of output, so at this verbosity commands run one by one and the new
-pieces are read back into memcached's words. That is slow, and costs nothing when it is off.
+pieces are read back into memcached's words. That is slow, and costs nothing when it is off: a
+connection is given a `Tracer` for its runner when it begins, or is not.
 
-Not shown, unlike there: the reply that a `noreply` suppressed, and replies of several lines, which
-memcached does not show either.
+Not shown, unlike there: the reply that a `noreply` suppressed. Replies of several lines are not
+shown there either.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from .connection import negotiate
 from .framing import run_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .connection import Connection
+    from .connection import Connection, Runner
+
+#: The first byte of a binary request. # protocol-binary.txt, 3.1
+_BINARY_MAGIC: Final = 0x80
 
 
-def run_traced(connection: Connection, budget: int, /) -> bool:
-    """Run as the connection's own runner does, and log each reply behind its command."""
-    counters = connection.cache.counters
-    yields = counters.conn_yields
-    # A budget of nothing still finishes a command whose value has now arrived.
-    more = _run_and_log(connection, 0)
-    while more and budget:
-        budget -= 1
-        more = _run_and_log(connection, 1)
-    # Stopping between commands was ours, not the client's doing.
-    counters.conn_yields = yields + more
-    return more
+class Tracer:
+    """A runner that does as another, and logs each reply behind its command."""
 
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
 
-def _run_and_log(connection: Connection, budget: int) -> bool:
-    pieces = connection.pieces
-    begin = len(pieces)
-    more = connection.runner(connection, budget)
-    if connection.runner is run_text:
-        for line in reply_lines(pieces[begin:]):
-            connection.service.log_line(f">{connection.id} {line.decode('latin-1')}")
-    return more
+    def __call__(self, connection: Connection, budget: int, /) -> bool:
+        """Execute `budget` commands at most; True: there may be more."""
+        if self._runner is negotiate and connection.buffer:
+            name = "binary" if connection.buffer[0] == _BINARY_MAGIC else "ascii"
+            connection.service.log_line(f"{connection.id}: Client using the {name} protocol")
+        counters = connection.cache.counters
+        yields = counters.conn_yields
+        # A budget of nothing still finishes a command whose value has now arrived.
+        more = self._run_and_log(connection, 0)
+        while more and budget and not connection.closing:
+            budget -= 1
+            more = self._run_and_log(connection, 1)
+        # Stopping between commands was ours, not the client's doing.
+        counters.conn_yields = yields + more
+        return more
+
+    def _run_and_log(self, connection: Connection, budget: int) -> bool:
+        pieces = connection.pieces
+        begin = len(pieces)
+        # Choosing the protocol replaces the runner of the connection: let it, and step in again.
+        connection.runner = self._runner
+        try:
+            more = self._runner(connection, budget)
+        finally:
+            self._runner = connection.runner
+            connection.runner = self
+        if self._runner is run_text:
+            for line in reply_lines(pieces[begin:]):
+                connection.service.log_line(f">{connection.id} {line.decode('latin-1')}")
+        return more
 
 
 def reply_lines(pieces: Sequence[bytes]) -> list[bytes]:
     """Return what memcached logs of one command's reply."""
     lines: list[bytes] = []
-    values = iter(pieces)
-    for piece in values:
+    rest = iter(pieces)
+    for piece in rest:
         if piece.startswith(b"VALUE "):
             lines.append(b"sending key " + piece.split(b" ", 2)[1])
-            next(values, None)  # the value itself
+            next(rest, None)  # the value itself
             continue
         line = piece.strip(b"\r\n")
         if line and b"\n" not in line:

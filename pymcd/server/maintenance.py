@@ -1,7 +1,7 @@
 """What a server does on its own: chores on a timer, and Python's garbage collector kept small.
 
 A chore is a function that does one bounded slice of work and returns in how many seconds it wants
-to be called again; None means not before a client connects. Each runs in a task of its own, and
+to be called again; infinity means not before it is woken. Each runs in a task of its own, and
 between two slices everybody else has a turn. A chore that raises is reported and tried again
 later: a bug in housekeeping must not end the server.
 
@@ -18,15 +18,16 @@ test holds them to it.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..protocol import Service
 
-Chore = Callable[[], float | None]
 
 #: Net new objects after which the youngest generation is examined: about 0.5 ms.
 YOUNG_OBJECTS: Final = 5_000
@@ -44,13 +45,41 @@ def tame_collector() -> None:
 
 
 def freeze_survivors() -> float:
-    """Exempt what has survived from any later collection: a chore."""
+    """Exempt what has survived from any later collection."""
     gc.freeze()
     return FREEZE_EVERY_S
 
 
+class Chore:
+    """One thing that is done again and again."""
+
+    def __init__(self, step: Callable[[], float]) -> None:
+        self._step = step
+        self._woken = trio.Event()
+        self.turns = 0  #: calls of `step`: what an idle server does not make
+
+    def wake(self) -> None:
+        """Have the next slice done at once. From any code of this event loop."""
+        self._woken.set()
+
+    async def run(self, on_error: Callable[[Exception], None]) -> None:
+        """Do the chore until cancelled."""
+        while True:
+            self._woken = trio.Event()
+            self.turns += 1
+            try:
+                delay_s = self._step()
+            except Exception as error:
+                on_error(error)
+                delay_s = RETRY_AFTER_S
+            with trio.move_on_after(delay_s):
+                await self._woken.wait()
+            # Even a chore that wakes itself lets others have a turn.
+            await trio.lowlevel.checkpoint()
+
+
 class IdleKicker:
-    """Closes TCP clients that have been silent for too long (`-o idle_timeout`): a chore.
+    """Closes TCP clients that have been silent for too long (`-o idle_timeout`).
 
     Clients that are sending a value, or to whom an answer is being sent, are left alone, as are
     watchers and clients of a Unix socket. # memcached: conn_timeout_thread
@@ -59,9 +88,9 @@ class IdleKicker:
     def __init__(self, service: Service, idle_timeout_s: int) -> None:
         self._service = service
         self._idle_timeout_s = idle_timeout_s
-        self.kicks = 0
+        self.asleep = False  #: there is nobody to watch, until a client connects
 
-    def __call__(self) -> float | None:
+    def step(self) -> float:
         """Kick who is due; return when the next one can be."""
         service = self._service
         service.tick()
@@ -71,31 +100,16 @@ class IdleKicker:
             if connection.transport != "tcp" or connection.watching or connection.closing:
                 continue
             silent_since = connection.last_command_at
-            if now - silent_since <= self._idle_timeout_s:
-                oldest = silent_since if oldest is None else min(oldest, silent_since)
-            elif connection.awaited is None and not connection.pieces:
+            is_due = now - silent_since > self._idle_timeout_s
+            if is_due and connection.awaited is None and not connection.pieces:
                 if service.verbosity > 1:
                     service.log_line(f"Closing idle fd {connection.id}")
-                self.kicks += 1
+                service.idle_kicks += 1
                 connection.close("idle")
                 connection.wake()
+            else:
+                oldest = silent_since if oldest is None else min(oldest, silent_since)
+        self.asleep = oldest is None
         if oldest is None:
-            return None if not service.connections else self._idle_timeout_s + 1.0
+            return inf
         return max(self._idle_timeout_s - (now - oldest) + 1.0, 1.0)
-
-
-async def run_chore(
-    chore: Chore, connected: Callable[[], trio.Event], on_error: Callable[[Exception], None]
-) -> None:
-    """Do a chore until cancelled; `connected` gives the event that the next client will set."""
-    while True:
-        event = connected()
-        try:
-            delay_s = chore()
-        except Exception as error:
-            on_error(error)
-            delay_s = RETRY_AFTER_S
-        if delay_s is None:
-            await event.wait()
-        else:
-            await trio.sleep(delay_s)

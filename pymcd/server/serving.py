@@ -28,6 +28,7 @@ from ..clock import SystemClock
 from ..config import ConfigError, Settings
 from ..protocol import Connection, Service
 from ..protocol.framing import run_text
+from ..protocol.trace import Tracer
 from . import daemon
 from .hub import Hub
 from .listening import (
@@ -38,7 +39,7 @@ from .listening import (
     open_unix_endpoint,
 )
 from .log import Log
-from .maintenance import Chore, IdleKicker, freeze_survivors, run_chore, tame_collector
+from .maintenance import Chore, IdleKicker, freeze_survivors, tame_collector
 from .streams import serve_connection
 from .udp import serve_datagrams
 
@@ -87,20 +88,22 @@ class Server:
         self.hub: Hub | None = None
         if use_hub:
             self.hub = Hub(self.service, on_close=self._gone, on_error=self._report)
-        self.kicker = IdleKicker(self.service, settings.idle_timeout_s)
+        maintainer = self.service.maintainer
+        maintaining = Chore(maintainer.step)
+        maintainer.wake = maintaining.wake
+        self.chores = [maintaining]
+        self._kicker = IdleKicker(self.service, settings.idle_timeout_s)
+        self._kicking = Chore(self._kicker.step)
+        if settings.idle_timeout_s:
+            self.chores.append(self._kicking)
         #: What to do on SIGHUP; each keeps what it had if the new cannot be used.
         self.reload_hooks: list[Callable[[], None]] = []
-        self.chores: list[Chore] = []
-        if settings.idle_timeout_s:
-            self.chores.append(self.kicker)
         self._clients: trio.Nursery | None = None
         self._ids = itertools.count(1)
-        self._connected = trio.Event()
         self._room = trio.lowlevel.ParkingLot()
         self._stopping = trio.Event()
         self._at_once = trio.Event()
         self._disabled_at: float | None = None
-        self.time_in_listen_disabled_us = 0
         #: What the last words on stderr are to be.
         self.graceful = False
 
@@ -119,7 +122,7 @@ class Server:
                 if self.hub is not None:
                     nursery.start_soon(self.hub.run)
                 for chore in self.chores:
-                    nursery.start_soon(run_chore, chore, lambda: self._connected, self._mishap)
+                    nursery.start_soon(chore.run, self._mishap)
                 async with trio.open_nursery() as accepting:
                     for endpoint in endpoints:
                         self._announce(endpoint)
@@ -127,6 +130,7 @@ class Server:
                     started()
                     await self._stopping.wait()
                     accepting.cancel_scope.cancel()
+                self.service.listening.clear()
                 close_all(endpoints)
                 await self._drain()
                 nursery.cancel_scope.cancel()
@@ -208,18 +212,14 @@ class Server:
         if self._disabled_at is None:
             self._disabled_at = now()
             service.listen_disabled += 1
+            service.accepting = False
         try:
             await self._room.park()
         finally:
             if self._disabled_at is not None and not len(self._room):
-                elapsed_us = int((now() - self._disabled_at) * 1_000_000)
-                self.time_in_listen_disabled_us += elapsed_us
+                service.listen_disabled_us += int((now() - self._disabled_at) * 1_000_000)
+                service.accepting = True
                 self._disabled_at = None
-
-    @property
-    def accepting(self) -> bool:
-        """Whether new clients are accepted, as `accepting_conns` says."""
-        return self._disabled_at is None
 
     def _welcome(self, sock: socket.socket, address: object, endpoint: Endpoint) -> None:
         """Serve a new client, or turn it away."""
@@ -251,9 +251,10 @@ class Server:
         if protocol == "ascii":
             connection.runner = run_text
         self.service.connected(connection)
-        self._connected.set()
-        self._connected = trio.Event()
+        if self._kicker.asleep:
+            self._kicking.wake()
         if self.service.verbosity > 1:
+            connection.runner = Tracer(connection.runner)
             self.log.line(_GREETINGS[protocol] % connection.id)
 
     async def serve_stream(self, stream: trio.abc.Stream, *, address: str = "") -> None:
@@ -287,6 +288,7 @@ class Server:
         self.log.failure("a fault in this server, which goes on", error)
 
     def _announce(self, endpoint: Endpoint) -> None:
+        self.service.listening[endpoint.sock.fileno()] = endpoint.address
         if self.service.verbosity > 1:
             name = "udp" if endpoint.transport == "udp" else _PROTOCOL_NAMES[endpoint.protocol]
             self.log.line(f"<{endpoint.sock.fileno()} server listening ({name})")
@@ -361,7 +363,7 @@ def run(settings: Settings) -> int:
                 f"slab class {slab_class.id:3d}: chunk size {slab_class.chunk_size_bytes:9d}"
                 f" perslab {slab_class.chunks_per_page:7d}"
             )
-    server.chores.append(freeze_survivors)
+    server.chores.append(Chore(freeze_survivors))
     tame_collector()
     try:
         trio.run(_serve_until_signal, server, endpoints, started)

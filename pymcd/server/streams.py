@@ -34,11 +34,12 @@ async def serve_connection(stream: trio.abc.Stream, connection: Connection) -> N
             try:
                 async with sending:
                     while True:
-                        more = connection.run()
+                        # When a source has ended, commands behind it may be waiting.
+                        more = connection.run() or connection.source is not None
                         for chunk in _chunks(connection):
                             await stream.send_all(chunk)
                             connection.cache.counters.bytes_written += len(chunk)
-                        if not (more or connection.pieces or connection.source is not None):
+                        if not (more or connection.pieces):
                             break
                         # Others have their turn between two slices of a long pipeline.
                         await trio.lowlevel.checkpoint()

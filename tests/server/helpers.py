@@ -1,0 +1,118 @@
+"""How the server tests run a server: in the test's own event loop, on free ports of loopback."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from pymcd.config import Settings
+from pymcd.server.listening import Endpoint, open_internet_endpoints
+from pymcd.server.serving import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+#: Only a server that hangs gets there.
+PATIENCE_S = 100_000  # of a clock that jumps, or until pytest gives up
+
+
+class TrioClock:
+    """The event loop's clock, which pytest-trio's `autojump_clock` moves."""
+
+    def monotonic(self) -> float:
+        return trio.current_time()
+
+    def realtime(self) -> float:
+        return 1_700_000_000 + trio.current_time()
+
+
+class Memory:
+    """A log that is kept instead of written."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.failures: list[BaseException] = []
+        self.reopened = 0
+
+    def line(self, message: str) -> None:
+        self.lines.append(message)
+
+    warning = line
+
+    def failure(self, message: str, error: BaseException) -> None:
+        self.lines.append(message)
+        self.failures.append(error)
+
+    def reopen(self) -> None:
+        self.reopened += 1
+
+
+class Running(Server):
+    """A server with what a test wants to know of it."""
+
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        self.memory = Memory()
+        super().__init__(settings, log=self.memory, **options)  # type: ignore[arg-type]
+        self.endpoints: list[Endpoint] = []
+        self.finished = trio.Event()
+
+    @property
+    def port(self) -> int:
+        port: int = self.endpoints[0].sock.getsockname()[1]
+        return port
+
+    async def connect(self) -> trio.SocketStream:
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+
+@asynccontextmanager
+async def serving(
+    *,
+    endpoints: list[Endpoint] | None = None,
+    use_hub: bool = True,
+    clock: Any = None,
+    **settings: Any,
+) -> AsyncIterator[Running]:
+    """Run a server while the block does; at its end the server is stopped at once."""
+    values = {"port": -1, "listen": ("127.0.0.1",), **settings}
+    server = Running(Settings(**values), use_hub=use_hub, clock=clock)
+    server.endpoints = open_internet_endpoints(server.settings) if endpoints is None else endpoints
+    started = trio.Event()
+
+    async def run() -> None:
+        await server.serve(server.endpoints, started=started.set)
+        server.finished.set()
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(run)
+            await started.wait()
+            try:
+                yield server
+            finally:
+                server.stop()
+                server.stop()
+    assert server.finished.is_set()
+
+
+async def ask(stream: trio.abc.Stream, request: bytes, *, end: bytes = b"\r\n") -> bytes:
+    """Send a request and return the answer, which ends in `end`."""
+    await stream.send_all(request)
+    return await read_until(stream, end)
+
+
+async def read_until(stream: trio.abc.Stream, end: bytes) -> bytes:
+    """Return what arrives up to and including `end`, or up to the end of the stream."""
+    answer = b""
+    while not answer.endswith(end):
+        data = await stream.receive_some(65536)
+        if not data:
+            break
+        answer += data
+    return answer
+
+
+read_all = partial(read_until, end=b"\0never\0")
