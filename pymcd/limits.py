@@ -32,7 +32,8 @@ RECEIVE_BYTES: Final = 64 << 10
 #: One `stats cachedump` answers at most this much. # memcached: item_cachedump
 CACHEDUMP_MAX_BYTES: Final = 2 << 20
 
-VERBOSITY_MAX: Final = 100
+#: The `verbosity` command goes no higher, though `-vvv` does. # memcached: MAX_VERBOSITY_LEVEL
+VERBOSITY_MAX: Final = 2
 
 SLAB_PAGE_BYTES: Final = 1 << 20
 SLAB_CLASSES_MAX: Final = 63

@@ -171,7 +171,11 @@ class Connection:
         Replies are appended to `pieces`. After `closing` nothing more is executed.
         """
         self.prompt = False
-        if self.closing or self.source is not None or self.watching:
+        if self.closing or self.source is not None:
+            return False
+        if self.watching:  # what a watcher says is not kept, let alone executed
+            self.buffer = b""
+            self.position = 0
             return False
         more = self.runner(self, self.service.reqs_per_event)
         self.prompt = (

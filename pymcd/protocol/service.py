@@ -125,6 +125,8 @@ class Service:
     def refresh_recorder(self) -> None:
         """Take note that there is something to record, or no more."""
         self.recorder = self.records if self.records.wanted else None
+        if self.recorder is not None:
+            self.plain = False  # for the rest of this turn; `tick` looks again
 
     def _on_evict(self, item: Item) -> None:
         if self.recorder is not None:
