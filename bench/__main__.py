@@ -41,6 +41,13 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--pairs", type=int, default=5, metavar="N", help="default: 5")
     parser.add_argument("--quick", action="store_true", help="short runs, fewer items")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="before each run wait up to S seconds for other processes to fall quiet",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (PNG or SVG)")
     return parser
@@ -70,11 +77,16 @@ def main() -> int:
     progress = Progress(len(chosen))
     try:
         machine = describe_machine(subject, reference)
-        bench = Bench(subject, reference, options.pairs, options.quick, progress)
+        bench = Bench(subject, reference, options.pairs, options.quick, progress, options.wait)
         for scenario in chosen:
             progress.scenario(scenario.name)
+            bench.others_share()
             try:
-                rows += scenario.measure(bench, scenario.name)
+                measured = scenario.measure(bench, scenario.name)
+                others_share = bench.others_share()
+                for row in measured:
+                    row.others_share = others_share
+                rows += measured
             except (BenchError, OSError) as error:
                 # OSError: the server died under the load.
                 failures.append(Failure(scenario.name, str(error)))

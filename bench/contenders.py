@@ -17,7 +17,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +39,22 @@ def free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def cpu_of(pid: int) -> float:
+    """User plus system time of a process so far, all its threads, in seconds."""
+    # The second field is the command in parentheses and may hold blanks.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+def cpu_of_others() -> float:
+    """User plus system time of all processes but this one, its children and servers, so far."""
+    user, nice, system = Path("/proc/stat").read_text().split()[1:4]
+    machine_s = (int(user) + int(nice) + int(system)) / TICKS_PER_S
+    # A child's time is in os.times() once it was waited for.
+    running_s = sum(server.cpu_s() for server in Server.running)
+    return machine_s - sum(os.times()[:4]) - running_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +98,8 @@ class Contender:
 class Server:
     """A running server; a context manager that stops it."""
 
+    running: ClassVar[set[Server]] = set()
+
     def __init__(self, name: str, command: Sequence[str], port: int) -> None:
         self.name = name
         self.port = port
@@ -101,6 +119,7 @@ class Server:
             self.stop()
             raise
         self.start_s = time.perf_counter() - started
+        Server.running.add(self)
 
     def _connect_when_listening(self, started: float) -> socket.socket:
         while True:
@@ -125,6 +144,7 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
+        Server.running.discard(self)
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -162,13 +182,8 @@ class Server:
         return {row[1]: int(row[2]) for row in rows if len(row) == 3 and row[2].isdigit()}
 
     def cpu_s(self) -> float:
-        """User plus system time so far, all threads, as in /proc/PID/stat."""
-        ticks = 0
-        for pid in self.pids:
-            # The second field is the command in parentheses and may hold blanks.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / TICKS_PER_S
+        """User plus system time so far, all threads."""
+        return sum(map(cpu_of, self.pids))
 
     def rss_bytes(self) -> int:
         return sum(self._memory(pid, "VmRSS") for pid in self.pids)

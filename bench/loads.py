@@ -120,10 +120,11 @@ def run_load(load: Load, server: Server, window_s: float) -> Window:
         )
         try:
             _warm_up(server, generator)
-            before, cpu_before_s, at_s = server.stats(), server.cpu_s(), time.perf_counter()
+            before, cpu_s, seconds = server.stats(), -server.cpu_s(), -time.perf_counter()
             time.sleep(window_s)
-            after, cpu_after_s = server.stats(), server.cpu_s()
-            seconds = time.perf_counter() - at_s
+            after = server.stats()
+            cpu_s += server.cpu_s()
+            seconds += time.perf_counter()
             if generator.poll() is not None:
                 raise BenchError(f"{GENERATOR} stopped early on {server.name}")
         finally:
@@ -131,7 +132,7 @@ def run_load(load: Load, server: Server, window_s: float) -> Window:
             generator.wait()
     done = {name: after.get(name, 0) - before.get(name, 0) for name in COUNTERS}
     _check(load, server, done)
-    return Window(seconds, done["cmd_get"] + done["cmd_set"], cpu_after_s - cpu_before_s)
+    return Window(seconds, done["cmd_get"] + done["cmd_set"], cpu_s)
 
 
 def _warm_up(server: Server, generator: subprocess.Popen[bytes]) -> None:

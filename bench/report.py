@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .contenders import Contender
 
 
+DISTURBED_SHARE = 0.05
+
+
 @dataclass(slots=True)
 class Row:
     """One line of the result.
@@ -38,6 +41,7 @@ class Row:
     at_least: bool = False
     subject: list[float] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
+    others_share: float = 0.0  # of all CPUs, used by other processes meanwhile
 
     def add(self, subject: float, reference: float) -> None:
         self.subject.append(subject)
@@ -118,7 +122,14 @@ def table(rows: Sequence[Row], subject_name: str) -> str:
                 f"{median(ratios):.2f}",
                 spread,
                 bar,
-                {None: "", True: "pass", False: "FALLS SHORT"}[row.passes],
+                " ".join(
+                    (
+                        {None: "", True: "pass", False: "FALLS SHORT"}[row.passes],
+                        f"(others: {row.others_share:.0%} of the CPUs)"
+                        if row.others_share > DISTURBED_SHARE and row.scenario != shown
+                        else "",
+                    )
+                ),
             ]
         )
         shown = row.scenario
@@ -156,6 +167,12 @@ class Progress:
         """Begin a run; always shown."""
         self._step = text
         self._show("")
+
+    def note(self, text: str) -> None:
+        """Say something in passing; only on a terminal."""
+        if self._rewrite:
+            self._step = text
+            self._show("")
 
     def share(self, text: str, done: float) -> None:
         """Say how far a run has come; only on a terminal, and cheap to call often."""

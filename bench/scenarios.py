@@ -2,23 +2,25 @@
 
 A scenario is a function that takes a `Bench` and returns rows. Most are a `Load` for memcaslap and
 a few words. Runs come in pairs, one of each side, whose order alternates (A B, B A, ...), so
-that a machine that warms up or slows down favours nobody; every run has a fresh server. A load for
-another protocol is one more line with `generator_options`, another kind of server one more
-`Contender`.
+that a machine that warms up or slows down favours nobody; every run has a fresh server. Other
+processes spoil more than they slow down: a server that gets less CPU finds more requests at each
+wake-up and does each for less, C and Python not alike. So their share is shown. A load for another
+protocol is one more line with `generator_options`, another kind of server one more `Contender`.
 """
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from .contenders import BenchError
+from .contenders import BenchError, cpu_of_others
 from .loads import (
     Load,
     Pauses,
@@ -30,7 +32,7 @@ from .loads import (
     requests,
     run_load,
 )
-from .report import Row
+from .report import DISTURBED_SHARE, Row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,6 +44,8 @@ T = TypeVar("T")
 
 KIB = 1 << 10
 MIB = 1 << 20
+CPUS = os.cpu_count() or 1
+CALM_S = 0.5
 SEED = 1
 ROOMY_MB = 4096  # nothing may be evicted where that is not the question
 FEW_ITEMS = 10_000
@@ -58,6 +62,9 @@ class Bench:
     pairs: int
     quick: bool
     progress: Progress
+    wait_s: float = 0.0
+    # Of each run: CPU time of strangers, and how long it took.
+    disturbances: list[tuple[float, float]] = field(default_factory=list)
 
     def paired(self, measure: Callable[[Contender], T], pairs: int = 0) -> Iterator[tuple[T, T]]:
         """Measure both sides in turn; yields (subject's, reference's) for each pair."""
@@ -66,10 +73,32 @@ class Bench:
             order = [self.subject, self.reference][:: 1 if pair % 2 == 0 else -1]
             results = []
             for contender in order:
-                self.progress.step(f"pair {pair + 1}/{pairs}: {contender.name}")
+                what = f"pair {pair + 1}/{pairs}: {contender.name}"
+                self._wait_for_calm(what)
+                self.progress.step(what)
+                others_s, started_s = cpu_of_others(), time.perf_counter()
                 results.append(measure(contender))
+                seconds = time.perf_counter() - started_s
+                self.disturbances.append((cpu_of_others() - others_s, seconds))
             subject, reference = results[:: 1 if pair % 2 == 0 else -1]
             yield subject, reference
+
+    def others_share(self) -> float:
+        """Tell which share of all CPUs strangers had since this was last asked."""
+        others_s = sum(others_s for others_s, _ in self.disturbances)
+        seconds = sum(seconds for _, seconds in self.disturbances)
+        self.disturbances.clear()
+        # /proc counts in hundredths of a second: of short runs it says nothing.
+        return others_s / seconds / CPUS if seconds > 1 else 0.0
+
+    def _wait_for_calm(self, what: str) -> None:
+        deadline_s = time.perf_counter() + self.wait_s
+        while time.perf_counter() < deadline_s:
+            others_s = cpu_of_others()
+            time.sleep(CALM_S)
+            if (cpu_of_others() - others_s) / CALM_S / CPUS < DISTURBED_SHARE:
+                return
+            self.progress.note(f"{what} waits: others are busy")
 
 
 @dataclass(frozen=True, slots=True)
