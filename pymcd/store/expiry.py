@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sortedcontainers import SortedDict
+from sortedcontainers import SortedList
 
 from .. import limits
 from .item import MARK_BITS
@@ -31,7 +31,9 @@ class Expiry:
         self.now = CLOCK_START_S
         #: Unix time at which the cache's clock would have shown 0.
         self.realtime_origin_s = 0.0
-        self._counts: SortedDict[int, int] = SortedDict()
+        #: Linked items by the second in which they end; and those seconds in order.
+        self._counts: dict[int, int] = {}
+        self._seconds: SortedList[int] = SortedList()
         #: Interned results of this second: the same exptime gives the same object.
         self._known: dict[int, int] = {}
 
@@ -69,23 +71,28 @@ class Expiry:
     def add(self, expires_at: int) -> None:
         """An item that ends then was linked."""
         counts = self._counts
-        counts[expires_at] = counts.get(expires_at, 0) + 1
+        if expires_at in counts:
+            counts[expires_at] += 1
+        else:
+            counts[expires_at] = 1
+            self._seconds.add(expires_at)
 
     def discard(self, expires_at: int) -> None:
         """An item that would have ended then was unlinked."""
-        left = self._counts[expires_at] - 1
-        if left:
-            self._counts[expires_at] = left
+        counts = self._counts
+        if counts[expires_at] > 1:
+            counts[expires_at] -= 1
         else:
-            del self._counts[expires_at]
+            del counts[expires_at]
+            self._seconds.remove(expires_at)
 
     def due(self) -> int:
         """Return how many linked items are past their time. O(seconds that are due)."""
-        return sum(self._counts[at] for at in self._counts.irange(maximum=self.now))
+        return sum(self._counts[at] for at in self._seconds.irange(maximum=self.now))
 
     def next_due(self) -> int | None:
         """Return the earliest `expires_at` of all items, or None."""
-        return self._counts.peekitem(0)[0] if self._counts else None
+        return self._seconds[0] if self._seconds else None
 
     def check(self, items: list[Item]) -> None:
         """Raise AssertionError unless the counts are those of `items`. For tests."""
@@ -93,7 +100,8 @@ class Expiry:
         for item in items:
             if item.expires_at:
                 expected[item.expires_at] = expected.get(item.expires_at, 0) + 1
-        assert dict(self._counts) == expected
+        assert self._counts == expected
+        assert list(self._seconds) == sorted(expected)
 
 
 class FlushHorizon:
