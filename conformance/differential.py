@@ -242,7 +242,7 @@ def run(
     progress: Callable[[int], None] | None = None,
 ) -> Result:
     """Send about this many random commands, which follow from the seed, to a fresh pair."""
-    rng = random.Random(seed)  # noqa: S311 - reproducible on purpose
+    rng = random.Random(seed)
     done: list[Batch] = []
     result = Result()
     began = time.monotonic()

@@ -83,8 +83,11 @@ def main() -> int:
         now = time.monotonic()
         if now - shown > 2 or number == len(seeds):
             shown = now
-            print(f"{done} commands, {differences} differences, {done / (now - began):.0f} "
-                  f"commands a second, run {number} of {len(seeds)}", flush=True)
+            print(
+                f"{done} commands, {differences} differences, {done / (now - began):.0f} "
+                f"commands a second, run {number} of {len(seeds)}",
+                flush=True,
+            )
     return 1 if differences else 0
 
 

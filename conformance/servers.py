@@ -57,8 +57,10 @@ def reference_command(path: str) -> tuple[str, ...]:
     if tree == Path("/"):
         return (str(place),)
     for loader in sorted(tree.glob("lib*/ld-linux*.so*")) + sorted(tree.glob("usr/lib*/ld-*.so*")):
-        folders = [str(each) for each in (*tree.glob("lib/*-linux-gnu*"),
-                                          *tree.glob("usr/lib/*-linux-gnu*"))]
+        folders = [
+            str(each)
+            for each in (*tree.glob("lib/*-linux-gnu*"), *tree.glob("usr/lib/*-linux-gnu*"))
+        ]
         return (str(loader), "--library-path", ":".join(folders), str(place))
     return (str(place),)
 
@@ -89,7 +91,9 @@ class Server:
     def start(self) -> Self:
         """Start the program and return when it accepts connections."""
         # The server may give up root before it writes here, so the folder is open to all.
-        self._folder = tempfile.TemporaryDirectory(prefix="conformance-", ignore_cleanup_errors=True)
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="conformance-", ignore_cleanup_errors=True
+        )
         folder = Path(self._folder.name)
         folder.chmod(0o777)
         ports = folder / "ports"
@@ -107,8 +111,13 @@ class Server:
         )
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [*self.command, *arguments], env=environment, cwd="/", stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
+                [*self.command, *arguments],
+                env=environment,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while not (self._listening(ports)):

@@ -21,7 +21,7 @@ def _attempt(operation: Callable[[], Any]) -> Any:
     """Return the result, or the name of the error."""
     try:
         return operation()
-    except Exception as error:  # noqa: BLE001 - the error is the result
+    except Exception as error:
         return type(error).__name__
 
 
@@ -29,112 +29,119 @@ def _pymemcache(server: Server) -> list[Any]:
     from pymemcache.client.base import Client, PooledClient
     from pymemcache.client.hash import HashClient
 
-    results: list[Any] = []
-    for client in (
+    clients = (
         Client(("127.0.0.1", server.port), default_noreply=False),
         Client(("127.0.0.1", server.port), default_noreply=True),
         PooledClient(("127.0.0.1", server.port), max_pool_size=3),
         HashClient([("127.0.0.1", server.port)], default_noreply=False),
-    ):
-        client.flush_all(noreply=False)
-        uniques = {}
+    )
+    return [result for client in clients for result in _pymemcache_script(client)]
 
-        def unique(key: str, client: Any = client, uniques: dict[str, bytes] = uniques) -> Any:
-            value, cas = client.gets(key)
-            uniques[key] = cas
-            return value
 
-        steps: list[Callable[[], Any]] = [
-            lambda client=client: client.set("a", "1"),
-            lambda client=client: client.get("a"),
-            lambda client=client: client.add("a", "2", noreply=False),
-            lambda client=client: client.replace("a", "3", noreply=False),
-            lambda client=client: client.append("a", "4", noreply=False),
-            lambda client=client: client.prepend("a", "5", noreply=False),
-            lambda client=client: client.incr("a", 7, noreply=False),
-            lambda client=client: client.decr("a", 500, noreply=False),
-            lambda client=client: client.incr("none", 7, noreply=False),
-            lambda: unique("a"),
-            lambda client=client: client.cas("a", "6", uniques["a"], noreply=False),
-            lambda client=client: client.cas("a", "7", uniques["a"], noreply=False),
-            lambda client=client: client.cas("none", "7", b"1", noreply=False),
-            lambda client=client: client.touch("a", FAR_S, noreply=False),
-            lambda client=client: client.touch("none", FAR_S, noreply=False),
-            lambda client=client: client.set_many({f"m{i}": str(i) for i in range(50)}),
-            lambda client=client: client.get_many([f"m{i}" for i in range(60)]),
-            lambda client=client: sorted(client.gets_many(["m1", "m2", "none"])),
-            lambda client=client: client.delete_many(["m1", "m2", "none"]),
-            lambda client=client: client.delete("a", noreply=False),
-            lambda client=client: client.delete("a", noreply=False),
-            lambda client=client: client.set("large", LARGE, noreply=False),
-            lambda client=client: len(client.get("large")),
-            lambda client=client: client.set("gone", "x", expire=-1, noreply=False),
-            lambda client=client: client.get("gone", "default"),
-            lambda client=client: client.set("big", "x" * 2_000_000, noreply=False),
-            lambda client=client: client.set("a" * 251, "x", noreply=False),
-            lambda client=client: client.incr("large", 1, noreply=False),
-            lambda client=client: client.version(),
-            lambda client=client: client.get("a"),
-            lambda client=client: client.flush_all(noreply=False),
-            lambda client=client: client.quit(),
-        ]
-        results += [_attempt(step) for step in steps]
-        client.close()
+def _pymemcache_script(client: Any) -> list[Any]:
+    client.flush_all(noreply=False)
+    uniques: dict[str, Any] = {}
+
+    def unique(key: str) -> Any:
+        value, uniques[key] = client.gets(key)
+        return value
+
+    steps: list[Callable[[], Any]] = [
+        lambda: client.set("a", "1"),
+        lambda: client.get("a"),
+        lambda: client.add("a", "2", noreply=False),
+        lambda: client.replace("a", "3", noreply=False),
+        lambda: client.append("a", "4", noreply=False),
+        lambda: client.prepend("a", "5", noreply=False),
+        lambda: client.incr("a", 7, noreply=False),
+        lambda: client.decr("a", 500, noreply=False),
+        lambda: client.incr("none", 7, noreply=False),
+        lambda: unique("a"),
+        lambda: client.cas("a", "6", uniques["a"], noreply=False),
+        lambda: client.cas("a", "7", uniques["a"], noreply=False),
+        lambda: client.cas("none", "7", b"1", noreply=False),
+        lambda: client.touch("a", FAR_S, noreply=False),
+        lambda: client.touch("none", FAR_S, noreply=False),
+        lambda: client.set_many({f"m{i}": str(i) for i in range(50)}),
+        lambda: client.get_many([f"m{i}" for i in range(60)]),
+        lambda: sorted(client.gets_many(["m1", "m2", "none"])),
+        lambda: client.delete_many(["m1", "m2", "none"]),
+        lambda: client.delete("a", noreply=False),
+        lambda: client.delete("a", noreply=False),
+        lambda: client.set("large", LARGE, noreply=False),
+        lambda: len(client.get("large")),
+        lambda: client.set("gone", "x", expire=-1, noreply=False),
+        lambda: client.get("gone", "default"),
+        lambda: client.set("big", "x" * 2_000_000, noreply=False),
+        lambda: client.set("a" * 251, "x", noreply=False),
+        lambda: client.incr("large", 1, noreply=False),
+        lambda: client.version(),
+        lambda: client.get("a"),
+        lambda: client.flush_all(noreply=False),
+        lambda: client.quit(),
+    ]
+    results = [_attempt(step) for step in steps]
+    client.close()
     return results
 
 
 def _pylibmc(server: Server) -> list[Any]:
     import pylibmc
 
-    results: list[Any] = []
-    for behaviors in ({"cas": True}, {"cas": True, "tcp_nodelay": True, "no_block": True}):
-        client = pylibmc.Client([f"127.0.0.1:{server.port}"], behaviors=behaviors)
-        client.flush_all()
-        uniques = {}
+    return [
+        result
+        for behaviors in ({"cas": True}, {"cas": True, "tcp_nodelay": True, "no_block": True})
+        for result in _pylibmc_script(
+            pylibmc.Client([f"127.0.0.1:{server.port}"], behaviors=behaviors)
+        )
+    ]
 
-        def unique(key: str, client: Any = client, uniques: dict[str, Any] = uniques) -> Any:
-            value, cas = client.gets(key)
-            uniques[key] = cas
-            return value
 
-        steps: list[Callable[[], Any]] = [
-            lambda client=client: client.set("a", 1),
-            lambda client=client: client.get("a"),
-            lambda client=client: client.add("a", 2),
-            lambda client=client: client.add("b", 2),
-            lambda client=client: client.replace("a", 3),
-            lambda client=client: client.replace("none", 3),
-            lambda client=client: client.set("text", "abc"),
-            lambda client=client: client.append("text", "def"),
-            lambda client=client: client.prepend("text", "xyz"),
-            lambda client=client: client.get("text"),
-            lambda client=client: client.incr("a", 5),
-            lambda client=client: client.decr("a", 2),
-            lambda client=client: client.incr("none"),
-            lambda: unique("a"),
-            lambda client=client: client.cas("a", 6, uniques["a"]),
-            lambda client=client: client.cas("a", 7, uniques["a"]),
-            lambda client=client: client.touch("a", FAR_S),
-            lambda client=client: client.touch("none", FAR_S),
-            lambda client=client: client.set_multi({f"m{i}": i for i in range(100)}),
-            lambda client=client: client.get_multi([f"m{i}" for i in range(110)]),
-            lambda client=client: client.delete_multi(["m1", "m2"]),
-            lambda client=client: client.delete("a"),
-            lambda client=client: client.delete("a"),
-            lambda client=client: client.set("large", LARGE),
-            lambda client=client: len(client.get("large")),
-            lambda client=client: client.set("big", "x" * 2_000_000),
-            lambda client=client: client.set("packed", "x" * 2_000_000, min_compress_len=1),
-            lambda client=client: len(client.get("packed")),
-            lambda client=client: client.set("object", {"a": [1, 2, (3, "ü")]}),
-            lambda client=client: client.get("object"),
-            lambda client=client: len(client.get_stats()) == 1,
-            lambda client=client: client.flush_all(),
-            lambda client=client: client.get("object"),
-            lambda client=client: client.disconnect_all(),
-        ]
-        results += [_attempt(step) for step in steps]
-    return results
+def _pylibmc_script(client: Any) -> list[Any]:
+    client.flush_all()
+    uniques: dict[str, Any] = {}
+
+    def unique(key: str) -> Any:
+        value, uniques[key] = client.gets(key)
+        return value
+
+    steps: list[Callable[[], Any]] = [
+        lambda: client.set("a", 1),
+        lambda: client.get("a"),
+        lambda: client.add("a", 2),
+        lambda: client.add("b", 2),
+        lambda: client.replace("a", 3),
+        lambda: client.replace("none", 3),
+        lambda: client.set("text", "abc"),
+        lambda: client.append("text", "def"),
+        lambda: client.prepend("text", "xyz"),
+        lambda: client.get("text"),
+        lambda: client.incr("a", 5),
+        lambda: client.decr("a", 2),
+        lambda: client.incr("none"),
+        lambda: unique("a"),
+        lambda: client.cas("a", 6, uniques["a"]),
+        lambda: client.cas("a", 7, uniques["a"]),
+        lambda: client.touch("a", FAR_S),
+        lambda: client.touch("none", FAR_S),
+        lambda: client.set_multi({f"m{i}": i for i in range(100)}),
+        lambda: client.get_multi([f"m{i}" for i in range(110)]),
+        lambda: client.delete_multi(["m1", "m2"]),
+        lambda: client.delete("a"),
+        lambda: client.delete("a"),
+        lambda: client.set("large", LARGE),
+        lambda: len(client.get("large")),
+        lambda: client.set("big", "x" * 2_000_000),
+        lambda: client.set("packed", "x" * 2_000_000, min_compress_len=1),
+        lambda: len(client.get("packed")),
+        lambda: client.set("object", {"a": [1, 2, (3, "ü")]}),
+        lambda: client.get("object"),
+        lambda: len(client.get_stats()) == 1,
+        lambda: client.flush_all(),
+        lambda: client.get("object"),
+        lambda: client.disconnect_all(),
+    ]
+    return [_attempt(step) for step in steps]
 
 
 def _python_memcached(server: Server) -> list[Any]:

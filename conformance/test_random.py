@@ -7,11 +7,11 @@ hand is `python -m conformance.fuzz`.
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from .differential import Difference, Pair, run
@@ -19,6 +19,8 @@ from .fuzz import MEMORY, VARIANTS, pair_of
 from .generators.text import TextProtocol
 
 if TYPE_CHECKING:
+    import random
+
     from .generators import Batch
 
 # How the commands of a run are spread over the variants.

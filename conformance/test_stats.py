@@ -13,28 +13,79 @@ if TYPE_CHECKING:
 
 # Values that tell of the process, the machine or the moment, and so differ between two servers.
 OF_THE_PROCESS = frozenset(
-    """pid uptime time libevent pointer_size rusage_user rusage_system curr_connections
-    total_connections connection_structures response_obj_oom response_obj_count response_obj_bytes
-    read_buf_count read_buf_bytes read_buf_bytes_free read_buf_oom reserved_fds bytes_read
-    bytes_written conn_yields lru_maintainer_juggles lru_crawler_starts lru_crawler_running
-    hash_power_level hash_bytes hash_is_expanding malloc_fails log_worker_dropped
-    log_worker_written log_watcher_skipped log_watcher_sent log_watchers
-    unexpected_napi_ids round_robin_fallback crawler_items_checked crawler_reclaimed
-    moves_to_cold moves_to_warm moves_within_lru lru_bumps_dropped
-    number_hot number_warm number_cold age age_hot age_warm lrutail_reflocked
-    hits_to_hot hits_to_warm hits_to_cold hits_to_temp""".split()
+    [
+        "pid",
+        "uptime",
+        "time",
+        "libevent",
+        "pointer_size",
+        "rusage_user",
+        "rusage_system",
+        "curr_connections",
+        "total_connections",
+        "connection_structures",
+        "response_obj_oom",
+        "response_obj_count",
+        "response_obj_bytes",
+        "read_buf_count",
+        "read_buf_bytes",
+        "read_buf_bytes_free",
+        "read_buf_oom",
+        "reserved_fds",
+        "bytes_read",
+        "bytes_written",
+        "conn_yields",
+        "lru_maintainer_juggles",
+        "lru_crawler_starts",
+        "lru_crawler_running",
+        "hash_power_level",
+        "hash_bytes",
+        "hash_is_expanding",
+        "malloc_fails",
+        "log_worker_dropped",
+        "log_worker_written",
+        "log_watcher_skipped",
+        "log_watcher_sent",
+        "log_watchers",
+        "unexpected_napi_ids",
+        "round_robin_fallback",
+        "crawler_items_checked",
+        "crawler_reclaimed",
+        "moves_to_cold",
+        "moves_to_warm",
+        "moves_within_lru",
+        "lru_bumps_dropped",
+        "number_hot",
+        "number_warm",
+        "number_cold",
+        "age",
+        "age_hot",
+        "age_warm",
+        "lrutail_reflocked",
+        "hits_to_hot",
+        "hits_to_warm",
+        "hits_to_cold",
+        "hits_to_temp",
+    ]
 )
 # `stats settings`: how a thing is done, rather than what is done.
-OF_THE_PROGRAM = frozenset("hash_algorithm tail_repair_time".split())
+OF_THE_PROGRAM = frozenset(["hash_algorithm", "tail_repair_time"])
 
 STORE = b"set k%d 7 %d %d\r\n%s\r\n"
 SCRIPT = (
-    b"".join(STORE % (i, 0, size, b"x" * size) for i, size in enumerate((1, 100, 1000, 5000, 20000)))
-    + b"add k0 0 0 1\r\nx\r\nadd new 0 0 1\r\n5\r\nreplace none 0 0 1\r\nx\r\nappend k1 0 0 3\r\nabc\r\n"
-    + b"prepend none 0 0 1\r\nx\r\nget k0 k1 none\r\ngets k2\r\nget none\r\nincr new 1\r\ndecr new 2\r\n"
+    b"".join(
+        STORE % (i, 0, size, b"x" * size) for i, size in enumerate((1, 100, 1000, 5000, 20000))
+    )
+    + b"add k0 0 0 1\r\nx\r\nadd new 0 0 1\r\n5\r\nreplace none 0 0 1\r\nx\r\n"
+    b"append k1 0 0 3\r\nabc\r\n"
+    + b"prepend none 0 0 1\r\nx\r\nget k0 k1 none\r\ngets k2\r\nget none\r\nincr new 1\r\n"
+    b"decr new 2\r\n"
     + b"incr none 1\r\ndecr none 1\r\ntouch k0 0\r\ntouch none 0\r\ngat 0 k0 none\r\n"
     + b"cas k0 0 0 1 99999\r\ny\r\ncas none 0 0 1 1\r\ny\r\ndelete k3\r\ndelete none\r\n"
-    + STORE % (9, -1, 1, b"x") + b"get k9\r\nset big 0 0 2000000\r\n" + b"x" * 2000000 + b"\r\n"
+    + STORE % (9, -1, 1, b"x")
+    + b"get k9\r\nset big 0 0 2000000\r\n"
+    + b"x" * 2000000
+    + b"\r\n"
     + b"set k0 0 0 1\r\nzz\r\nbogus\r\nverbosity 0\r\n"
 )
 FLUSH = b"flush_all\r\nget k0\r\nset after 0 0 1\r\na\r\nget after\r\n"
@@ -86,7 +137,9 @@ def pair(
         servers.get(reference, ("-t", "4"), fresh=True),
         servers.get(subject, ("-t", "4"), fresh=True),
     )
-    answers = [re.sub(rb"VALUE (\S+ \d+ \d+) \d+", rb"VALUE \1 *", _ask(each, SCRIPT)) for each in both]
+    answers = [
+        re.sub(rb"VALUE (\S+ \d+ \d+) \d+", rb"VALUE \1 *", _ask(each, SCRIPT)) for each in both
+    ]
     assert answers[1] == answers[0]
     return both
 
@@ -114,7 +167,15 @@ def test_counters_agree(pair: tuple[Server, Server], name: bytes) -> None:
 def test_counters_agree_after_a_flush(pair: tuple[Server, Server]) -> None:
     answers = [_ask(server, FLUSH) for server in pair]
     assert answers[1] == answers[0]
-    keys = ("cmd_flush", "get_flushed", "get_hits", "get_misses", "total_items", "cmd_get", "cmd_set")
+    keys = (
+        "cmd_flush",
+        "get_flushed",
+        "get_hits",
+        "get_misses",
+        "total_items",
+        "cmd_get",
+        "cmd_set",
+    )
     real, ours = ({key: _report(server, b"")[key] for key in keys} for server in pair)
     assert _differences(ours, real) == {}
 
@@ -122,8 +183,21 @@ def test_counters_agree_after_a_flush(pair: tuple[Server, Server]) -> None:
 def test_reset(pair: tuple[Server, Server]) -> None:
     answers = [_ask(server, b"stats reset\r\n") for server in pair]
     assert answers[1] == answers[0] == b"RESET\r\n"
-    keys = ("cmd_get", "cmd_set", "get_hits", "total_items", "curr_items", "evictions", "bytes",
-            "store_too_large", "delete_hits", "incr_hits", "touch_hits", "cas_misses", "cas_badval")
+    keys = (
+        "cmd_get",
+        "cmd_set",
+        "get_hits",
+        "total_items",
+        "curr_items",
+        "evictions",
+        "bytes",
+        "store_too_large",
+        "delete_hits",
+        "incr_hits",
+        "touch_hits",
+        "cas_misses",
+        "cas_badval",
+    )
     real, ours = ({key: _report(server, b"")[key] for key in keys} for server in pair)
     assert _differences(ours, real) == {}
 
@@ -137,10 +211,14 @@ def test_the_general_report_fits_into_collectd(servers: Servers, subject: tuple[
 
 @pytest.mark.parametrize(
     "switches",
-    ["-m 128 -c 50 -f 1.5 -n 64 -I 2m", "-M -C -F -X -W -A", "-o no_modern",
-     "-o hot_lru_pct=30,warm_lru_pct=30,idle_timeout=60,temporary_ttl=61,track_sizes",
-     "-o slab_automove=2,lru_crawler_sleep=200,lru_crawler_tocrawl=7,no_maxconns_fast",
-     "-R 5 -b 77 -D / -B ascii"],
+    [
+        "-m 128 -c 50 -f 1.5 -n 64 -I 2m",
+        "-M -C -F -X -W -A",
+        "-o no_modern",
+        "-o hot_lru_pct=30,warm_lru_pct=30,idle_timeout=60,temporary_ttl=61,track_sizes",
+        "-o slab_automove=2,lru_crawler_sleep=200,lru_crawler_tocrawl=7,no_maxconns_fast",
+        "-R 5 -b 77 -D / -B ascii",
+    ],
 )
 def test_settings_follow_the_switches(
     servers: Servers, reference: tuple[str, ...], subject: tuple[str, ...], switches: str

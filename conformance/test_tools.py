@@ -46,7 +46,11 @@ def memcached_tool() -> str:
 
 def _run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, capture_output=True, text=True, timeout=TOOL_TIMEOUT_S, check=False,
+        command,
+        capture_output=True,
+        text=True,
+        timeout=TOOL_TIMEOUT_S,
+        check=False,
         stdin=subprocess.DEVNULL,
     )
 
@@ -77,8 +81,17 @@ def test_memccapable_text(
 def test_memcaslap_verifies_everything(servers: Servers, subject: tuple[str, ...]) -> None:
     server = servers.get(subject, ("-m", "256"), fresh=True)
     done = _run(
-        _program("memcaslap"), "-s", f"127.0.0.1:{server.port}", "-T", "1", "-c", "16",
-        "-x", str(MEMCASLAP_OPERATIONS), "-v", "1.0",
+        _program("memcaslap"),
+        "-s",
+        f"127.0.0.1:{server.port}",
+        "-T",
+        "1",
+        "-c",
+        "16",
+        "-x",
+        str(MEMCASLAP_OPERATIONS),
+        "-v",
+        "1.0",
     )
     figures = dict(re.findall(r"^(\w+): (\d+)$", done.stdout, re.MULTILINE))
     assert int(figures["cmd_get"]) + int(figures["cmd_set"]) >= MEMCASLAP_OPERATIONS
@@ -139,10 +152,16 @@ def test_memcached_tool_reports(
 
 @pytest.mark.parametrize(
     "command",
-    ["memcstat --servers={address}", "memcping --servers={address}", "memcflush --servers={address}",
-     "memccat --servers={address} key3", "memcrm --servers={address} key2 none",
-     "memcexist --servers={address} key1", "memctouch --servers={address} key1",
-     "memcdump --servers={address}"],
+    [
+        "memcstat --servers={address}",
+        "memcping --servers={address}",
+        "memcflush --servers={address}",
+        "memccat --servers={address} key3",
+        "memcrm --servers={address} key2 none",
+        "memcexist --servers={address} key1",
+        "memctouch --servers={address} key1",
+        "memcdump --servers={address}",
+    ],
     ids=lambda command: command.split()[0],
 )
 def test_libmemcached_tools(

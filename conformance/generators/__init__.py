@@ -8,7 +8,8 @@ its last answer arrived, and what in an answer may differ between two servers th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol as Interface
+from typing import TYPE_CHECKING
+from typing import Protocol as Interface
 
 if TYPE_CHECKING:
     import random
