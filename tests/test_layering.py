@@ -1,0 +1,152 @@
+"""Who may import whom: the layers of pymcd, read from its sources."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pymcd
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(pymcd.__file__).parent
+
+#: Layer -> the layers that it may import besides itself. Tables of names count as `config`.
+CONFIGURATION = {"config", "options", "arguments", "sources"}
+BELOW_SERVER = {"", "limits", "clock", "auth", "store", "protocol", "replication", *CONFIGURATION}
+MAY_IMPORT: dict[str, set[str]] = {
+    "": set(),  # pymcd/__init__.py: the version
+    "limits": set(),
+    "clock": set(),
+    "config": {"limits"},
+    "options": {"limits", *CONFIGURATION},
+    "arguments": {"limits", *CONFIGURATION},
+    "sources": {"limits", *CONFIGURATION},
+    "auth": {"limits"},
+    # Types only: a cache is built from its settings.
+    "store": {"limits", "clock"},
+    "protocol": {"", "store", "auth", "limits", "clock", "config"},
+    "replication": {"store", "limits", "clock"},
+    "server": BELOW_SERVER,
+    "testing": {*BELOW_SERVER, "server"},
+    "cli": {*BELOW_SERVER, "server", "tools"},
+    "tools": {*BELOW_SERVER, "server"},
+    "__main__": {"cli"},
+}
+#: What is imported for annotations alone. `store` and `protocol` meet in these.
+MAY_NAME: dict[str, set[str]] = {"store": {"config"}}
+
+#: Third-party and other far-reaching modules -> the layers that may use them.
+USERS = {
+    "click": {"cli"},
+    "trio": {"server", "testing", "tools"},
+    "ssl": {"server", "testing", "tools"},
+    "asyncio": set(),
+    "socket": {"server", "testing", "tools"},
+    "threading": {"server", "testing"},
+    "sortedcontainers": {"store"},
+    "random": {"server", "testing", "cli", "tools"},
+    "time": {"clock", "server", "testing", "cli", "tools"},
+}
+SYNCHRONOUS = {"limits", "clock", "auth", "store", "protocol", "replication", *CONFIGURATION}
+
+
+def modules() -> Iterator[tuple[str, str, ast.Module]]:
+    """Yield layer, dotted package and syntax tree of each module."""
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        layer = "" if parts == ("__init__",) else parts[0]
+        package = ".".join((PACKAGE.name, *parts[:-1]))
+        yield layer, package, ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def typing_only(tree: ast.Module) -> set[ast.AST]:
+    """Return the nodes below `if TYPE_CHECKING:`."""
+    return {
+        node
+        for branch in ast.walk(tree)
+        if isinstance(branch, ast.If) and ast.unparse(branch.test) == "TYPE_CHECKING"
+        for statement in branch.body
+        for node in ast.walk(statement)
+    }
+
+
+def imports(package: str, tree: ast.Module) -> Iterator[tuple[str, bool]]:
+    """Yield the absolute name of each import, and whether it serves annotations alone."""
+    hidden = typing_only(tree)
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            # `from .. import limits` and `from pymcd import limits` import a module of that name.
+            names = [f"{base}.{a.name}" for a in node.names] if base == PACKAGE.name else [base]
+        yield from ((name, node in hidden) for name in names)
+
+
+def layer_of(name: str) -> str:
+    """Return the layer of a dotted name below pymcd; that of pymcd itself is empty."""
+    first = name.split(".")[1] if "." in name else ""
+    return first if first in MAY_IMPORT else ""
+
+
+def test_each_layer_imports_only_what_is_below_it():
+    wrong = []
+    for layer, package, tree in modules():
+        assert layer in MAY_IMPORT, f"say in this test what {layer!r} may import"
+        for name, annotations_only in imports(package, tree):
+            if name.split(".")[0] != PACKAGE.name:
+                continue
+            allowed = {layer, *MAY_IMPORT[layer]}
+            if annotations_only:
+                allowed |= MAY_NAME.get(layer, set())
+            if layer_of(name) not in allowed:
+                wrong.append(f"{layer} imports {name}")
+    assert wrong == []
+
+
+def test_libraries_are_used_where_they_belong():
+    wrong = [
+        f"{layer or 'pymcd'} imports {name}"
+        for layer, package, tree in modules()
+        for name, annotations_only in imports(package, tree)
+        if not annotations_only and layer not in USERS.get(name.split(".")[0], {layer})
+    ]
+    assert wrong == []
+
+
+def test_below_the_server_nothing_waits():
+    asynchronous = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    wrong = [
+        f"{package}: line {node.lineno}"
+        for layer, package, tree in modules()
+        if layer in SYNCHRONOUS
+        for node in ast.walk(tree)
+        if isinstance(node, asynchronous)
+    ]
+    assert wrong == []
+
+
+def test_the_rules_can_fail():
+    """The checks read what they claim to read."""
+    tree = ast.parse(
+        "from .. import limits\nfrom ..server.hub import Hub\nimport trio.lowlevel\n"
+        "if TYPE_CHECKING:\n    from ..config import Settings\n"
+    )
+    assert list(imports("pymcd.store", tree)) == [
+        ("pymcd.limits", False),
+        ("pymcd.server.hub", False),
+        ("trio.lowlevel", False),
+        ("pymcd.config", True),
+    ]
+    assert [layer_of(name) for name in ("pymcd.server.hub", "pymcd.__version__", "pymcd")] == [
+        "server",
+        "",
+        "",
+    ]
