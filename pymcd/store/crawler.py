@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: Items looked at in one step: about a third of a millisecond.
 SLICE_ITEMS: Final = 500
 #: What opening one table costs, in items looked at.
-_TABLE_COST_ITEMS: Final = 4
+_TABLE_COST_ITEMS: Final = 1
 
 
 class Crawler:

@@ -124,6 +124,7 @@ class Rebalancer:
         self._shrinking = False
         self._sampled_at = 0
         self._sampled_s = 0  #: for how many seconds in all
+        self._watching = False
         self._histories: list[_History] = []
         self.forget()
 
@@ -287,7 +288,7 @@ class Rebalancer:
             return False
         now = self._cache.now
         if now == self._sampled_at:
-            return True
+            return self._watching
         self._sampled_at = now
         self._sampled_s += 1
         classes = self._slabs.classes
@@ -300,7 +301,8 @@ class Rebalancer:
         decision = self._decide()
         if decision is not None and self.reassign(*decision) is Reassign.OK:
             self.on_automove(*decision)
-        return self._worth_watching()
+        self._watching = self._worth_watching()
+        return self._watching
 
     def _decide(self) -> tuple[int, int] | None:
         oldest = youngest = None

@@ -1,0 +1,72 @@
+"""What -vv shows of conversations, against what memcached 1.6.18 wrote for the same bytes."""
+
+from __future__ import annotations
+
+from pymcd.protocol.trace import Tracer
+
+from .helpers import Client
+
+CONVERSATION = (
+    b"get a b\r\nset a 0 0 1\r\nx\r\nget a\r\ngets a a\r\nbogus\r\nverbosity\r\n"
+    b"set b 0 0 1 noreply\r\nx\r\nincr a 1\r\nversion\r\ndelete a\r\n"
+)
+LOG = """\
+23: Client using the ascii protocol
+<23 get a b
+>23 END
+<23 set a 0 0 1
+>23 STORED
+<23 get a
+>23 sending key a
+>23 END
+<23 gets a a
+>23 sending key a
+>23 sending key a
+>23 END
+<23 bogus
+>23 ERROR
+<23 verbosity
+>23 ERROR
+<23 set b 0 0 1 noreply
+<23 incr a 1
+>23 CLIENT_ERROR cannot increment or decrement non-numeric value
+<23 version
+>23 VERSION 1.6.18
+<23 delete a
+>23 DELETED
+"""
+
+
+def traced(data: bytes, step: int, reqs_per_event: int = 20) -> tuple[bytes, str, int]:
+    """Return reply, log and yields of a conversation sent in steps."""
+    client = Client(verbose=2, reqs_per_event=reqs_per_event)
+    lines: list[str] = []
+    client.service.log_line = lines.append
+    client.connection.runner = Tracer(client.connection.runner)
+    reply = client.send(data, step=step)
+    log = "".join(f"{line}\n" for line in lines)
+    yields = client.service.cache.counters.conn_yields
+    return reply, log.replace(str(client.connection.id), "23"), yields
+
+
+def test_each_reply_stands_behind_its_command() -> None:
+    untraced = Client().send(CONVERSATION)
+    for step in (len(CONVERSATION), 1, 7):
+        reply, log, _ = traced(CONVERSATION, step)
+        assert reply == untraced
+        assert log == LOG
+
+
+def test_yields_are_counted_as_without() -> None:
+    pipeline = b"version\r\n" * 10
+    client = Client(reqs_per_event=4)
+    untraced = client.send(pipeline)
+    reply, log, yields = traced(pipeline, len(pipeline), reqs_per_event=4)
+    assert reply == untraced
+    assert yields == client.service.cache.counters.conn_yields
+    assert log.count("<23 version") == 10
+
+
+def test_a_value_is_never_shown() -> None:
+    _, log, _ = traced(b"set a 0 0 8\r\nSECRET\r\n\r\nget a\r\n", 1000)
+    assert "SECRET" not in log

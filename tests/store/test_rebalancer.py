@@ -1,0 +1,212 @@
+"""Pages on the move: reassign, automove, and a limit that was lowered."""
+
+from __future__ import annotations
+
+import pytest
+
+from pymcd.store.rebalancer import ANY, POOL, SLICE_ITEMS, Reassign
+from tests.store.test_crawler import Store
+
+MEGABYTE = 1 << 20
+#: Class of the items that `fill` makes of 1000 bytes, and how many fit a page.
+CLASS_1K = 12
+PER_PAGE_1K = 885
+
+
+def filled(pages: int, **settings) -> Store:
+    store = Store(**settings)
+    store.fill(pages * PER_PAGE_1K, size_bytes=1000)
+    assert store.cache.slabs.classes[CLASS_1K - 1].pages == pages
+    return store
+
+
+def finish(store: Store) -> int:
+    steps = 0
+    while store.rebalancer.step():
+        steps += 1
+    store.cache.check()
+    return steps
+
+
+def test_reassign_a_full_page():
+    store = filled(3)
+    source, destination = store.cache.slabs.by_id(CLASS_1K), store.cache.slabs.by_id(1)
+    assert source is not None
+    assert destination is not None
+    assert store.rebalancer.reassign(CLASS_1K, 1) is Reassign.OK
+    assert store.rebalancer.running
+    assert store.rebalancer.reassign(CLASS_1K, 1) is Reassign.RUNNING
+    assert finish(store) >= PER_PAGE_1K // SLICE_ITEMS
+    assert (source.pages, destination.pages) == (2, 1)
+    assert destination.free_chunks == destination.chunks_per_page
+    assert store.cache.item_count == 2 * PER_PAGE_1K
+    assert store.rebalancer.evictions_nomem == PER_PAGE_1K
+    assert store.rebalancer.rescues == 0
+    assert store.cache.slabs.moved_pages == 1
+
+
+def test_reassign_where_there_is_room_rescues():
+    store = filled(3)
+    for number in range(2 * PER_PAGE_1K):
+        store.cache.delete(b"k%d" % number)
+    assert store.rebalancer.reassign(CLASS_1K, POOL) is Reassign.OK
+    finish(store)
+    assert store.cache.item_count == PER_PAGE_1K
+    assert store.rebalancer.rescues == PER_PAGE_1K
+    assert store.rebalancer.evictions_nomem == 0
+    assert store.cache.slabs.free_pages == 1
+
+
+def test_reassign_removes_the_dead_first_of_all_tails():
+    store = Store()
+    store.fill(PER_PAGE_1K, ttl_s=-1, prefix="dead", size_bytes=1000)
+    store.fill(PER_PAGE_1K, size_bytes=1000)
+    assert store.rebalancer.reassign(CLASS_1K, 1) is Reassign.OK
+    finish(store)
+    assert store.rebalancer.inline_reclaim == PER_PAGE_1K
+    assert store.rebalancer.evictions_nomem == 0
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "result"),
+    [
+        (CLASS_1K, CLASS_1K, Reassign.SAME),
+        (CLASS_1K, 99, Reassign.BADCLASS),
+        (-2, 1, Reassign.BADCLASS),
+        (1, 2, Reassign.NOSPARE),
+        (POOL, 2, Reassign.NOSPARE),
+        (ANY, CLASS_1K, Reassign.BADCLASS),
+        (ANY, 1, Reassign.OK),
+    ],
+)
+def test_what_reassign_refuses(source, destination, result):
+    assert filled(2).rebalancer.reassign(source, destination) is result
+
+
+def test_pages_leave_the_pool_again():
+    store = filled(5)
+    for number in range(5 * PER_PAGE_1K):
+        store.cache.delete(b"k%d" % number)
+    for _ in range(3):
+        assert store.rebalancer.reassign(CLASS_1K, POOL) is Reassign.OK
+        finish(store)
+    assert store.rebalancer.reassign(POOL, 7) is Reassign.OK
+    finish(store)
+    assert store.cache.slabs.free_pages == 2
+    assert store.cache.slabs.classes[6].pages == 1
+
+
+def test_chunks_of_large_items_can_be_freed():
+    store = Store()
+    # Each needs a header chunk, full chunks of 512 KB and one for the rest.
+    for number in range(8):
+        store.fill(1, prefix=f"large{number}", size_bytes=700_000)
+    rest = max(store.cache.slabs.classes[:-1], key=lambda each: each.pages)
+    assert rest.pages > 1
+    assert rest.item_count == 0
+    before = store.cache.item_count
+    assert store.rebalancer.reassign(rest.id, 1) is Reassign.OK
+    finish(store)
+    assert store.cache.slabs.classes[0].pages == 1
+    assert store.cache.item_count < before
+
+
+# -- the limit -----------------------------------------------------------------------------------
+
+
+def test_a_lowered_limit_is_obeyed():
+    store = filled(20)
+    store.rebalancer.set_limit(8 * MEGABYTE)
+    assert store.rebalancer.busy
+    assert finish(store) > 12
+    assert store.cache.slabs.malloced_bytes == 8 * MEGABYTE
+    assert store.cache.item_count == 8 * PER_PAGE_1K
+    assert store.cache.inspect(b"k%d" % (20 * PER_PAGE_1K - 1)) is not None, "the newest stays"
+    assert not store.rebalancer.busy
+
+
+def test_a_lowered_limit_without_evictions():
+    store = filled(12, disable_evictions=True)
+    store.rebalancer.set_limit(8 * MEGABYTE)
+    finish(store)
+    assert store.cache.item_count == 12 * PER_PAGE_1K
+    for number in range(5 * PER_PAGE_1K):
+        store.cache.delete(b"k%d" % number)
+    store.rebalancer.set_limit(8 * MEGABYTE)
+    finish(store)
+    assert store.cache.slabs.malloced_bytes == 8 * MEGABYTE
+
+
+def test_each_class_keeps_its_first_page():
+    store = Store()
+    for size_bytes in (1, 100, 200, 500, 1000, 2000, 4000, 8000, 16000, 32000):
+        store.fill(1, prefix=f"s{size_bytes}", size_bytes=size_bytes)
+    store.rebalancer.set_limit(8 * MEGABYTE)
+    finish(store)
+    assert store.cache.slabs.malloced_bytes == 10 * MEGABYTE
+    assert store.cache.item_count == 10
+
+
+def test_a_raised_limit_needs_nothing():
+    store = filled(2)
+    store.rebalancer.set_limit(128 * MEGABYTE)
+    assert finish(store) == 0
+    assert store.cache.item_count == 2 * PER_PAGE_1K
+
+
+def test_the_maintainer_follows_a_lowered_limit_within_a_second():
+    store = filled(16)
+    store.settle()
+    store.rebalancer.set_limit(8 * MEGABYTE)
+    store.pass_time(1)
+    assert store.cache.slabs.malloced_bytes == 8 * MEGABYTE
+
+
+# -- automove ------------------------------------------------------------------------------------
+
+
+def test_spare_pages_return_to_the_pool_when_calm():
+    store = filled(6)
+    moves: list[tuple[int, int]] = []
+    store.rebalancer.on_automove = lambda source, destination: moves.append((source, destination))
+    for number in range(5 * PER_PAGE_1K):
+        store.cache.delete(b"k%d" % number)
+    store.settle()
+    assert store.cache.slabs.free_pages == 3  # 2.5 pages of free chunks may stay
+    assert moves == [(CLASS_1K, POOL)] * 3
+    assert store.cache.item_count == PER_PAGE_1K
+
+
+def test_automove_off():
+    store = filled(6, slab_automove=0)
+    for number in range(5 * PER_PAGE_1K):
+        store.cache.delete(b"k%d" % number)
+    store.settle()
+    assert store.cache.slabs.free_pages == 0
+
+
+@pytest.mark.slow
+def test_pages_go_where_young_items_are_evicted():
+    store = Store(memory_limit_bytes=8 * MEGABYTE, slab_automove_window_s=3, lru_segmented=False)
+    store.fill(4 * PER_PAGE_1K, prefix="old", size_bytes=1000)
+    small = store.cache.slabs.classes[3]
+    for second in range(100):
+        store.fill(25_000, prefix=f"young{second}.", size_bytes=100)
+        store.pass_time(1)
+        if store.cache.slabs.moved_pages:
+            break
+    assert store.cache.slabs.moved_pages == 1
+    assert small.pages == 5
+    assert store.cache.slabs.classes[CLASS_1K - 1].pages == 3
+    store.cache.check()
+
+
+def test_automove_at_each_eviction():
+    store = Store(memory_limit_bytes=8 * MEGABYTE, slab_automove=2)
+    store.cache.on_evict = store.rebalancer.evicted
+    store.fill(7 * PER_PAGE_1K, prefix="old", size_bytes=1000)
+    small = store.cache.slabs.classes[3]
+    store.fill(2 * small.chunks_per_page, prefix="young", size_bytes=100)
+    assert store.rebalancer.running
+    finish(store)
+    assert small.pages == 2
