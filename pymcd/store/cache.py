@@ -23,7 +23,9 @@ from .item import (
     FETCHED,
     MARK_BITS,
     MARKS_MASK,
+    STALE,
     UNSPEAKABLE,
+    WIN_SENT,
     AccessPool,
     ChunkedItem,
     FlaggedItem,
@@ -117,6 +119,7 @@ class Cache:
             is_dead=self.is_dead,
             remove=self.unlink,
             move=self._move,
+            size_of=self.size_of,
             now=lambda: self.now,
             on_evict=lambda item: self.on_evict(item),
             accesses=self._accesses,
@@ -308,7 +311,6 @@ class Cache:
             slab_class = segment.slab_class
             if (
                 type(item) is not Item
-                or segment.kind != self._first_segment
                 or not slab_class.smallest_bytes <= size <= slab_class.chunk_size_bytes
                 or not slab_class.free_chunks
                 or (item.expires_at and item.expires_at <= self.now)
@@ -316,13 +318,19 @@ class Cache:
                 return False
             if item.expires_at != expires_at:
                 self.set_expires_at(item, expires_at)
-            if segment.head is not item:
-                segment.to_head(item)
             grown = len(value) - len(item.value)
             if grown:
                 segment.bytes += grown
                 self.item_bytes += grown
             item.value = value
+            if segment.kind != self._first_segment:
+                segment.unlink(item)
+                segment.bytes -= size
+                segment = slab_class.segments[self._first_segment]
+                segment.link(item)
+                segment.bytes += size
+            elif segment.head is not item:
+                segment.to_head(item)
             item.access = self._fresh_access
             self.cas_unique = item.cas_unique = self.cas_unique + self._cas_step
         slab_class.set_cmds += 1
@@ -407,9 +415,12 @@ class Cache:
         chunks = self._allocate(slab_class, size, len(old.key), len(value), old.client_flags)
         if chunks is None:
             return Status.NOT_STORED
+        unspeakable = old.access & UNSPEAKABLE
         if old.linked:  # making room may have evicted it
             self.unlink(old)
-        self._link(old.key, value, old.client_flags, old.expires_at, chunks, size)
+        new = self._link(old.key, value, old.client_flags, old.expires_at, chunks, size)
+        if unspeakable:
+            new.mark(UNSPEAKABLE, self._accesses)
         return _STORED
 
     def increment(
@@ -483,6 +494,56 @@ class Cache:
     def _next_cas_unique(self) -> int:
         self.cas_unique += self._cas_step
         return self.cas_unique
+
+    # -- what meta commands do beside ------------------------------------------------------
+
+    def create(self, key: bytes, value: bytes, client_flags: int = 0) -> Item | None:
+        """Link a new item whatever is there, without counting a set; None: there is no memory.
+
+        Its end is set afterwards, if it is to have one: so does memcached, whose choice of the
+        segment this is. # memcached: process_mget_command, vivify
+        """
+        size = self._item_bytes(len(key), len(value), client_flags)
+        slab_class = self.slabs.class_for(size)
+        if slab_class is None:
+            return None
+        chunks = self._allocate(slab_class, size, len(key), len(value), client_flags)
+        if chunks is None:
+            return None
+        self._drop(key)
+        return self._link(key, value, client_flags, 0, chunks, size)
+
+    def store_stale(
+        self, key: bytes, value: bytes, client_flags: int, expires_at: int, cas_compare: int
+    ) -> Status:
+        """Store as with StoreMode.CAS, but let an older cas unique win as well.
+
+        The item then keeps its end, becomes STALE, and WIN_SENT stays if it was set.
+        # protocol.txt, "Meta Set", I; memcached: do_store_item, CAS_STALE
+        """
+        old = self.peek(key)
+        if old is None or not 0 < cas_compare < old.cas_unique:
+            return self.store(_CAS, key, value, client_flags, expires_at, cas_compare)
+        marks = STALE | (old.access & WIN_SENT)
+        status = self.store(_CAS, key, value, client_flags, old.expires_at, old.cas_unique)
+        if status is _STORED:
+            self._tables[hash(key) & _TABLE_MASK][key].mark(marks, self._accesses)
+        return status
+
+    def invalidate(self, item: Item) -> None:
+        """Make a linked item stale: it gets a new cas unique, and the next client may win."""
+        item.unmark(WIN_SENT, self._accesses)
+        item.mark(STALE, self._accesses)
+        item.cas_unique = self._next_cas_unique()
+
+    def mark(self, item: Item, marks: int) -> None:
+        """Set marks of a linked item; its time of access stays."""
+        item.mark(marks, self._accesses)
+
+    def set_cas_unique(self, item: Item, cas_unique: int) -> None:
+        """Give a linked item the cas unique that a client wants it to have. 0: leave it."""
+        if cas_unique and self.use_cas:
+            item.cas_unique = cas_unique
 
     # -- linking ---------------------------------------------------------------------------
 

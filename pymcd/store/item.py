@@ -16,6 +16,7 @@ reference count alone and the garbage collector never has to look for it.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -31,6 +32,14 @@ KEY_BINARY: Final = 16  #: the key came as base64 and is not printable
 UNSPEAKABLE: Final = 32  #: the key holds bytes that no text command can say (blank, control)
 MARK_BITS: Final = 6
 MARKS_MASK: Final = (1 << MARK_BITS) - 1
+
+#: What ends a word or a line of the text protocols.
+_find_unspeakable: Final = re.compile(rb"[\0\r\n ]").search
+
+
+def key_marks(key: bytes) -> int:
+    """Return the marks for a key that came by another way than a word of a text command."""
+    return UNSPEAKABLE if _find_unspeakable(key) else 0
 
 
 class AccessPool:
