@@ -12,6 +12,7 @@ from .. import limits
 from ..store.status import Status, StoreMode
 from .admin import ADMIN_VERBS
 from .framing import Verb
+from .meta import META_VERBS
 from .tokens import (
     BAD_DELTA,
     BAD_EXPTIME,
@@ -311,4 +312,5 @@ VERBS: Final[dict[bytes, Verb]] = {
     b"decr": Verb(_decr),
     b"touch": Verb(_touch),
     **ADMIN_VERBS,
+    **META_VERBS,
 }
