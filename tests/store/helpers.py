@@ -1,0 +1,108 @@
+"""How the store tests build caches, and what they ask of them in one word."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pymcd.clock import ManualClock
+from pymcd.config import Settings
+from pymcd.store import Cache, StoreMode
+
+if TYPE_CHECKING:
+    from pymcd.store.lru import Segment
+
+MEBIBYTE = 1 << 20
+
+#: Names of the counters that a slab class keeps.
+CLASS_COUNTERS = (
+    "cas_badval",
+    "cas_hits",
+    "crawler_items_checked",
+    "crawler_reclaimed",
+    "decr_hits",
+    "delete_hits",
+    "direct_reclaims",
+    "evicted",
+    "evicted_active",
+    "evicted_nonzero",
+    "evicted_time_s",
+    "evicted_unfetched",
+    "expired_unfetched",
+    "get_hits",
+    "incr_hits",
+    "moves_to_cold",
+    "moves_to_warm",
+    "moves_within_lru",
+    "outofmemory",
+    "reclaimed",
+    "set_cmds",
+    "touch_hits",
+)
+
+
+def make_cache(clock: ManualClock | None = None, **settings: Any) -> Cache:
+    """Build a cache whose clock stands still; `settings` are fields of `Settings`."""
+    return Cache(Settings(**settings), clock or ManualClock())
+
+
+class TimedCache:
+    """A cache together with its clock."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.clock = ManualClock()
+        self.cache = make_cache(self.clock, **settings)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, and let the cache know."""
+        self.clock.advance(seconds)
+        self.cache.tick()
+
+    def set(self, key: bytes, value: bytes = b"v", exptime: int = 0, client_flags: int = 0) -> None:
+        """Store by the general path, which must succeed."""
+        expires_at = self.cache.expiry.expires_at(exptime)
+        assert not self.cache.store(StoreMode.SET, key, value, client_flags, expires_at)
+
+
+def keys(segment: Segment) -> list[bytes]:
+    """Return the keys of a segment, newest first."""
+    return [item.key for item in segment]
+
+
+def photograph(cache: Cache) -> dict[str, Any]:
+    """Return everything that two caches must have in common to be in the same state."""
+    return {
+        "items": {
+            item.key: (
+                item.value,
+                item.client_flags,
+                item.expires_at,
+                item.cas_unique,
+                item.access,
+                tuple(each.id for each in item.chunk_classes),
+            )
+            for item in cache.items()
+        },
+        "segments": [
+            [
+                (segment.kind, keys(segment), segment.bytes, segment.hits)
+                for segment in each.segments
+            ]
+            for each in cache.slabs
+        ],
+        "classes": [
+            (each.id, each.pages, each.free_chunks, *(getattr(each, n) for n in CLASS_COUNTERS))
+            for each in cache.slabs
+        ],
+        "counters": {name: getattr(cache.counters, name) for name in cache.counters.__slots__},
+        "cache": (
+            cache.now,
+            cache.item_count,
+            cache.item_bytes,
+            cache.total_items,
+            cache.cas_unique,
+            cache.expiry.due(),
+            cache.expiry.next_due(),
+            cache.slabs.malloced_pages,
+            cache.slabs.free_pages,
+        ),
+    }
