@@ -184,9 +184,11 @@ class Server:
             return
         while True:
             await trio.lowlevel.wait_readable(endpoint.sock)
+            while self._is_full() and not self.settings.maxconns_fast:
+                await self._wait_for_room()
             for _ in range(_ACCEPTS_PER_TURN):
-                while not self.settings.maxconns_fast and self._is_full():
-                    await self._wait_for_room()
+                if self._is_full() and not self.settings.maxconns_fast:
+                    break
                 try:
                     sock, address = endpoint.sock.accept()
                 except BlockingIOError:
@@ -275,6 +277,8 @@ class Server:
 
     def _gone(self, connection: Connection) -> None:
         self.service.disconnected(connection)
+        # It refers to the driver's state, which refers to the connection: see `maintenance`.
+        connection.wake = _nobody_to_wake
         self._room.unpark_all()
         if self.service.verbosity > 1:
             self.log.line(f"<{connection.id} connection closed.")
@@ -292,6 +296,10 @@ class Server:
         if self.service.verbosity > 1:
             name = "udp" if endpoint.transport == "udp" else _PROTOCOL_NAMES[endpoint.protocol]
             self.log.line(f"<{endpoint.sock.fileno()} server listening ({name})")
+
+
+def _nobody_to_wake() -> None:
+    """Stand in for `wake` when the driver is gone."""
 
 
 def has_work(connection: Connection) -> bool:
@@ -336,7 +344,8 @@ def run(settings: Settings) -> int:
             for path in (unix_socket, pid_file, port_file)
         )
         announce = daemon.detach(
-            keep_directory=settings.enable_coredumps, keep_output=settings.verbose > 0
+            keep_directory=settings.enable_coredumps,
+            keep_output=settings.verbose > 0 and settings.log_file is None,
         )
     try:
         if unix_socket is not None:

@@ -57,6 +57,7 @@ class Running(Server):
         self.memory = Memory()
         super().__init__(settings, log=self.memory, **options)  # type: ignore[arg-type]
         self.endpoints: list[Endpoint] = []
+        self.streams: list[trio.SocketStream] = []
         self.finished = trio.Event()
 
     @property
@@ -65,7 +66,14 @@ class Running(Server):
         return port
 
     async def connect(self) -> trio.SocketStream:
-        return await trio.open_tcp_stream("127.0.0.1", self.port)
+        """Return a new client's stream, which is closed when the test is over, at the latest."""
+        endpoint = self.endpoints[0]
+        if endpoint.path is not None:
+            stream = await trio.open_unix_socket(endpoint.path)
+        else:
+            stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        self.streams.append(stream)
+        return stream
 
 
 @asynccontextmanager
@@ -95,6 +103,9 @@ async def serving(
             finally:
                 server.stop()
                 server.stop()
+                await server.finished.wait()
+                for stream in server.streams:
+                    stream.socket.close()
     assert server.finished.is_set()
 
 

@@ -1,0 +1,264 @@
+"""The process around a server: start, files, background, privileges, signals, exit codes.
+
+Real processes, so each waits for something that the server does (a log line, the parent's exit, a
+reply), never for time to pass.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COMMAND = [sys.executable, "-m", "pymcd"]
+IS_ROOT = os.geteuid() == 0
+USER = ["-u", "nobody"] if IS_ROOT else []
+VERSION = b"VERSION 1.6.18\r\n"
+PATIENCE_S = 30
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Give a directory in which whoever the server becomes may write, with a short path."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o777)
+    yield path
+    shutil.rmtree(path)
+
+
+def ask(address: str | tuple[str, int], request: bytes = b"version\r\n") -> bytes:
+    """Send one request on a connection of its own and return the first part of the reply."""
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.settimeout(PATIENCE_S)
+        sock.connect(address)
+        sock.sendall(request)
+        return sock.recv(65536)
+
+
+@contextmanager
+def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a server in the foreground, until it says that it listens."""
+    process = subprocess.Popen(
+        [*COMMAND, *USER, "-vv", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "server listening" in line:
+                break
+        else:
+            raise AssertionError("it did not start")
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=PATIENCE_S)
+
+
+def finish(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
+    """Send a signal; return the exit code and the last line of the log."""
+    process.send_signal(number)
+    _, log = process.communicate(timeout=PATIENCE_S)
+    return process.returncode, log.splitlines()[-1]
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command until the process that was started has exited."""
+    return subprocess.run(
+        [*COMMAND, *USER, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("number", "last_words"),
+    [
+        (signal.SIGTERM, "Exiting normally"),
+        (signal.SIGINT, "Exiting normally"),
+        (signal.SIGUSR1, "Gracefully stopping"),
+    ],
+)
+def test_signals_end_it_with_success(folder: Path, number: signal.Signals, last_words: str) -> None:
+    path = folder / "socket"
+    pid_file = folder / "pid"
+    with started("-s", str(path), "-P", str(pid_file)) as process:
+        assert ask(str(path)) == VERSION
+        assert pid_file.read_text() == f"{process.pid}\n"
+        assert finish(process, number) == (0, last_words)
+    assert list(folder.iterdir()) == []
+
+
+def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
+    path = folder / "socket"
+    arguments = ("-s", str(path), "--shutdown-timeout", "1000")
+    with started(*arguments) as process, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE_S)
+        client.connect(str(path))
+        client.sendall(b"version\r\nset a 0 0 5\r\nab")
+        assert client.recv(100) == VERSION
+        process.send_signal(signal.SIGTERM)
+        # It goes on for this client, but listens no more.
+        while path.exists():
+            assert process.poll() is None
+        assert finish(process, signal.SIGTERM) == (0, "Exiting normally")
+        assert client.recv(100) == b""
+
+
+@contextmanager
+def in_background(folder: Path, *arguments: str, **environment: str) -> Iterator[int]:
+    """Run a daemon in `folder`, where its pid file is; give its pid once its parent has exited."""
+    pid_file = folder / "pid"
+    try:
+        process = subprocess.run(
+            [*COMMAND, *USER, "-d", "-P", "pid", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **environment},
+        )
+        assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+        yield int(pid_file.read_text())
+    finally:
+        # Even when nothing else worked: no daemon is left behind.
+        if pid_file.exists():
+            end(int(pid_file.read_text()))
+    assert not pid_file.exists()
+
+
+def end(pid: int) -> None:
+    """Stop a daemon and wait until it is gone."""
+    waiter = os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGTERM)
+        select.select([waiter], [], [], PATIENCE_S)
+    finally:
+        os.close(waiter)
+
+
+def test_hangup_opens_the_log_again(folder: Path) -> None:
+    path, log = folder / "socket", folder / "log"
+    with in_background(folder, "-s", "socket", "-vv", "--log-file", "log") as pid:
+        log.rename(folder / "log.1")
+        os.kill(pid, signal.SIGHUP)
+        while not log.exists():
+            assert ask(str(path)) == VERSION
+    assert "server listening" in (folder / "log.1").read_text()
+    assert "Exiting normally" in log.read_text()
+
+
+def test_a_daemon_listens_when_its_parent_exits(folder: Path) -> None:
+    # Relative names mean where it was started, not the root, where a daemon goes.
+    arguments = ("-p", "-1", "-U", "-1", "-l", "127.0.0.1")
+    with in_background(folder, *arguments, MEMCACHED_PORT_FILENAME="ports") as pid:
+        tcp, udp = (folder / "ports").read_text().splitlines()
+        assert tcp.startswith("TCP INET: ")
+        assert udp.startswith("UDP INET: ")
+        address = ("127.0.0.1", int(tcp.split()[-1]))
+        assert ask(address) == VERSION
+        assert f"STAT pid {pid}\r\n".encode() in ask(address, b"stats\r\n")
+        assert os.getsid(pid) == pid
+        assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")
+
+
+def test_a_daemon_that_cannot_start_says_so_where_it_was_started(folder: Path) -> None:
+    path = folder / "no" / "socket"
+    process = run("-d", "-s", str(path))
+    assert process.returncode == 71
+    assert process.stderr == (
+        f"failed to listen on UNIX socket: {path}: No such file or directory\n"
+    )
+
+
+@pytest.mark.parametrize("daemon", [[], ["-d"]])
+def test_a_taken_port_is_one_line(daemon: list[str]) -> None:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        port = sock.getsockname()[1]
+        process = run(*daemon, "-p", str(port))
+    assert process.returncode == 71
+    assert process.stderr == f"failed to listen on TCP port {port}: Address already in use\n"
+
+
+def test_too_many_connections_for_the_system() -> None:
+    process = run("-c", "2000000000", "-p", "-1")
+    assert process.returncode == 71
+    assert process.stderr == (
+        "failed to set rlimit for open files."
+        " Try starting as root or requesting smaller maxconns value.\n"
+    )
+
+
+def test_files_that_cannot_be_written_stop_nothing(folder: Path) -> None:
+    path = folder / "socket"
+    with started("-s", str(path), "-P", str(folder / "no" / "pid")) as process:
+        assert ask(str(path)) == VERSION
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    assert f'Failed to open "{folder}/no/pid.tmp": No such file or directory' in log
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root")
+def test_privileges_are_dropped(folder: Path) -> None:
+    path = folder / "socket"
+    nobody = pwd.getpwnam("nobody")
+    with started("-s", str(path)) as process:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        fields = dict(line.split(":", 1) for line in status.splitlines())
+        assert fields["Uid"].split() == [str(nobody.pw_uid)] * 4
+        assert fields["Gid"].split() == [str(nobody.pw_gid)] * 4
+        assert fields["Groups"].split() == []
+        assert path.stat().st_uid == nobody.pw_uid
+        assert finish(process, signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root")
+def test_a_socket_path_without_permission_is_one_line(folder: Path) -> None:
+    folder.chmod(0o700)
+    process = run("-s", str(folder / "socket"))
+    assert process.returncode == 71
+    assert process.stderr == (
+        f"failed to listen on UNIX socket: {folder}/socket: Permission denied\n"
+    )
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root")
+def test_everything_is_imported_before_privileges_drop(folder: Path) -> None:
+    # An installation that only root can read: nothing may be missing afterwards.
+    package = folder / "private" / "pymcd"
+    shutil.copytree(Path(__file__).parents[2] / "pymcd", package)
+    package.parent.chmod(0o700)
+    path = folder / "socket"
+    with started("-s", str(path), PYTHONPATH=str(package.parent)) as process:
+        requests = b"stats\r\nstats settings\r\nstats items\r\nlru_crawler metadump all\r\n"
+        assert ask(str(path), requests).startswith(b"STAT pid ")
+        assert ask(str(path)) == VERSION
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    assert "Traceback" not in log

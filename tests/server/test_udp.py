@@ -1,0 +1,123 @@
+"""UDP: one datagram asks, numbered datagrams answer."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from pymcd.server.udp import frame_reply
+
+from .helpers import serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from .helpers import Running
+
+HEADER = struct.Struct("!HHHH")
+
+
+def request(data: bytes, *, number: int = 7, sequence: int = 0, count: int = 1) -> bytes:
+    return HEADER.pack(number, sequence, count, 0) + data
+
+
+@asynccontextmanager
+async def udp_client() -> AsyncIterator[tuple[Running, trio.socket.SocketType]]:
+    async with serving(udp_port=-1, port=0) as server:
+        with trio.socket.socket(type=socket.SOCK_DGRAM) as client:
+            await client.connect(server.endpoints[0].sock.getsockname())
+            yield server, client
+
+
+async def ask(client: trio.socket.SocketType, data: bytes) -> bytes:
+    """Send one request and return the reply, put together from its datagrams."""
+    await client.send(request(data))
+    parts: dict[int, bytes] = {}
+    while True:
+        datagram = await client.recv(65536)
+        assert len(datagram) <= 1400
+        number, sequence, count, reserved = HEADER.unpack_from(datagram)
+        assert (number, reserved) == (7, 0)
+        parts[sequence] = datagram[8:]
+        if len(parts) == count:
+            return b"".join(parts[sequence] for sequence in range(count))
+
+
+# Name, request, reply.
+CASES = [
+    ("set", b"set a 0 0 1\r\nx\r\n", b"STORED\r\n"),
+    ("miss", b"get a\r\n", b"END\r\n"),
+    ("unknown", b"bogus\r\n", b"ERROR\r\n"),
+    ("two commands", b"incr a 1\r\nversion\r\n", b"NOT_FOUND\r\nVERSION 1.6.18\r\n"),
+    (
+        "many commands",
+        b"incr a 1\r\n" * 90,
+        b"NOT_FOUND\r\n" * 90,
+    ),
+    (
+        "a reply of several datagrams",
+        b"set a 0 0 5000\r\n%b\r\nget a\r\n" % (b"v" * 5000),
+        b"STORED\r\nVALUE a 0 5000\r\n%b\r\nEND\r\n" % (b"v" * 5000),
+    ),
+]
+
+
+@pytest.mark.parametrize(("data", "reply"), [case[1:] for case in CASES], ids=[c[0] for c in CASES])
+async def test_answers(data: bytes, reply: bytes) -> None:
+    async with udp_client() as (_, client):
+        assert await ask(client, data) == reply
+
+
+# Name, datagram. None is answered, none harms the next one.
+IGNORED = [
+    ("empty", b""),
+    ("short", b"1234567"),
+    ("only a header", request(b"")),
+    ("one of two", request(b"get a\r\n", count=2)),
+    ("of none", request(b"get a\r\n", count=0)),
+    ("without line end", request(b"get a")),
+    ("half a value", request(b"set a 0 0 5\r\nab")),
+    ("noreply", request(b"set z 0 0 1 noreply\r\nz\r\n")),
+    ("quit", request(b"quit\r\nversion\r\n")),
+    ("watch", request(b"watch fetchers\r\n")),
+    ("metadump", request(b"lru_crawler metadump all\r\n")),
+]
+
+
+@pytest.mark.parametrize("datagram", [case[1] for case in IGNORED], ids=[c[0] for c in IGNORED])
+async def test_ignores(datagram: bytes) -> None:
+    async with udp_client() as (server, client):
+        await client.send(datagram)
+        assert await ask(client, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        # No watcher was left behind either.
+        assert server.service.recorder is None
+        assert server.service.connections == {}
+
+
+async def test_a_fault_costs_one_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with udp_client() as (server, client):
+
+        def broken() -> None:
+            monkeypatch.undo()
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(server.service, "tick", broken)
+        await client.send(request(b"version\r\n"))
+        assert await ask(client, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert len(server.memory.failures) == 1
+
+
+def test_a_reply_beyond_the_numbers_is_cut_off() -> None:
+    datagrams = frame_reply(1, bytes(1392 * 0xFFFF + 1))
+    assert len(datagrams) == 0xFFFF
+    assert datagrams[-1][:8] == HEADER.pack(1, 0xFFFE, 0xFFFF, 0)
+
+
+def test_no_reply_is_no_datagram() -> None:
+    assert frame_reply(1, b"") == []
