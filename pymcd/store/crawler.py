@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from .cache import Cache
     from .item import Item
 
-#: Items looked at in one step: about a third of a millisecond.
+#: Items looked at in one step, less if there is much to reclaim: about half a millisecond.
 SLICE_ITEMS: Final = 500
-#: What opening one table costs, in items looked at.
+#: Items looked at before the budget is asked again.
+_BATCH_ITEMS: Final = 100
+#: What opening one table costs, in items looked at; and what reclaiming an item costs beyond.
 _TABLE_COST_ITEMS: Final = 1
+_RECLAIM_COST_ITEMS: Final = 4
 
 
 class Crawler:
@@ -82,10 +85,12 @@ class Crawler:
                 self._table += 1
                 budget -= _TABLE_COST_ITEMS
                 continue
-            batch = self._items[-budget:]
-            del self._items[-budget:]
-            budget -= len(batch)
+            size = min(budget, _BATCH_ITEMS)
+            batch = self._items[-size:]
+            del self._items[-size:]
+            reclaimed = self.reclaimed
             self._look_at(batch)
+            budget -= len(batch) + (self.reclaimed - reclaimed) * _RECLAIM_COST_ITEMS
         return True
 
     def _look_at(self, items: list[Item]) -> None:

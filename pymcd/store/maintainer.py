@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from .crawler import Crawler
     from .rebalancer import Rebalancer
 
-#: Tails pulled in one step, over all classes: about a millisecond.
-JUGGLE_PULLS: Final = 500
+#: Tails pulled in one step, over all classes: about half a millisecond.
+JUGGLE_PULLS: Final = 250
 #: Between two steps: this while there are tails to pull; twice as long each time there are none.
-JUGGLE_DELAY_MIN_S: Final = 0.01
+JUGGLE_DELAY_MIN_S: Final = 0.005
 JUGGLE_DELAY_MAX_S: Final = 1.0
 #: Between two slices of a crawl or of a page move: they take a tenth of one core.
 SLICE_DELAY_S: Final = 0.003
