@@ -17,12 +17,12 @@ from .connection import negotiate
 from .framing import run_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .connection import Connection, Runner
 
 #: The first byte of a binary request. # protocol-binary.txt, 3.1
 _BINARY_MAGIC: Final = 0x80
+#: How replies to meta commands begin; memcached logs none of them.
+_META_WORDS: Final = (b"HD", b"EN", b"NF", b"NS", b"EX", b"ME")
 
 
 class Tracer:
@@ -58,21 +58,28 @@ class Tracer:
             self._runner = connection.runner
             connection.runner = self
         if self._runner is run_text:
-            for line in reply_lines(pieces[begin:]):
+            for line in reply_lines(b"".join(pieces[begin:])):
                 connection.service.log_line(f">{connection.id} {line.decode('latin-1')}")
         return more
 
 
-def reply_lines(pieces: Sequence[bytes]) -> list[bytes]:
-    """Return what memcached logs of one command's reply."""
-    lines: list[bytes] = []
-    rest = iter(pieces)
-    for piece in rest:
-        if piece.startswith(b"VALUE "):
-            lines.append(b"sending key " + piece.split(b" ", 2)[1])
-            next(rest, None)  # the value itself
-            continue
-        line = piece.strip(b"\r\n")
-        if line and b"\n" not in line:
-            lines.append(line)
-    return lines
+def reply_lines(reply: bytes) -> list[bytes]:
+    """Return what memcached logs of one command's reply: no values, no statistics, no meta."""
+    keys: list[bytes] = []
+    others: list[bytes] = []
+    position = 0
+    while position < len(reply):
+        end = reply.find(b"\r\n", position)
+        if end < 0:
+            end = len(reply)
+        line = reply[position:end]
+        position = end + 2
+        words = line.split(b" ")
+        if words[0] == b"VALUE":
+            keys.append(b"sending key " + words[1])
+            position += int(words[3]) + 2
+        elif words[0] == b"VA":
+            position += int(words[1]) + 2
+        elif words[0] not in _META_WORDS:
+            others.append(line)
+    return keys + others if len(others) == 1 else keys

@@ -9,6 +9,7 @@ from .helpers import Client
 CONVERSATION = (
     b"get a b\r\nset a 0 0 1\r\nx\r\nget a\r\ngets a a\r\nbogus\r\nverbosity\r\n"
     b"set b 0 0 1 noreply\r\nx\r\nincr a 1\r\nversion\r\ndelete a\r\n"
+    b"stats slabs\r\nmn\r\nmg a v\r\nms a 1\r\nx\r\nmg a v k\r\nmd a\r\nmg\r\n"
 )
 LOG = """\
 23: Client using the ascii protocol
@@ -34,6 +35,15 @@ LOG = """\
 >23 VERSION 1.6.18
 <23 delete a
 >23 DELETED
+<23 stats slabs
+<23 mn
+>23 MN
+<23 mg a v
+<23 ms a 1
+<23 mg a v k
+<23 md a
+<23 mg
+>23 ERROR
 """
 
 
@@ -68,5 +78,5 @@ def test_yields_are_counted_as_without() -> None:
 
 
 def test_a_value_is_never_shown() -> None:
-    _, log, _ = traced(b"set a 0 0 8\r\nSECRET\r\n\r\nget a\r\n", 1000)
+    _, log, _ = traced(b"set a 0 0 8\r\nSECRET\r\n\r\nget a\r\nmg a v\r\n", 1000)
     assert "SECRET" not in log
