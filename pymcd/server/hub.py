@@ -50,24 +50,14 @@ _WRITE: Final = getattr(select, "EPOLLOUT", 0)
 class Session:
     """A client's socket and its Connection."""
 
-    __slots__ = (
-        "blocked",
-        "connection",
-        "fd",
-        "queued",
-        "respond",
-        "sock",
-        "unsent",
-    )
+    __slots__ = ("connection", "fd", "queued", "sock", "unsent")
 
     def __init__(self, sock: socket.socket, connection: Connection) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.connection = connection
-        self.respond = connection.respond
         self.unsent: memoryview | None = None  #: reply that the socket did not take
         self.queued = False  #: is in the hub's list for the next turn
-        self.blocked = False  #: either: nothing may be read now
 
 
 class Hub:
@@ -85,6 +75,8 @@ class Hub:
         self._on_error = on_error
         self._epoll = select.epoll()
         self._sessions: dict[int, Session] = {}
+        #: `Connection.respond` of those who may be read from: neither blocked nor queued.
+        self._responders: dict[int, Callable[[bytes], bytes | None]] = {}
         #: Those with work left though their socket may be silent.
         self._queue: list[Session] = []
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -101,6 +93,7 @@ class Hub:
         session = Session(sock, connection)
         connection.wake = lambda: self._enqueue(session)
         self._sessions[session.fd] = session
+        self._responders[session.fd] = connection.respond
         self._epoll.register(session.fd, _READ)
 
     def close_all(self) -> None:
@@ -148,39 +141,36 @@ class Hub:
         # Hot path: bench/ "get16".
         if self._queue:
             self._resume_queued()
-        sessions = self._sessions
+        responders = self._responders
         receive_bytes = limits.RECEIVE_BYTES
         read, write = os.read, os.write
         received = sent_bytes = 0
         for fd, _ in ready:
-            session = sessions.get(fd)
-            if session is None or session.blocked:
-                self._resume_ready(fd, session)
+            respond = responders.get(fd)
+            if respond is None:
+                self._resume_ready(fd)
                 continue
             reply: bytes | None = None
             try:
                 data = read(fd, receive_bytes)
                 if not data:
-                    self._close(session)
+                    self._close(self._sessions[fd])
                     continue
                 received += len(data)
-                reply = session.respond(data)
+                reply = respond(data)
                 if reply:
                     sent = write(fd, reply)
                     sent_bytes += sent
                     if sent != len(reply):
-                        self._block(session, memoryview(reply)[sent:])
+                        self._block(self._sessions[fd], memoryview(reply)[sent:])
                 elif reply is None:
-                    self._flush(session, more=True)
+                    self._flush(self._sessions[fd], more=True)
             except (BlockingIOError, InterruptedError):
                 # From read it means "not ready after all"; from write, that nothing was taken.
                 if reply:
-                    self._block(session, memoryview(reply))
-            except OSError:
-                session.connection.close_reason = "error"
-                self._close(session)
+                    self._block(self._sessions[fd], memoryview(reply))
             except Exception as error:
-                self._fail(session, error)
+                self._fail(self._sessions[fd], error)
         counters = self._service.cache.counters
         counters.bytes_read += received
         counters.bytes_written += sent_bytes
@@ -189,21 +179,25 @@ class Hub:
         queue, self._queue = self._queue, []
         for session in queue:
             session.queued = False
-            session.blocked = session.unsent is not None
-            self._resume(session)
+            if self._sessions.get(session.fd) is session:
+                self._resume(session)
 
-    def _resume_ready(self, fd: int, session: Session | None) -> None:
+    def _resume_ready(self, fd: int) -> None:
         """Deal with a ready descriptor that is not a client to read from."""
+        session = self._sessions.get(fd)
         if session is not None:
             if session.unsent is not None:
                 self._resume(session)
         elif fd == self._alarm:
             os.eventfd_read(fd)
 
+    def _settle(self, session: Session) -> None:
+        """Read from a client again if nothing stands against it."""
+        if session.unsent is None and not session.queued:
+            self._responders[session.fd] = session.connection.respond
+
     def _resume(self, session: Session) -> None:
         """Go on with a session that was blocked, or had more to do than one turn allows."""
-        if self._sessions.get(session.fd) is not session:
-            return
         connection = session.connection
         try:
             if session.unsent is not None and not self._send(session, session.unsent):
@@ -212,9 +206,6 @@ class Hub:
             if not connection.pieces:
                 more = connection.run()
             self._flush(session, more=more)
-        except OSError:
-            connection.close_reason = "error"
-            self._close(session)
         except Exception as error:
             self._fail(session, error)
 
@@ -248,6 +239,8 @@ class Hub:
             self._close(session)
         elif more:
             self._enqueue(session)
+        else:
+            self._settle(session)
 
     def _send(self, session: Session, data: memoryview) -> bool:
         """Send; what the socket does not take is kept, and False returned."""
@@ -263,7 +256,6 @@ class Hub:
             data = data[sent:]
         if session.unsent is not None:
             session.unsent = None
-            session.blocked = session.queued
             self._epoll.modify(session.fd, _READ)
         return True
 
@@ -271,27 +263,37 @@ class Hub:
         """Stop reading from a client until it has taken what it asked for."""
         if session.unsent is None:
             self._epoll.modify(session.fd, _WRITE)
+            self._responders.pop(session.fd, None)
         session.unsent = unsent
-        session.blocked = True
 
     def _enqueue(self, session: Session) -> None:
         """Have a session resumed in the next turn."""
         if not session.queued and session.unsent is None:
-            session.queued = session.blocked = True
+            session.queued = True
+            self._responders.pop(session.fd, None)
             self._queue.append(session)
             if self._parked:
                 os.eventfd_write(self._alarm, 1)
 
     def _fail(self, session: Session, error: Exception) -> None:
+        """End a session: for a network error quietly, for a bug of ours with a report."""
         session.connection.close_reason = "error"
-        self._on_error(session.connection, error)
+        if not isinstance(error, OSError):
+            self._on_error(session.connection, error)
         self._close(session)
 
     def _close(self, session: Session) -> None:
         if self._sessions.pop(session.fd, None) is None:
             return
+        self._responders.pop(session.fd, None)
         self._epoll.unregister(session.fd)
         session.sock.close()
-        session.connection.closing = True
-        session.connection.source = None
-        self._on_close(session.connection)
+        connection = session.connection
+        connection.closing = True
+        connection.source = None
+        connection.wake = _no_wake  # without this cycle it is freed at once
+        self._on_close(connection)
+
+
+def _no_wake() -> None:
+    """Do nothing for a connection that is gone."""
