@@ -159,7 +159,11 @@ class Connection:
         self.receive_data(data)
         more = self.run()
         pieces = self.pieces
-        if more or not self.prompt or len(pieces) > REPLY_PIECES_MAX:
+        if (
+            more
+            or len(pieces) > REPLY_PIECES_MAX
+            or (not self.prompt and (self.closing or self.source is not None or self.watching))
+        ):
             return None
         reply = b"".join(pieces)
         pieces.clear()
