@@ -47,7 +47,7 @@ def run_text(connection: Connection, budget: int, /) -> bool:
     # Hot path: bench/ "get16", "set16".
     if connection.awaited is not None and not _finish_block(connection):
         return False
-    if connection.swallow_bytes and not _swallow(connection):
+    if connection.swallow_bytes and not swallow(connection):
         return False
     buffer = connection.buffer
     position = connection.position
@@ -89,7 +89,7 @@ def run_text(connection: Connection, budget: int, /) -> bool:
         if header is None:
             connection.position = position
             if connection.swallow_bytes:
-                if not _swallow(connection):
+                if not swallow(connection):
                     return False
                 buffer = connection.buffer
                 position = connection.position
@@ -144,7 +144,7 @@ def _finish_block(connection: Connection) -> bool:
     return True
 
 
-def _swallow(connection: Connection) -> bool:
+def swallow(connection: Connection) -> bool:
     """Throw away what is left of a refused block; False: more of it is to come."""
     available = len(connection.buffer) - connection.position
     taken = min(available, connection.swallow_bytes)
