@@ -33,8 +33,8 @@ _LRU_PCT_SUM_MAX: Final = 80
 _CRAWLER_SLEEP_MAX_US: Final = 1_000_000
 #: Class ids that crawls and dumps accept. # memcached: MAX_NUMBER_OF_SLAB_CLASSES
 _CLASS_ID_END: Final = 64
-#: Items that a dump looks at between two chances for others to be served.
-_DUMP_SLICE_ITEMS: Final = 500
+#: Items that a dump looks at for one piece of its answer; a driver takes some pieces a turn.
+_DUMP_SLICE_ITEMS: Final = 100
 #: A crawl that is in the way is finished at once if there are no more items than this.
 _CRAWL_AT_ONCE_ITEMS: Final = 1000
 

@@ -30,8 +30,8 @@ Row = tuple[str, Any]
 
 #: Width of the classes of `stats sizes`. # memcached: item_stats_sizes
 SIZES_BUCKET_BYTES: Final = 32
-#: Items counted for `stats sizes` between two chances for others to be served.
-_SIZES_SLICE_ITEMS: Final = 2000
+#: Items counted for `stats sizes` in one slice; a driver takes some slices a turn.
+_SIZES_SLICE_ITEMS: Final = 500
 
 _PROTOCOL_NAMES: Final = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
 _SSL_VERSIONS: Final = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")

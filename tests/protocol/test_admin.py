@@ -11,6 +11,7 @@ import pytest
 
 from pymcd.clock import ManualClock
 from pymcd.store import Status
+from pymcd.store.item import KEY_BINARY
 from pymcd.store.status import StoreMode
 from tests.protocol.helpers import Client, converse, make_service
 
@@ -77,6 +78,7 @@ CASES = [
     (b"lru tune 10 25 1x 2", ERROR),
     (b"lru tune 10 10 x 2", ERROR),
     (b"lru tune 10 10 1e999 2", ERROR),
+    (b"lru tune 10 10 0x1p99999 2", ERROR),
     (b"lru tune 10 10 0 2", b"ERROR hot/warm age factors must be greater than 0\r\n"),
     (b"lru tune 10 10 1 -2", b"ERROR hot/warm age factors must be greater than 0\r\n"),
     (b"lru tune 50 40 0.1 2", b"ERROR hot and warm pcts must not exceed 80\r\n"),
@@ -566,6 +568,13 @@ def test_conns():
     assert values["10:addr"] == "tcp:127.0.0.1:40010"
     states = {number: values[f"{number}:state"] for number in (10, 11, 12, 13)}
     assert states == {10: "conn_read", 11: "conn_parse_cmd", 12: "conn_nread", 13: "conn_watch"}
+    idle.connection.swallow_bytes = 1
+    assert stats(asker, "conns")["10:state"] == "conn_swallow"
+    idle.connection.swallow_bytes = 0
+    idle.connection.reply(b"unsent")
+    assert stats(asker, "conns")["10:state"] == "conn_mwrite"
+    idle.connection.close()
+    assert stats(asker, "conns")["10:state"] == "conn_closing"
     service.disconnected(idle.connection)
     assert "10:addr" not in stats(asker, "conns")
 
@@ -589,6 +598,16 @@ def test_cachedump():
         b"ITEM b [2 b; 1700000100 s]\r\nITEM a [1 b; 0 s]\r\nEND\r\n"
     )
     assert client.send(b"stats cachedump 1 1\r\n") == b"ITEM b [2 b; 1700000100 s]\r\nEND\r\n"
+
+
+def test_cachedump_leaves_binary_keys_out():
+    client = Client(lru_segmented=False)
+    client.send(b"set a 0 0 1\r\n1\r\nset b 0 0 1\r\n1\r\n")
+    cache = client.service.cache
+    item = cache.inspect(b"a")
+    assert item is not None
+    item.access |= KEY_BINARY
+    assert client.send(b"stats cachedump 1 0\r\n") == b"ITEM b [1 b; 0 s]\r\nEND\r\n"
 
 
 def test_cachedump_is_bounded():
@@ -630,7 +649,7 @@ def test_metadump_in_slices_sees_each_item_once():
     assert client.connection.source is not None
     pieces = list(client.connection.source)
     client.connection.source = None
-    assert len(pieces) == 7
+    assert len(pieces) == 31
     assert len(set(b"".join(pieces).split(b"\n"))) == 3000 + 2
     assert client.receive() == b"VERSION 1.6.18\r\n"
 
@@ -671,6 +690,14 @@ def test_crawl_is_carried_out_by_the_maintainer():
     assert stat(client, "lru_crawler_running") == "0"
     assert stat(client, "crawler_reclaimed") == "1"
     assert stat(client, "curr_items") == "0"
+
+
+def test_a_small_crawl_is_never_in_the_way():
+    client = Client()
+    client.send(b"set a 0 -1 1\r\n1\r\n")
+    assert client.send(b"lru_crawler crawl all\r\nlru_crawler crawl all\r\n") == OK + OK
+    assert client.service.cache.item_count == 0
+    assert client.service.crawler.starts == 2
 
 
 def test_crawl_while_a_large_one_runs():

@@ -104,11 +104,41 @@ def test_chunks_of_large_items_can_be_freed():
     rest = max(store.cache.slabs.classes[:-1], key=lambda each: each.pages)
     assert rest.pages > 1
     assert rest.item_count == 0
+    while rest.free_chunks:  # fill the class with more of the same
+        store.fill(1, prefix=f"more{rest.free_chunks}.", size_bytes=700_000)
+    store.fill(5, prefix="newest", size_bytes=600_000)
     before = store.cache.item_count
     assert store.rebalancer.reassign(rest.id, 1) is Reassign.OK
     finish(store)
     assert store.cache.slabs.classes[0].pages == 1
-    assert store.cache.item_count < before
+    assert store.cache.item_count == before - rest.chunks_per_page
+
+
+def test_a_move_is_given_up_where_nothing_can_be_freed():
+    store = filled(2)
+    source = store.cache.slabs.by_id(CLASS_1K)
+    assert source is not None
+    for number in range(PER_PAGE_1K * 2):
+        store.cache.delete(b"k%d" % number)
+    held = [source] * (source.total_chunks - 10)  # as if requests in progress held them
+    source.free_chunks -= len(held)
+    assert store.rebalancer.reassign(CLASS_1K, 1) is Reassign.OK
+    assert not store.rebalancer.step()
+    assert not store.rebalancer.running
+    assert store.rebalancer.busy_items == 1
+    assert source.pages == 2
+
+
+def test_stats_reset_may_come_between_two_samples():
+    store = filled(2)
+    store.cache.slabs.classes[0].evicted = 5
+    store.settle()
+    store.cache.reset_counters()
+    store.rebalancer.reset_counters()
+    store.pass_time(5)
+    store.rebalancer.forget()
+    store.pass_time(5)
+    assert store.cache.slabs.moved_pages == 0
 
 
 # -- the limit -----------------------------------------------------------------------------------
