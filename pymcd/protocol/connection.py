@@ -16,12 +16,14 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .. import limits
+from .binary import COMMANDS, REQUEST_MAGIC, answer_plain, run_binary
 from .framing import run_text
 from .text import VERBS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from .binary import Command
     from .framing import Verb
     from .service import Service
 
@@ -61,10 +63,12 @@ class Connection:
         "awaited",
         "awaited_bytes",
         "awaited_chunks",
+        "binary_prompt",
         "buffer",
         "cache",
         "close_reason",
         "closing",
+        "commands",
         "expires_at",
         "id",
         "last_command_at",
@@ -91,6 +95,7 @@ class Connection:
         address: str = "",
         listen_address: str = "",
         transport: str = "tcp",
+        protocol: str | None = None,
     ) -> None:
         self.service = service
         self.cache = service.cache
@@ -100,15 +105,18 @@ class Connection:
         self.listen_address = listen_address
         self.transport = transport  #: "tcp", "udp" or "local"
         self.verbs: dict[bytes, Verb] = VERBS
-        self.runner: Runner = negotiate
+        self.commands: Sequence[Command] = COMMANDS
+        self.runner: Runner = RUNNERS[protocol or service.settings.protocol]
         self.buffer = b""  #: received; commands before `position` are done
         self.position = 0
         #: A storage command whose value is on its way: verb, decoded header; and the pieces.
-        self.awaited: tuple[Verb, tuple[Any, ...]] | None = None
+        #: Of what types, is the runner's business.
+        self.awaited: tuple[Any, Any] | None = None
         self.awaited_bytes = 0
         self.awaited_chunks: list[bytes] = []
         #: Text, and nothing is half done: the next command may be answered fast.
         self.prompt = False
+        self.binary_prompt = False  #: the same, of the binary protocol
         self.swallow_bytes = 0  #: of a value that was refused, still to be thrown away
         self.pieces: list[bytes] = []
         self.reply: Callable[[bytes], None] = self.pieces.append
@@ -156,6 +164,10 @@ class Connection:
                         key, value, 0 if exptime == b"0" else self.expires_at(int(exptime))
                     ):
                         return b"STORED\r\n"
+        elif self.binary_prompt and self.service.plain:
+            reply = answer_plain(self, data)
+            if reply is not None:
+                return reply
         self.receive_data(data)
         more = self.run()
         pieces = self.pieces
@@ -174,7 +186,7 @@ class Connection:
 
         Replies are appended to `pieces`. After `closing` nothing more is executed.
         """
-        self.prompt = False
+        self.prompt = self.binary_prompt = False
         if self.closing or self.source is not None:
             return False
         if self.watching:  # what a watcher says is not kept, let alone executed
@@ -182,16 +194,16 @@ class Connection:
             self.position = 0
             return False
         more = self.runner(self, self.service.reqs_per_event)
-        self.prompt = (
-            self.runner is run_text
-            and self.verbs is VERBS
-            and self.position == len(self.buffer)
+        if (
+            self.position == len(self.buffer)
             and self.awaited is None
             and not self.swallow_bytes
             and not self.closing
             and self.source is None
             and not self.watching
-        )
+        ):
+            self.prompt = self.runner is run_text and self.verbs is VERBS
+            self.binary_prompt = self.runner is run_binary and self.commands is COMMANDS
         return more
 
     def close(self, reason: str = "normal") -> None:
@@ -204,5 +216,14 @@ def negotiate(connection: Connection, budget: int, /) -> bool:
     """Choose the protocol by the first byte, then run it."""
     if not connection.buffer:
         return False
-    connection.runner = run_text
-    return run_text(connection, budget)
+    runner: Runner = run_binary if connection.buffer[0] == REQUEST_MAGIC else run_text
+    connection.runner = runner
+    return runner(connection, budget)
+
+
+#: By the words of `-B`.
+RUNNERS: Final[dict[str, Runner]] = {
+    "auto": negotiate,
+    "ascii": run_text,
+    "binary": run_binary,
+}

@@ -138,7 +138,7 @@ def _finish_block(connection: Connection) -> bool:
         terminator = block[header[0] : header[0] + 2]
         block = block[: header[0]]
     if terminator == b"\r\n":
-        verb.store(connection, header, block)  # type: ignore[misc]
+        verb.store(connection, header, block)
     elif not header[1]:
         connection.reply(BAD_CHUNK)
     return True

@@ -1,4 +1,4 @@
-"""What `-vv` shows of a text conversation: `>24 STORED` for what is answered.
+"""What `-vv` shows of a conversation: `>24 STORED` for what is answered, or a binary header.
 
 The command loop itself writes the lines that clients send (`<24 get a`), which it has at hand.
 Replies exist only as pieces of output, so at this verbosity commands run one by one and the new
@@ -13,14 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from . import binary
 from .connection import negotiate
 from .framing import run_text
 
 if TYPE_CHECKING:
     from .connection import Connection, Runner
 
-#: The first byte of a binary request. # protocol-binary.txt, 3.1
-_BINARY_MAGIC: Final = 0x80
 #: How replies to meta commands begin; memcached logs none of them.
 _META_WORDS: Final = (b"HD", b"EN", b"NF", b"NS", b"EX", b"ME")
 
@@ -34,7 +33,7 @@ class Tracer:
     def __call__(self, connection: Connection, budget: int, /) -> bool:
         """Execute `budget` commands at most; True: there may be more."""
         if self._runner is negotiate and connection.buffer:
-            name = "binary" if connection.buffer[0] == _BINARY_MAGIC else "ascii"
+            name = "binary" if connection.buffer[0] == binary.REQUEST_MAGIC else "ascii"
             connection.service.log_line(f"{connection.id}: Client using the {name} protocol")
         counters = connection.cache.counters
         yields = counters.conn_yields
@@ -60,6 +59,9 @@ class Tracer:
         if self._runner is run_text:
             for line in reply_lines(b"".join(pieces[begin:])):
                 connection.service.log_line(f">{connection.id} {line.decode('latin-1')}")
+        elif self._runner is binary.run_binary:
+            for shown in binary.reply_lines(b"".join(pieces[begin:])):
+                connection.service.log_line(f">{connection.id} {shown}")
         return more
 
 

@@ -13,6 +13,7 @@ tail of the LRU, or the crawler.
 
 from __future__ import annotations
 
+import re
 from sys import getsizeof
 from typing import TYPE_CHECKING, Final
 
@@ -54,6 +55,10 @@ RESIDENT_OVERHEAD_BYTES: Final = 264
 FLAT_BUMP_INTERVAL_S: Final = 60
 #: Evictions tried before an allocation fails. # memcached: do_item_alloc_pull
 ALLOCATION_TRIES: Final = 10
+
+_INT64_MAX: Final = (1 << 63) - 1
+#: What C reads as a number: it ends with the value, a NUL or white space.
+_C_NUMBER: Final = re.compile(rb"[ \t\n\v\f\r]*([+-]?)(\d+)(?=[\0 \t\n\v\f\r]|\Z)").match
 
 _ACTIVE_OR_UNSPEAKABLE: Final = ACTIVE | UNSPEAKABLE
 
@@ -177,11 +182,14 @@ class Cache:
         if item.expires_at and item.expires_at <= self.now:
             return None
         access = item.access
-        if access & _ACTIVE_OR_UNSPEAKABLE != ACTIVE:
-            if access & UNSPEAKABLE:
-                return None
+        if access & _ACTIVE_OR_UNSPEAKABLE == ACTIVE:
+            item.segment.hits += 1  # type: ignore[union-attr]  # it is linked
+        elif access & UNSPEAKABLE:
+            return None
+        else:
+            # A hit counts for the segment in which the item was found.
+            item.segment.hits += 1  # type: ignore[union-attr]
             self.bump(item)
-        item.segment.hits += 1  # type: ignore[union-attr]  # it is linked
         return item
 
     def peek(self, key: bytes) -> Item | None:
@@ -497,11 +505,13 @@ class Cache:
 
     # -- what meta commands do beside ------------------------------------------------------
 
-    def create(self, key: bytes, value: bytes, client_flags: int = 0) -> Item | None:
+    def create(
+        self, key: bytes, value: bytes, client_flags: int = 0, expires_at: int = 0
+    ) -> Item | None:
         """Link a new item whatever is there, without counting a set; None: there is no memory.
 
-        Its end is set afterwards, if it is to have one: so does memcached, whose choice of the
-        segment this is. # memcached: process_mget_command, vivify
+        Meta commands set its end afterwards: so does memcached, whose choice of the segment
+        this is. # memcached: process_mget_command, vivify; complete_incr_bin
         """
         size = self._item_bytes(len(key), len(value), client_flags)
         slab_class = self.slabs.class_for(size)
@@ -511,7 +521,7 @@ class Cache:
         if chunks is None:
             return None
         self._drop(key)
-        return self._link(key, value, client_flags, 0, chunks, size)
+        return self._link(key, value, client_flags, expires_at, chunks, size)
 
     def store_stale(
         self, key: bytes, value: bytes, client_flags: int, expires_at: int, cas_compare: int
@@ -742,15 +752,21 @@ class Cache:
 
 
 def _number(value: bytes) -> int | None:
-    """Read a value as memcached's strtoull does: blanks may surround it. None: no number."""
+    """Read a value as memcached's strtoull does; None: no number.
+
+    Blanks may stand in front and something behind them, a sign is allowed, and a negative number
+    that wraps to a small positive one is that one. # memcached: safe_strtoull
+    """
     if value.isdigit() and len(value) < 20:
         return int(value)
-    text = value.split(b"\0", 1)[0].lstrip(b" \t\n\v\f\r")
-    digits = 0
-    while digits < len(text) and text[digits : digits + 1].isdigit():
-        digits += 1
-    rest = text[digits : digits + 1]
-    if digits == 0 or digits > 20 or (rest and rest not in b" \t\n\v\f\r"):
+    match = _C_NUMBER(value)
+    if match is None:
         return None
-    number = int(text[:digits])
-    return number if number <= limits.UINT64_MAX else None
+    sign, digits = match.groups()
+    digits = digits.lstrip(b"0") or b"0"
+    if len(digits) > 20 or int(digits) > limits.UINT64_MAX:
+        return None
+    if sign != b"-":
+        return int(digits)
+    number = -int(digits) & limits.UINT64_MAX
+    return number if number <= _INT64_MAX else None

@@ -1,0 +1,739 @@
+"""The binary protocol: header, opcodes, quiet forms, status codes.  # protocol-binary.txt
+
+A `Command` says of one opcode what a request must look like (extras, key, value), and which
+handler executes it; `COMMANDS` has one for each of the 256 opcodes. `run_binary` cuts requests
+out of the buffer by their headers and checks them; a handler always sees a whole request.
+`answer_plain` is its short form for the two requests that are most of all traffic.
+
+Where memcached departs from its document, this follows memcached: an unknown opcode with a body
+throws away as many bytes as the body has, but from behind extras and key, and what follows a
+request that is longer than it should be (STAT, TOUCH, GAT) is read as the next one.
+
+Counted, unlike there: values refused because of their size or for want of memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import limits
+from ..store.item import key_marks
+from ..store.status import Status, StoreMode
+from . import reports
+from .framing import swallow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from ..store import Cache
+    from .connection import Connection
+
+    _Handler = Callable[["Connection", "Request"], None]
+    _Check = Callable[["Connection", "Request", int], bool]
+
+REQUEST_MAGIC: Final = 0x80
+RESPONSE_MAGIC: Final = 0x81
+HEADER_BYTES: Final = 24
+
+#: magic, opcode, key length, extras length, (data type, virtual bucket), body length, opaque, cas
+_REQUEST: Final = struct.Struct(">BBHB3xI4sQ")
+_unpack_request: Final = _REQUEST.unpack_from
+#: ... with the extras of a set: client flags, expiration.
+_unpack_set: Final = struct.Struct(">BBHB3xI4sQII").unpack_from
+_SET_EXTRAS_BYTES: Final = 8
+_SET_REQUEST_BYTES: Final = HEADER_BYTES + _SET_EXTRAS_BYTES
+#: magic, opcode, key length, extras length, (data type), status, body length, opaque, cas
+_RESPONSE: Final = struct.Struct(">BBHBxHI4sQ")
+_pack_response: Final = _RESPONSE.pack
+#: ... with four bytes of extras: the client flags.
+_pack_response_flags: Final = struct.Struct(">BBHBxHI4sQI").pack
+#: Expiration and so on, as extras have them.
+_U32: Final = struct.Struct(">I")
+_U64: Final = struct.Struct(">Q")
+_STORE_EXTRAS: Final = struct.Struct(">II")
+_ARITHMETIC_EXTRAS: Final = struct.Struct(">QQI")
+
+# protocol-binary.txt, 3.2 "Response Status"
+OK: Final = 0x00
+KEY_NOT_FOUND: Final = 0x01
+KEY_EXISTS: Final = 0x02
+TOO_LARGE: Final = 0x03
+INVALID: Final = 0x04
+NOT_STORED: Final = 0x05
+NON_NUMERIC: Final = 0x06
+AUTH_ERROR: Final = 0x20
+AUTH_CONTINUE: Final = 0x21
+UNKNOWN_COMMAND: Final = 0x81
+NO_MEMORY: Final = 0x82
+
+ERROR_TEXTS: Final = {
+    KEY_NOT_FOUND: b"Not found",
+    KEY_EXISTS: b"Data exists for key.",
+    TOO_LARGE: b"Too large.",
+    INVALID: b"Invalid arguments",
+    NOT_STORED: b"Not stored.",
+    NON_NUMERIC: b"Non-numeric server-side value for incr or decr",
+    AUTH_ERROR: b"Auth failure.",
+    UNKNOWN_COMMAND: b"Unknown command",
+    NO_MEMORY: b"Out of memory",
+}
+
+_GET: Final = 0x00
+_SET_OPCODE: Final = 0x01
+_STAT: Final = 0x10
+
+#: An expiration that forbids incr and decr to create. # protocol-binary.txt, 4.5
+_DO_NOT_CREATE: Final = limits.UINT32_MAX
+#: A longer name of a mechanism is an error. # memcached: MAX_SASL_MECH_LEN
+_MECHANISM_MAX_BYTES: Final = 32
+
+# What to make of a body that goes on behind extras and key.
+_NO_VALUE: Final = 0  #: it must not
+_VALUE: Final = 1  #: the handler wants it
+_NEXT_REQUEST: Final = 2  #: leave it: it is read as the next request
+_SWALLOW_VALUE: Final = 3
+_SWALLOW_BODY: Final = 4  #: throw away as much as extras, key and value have
+
+_STORED: Final = Status.STORED
+_SET: Final = StoreMode.SET
+
+
+class Command:
+    """What one opcode means: the form of its request, and the handler.
+
+    `extras` are the lengths allowed, `key_min` and `key_max` bound the key's. A request of
+    another form is answered with `refusal`, and the connection closed. A `plain` handler changes
+    nothing that the command loop has at hand: it neither closes, nor swaps tables, nor answers
+    from a source, and nothing is swallowed.
+    """
+
+    __slots__ = (
+        "check",
+        "decrement",
+        "extras",
+        "handler",
+        "key_max",
+        "key_min",
+        "mode",
+        "opcode",
+        "plain",
+        "quiet",
+        "refusal",
+        "touches",
+        "value",
+        "with_key",
+        "with_value",
+    )
+
+    def __init__(
+        self,
+        opcode: int,
+        handler: _Handler,
+        *,
+        extras: Sequence[int] = (0,),
+        key_min: int = 0,
+        key_max: int = 0,
+        value: int = _NO_VALUE,
+        check: _Check | None = None,
+        refusal: int = INVALID,
+        plain: bool = True,
+        quiet: bool = False,
+        mode: StoreMode = _SET,
+        decrement: bool = False,
+        touches: bool = False,
+        with_key: bool = False,
+        with_value: bool = True,
+    ) -> None:
+        self.opcode = opcode
+        self.handler = handler
+        self.extras = extras
+        self.key_min = key_min
+        self.key_max = key_max
+        self.value = value
+        #: Looks at a request before its value has arrived; False: it has replied instead.
+        self.check = check
+        self.refusal = refusal
+        self.plain = plain
+        self.quiet = quiet
+        self.mode = mode
+        self.decrement = decrement
+        self.touches = touches
+        self.with_key = with_key
+        self.with_value = with_value
+
+
+class Request:
+    """One request, whole; the value may still be on its way."""
+
+    __slots__ = ("cas", "command", "extras", "key", "opaque", "value")
+
+    def __init__(
+        self, command: Command, key: bytes, extras: bytes, opaque: bytes, cas: int, value: bytes
+    ) -> None:
+        self.command = command
+        self.key = key
+        self.extras = extras
+        self.opaque = opaque  #: sent back as it came
+        self.cas = cas
+        self.value = value
+
+
+# -- the command loop --------------------------------------------------------------------------
+
+
+def run_binary(connection: Connection, budget: int, /) -> bool:
+    """Execute buffered binary requests. True: the budget ended first."""
+    # Hot path: bench/ with `memcaslap -B`.
+    if connection.awaited is not None and not _finish_value(connection):
+        return False
+    if connection.swallow_bytes and not swallow(connection):
+        return False
+    buffer = connection.buffer
+    position = connection.position
+    commands = connection.commands
+    trace = connection.service.verbosity > 1
+    while budget:
+        extras_at = position + HEADER_BYTES
+        if len(buffer) < extras_at:
+            connection.position = position
+            return False
+        magic, opcode, key_bytes, extras_bytes, body_bytes, opaque, cas = _unpack_request(
+            buffer, position
+        )
+        if magic != REQUEST_MAGIC:
+            connection.position = position
+            if connection.service.verbosity:
+                connection.service.log_line(f"Invalid magic:  {magic:x}")
+            connection.close("error")
+            return False
+        command = commands[opcode]
+        value_bytes = body_bytes - extras_bytes - key_bytes
+        if (
+            extras_bytes not in command.extras
+            or not command.key_min <= key_bytes <= command.key_max
+            or value_bytes < 0
+            or (value_bytes and command.value == _NO_VALUE)
+        ):
+            connection.position = position
+            _refuse(connection, command, opcode, opaque, fits=value_bytes >= 0)
+            return False
+        key_at = extras_at + extras_bytes
+        value_at = key_at + key_bytes
+        if len(buffer) < value_at:
+            connection.position = position
+            return False
+        budget -= 1
+        if trace:
+            for line in _request_lines(buffer[position:value_at]):
+                connection.service.log_line(f"<{connection.id} {line}")
+        request = Request(
+            command, buffer[key_at:value_at], buffer[extras_at:key_at], opaque, cas, b""
+        )
+        position = value_at
+        if command.value == _VALUE:
+            check = command.check
+            if check is not None and not check(connection, request, value_bytes):
+                connection.position = position
+                if connection.swallow_bytes:
+                    if not swallow(connection):
+                        return False
+                    position = connection.position
+                continue
+            position += value_bytes
+            if len(buffer) < position:
+                connection.awaited = (command, request)
+                connection.awaited_chunks = [buffer[value_at:]]
+                connection.awaited_bytes = position - len(buffer)
+                connection.buffer = b""
+                connection.position = 0
+                return False
+            request.value = buffer[value_at:position]
+        if command.plain:
+            command.handler(connection, request)
+            continue
+        connection.position = position
+        command.handler(connection, request)
+        if connection.closing or connection.source is not None:
+            return False
+        if command.value >= _SWALLOW_VALUE:
+            _swallow_soon(
+                connection, value_bytes if command.value == _SWALLOW_VALUE else body_bytes
+            )
+            if connection.swallow_bytes and not swallow(connection):
+                return False
+            position = connection.position
+        commands = connection.commands
+    connection.position = position
+    if position < len(buffer):
+        connection.cache.counters.conn_yields += 1
+        return True
+    return False
+
+
+def answer_plain(connection: Connection, data: bytes) -> bytes | None:
+    """Answer one whole get, or one whole set without client flags and cas; None: look closer."""
+    # Hot path: bench/ with `memcaslap -B`.
+    if len(data) < HEADER_BYTES:
+        return None
+    if data[1] == _GET:
+        magic, _, key_bytes, extras_bytes, body_bytes, opaque, _ = _unpack_request(data)
+        if (
+            len(data) != HEADER_BYTES + key_bytes
+            or body_bytes != key_bytes
+            or not 0 < key_bytes <= limits.KEY_MAX_BYTES
+            or extras_bytes
+            or magic != REQUEST_MAGIC
+        ):
+            return None
+        item = connection.cache.get(data[HEADER_BYTES:])
+        if item is None:
+            return encode_error(_GET, KEY_NOT_FOUND, opaque)
+        value = item.value
+        return (
+            _pack_response_flags(
+                RESPONSE_MAGIC,
+                _GET,
+                0,
+                4,
+                OK,
+                4 + len(value),
+                opaque,
+                item.cas_unique,
+                item.client_flags,
+            )
+            + value
+        )
+    if data[1] != _SET_OPCODE or len(data) < _SET_REQUEST_BYTES:
+        return None
+    magic, _, key_bytes, extras_bytes, body_bytes, opaque, cas, client_flags, exptime = _unpack_set(
+        data
+    )
+    value_at = _SET_REQUEST_BYTES + key_bytes
+    if (
+        cas
+        or client_flags
+        or not 0 < key_bytes <= limits.KEY_MAX_BYTES
+        or len(data) != HEADER_BYTES + body_bytes
+        or len(data) < value_at
+        or extras_bytes != _SET_EXTRAS_BYTES
+        or magic != REQUEST_MAGIC
+    ):
+        return None
+    key = data[_SET_REQUEST_BYTES:value_at]
+    expires_at = connection.expires_at(exptime) if exptime else 0
+    cache = connection.cache
+    if key_marks(key) or not cache.set(key, data[value_at:], expires_at):
+        return None
+    return _pack_response(RESPONSE_MAGIC, _SET_OPCODE, 0, 0, OK, 0, opaque, cache.cas_unique)
+
+
+def _finish_value(connection: Connection) -> bool:
+    """Execute the awaited request if its value has arrived; False: no more can be done now."""
+    if connection.awaited_bytes > 0:
+        return False
+    assert connection.awaited is not None
+    command, request = connection.awaited
+    connection.awaited = None
+    chunks = connection.awaited_chunks
+    connection.awaited_chunks = []
+    # What lies beyond the value begins the next request.
+    last = chunks[-1]
+    connection.buffer = last
+    connection.position = len(last) + connection.awaited_bytes
+    chunks[-1] = last[: connection.position]
+    request.value = b"".join(chunks)
+    command.handler(connection, request)
+    return not (connection.closing)
+
+
+def _swallow_soon(connection: Connection, length: int) -> None:
+    # The original keeps the number in a signed 32 bits: nothing is less than nothing.
+    connection.swallow_bytes = length if length <= limits.INT32_MAX else 0
+
+
+def _refuse(
+    connection: Connection, command: Command, opcode: int, opaque: bytes, *, fits: bool
+) -> None:
+    # memcached: dispatch_bin_command, handle_binary_protocol_error
+    status = command.refusal if fits else UNKNOWN_COMMAND
+    connection.reply(encode_error(opcode, status, opaque))
+    if connection.service.verbosity and fits and command.refusal == INVALID:
+        connection.service.log_line(
+            f"Protocol error (opcode {opcode:02x}), close connection {connection.id}"
+        )
+    connection.close("error")
+
+
+# -- replies -----------------------------------------------------------------------------------
+
+
+def _reply(connection: Connection, request: Request, body: bytes = b"", cas: int = 0) -> None:
+    """Answer with success, unless the request is a quiet one."""
+    command = request.command
+    if not command.quiet:
+        connection.reply(
+            _pack_response(RESPONSE_MAGIC, command.opcode, 0, 0, OK, len(body), request.opaque, cas)
+            + body
+        )
+
+
+def _fail(connection: Connection, request: Request, status: int, text: bytes = b"") -> None:
+    """Answer with an error: quiet requests, too, want to know."""
+    connection.reply(encode_error(request.command.opcode, status, request.opaque, text))
+
+
+def encode_error(opcode: int, status: int, opaque: bytes, text: bytes = b"") -> bytes:
+    """Return the reply to a request that failed; `text` instead of what the status says."""
+    text = text or ERROR_TEXTS[status]
+    return _pack_response(RESPONSE_MAGIC, opcode, 0, 0, status, len(text), opaque, 0) + text
+
+
+# -- retrieval ---------------------------------------------------------------------------------
+
+
+def _get(connection: Connection, request: Request) -> None:
+    # protocol-binary.txt, 4.2 "Get ...", 4.11 "Touch, GAT and GATQ"
+    cache = connection.cache
+    command = request.command
+    key = request.key
+    if command.touches:
+        item = cache.touch(key, cache.expiry.expires_at(*_U32.unpack(request.extras)))
+    else:
+        item = cache.get(key)
+    if connection.service.recorder is not None:
+        connection.service.recorder.fetched(connection, key, item)
+    shown_key = key if command.with_key else b""
+    key_bytes = len(shown_key)
+    if item is None:
+        if not command.quiet:
+            text = shown_key or ERROR_TEXTS[KEY_NOT_FOUND]
+            connection.reply(
+                _pack_response(
+                    RESPONSE_MAGIC,
+                    command.opcode,
+                    key_bytes,
+                    0,
+                    KEY_NOT_FOUND,
+                    len(text),
+                    request.opaque,
+                    0,
+                )
+                + text
+            )
+        return
+    shown_value = item.value if command.with_value else b""
+    connection.pieces += (
+        _pack_response_flags(
+            RESPONSE_MAGIC,
+            command.opcode,
+            key_bytes,
+            4,
+            OK,
+            4 + key_bytes + len(shown_value),
+            request.opaque,
+            item.cas_unique,
+            item.client_flags,
+        )
+        + shown_key,
+        shown_value,
+    )
+
+
+# -- storage -----------------------------------------------------------------------------------
+
+
+def _check_value(connection: Connection, request: Request, value_bytes: int) -> bool:
+    # memcached: process_bin_update, process_bin_append_prepend
+    key = request.key
+    recorder = connection.service.recorder
+    if recorder is not None:
+        recorder.storing(key)
+    client_flags = _STORE_EXTRAS.unpack(request.extras)[0] if request.extras else 0
+    if connection.cache.fits(key, value_bytes, client_flags):
+        return True
+    mode = request.command.mode
+    connection.cache.refuse_too_large(mode, key)
+    _fail(connection, request, TOO_LARGE)
+    _swallow_soon(connection, value_bytes)
+    if recorder is not None:
+        recorder.refused(connection, key, mode, Status.TOO_LARGE)
+    return False
+
+
+def _store(connection: Connection, request: Request) -> None:
+    # protocol-binary.txt, 4.3 "Set, Add, Replace", 4.9 "Append, Prepend"
+    cache = connection.cache
+    key = request.key
+    value = request.value
+    mode = request.command.mode
+    client_flags = expires_at = 0
+    cas_compare = request.cas if cache.use_cas else 0
+    if request.extras:
+        client_flags, exptime = _STORE_EXTRAS.unpack(request.extras)
+        if exptime:
+            expires_at = cache.expiry.expires_at(exptime)
+        if cas_compare:  # whichever of the three it is
+            mode = StoreMode.CAS
+    status = cache.store(mode, key, value, client_flags, expires_at, cas_compare)
+    recorder = connection.service.recorder
+    if recorder is not None:
+        recorder.stored(connection, key, mode, status, len(value), expires_at)
+    if status is _STORED:
+        _mark_key(cache, key)
+        _reply(connection, request, b"", cache.cas_unique)
+    elif status is Status.NO_MEMORY:
+        _fail(connection, request, NO_MEMORY, b"Out of memory allocating item")
+    else:
+        _fail(connection, request, _store_error(mode, status))
+
+
+def _mark_key(cache: Cache, key: bytes) -> None:
+    """Have the text protocol see that it cannot name this item, if that is so."""
+    marks = key_marks(key)
+    if marks:
+        item = cache.inspect(key)
+        if item is not None:  # it may have been stored expired
+            cache.mark(item, marks)
+
+
+def _store_error(mode: StoreMode, status: Status) -> int:
+    # memcached: complete_update_bin
+    if status is Status.TOO_LARGE:
+        return TOO_LARGE
+    if status is Status.EXISTS or mode is StoreMode.ADD:
+        return KEY_EXISTS
+    if status is Status.NOT_FOUND or mode is StoreMode.REPLACE:
+        return KEY_NOT_FOUND
+    return NOT_STORED
+
+
+# -- the other commands on items ---------------------------------------------------------------
+
+
+def _delete(connection: Connection, request: Request) -> None:
+    # protocol-binary.txt, 4.4 "Delete"
+    recorder = connection.service.recorder
+    if recorder is not None:
+        recorder.deleting(connection, request.key)
+    status = connection.cache.delete(request.key, request.cas)
+    if status is _STORED:
+        _reply(connection, request)
+    else:
+        error = KEY_EXISTS if status is Status.EXISTS else KEY_NOT_FOUND
+        _fail(connection, request, error)
+
+
+def _arithmetic(connection: Connection, request: Request) -> None:
+    # protocol-binary.txt, 4.5 "Increment, Decrement"
+    cache = connection.cache
+    key = request.key
+    delta, initial, exptime = _ARITHMETIC_EXTRAS.unpack(request.extras)
+    if exptime != _DO_NOT_CREATE and cache.peek(key) is None:
+        text = b"Out of memory allocating new item"
+        expires_at = cache.expiry.expires_at(exptime)
+        item = cache.create(key, b"%d" % initial, expires_at=expires_at)
+        status, number = (Status.NO_MEMORY if item is None else _STORED), initial
+    else:
+        text = b"Out of memory incrementing value"
+        status, number = cache.increment(
+            key, delta, decrement=request.command.decrement, cas_compare=request.cas
+        )
+    if status is _STORED:
+        _mark_key(cache, key)
+        _reply(connection, request, _U64.pack(number), cache.cas_unique)
+    elif status is Status.NO_MEMORY:
+        _fail(connection, request, NO_MEMORY, text)
+    else:
+        _fail(connection, request, _ARITHMETIC_ERRORS[status])
+
+
+_ARITHMETIC_ERRORS: Final = {
+    Status.NOT_FOUND: KEY_NOT_FOUND,
+    Status.NON_NUMERIC: NON_NUMERIC,
+    Status.EXISTS: KEY_EXISTS,
+}
+
+
+# -- the server and the connection -------------------------------------------------------------
+
+
+def _version(connection: Connection, request: Request) -> None:
+    _reply(connection, request, limits.MEMCACHED_VERSION.encode())
+
+
+def _noop(connection: Connection, request: Request) -> None:
+    _reply(connection, request)
+
+
+def _quit(connection: Connection, request: Request) -> None:
+    _reply(connection, request)
+    connection.close()
+
+
+def _flush(connection: Connection, request: Request) -> None:
+    # protocol-binary.txt, 4.8 "Flush"
+    service = connection.service
+    if service.settings.disable_flush_all:
+        _fail(connection, request, AUTH_ERROR)
+        return
+    service.cache.flush(*_U32.unpack(request.extras) if request.extras else (0,))
+    service.maintainer.wake()
+    _reply(connection, request)
+
+
+def _unknown(connection: Connection, request: Request) -> None:
+    _fail(connection, request, UNKNOWN_COMMAND)
+
+
+# -- statistics --------------------------------------------------------------------------------
+
+
+def _stat(connection: Connection, request: Request) -> None:
+    # protocol-binary.txt, 4.10 "Stat"; memcached: process_bin_stat. Some words are found by
+    # their beginning.
+    service = connection.service
+    key = request.key
+    opaque = request.opaque
+    end = _stat_row(opaque, b"", b"")
+    if not key:
+        reply = _stat_rows(opaque, reports.general(service)) + end
+    elif key.startswith(b"reset"):
+        service.reset_counters()
+        reply = end
+    elif key.startswith(b"settings"):
+        reply = _stat_rows(opaque, reports.settings_in_force(service)) + end
+    elif key.startswith(b"detail dump"):
+        reply = _stat_row(opaque, b"detailed", reports.prefixes(service)) + end
+    elif key.startswith((b"detail on", b"detail off")):
+        service.records.detail = key.startswith(b"detail on")
+        service.refresh_recorder()
+        reply = end
+    elif key == b"sizes":
+        connection.source = _sizes(connection, opaque)
+        return
+    elif key in _REPORTS:
+        report, is_ended = _REPORTS[key]
+        reply = _stat_rows(opaque, report(service)) + (end if is_ended else b"")
+    else:
+        _fail(connection, request, KEY_NOT_FOUND)
+        return
+    connection.reply(reply)
+
+
+#: Report, and whether the row without a name that ends a report follows.
+_REPORTS: Final = {
+    b"items": (reports.items, True),
+    b"slabs": (reports.slabs, True),
+    b"sizes_enable": (reports.enable_sizes, False),
+    b"sizes_disable": (reports.disable_sizes, False),
+}
+
+
+def _sizes(connection: Connection, opaque: bytes) -> Iterator[bytes]:
+    for rows in reports.sizes(connection.service):
+        yield b"" if rows is None else _stat_rows(opaque, rows)
+    yield _stat_row(opaque, b"", b"")
+
+
+def _stat_rows(opaque: bytes, rows: list[reports.Row]) -> bytes:
+    return b"".join([_stat_row(opaque, name.encode(), str(value).encode()) for name, value in rows])
+
+
+def _stat_row(opaque: bytes, name: bytes, value: bytes) -> bytes:
+    body = name + value
+    return _pack_response(RESPONSE_MAGIC, _STAT, len(name), 0, OK, len(body), opaque, 0) + body
+
+
+# -- authentication ----------------------------------------------------------------------------
+
+
+def _list_mechanisms(connection: Connection, request: Request) -> None:
+    raise NotImplementedError
+
+
+# -- the tables --------------------------------------------------------------------------------
+
+
+def _table() -> list[Command]:
+    """Return the commands of a server that asks for no login, by opcode."""
+    table = [
+        Command(
+            opcode,
+            _unknown,
+            extras=range(256),
+            key_max=limits.KEY_MAX_BYTES,
+            value=_SWALLOW_BODY,
+            plain=False,
+        )
+        for opcode in range(256)
+    ]
+
+    def add(opcode: int, handler: _Handler, **form: Any) -> None:
+        table[opcode] = Command(opcode, handler, **form)
+
+    def add_pair(opcode: int, quiet_opcode: int, handler: _Handler, **form: Any) -> None:
+        add(opcode, handler, **form)
+        add(quiet_opcode, handler, quiet=True, **form)
+
+    with_key = {"key_min": 1, "key_max": limits.KEY_MAX_BYTES}
+    add_pair(0x00, 0x09, _get, **with_key)
+    add_pair(0x0C, 0x0D, _get, **with_key, with_key=True)
+    touching = {**with_key, "extras": (4,), "value": _NEXT_REQUEST, "touches": True}
+    add(0x1C, _get, **touching, with_value=False)
+    add_pair(0x1D, 0x1E, _get, **touching)
+    add_pair(0x23, 0x24, _get, **touching, with_key=True)
+
+    storing = {**with_key, "value": _VALUE, "check": _check_value}
+    add_pair(0x01, 0x11, _store, **storing, extras=(8,), mode=StoreMode.SET)
+    add_pair(0x02, 0x12, _store, **storing, extras=(8,), mode=StoreMode.ADD)
+    add_pair(0x03, 0x13, _store, **storing, extras=(8,), mode=StoreMode.REPLACE)
+    add_pair(0x0E, 0x19, _store, **storing, mode=StoreMode.APPEND)
+    add_pair(0x0F, 0x1A, _store, **storing, mode=StoreMode.PREPEND)
+
+    add_pair(0x04, 0x14, _delete, **with_key)
+    add_pair(0x05, 0x15, _arithmetic, **with_key, extras=(20,))
+    add_pair(0x06, 0x16, _arithmetic, **with_key, extras=(20,), decrement=True)
+
+    add_pair(0x07, 0x17, _quit, plain=False)
+    add_pair(0x08, 0x18, _flush, extras=(0, 4))
+    add(0x0A, _noop)
+    add(0x0B, _version)
+    add(_STAT, _stat, key_max=limits.KEY_MAX_BYTES, value=_NEXT_REQUEST, plain=False)
+
+    add(0x20, _unknown)
+    for opcode in (0x21, 0x22):
+        add(opcode, _unknown, **with_key, value=_SWALLOW_VALUE, plain=False)
+    return table
+
+
+COMMANDS: Final = _table()
+
+
+# -- the log of -vv ----------------------------------------------------------------------------
+
+
+def _dump(header: bytes) -> list[str]:
+    return [
+        "  " + "".join(f" 0x{byte:02x}" for byte in header[start : start + 4])
+        for start in range(0, HEADER_BYTES, 4)
+    ]
+
+
+def _request_lines(request: bytes) -> list[str]:
+    return ["Read binary protocol data:", *(" " + line for line in _dump(request))]
+
+
+def reply_lines(reply: bytes) -> list[str]:
+    """Return what memcached logs of the replies to one request."""
+    lines: list[str] = []
+    position = 0
+    while position + HEADER_BYTES <= len(reply):
+        header = reply[position : position + HEADER_BYTES]
+        status, body_bytes = struct.unpack_from(">HI", header, 6)
+        position += HEADER_BYTES + body_bytes
+        if status not in (OK, AUTH_CONTINUE):
+            text = reply[position - body_bytes : position]
+            lines.append("Writing an error: " + text.decode("latin-1"))
+        lines += ["Writing bin response:", *_dump(header)]
+    return lines
