@@ -3,7 +3,9 @@
 A task per connection costs 2 to 3 times the C server's CPU per request, most of it spent on
 parking and waking tasks. An epoll object is itself readable when one of its sockets is, so trio
 waits for *it*: one wake-up serves every connection that is ready. A turn is `poll(0)`, then for
-each ready socket: one `read`, `Connection.respond`, one joined `write`. What must hold:
+each ready socket one `read` and `Connection.respond`, and at the end the replies, one joined `write`
+each. Replies come last for two reasons: the first write wakes the client, which then finds the
+others waiting instead of being woken for each; and a turn is the unit that replication commits. What must hold:
 
 * Fair. A connection runs at most `-R` commands a turn; if it has more, it comes again after all
   the others. The hub passes a trio checkpoint at least every `CHECKPOINT_EVERY_S`, so that
@@ -145,12 +147,12 @@ class Hub:
         receive_bytes = limits.RECEIVE_BYTES
         read, write = os.read, os.write
         received = sent_bytes = 0
+        replies: list[tuple[int, bytes]] = []
         for fd, _ in ready:
             respond = responders.get(fd)
             if respond is None:
                 self._resume_ready(fd)
                 continue
-            reply: bytes | None = None
             try:
                 data = read(fd, receive_bytes)
                 if not data:
@@ -159,16 +161,21 @@ class Hub:
                 received += len(data)
                 reply = respond(data)
                 if reply:
-                    sent = write(fd, reply)
-                    sent_bytes += sent
-                    if sent != len(reply):
-                        self._block(self._sessions[fd], memoryview(reply)[sent:])
+                    replies.append((fd, reply))
                 elif reply is None:
                     self._flush(self._sessions[fd], more=True)
             except (BlockingIOError, InterruptedError):
-                # From read it means "not ready after all"; from write, that nothing was taken.
-                if reply:
-                    self._block(self._sessions[fd], memoryview(reply))
+                pass  # it was not ready after all
+            except Exception as error:
+                self._fail(self._sessions[fd], error)
+        for fd, reply in replies:
+            try:
+                sent = write(fd, reply)
+                sent_bytes += sent
+                if sent != len(reply):
+                    self._block(self._sessions[fd], memoryview(reply)[sent:])
+            except (BlockingIOError, InterruptedError):
+                self._block(self._sessions[fd], memoryview(reply))
             except Exception as error:
                 self._fail(self._sessions[fd], error)
         counters = self._service.cache.counters
