@@ -14,6 +14,7 @@ import sys
 import time
 
 from .differential import Pair, run
+from .generators.meta import MetaProtocol
 from .generators.text import TextProtocol
 from .servers import PYMCD, find_memcached, reference_command
 
@@ -26,6 +27,8 @@ VARIANTS = {
     "no-modern": ((*MEMORY, "-o", "no_modern"), True),
     "large-items": ((*MEMORY, "-I", "2m"), True),
 }
+#: By the name that `--protocol` takes.
+PROTOCOLS = {"text": TextProtocol, "meta": MetaProtocol}
 
 
 def variant_of(run_number: int) -> str:
@@ -34,17 +37,20 @@ def variant_of(run_number: int) -> str:
     return names[run_number % 8] if run_number % 8 < len(names) else "default"
 
 
-def pair_of(variant: str, reference: tuple[str, ...], subject: tuple[str, ...]) -> Pair:
+def pair_of(
+    variant: str, reference: tuple[str, ...], subject: tuple[str, ...], protocol: str = "text"
+) -> Pair:
     """Return the pair for a variant, not started."""
     switches, flushing = VARIANTS[variant]
     twins = "memcached" in subject[-1]
-    return Pair(reference, subject, TextProtocol(flushing=flushing), switches, twins)
+    return Pair(reference, subject, PROTOCOLS[protocol](flushing=flushing), switches, twins)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m conformance.fuzz", description=__doc__)
     parser.add_argument("--commands", type=int, default=100_000)
     parser.add_argument("--seed", help="one printed seed replays that run; else the first seed")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="text")
     parser.add_argument("--variant", choices=VARIANTS, help="only this one")
     parser.add_argument("--reference", help="another memcached, or a debootstrap folder with one")
     parser.add_argument("--subject", help="command of the server to examine; default pymcd")
@@ -70,7 +76,7 @@ def main() -> int:
     done = differences = 0
     began = shown = time.monotonic()
     for number, each in enumerate(seeds, 1):
-        pair = pair_of(each.rpartition("/")[2], reference, subject)
+        pair = pair_of(each.rpartition("/")[2], reference, subject, options.protocol)
         result = run(pair, each, RUN_COMMANDS)
         done += result.commands
         if result.reference_died:
