@@ -70,12 +70,11 @@ def main() -> int:
             print("bench: --plot needs matplotlib: pip install -e '.[bench]'", file=sys.stderr)
             return 2
     chosen = [known[name] for name in options.scenario] or SCENARIOS
-    subject, reference = Contender.parse(options.subject), Contender.parse(options.reference)
-
     rows: list[Row] = []
     failures: list[Failure] = []
     progress = Progress(len(chosen))
     try:
+        subject, reference = map(Contender.parse, (options.subject, options.reference))
         machine = describe_machine(subject, reference)
         bench = Bench(subject, reference, options.pairs, options.quick, progress, options.wait)
         for scenario in chosen:

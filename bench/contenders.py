@@ -66,15 +66,17 @@ class Contender:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read what a user gave on the command line: `pymcd`, or a command and its options."""
+        """Read what a user gave: `pymcd`, or a command as for a shell, with its options."""
         if text == "pymcd":
             return cls("pymcd", (sys.executable, "-m", "pymcd"))
         words = tuple(shlex.split(text))
-        return cls(Path(words[0]).name, words)
+        if not words:
+            raise BenchError("an empty command is no server")
+        return cls("pymcd" if "pymcd" in text else Path(words[0]).name, words)
 
     @property
     def is_pymcd(self) -> bool:
-        return "pymcd" in self.name
+        return self.name == "pymcd"
 
     def version(self) -> str:
         try:
