@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -56,15 +58,18 @@ class Servers:
 
     KEPT_MAX = 4
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self) -> None:
         self._running: dict[tuple[tuple[str, ...], tuple[str, ...]], Server] = {}
-        self._auth_file = f"{folder}/users"
-        with open(self._auth_file, "w") as users:
-            users.write("foo:bar\nother:secret\n")
+        # Not under pytest's folder, which is closed to a server that gave up root.
+        self._folder = tempfile.TemporaryDirectory(prefix="conformance-")
+        folder = Path(self._folder.name)
+        folder.chmod(0o755)
+        self._auth_file = folder / "users"
+        self._auth_file.write_text("foo:bar\nother:secret\n")
 
     def expand(self, switches: Sequence[str]) -> tuple[str, ...]:
         """Fill in what only this run knows: `{auth_file}`."""
-        return tuple(each.replace("{auth_file}", self._auth_file) for each in switches)
+        return tuple(each.replace("{auth_file}", str(self._auth_file)) for each in switches)
 
     def get(self, command: tuple[str, ...], switches: tuple[str, ...], *, fresh: bool) -> Server:
         """Return a running server, emptied, or a new one."""
@@ -88,15 +93,13 @@ class Servers:
     def stop(self) -> None:
         while self._running:
             self._running.popitem()[1].stop()
+        self._folder.cleanup()
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers() -> Iterator[Servers]:
     """Servers that stay up from test to test."""
-    folder = tmp_path_factory.mktemp("conformance")
-    for place in (folder, *folder.parents[:2]):
-        place.chmod(0o755)  # A server that gave up root reads the files in there.
-    kept = Servers(str(folder))
+    kept = Servers()
     try:
         yield kept
     finally:

@@ -55,6 +55,7 @@ def test_random_commands(
         number += 1
 
 
+@pytest.mark.timeout(600)  # Making a failure small takes many conversations.
 def test_state_machine(reference: tuple[str, ...], subject: tuple[str, ...]) -> None:
     pair = Pair(reference, subject, TextProtocol(), MEMORY, "memcached" in subject[-1])
 

@@ -228,3 +228,20 @@ def test_settings_follow_the_switches(
         for command in (reference, subject)
     )
     assert _differences(ours, real) == {}
+
+
+def test_connections(
+    servers: Servers, reference: tuple[str, ...], subject: tuple[str, ...]
+) -> None:
+    seen = []
+    for command in (reference, subject):
+        text = _ask(servers.get(command, (), fresh=True), b"stats conns\r\n")
+        text = re.sub(rb"(?<=127.0.0.1:)\d+|(?<=secs_since_last_cmd )\d+", b"*", text)
+        assert text.endswith(b"\r\nEND\r\n")
+        # By descriptor; which comes first is the server's affair.
+        blocks: dict[bytes, list[bytes]] = {}
+        for line in text.splitlines()[:-1]:
+            number, _, rest = line.removeprefix(b"STAT ").partition(b":")
+            blocks.setdefault(number, []).append(rest)
+        seen.append(sorted(blocks.values()))
+    assert seen[1] == seen[0]

@@ -31,7 +31,6 @@ CASES = table(
             Packets(((b"", 0), (b"1234567", 0), (b"12345678", 0), ASK)),
         ),
         ("an error", Packets(((_frame(b"bogus\r\n"), 1), (_frame(b"get\r\n"), 1)))),
-        ("several commands", Packets(((_frame(b"version\r\nversion\r\nget k\r\n"), 3), ASK))),
         (
             "a large value",
             b"set k 0 0 5000\r\n" + b"0123456789" * 500 + b"\r\n",
