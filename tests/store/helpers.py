@@ -40,9 +40,17 @@ CLASS_COUNTERS = (
 )
 
 
-def make_cache(clock: ManualClock | None = None, **settings: Any) -> Cache:
-    """Build a cache whose clock stands still; `settings` are fields of `Settings`."""
-    return Cache(Settings(**settings), clock or ManualClock())
+def make_cache(
+    clock: ManualClock | None = None, *, limit_pages: int | None = None, **settings: Any
+) -> Cache:
+    """Build a cache whose clock stands still; `settings` are fields of `Settings`.
+
+    `limit_pages` is a memory limit in slab pages, lower than a server could be started with.
+    """
+    cache = Cache(Settings(**settings), clock or ManualClock())
+    if limit_pages is not None:
+        cache.slabs.limit_bytes = limit_pages * MEBIBYTE
+    return cache
 
 
 class TimedCache:

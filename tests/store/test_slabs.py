@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd import limits
-from pymcd.config import Settings
 from pymcd.store.slabs import SlabClass, Slabs, chunk_sizes
 from tests.store.helpers import MEBIBYTE, make_cache
 
@@ -52,7 +51,12 @@ GEOMETRIES: list[tuple[str, dict[str, Any], int, dict[int, int]]] = [
         11,
         {1: 96, 8: 480, 9: 600, 10: 752, 11: 1024},
     ),
-    ("-o slab_sizes=100-200-300", {"slab_sizes": (100, 200, 300)}, 4, {1: 104, 2: 200, 3: 304, 4: 524288}),
+    (
+        "-o slab_sizes=100-200-300",
+        {"slab_sizes": (100, 200, 300)},
+        4,
+        {1: 104, 2: 200, 3: 304, 4: 524288},
+    ),
 ]  # fmt: skip
 
 
@@ -248,8 +252,7 @@ def test_the_bounds_of_a_class_are_those_of_the_choice(size_bytes):
 def test_the_settings_reach_the_table():
     assert len(make_cache(slab_growth_factor=2.0).slabs.classes) == 13
     assert len(make_cache(slab_sizes=(100, 200)).slabs.classes) == 3
-    no_modern = Settings(slab_chunk_max_bytes=MEBIBYTE)
-    assert len(make_cache(slab_chunk_max_bytes=no_modern.slab_chunk_max_bytes).slabs.classes) == 42
+    assert len(make_cache(slab_chunk_max_bytes=MEBIBYTE).slabs.classes) == 42
 
 
 @pytest.mark.parametrize("damage", ["pages", "free_chunks", "pool", "count", "segment"])

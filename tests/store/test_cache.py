@@ -1,0 +1,633 @@
+"""What the commands mean, whatever the protocol; and that the fast ways agree with the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pymcd import limits
+from pymcd.store import Cache, Item, Status, StoreMode
+from pymcd.store.cache import FLAT_BUMP_INTERVAL_S, RESIDENT_OVERHEAD_BYTES, TABLES
+from pymcd.store.item import STALE, UNSPEAKABLE, AccessPool, FlaggedItem, key_marks
+from tests.store.helpers import MEBIBYTE, TimedCache, make_cache, photograph
+
+SET, ADD, REPLACE, APPEND, PREPEND, CAS = StoreMode
+STORED, NOT_STORED, EXISTS, NOT_FOUND = (
+    Status.STORED,
+    Status.NOT_STORED,
+    Status.EXISTS,
+    Status.NOT_FOUND,
+)
+#: Two values of this length fill a page, in class 39.
+HALF_PAGE = b"x" * 500_000
+
+
+def value_of(cache: Cache, key: bytes) -> bytes | None:
+    item = cache.inspect(key)
+    return None if item is None else item.value
+
+
+def cache_with(value: bytes = b"old", client_flags: int = 0, **settings: Any) -> Cache:
+    """Return a cache that holds `k`, with cas unique 1."""
+    cache = make_cache(**settings)
+    assert cache.store(SET, b"k", value, client_flags) is STORED
+    return cache
+
+
+class TestStore:
+    @pytest.mark.parametrize(
+        ("mode", "cas_compare", "on_missing", "on_existing"),
+        [
+            (SET, 0, STORED, STORED),
+            (ADD, 0, STORED, NOT_STORED),
+            (REPLACE, 0, NOT_STORED, STORED),
+            (APPEND, 0, NOT_STORED, STORED),
+            (PREPEND, 0, NOT_STORED, STORED),
+            (APPEND, 1, NOT_STORED, STORED),
+            (APPEND, 9, NOT_STORED, EXISTS),
+            (PREPEND, 9, NOT_STORED, EXISTS),
+            (CAS, 1, NOT_FOUND, STORED),
+            (CAS, 9, NOT_FOUND, EXISTS),
+            (CAS, 0, NOT_FOUND, EXISTS),
+        ],
+    )
+    def test_status(self, mode, cas_compare, on_missing, on_existing):
+        assert make_cache().store(mode, b"k", b"new", 0, 0, cas_compare) is on_missing
+        cache = cache_with()
+        assert cache.store(mode, b"k", b"new", 0, 0, cas_compare) is on_existing
+        stored = {APPEND: b"oldnew", PREPEND: b"newold"}.get(mode, b"new")
+        assert value_of(cache, b"k") == (stored if on_existing is STORED else b"old")
+        assert cache.cas_unique == (2 if on_existing is STORED else 1)
+        cache.check()
+
+    def test_set_replaces_everything(self):
+        cache = cache_with(client_flags=7)
+        cache.store(SET, b"k", b"v", 0, cache.expiry.expires_at(100))
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert (item.value, item.client_flags, item.expires_at, item.cas_unique) == (
+            b"v", 0, 102, 2,
+        )  # fmt: skip
+        assert cache.item_count == 1
+        assert cache.total_items == 2
+        cache.check()
+
+    @pytest.mark.parametrize("mode", [APPEND, PREPEND])
+    def test_append_keeps_flags_and_end(self, mode):
+        cache = make_cache()
+        cache.store(SET, b"k", b"v", 5, 50)
+        assert cache.store(mode, b"k", b"w", 9, 90) is STORED
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert (item.client_flags, item.expires_at) == (5, 50)
+        cache.check()
+
+    def test_append_beyond_the_item_limit(self):
+        cache = cache_with(b"x" * 700_000)
+        assert cache.store(APPEND, b"k", b"x" * 700_000) is NOT_STORED
+        assert len(value_of(cache, b"k") or b"") == 700_000
+        cache.check()
+
+    def test_counters(self):
+        cache = cache_with()
+        cache.store(CAS, b"k", b"v", 0, 0, 1)
+        cache.store(CAS, b"k", b"v", 0, 0, 1)
+        cache.store(CAS, b"missing", b"v", 0, 0, 1)
+        first = cache.slabs.classes[0]
+        assert (first.cas_hits, first.cas_badval, cache.counters.cas_misses) == (1, 1, 1)
+        assert first.set_cmds == 4
+
+    @pytest.mark.parametrize("mode", list(StoreMode))
+    def test_too_large(self, mode):
+        cache = cache_with()
+        assert cache.store(mode, b"k", b"x" * MEBIBYTE, 0, 0, 1) is Status.TOO_LARGE
+        assert value_of(cache, b"k") == (None if mode is SET else b"old")
+        assert cache.counters.store_too_large == 1
+        cache.check()
+
+    def test_the_largest_item_that_fits(self):
+        cache = make_cache()
+        largest = MEBIBYTE - (48 + 8 + 1 + 1 + 2)
+        assert cache.fits(b"k", largest, 0)
+        assert not cache.fits(b"k", largest + 1, 0)
+        assert not cache.fits(b"k", largest, 1), "client flags take 4 bytes"
+        assert cache.store(SET, b"k", b"x" * largest) is STORED
+        assert cache.item_bytes == MEBIBYTE
+        assert cache.store(SET, b"k", b"x" * (largest + 1)) is Status.TOO_LARGE
+        cache.check()
+
+    @pytest.mark.parametrize("mode", list(StoreMode))
+    def test_no_memory(self, mode):
+        cache = make_cache(disable_evictions=True, limit_pages=1)
+        assert cache.store(SET, b"a", HALF_PAGE) is STORED
+        assert cache.store(SET, b"k", HALF_PAGE) is STORED
+        assert cache.store(mode, b"k", HALF_PAGE, 0, 0, 2) is Status.NO_MEMORY
+        assert cache.counters.store_no_memory == 1
+        assert cache.slabs.classes[-1].outofmemory == 1
+        assert (value_of(cache, b"k") is None) == (mode is SET), "its sender believes it replaced"
+        cache.check()
+
+    def test_append_without_memory_for_the_sum(self):
+        cache = cache_with(disable_evictions=True, limit_pages=1)
+        cache.store(SET, b"a", HALF_PAGE)
+        cache.store(SET, b"b", HALF_PAGE)
+        small = b"x" * 70_000  # class 31
+        cache.store(SET, b"k", small)
+        for number in range(11):
+            cache.store(SET, b"%d" % number, small)
+        # The piece itself fits in class 1, what comes of it in no class.
+        assert cache.store(APPEND, b"k", b"y") is NOT_STORED
+        assert value_of(cache, b"k") == small
+        cache.check()
+
+    def test_making_room_may_evict_what_is_replaced(self):
+        cache = make_cache(limit_pages=1)
+        cache.store(SET, b"k", HALF_PAGE)
+        cache.store(SET, b"a", HALF_PAGE)
+        assert cache.store(APPEND, b"k", b"y") is STORED
+        assert value_of(cache, b"k") == HALF_PAGE + b"y"
+        assert value_of(cache, b"a") is not None
+        assert cache.slabs.classes[-1].evicted == 1
+        cache.check()
+
+
+class TestCasUnique:
+    def test_grows_with_each_store(self):
+        cache = cache_with()
+        for _ in range(3):
+            cache.store(SET, b"a", b"v")
+        item = cache.inspect(b"a")
+        assert item is not None
+        assert item.cas_unique == cache.cas_unique == 4
+        assert cache.take_cas_unique() == 5
+
+    def test_without_cas(self):
+        cache = cache_with(disable_cas=True)
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert item.cas_unique == cache.cas_unique == cache.take_cas_unique() == 0
+        assert cache.item_bytes == 48 + 1 + 1 + 3 + 2
+        assert cache.store(CAS, b"k", b"v", 0, 0, 1) is EXISTS
+        cache.set_cas_unique(item, 77)
+        assert item.cas_unique == 0
+        cache.check()
+
+    def test_a_client_may_choose_it(self):
+        cache = cache_with()
+        item = cache.inspect(b"k")
+        assert item is not None
+        cache.set_cas_unique(item, 0)
+        assert item.cas_unique == 1
+        cache.set_cas_unique(item, 77)
+        assert cache.store(CAS, b"k", b"v", 0, 0, 77) is STORED
+
+
+NUMBERS: list[tuple[bytes, int | None]] = [
+    # As memcached 1.6.18 answers `incr k 1`, less the 1; None: non-numeric.
+    (b"5", 5),
+    (b"+5", 5),
+    (b"-5", None),
+    (b"-0", 0),
+    (b"-18446744073709551615", 1),
+    (b"000000000000000000000000005", 5),
+    (b"00018446744073709551615", limits.UINT64_MAX),
+    (b"18446744073709551615", limits.UINT64_MAX),
+    (b"18446744073709551616", None),
+    (b"1" * 21, None),
+    (b" 7", 7),
+    (b"\t7", 7),
+    (b"\v7", 7),
+    (b"7\f", 7),
+    (b"7\n", 7),
+    (b"7 x", 7),
+    (b"7\0x", 7),
+    (b"7x", None),
+    (b"0x10", None),
+    (b"\0", None),
+    (b"+", None),
+    (b"- 5", None),
+    (b"+-5", None),
+    (b"", None),
+]
+
+
+class TestIncrement:
+    @pytest.mark.parametrize(("value", "number"), NUMBERS)
+    def test_what_is_a_number(self, value, number):
+        cache = cache_with(value)
+        if number is None:
+            assert cache.increment(b"k", 1) == (Status.NON_NUMERIC, 0)
+            assert value_of(cache, b"k") == value
+            return
+        new = (number + 1) & limits.UINT64_MAX
+        assert cache.increment(b"k", 1) == (STORED, new)
+        assert value_of(cache, b"k") == (b"%d" % new).ljust(len(value))
+        cache.check()
+
+    @pytest.mark.parametrize(
+        ("value", "delta", "decrement", "new"),
+        [
+            (b"10", 5, True, b"5 "),
+            (b"3", 5, True, b"0"),
+            (b"9", 1, False, b"10"),
+            (b"99", 1, False, b"100"),
+            (b"18446744073709551615", 2, False, b"1                   "),
+            (b"0", limits.UINT64_MAX, False, b"18446744073709551615"),
+            (b"5", 0, False, b"5"),
+        ],
+    )
+    def test_value(self, value, delta, decrement, new):
+        cache = cache_with(value)
+        assert cache.increment(b"k", delta, decrement=decrement) == (STORED, int(new))
+        assert value_of(cache, b"k") == new
+        assert cache.cas_unique == 2
+        cache.check()
+
+    def test_keeps_flags_and_end_when_it_grows(self):
+        cache = make_cache()
+        cache.store(SET, b"k", b"9", 5, 50)
+        cache.increment(b"k", 1)
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert (item.value, item.client_flags, item.expires_at) == (b"10", 5, 50)
+
+    def test_counters(self):
+        cache = cache_with(b"5")
+        assert cache.increment(b"missing", 1) == (NOT_FOUND, 0)
+        assert cache.increment(b"missing", 1, decrement=True) == (NOT_FOUND, 0)
+        cache.increment(b"k", 1)
+        cache.increment(b"k", 1, decrement=True)
+        first = cache.slabs.classes[0]
+        assert (first.incr_hits, first.decr_hits) == (1, 1)
+        assert (cache.counters.incr_misses, cache.counters.decr_misses) == (1, 1)
+
+    def test_the_cas_unique_must_match_if_given(self):
+        cache = cache_with(b"5")
+        assert cache.increment(b"k", 1, cas_compare=9) == (EXISTS, 0)
+        assert cache.increment(b"k", 1, cas_compare=1) == (STORED, 6)
+
+    def test_a_value_in_chunks_is_no_number(self):
+        cache = cache_with(b"5".ljust(600_000))
+        assert cache.increment(b"k", 1) == (Status.NON_NUMERIC, 0)
+
+    def test_no_memory_for_a_longer_number(self):
+        cache = make_cache(disable_evictions=True, limit_pages=1, slab_sizes=(MEBIBYTE // 4,))
+        for name in (b"k", b"a", b"b", b"c"):
+            assert cache.store(SET, name, b"9") is STORED
+        assert cache.increment(b"k", 1) == (Status.NO_MEMORY, 0)
+        assert value_of(cache, b"k") == b"9"
+        cache.check()
+
+
+class TestDelete:
+    def test_delete(self):
+        cache = cache_with()
+        assert cache.delete(b"k") is STORED
+        assert cache.delete(b"k") is NOT_FOUND
+        assert cache.slabs.classes[0].delete_hits == cache.counters.delete_misses == 1
+        assert (cache.item_count, cache.item_bytes) == (0, 0)
+        cache.check()
+
+    def test_the_cas_unique_must_match_if_given(self):
+        cache = cache_with()
+        assert cache.delete(b"k", 9) is EXISTS
+        assert cache.delete(b"k", 1) is STORED
+
+
+class TestGetAndTouch:
+    def test_counters(self):
+        cache = cache_with()
+        assert cache.get(b"missing") is None
+        assert cache.get(b"k") is not None
+        assert cache.touch(b"missing", 5) is None
+        assert cache.touch(b"k", 50) is not None
+        first = cache.slabs.classes[0]
+        assert (first.get_hits, first.touch_hits) == (1, 1)
+        assert (cache.counters.get_misses, cache.counters.touch_misses) == (1, 1)
+        assert cache.counters.touch_cmds == 2
+
+    def test_peek_and_inspect_leave_no_trace(self):
+        cache = cache_with()
+        before = photograph(cache)
+        assert cache.peek(b"k") is cache.inspect(b"k") is not None
+        assert cache.peek(b"missing") is cache.inspect(b"missing") is None
+        assert photograph(cache) == before
+
+    def test_hit_looks_away_from_keys_that_text_cannot_say(self):
+        cache = make_cache()
+        key = b"a b"
+        cache.store(SET, key, b"1")
+        item = cache.inspect(key)
+        assert item is not None
+        cache.mark(item, key_marks(key))
+        assert cache.hit(key) is None
+        assert cache.get(key) is item
+        cache.store(APPEND, key, b"9")
+        assert cache.hit(key) is None
+        cache.increment(key, 999)
+        assert cache.hit(key) is None
+
+    @pytest.mark.parametrize(
+        ("key", "marks"),
+        [
+            (b"plain", 0),
+            (b"tab\t", 0),
+            (b"\xff", 0),
+            *((b"a%cb" % c, UNSPEAKABLE) for c in b"\0\r\n "),
+        ],
+    )
+    def test_which_keys_text_cannot_say(self, key, marks):
+        assert key_marks(key) == marks
+
+
+class TestStale:
+    """What meta commands add."""
+
+    def test_an_invalidated_item_is_stale_and_new(self):
+        cache = cache_with()
+        item = cache.inspect(b"k")
+        assert item is not None
+        cache.invalidate(item)
+        assert (item.stale, item.win_sent, item.cas_unique) == (True, False, 2)
+        cache.check()
+
+    def test_an_older_cas_unique_stores_stale_and_keeps_the_end(self):
+        cache = make_cache()
+        cache.store(SET, b"k", b"v", 0, 50)
+        item = cache.inspect(b"k")
+        assert item is not None
+        cache.invalidate(item)
+        assert cache.store_stale(b"k", b"new", 3, 90, 1) is STORED
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert (item.value, item.client_flags, item.expires_at) == (b"new", 3, 50)
+        assert (item.stale, item.cas_unique) == (True, 3)
+        cache.check()
+
+    @pytest.mark.parametrize(("cas_compare", "status"), [(1, STORED), (2, EXISTS), (0, EXISTS)])
+    def test_otherwise_it_is_a_cas(self, cas_compare, status):
+        cache = cache_with()
+        assert cache.store_stale(b"k", b"new", 0, 0, cas_compare) is status
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert not item.stale
+        assert cache.store_stale(b"missing", b"new", 0, 0, 1) is NOT_FOUND
+
+    def test_a_stale_store_may_fail(self):
+        cache = cache_with()
+        item = cache.inspect(b"k")
+        assert item is not None
+        cache.invalidate(item)
+        assert cache.store_stale(b"k", b"x" * MEBIBYTE, 0, 0, 1) is Status.TOO_LARGE
+        cache.check()
+
+    def test_a_plain_set_makes_it_fresh(self):
+        for fast in (False, True):
+            cache = cache_with()
+            item = cache.inspect(b"k")
+            assert item is not None
+            cache.mark(item, STALE)
+            assert cache.set(b"k", b"v", 0) if fast else cache.store(SET, b"k", b"v") is STORED
+            item = cache.inspect(b"k")
+            assert item is not None
+            assert not item.stale
+
+    def test_create(self):
+        cache = cache_with()
+        item = cache.create(b"k", b"", 5)
+        assert item is cache.inspect(b"k")
+        assert item is not None
+        assert (item.value, item.client_flags, cache.slabs.classes[0].set_cmds) == (b"", 5, 1)
+        assert cache.create(b"k", b"x" * MEBIBYTE) is None
+        cache.check()
+
+    def test_create_without_memory(self):
+        cache = make_cache(disable_evictions=True, limit_pages=1)
+        assert cache.create(b"a", HALF_PAGE) is not None
+        assert cache.create(b"b", HALF_PAGE) is not None
+        assert cache.create(b"c", HALF_PAGE) is None
+        cache.check()
+
+
+class TestMemory:
+    def test_size_as_memcached_counts_it(self):
+        cache = cache_with(b"x" * 10)
+        assert cache.item_bytes == 48 + 8 + 1 + 1 + 10 + 2
+        cache.store(SET, b"k", b"x" * 10, 1)
+        assert cache.item_bytes == 48 + 8 + 1 + 1 + 10 + 2 + 4
+
+    def test_resident_accounting_charges_what_python_takes(self):
+        cache = cache_with(b"x" * 10, memory_accounting="resident")
+        assert cache.item_bytes == RESIDENT_OVERHEAD_BYTES + 1 + 10
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert cache.size_of(item) == cache.item_bytes
+        cache.check()
+
+    def test_a_large_value_takes_chunks_of_several_classes(self):
+        cache = cache_with(b"x" * 700_000)
+        used = {each.id: each.used_chunks for each in cache.slabs if each.used_chunks}
+        assert used == {2: 1, 35: 1, 39: 1}
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert item.segment is cache.slabs.classes[-1].hot
+        cache.delete(b"k")
+        assert not any(each.used_chunks for each in cache.slabs)
+        cache.check()
+
+    def test_client_flags_of_a_large_value(self):
+        cache = cache_with(b"x" * 700_000, client_flags=7)
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert item.client_flags == 7
+        cache.check()
+
+    def test_a_full_chunk_takes_the_place_of_a_smaller_one_that_is_not_to_be_had(self):
+        # memcached: do_item_alloc_chunk
+        cache = make_cache(limit_pages=1)
+        for number in range(5):  # class 35: five to a page
+            cache.store(SET, b"%d" % number, b"x" * 200_000)
+            for _ in range(2):
+                cache.get(b"%d" % number)
+        small = cache.slabs.classes[34]
+        while small.hot.count:  # all WARM: nothing there can be evicted
+            cache.lru.pull_tail(small.hot)
+        assert cache.store(SET, b"k", b"x" * 700_000) is STORED
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert [each.id for each in item.chunk_classes] == [2, 39, 39]
+        cache.check()
+
+    def test_a_large_value_that_finds_no_memory_gives_back_what_it_took(self):
+        cache = make_cache(disable_evictions=True, limit_pages=1)
+        cache.store(SET, b"a", HALF_PAGE)
+        cache.store(SET, b"b", HALF_PAGE)
+        assert cache.store(SET, b"k", b"x" * 700_000) is Status.NO_MEMORY
+        assert cache.slabs.classes[-1].outofmemory == 1
+        assert cache.item_count == 2
+        cache.check()
+
+    def test_no_room_even_for_the_header_of_a_large_value(self):
+        cache = make_cache(
+            disable_evictions=True, limit_pages=1, slab_sizes=(104, 200, MEBIBYTE // 2)
+        )
+        cache.slabs.limit_bytes = MEBIBYTE
+        number = 0
+        while cache.store(SET, b"%08d" % number, b"x" * 100) is STORED:
+            number += 1
+        assert number == MEBIBYTE // 200
+        assert cache.store(SET, b"k" * 40, b"x" * 700_000) is Status.NO_MEMORY
+        cache.check()
+
+    def test_the_tables_share_the_items(self):
+        cache = make_cache()
+        for number in range(2000):
+            cache.store(SET, b"%d" % number, b"v")
+        tables = [cache.table_items(number) for number in range(TABLES)]
+        assert sum(map(len, tables)) == 2000
+        assert max(map(len, tables)) < 40
+        assert {item.key for item in cache.items()} == {b"%d" % n for n in range(2000)}
+        assert cache.tables_bytes > 2000 * 8
+
+    def test_items_cost_what_was_designed(self):
+        """Millions exist. A new slot must be worth its bytes."""
+        assert len(Item.__slots__) == 8
+        assert not hasattr(Item(b"k", b"v", 0, 1, 0), "__dict__")
+        assert not hasattr(FlaggedItem(b"k", b"v", 0, 1, 0, 9), "__dict__")
+
+
+class TestItem:
+    def test_repr(self):
+        cache = cache_with(client_flags=5)
+        assert repr(cache.inspect(b"k")) == "<FlaggedItem b'k' 3 B cas 1 expires 0>"
+
+    def test_marks_share_a_number_with_the_time(self):
+        pool = AccessPool()
+        item = Item(b"k", b"v", 0, 1, pool.of(1000, 0))
+        item.mark(STALE, pool)
+        item.mark(UNSPEAKABLE, pool)
+        item.unmark(STALE, pool)
+        assert (item.last_access, item.stale, item.access & UNSPEAKABLE) == (1000, False, 32)
+        assert item.access is pool.of(1000, UNSPEAKABLE)
+
+    def test_the_pool_is_bounded(self):
+        pool = AccessPool()
+        for second in range(10_000):
+            pool.of(second, 0)
+        assert len(pool._pool) <= 4097
+
+
+class TestClockAndStatistics:
+    def test_a_new_second_is_announced_once(self):
+        timed = TimedCache()
+        seconds: list[int] = []
+        timed.cache.on_second = lambda: seconds.append(timed.cache.now)
+        for _ in range(5):
+            timed.advance(0.5)
+        assert seconds == [3, 4]
+
+    def test_reset_zeroes_what_was_counted_and_keeps_what_is(self):
+        cache = cache_with()
+        cache.get(b"k")
+        cache.get(b"missing")
+        cache.reset_counters()
+        first = cache.slabs.classes[0]
+        assert (cache.total_items, first.set_cmds, first.get_hits) == (0, 0, 0)
+        assert cache.counters.get_misses == 0
+        assert (cache.item_count, first.pages) == (1, 1)
+        assert cache.cas_unique == 1
+        cache.check()
+
+    @pytest.mark.parametrize(
+        "damage",
+        ["item_count", "item_bytes", "key", "segment", "cas", "chunk", "bytes"],
+    )
+    def test_check_notices(self, damage):
+        cache = cache_with()
+        item = cache.inspect(b"k")
+        assert item is not None
+        assert item.segment is not None
+        cache.check()
+        if damage == "key":
+            item.key = b"other"
+        elif damage == "segment":
+            item.segment = None
+        elif damage == "cas":
+            item.cas_unique = 0
+        elif damage == "chunk":
+            cache.slabs.classes[0].free_chunks -= 1
+        elif damage == "bytes":
+            item.segment.bytes += 1
+        else:
+            setattr(cache, damage, 9)
+        with pytest.raises(AssertionError):
+            cache.check()
+
+
+# -- the fast paths ----------------------------------------------------------------------------
+
+GEOMETRIES: list[dict[str, Any]] = [
+    {},
+    {"limit_pages": 1},
+    {"limit_pages": 1, "disable_evictions": True},
+    {"disable_cas": True},
+    {"lru_segmented": False},
+    {"temporary_ttl_s": 5},
+    {"memory_accounting": "resident"},
+    {"limit_pages": 2, "slab_sizes": (104, 304, 200_000)},
+]
+KEYS = st.sampled_from([b"a", b"b", b"c", b"d" * 50, b"e"])
+#: Lengths around the bounds of classes, and such that a few of them fill a page.
+LENGTHS = st.sampled_from([0, 1, 35, 36, 60, 100, 200_000, 460_000, 524_200, 524_300, MEBIBYTE])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), KEYS, LENGTHS, st.sampled_from([-1, 0, 1, 5, 100])),
+        st.tuples(st.just("get"), KEYS),
+        st.tuples(st.just("flagged"), KEYS, LENGTHS),
+        st.tuples(st.just("delete"), KEYS),
+        st.tuples(st.just("flush"), st.sampled_from([0, 2])),
+        st.tuples(st.just("advance"), st.sampled_from([1, 3, FLAT_BUMP_INTERVAL_S + 1])),
+        st.tuples(st.just("juggle")),
+    ),
+    max_size=40,
+)
+
+
+def perform(timed: TimedCache, step: tuple[Any, ...], *, fast: bool) -> object:
+    """Do one step, by the fast path where there is one, as a connection would."""
+    cache = timed.cache
+    name, *arguments = step
+    if name == "set":
+        key, length, exptime = arguments
+        value = bytes(length)
+        expires_at = cache.expiry.expires_at(exptime)
+        if fast and cache.set(key, value, expires_at):
+            return STORED
+        return cache.store(SET, key, value, 0, expires_at)
+    if name == "get":
+        item = cache.hit(*arguments) if fast else None
+        item = item or cache.get(*arguments)
+        return None if item is None else (item.value, item.client_flags)
+    if name == "flagged":
+        key, length = arguments
+        return cache.store(SET, key, bytes(length), 9)
+    if name == "delete":
+        return cache.delete(*arguments)
+    if name == "advance":
+        return timed.advance(*arguments)
+    if name == "flush":
+        return cache.flush(*arguments)
+    return [cache.lru.juggle(each, temporary=True, most=10) for each in cache.slabs]
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@given(steps=STEPS)
+def test_the_fast_paths_change_nothing_but_the_time_it_takes(geometry, steps):
+    slow, fast = TimedCache(**geometry), TimedCache(**geometry)
+    for step in steps:
+        assert perform(fast, step, fast=True) == perform(slow, step, fast=False)
+        assert photograph(fast.cache) == photograph(slow.cache), step
+    fast.cache.check()
