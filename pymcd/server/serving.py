@@ -277,8 +277,6 @@ class Server:
 
     def _gone(self, connection: Connection) -> None:
         self.service.disconnected(connection)
-        # It refers to the driver's state, which refers to the connection: see `maintenance`.
-        connection.wake = _nobody_to_wake
         self._room.unpark_all()
         if self.service.verbosity > 1:
             self.log.line(f"<{connection.id} connection closed.")
@@ -296,10 +294,6 @@ class Server:
         if self.service.verbosity > 1:
             name = "udp" if endpoint.transport == "udp" else _PROTOCOL_NAMES[endpoint.protocol]
             self.log.line(f"<{endpoint.sock.fileno()} server listening ({name})")
-
-
-def _nobody_to_wake() -> None:
-    """Stand in for `wake` when the driver is gone."""
 
 
 def has_work(connection: Connection) -> bool:

@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol.framing import Verb
 from pymcd.server.listening import open_unix_endpoint
@@ -81,6 +82,23 @@ async def test_a_client_that_never_reads_is_not_in_the_way(use_hub: bool) -> Non
         # What is kept for it is bounded: the rest of one turn's replies, which refer to the value.
         assert len(connection.pieces) <= 3 * server.settings.reqs_per_event
         assert server.service.cache.counters.bytes_written < 50_000_000
+
+
+@pytest.mark.parametrize("reqs_per_event", [1, 3, 20])
+@pytest.mark.timeout(20)
+async def test_a_slow_reader_gets_all_its_answers(use_hub: bool, reqs_per_event: int) -> None:
+    if use_hub:
+        pytest.xfail("Hub._resume forgets commands that wait behind unsent pieces")
+    async with serving(use_hub=use_hub, reqs_per_event=reqs_per_event) as server:
+        slow, other = await server.connect(), await server.connect()
+        value = b"%b\r\n" % (b"v" * 500_000)
+        assert await ask(slow, b"set a 0 0 500000\r\n" + value) == b"STORED\r\n"
+        # One burst, nothing after it: the server must go on by itself as room is made.
+        await slow.send_all(b"get a\r\n" * 20 + b"version\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert await ask(other, b"version\r\n") == VERSION
+        got = await read_until(slow, VERSION)
+        assert got == (b"VALUE a 0 500000\r\n" + value + b"END\r\n") * 20 + VERSION
 
 
 async def test_too_many_connections_are_told_so(use_hub: bool) -> None:
@@ -152,6 +170,25 @@ async def test_a_fault_in_a_handler_costs_one_connection(use_hub: bool) -> None:
         assert await ask(other, b"version\r\n") == VERSION
         assert len(server.memory.failures) == 1
         assert len(server.service.connections) == 1
+
+
+async def test_only_silent_clients_are_closed(use_hub: bool) -> None:
+    if use_hub:
+        pytest.xfail("Connection.respond does not note when a client was heard")
+    clock = ManualClock()
+    async with serving(use_hub=use_hub, idle_timeout_s=10, clock=clock) as server:
+        silent, active = await server.connect(), await server.connect()
+        for stream in (silent, active):
+            assert await ask(stream, b"version\r\n") == VERSION
+        for _ in range(2):
+            clock.advance(6)
+            assert await ask(active, b"version\r\n") == VERSION
+            for chore in server.chores:
+                chore.wake()
+            await trio.testing.wait_all_tasks_blocked()
+        assert await read_all(silent) == b""
+        assert await ask(active, b"version\r\n") == VERSION
+        assert server.service.idle_kicks == 1
 
 
 async def test_garbage_and_half_open_clients_disturb_nobody(use_hub: bool) -> None:
