@@ -617,9 +617,11 @@ def perform(timed: TimedCache, step: tuple[Any, ...], *, fast: bool) -> object:
     if name == "delete":
         return cache.delete(*arguments)
     if name == "advance":
-        return timed.advance(*arguments)
+        timed.advance(*arguments)
+        return None
     if name == "flush":
-        return cache.flush(*arguments)
+        cache.flush(*arguments)
+        return None
     return [cache.lru.juggle(each, temporary=True, most=10) for each in cache.slabs]
 
 
