@@ -198,9 +198,9 @@ class Pair:
         """Bring both servers back to the known state, and forget what they told."""
         for talk in self._talks:
             talk.close()
-            special = self.twins or talk is self._talks[0]
-            more = self.protocol.reference_opening() if special else b""
-            talk.begin(Batch([self.protocol.opening(), more]), 0)
+            if self.twins or talk is self._talks[0]:
+                talk.server.tell(self.protocol.reference_opening())
+            talk.begin(Batch([self.protocol.opening()]), 0)
         for talk in self._talks:
             talk.finish()
             talk.memory = Memory()

@@ -14,6 +14,7 @@ import sys
 import time
 
 from .differential import Pair, run
+from .generators.binary import BinaryProtocol
 from .generators.meta import MetaProtocol
 from .generators.text import TextProtocol
 from .servers import PYMCD, find_memcached, reference_command
@@ -28,7 +29,7 @@ VARIANTS = {
     "large-items": ((*MEMORY, "-I", "2m"), True),
 }
 #: By the name that `--protocol` takes.
-PROTOCOLS = {"text": TextProtocol, "meta": MetaProtocol}
+PROTOCOLS = {"text": TextProtocol, "meta": MetaProtocol, "binary": BinaryProtocol}
 
 
 def variant_of(run_number: int) -> str:

@@ -169,6 +169,13 @@ class Server:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return stream
 
+    def tell(self, commands: bytes) -> None:
+        """Have the server execute text commands, whatever it answers."""
+        with self.connect() as stream:
+            stream.sendall(commands + b"quit\r\n")
+            while stream.recv(4096):
+                pass
+
     def wait(self) -> int:
         """Wait for a server which was told to stop in another way, and return its exit code."""
         assert self._process is not None

@@ -1,4 +1,4 @@
-"""The constants of the protocols and the bounds of the server, each with its unit. Imports nothing."""
+"""The constants of the protocols and the bounds of the server, each with its unit."""
 
 from __future__ import annotations
 

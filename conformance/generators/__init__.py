@@ -56,7 +56,7 @@ class Protocol(Interface):
         ...
 
     def reference_opening(self) -> bytes:
-        """Return what takes chance out of the reference, and is sent to it alone."""
+        """Return text commands that take chance out of the reference; sent to it alone."""
         ...
 
     def batch(self, rng: random.Random) -> Batch:

@@ -484,6 +484,8 @@ def _store(connection: Connection, request: Request) -> None:
         _reply(connection, request, b"", cache.cas_unique)
     elif status is Status.NO_MEMORY:
         _fail(connection, request, NO_MEMORY, b"Out of memory allocating item")
+    elif status is Status.NO_MEMORY_READING:
+        _fail(connection, request, NO_MEMORY, b"Out of memory during read")
     else:
         _fail(connection, request, _store_error(mode, status))
 

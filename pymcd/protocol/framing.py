@@ -25,7 +25,7 @@ class Verb:
     """One command of a text protocol.
 
     Without `decode` the handler is called with the words of the line. With it, `decode` is,
-    and returns either (length of the block, quiet, ...) or None when it has replied itself.
+    and returns either (length of the block, quiet, key, ...) or None when it has replied itself.
     """
 
     __slots__ = ("decode", "handler", "store")
@@ -104,8 +104,8 @@ def run_text(connection: Connection, budget: int, /) -> bool:
             return False
         if buffer[stop : stop + 2] == b"\r\n":
             verb.store(connection, header, buffer[position:stop])  # type: ignore[misc]
-        elif not header[1]:
-            connection.reply(BAD_CHUNK)
+        else:
+            _bad_block(connection, header)
         position = stop + 2
     connection.position = position
     if position < len(buffer):
@@ -139,9 +139,17 @@ def _finish_block(connection: Connection) -> bool:
         block = block[: header[0]]
     if terminator == b"\r\n":
         verb.store(connection, header, block)
-    elif not header[1]:
-        connection.reply(BAD_CHUNK)
+    else:
+        _bad_block(connection, header)
     return True
+
+
+def _bad_block(connection: Connection, header: type_Header) -> None:
+    """Answer for a block that does not end in CRLF; what follows it is read as commands."""
+    length, quiet, key = header[:3]
+    connection.cache.refuse_block(key, length)
+    if not quiet:
+        connection.reply(BAD_CHUNK)
 
 
 def swallow(connection: Connection) -> bool:

@@ -24,6 +24,7 @@ from .tokens import (
     CRLF,
     ERROR,
     NO_MEMORY,
+    NO_MEMORY_READING,
     NO_MEMORY_STORING,
     NON_NUMERIC,
     TOO_LARGE,
@@ -604,6 +605,9 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
         if item is not None:
             cache.unlink(item)
         connection.reply(NO_MEMORY_STORING)
+        return
+    elif status is Status.NO_MEMORY_READING:
+        connection.reply(NO_MEMORY_READING)
         return
     line = STORE_CODES[status]
     for letter, word in flags.steps:

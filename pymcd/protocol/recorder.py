@@ -55,6 +55,7 @@ _STATUS_WORDS: Final = {
     Status.NOT_FOUND: "not_found",
     Status.TOO_LARGE: "too_large",
     Status.NO_MEMORY: "no_memory",
+    Status.NO_MEMORY_READING: "no_memory",
 }
 _MODE_WORDS: Final = {mode: mode.name.lower() for mode in StoreMode}
 

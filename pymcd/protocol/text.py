@@ -19,6 +19,7 @@ from .tokens import (
     BAD_FORMAT,
     ERROR,
     NO_MEMORY,
+    NO_MEMORY_READING,
     NO_MEMORY_STORING,
     NON_NUMERIC,
     TOO_LARGE,
@@ -39,6 +40,7 @@ STORE_REPLY: Final = {
     Status.NOT_FOUND: b"NOT_FOUND\r\n",
     Status.TOO_LARGE: TOO_LARGE,
     Status.NO_MEMORY: NO_MEMORY_STORING,
+    Status.NO_MEMORY_READING: NO_MEMORY_READING,
 }
 ARITHMETIC_REPLY: Final = {
     Status.NOT_FOUND: b"NOT_FOUND\r\n",

@@ -20,6 +20,7 @@ BAD_DELTA: Final = b"CLIENT_ERROR invalid numeric delta argument\r\n"
 NON_NUMERIC: Final = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
 TOO_LARGE: Final = b"SERVER_ERROR object too large for cache\r\n"
 NO_MEMORY_STORING: Final = b"SERVER_ERROR out of memory storing object\r\n"
+NO_MEMORY_READING: Final = b"SERVER_ERROR Out of memory during read\r\n"
 NO_MEMORY: Final = b"SERVER_ERROR out of memory\r\n"
 OK: Final = b"OK\r\n"
 

@@ -2,10 +2,11 @@
 
 A task per connection costs 2 to 3 times the C server's CPU per request, most of it spent on
 parking and waking tasks. An epoll object is itself readable when one of its sockets is, so trio
-waits for *it*: one wake-up serves every connection that is ready. A turn is `poll(0)`, then for
-each ready socket one `read` and `Connection.respond`, and at the end the replies, one joined `write`
-each. Replies come last for two reasons: the first write wakes the client, which then finds the
-others waiting instead of being woken for each; and a turn is the unit that replication commits. What must hold:
+waits for *it*: one wake-up serves every connection that is ready. A turn is one `poll`, then for
+each ready socket one `read` and `Connection.respond`, and at the end the replies, one joined
+`write` each. Replies come last for two reasons: the first write wakes the client, which then
+finds the others waiting instead of being woken for each; and a turn is what replication will
+commit together. What must hold:
 
 * Fair. A connection runs at most `-R` commands a turn; if it has more, it comes again after all
   the others. The hub passes a trio checkpoint at least every `CHECKPOINT_EVERY_S`, so that

@@ -282,6 +282,12 @@ class Cache:
         if mode is StoreMode.SET:
             self._drop(key)
 
+    def refuse_block(self, key: bytes, value_bytes: int) -> None:
+        """Account for a value that was sent with a wrong end: a set that came to nothing."""
+        slab_class = self.slabs.class_for(self._item_bytes(len(key), value_bytes, 0))
+        if slab_class is not None:
+            slab_class.set_cmds += 1
+
     def _drop(self, key: bytes) -> None:
         item = self.peek(key)
         if item is not None:
@@ -357,7 +363,8 @@ class Cache:
         """Store a value; `cas_compare` other than 0 demands that cas unique of what is there.
 
         STORED; NOT_STORED (add on an existing key, others on a missing one); EXISTS (cas
-        unique differs); NOT_FOUND (cas on a missing key); TOO_LARGE; NO_MEMORY.
+        unique differs); NOT_FOUND (cas on a missing key); TOO_LARGE; NO_MEMORY;
+        NO_MEMORY_READING.
         """
         # Hot path: bench/ "set16".
         size = self._overhead_bytes + len(key) + len(value)
@@ -367,13 +374,15 @@ class Cache:
         if slab_class is None:
             self.refuse_too_large(mode, key)
             return Status.TOO_LARGE
-        slab_class.set_cmds += 1
         chunks = self._allocate(slab_class, size, len(key), len(value), client_flags)
+        if chunks == ():
+            return Status.NO_MEMORY_READING
         if chunks is None:
             self.counters.store_no_memory += 1
             if mode is _SET:
                 self._drop(key)  # as for a value too large
             return Status.NO_MEMORY
+        slab_class.set_cmds += 1
         old = self._tables[hash(key) & _TABLE_MASK].get(key)
         if old is not None and (old.expires_at or self._flushing):
             old = self._alive(old)
@@ -652,6 +661,7 @@ class Cache:
     def _allocate_chunks(
         self, slab_class: SlabClass, key_bytes: int, value_bytes: int, client_flags: int
     ) -> tuple[SlabClass, ...] | None:
+        """None: not even the header finds memory; (): some chunk does not."""
         header_bytes = self._overhead_bytes + key_bytes - limits.ITEM_VALUE_END_BYTES
         if client_flags:
             header_bytes += limits.ITEM_CLIENT_FLAGS_BYTES
@@ -662,10 +672,12 @@ class Cache:
                 # memcached falls back to a full chunk where the last, smaller one is not to
                 # be had. # memcached: do_item_alloc_chunk
                 chunk_class = self.slabs.classes[-1]
-                if not taken or not self._take_chunk(chunk_class):
-                    self._free(tuple(taken))
+                if not taken:
                     slab_class.outofmemory += 1
                     return None
+                if not self._take_chunk(chunk_class):
+                    self._free(tuple(taken))
+                    return ()
             taken.append(chunk_class)
         return tuple(taken)
 
@@ -715,7 +727,7 @@ class Cache:
         assert item.segment is not None
         slab_class = item.segment.slab_class
         slab_class.crawler_reclaimed += 1
-        if not item.access & FETCHED:
+        if not item.access & FETCHED and not (self._flushing and self.horizon.covers(item)):
             slab_class.expired_unfetched += 1
         self.unlink(item)
 

@@ -15,6 +15,7 @@ class Status(IntEnum):
     TOO_LARGE = 4
     NO_MEMORY = 5
     NON_NUMERIC = 6
+    NO_MEMORY_READING = 7  #: for the further chunks of a large value; the old one stays
 
 
 class StoreMode(IntEnum):

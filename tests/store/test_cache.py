@@ -465,7 +465,7 @@ class TestMemory:
         cache = make_cache(disable_evictions=True, limit_pages=1)
         cache.store(SET, b"a", HALF_PAGE)
         cache.store(SET, b"b", HALF_PAGE)
-        assert cache.store(SET, b"k", b"x" * 700_000) is Status.NO_MEMORY
+        assert cache.store(SET, b"k", b"x" * 700_000) is Status.NO_MEMORY_READING
         assert cache.slabs.classes[-1].outofmemory == 1
         assert cache.item_count == 2
         cache.check()
