@@ -12,12 +12,18 @@ import shlex
 import signal
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from .differential import Pair, run
 from .generators.binary import BinaryProtocol
 from .generators.meta import MetaProtocol
 from .generators.text import TextProtocol
 from .servers import PYMCD, find_memcached, reference_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .generators import Protocol
 
 RUN_COMMANDS = 10_000
 MEMORY = ("-m", "256")
@@ -29,7 +35,11 @@ VARIANTS = {
     "large-items": ((*MEMORY, "-I", "2m"), True),
 }
 #: By the name that `--protocol` takes.
-PROTOCOLS = {"text": TextProtocol, "meta": MetaProtocol, "binary": BinaryProtocol}
+PROTOCOLS: dict[str, Callable[..., Protocol]] = {
+    "text": TextProtocol,
+    "meta": MetaProtocol,
+    "binary": BinaryProtocol,
+}
 
 
 def variant_of(run_number: int) -> str:

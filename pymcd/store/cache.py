@@ -430,7 +430,7 @@ class Cache:
         if slab_class is None:
             return Status.NOT_STORED
         chunks = self._allocate(slab_class, size, len(old.key), len(value), old.client_flags)
-        if chunks is None:
+        if not chunks:
             return Status.NOT_STORED
         unspeakable = old.access & UNSPEAKABLE
         if old.linked:  # making room may have evicted it
@@ -527,7 +527,7 @@ class Cache:
         if slab_class is None:
             return None
         chunks = self._allocate(slab_class, size, len(key), len(value), client_flags)
-        if chunks is None:
+        if not chunks:
             return None
         self._drop(key)
         return self._link(key, value, client_flags, expires_at, chunks, size)
