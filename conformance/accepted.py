@@ -47,6 +47,10 @@ EXPLAINED = (
         "memcached looks for `-` beyond the value's end, in what the memory held before",
     ),
     (
+        "`incr` on a value of white space only",
+        "memcached reads on behind the value, in what the memory held before",
+    ),
+    (
         "lines over 2048 bytes that arrive in pieces",
         "whether memcached closes depends on how much of the line one read returned",
     ),

@@ -9,8 +9,9 @@ stays out:
   commands that close that way are alone in their batch and sent in one piece. A retrieval with a
   key that is too long drops the answers that wait, too, and comes first in its batch.
 - **Memory behind a value.** memcached parses a number of 2**63 or more in an item with a look for
-  `-` that runs over the value's end. No value becomes that large (the transcripts have some); and
-  a `-` that may end up inside a value by a wrong length is replaced.
+  `-` that runs over the value's end, and reads on behind a value of nothing but white space. No
+  value becomes that large (the transcripts have some), none is blank, and a `-` that may end up
+  inside a value by a wrong length is replaced.
 - **Background threads.** No command that starts one (slab moves, crawls), none whose answer shows
   what they did.
 - **Answers on their way.** memcached changes a number in place, and pads it, only when no answer
@@ -491,9 +492,12 @@ class TextProtocol:
         if kind < 0.45:
             return b""
         if kind < 0.55:
-            return rng.choice((b"get k\r\nget n", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b"END\r\n"))
+            return rng.choice(
+                (b"get k\r\nget n", b"x\r\n", b"\r\nx\r\n", b"\nx", b"\rx", b"END\r\n")
+            )
         if small or kind < 0.95:
-            return rng.randbytes(rng.choice((1, 2, 7, 30, 64, 200))).replace(b"-", b"+")
+            noise = rng.randbytes(rng.choice((1, 2, 7, 30, 64, 200))).replace(b"-", b"+")
+            return noise if noise.strip() else b"blank"
         return bytes((rng.randrange(48, 123),)) * rng.choice((1000, 2000, 4000))
 
     def _header(self, rng: random.Random, length: bytes, *, good: bool) -> list[bytes]:
