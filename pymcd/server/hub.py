@@ -80,6 +80,8 @@ class Hub:
         self._sessions: dict[int, Session] = {}
         #: `Connection.respond` of those who may be read from: neither blocked nor queued.
         self._responders: dict[int, Callable[[bytes], bytes | None]] = {}
+        #: Other descriptors, and what to call when they are readable.
+        self._watched: dict[int, Callable[[], None]] = {}
         #: Those with work left though their socket may be silent.
         self._queue: list[Session] = []
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -98,6 +100,19 @@ class Hub:
         self._sessions[session.fd] = session
         self._responders[session.fd] = connection.respond
         self._epoll.register(session.fd, _READ)
+
+    def watch(self, fd: int, on_ready: Callable[[], None]) -> None:
+        """Call `on_ready`, which must not raise, whenever a descriptor is readable.
+
+        For listening sockets: a new client is then met at once even while the hub lingers.
+        """
+        self._watched[fd] = on_ready
+        self._epoll.register(fd, _READ)
+
+    def unwatch(self, fd: int) -> None:
+        """Call no more for a descriptor; it need not be watched."""
+        if self._watched.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
 
     def close_all(self) -> None:
         """Close every client and the hub itself."""
@@ -198,6 +213,8 @@ class Hub:
                 self._resume(session)
         elif fd == self._alarm:
             os.eventfd_read(fd)
+        elif fd in self._watched:
+            self._watched[fd]()
 
     def _settle(self, session: Session) -> None:
         """Read from a client again if nothing stands against it."""

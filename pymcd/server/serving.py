@@ -20,6 +20,7 @@ import itertools
 import os
 import select
 import signal
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -183,25 +184,54 @@ class Server:
             await serve_datagrams(self.service, endpoint, self._mishap)
             return
         while True:
-            await trio.lowlevel.wait_readable(endpoint.sock)
-            while self._is_full() and not self.settings.maxconns_fast:
+            if self.hub is None:
+                await trio.lowlevel.wait_readable(endpoint.sock)
+                has_room = self._accept_some(endpoint)
+            else:
+                await self._watch(self.hub, endpoint)
+                has_room = False
+            if not has_room:
                 await self._wait_for_room()
-            for _ in range(_ACCEPTS_PER_TURN):
-                if self._is_full() and not self.settings.maxconns_fast:
-                    break
-                try:
-                    sock, address = endpoint.sock.accept()
-                except BlockingIOError:
-                    break
-                except OSError as error:
-                    if error.errno not in _OUT_OF_RESOURCES:
-                        continue  # that client has gone again
+
+    async def _watch(self, hub: Hub, endpoint: Endpoint) -> None:
+        """Let the hub accept clients, until there is no room for one."""
+        stalled = trio.Event()
+
+        def accept() -> None:
+            try:
+                if not self._accept_some(endpoint):
+                    hub.unwatch(fd)
+                    stalled.set()
+            except Exception as error:
+                self._mishap(error)
+
+        fd = endpoint.sock.fileno()
+        hub.watch(fd, accept)
+        try:
+            await stalled.wait()
+        finally:
+            hub.unwatch(fd)
+
+    def _accept_some(self, endpoint: Endpoint) -> bool:
+        """Welcome clients that are waiting, a bounded number; False: there is no room for one."""
+        may_wait = not self.settings.maxconns_fast
+        if may_wait and self._is_full():
+            return False
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                sock, address = endpoint.sock.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
                     if self.service.verbosity > 0:
                         self.log.line("Too many open connections")
-                    with trio.move_on_after(_ACCEPT_RETRY_S):
-                        await self._wait_for_room()
-                    break
-                self._welcome(sock, address, endpoint)
+                    return False
+                continue  # that client has gone again
+            self._welcome(sock, address, endpoint)
+            if may_wait and self._is_full():
+                break
+        return True
 
     def _is_full(self) -> bool:
         return len(self.service.connections) >= self.settings.conn_limit
@@ -216,7 +246,9 @@ class Server:
             service.listen_disabled += 1
             service.accepting = False
         try:
-            await self._room.park()
+            # Descriptors may be wanting though our own clients are few: look again, then.
+            with trio.move_on_after(inf if self._is_full() else _ACCEPT_RETRY_S):
+                await self._room.park()
         finally:
             if self._disabled_at is not None and not len(self._room):
                 service.listen_disabled_us += int((now() - self._disabled_at) * 1_000_000)
