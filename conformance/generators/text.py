@@ -213,7 +213,6 @@ WORDS = (
     b"set\x00",
     b"debugtime",
     b"misbehave",
-    b"extstore",
     b"flush",
     b"flush_all2",
     b"shutdown",
