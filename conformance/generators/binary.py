@@ -306,11 +306,10 @@ class BinaryProtocol:
 
     def _wrong_magic(self, rng: random.Random) -> bytes:
         magic = rng.choice([each for each in range(256) if each != 0x80])
-        if magic in b"\r\n":
-            magic = 0x81
+        # The first byte of a connection chooses the protocol; and a NOOP is answered at once.
         if rng.random() < 0.5:
-            return request(NOOP, magic=magic)
-        return bytes((magic,)) + rng.randbytes(rng.choice((23, 24, 40, 200)))
+            return request(NOOP) + request(NOOP, magic=magic)
+        return request(NOOP) + bytes((magic,)) + rng.randbytes(rng.choice((23, 24, 40, 200)))
 
     def _large(self, rng: random.Random) -> bytes:
         """A value near a limit; see `text`."""
@@ -324,8 +323,8 @@ class BinaryProtocol:
 
 def _closes(opcode: int, key: bytes, extras: bytes, value: bytes, body_bytes: int | None) -> bool:
     """Say whether memcached closes after this request. # memcached: dispatch_bin_command"""
-    if body_bytes is not None and body_bytes < len(key) + len(extras):
-        return True
+    if body_bytes is not None:
+        return body_bytes < len(key) + len(extras)
     if len(key) > 250:
         return True
     if opcode in UNKNOWN:

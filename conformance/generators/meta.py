@@ -40,7 +40,10 @@ ACCESS_FLAG = re.compile(rb"( l| la=)(\d{1,3})(?=[ \r])")
 FETCHES = re.compile(rb"mg", re.IGNORECASE)
 ADDS = re.compile(rb"ma", re.IGNORECASE)
 
-UNSPEAKABLE_KEYS = (b"sp ace", b"new\r\nline", b"nul\x00", b"\xff\x00\xfe", b"\n")
+UNSPEAKABLE_KEYS = (
+    b"sp ace", b"new\r\nline", b"nul\x00", b"\xff\x00\xfe", b"\n",
+    b"\x00\x00",  # what three of the odd ones below decode to
+)  # fmt: skip
 TEXT_KEYS = (b"k", b"key", b"alpha", b"beta", b"counter", b"n", b"prefix:one", b"\xc3\xa9t\xc3\xa9")
 BASE64_KEYS = tuple(b64encode(key) for key in (*TEXT_KEYS, b"L" * 187, *UNSPEAKABLE_KEYS))
 ODD_BASE64_KEYS = (

@@ -147,6 +147,7 @@ class Connection:
         driver must look closer, as replies are left in `pieces`, or there is more to be done.
         """
         # Hot path: bench/ "get16", "set16".
+        self.last_command_at = self.cache.now
         if self.prompt and self.service.plain:
             if data[:4] == b"get ":
                 if data[-2:] == b"\r\n":

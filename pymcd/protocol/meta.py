@@ -578,7 +578,8 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
     if flags.plain_set and recorder is None and cache.set(key, block, expires_at):
         connection.reply(b"HD\r\n")
         return
-    cas_compare = flags.cas_compare or 0
+    # Without cas uniques the original has nowhere to note what was demanded.
+    cas_compare = (cache.use_cas and flags.cas_compare) or 0
     if flags.stale and mode is _CAS:
         status = cache.store_stale(key, block, flags.client_flags, expires_at, cas_compare)
     else:

@@ -15,7 +15,7 @@ commit together. What must hold:
   and nothing more is read or executed for that client until all is sent.
 * Quiet. With nothing to do the hub is parked in trio. Parking costs about as much as three
   requests, so after a turn it first waits `LINGER_S` in `poll` itself: a client that asks again
-  at once is answered at once. Only when nobody else runs on this event loop (`may_linger`).
+  at once is answered at once. Not while other tasks serve clients, too (`linger_s`).
 * One bug in a handler closes that one connection, with a traceback in the log.
 
 `os.read` and `os.write` do what `recv` and `send` do, and cost 5 % of a request less.
@@ -87,8 +87,8 @@ class Hub:
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._alarm, _READ)
         self._parked = False
-        #: Whether waiting in `poll` for a moment harms nobody.
-        self.may_linger: Callable[[], bool] = lambda: True
+        #: How long to wait in `poll` before parking; 0 while other tasks must not wait for it.
+        self.linger_s = LINGER_S
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -138,7 +138,7 @@ class Hub:
             if self._queue:
                 ready = poll(0)
             else:
-                ready = poll(LINGER_S if self.may_linger() else 0)
+                ready = poll(self.linger_s)
                 if not ready:
                     self._parked = True
                     try:
@@ -171,29 +171,34 @@ class Hub:
                 continue
             try:
                 data = read(fd, receive_bytes)
-                if not data:
-                    self._close(self._sessions[fd])
-                    continue
-                received += len(data)
-                reply = respond(data)
-                if reply:
-                    replies.append((fd, reply))
-                elif reply is None:
-                    self._flush(self._sessions[fd], more=True)
             except (BlockingIOError, InterruptedError):
-                pass  # it was not ready after all
+                continue  # it was not ready after all
+            except OSError:
+                data = b""
+            if not data:
+                self._close(self._sessions[fd])
+                continue
+            received += len(data)
+            try:
+                reply = respond(data)
             except Exception as error:
                 self._fail(self._sessions[fd], error)
+                continue
+            if reply:
+                replies.append((fd, reply))
+            elif reply is None:
+                self._attend(self._sessions[fd], more=True)
         for fd, reply in replies:
             try:
                 sent = write(fd, reply)
-                sent_bytes += sent
-                if sent != len(reply):
-                    self._block(self._sessions[fd], memoryview(reply)[sent:])
             except (BlockingIOError, InterruptedError):
-                self._block(self._sessions[fd], memoryview(reply))
-            except Exception as error:
-                self._fail(self._sessions[fd], error)
+                sent = 0
+            except OSError:
+                self._lose(self._sessions[fd])
+                continue
+            sent_bytes += sent
+            if sent != len(reply):
+                self._block(self._sessions[fd], memoryview(reply)[sent:])
         counters = self._service.cache.counters
         counters.bytes_read += received
         counters.bytes_written += sent_bytes
@@ -224,12 +229,20 @@ class Hub:
     def _resume(self, session: Session) -> None:
         """Go on with a session that was blocked, or had more to do than one turn allows."""
         connection = session.connection
+        more = True
         try:
             if session.unsent is not None and not self._send(session, session.unsent):
                 return
-            more = False
             if not connection.pieces:
                 more = connection.run()
+        except Exception as error:
+            self._fail(session, error)
+        else:
+            self._attend(session, more=more)
+
+    def _attend(self, session: Session, *, more: bool) -> None:
+        """Send what a connection has to say, and see what else it wants."""
+        try:
             self._flush(session, more=more)
         except Exception as error:
             self._fail(session, error)
@@ -268,14 +281,15 @@ class Hub:
             self._settle(session)
 
     def _send(self, session: Session, data: memoryview) -> bool:
-        """Send; what the socket does not take is kept, and False returned."""
+        """Send; False: the socket took but a part, and the rest is kept, or it is gone."""
         while data:
             try:
                 sent = os.write(session.fd, data)
             except (BlockingIOError, InterruptedError):
-                sent = 0
-            if not sent:
                 self._block(session, data)
+                return False
+            except OSError:
+                self._lose(session)
                 return False
             self._service.cache.counters.bytes_written += sent
             data = data[sent:]
@@ -301,10 +315,13 @@ class Hub:
                 os.eventfd_write(self._alarm, 1)
 
     def _fail(self, session: Session, error: Exception) -> None:
-        """End a session: for a network error quietly, for a bug of ours with a report."""
+        """End a session in whose commands we have a bug."""
+        self._on_error(session.connection, error)
+        self._lose(session)
+
+    def _lose(self, session: Session) -> None:
+        """End a session whose client is out of reach."""
         session.connection.close_reason = "error"
-        if not isinstance(error, OSError):
-            self._on_error(session.connection, error)
         self._close(session)
 
     def _close(self, session: Session) -> None:

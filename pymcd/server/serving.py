@@ -31,7 +31,7 @@ from ..protocol import Connection, Service
 from ..protocol.framing import run_text
 from ..protocol.trace import Tracer
 from . import daemon
-from .hub import Hub
+from .hub import LINGER_S, Hub
 from .listening import (
     Endpoint,
     close_all,
@@ -100,6 +100,7 @@ class Server:
         #: What to do on SIGHUP; each keeps what it had if the new cannot be used.
         self.reload_hooks: list[Callable[[], None]] = []
         self._clients: trio.Nursery | None = None
+        self._streams = 0  #: clients that the hub does not serve
         self._ids = itertools.count(1)
         self._room = trio.lowlevel.ParkingLot()
         self._stopping = trio.Event()
@@ -299,13 +300,21 @@ class Server:
         await self._serve_stream(stream, connection)
 
     async def _serve_stream(self, stream: trio.abc.Stream, connection: Connection) -> None:
+        self._set_streams(self._streams + 1)
         try:
             await serve_connection(stream, connection)
         except Exception as error:
             connection.close_reason = "error"
             self._report(connection, error)
         finally:
+            self._set_streams(self._streams - 1)
             self._gone(connection)
+
+    def _set_streams(self, number: int) -> None:
+        self._streams = number
+        if self.hub is not None:
+            # While the hub lingers, nobody else's client is served.
+            self.hub.linger_s = 0.0 if number else LINGER_S
 
     def _gone(self, connection: Connection) -> None:
         self.service.disconnected(connection)

@@ -87,8 +87,6 @@ async def test_a_client_that_never_reads_is_not_in_the_way(use_hub: bool) -> Non
 @pytest.mark.parametrize("reqs_per_event", [1, 3, 20])
 @pytest.mark.timeout(20)
 async def test_a_slow_reader_gets_all_its_answers(use_hub: bool, reqs_per_event: int) -> None:
-    if use_hub:
-        pytest.xfail("Hub._resume forgets commands that wait behind unsent pieces")
     async with serving(use_hub=use_hub, reqs_per_event=reqs_per_event) as server:
         slow, other = await server.connect(), await server.connect()
         value = b"%b\r\n" % (b"v" * 500_000)
@@ -173,8 +171,6 @@ async def test_a_fault_in_a_handler_costs_one_connection(use_hub: bool) -> None:
 
 
 async def test_only_silent_clients_are_closed(use_hub: bool) -> None:
-    if use_hub:
-        pytest.xfail("Connection.respond does not note when a client was heard")
     clock = ManualClock()
     async with serving(use_hub=use_hub, idle_timeout_s=10, clock=clock) as server:
         silent, active = await server.connect(), await server.connect()
