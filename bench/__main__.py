@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,13 +71,20 @@ def main() -> int:
             print("bench: --plot needs matplotlib: pip install -e '.[bench]'", file=sys.stderr)
             return 2
     chosen = [known[name] for name in options.scenario] or SCENARIOS
+    # Stop the servers and show what there is, however this ends.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows: list[Row] = []
     failures: list[Failure] = []
     progress = Progress(len(chosen))
     try:
         subject, reference = map(Contender.parse, (options.subject, options.reference))
         machine = describe_machine(subject, reference)
-        bench = Bench(subject, reference, options.pairs, options.quick, progress, options.wait)
+    except BenchError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    bench = Bench(subject, reference, options.pairs, options.quick, progress, options.wait)
+    scenario = chosen[0]
+    try:
         for scenario in chosen:
             progress.scenario(scenario.name)
             bench.others_share()
@@ -89,11 +97,8 @@ def main() -> int:
             except (BenchError, OSError) as error:
                 # OSError: the server died under the load.
                 failures.append(Failure(scenario.name, str(error)))
-    except BenchError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
-        return 130
+        failures.append(Failure(scenario.name, "interrupted"))
     finally:
         progress.finish()
 
@@ -101,7 +106,8 @@ def main() -> int:
         print(f"{name:<12} {value}")
     runs = f"medians of {options.pairs} pairs" if options.pairs > 1 else "one pair"
     print(f"{'runs':<12} {runs}{', quick' if options.quick else ''}\n")
-    print(table(rows, subject.name))
+    if rows:
+        print(table(rows, subject.name))
     for failure in failures:
         print(f"\n{failure.scenario}: not measured: {failure.why}")
     if options.json:
