@@ -178,6 +178,13 @@ class Recorder:
             if prefix is not None:
                 prefix.gets += 1
                 prefix.hits += item is not None
+        self.looked_up(connection, key, item)
+
+    def looked_up(self, connection: Connection, key: bytes, item: Item | None) -> None:
+        """A command of any kind looked for an item; this is what it found.
+
+        # memcached: do_item_get, which storing, deleting, touching and counting pass through
+        """
         if self._events & FETCHERS:
             if item is None:
                 found, class_id, size = "not_found", 0, 0
@@ -208,16 +215,16 @@ class Recorder:
         """A value was stored, or found not to be wanted: see `status`."""
         if not self._events & MUTATIONS:
             return
-        class_id = 0
-        if status is Status.STORED:
-            item = self._cache.inspect(key)
-            if item is not None:
-                # What append and prepend made of it.
-                class_id, value_bytes, expires_at = (
-                    _class_id(item),
-                    len(item.value),
-                    item.expires_at,
-                )
+        item = self._cache.inspect(key) if status is Status.STORED else None
+        if item is not None:
+            # What append and prepend made of it.
+            class_id, value_bytes, expires_at = _class_id(item), len(item.value), item.expires_at
+        elif status is Status.TOO_LARGE:
+            class_id = value_bytes = 0
+        else:
+            # That of the item which was made for nothing, or is over already.
+            slab_class = self._cache.class_for(len(key), value_bytes)
+            class_id = slab_class.id if slab_class is not None else 0
         # Unsigned 32 bits, also for a time that is over.
         ttl = (expires_at - self._cache.now) & 0xFFFFFFFF if expires_at else 0
         self._log(

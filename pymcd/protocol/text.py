@@ -202,8 +202,10 @@ def _decode_store(
 
 def _store(connection: Connection, header: type_Header, block: bytes, mode: StoreMode) -> None:
     _, quiet, key, client_flags, expires_at, cas_compare = header
-    status = connection.cache.store(mode, key, block, client_flags, expires_at, cas_compare)
     recorder = connection.service.recorder
+    if recorder is not None:
+        recorder.looked_up(connection, key, connection.cache.inspect(key))
+    status = connection.cache.store(mode, key, block, client_flags, expires_at, cas_compare)
     if recorder is not None:
         recorder.stored(connection, key, mode, status, len(block), expires_at)
     if not quiet:
@@ -245,6 +247,7 @@ def _delete(connection: Connection, tokens: list[bytes]) -> None:
         return
     recorder = connection.service.recorder
     if recorder is not None:
+        recorder.looked_up(connection, key, connection.cache.inspect(key))
         recorder.deleting(connection, key)
     status = connection.cache.delete(key)
     if not quiet:
@@ -263,6 +266,9 @@ def _arithmetic(connection: Connection, tokens: list[bytes], *, decrement: bool)
     elif delta is None:
         answer = BAD_DELTA
     else:
+        recorder = connection.service.recorder
+        if recorder is not None:
+            recorder.looked_up(connection, tokens[1], connection.cache.inspect(tokens[1]))
         status, number = connection.cache.increment(tokens[1], delta, decrement=decrement)
         answer = b"%d\r\n" % number if status is _STORED else ARITHMETIC_REPLY[status]
     if not quiet:
@@ -289,10 +295,11 @@ def _touch(connection: Connection, tokens: list[bytes]) -> None:
         answer = BAD_FORMAT
     elif exptime is None:
         answer = BAD_EXPTIME
-    elif cache.touch(tokens[1], cache.expiry.expires_at(exptime)) is None:
-        answer = b"NOT_FOUND\r\n"
     else:
-        answer = b"TOUCHED\r\n"
+        item = cache.touch(tokens[1], cache.expiry.expires_at(exptime))
+        if connection.service.recorder is not None:
+            connection.service.recorder.looked_up(connection, tokens[1], item)
+        answer = b"NOT_FOUND\r\n" if item is None else b"TOUCHED\r\n"
     if not quiet:
         connection.reply(answer)
 

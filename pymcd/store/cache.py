@@ -272,6 +272,10 @@ class Cache:
             self.slabs.item_size_max_bytes
         )
 
+    def class_for(self, key_bytes: int, value_bytes: int) -> SlabClass | None:
+        """Return the slab class of an item without client flags; None where `-I` forbids it."""
+        return self.slabs.class_for(self._item_bytes(key_bytes, value_bytes, 0))
+
     def refuse_too_large(self, mode: StoreMode, key: bytes) -> None:
         """Account for a value that is larger than `-I` allows.
 
@@ -284,7 +288,7 @@ class Cache:
 
     def refuse_block(self, key: bytes, value_bytes: int) -> None:
         """Account for a value that was sent with a wrong end: a set that came to nothing."""
-        slab_class = self.slabs.class_for(self._item_bytes(len(key), value_bytes, 0))
+        slab_class = self.class_for(len(key), value_bytes)
         if slab_class is not None:
             slab_class.set_cmds += 1
 
