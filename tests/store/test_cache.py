@@ -626,6 +626,7 @@ def perform(timed: TimedCache, step: tuple[Any, ...], *, fast: bool) -> object:
     return [cache.lru.juggle(each, temporary=True, most=10) for each in cache.slabs]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @given(steps=STEPS)
 def test_the_fast_paths_change_nothing_but_the_time_it_takes(geometry, steps):

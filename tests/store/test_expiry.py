@@ -221,6 +221,18 @@ class TestFlush:
         timed.advance(200)
         assert timed.cache.get(b"a") is not None
 
+    def test_a_flush_to_come_brings_back_what_an_earlier_one_left_lying(self):
+        """There is one horizon. memcached 1.6.18 answers the same."""
+        timed = TimedCache()
+        timed.set(b"met")
+        timed.set(b"unmet")
+        timed.advance(2)
+        timed.cache.flush()
+        assert timed.cache.get(b"met") is None
+        timed.cache.flush(100)
+        assert timed.cache.get(b"met") is None
+        assert timed.cache.get(b"unmet") is not None
+
     def test_at_an_absolute_time(self):
         timed = TimedCache()
         timed.set(b"a")
