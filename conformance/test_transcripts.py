@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .accepted import accepted_for
+from .accepted import accepted_for, pending_for
 from .conversation import encode, hold, record, recorded
 from .transcripts import (
     Case,
@@ -64,6 +64,7 @@ def test_transcript(
     reference_version: str,
     recordings: dict[str, dict[str, object]],
     pytestconfig: pytest.Config,
+    request: pytest.FixtureRequest,
 ) -> None:
     kept = recordings[case.topic]
     known: dict[str, list[object]] = kept["answers"]  # type: ignore[assignment]
@@ -78,8 +79,11 @@ def test_transcript(
     elif _id(case) not in known:
         pytest.skip("no memcached installed, and no answers recorded")
 
+    twin = "memcached" in subject[-1]
+    if not twin and (pending := pending_for(case)):
+        request.applymarker(pytest.mark.xfail(reason=f"not built yet: {pending}", strict=True))
     got = hold(servers.get(subject, case.switches, fresh=case.fresh), case)
-    row = None if "memcached" in subject[-1] else accepted_for(case)
+    row = None if twin else accepted_for(case)
     for number, answer in enumerate(got):
         if row is not None and number in row.answers:
             assert answer == row.answers[number], row.reason

@@ -1,6 +1,6 @@
 """verbosity, cache_memlimit, lru, lru_crawler, slabs, watch, metadump, stats: one line each."""
 
-from . import Closes, table
+from . import Closes, Pieces, table
 
 STORE = b"set a 1 0 1\r\n1\r\nset b 2 0 2\r\n22\r\n"
 TIMES = (rb"(?<= la=)\d+", rb"(?<= cas=)\d+", rb"(?<= exp=)\d{6,}")
@@ -260,21 +260,21 @@ CASES = [
         switches="-D /",
         fresh=True,
     ),
+    # One command to a connection: before it knows its client, memcached forgets earlier answers.
     *table(
-        "switches",
+        "auth",
         [
+            ("other commands", b"get a\r\n", b"version\r\n", b"stats\r\n", b"foo\r\n", b"quit\r\n"),
+            ("wrong words", b"set x 0 0 7\r\nfoo bad\r\n", b"set x 0 0 7\r\nnot bar\r\n"),
+            ("one word", b"set x 0 0 3\r\nfoo\r\n", b"set x 0 0 0\r\n\r\n"),
+            ("a bad block", b"set x 0 0 7\r\nfoo barx\r\n"),
+            ("bad headers", b"set x 0 0 abc\r\n", b"add x 0 0 7\r\n", b"set x 0 0\r\n"),
+            ("the right words", b"set x 0 0 7\r\nfoo bar\r\n", b"set y 9 9 12\r\nother secret\r\n"),
             (
-                "-Y: words",
-                b"get a\r\nversion\r\nstats\r\nfoo\r\n",
-                b"set x 0 0 7\r\nfoo bad\r\nget a\r\n",
-                b"set x 0 0 3\r\nfoo\r\n",
-                b"set x 0 0 7\r\nfoo barx\r\nget a\r\n",
-                b"set x 0 0 7\r\nfoo bar\r\nget a\r\nset k 0 0 1\r\na\r\nget k\r\n",
-                b"set x 0 0 abc\r\nversion\r\n",
-                b"set x 0 0 7\r\nfoo bad\r\nset x 0 0 7\r\nfoo bar\r\nversion\r\n",
-                b"add x 0 0 7\r\nfoo bar\r\n",
-                Closes(b"z" * 2049),
-            )
+                "commands after the right words",
+                Pieces((b"set x 0 0 7\r\nfoo bar\r\n", b"set k 0 0 1\r\na\r\n", b"get k\r\n")),
+            ),
+            ("an endless line", Closes(b"z" * 2049)),
         ],
         switches="-Y {auth_file}",
         fresh=True,
