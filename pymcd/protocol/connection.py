@@ -16,13 +16,21 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .. import limits
-from .binary import COMMANDS, REQUEST_MAGIC, answer_plain, run_binary
+from .binary import (
+    COMMANDS,
+    REQUEST_MAGIC,
+    STRANGER_COMMANDS,
+    answer_plain,
+    run_binary,
+)
 from .framing import run_text
+from .login import run_login
 from .text import VERBS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ..auth import Exchange
     from .binary import Command
     from .framing import Verb
     from .service import Service
@@ -69,9 +77,13 @@ class Connection:
         "close_reason",
         "closing",
         "commands",
+        "exchange",
         "expires_at",
+        "held",
         "id",
         "last_command_at",
+        "line_bytes",
+        "line_chunks",
         "listen_address",
         "pieces",
         "position",
@@ -80,6 +92,7 @@ class Connection:
         "runner",
         "service",
         "source",
+        "stranger_since",
         "swallow_bytes",
         "transport",
         "verbs",
@@ -107,6 +120,17 @@ class Connection:
         self.verbs: dict[bytes, Verb] = VERBS
         self.commands: Sequence[Command] = COMMANDS
         self.runner: Runner = RUNNERS[protocol or service.settings.protocol]
+        #: When it became known that there has been no login; None: none is needed any more.
+        self.stranger_since: int | None = None
+        self.exchange: Exchange | None = None  #: a login of several steps, under way
+        self.held = False  #: the answer to a failed login is being delayed
+        if service.authenticator is not None:
+            self.stranger_since = service.cache.now
+            if service.settings.enable_sasl:
+                self.commands = STRANGER_COMMANDS
+                self.runner = run_binary
+            else:
+                self.runner = run_login
         self.buffer = b""  #: received; commands before `position` are done
         self.position = 0
         #: A storage command whose value is on its way: verb, decoded header; and the pieces.
@@ -117,6 +141,9 @@ class Connection:
         #: Text, and nothing is half done: the next command may be answered fast.
         self.prompt = False
         self.binary_prompt = False  #: the same, of the binary protocol
+        #: More of a line that began in `buffer` and is longer than most.
+        self.line_chunks: list[bytes] = []
+        self.line_bytes = 0
         self.swallow_bytes = 0  #: of a value that was refused, still to be thrown away
         self.pieces: list[bytes] = []
         self.reply: Callable[[bytes], None] = self.pieces.append
@@ -135,9 +162,23 @@ class Connection:
         elif self.position == len(self.buffer):
             self.buffer = data
             self.position = 0
-        else:
+        elif (
+            len(self.buffer) - self.position <= limits.LINE_MAX_BYTES or self.runner is not run_text
+        ):
             self.buffer = self.buffer[self.position :] + data
             self.position = 0
+        else:
+            self._extend_long_line(data)
+
+    def _extend_long_line(self, data: bytes) -> None:
+        """Take more of a get with very many keys, without copying all of it for each piece."""
+        self.line_chunks.append(data)
+        self.line_bytes += len(data)
+        if b"\n" in data or self.line_bytes > limits.GET_LINE_MAX_BYTES:
+            self.buffer = b"".join((self.buffer[self.position :], *self.line_chunks))
+            self.position = 0
+            self.line_chunks.clear()
+            self.line_bytes = 0
 
     def respond(self, data: bytes) -> bytes | None:
         """Take what arrived and return what to send: `receive_data` and `run` in one.
@@ -194,6 +235,10 @@ class Connection:
             self.buffer = b""
             self.position = 0
             return False
+        if self.held:
+            if len(self.buffer) - self.position > limits.LOGIN_MAX_BYTES:
+                self.close("error")
+            return False
         more = self.runner(self, self.service.reqs_per_event)
         if (
             self.position == len(self.buffer)
@@ -204,8 +249,26 @@ class Connection:
             and not self.watching
         ):
             self.prompt = self.runner is run_text and self.verbs is VERBS
-            self.binary_prompt = self.runner is run_binary and self.commands is COMMANDS
+            self.binary_prompt = (
+                self.runner is run_binary and self.commands is not STRANGER_COMMANDS
+            )
         return more
+
+    def refuse_login(self, reply: bytes) -> None:
+        """Answer a failed login, after the delay there is to be; nothing is executed before."""
+        delay_s = self.service.settings.login_failure_delay_s
+        if not delay_s:
+            self.reply(reply)
+            return
+
+        def answer() -> None:
+            self.held = False
+            if not self.closing:
+                self.reply(reply)
+                self.wake()
+
+        self.held = True
+        self.service.call_later(delay_s, answer)
 
     def close(self, reason: str = "normal") -> None:
         """Have the driver close, once what was replied is sent."""
