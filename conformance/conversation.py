@@ -36,6 +36,9 @@ def hold(server: Server, case: Case) -> list[bytes]:
         answer = uniques.hide(_take(server, step, uniques))
         for pattern in case.hide:
             answer = re.sub(pattern, b"~", answer)
+        if case.unordered:
+            *lines, last = answer.splitlines(keepends=True) or [b""]
+            answer = b"".join(sorted(lines)) + last
         answers.append(answer)
     return answers
 

@@ -52,7 +52,8 @@ class Case:
     """What clients send to a server that was started with these switches.
 
     `fresh` asks for a server of its own, where a case changes what no command can change back.
-    `hide` lists patterns of what may differ from run to run; each match becomes `~`.
+    `hide` lists patterns of what may differ from run to run; each match becomes `~`. `unordered`
+    says that the lines of an answer, but the last, may come in any order.
     """
 
     topic: str
@@ -61,6 +62,7 @@ class Case:
     switches: tuple[str, ...] = ()
     fresh: bool = False
     hide: tuple[bytes, ...] = ()
+    unordered: bool = False
 
     def __str__(self) -> str:
         return f"{self.topic}: {self.name}"
@@ -73,13 +75,14 @@ def table(
     switches: str = "",
     fresh: bool = False,
     hide: tuple[bytes, ...] = (),
+    unordered: bool = False,
 ) -> list[Case]:
     """Return cases from rows of a name and steps."""
     cases = []
     for name, *steps in rows:
         assert isinstance(name, str)
         sent = tuple(step for step in steps if not isinstance(step, str))
-        cases.append(Case(topic, name, sent, tuple(switches.split()), fresh, hide))
+        cases.append(Case(topic, name, sent, tuple(switches.split()), fresh, hide, unordered))
     return cases
 
 

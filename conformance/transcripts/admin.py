@@ -144,6 +144,7 @@ CASES = [
         switches="-o no_lru_maintainer",
         fresh=True,
         hide=TIMES,
+        unordered=True,
     ),
     *table(
         "admin",
