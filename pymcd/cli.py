@@ -34,8 +34,6 @@ DEBUG_SUFFIX = "-debug"
 # Options whose feature the server lacks: it must not start without what they promise.
 NOT_BUILT: dict[str, str] = {
     "enable_ssl": "This server is not built with TLS support.",
-    "enable_sasl": "This server is not built with SASL support.",
-    "auth_file": "This server is not built with ascii authentication support.",
 }
 
 

@@ -37,6 +37,8 @@ LISTENER_TAG_MAX_BYTES = 8
 PORT_MAX = 65535
 ANY_PORT = -1
 INFINITY = float("inf")
+# A delayed answer keeps a connection.
+LOGIN_FAILURE_DELAY_MAX_S = 60
 
 Protocol = Literal["auto", "ascii", "binary"]
 MemoryAccounting = Literal["memcached", "resident"]
@@ -157,6 +159,8 @@ class Settings:
     # Who may come in.
     enable_sasl: bool = False
     auth_file: str | None = None
+    login_failure_delay_s: float = 0.0
+    login_timeout_s: float = limits.LOGIN_TIMEOUT_S  # 0: no limit
     enable_ssl: bool = False
     ssl_chain_cert: str | None = None
     ssl_key: str | None = None
@@ -297,6 +301,16 @@ _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str],
     "memory_accounting": (
         lambda v: v in ("memcached", "resident"),
         "Unknown memory_accounting option (memcached, resident)",
+        1,
+    ),
+    "login_failure_delay_s": (
+        lambda v: 0 <= v <= LOGIN_FAILURE_DELAY_MAX_S,
+        f"The delay after a failed login must be 0 to {LOGIN_FAILURE_DELAY_MAX_S} seconds",
+        1,
+    ),
+    "login_timeout_s": (
+        lambda v: 0 <= v < INFINITY,
+        "The time to log in must be a number of seconds, not negative",
         1,
     ),
     "log_format": (lambda v: v in ("text", "json"), "Unknown log format (text, json)", 1),

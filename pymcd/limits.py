@@ -49,6 +49,10 @@ ITEM_CLIENT_FLAGS_BYTES: Final = 4
 #: Header of each further chunk of a large item.
 ITEM_CHUNK_HEADER_BYTES: Final = 48
 
+#: What a client may say to log in, and how long that may take, if nothing else is set.
+LOGIN_MAX_BYTES: Final = 4096
+LOGIN_TIMEOUT_S: Final = 60
+
 #: A UDP datagram begins with this many bytes of frame header. # protocol.txt, "UDP protocol"
 UDP_HEADER_BYTES: Final = 8
 #: Payload of one UDP datagram that we send, header included. # memcached: UDP_MAX_PAYLOAD_SIZE

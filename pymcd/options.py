@@ -627,6 +627,22 @@ OPTIONS: tuple[Option, ...] = (
         "demand a login (text protocol); FILE has lines user:password",
         _store("auth_file", _text),
     ),
+    Option(
+        "",
+        "login-timeout",
+        "SECONDS",
+        "close connections that have not logged in by then (default 60, 0: never)",
+        _store("login_timeout_s", _seconds),
+        own=True,
+    ),
+    Option(
+        "",
+        "login-failure-delay",
+        "SECONDS",
+        "answer a failed login only after this time (default 0)",
+        _store("login_failure_delay_s", _seconds),
+        own=True,
+    ),
     Option("Z", "enable-ssl", "", "speak TLS", _switch("enable_ssl")),
     # Everything else.
     Option(

@@ -440,9 +440,9 @@ REFUSED_BY_US: list[tuple[str, int, str]] = [
     ),
     ("-o proxy_config=x", 1, 'Illegal suboption "proxy_config=x": there is no proxy here'),
     (
-        "--log 1",
+        "--log- 1",
         1,
-        "pymcd: option '--log' is ambiguous; possibilities: '--log-file' '--log-format'",
+        "pymcd: option '--log-' is ambiguous; possibilities: '--log-file' '--log-format'",
     ),
     ("--log-format xml", 1, "Unknown log format (text, json)"),
     (
@@ -451,7 +451,6 @@ REFUSED_BY_US: list[tuple[str, int, str]] = [
         "The time to shut down in must be a number of seconds, not negative",
     ),
     ("-Z", 64, "This server is not built with TLS support."),
-    ("-S", 64, "This server is not built with SASL support."),
     (
         "-Y /nonexistent",
         1,

@@ -81,7 +81,9 @@ ERROR_TEXTS: Final = {
 
 _GET: Final = 0x00
 _SET_OPCODE: Final = 0x01
+_VERSION: Final = 0x0B
 _STAT: Final = 0x10
+_SASL_LIST, _SASL_AUTH, _SASL_STEP = 0x20, 0x21, 0x22
 
 #: An expiration that forbids incr and decr to create. # protocol-binary.txt, 4.5
 _DO_NOT_CREATE: Final = limits.UINT32_MAX
@@ -254,7 +256,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             continue
         connection.position = position
         command.handler(connection, request)
-        if connection.closing or connection.source is not None:
+        if connection.closing or connection.source is not None or connection.held:
             return False
         if command.value >= _SWALLOW_VALUE:
             _swallow_soon(
@@ -344,7 +346,7 @@ def _finish_value(connection: Connection) -> bool:
     chunks[-1] = last[: connection.position]
     request.value = b"".join(chunks)
     command.handler(connection, request)
-    return not (connection.closing)
+    return not (connection.closing or connection.held)
 
 
 def _swallow_soon(connection: Connection, length: int) -> None:
@@ -651,7 +653,69 @@ def _stat_row(opaque: bytes, name: bytes, value: bytes) -> bytes:
 
 
 def _list_mechanisms(connection: Connection, request: Request) -> None:
-    raise NotImplementedError
+    # protocol-binary.txt, "SASL List Mechanisms". Whoever asks is a stranger from then on.
+    become_stranger(connection)
+    authenticator = connection.service.authenticator
+    assert authenticator is not None
+    _reply(connection, request, " ".join(authenticator.mechanisms()).encode())
+
+
+def _check_login(connection: Connection, request: Request, value_bytes: int) -> bool:
+    # memcached: process_bin_sasl_auth
+    if len(request.key) > _MECHANISM_MAX_BYTES:
+        _fail(connection, request, INVALID)
+    elif value_bytes > limits.LOGIN_MAX_BYTES:
+        _fail(connection, request, NO_MEMORY)
+    else:
+        return True
+    _swallow_soon(connection, value_bytes)
+    return False
+
+
+def _login(connection: Connection, request: Request) -> None:
+    # protocol-binary.txt, "SASL Authenticate"; memcached: process_bin_complete_sasl_auth.
+    # The mechanism is chosen once; a step's is not looked at.
+    become_stranger(connection)
+    authenticator = connection.service.authenticator
+    assert authenticator is not None
+    mechanism = request.key.partition(b"\0")[0].decode("latin-1").upper()
+    exchange = connection.exchange
+    if request.command.opcode == _SASL_AUTH:
+        exchange = authenticator.begin(mechanism)
+    connection.exchange = None
+    challenge = None if exchange is None else exchange.step(request.value)
+    if challenge is not None:
+        connection.exchange = exchange
+        connection.reply(
+            _pack_response(
+                RESPONSE_MAGIC,
+                request.command.opcode,
+                0,
+                0,
+                AUTH_CONTINUE,
+                len(challenge),
+                request.opaque,
+                0,
+            )
+            + challenge
+        )
+        return
+    counters = connection.cache.counters
+    counters.auth_cmds += 1
+    if exchange is not None and exchange.succeeded:
+        connection.commands = MEMBER_COMMANDS
+        connection.stranger_since = None
+        _reply(connection, request, b"Authenticated")
+        return
+    counters.auth_errors += 1
+    connection.refuse_login(encode_error(request.command.opcode, AUTH_ERROR, request.opaque))
+
+
+def become_stranger(connection: Connection) -> None:
+    """Have a connection log in, whoever it was."""
+    if connection.stranger_since is None:
+        connection.stranger_since = connection.cache.now
+    connection.commands = STRANGER_COMMANDS
 
 
 # -- the tables --------------------------------------------------------------------------------
@@ -700,16 +764,43 @@ def _table() -> list[Command]:
     add_pair(0x07, 0x17, _quit, plain=False)
     add_pair(0x08, 0x18, _flush, extras=(0, 4))
     add(0x0A, _noop)
-    add(0x0B, _version)
+    add(_VERSION, _version)
     add(_STAT, _stat, key_max=limits.KEY_MAX_BYTES, value=_NEXT_REQUEST, plain=False)
 
-    add(0x20, _unknown)
-    for opcode in (0x21, 0x22):
+    add(_SASL_LIST, _unknown)
+    for opcode in (_SASL_AUTH, _SASL_STEP):
         add(opcode, _unknown, **with_key, value=_SWALLOW_VALUE, plain=False)
     return table
 
 
+def _tables_with_login() -> tuple[list[Command], list[Command]]:
+    """Return the commands of a server that asks for a login: after it, and before."""
+    login = [
+        Command(_SASL_LIST, _list_mechanisms, plain=False),
+        *(
+            Command(
+                opcode,
+                _login,
+                key_min=1,
+                key_max=limits.KEY_MAX_BYTES,
+                value=_VALUE,
+                check=_check_login,
+                plain=False,
+            )
+            for opcode in (_SASL_AUTH, _SASL_STEP)
+        ),
+    ]
+    after = _table()
+    # Whatever the form: no key is short enough.
+    before = [Command(opcode, _unknown, key_max=-1, refusal=AUTH_ERROR) for opcode in range(256)]
+    before[_VERSION] = after[_VERSION]
+    for command in login:
+        before[command.opcode] = after[command.opcode] = command
+    return after, before
+
+
 COMMANDS: Final = _table()
+MEMBER_COMMANDS, STRANGER_COMMANDS = _tables_with_login()
 
 
 # -- the log of -vv ----------------------------------------------------------------------------

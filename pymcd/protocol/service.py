@@ -22,6 +22,7 @@ from .recorder import Recorder
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..auth import Authenticator
     from ..clock import Clock
     from ..config import Settings
     from ..store import Item
@@ -96,6 +97,10 @@ class Service:
         self.event_loop = "python-" + ".".join(map(str, sys.version_info[:3]))
 
         # What the host lends.
+        #: Knows the users, if there must be a login; set before the first client comes.
+        self.authenticator: Authenticator | None = None
+        #: Calls a function after so many seconds.
+        self.call_later: Callable[[float, Callable[[], None]], None] = lambda delay_s, call: call()
         #: Ends the server; the argument tells whether gracefully (SIGUSR1) or not (SIGINT).
         self.shutdown: Callable[[bool], None] = lambda graceful: None
         #: Takes one line of the log that `-v` asks for.

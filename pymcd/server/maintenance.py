@@ -113,3 +113,33 @@ class IdleKicker:
         if oldest is None:
             return inf
         return max(self._idle_timeout_s - (now - oldest) + 1.0, 1.0)
+
+
+class LoginKicker:
+    """Closes clients that have not logged in for too long, on servers that ask for it."""
+
+    def __init__(self, service: Service, timeout_s: float) -> None:
+        self._service = service
+        self._timeout_s = timeout_s
+        self.asleep = False  #: there is nobody to watch, until a client connects
+
+    def step(self) -> float:
+        """Close who is due; return when the next one can be."""
+        service = self._service
+        service.tick()
+        now = service.cache.now
+        delay_s = self._timeout_s  # a client that logged in may have to do so again
+        for connection in list(service.connections.values()):
+            since = connection.stranger_since
+            if since is None or connection.closing:
+                continue
+            left_s = since + self._timeout_s - now
+            if left_s > 0:
+                delay_s = min(delay_s, left_s)
+                continue
+            if service.verbosity > 1:
+                service.log_line(f"Closing fd {connection.id}, which has not logged in")
+            connection.close("login")
+            connection.wake()
+        self.asleep = not service.connections
+        return inf if self.asleep else max(delay_s, 1.0)

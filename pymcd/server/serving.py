@@ -25,12 +25,14 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ..auth import preload
 from ..clock import SystemClock
 from ..config import ConfigError, Settings
 from ..protocol import Connection, Service
 from ..protocol.framing import run_text
 from ..protocol.trace import Tracer
 from . import daemon
+from .credentials import TextUsers, sasl_authenticator, text_authenticator
 from .hub import LINGER_S, Hub
 from .listening import (
     Endpoint,
@@ -40,7 +42,7 @@ from .listening import (
     open_unix_endpoint,
 )
 from .log import Log
-from .maintenance import Chore, IdleKicker, freeze_survivors, tame_collector
+from .maintenance import Chore, IdleKicker, LoginKicker, freeze_survivors, tame_collector
 from .streams import serve_connection
 from .udp import serve_datagrams
 
@@ -97,8 +99,11 @@ class Server:
         self._kicking = Chore(self._kicker.step)
         if settings.idle_timeout_s:
             self.chores.append(self._kicking)
+        self._login_kicker = LoginKicker(self.service, settings.login_timeout_s)
+        self._login_kicking = Chore(self._login_kicker.step)
         #: What to do on SIGHUP; each keeps what it had if the new cannot be used.
         self.reload_hooks: list[Callable[[], None]] = []
+        self._demand_logins()
         self._clients: trio.Nursery | None = None
         self._streams = 0  #: clients that the hub does not serve
         self._ids = itertools.count(1)
@@ -108,6 +113,27 @@ class Server:
         self._disabled_at: float | None = None
         #: What the last words on stderr are to be.
         self.graceful = False
+
+    def _demand_logins(self) -> None:
+        """Have clients log in, if the settings say so; raise `ConfigError` if that cannot be."""
+        settings = self.settings
+        if settings.enable_sasl:
+            self.service.authenticator = sasl_authenticator(self.log.warning)
+        elif settings.auth_file is not None:
+            users = TextUsers(settings.auth_file, self.log.warning)
+            self.service.authenticator = text_authenticator(users)
+            self.reload_hooks.append(users.reload)
+        self.service.call_later = self._call_later
+        if self.service.authenticator is not None and settings.login_timeout_s:
+            self.chores.append(self._login_kicking)
+
+    def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
+        async def wait_and_call() -> None:
+            await trio.sleep(delay_s)
+            call()
+
+        assert self._clients is not None
+        self._clients.start_soon(wait_and_call)
 
     # -- the life of a server ------------------------------------------------------------------
 
@@ -273,6 +299,7 @@ class Server:
             address=describe(address, sock.family, endpoint.transport),
             listen_address=endpoint.address,
             transport=endpoint.transport,
+            protocol=endpoint.protocol,
         )
         self._admit(connection, endpoint.protocol)
         if self.hub is not None and endpoint.tls is None:
@@ -283,11 +310,11 @@ class Server:
             self._clients.start_soon(self._serve_stream, stream, connection)
 
     def _admit(self, connection: Connection, protocol: str) -> None:
-        if protocol == "ascii":
-            connection.runner = run_text
         self.service.connected(connection)
         if self._kicker.asleep:
             self._kicking.wake()
+        if self._login_kicker.asleep:
+            self._login_kicking.wake()
         if self.service.verbosity > 1:
             connection.runner = Tracer(connection.runner)
             self.log.line(_GREETINGS[protocol] % connection.id)
@@ -363,6 +390,8 @@ def run(settings: Settings) -> int:
         daemon.allow_core_dumps()
     daemon.raise_descriptor_limit(settings.conn_limit)
     endpoints = open_internet_endpoints(settings)
+    if settings.enable_sasl or settings.auth_file is not None:
+        preload()
     daemon.drop_privileges(settings.user)
     if settings.lock_memory:
         log.warning(

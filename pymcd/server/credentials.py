@@ -1,0 +1,140 @@
+"""Where logins are checked against: the files that `-S` and `-Y` name, read for `auth`.
+
+`-S` reads the file in MEMCACHED_SASL_PWDB at each login, so that a changed password counts at once;
+`mech_list` in memcached.conf, found through SASL_CONF_PATH, limits the mechanisms. `-Y` reads its
+file at the start and on SIGHUP, and keeps what it had if the new one is of no use. What goes wrong
+is said in one line that names the file, never a line of it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING, Final
+
+from ..auth import (
+    Authenticator,
+    MalformedError,
+    User,
+    decode_mechanisms,
+    decode_sasl_users,
+    decode_text_users,
+)
+from ..config import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+USERS_VARIABLE: Final = "MEMCACHED_SASL_PWDB"
+CONFIGURATION_VARIABLE: Final = "SASL_CONF_PATH"
+#: Where memcached.conf is looked for if nothing says where: the file, or a folder that holds it.
+CONFIGURATION_PLACES: Final = ("/etc/sasl/memcached.conf", "/etc/sasl2/memcached.conf")
+CONFIGURATION_NAME: Final = "memcached.conf"
+
+#: Nobody's password file is longer.
+_FILE_MAX_BYTES: Final = 16 << 20
+_NONCE_BYTES: Final = 16
+_SECRET_BYTES: Final = 32
+
+
+class SaslUsers:
+    """The users of `-S`."""
+
+    def __init__(self, path: str, say: Callable[[str], None]) -> None:
+        self._path = path
+        self._say = say
+        self._problem: str | None = None
+
+    def read(self) -> list[User]:
+        """Return those that the file has now; a problem is said when it appears."""
+        try:
+            users = decode_sasl_users(_contents(self._path))
+            problem = None
+        except OSError as error:
+            users = []
+            problem = f"cannot read the password file {self._path}: {error.strerror}"
+        if problem is not None and problem != self._problem:
+            self._say(problem)
+        self._problem = problem
+        return users
+
+
+class TextUsers:
+    """The users of `-Y`."""
+
+    def __init__(self, path: str, say: Callable[[str], None]) -> None:
+        """Raise `ConfigError` if the file is of no use."""
+        self._path = os.path.abspath(path)  # a daemon changes its directory
+        self._say = say
+        self._users: list[User] = []
+        problem = self._load()
+        if problem is not None:
+            raise ConfigError(problem)
+
+    def read(self) -> list[User]:
+        """Return those that there were when the file was last loaded."""
+        return self._users
+
+    def reload(self) -> None:
+        """Load the file again; say so if that cannot be done, and keep the users."""
+        problem = self._load()
+        if problem is not None:
+            self._say(problem)
+
+    def _load(self) -> str | None:
+        try:
+            self._users = decode_text_users(_contents(self._path))
+        except OSError as error:
+            return f"Could not open authfile [{self._path}] for reading, error {error.strerror}"
+        except MalformedError:
+            return f"Authfile [{self._path}] has a malformed entry. Should be 'user:password'"
+        return None
+
+
+def sasl_authenticator(
+    say: Callable[[str], None], environment: Mapping[str, str] | None = None
+) -> Authenticator:
+    """Return what checks SASL logins; says if there is nobody who could log in."""
+    environment = os.environ if environment is None else environment
+    path = environment.get(USERS_VARIABLE)
+    if path:
+        read_users = SaslUsers(os.path.abspath(path), say).read
+    else:
+        say(f"warning: {USERS_VARIABLE} names no password file: nobody can log in")
+        read_users = list
+    return _authenticator(read_users, mechanisms=_configured_mechanisms(environment))
+
+
+def text_authenticator(users: TextUsers) -> Authenticator:
+    """Return what checks logins of the text protocol."""
+    return _authenticator(users.read)
+
+
+def _authenticator(
+    read_users: Callable[[], list[User]], *, mechanisms: list[str] | None = None
+) -> Authenticator:
+    return Authenticator(
+        read_users,
+        make_nonce=lambda: secrets.token_hex(_NONCE_BYTES),
+        secret=secrets.token_bytes(_SECRET_BYTES),
+        mechanisms=mechanisms,
+        realm=socket.gethostname(),
+    )
+
+
+def _configured_mechanisms(environment: Mapping[str, str]) -> list[str] | None:
+    """Return what `mech_list` allows; None: nothing is said about it."""
+    named = environment.get(CONFIGURATION_VARIABLE)
+    for place in (named,) if named else CONFIGURATION_PLACES:
+        path = os.path.join(place, CONFIGURATION_NAME) if os.path.isdir(place) else place
+        try:
+            return decode_mechanisms(_contents(path))
+        except OSError:
+            continue
+    return None
+
+
+def _contents(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(_FILE_MAX_BYTES)
