@@ -1,8 +1,7 @@
 """The meta commands: mn mg ms md ma me.  # protocol.txt, "Meta Commands"
 
-The flags of a command are decoded once, into a `MetaFlags`, and kept for the next command with
-the same flags: clients use few combinations. What needs the key or the time of the request is not
-in there. Flags are answered in the order in which they were asked.
+What their flags mean to an item, and what is answered; how the flags are worded is in
+metaflags.py. Flags are answered in the order in which they were asked.
 
 Followed is memcached 1.6.18, byte for byte; where that departs from protocol.txt, so do we. Of the
 later flags it rejects, `E` (the cas unique that the item is to get) and `x` of md (drop the value,
@@ -12,13 +11,36 @@ keep the item) are understood.
 from __future__ import annotations
 
 import binascii
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from .. import limits
 from ..store.item import ACTIVE, FETCHED, KEY_BINARY, STALE, UNSPEAKABLE, WIN_SENT, key_marks
 from ..store.status import Status, StoreMode
 from .framing import Verb
+from .metaflags import (
+    ASK_ACCESS,
+    ASK_CAS,
+    ASK_FLAGS,
+    ASK_HIT,
+    ASK_KEY,
+    ASK_SIZE,
+    ASK_TTL,
+    BAD_ARITHMETIC_MODE,
+    BAD_FLAGS,
+    BAD_STORE_MODE,
+    FLAGS_TOO_LONG,
+    GET_FLAGS_TOO_LONG,
+    OPAQUE,
+    OPAQUE_TOO_LONG,
+    RECACHE,
+    TOUCH,
+    VIVIFY,
+    WORDS_MAX,
+    MetaFlags,
+    decode_flags,
+    decode_key,
+    encode_key,
+)
 from .tokens import (
     BAD_FORMAT,
     CRLF,
@@ -29,35 +51,13 @@ from .tokens import (
     NON_NUMERIC,
     TOO_LARGE,
     decode_i32,
-    decode_u32,
-    decode_u64,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ..store import Cache, Item
     from .connection import Connection
     from .framing import type_Header
 
-#: Command and key count among the words, as does the end of the line in the original.
-WORDS_MAX: Final = 19
-OPAQUE_MAX_BYTES: Final = 32  #: the letter included
-
-BAD_TOKEN: Final = b"CLIENT_ERROR bad token in command line format\r\n"
-BAD_KEY: Final = b"CLIENT_ERROR error decoding key\r\n"
-DUPLICATE_FLAG: Final = b"CLIENT_ERROR duplicate flag\r\n"
-INVALID_FLAG: Final = b"CLIENT_ERROR invalid flag\r\n"
-#: What md and ma say, whatever is wrong with the flags.
-BAD_FLAGS: Final = b"CLIENT_ERROR invalid or duplicate flag\r\n"
-GET_FLAGS_TOO_LONG: Final = b"CLIENT_ERROR options flags are too long\r\n"
-FLAGS_TOO_LONG: Final = b"CLIENT_ERROR options flags too long\r\n"
-OPAQUE_TOO_LONG: Final = b"CLIENT_ERROR opaque token too long\r\n"
-BAD_MODE_LENGTH: Final = b"CLIENT_ERROR incorrect length for M token\r\n"
-BAD_STORE_MODE: Final = b"CLIENT_ERROR invalid mode for ms M token\r\n"
-BAD_ARITHMETIC_MODE: Final = b"CLIENT_ERROR invalid mode for ma M token\r\n"
-BAD_INITIAL: Final = b"CLIENT_ERROR invalid numeric initial value\r\n"
-BAD_DELTA: Final = b"CLIENT_ERROR invalid numeric delta value\r\n"
 NO_MEMORY_CREATING: Final = b"SERVER_ERROR Out of memory allocating new item\r\n"
 
 STORE_CODES: Final = {
@@ -88,199 +88,6 @@ _SET, _CAS = StoreMode.SET, StoreMode.CAS
 _STALE_OR_WIN_SENT: Final = STALE | WIN_SENT
 _KEY_AS_BASE64: Final = KEY_BINARY | UNSPEAKABLE
 
-# The letters that are looked at more than once.
-_A_CAS, _A_FLAGS, _A_HIT, _A_KEY, _A_ACCESS = b"cfhkl"
-_A_SIZE, _A_TTL, _AN_OPAQUE = b"stO"
-_TOUCH, _VIVIFY, _RECACHE = b"TNR"
-
-
-class MetaFlags:
-    """The flags of one command, decoded. Shared: never changed after `decode_flags`."""
-
-    __slots__ = (
-        "answers",
-        "cas_compare",
-        "client_flags",
-        "decode_error",
-        "delta",
-        "error",
-        "initial",
-        "key_binary",
-        "late_bump",
-        "mode",
-        "new_cas",
-        "no_bump",
-        "opaque_too_long",
-        "ordered",
-        "plain_set",
-        "quiet",
-        "recache_exptime",
-        "remove_value",
-        "stale",
-        "steps",
-        "template",
-        "touch_exptime",
-        "value",
-        "vivify_exptime",
-    )
-
-    def __init__(self) -> None:
-        #: What is wrong with the flags; and the same if the key turns out not to be base64.
-        self.error = self.decode_error = b""
-        self.key_binary = False  #: b
-        self.value = False  #: v
-        self.quiet = False  #: q
-        self.no_bump = False  #: u
-        self.stale = False  #: I
-        self.remove_value = False  #: x
-        self.vivify_exptime: int | None = None  #: N
-        self.touch_exptime: int | None = None  #: T
-        self.recache_exptime: int | None = None  #: R
-        self.client_flags = 0  #: F
-        self.cas_compare: int | None = None  #: C
-        self.new_cas = 0  #: E; 0: the next one in turn
-        self.mode = 0  #: the letter behind M
-        self.initial = 0  #: J
-        self.delta = 1  #: D
-        self.opaque_too_long = False
-        #: What is answered, or done, in the order asked: the letter, and the whole word.
-        self.steps: tuple[tuple[int, bytes], ...] = ()
-        #: Whether that order matters: mg changes the item between two answers, or asks for what
-        #: was before its own access.
-        self.ordered = False
-        self.late_bump = False  #: mg looks at the item before that counts as an access
-        #: Otherwise: the answer of mg to a hit, and the letters of what is to be filled in.
-        self.template = b""
-        self.answers = b""
-        #: ms with nothing but T, or nothing at all.
-        self.plain_set = False
-
-
-@lru_cache(maxsize=1024)
-def decode_flags(words: tuple[bytes, ...]) -> MetaFlags:
-    """Decode the flags of a command. # memcached: _meta_flag_preparse
-
-    As in the original the last error is the one told, but a repeated or unknown flag ends it.
-    """
-    flags = MetaFlags()
-    error = decode_error = b""
-    faulty = False
-    seen = set()
-    steps = []
-    for word in words:
-        letter = word[0]
-        wrong: bytes | None = b""
-        if letter >= 127 or letter in seen:
-            flags.error = flags.decode_error = DUPLICATE_FLAG
-            return flags
-        seen.add(letter)
-        if letter in b"cfhklstOTNR":
-            steps.append((letter, word))
-        if letter in _SWITCHES:
-            setattr(flags, _SWITCHES[letter], True)
-            if letter == _BASE64:
-                decode_error = BAD_KEY
-        elif letter in _NUMBERS:
-            name, decode, complaint = _NUMBERS[letter]
-            number = decode(word[1:])
-            if number is None:
-                wrong = complaint
-            else:
-                setattr(flags, name, number)
-        elif letter == _MODE:
-            if len(word) == 2:
-                flags.mode = word[1]
-            else:
-                wrong = BAD_MODE_LENGTH
-        elif letter == _AN_OPAQUE:
-            flags.opaque_too_long = len(word) > OPAQUE_MAX_BYTES
-        elif letter not in b"cfhklstPL":
-            flags.error = flags.decode_error = INVALID_FLAG
-            return flags
-        if wrong is None:  # the original forgets to say which flag it is
-            faulty = True
-        elif wrong:
-            faulty = True
-            error = wrong
-            decode_error = wrong if flags.key_binary else b""
-    if faulty:
-        flags.error = error or BAD_FORMAT
-    flags.decode_error = decode_error
-    flags.steps = tuple(steps)
-    flags.late_bump = not seen.isdisjoint(b"hlNTR")
-    flags.ordered = flags.late_bump or flags.no_bump or flags.opaque_too_long
-    flags.plain_set = seen <= _PLAIN_SET_LETTERS
-    if not flags.ordered:
-        _make_template(flags)
-    return flags
-
-
-_BASE64, _MODE = b"bM"
-_PLAIN_SET_LETTERS: Final = frozenset(b"TPL")
-_SWITCHES: Final = {
-    ord("b"): "key_binary",
-    ord("v"): "value",
-    ord("q"): "quiet",
-    ord("u"): "no_bump",
-    ord("I"): "stale",
-    ord("x"): "remove_value",
-}
-_NUMBERS: Final[dict[int, tuple[str, Callable[[bytes], int | None], bytes | None]]] = {
-    ord("N"): ("vivify_exptime", decode_i32, BAD_TOKEN),
-    ord("T"): ("touch_exptime", decode_i32, BAD_TOKEN),
-    ord("R"): ("recache_exptime", decode_i32, BAD_TOKEN),
-    ord("F"): ("client_flags", decode_u32, None),
-    ord("C"): ("cas_compare", decode_u64, BAD_TOKEN),
-    ord("E"): ("new_cas", decode_u64, BAD_TOKEN),
-    ord("J"): ("initial", decode_u64, BAD_INITIAL),
-    ord("D"): ("delta", decode_u64, BAD_DELTA),
-}
-
-
-def _make_template(flags: MetaFlags) -> None:
-    template = b"VA %d" if flags.value else b"HD"
-    answers = b"s" if flags.value else b""
-    for letter, word in flags.steps:
-        if letter == _AN_OPAQUE:
-            template += b" " + word.replace(b"%", b"%%")
-        else:
-            template += b" %c%%b" % letter if letter == _A_KEY else b" %c%%d" % letter
-            answers += b"%c" % letter
-    flags.template = template + CRLF
-    flags.answers = answers
-
-
-def decode_key(word: bytes) -> bytes | None:
-    """Decode a key that came as base64. # memcached: base64_decode
-
-    Characters that do not belong there are skipped, and what follows a padded group is ignored.
-    """
-    digits = word.translate(None, _NOT_BASE64)
-    if not digits or len(digits) % 4:
-        return None
-    padding = digits.find(b"=")
-    if padding < 0:
-        return binascii.a2b_base64(digits)
-    # The group that holds the first padding is the last one; `=` counts as a digit of value 0.
-    start = padding // 4 * 4
-    group = digits[start : start + 4]
-    padded = group.count(b"=")
-    if padded > 2:
-        return None
-    last = binascii.a2b_base64(group.replace(b"=", b"A"))
-    return binascii.a2b_base64(digits[:start]) + last[: 3 - padded]
-
-
-_BASE64_DIGITS: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/="
-_NOT_BASE64: Final = bytes(byte for byte in range(256) if byte not in _BASE64_DIGITS)
-
-
-def encode_key(key: bytes, *, as_base64: int) -> bytes:
-    """Return a key as the answer to `k`, without the letter."""
-    if as_base64:
-        return binascii.b2a_base64(key, newline=False) + b" b"
-    return key
-
 
 def _ttl(item: Item, now: int) -> int:
     # An item may have been made to end before now; the original shows that unsigned.
@@ -291,9 +98,9 @@ def _echo(flags: MetaFlags, key: bytes) -> bytes:
     """Return the opaque and the key, where asked for: all that answers when nothing is there."""
     echoed = b""
     for letter, word in flags.steps:
-        if letter == _AN_OPAQUE:
+        if letter == OPAQUE:
             echoed += b" " + word
-        elif letter == _A_KEY:
+        elif letter == ASK_KEY:
             echoed += b" k" + encode_key(key, as_base64=flags.key_binary)
     return echoed
 
@@ -382,13 +189,13 @@ def _mg(connection: Connection, tokens: list[bytes]) -> None:
         return
     values: list[int | bytes] = []
     for letter in flags.answers:
-        if letter == _A_SIZE:
+        if letter == ASK_SIZE:
             values.append(len(item.value))
-        elif letter == _A_FLAGS:
+        elif letter == ASK_FLAGS:
             values.append(item.client_flags)
-        elif letter == _A_CAS:
+        elif letter == ASK_CAS:
             values.append(item.cas_unique)
-        elif letter == _A_KEY:
+        elif letter == ASK_KEY:
             values.append(encode_key(key, as_base64=item.access & _KEY_AS_BASE64))
         else:
             values.append(_ttl(item, cache.now))
@@ -431,15 +238,15 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
     won = False
     line = b"VA %d" % len(item.value) if flags.value else b"HD"
     for letter, word in flags.steps:
-        if letter == _TOUCH:
+        if letter == TOUCH:
             assert flags.touch_exptime is not None
             cache.set_expires_at(item, expiry.expires_at(flags.touch_exptime))
-        elif letter == _VIVIFY:
+        elif letter == VIVIFY:
             if created:
                 assert flags.vivify_exptime is not None
                 cache.set_expires_at(item, expiry.expires_at(flags.vivify_exptime))
                 won = True
-        elif letter == _RECACHE:
+        elif letter == RECACHE:
             assert flags.recache_exptime is not None
             if (
                 not item.access & WIN_SENT
@@ -447,12 +254,12 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
                 and 0 < item.expires_at < expiry.expires_at(flags.recache_exptime)
             ):
                 won = True
-        elif letter == _AN_OPAQUE:
+        elif letter == OPAQUE:
             if flags.opaque_too_long:
                 connection.reply(OPAQUE_TOO_LONG)
                 return
             line += b" " + word
-        elif letter == _A_KEY:
+        elif letter == ASK_KEY:
             line += b" k" + encode_key(key, as_base64=item.access & _KEY_AS_BASE64)
         else:
             line += b" %c%d" % (letter, _answer(cache, item, letter))
@@ -474,15 +281,15 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
 
 def _answer(cache: Cache, item: Item, letter: int) -> int:
     """Return the number that answers a flag."""
-    if letter == _A_SIZE:
+    if letter == ASK_SIZE:
         return len(item.value)
-    if letter == _A_FLAGS:
+    if letter == ASK_FLAGS:
         return item.client_flags
-    if letter == _A_CAS:
+    if letter == ASK_CAS:
         return item.cas_unique
-    if letter == _A_HIT:
+    if letter == ASK_HIT:
         return 1 if item.access & FETCHED else 0
-    if letter == _A_ACCESS:
+    if letter == ASK_ACCESS:
         return cache.now - item.last_access
     return _ttl(item, cache.now)
 
@@ -612,11 +419,11 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
         return
     line = STORE_CODES[status]
     for letter, word in flags.steps:
-        if letter == _AN_OPAQUE:
+        if letter == OPAQUE:
             line += b" " + word
-        elif letter == _A_KEY:
+        elif letter == ASK_KEY:
             line += b" k" + encode_key(key, as_base64=flags.key_binary)
-        elif letter == _A_CAS:
+        elif letter == ASK_CAS:
             line += b" c%d" % cas_unique
     connection.reply(line + CRLF)
 
@@ -767,22 +574,22 @@ def _answer_ma(
     text = b"%d" % number
     line = b"VA %d" % len(text) if flags.value else b"HD"
     for letter, word in flags.steps:
-        if letter == _TOUCH:
+        if letter == TOUCH:
             assert flags.touch_exptime is not None
             expires_at = cache.expiry.expires_at(flags.touch_exptime)
-        elif letter == _VIVIFY:
+        elif letter == VIVIFY:
             if created:
                 assert flags.vivify_exptime is not None
                 expires_at = cache.expiry.expires_at(flags.vivify_exptime)
-        elif letter == _AN_OPAQUE:
+        elif letter == OPAQUE:
             if flags.opaque_too_long:
                 break
             line += b" " + word
-        elif letter == _A_KEY:
+        elif letter == ASK_KEY:
             line += b" k" + encode_key(key, as_base64=flags.key_binary)
-        elif letter == _A_CAS:
+        elif letter == ASK_CAS:
             line += b" c%d" % item.cas_unique
-        elif letter == _A_TTL:
+        elif letter == ASK_TTL:
             ttl = (expires_at - cache.now) & limits.UINT32_MAX if expires_at else -1
             line += b" t%d" % ttl
     if touchable and expires_at != item.expires_at:
