@@ -70,6 +70,10 @@ CASES = [
             ("watch and bad words", b"watch bogus\r\n", b"watch fetchers bogus\r\n"),
             ("watch after other commands", b"version\r\nwatch\r\n"),
             (
+                "metadump after other commands",
+                b"version\r\nlru_crawler metadump all\r\nversion\r\n",
+            ),
+            (
                 "stats words",
                 b"stats bogus\r\n",
                 b"stats reset\r\n",
@@ -119,10 +123,6 @@ CASES = [
                 b"lru_crawler metadump 1 2\r\n",
                 b"lru_crawler metadump 64\r\n",
                 b"lru_crawler metadump hash\r\n",
-            ),
-            (
-                "metadump after other commands",
-                b"version\r\nlru_crawler metadump all\r\nversion\r\n",
             ),
             (
                 "metadump of one item",
