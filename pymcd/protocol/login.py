@@ -17,6 +17,9 @@ from .tokens import decode_u32, split_line
 if TYPE_CHECKING:
     from .connection import Connection
 
+#: What is shorter is not looked at, even if it is a line.
+_LINE_MIN_BYTES: Final = 2
+
 _UNAUTHENTICATED: Final = b"CLIENT_ERROR unauthenticated\r\n"
 _BAD_END: Final = b"CLIENT_ERROR bad command line termination\r\n"
 _BAD_FORMAT: Final = b"CLIENT_ERROR bad authentication token format\r\n"
@@ -28,6 +31,8 @@ def run_login(connection: Connection, budget: int, /) -> bool:
     """Answer lines until one logs in. True: the budget ended first."""
     while budget:
         buffer = connection.buffer
+        if len(buffer) - connection.position < _LINE_MIN_BYTES:
+            return False
         end = buffer.find(b"\n", connection.position)
         if end < 0:
             if len(buffer) - connection.position > limits.LINE_MAX_BYTES:
@@ -56,7 +61,7 @@ def run_login(connection: Connection, budget: int, /) -> bool:
         if connection.stranger_since is None:
             connection.runner = run_text
             return run_text(connection, budget)
-    return connection.position < len(connection.buffer)
+    return len(connection.buffer) - connection.position >= _LINE_MIN_BYTES
 
 
 def _log_in(connection: Connection, value: bytes, terminator: bytes) -> None:
