@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("conformance")
     group.addoption("--reference", help="another memcached, or a debootstrap folder with one")
     group.addoption("--subject", help="command of the server to examine; default pymcd")
-    group.addoption("--commands", type=int, default=20_000, help="random commands in all")
+    group.addoption("--commands", type=int, default=20_000, help="random commands a protocol")
     group.addoption("--seed", default="1", help="of the random commands")
     group.addoption("--record", action="store_true", help="write the reference's answers anew")
 

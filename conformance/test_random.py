@@ -14,9 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from .differential import Difference, Pair, run
-from .fuzz import MEMORY, VARIANTS, pair_of
-from .generators.text import TextProtocol
+from .differential import Difference, run
+from .fuzz import PROTOCOLS, VARIANTS, pair_of
 
 if TYPE_CHECKING:
     import random
@@ -37,7 +36,9 @@ def test_every_variant_has_its_share() -> None:
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_random_commands(
+    protocol: str,
     variant: str,
     reference: tuple[str, ...],
     subject: tuple[str, ...],
@@ -48,7 +49,8 @@ def test_random_commands(
     number = 0
     while rest > 0:
         each = f"{seed}/{number}/{variant}"
-        result = run(pair_of(variant, reference, subject), each, min(rest, RUN_COMMANDS_MAX))
+        pair = pair_of(variant, reference, subject, protocol)
+        result = run(pair, each, min(rest, RUN_COMMANDS_MAX))
         if result.difference is not None:
             pytest.fail(str(result.difference), pytrace=False)
         rest -= max(result.commands, 1)
@@ -56,8 +58,9 @@ def test_random_commands(
 
 
 @pytest.mark.timeout(600)  # Making a failure small takes many conversations.
-def test_state_machine(reference: tuple[str, ...], subject: tuple[str, ...]) -> None:
-    pair = Pair(reference, subject, TextProtocol(), MEMORY, "memcached" in subject[-1])
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_state_machine(protocol: str, reference: tuple[str, ...], subject: tuple[str, ...]) -> None:
+    pair = pair_of("default", reference, subject, protocol)
 
     class Machine(RuleBasedStateMachine):
         """Both servers, emptied; each rule is one batch."""
