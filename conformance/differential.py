@@ -178,12 +178,16 @@ class Pair:
     _number: int = 0
 
     def __enter__(self) -> Self:
-        for command in (self.reference, self.subject):
-            server = self._stack.enter_context(Server(command, self.switches))
-            talk = Conversation(server, self.protocol)
-            self._stack.callback(talk.close)
-            self._talks.append(talk)
-        self.reset()
+        try:
+            for command in (self.reference, self.subject):
+                server = self._stack.enter_context(Server(command, self.switches))
+                talk = Conversation(server, self.protocol)
+                self._stack.callback(talk.close)
+                self._talks.append(talk)
+            self.reset()
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(self, *exc_info: object) -> None:
