@@ -39,10 +39,10 @@ if TYPE_CHECKING:
 #: A reply of more pieces is left to the driver, which sends it in several steps.
 REPLY_PIECES_MAX: Final = 64
 
-#: A set without client flags and noreply, as clients send it. What does not match is not wrong.
+#: A whole set without noreply, as clients send it. What does not match is not wrong.
 _PLAIN_SET: Final = re.compile(
-    rb"set ([\x01-\x09\x0b-\x0c\x0e-\x1f!-\xff]{1,%d}+) 0 (\d{1,9}+) (\d{1,9}+)\r\n(.*)\r\n"
-    % limits.KEY_MAX_BYTES,
+    rb"set ([\x01-\x09\x0b-\x0c\x0e-\x1f!-\xff]{1,%d}+) "
+    rb"(\d{1,9}+) (\d{1,9}+) (\d{1,9}+)\r\n(.*)\r\n" % limits.KEY_MAX_BYTES,
     re.DOTALL,
 ).fullmatch
 
@@ -201,9 +201,12 @@ class Connection:
             else:
                 plain_set = _PLAIN_SET(data)
                 if plain_set is not None:
-                    key, exptime, length, value = plain_set.groups()
+                    key, flags, exptime, length, value = plain_set.groups()
                     if len(value) == int(length) and self.cache.set(
-                        key, value, 0 if exptime == b"0" else self.expires_at(int(exptime))
+                        key,
+                        value,
+                        0 if exptime == b"0" else self.expires_at(int(exptime)),
+                        0 if flags == b"0" else int(flags),
                     ):
                         return b"STORED\r\n"
         elif self.binary_prompt and self.service.plain:

@@ -297,16 +297,20 @@ class Cache:
         if item is not None:
             self.unlink(item)
 
-    def set(self, key: bytes, value: bytes, expires_at: int) -> bool:
-        """Store a value without client flags whatever is there; False: `store` must do it.
+    def set(self, key: bytes, value: bytes, expires_at: int, client_flags: int = 0) -> bool:
+        """Store a value whatever is there; False: nothing is done, and `store` must do it.
 
-        Does what needs no decision: a new key, or a plain item of the same slab class, while that
-        class has chunks to spare.
+        Does what needs no decision: a new key, or an item of the same shape and slab class, while
+        that class has chunks to spare.
         """
         # Hot path: bench/ "set16".
         if self._flushing or self.temporary_ttl_s is not None:
             return False
         size = self._overhead_bytes + len(key) + len(value)
+        shape: type[Item] = Item
+        if client_flags:
+            size += limits.ITEM_CLIENT_FLAGS_BYTES
+            shape = FlaggedItem
         table = self._tables[hash(key) & _TABLE_MASK]
         item = table.get(key)
         if item is None:
@@ -315,7 +319,12 @@ class Cache:
                 return False
             slab_class.free_chunks -= 1
             self.cas_unique = cas_unique = self.cas_unique + self._cas_step
-            item = Item(key, value, expires_at, cas_unique, self._fresh_access)
+            if client_flags:
+                item = FlaggedItem(
+                    key, value, expires_at, cas_unique, self._fresh_access, client_flags
+                )
+            else:
+                item = Item(key, value, expires_at, cas_unique, self._fresh_access)
             segment = slab_class.segments[self._first_segment]
             segment.link(item)
             segment.bytes += size
@@ -328,7 +337,7 @@ class Cache:
             segment = item.segment  # type: ignore[assignment]  # it is linked
             slab_class = segment.slab_class
             if (
-                type(item) is not Item
+                type(item) is not shape
                 or not slab_class.smallest_bytes <= size <= slab_class.chunk_size_bytes
                 or not slab_class.free_chunks
                 or (item.expires_at and item.expires_at <= self.now)
@@ -341,6 +350,8 @@ class Cache:
                 segment.bytes += grown
                 self.item_bytes += grown
             item.value = value
+            if client_flags:
+                item.client_flags = client_flags  # type: ignore[misc]  # it is a FlaggedItem
             if segment.kind != self._first_segment:
                 segment.unlink(item)
                 segment.bytes -= size
