@@ -31,6 +31,21 @@ ACCEPTED = [
         "storage on disk is not built in; memcached without it answers the same",
         {0: b"ERROR\r\nERROR\r\nERROR\r\n"},
     ),
+    Accepted(
+        "meta: later flags: E",
+        "the cas unique that an item is to get, from a later version; 1.6.18 refuses the flag",
+        {0: b"HD c<unique:0>\r\nVA 1 c<unique:0>\r\n1\r\n"},
+    ),
+    Accepted(
+        "meta: later flags: x",
+        "md x leaves an item without a value, in later versions; 1.6.18 refuses the flag",
+        {0: b"HD\r\nHD\r\nVA 0 f0\r\n\r\n"},
+    ),
+    Accepted(
+        "meta: base64: forgotten of a key that is not text",
+        "memcached shows the raw bytes, line ends and all, of a key that came as base64",
+        {0: b"HD kdHdvIHdvcmRz b W\r\nHD\r\nHD kdHdvIHdvcmRz b\r\nHD kdHdvIHdvcmRz b\r\n"},
+    ),
 ]
 
 # What is not built yet. Such a case has to fail: once it passes, its row has to go.

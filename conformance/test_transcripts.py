@@ -17,6 +17,7 @@ from .transcripts import (
     deletion,
     errors,
     limits,
+    meta,
     quiet,
     retrieval,
     storage,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from .conftest import Servers
 
-MODULES = (storage, retrieval, cas, arithmetic, deletion, quiet, errors, limits, admin, udp)
+MODULES = (storage, retrieval, cas, arithmetic, deletion, quiet, errors, limits, admin, udp, meta)
 CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 
 

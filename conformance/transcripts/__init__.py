@@ -86,7 +86,11 @@ def table(
     return cases
 
 
-UNIQUE_IN_ANSWER = re.compile(rb"(VALUE [^ \r\n]+ \d+ \d+ )(\d+)(?=\r\n)")
+UNIQUE_IN_ANSWER = re.compile(
+    rb"(VALUE [^ \r\n]+ \d+ \d+ |^(?:HD|VA \d+)[^\r\n]*? c(?!0[ \r])|^ME [^\r\n]* cas=)"
+    rb"(\d+)(?=[ \r])",
+    re.MULTILINE,
+)
 UNIQUE_IN_REQUEST = re.compile(rb"<unique(?::(\d+))?>")
 
 
