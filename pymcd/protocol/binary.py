@@ -21,7 +21,7 @@ from .. import limits
 from ..store.item import key_marks
 from ..store.status import Status, StoreMode
 from . import reports
-from .framing import swallow
+from .framing import swallow, take_awaited
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -336,15 +336,7 @@ def _finish_value(connection: Connection) -> bool:
         return False
     assert connection.awaited is not None
     command, request = connection.awaited
-    connection.awaited = None
-    chunks = connection.awaited_chunks
-    connection.awaited_chunks = []
-    # What lies beyond the value begins the next request.
-    last = chunks[-1]
-    connection.buffer = last
-    connection.position = len(last) + connection.awaited_bytes
-    chunks[-1] = last[: connection.position]
-    request.value = b"".join(chunks)
+    request.value, _ = take_awaited(connection, end_bytes=0)
     command.handler(connection, request)
     return not (connection.closing or connection.held)
 
@@ -808,7 +800,7 @@ MEMBER_COMMANDS, STRANGER_COMMANDS = _tables_with_login()
 
 def _dump(header: bytes) -> list[str]:
     return [
-        "  " + "".join(f" 0x{byte:02x}" for byte in header[start : start + 4])
+        " " + "".join(f" 0x{byte:02x}" for byte in header[start : start + 4])
         for start in range(0, HEADER_BYTES, 4)
     ]
 
