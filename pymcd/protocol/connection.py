@@ -36,6 +36,9 @@ if TYPE_CHECKING:
     from .service import Service
 
 
+#: Less of a value is appended to what came before it.
+_SMALL_CHUNK_BYTES: Final = 4096
+
 #: A reply of more pieces is left to the driver, which sends it in several steps.
 REPLY_PIECES_MAX: Final = 64
 
@@ -157,13 +160,19 @@ class Connection:
     def receive_data(self, data: bytes) -> None:
         """Take what arrived; nothing is executed."""
         if self.awaited is not None:
-            self.awaited_chunks.append(data)
+            chunks = self.awaited_chunks
+            if len(data) < _SMALL_CHUNK_BYTES and len(chunks[-1]) < limits.RECEIVE_BYTES:
+                chunks[-1] += data  # what drips in must not cost an object for each drop
+            else:
+                chunks.append(data)
             self.awaited_bytes -= len(data)
         elif self.position == len(self.buffer):
             self.buffer = data
             self.position = 0
         elif (
-            len(self.buffer) - self.position <= limits.LINE_MAX_BYTES or self.runner is not run_text
+            len(self.buffer) - self.position <= limits.LINE_MAX_BYTES
+            or self.runner is not run_text
+            or self.buffer.find(b"\n", self.position) >= 0
         ):
             self.buffer = self.buffer[self.position :] + data
             self.position = 0
@@ -251,6 +260,8 @@ class Connection:
             and self.source is None
             and not self.watching
         ):
+            self.buffer = b""  # a client that rests keeps no memory
+            self.position = 0
             self.prompt = self.runner is run_text and self.verbs is VERBS
             self.binary_prompt = (
                 self.runner is run_binary and self.commands is not STRANGER_COMMANDS

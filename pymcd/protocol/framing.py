@@ -120,28 +120,30 @@ def _finish_block(connection: Connection) -> bool:
         return False
     assert connection.awaited is not None
     verb, header = connection.awaited
-    connection.awaited = None
-    chunks = connection.awaited_chunks
-    connection.awaited_chunks = []
-    # What lies beyond the block begins the next command.
-    extra = -connection.awaited_bytes
-    last = chunks[-1]
-    connection.buffer = last
-    connection.position = len(last) - extra
-    end = connection.position - 2
-    if end >= 0:
-        terminator = last[end : end + 2]
-        chunks[-1] = last[:end]
-        block = b"".join(chunks)
-    else:  # the CRLF is itself in two pieces
-        block = b"".join(chunks)
-        terminator = block[header[0] : header[0] + 2]
-        block = block[: header[0]]
+    block, terminator = take_awaited(connection, end_bytes=2)
     if terminator == b"\r\n":
         verb.store(connection, header, block)
     else:
         _bad_block(connection, header)
     return True
+
+
+def take_awaited(connection: Connection, *, end_bytes: int) -> tuple[bytes, bytes]:
+    """Return what was awaited and has arrived, its last bytes apart; what is behind comes next."""
+    chunks = connection.awaited_chunks
+    last = chunks[-1]
+    position = len(last) + connection.awaited_bytes
+    if position < end_bytes:  # the end is itself in two pieces, or there are pieces behind it
+        position -= len(last)
+        last = b"".join(chunks)
+        chunks = [last]
+        position += len(last)
+    chunks[-1] = last[: position - end_bytes]
+    connection.awaited = None
+    connection.awaited_chunks = []
+    connection.buffer = last
+    connection.position = position
+    return b"".join(chunks), last[position - end_bytes : position]
 
 
 def _bad_block(connection: Connection, header: type_Header) -> None:

@@ -1,10 +1,210 @@
-"""What a Connection keeps of what it is sent, and for how long."""
+"""One client without its socket: which protocol, and that the fast ways answer like the others."""
 
 from __future__ import annotations
 
-from pymcd import limits
+from typing import Any
 
-from .helpers import Client
+import pytest
+from hypothesis import given
+
+from pymcd import limits
+from pymcd.protocol import Connection
+from tests.protocol.helpers import Client, make_service
+from tests.protocol.requests import BINARY, CUTS, GARBAGE, SMALL_ITEMS, TEXT, cut
+from tests.store.helpers import photograph
+
+NOOP = b"\x80\x0a" + bytes(22)
+NOOP_REPLY = b"\x81\x0a" + bytes(22)
+
+
+def respond(client: Client, data: bytes) -> bytes:
+    """Feed `data` as the hub does: the fast path first; return all that was answered."""
+    client.service.tick()
+    answer = client.connection.respond(data)
+    return client.receive() if answer is None else answer
+
+
+@pytest.mark.parametrize(
+    ("protocol", "text", "binary"),
+    [("auto", True, True), ("ascii", True, False), ("binary", False, True)],
+)
+def test_the_first_byte_chooses_unless_the_settings_do(protocol, text, binary):
+    assert (Client(protocol=protocol).send(b"version\r\n") == b"VERSION 1.6.18\r\n") is text
+    assert (Client(protocol=protocol).send(NOOP) == NOOP_REPLY) is binary
+
+
+def test_a_listener_may_have_its_own_protocol():
+    service = make_service(protocol="binary")
+    connection = Connection(service, protocol="ascii")
+    connection.receive_data(b"version\r\n")
+    assert not connection.run()
+    assert connection.pieces == [b"VERSION 1.6.18\r\n"]
+
+
+def test_nothing_received_chooses_nothing():
+    client = Client()
+    assert client.receive() == b""
+    assert client.send(b"version\r\n") == b"VERSION 1.6.18\r\n"
+
+
+def test_after_closing_nothing_is_executed():
+    client = Client()
+    assert client.send(b"version\r\nquit\r\nversion\r\n") == b"VERSION 1.6.18\r\n"
+    connection = client.connection
+    connection.receive_data(b"version\r\n")
+    assert not connection.run()
+    assert connection.pieces == []
+    assert connection.respond(b"version\r\n") is None
+    assert connection.pieces == []
+
+
+def test_while_a_source_lasts_nothing_is_executed():
+    client = Client()
+    connection = client.connection
+    connection.source = iter([b"piece"])
+    assert respond_once(client, b"version\r\n") is None
+    assert connection.pieces == []
+    connection.source = None
+    assert client.receive() == b"VERSION 1.6.18\r\n"
+
+
+def respond_once(client: Client, data: bytes) -> bytes | None:
+    client.service.tick()
+    return client.connection.respond(data)
+
+
+class TestRespond:
+    def test_one_get(self):
+        client = Client()
+        client.send(b"set a 7 0 5\r\nhello\r\n")
+        assert respond_once(client, b"get a\r\n") == b"VALUE a 7 5\r\nhello\r\nEND\r\n"
+        assert respond_once(client, b"get b\r\n") == b"END\r\n"
+
+    def test_one_set(self):
+        client = Client()
+        client.send(b"set a 0 0 5\r\nhello\r\n")  # takes a page
+        assert respond_once(client, b"set b 0 0 5\r\nhello\r\n") == b"STORED\r\n"
+        assert respond_once(client, b"set a 0 -1 2\r\nhi\r\n") == b"STORED\r\n"
+        assert client.send(b"get a b\r\n") == b"VALUE b 0 5\r\nhello\r\nEND\r\n"
+
+    def test_nothing_to_say(self):
+        assert respond_once(Client(), b"set a 0 0 1 noreply\r\nv\r\n") == b""
+        assert respond_once(Client(), b"get") == b""
+
+    def test_what_needs_several_turns_is_left_to_the_driver(self):
+        client = Client(reqs_per_event=2)
+        client.send(b"version\r\n")
+        assert respond_once(client, b"version\r\n" * 3) is None
+        assert len(client.connection.pieces) == 2
+        assert client.receive() == b"VERSION 1.6.18\r\n" * 3
+
+    def test_so_is_a_long_answer(self):
+        client = Client()
+        client.send(b"set a 0 0 1\r\nv\r\n")
+        request = b"get" + b" a" * 100 + b"\r\n"
+        assert respond_once(client, request) is None
+        assert client.take() == b"VALUE a 0 1\r\nv\r\n" * 100 + b"END\r\n"
+
+    def test_so_is_the_end(self):
+        client = Client()
+        client.send(b"version\r\n")
+        assert respond_once(client, b"quit\r\n") is None
+        assert client.connection.closing
+
+    @pytest.mark.parametrize("settings", [{"verbose": 2}, {"detail_enabled": True}])
+    def test_who_listens_to_single_commands_hears_all(self, settings):
+        client = Client(**settings)
+        lines: list[str] = []
+        client.service.log_line = lines.append
+        client.send(b"set a:b 0 0 1\r\nv\r\n")
+        for _ in range(2):
+            assert respond_once(client, b"get a:b\r\n") == b"VALUE a:b 0 1\r\nv\r\nEND\r\n"
+        if "verbose" in settings:
+            assert lines.count("<10 get a:b") == 2
+        else:
+            assert b"PREFIX a get 2 hit 2 set 1 del 0" in client.send(b"stats detail dump\r\n")
+
+
+GEOMETRIES: list[dict[str, Any]] = [
+    {},
+    {"reqs_per_event": 1},
+    {"disable_cas": True},
+    {"lru_segmented": False},
+    {"temporary_ttl_s": 10},
+    {"protocol": "binary"},
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
+@given(text=TEXT, binary=BINARY, cuts=CUTS)
+def test_respond_answers_as_receiving_and_running_do(geometry, text, binary, cuts):
+    """Whole commands, as they mostly come, and pieces of them."""
+    requests = binary if geometry.get("protocol") == "binary" else text
+    for pieces in (requests, cut(b"".join(requests), cuts)):
+        slow, fast = (Client(**SMALL_ITEMS, **geometry) for _ in range(2))
+        for piece in pieces:
+            if slow.connection.closing:
+                break
+            assert respond(fast, piece) == slow.send(piece)
+            assert photograph(fast.service.cache) == photograph(slow.service.cache)
+            assert fast.connection.prompt == slow.connection.prompt
+            assert fast.connection.closing == slow.connection.closing
+        fast.service.cache.check()
+
+
+@pytest.mark.slow
+@given(garbage=GARBAGE, cuts=CUTS)
+def test_respond_survives_any_bytes(garbage, cuts):
+    slow, fast = Client(**SMALL_ITEMS), Client(**SMALL_ITEMS)
+    for piece in cut(garbage, cuts):
+        if slow.connection.closing:
+            break
+        assert respond(fast, piece) == slow.send(piece)
+    assert photograph(fast.service.cache) == photograph(slow.service.cache)
+
+
+#: A set of ten bytes whose value is still to come; commands without end behind it.
+AWAITING = [
+    (b"set a 0 0 10\r\n", b"0123456789\r\n", b"version\r\n", b"STORED\r\n"),
+    (
+        b"\x80\x01\0\x01\x08\0\0\0\0\0\0\x13" + bytes(12) + bytes(8) + b"a",
+        b"0123456789",
+        NOOP,
+        b"\x81\x01" + bytes(21) + b"\x01",
+    ),
+]
+
+
+@pytest.mark.parametrize(("header", "value", "command", "reply"), AWAITING, ids=["text", "binary"])
+@pytest.mark.parametrize("ahead", [0, 1, 5])
+def test_a_driver_may_read_ahead_of_what_is_run(header, value, command, reply, ahead):
+    many = command * 1000
+    client = Client()
+    assert client.send(header) == b""
+    client.connection.receive_data(value[:-1])
+    client.connection.receive_data(value[-1:])
+    for _ in range(ahead):
+        client.connection.receive_data(many)
+    answer = client.receive()
+    assert answer[: len(reply)] == reply
+    assert answer[len(reply) :] == Client().send(many) * ahead
+    item = client.service.cache.inspect(b"a")
+    assert item is not None
+    assert item.value == b"0123456789"
+
+
+@pytest.mark.parametrize("run_after", range(4))
+def test_a_long_line_behind_commands_that_were_not_run_yet(run_after):
+    client = Client()
+    client.send(b"version\r\n")
+    pieces = [b"version\r\n" * 500, b"get" + b" k" * 2000, b" k" * 2000, b"\r\nversion\r\n"]
+    answer = b""
+    for number, piece in enumerate(pieces):
+        client.connection.receive_data(piece)
+        if number == run_after:
+            answer = client.receive()
+    assert answer + client.receive() == (b"VERSION 1.6.18\r\n" * 500 + b"END\r\nVERSION 1.6.18\r\n")
 
 
 def test_a_long_get_may_drip():
@@ -30,3 +230,20 @@ def test_a_get_without_end_is_bounded():
         assert not client.connection.closing
         client.send(piece)
     assert client.connection.closing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["ascii", "binary"])
+@given(text=TEXT, binary=BINARY, cuts=CUTS)
+def test_what_was_received_in_pieces_may_be_run_at_once(protocol, text, binary, cuts):
+    """Receiving only stores: a driver that reads ahead gets the same answers."""
+    stream = b"".join(binary if protocol == "binary" else text)
+    whole, ahead = (Client(**SMALL_ITEMS, protocol=protocol) for _ in range(2))
+    pieces = cut(stream, cuts)
+    expected = whole.send(pieces[0]) if pieces else b""
+    answer = ahead.send(pieces[0]) if pieces else b""
+    for piece in pieces[1:]:
+        ahead.connection.receive_data(piece)
+        if not whole.connection.closing:
+            expected += whole.send(piece)
+    assert answer + ahead.receive() == expected
