@@ -27,10 +27,11 @@ from .item import (
     STALE,
     UNSPEAKABLE,
     WIN_SENT,
-    AccessPool,
     ChunkedItem,
     FlaggedItem,
     Item,
+    State,
+    StatePool,
 )
 from .lru import COLD, HOT, Lru, Segment
 from .slabs import SlabClass, Slabs, chunk_sizes
@@ -47,9 +48,9 @@ TABLES: Final = 256
 _TABLE_MASK: Final = TABLES - 1
 
 #: What an item costs in CPython beyond its key and value, in bytes, for
-#: `-o memory_accounting=resident`: item 96, cas unique 32, its share of a hash table 24-64,
+#: `-o memory_accounting=resident`: item 80, cas unique 32, its share of a hash table 27-54,
 #: headers and rounding of the two bytes objects 2 * (33 + 8), allocator 8. Measured in bench/.
-RESIDENT_OVERHEAD_BYTES: Final = 264
+RESIDENT_OVERHEAD_BYTES: Final = 248
 
 #: An unflat LRU moves an item to the head at most this often. # memcached: ITEM_UPDATE_INTERVAL
 FLAT_BUMP_INTERVAL_S: Final = 60
@@ -108,7 +109,7 @@ class Cache:
         self._chunk_max_bytes = self.slabs.chunk_max_bytes
         self._first_segment = HOT if self.segmented else COLD
         self._tables: list[dict[bytes, Item]] = [{} for _ in range(TABLES)]
-        self._accesses = AccessPool()
+        self._states = StatePool()
         self._fresh_access = 0  #: `access` of an item linked now
         #: Called when a tick brings a new second: there is activity, so maintenance is due.
         self.on_second: Callable[[], None] = lambda: None
@@ -127,7 +128,7 @@ class Cache:
             size_of=self.size_of,
             now=lambda: self.now,
             on_evict=lambda item: self.on_evict(item),
-            accesses=self._accesses,
+            states=self._states,
         )
         self.tick()
         self._set_now(self.now)
@@ -158,12 +159,12 @@ class Cache:
         # Hot path: bench/ "get16".
         item = self._tables[hash(key) & _TABLE_MASK].get(key)
         if item is not None:
-            expires_at = item.expires_at
+            segment, expires_at, access = item.state
             if (expires_at and expires_at <= self.now) or self._flushing:
                 item = self._alive(item)
             if item is not None:
-                item.segment.hits += 1  # type: ignore[union-attr]  # it is linked
-                if not item.access & ACTIVE:
+                segment.hits += 1  # type: ignore[union-attr]  # it is linked
+                if not access & ACTIVE:
                     self.bump(item)
                 return item
         self.counters.get_misses += 1
@@ -179,17 +180,15 @@ class Cache:
         item = self._tables[hash(key) & _TABLE_MASK].get(key)
         if item is None or self._flushing:
             return None
-        if item.expires_at and item.expires_at <= self.now:
+        segment, expires_at, access = item.state
+        if expires_at and expires_at <= self.now:
             return None
-        access = item.access
-        if access & _ACTIVE_OR_UNSPEAKABLE == ACTIVE:
-            item.segment.hits += 1  # type: ignore[union-attr]  # it is linked
-        elif access & UNSPEAKABLE:
-            return None
-        else:
-            # A hit counts for the segment in which the item was found.
-            item.segment.hits += 1  # type: ignore[union-attr]
+        if access & _ACTIVE_OR_UNSPEAKABLE != ACTIVE:
+            if access & UNSPEAKABLE:
+                return None
             self.bump(item)
+        # A hit counts for the segment in which the item was found.
+        segment.hits += 1  # type: ignore[union-attr]  # it is linked
         return item
 
     def peek(self, key: bytes) -> Item | None:
@@ -220,15 +219,15 @@ class Cache:
         COLD for WARM.
         """
         if not self.segmented:
-            item.mark(FETCHED, self._accesses)
+            item.mark(FETCHED, self._states)
             if item.last_access < self.now - FLAT_BUMP_INTERVAL_S:
                 self._touch_access(item)
                 item.segment.to_head(item)  # type: ignore[union-attr]
             return
         if not item.access & FETCHED:
-            item.mark(FETCHED, self._accesses)
+            item.mark(FETCHED, self._states)
             return
-        item.mark(ACTIVE, self._accesses)
+        item.mark(ACTIVE, self._states)
         self._promote(item)
 
     def _promote(self, item: Item) -> None:
@@ -237,12 +236,15 @@ class Cache:
         assert segment is not None
         if segment.kind == COLD and item.access & ACTIVE:
             segment.slab_class.moves_to_warm += 1
-            item.unmark(ACTIVE, self._accesses)
+            item.unmark(ACTIVE, self._states)
             self._move(item, segment.slab_class.warm)
         self._touch_access(item)
 
     def _touch_access(self, item: Item) -> None:
-        item.access = self._accesses.of(self.now, item.access & MARKS_MASK)
+        segment, expires_at, access = item.state
+        item.state = self._states.of(
+            segment, expires_at, self.now << MARK_BITS | (access & MARKS_MASK)
+        )
 
     def touch(self, key: bytes, expires_at: int) -> Item | None:
         """Set a new end for an item, and mark it as read; None: not found. Counts both ways."""
@@ -258,11 +260,21 @@ class Cache:
 
     def set_expires_at(self, item: Item, expires_at: int) -> None:
         """Change the end of a linked item."""
-        if item.expires_at:
-            self.expiry.discard(item.expires_at)
+        segment, before, access = item.state
+        if before:
+            self.expiry.discard(before)
         if expires_at:
             self.expiry.add(expires_at)
-        item.expires_at = expires_at
+        item.state = self._states.of(segment, expires_at, access)
+
+    def _fresh_state(self, segment: Segment, expires_at: int) -> State:
+        """Return the state of an item that is linked now."""
+        # Hot path: bench/ "set16".
+        if expires_at:
+            return self._states.of(segment, expires_at, self._fresh_access)
+        if segment.fresh[2] is not self._fresh_access:
+            segment.fresh = (segment, 0, self._fresh_access)
+        return segment.fresh
 
     # -- storing ---------------------------------------------------------------------------
 
@@ -320,13 +332,11 @@ class Cache:
             slab_class.free_chunks -= 1
             self.cas_unique = cas_unique = self.cas_unique + self._cas_step
             if client_flags:
-                item = FlaggedItem(
-                    key, value, expires_at, cas_unique, self._fresh_access, client_flags
-                )
+                item = FlaggedItem(key, value, cas_unique, client_flags)
             else:
-                item = Item(key, value, expires_at, cas_unique, self._fresh_access)
+                item = Item(key, value, cas_unique)
             segment = slab_class.segments[self._first_segment]
-            segment.link(item)
+            segment.link(item, self._fresh_state(segment, expires_at))
             segment.bytes += size
             table[key] = item
             if expires_at:
@@ -334,16 +344,16 @@ class Cache:
             self.item_count += 1
             self.item_bytes += size
         else:
-            segment = item.segment  # type: ignore[assignment]  # it is linked
+            segment, ends_at, _ = item.state  # type: ignore[assignment]  # it is linked
             slab_class = segment.slab_class
             if (
                 type(item) is not shape
                 or not slab_class.smallest_bytes <= size <= slab_class.chunk_size_bytes
                 or not slab_class.free_chunks
-                or (item.expires_at and item.expires_at <= self.now)
+                or (ends_at and ends_at <= self.now)
             ):
                 return False
-            if item.expires_at != expires_at:
+            if ends_at != expires_at:
                 self.set_expires_at(item, expires_at)
             grown = len(value) - len(item.value)
             if grown:
@@ -356,11 +366,15 @@ class Cache:
                 segment.unlink(item)
                 segment.bytes -= size
                 segment = slab_class.segments[self._first_segment]
-                segment.link(item)
+                segment.link(item, self._fresh_state(segment, expires_at))
                 segment.bytes += size
-            elif segment.head is not item:
-                segment.to_head(item)
-            item.access = self._fresh_access
+            else:
+                if segment.head is not item:
+                    segment.to_head(item)
+                state = segment.fresh
+                if expires_at or state[2] is not self._fresh_access:
+                    state = self._fresh_state(segment, expires_at)
+                item.state = state
             self.cas_unique = item.cas_unique = self.cas_unique + self._cas_step
         slab_class.set_cmds += 1
         self.total_items += 1
@@ -452,7 +466,7 @@ class Cache:
             self.unlink(old)
         new = self._link(old.key, value, old.client_flags, old.expires_at, chunks, size)
         if unspeakable:
-            new.mark(UNSPEAKABLE, self._accesses)
+            new.mark(UNSPEAKABLE, self._states)
         return _STORED
 
     def increment(
@@ -561,18 +575,18 @@ class Cache:
         marks = STALE | (old.access & WIN_SENT)
         status = self.store(_CAS, key, value, client_flags, old.expires_at, old.cas_unique)
         if status is _STORED:
-            self._tables[hash(key) & _TABLE_MASK][key].mark(marks, self._accesses)
+            self._tables[hash(key) & _TABLE_MASK][key].mark(marks, self._states)
         return status
 
     def invalidate(self, item: Item) -> None:
         """Make a linked item stale: it gets a new cas unique, and the next client may win."""
-        item.unmark(WIN_SENT, self._accesses)
-        item.mark(STALE, self._accesses)
+        item.unmark(WIN_SENT, self._states)
+        item.mark(STALE, self._states)
         item.cas_unique = self._next_cas_unique()
 
     def mark(self, item: Item, marks: int) -> None:
         """Set marks of a linked item; its time of access stays."""
-        item.mark(marks, self._accesses)
+        item.mark(marks, self._states)
 
     def set_cas_unique(self, item: Item, cas_unique: int) -> None:
         """Give a linked item the cas unique that a client wants it to have. 0: leave it."""
@@ -600,17 +614,16 @@ class Cache:
     ) -> Item:
         # Hot path: bench/ "set16".
         cas_unique = self._next_cas_unique()
-        access = self._fresh_access
         item: Item
         if type(chunks) is tuple:
-            item = ChunkedItem(key, value, expires_at, cas_unique, access, client_flags, chunks)
+            item = ChunkedItem(key, value, cas_unique, client_flags, chunks)
             slab_class = self.slabs.classes[-1]
         else:
             slab_class = chunks  # type: ignore[assignment]
             if client_flags:
-                item = FlaggedItem(key, value, expires_at, cas_unique, access, client_flags)
+                item = FlaggedItem(key, value, cas_unique, client_flags)
             else:
-                item = Item(key, value, expires_at, cas_unique, access)
+                item = Item(key, value, cas_unique)
         if not self.segmented:
             segment = slab_class.cold
         elif self.temporary_ttl_s is not None and (
@@ -619,7 +632,7 @@ class Cache:
             segment = slab_class.temp
         else:
             segment = slab_class.hot
-        segment.link(item)
+        segment.link(item, self._fresh_state(segment, expires_at))
         segment.bytes += size
         self._tables[hash(key) & _TABLE_MASK][key] = item
         if expires_at:
@@ -631,15 +644,16 @@ class Cache:
 
     def unlink(self, item: Item) -> None:
         """Remove a linked item, whatever the reason, and give its chunks back."""
-        segment = item.segment
+        segment, expires_at, access = item.state
         assert segment is not None
         key = item.key
         size = self._item_bytes(len(key), len(item.value), item.client_flags)
         segment.bytes -= size
         segment.unlink(item)
+        item.state = (None, expires_at, access)
         del self._tables[hash(key) & _TABLE_MASK][key]
-        if item.expires_at:
-            self.expiry.discard(item.expires_at)
+        if expires_at:
+            self.expiry.discard(expires_at)
         self.item_count -= 1
         self.item_bytes -= size
         if item.chunk_classes:
@@ -650,11 +664,11 @@ class Cache:
     def _move(self, item: Item, segment: Segment) -> None:
         """Put a linked item at the head of another segment of its class."""
         size = self.size_of(item)
-        before = item.segment
+        before, expires_at, access = item.state
         assert before is not None
         before.bytes -= size
         before.unlink(item)
-        segment.link(item)
+        segment.link(item, self._states.of(segment, expires_at, access))
         segment.bytes += size
 
     # -- memory ----------------------------------------------------------------------------

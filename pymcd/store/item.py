@@ -1,14 +1,12 @@
 """One item, and what it costs.
 
-Millions of these exist, so their shape is chosen for size. On CPython an object with eight
-slots takes 96 bytes, with nine or ten 112, and a number that no other item shares takes 32
-more. Hence:
+Millions of these exist, so their shape is chosen for size. On CPython an object with six slots
+takes 80 bytes, with eight 96, and a number that no other item shares takes 32 more. Hence:
 
-* `access` holds the time of the last access and the marks in one number, and the numbers are
-  interned by the cache, so that items touched in one second share them;
+* what many items have in common is one shared tuple, `state`: the segment that they are in, when
+  they end, and when they were last accessed with which marks. A `StatePool` interns these;
 * client flags that are zero take no room, as in memcached: `FlaggedItem` has the slot. The
-  same holds for what only a value larger than a slab chunk needs: `ChunkedItem`;
-* `expires_at` is interned by the cache as well.
+  same holds for what only a value larger than a slab chunk needs: `ChunkedItem`.
 
 `prev` and `next` belong to lru.py. `unlink` there clears them, so that an item dies by its
 reference count alone and the garbage collector never has to look for it.
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
     from .lru import Segment
     from .slabs import SlabClass
 
-#: Marks in the low bits of `Item.access`.
+#: Marks in the low bits of `Item.access`, beside the time.
 FETCHED: Final = 1  #: was read at least once
 ACTIVE: Final = 2  #: was read again since it was last moved: deserves to stay
 STALE: Final = 4  #: invalidated by meta delete; still served, marked so
@@ -42,60 +40,74 @@ def key_marks(key: bytes) -> int:
     return UNSPEAKABLE if _find_unspeakable(key) else 0
 
 
-class AccessPool:
-    """Interns `Item.access`, so that items accessed in the same second share one number."""
+#: Segment (None: unlinked), `expires_at`, and last access << MARK_BITS | marks.
+State = tuple["Segment | None", int, int]
+
+
+class StatePool:
+    """Interns `Item.state`, so that items with the same one share it."""
 
     __slots__ = ("_pool",)
     _SIZE_MAX: Final = 4096
 
     def __init__(self) -> None:
-        self._pool: dict[int, int] = {}
+        self._pool: dict[State, State] = {}
 
-    def of(self, last_access: int, marks: int) -> int:
-        """Return the number that stands for a time (seconds) and marks."""
-        access = last_access << MARK_BITS | marks
+    def of(self, segment: Segment | None, expires_at: int, access: int) -> State:
+        """Return the one tuple of these three."""
         pool = self._pool
         if len(pool) > self._SIZE_MAX:
             pool.clear()
-        return pool.setdefault(access, access)
+        state = (segment, expires_at, access)
+        return pool.setdefault(state, state)
 
 
 class Item:
     """A key and its value. All times are seconds on the cache's clock (`Cache.now`)."""
 
-    __slots__ = ("access", "cas_unique", "expires_at", "key", "next", "prev", "segment", "value")
+    __slots__ = ("cas_unique", "key", "next", "prev", "state", "value")
 
     #: What the client stored beside the value, 32 bits.
     client_flags: int = 0
     #: The slab classes of the further chunks of a large value.
     chunk_classes: tuple[SlabClass, ...] = ()
 
-    def __init__(
-        self, key: bytes, value: bytes, expires_at: int, cas_unique: int, access: int
-    ) -> None:
+    def __init__(self, key: bytes, value: bytes, cas_unique: int) -> None:
         self.key: bytes = key
         self.value: bytes = value
-        self.expires_at: int = expires_at  #: 0: never
         self.cas_unique: int = cas_unique  #: 0: the server runs without cas
-        self.access: int = access  #: last access << MARK_BITS | marks
         # Set by `Segment.link`, which follows at once: a new item is never seen without.
         self.prev: Item | None  #: towards the head of its segment
         self.next: Item | None
-        self.segment: Segment | None
+        self.state: State
 
-    def mark(self, marks: int, pool: AccessPool) -> None:
+    def mark(self, marks: int, pool: StatePool) -> None:
         """Set marks; the time of access stays."""
-        access = self.access
-        self.access = pool.of(access >> MARK_BITS, (access & MARKS_MASK) | marks)
+        segment, expires_at, access = self.state
+        self.state = pool.of(segment, expires_at, access | marks)
 
-    def unmark(self, marks: int, pool: AccessPool) -> None:
+    def unmark(self, marks: int, pool: StatePool) -> None:
         """Clear marks; the time of access stays."""
-        access = self.access
-        self.access = pool.of(access >> MARK_BITS, access & MARKS_MASK & ~marks)
+        segment, expires_at, access = self.state
+        self.state = pool.of(segment, expires_at, access & ~marks)
+
+    @property
+    def segment(self) -> Segment | None:
+        return self.state[0]
+
+    @property
+    def expires_at(self) -> int:
+        """When it ends; 0: never."""
+        return self.state[1]
+
+    @property
+    def access(self) -> int:
+        """The last access << MARK_BITS | marks."""
+        return self.state[2]
 
     @property
     def last_access(self) -> int:
-        return self.access >> MARK_BITS
+        return self.state[2] >> MARK_BITS
 
     @property
     def fetched(self) -> bool:
@@ -119,7 +131,7 @@ class Item:
 
     @property
     def linked(self) -> bool:
-        return self.segment is not None
+        return self.state[0] is not None
 
     def __repr__(self) -> str:
         return (
@@ -133,16 +145,8 @@ class FlaggedItem(Item):
 
     __slots__ = ("client_flags",)
 
-    def __init__(
-        self,
-        key: bytes,
-        value: bytes,
-        expires_at: int,
-        cas_unique: int,
-        access: int,
-        client_flags: int,
-    ) -> None:
-        super().__init__(key, value, expires_at, cas_unique, access)
+    def __init__(self, key: bytes, value: bytes, cas_unique: int, client_flags: int) -> None:
+        super().__init__(key, value, cas_unique)
         self.client_flags: int = client_flags
 
 
@@ -155,11 +159,9 @@ class ChunkedItem(FlaggedItem):
         self,
         key: bytes,
         value: bytes,
-        expires_at: int,
         cas_unique: int,
-        access: int,
         client_flags: int,
         chunk_classes: tuple[SlabClass, ...],
     ) -> None:
-        super().__init__(key, value, expires_at, cas_unique, access, client_flags)
+        super().__init__(key, value, cas_unique, client_flags)
         self.chunk_classes: tuple[SlabClass, ...] = chunk_classes

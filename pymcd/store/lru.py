@@ -26,7 +26,7 @@ from .item import ACTIVE, FETCHED
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .item import AccessPool, Item
+    from .item import Item, State, StatePool
     from .slabs import SlabClass
 
 HOT: Final = 0
@@ -42,7 +42,7 @@ PULL_TRIES: Final = 5
 class Segment:
     """One queue of one slab class."""
 
-    __slots__ = ("bytes", "count", "head", "hits", "kind", "slab_class", "tail")
+    __slots__ = ("bytes", "count", "fresh", "head", "hits", "kind", "slab_class", "tail")
 
     def __init__(self, slab_class: SlabClass, kind: int) -> None:
         self.slab_class = slab_class
@@ -52,11 +52,13 @@ class Segment:
         self.count = 0
         self.bytes = 0  #: of its items, as memcached counts them
         self.hits = 0  #: gets answered from here
+        #: `Item.state` of what was linked last without an end, kept for the next.
+        self.fresh: State = (self, 0, 0)
 
-    def link(self, item: Item) -> None:
-        """Put an unlinked item at the head. The caller accounts for `bytes`."""
+    def link(self, item: Item, state: State) -> None:
+        """Put an unlinked item at the head; `state` names us. The caller accounts for `bytes`."""
         head = self.head
-        item.segment = self
+        item.state = state
         item.prev = None
         item.next = head
         if head is None:
@@ -67,7 +69,10 @@ class Segment:
         self.count += 1
 
     def unlink(self, item: Item) -> None:
-        """Take an item out and clear its links, so that nothing but the table holds it."""
+        """Take an item out and clear its links, so that nothing but the table holds it.
+
+        Its `state` is the caller's to change.
+        """
         before = item.prev
         after = item.next
         if before is None:
@@ -78,7 +83,7 @@ class Segment:
             self.tail = before
         else:
             after.prev = before
-        item.prev = item.next = item.segment = None
+        item.prev = item.next = None
         self.count -= 1
 
     def to_head(self, item: Item) -> None:
@@ -140,7 +145,7 @@ class Lru:
         size_of: Callable[[Item], int],
         now: Callable[[], int],
         on_evict: Callable[[Item], None],
-        accesses: AccessPool,
+        states: StatePool,
     ) -> None:
         self.segmented = segmented
         self.hot_pct = hot_pct
@@ -154,7 +159,7 @@ class Lru:
         self._size_of = size_of
         self._now = now
         self._on_evict = on_evict
-        self._accesses = accesses
+        self._states = states
 
     def pull_tail(
         self, segment: Segment, *, total_bytes: int = 0, max_age_s: float = 0, evict: bool = False
@@ -184,7 +189,7 @@ class Lru:
             if segment.kind == TEMP:
                 break
             if item.access & ACTIVE:
-                item.unmark(ACTIVE, self._accesses)
+                item.unmark(ACTIVE, self._states)
                 done += 1
                 if segment.kind == HOT:
                     slab_class.moves_to_warm += 1
@@ -209,7 +214,7 @@ class Lru:
         # Hot path: bench/ "set16". Under a load of writes every second item comes through here.
         slab_class = segment.slab_class
         cold = slab_class.cold
-        is_dead, size_of = self._is_dead, self._size_of
+        is_dead, size_of, states = self._is_dead, self._size_of, self._states
         moved = 0
         while moved < most and segment.bytes > share_bytes:
             item = segment.tail
@@ -218,7 +223,8 @@ class Lru:
             size = size_of(item)
             segment.unlink(item)
             segment.bytes -= size
-            cold.link(item)
+            _, expires_at, access = item.state
+            cold.link(item, states.of(cold, expires_at, access))
             cold.bytes += size
             moved += 1
         slab_class.moves_to_cold += moved
@@ -241,7 +247,7 @@ class Lru:
             return 1
         if item.access & ACTIVE and self.segmented:
             slab_class.moves_to_warm += 1
-            item.unmark(ACTIVE, self._accesses)
+            item.unmark(ACTIVE, self._states)
             self._move(item, slab_class.warm)
             return 1
         return 0

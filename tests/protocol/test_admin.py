@@ -606,7 +606,7 @@ def test_cachedump_leaves_binary_keys_out():
     cache = client.service.cache
     item = cache.inspect(b"a")
     assert item is not None
-    item.access |= KEY_BINARY
+    cache.mark(item, KEY_BINARY)
     assert client.send(b"stats cachedump 1 0\r\n") == b"ITEM b [1 b; 0 s]\r\nEND\r\n"
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pymcd import limits
 from pymcd.store import Cache, Item, Status, StoreMode
 from pymcd.store.cache import FLAT_BUMP_INTERVAL_S, RESIDENT_OVERHEAD_BYTES, TABLES
-from pymcd.store.item import STALE, UNSPEAKABLE, AccessPool, FlaggedItem, key_marks
+from pymcd.store.item import MARK_BITS, STALE, UNSPEAKABLE, FlaggedItem, StatePool, key_marks
 from tests.store.helpers import MEBIBYTE, TimedCache, make_cache, photograph
 
 SET, ADD, REPLACE, APPEND, PREPEND, CAS = StoreMode
@@ -495,9 +495,15 @@ class TestMemory:
 
     def test_items_cost_what_was_designed(self):
         """Millions exist. A new slot must be worth its bytes."""
-        assert len(Item.__slots__) == 8
-        assert not hasattr(Item(b"k", b"v", 0, 1, 0), "__dict__")
-        assert not hasattr(FlaggedItem(b"k", b"v", 0, 1, 0, 9), "__dict__")
+        assert len(Item.__slots__) == 6
+        assert not hasattr(Item(b"k", b"v", 1), "__dict__")
+        assert not hasattr(FlaggedItem(b"k", b"v", 1, 9), "__dict__")
+
+    def test_items_of_one_second_share_their_state(self):
+        cache = make_cache()
+        for key in (b"a", b"b", b"c"):
+            assert cache.set(key, b"v", 100) or cache.store(SET, key, b"v", 0, 100) is STORED
+        assert len({id(item.state) for item in cache.items()}) == 1
 
 
 class TestItem:
@@ -506,18 +512,19 @@ class TestItem:
         assert repr(cache.inspect(b"k")) == "<FlaggedItem b'k' 3 B cas 1 expires 0>"
 
     def test_marks_share_a_number_with_the_time(self):
-        pool = AccessPool()
-        item = Item(b"k", b"v", 0, 1, pool.of(1000, 0))
+        pool = StatePool()
+        item = Item(b"k", b"v", 1)
+        item.state = pool.of(None, 0, 1000 << MARK_BITS)
         item.mark(STALE, pool)
         item.mark(UNSPEAKABLE, pool)
         item.unmark(STALE, pool)
         assert (item.last_access, item.stale, item.access & UNSPEAKABLE) == (1000, False, 32)
-        assert item.access is pool.of(1000, UNSPEAKABLE)
+        assert item.state is pool.of(None, 0, 1000 << MARK_BITS | UNSPEAKABLE)
 
     def test_the_pool_is_bounded(self):
-        pool = AccessPool()
+        pool = StatePool()
         for second in range(10_000):
-            pool.of(second, 0)
+            pool.of(None, second, 0)
         assert len(pool._pool) <= 4097
 
 
@@ -555,7 +562,7 @@ class TestClockAndStatistics:
         if damage == "key":
             item.key = b"other"
         elif damage == "segment":
-            item.segment = None
+            item.state = (None, 0, 0)
         elif damage == "cas":
             item.cas_unique = 0
         elif damage == "chunk":

@@ -180,7 +180,7 @@ class TestPullTail:
         for name in (b"a", b"b", b"c"):
             item = cache.inspect(name)
             assert item is not None
-            item.mark(FETCHED | ACTIVE, cache._accesses)
+            item.mark(FETCHED | ACTIVE, cache._states)
             assert cache.lru.pull_tail(slab_class.hot, total_bytes=10_000) == 1
         cache.get(b"a")  # active: goes round, and the pull looks at b, which stays
         assert keys(slab_class.warm) == [b"c", b"b", b"a"]
@@ -195,10 +195,10 @@ class TestPullTail:
         timed = timed_with(*(b"%d" % number for number in range(20)))
         cache, slab_class = timed.cache, class_of(timed, b"0")
         for item in list(slab_class.hot):
-            item.mark(FETCHED | ACTIVE, cache._accesses)
+            item.mark(FETCHED | ACTIVE, cache._states)
             cache._move(item, slab_class.warm)
         for item in slab_class.warm:
-            item.mark(ACTIVE, cache._accesses)
+            item.mark(ACTIVE, cache._states)
         assert cache.lru.pull_tail(slab_class.warm, total_bytes=1) == PULL_TRIES
 
     def test_cold_that_is_active_is_rescued(self):
@@ -208,7 +208,7 @@ class TestPullTail:
         item = cache.inspect(b"a")
         assert item is not None
         assert cache.lru.pull_tail(slab_class.cold) == 0
-        item.mark(ACTIVE, cache._accesses)
+        item.mark(ACTIVE, cache._states)
         assert cache.lru.pull_tail(slab_class.cold) == 1
         assert (where(timed, b"a"), item.active) == (WARM, False)
 
@@ -219,7 +219,7 @@ class TestPullTail:
         cache.lru.pull_tail(slab_class.hot)
         item = cache.inspect(b"a")
         assert item is not None
-        item.mark(FETCHED | ACTIVE, cache._accesses)
+        item.mark(FETCHED | ACTIVE, cache._states)
         timed.advance(7)
         evicted: list[bytes] = []
         cache.on_evict = lambda item: evicted.append(item.key)
