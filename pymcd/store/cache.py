@@ -105,6 +105,9 @@ class Cache:
             ),
             limit_bytes=settings.memory_limit_bytes,
             item_size_max_bytes=settings.item_size_max_bytes,
+            whole_pages=(
+                settings.slab_reassign or settings.slab_chunk_max_bytes != limits.SLAB_PAGE_BYTES
+            ),
         )
         self._chunk_max_bytes = self.slabs.chunk_max_bytes
         self._first_segment = HOT if self.segmented else COLD

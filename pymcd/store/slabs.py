@@ -53,6 +53,7 @@ class SlabClass:
         "moves_to_warm",
         "moves_within_lru",
         "outofmemory",
+        "page_bytes",
         "pages",
         "reclaimed",
         "segments",
@@ -69,6 +70,7 @@ class SlabClass:
         self.smallest_bytes = smallest_bytes  #: items below fit the class before
         self.chunk_size_bytes = chunk_size_bytes
         self.chunks_per_page = limits.SLAB_PAGE_BYTES // chunk_size_bytes
+        self.page_bytes = limits.SLAB_PAGE_BYTES  #: what a page of this class is charged
         self.pages = 0
         self.free_chunks = 0
         self.hot = Segment(self, HOT)
@@ -141,7 +143,14 @@ def _aligned(size: int) -> int:
 class Slabs:
     """All classes of one server, and the pages they share."""
 
-    def __init__(self, sizes: Sequence[int], *, limit_bytes: int, item_size_max_bytes: int) -> None:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        limit_bytes: int,
+        item_size_max_bytes: int,
+        whole_pages: bool = True,
+    ) -> None:
         self.limit_bytes = limit_bytes  #: 0: none
         self.item_size_max_bytes = item_size_max_bytes
         self.chunk_max_bytes = sizes[-1]
@@ -149,9 +158,15 @@ class Slabs:
             SlabClass(number, below + 1, size)
             for number, (below, size) in enumerate(pairwise([0, *sizes]), start=1)
         ]
+        if not whole_pages:
+            # Pages that are never to change their class end with the last chunk that fits.
+            # memcached: do_slabs_newslab
+            for slab_class in self.classes:
+                slab_class.page_bytes = slab_class.chunk_size_bytes * slab_class.chunks_per_page
         self.sizes: list[int] = list(sizes)
         self.free_pages = 0  #: in the global pool
         self.malloced_pages = 0  #: in classes and pool together
+        self.malloced_bytes = 0  #: the same; pages in the pool are whole ones
         self.moved_pages = 0  #: `slabs_moved`
 
     def __iter__(self) -> Iterator[SlabClass]:
@@ -160,10 +175,6 @@ class Slabs:
     def by_id(self, class_id: int) -> SlabClass | None:
         """Return the class of that number, from 1, or None."""
         return self.classes[class_id - 1] if 1 <= class_id <= len(self.classes) else None
-
-    @property
-    def malloced_bytes(self) -> int:
-        return self.malloced_pages * limits.SLAB_PAGE_BYTES
 
     def class_for(self, size_bytes: int) -> SlabClass | None:
         """Return the class that links an item of this size, or None where `-I` forbids it.
@@ -201,17 +212,18 @@ class Slabs:
 
     def _take_page(self, slab_class: SlabClass) -> bool:
         if self.free_pages:
-            self.free_pages -= 1
-        elif (
+            self.give_page(slab_class)
+            return True
+        if (
             # A class may always take its first page, even over the limit.
             # memcached: do_slabs_newslab
             self.limit_bytes
             and slab_class.pages > 0
-            and self.malloced_bytes + limits.SLAB_PAGE_BYTES > self.limit_bytes
+            and self.malloced_bytes + slab_class.page_bytes > self.limit_bytes
         ):
             return False
-        else:
-            self.malloced_pages += 1
+        self.malloced_pages += 1
+        self.malloced_bytes += slab_class.page_bytes
         slab_class.pages += 1
         slab_class.free_chunks += slab_class.chunks_per_page
         return True
@@ -223,11 +235,13 @@ class Slabs:
         slab_class.pages -= 1
         slab_class.free_chunks -= slab_class.chunks_per_page
         self.free_pages += 1
+        self.malloced_bytes += limits.SLAB_PAGE_BYTES - slab_class.page_bytes
 
     def give_page(self, slab_class: SlabClass) -> None:
         """Move a page from the global pool to a class."""
         assert self.free_pages > 0
         self.free_pages -= 1
+        self.malloced_bytes -= limits.SLAB_PAGE_BYTES - slab_class.page_bytes
         slab_class.pages += 1
         slab_class.free_chunks += slab_class.chunks_per_page
 
@@ -236,6 +250,7 @@ class Slabs:
         if self.free_pages and self.limit_bytes and self.malloced_bytes > self.limit_bytes:
             self.free_pages -= 1
             self.malloced_pages -= 1
+            self.malloced_bytes -= limits.SLAB_PAGE_BYTES
             return True
         return False
 
@@ -244,6 +259,9 @@ class Slabs:
         assert self.free_pages >= 0
         in_classes = sum(slab_class.pages for slab_class in self.classes)
         assert in_classes + self.free_pages == self.malloced_pages, self.classes
+        assert self.malloced_bytes == self.free_pages * limits.SLAB_PAGE_BYTES + sum(
+            slab_class.pages * slab_class.page_bytes for slab_class in self.classes
+        )
         for slab_class in self.classes:
             assert 0 <= slab_class.free_chunks <= slab_class.total_chunks, slab_class
             for segment in slab_class.segments:

@@ -110,7 +110,7 @@ def photograph(cache: Cache) -> dict[str, Any]:
             cache.cas_unique,
             cache.expiry.due(),
             cache.expiry.next_due(),
-            cache.slabs.malloced_pages,
+            cache.slabs.malloced_bytes,
             cache.slabs.free_pages,
         ),
     }

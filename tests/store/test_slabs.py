@@ -249,6 +249,26 @@ def test_the_bounds_of_a_class_are_those_of_the_choice(size_bytes):
         assert [chosen] == fitting
 
 
+@pytest.mark.parametrize("reassign", [True, False])
+def test_pages_that_stay_end_with_their_last_chunk(reassign):
+    """`-o no_modern`, as memcached 1.6.18 counts it with -m 8 and values from 300 to 900 KB."""
+    cache = make_cache(slab_reassign=reassign, slab_chunk_max_bytes=MEBIBYTE)
+    slabs = cache.slabs
+    slab_class = slabs.classes[39]
+    assert slab_class.chunk_size_bytes == 616944
+    while slabs.malloced_bytes < 8 * MEBIBYTE and slabs.take_chunk(slab_class):
+        pass
+    assert slabs.malloced_bytes == (8 * MEBIBYTE if reassign else 14 * 616944)
+    for _ in range(2):
+        slabs.give_chunk(slab_class)
+        slabs.release_page(slab_class)
+        slabs.check()
+    slabs.give_page(slabs.classes[41])
+    assert slabs.take_chunk(slab_class)
+    slabs.check()
+    assert slabs.free_pages == 0
+
+
 def test_the_settings_reach_the_table():
     assert len(make_cache(slab_growth_factor=2.0).slabs.classes) == 13
     assert len(make_cache(slab_sizes=(100, 200)).slabs.classes) == 3
