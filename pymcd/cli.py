@@ -62,9 +62,17 @@ def serve(words: list[str]) -> int:
     return exit_code
 
 
+def passwd(words: list[str]) -> int:
+    """Set a user's password in a file; return the exit code."""
+    from .tools.passwd import passwd as run  # hashing takes time to import, and `-h` must not wait
+
+    return run(words)
+
+
 # First word -> what runs, with the words after it.
 TOOLS: dict[str, Callable[[list[str]], int]] = {
     "serve": serve,
+    "passwd": passwd,
 }
 
 

@@ -1,0 +1,364 @@
+"""Who may come in: password files, PLAIN, CRAM-MD5, SCRAM."""
+
+from __future__ import annotations
+
+import hmac
+import itertools
+from base64 import b64decode
+
+import pytest
+import scramp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pymcd import auth
+from pymcd.auth import (
+    MECHANISMS,
+    Authenticator,
+    MalformedError,
+    User,
+    decode_mechanisms,
+    decode_sasl_users,
+    decode_text_users,
+    derive_keys,
+    encode_hashed,
+    prepare,
+)
+
+SALT = b"0123456789abcdef"
+HASHED = encode_hashed(b"pencil", SALT)
+USERS = b"alice:secret\nbob@there:builder\ncarol@here:pa:ss\nhash:%b\n" % HASHED
+
+
+def make(data: bytes = USERS, **options) -> Authenticator:
+    numbers = itertools.count(1)
+    return Authenticator(
+        lambda: decode_sasl_users(data),
+        make_nonce=lambda: f"nonce{next(numbers)}",
+        secret=b"s" * 32,
+        realm="here",
+        **options,
+    )
+
+
+def log_in(authenticator: Authenticator, mechanism: str, *responses: bytes) -> tuple[list, bool]:
+    """Return the challenges, and whether it succeeded."""
+    exchange = authenticator.begin(mechanism)
+    assert exchange is not None
+    challenges = [exchange.step(response) for response in responses]
+    return challenges, exchange.succeeded
+
+
+# -- files -------------------------------------------------------------------------------------
+
+
+def test_sasl_users():
+    assert decode_sasl_users(b"a:b\nno line\n\nc:d:e\r\nf:g\r\n:x") == [
+        User(b"a", b"b", {}),
+        User(b"c", b"d", {}),
+        User(b"f", b"g", {}),
+        User(b"", b"x", {}),
+    ]
+
+
+def test_text_users():
+    assert decode_text_users(b"a:b:c\nd:e\r\n") == [User(b"a", b"b:c", {}), User(b"d", b"e", {})]
+    assert decode_text_users(b"a:b") == [User(b"a", b"b", {})]
+    assert decode_text_users(b"") == []
+
+
+@pytest.mark.parametrize("data", [b"a\n", b"a:b\n\nc:d\n", b"\n", b"# x\n", b"a:$scram$x\n"])
+def test_a_malformed_file(data):
+    with pytest.raises(MalformedError):
+        decode_text_users(data)
+
+
+def test_a_hashed_password():
+    [user] = decode_sasl_users(b"x:" + HASHED)
+    assert user.password is None
+    assert set(user.keys) == {"sha-1", "sha-256", "sha-512"}
+    assert user.keys["sha-256"] == derive_keys(b"pencil", "sha-256", SALT, auth.ITERATIONS)
+    assert b"pencil" not in HASHED
+    assert b":" not in HASHED
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"$scram$",
+        b"$scram$x$y$z",
+        b"$scram$4096$####$sha-1=AA==.AA==",
+        b"$scram$0$AAAA$sha-1=AA==.AA==",
+        b"$scram$99999999999$AAAA$sha-1=AA==.AA==",
+        b"$scram$4096$AAAA$\xff=AA==.AA==",
+    ],
+)
+def test_a_hash_that_is_none_lets_nobody_in(text):
+    authenticator = make(b"x:" + text + b"\n")
+    assert not authenticator.check(b"x", text)
+
+
+@given(st.binary(max_size=200))
+def test_any_file_can_be_read(data):
+    decode_sasl_users(data)
+    decode_sasl_users(b"x:$scram$" + data)
+    try:
+        decode_text_users(data)
+    except MalformedError:
+        pass
+
+
+def test_rfc_7677_example():
+    salt = b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
+    authenticator = Authenticator(
+        lambda: decode_sasl_users(b"user:" + encode_hashed(b"pencil", salt)),
+        make_nonce=lambda: "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0",
+        secret=b"",
+    )
+    nonce = b"rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+    assert log_in(
+        authenticator,
+        "SCRAM-SHA-256",
+        b"n,,n=user,r=rOprNGfwEbeRWgbNEkqO",
+        b"c=biws,r=" + nonce + b",p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=",
+        b"",
+    ) == (
+        [
+            b"r=" + nonce + b",s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096",
+            b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=",
+            None,
+        ],
+        True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "prepared"),
+    [
+        ("pencil", "pencil"),
+        ("I\u00adX", "IX"),
+        ("\u00a0", " "),
+        ("\u00aa", "a"),
+        ("\u2168", "IX"),
+    ],
+)
+def test_passwords_are_prepared(raw, prepared):
+    assert prepare(raw.encode()) == prepared.encode()
+    assert prepare(b"\xff") == b"\xff"
+
+
+@pytest.mark.parametrize(
+    ("data", "names"),
+    [
+        (b"mech_list: plain cram-md5\n", ["PLAIN", "CRAM-MD5"]),
+        (b"# x\nlog_level: 5\n mech_list :  plain\n", ["PLAIN"]),
+        (b"mech_list:\n", []),
+        (b"nothing", None),
+        (b"", None),
+    ],
+)
+def test_mech_list(data, names):
+    assert decode_mechanisms(data) == names
+
+
+# -- who and what ------------------------------------------------------------------------------
+
+
+def test_mechanisms_offered():
+    assert make(b"a:b\n").mechanisms() == list(MECHANISMS)
+    # Nobody whose password is hashed could answer.
+    assert "CRAM-MD5" not in make().mechanisms()
+    assert make(mechanisms=["PLAIN", "DIGEST-MD5"]).mechanisms() == ["PLAIN"]
+    assert make(mechanisms=["PLAIN"]).begin("CRAM-MD5") is None
+    assert make(mechanisms=["DIGEST-MD5"]).begin("DIGEST-MD5") is None
+    assert make().begin("NOPE") is None
+
+
+def test_without_scramp(monkeypatch):
+    monkeypatch.setattr(auth, "_has_scramp", lambda: False)
+    auth.preload()
+    assert make(b"").mechanisms() == ["CRAM-MD5", "PLAIN"]
+    assert make().begin("SCRAM-SHA-256") is None
+
+
+CHECKS = [
+    (b"alice", b"secret", True),
+    (b"alice", b"secre", False),
+    (b"alice", b"", False),
+    (b"alice@here", b"secret", False),
+    (b"bob", b"builder", False),
+    (b"bob@there", b"builder", True),
+    (b"carol", b"pa", True),
+    (b"carol@here", b"pa", True),
+    (b"carol", b"pa:ss", False),
+    (b"nobody", b"", False),
+    (b"hash", b"pencil", True),
+    (b"hash", b"pencils", False),
+    (b"hash", HASHED, False),
+]
+
+
+@pytest.mark.parametrize(("name", "password", "right"), CHECKS)
+def test_check(name, password, right):
+    assert make().check(name, password) is right
+
+
+def test_a_hashed_password_is_derived_once(monkeypatch):
+    calls = []
+
+    def count(*arguments):
+        calls.append(arguments)
+        return derive_keys(*arguments)
+
+    monkeypatch.setattr(auth, "derive_keys", count)
+    authenticator = make()
+    for password, right in ((b"no", False), (b"pencil", True), (b"no", False), (b"pencil", True)):
+        assert authenticator.check(b"hash", password) is right
+    assert len(calls) == 2
+
+
+def test_what_is_kept_is_bounded(monkeypatch):
+    monkeypatch.setattr(auth, "_KEYS_KEPT_MAX", 3)
+    data = b"".join(b"u%d:p\n" % number for number in range(10))
+    authenticator = make(data)
+    for number in range(10):
+        log_in(authenticator, "SCRAM-SHA-256", b"n,,n=u%d,r=abc" % number)
+        assert len(authenticator._kept) <= 3
+
+
+# -- PLAIN -------------------------------------------------------------------------------------
+
+PLAIN = [
+    (b"\0alice\0secret", True),
+    (b"alice\0alice\0secret", True),
+    (b"\0alice \0secret", True),
+    (b"bob\0alice\0secret", False),
+    (b" \0alice\0secret", False),
+    (b"\0alice\0wrong", False),
+    (b"\0alice\0", False),
+    (b"\0\0secret", False),
+    (b"\0alice", False),
+    (b"\0alice\0secret\0", False),
+    (b"x", False),
+]
+
+
+@pytest.mark.parametrize(("message", "right"), PLAIN)
+def test_plain(message, right):
+    assert log_in(make(), "PLAIN", message) == ([None], right)
+    # Or after an empty first word.
+    assert log_in(make(), "PLAIN", b"", message) == ([b"", None], right)
+
+
+# -- CRAM-MD5 ----------------------------------------------------------------------------------
+
+
+def cram(name: bytes, password: bytes) -> bytes:
+    return name + b" " + hmac.new(password, b"<nonce1@here>", "md5").hexdigest().encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "right"),
+    [
+        (cram(b"alice", b"secret"), True),
+        (cram(b"alice", b"wrong"), False),
+        (cram(b"nobody", b""), False),
+        (cram(b"hash", b"pencil"), False),
+        (cram(b"hash", b""), False),
+        (b"alice", False),
+        (b"", False),
+        (b"alice \xff", False),
+    ],
+)
+def test_cram_md5(answer, right):
+    assert log_in(make(), "CRAM-MD5", b"", answer) == ([b"<nonce1@here>", None], right)
+
+
+def test_cram_md5_is_begun_by_the_server():
+    assert log_in(make(), "CRAM-MD5", b"alice x") == ([None], False)
+
+
+# -- SCRAM -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+@pytest.mark.parametrize(
+    ("name", "password", "right"),
+    [
+        ("alice", "secret", True),
+        ("carol", "pa", True),
+        ("hash", "pencil", True),
+        ("alice", "wrong", False),
+        ("hash", "wrong", False),
+        ("nobody", "wrong", False),
+    ],
+)
+@pytest.mark.parametrize("empty_first", [False, True])
+def test_scram(mechanism, name, password, right, empty_first):
+    client = scramp.ScramClient([mechanism], name, password)
+    exchange = make().begin(mechanism)
+    assert exchange is not None
+    if empty_first:
+        assert exchange.step(b"") == b""
+    first = exchange.step(client.get_client_first().encode())
+    assert first is not None
+    client.set_server_first(first.decode())
+    final = exchange.step(client.get_client_final().encode())
+    if right:
+        assert final is not None
+        client.set_server_final(final.decode())
+        assert exchange.step(b"") is None
+    else:
+        assert final is None
+    assert exchange.succeeded is right
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"n,a=bob,n=alice,r=abc",
+        b"",
+        b"n,,n=alice",
+        b"\xff\xff",
+        b"p=tls-unique,,n=alice,r=abc",
+        b"rubbish",
+        b",,,,,",
+    ],
+)
+def test_scram_rubbish(message):
+    exchange = make().begin("SCRAM-SHA-256")
+    assert exchange is not None
+    exchange.step(b"")
+    assert exchange.step(message) is None
+    assert not exchange.succeeded
+
+
+def test_scram_tells_nobody_who_exists():
+    # The same user has the same salt each time, whether known or not.
+    authenticator = make()
+    salts = []
+    for name in (b"nobody", b"nobody", b"alice", b"alice"):
+        challenges, _ = log_in(authenticator, "SCRAM-SHA-256", b"n,,n=%b,r=abc" % name)
+        salts.append(challenges[0].split(b",")[1:])
+    assert salts[0] == salts[1] != salts[2] == salts[3]
+
+
+def test_scram_needs_the_last_word():
+    client = scramp.ScramClient(["SCRAM-SHA-256"], "alice", "secret")
+    exchange = make().begin("SCRAM-SHA-256")
+    assert exchange is not None
+    client.set_server_first((exchange.step(client.get_client_first().encode()) or b"").decode())
+    assert exchange.step(client.get_client_final().encode())
+    assert not exchange.succeeded
+    assert exchange.step(b"more") is None
+    assert not exchange.succeeded
+
+
+@given(st.sampled_from(MECHANISMS), st.lists(st.binary(max_size=100), min_size=1, max_size=4))
+def test_any_responses_raise_nothing_and_let_nobody_in(mechanism, responses):
+    exchange = make(b"alice:secret\n").begin(mechanism)
+    assert exchange is not None
+    for response in responses:
+        if exchange.step(response) is None:
+            break
+    assert not exchange.succeeded
