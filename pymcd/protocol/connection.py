@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 #: Less of a value is appended to what came before it.
 _SMALL_CHUNK_BYTES: Final = 4096
 
-#: A reply of more pieces is left to the driver, which sends it in several steps.
-REPLY_PIECES_MAX: Final = 64
-
 #: A whole set without noreply, as clients send it. What does not match is not wrong.
 _PLAIN_SET: Final = re.compile(
     rb"set ([\x01-\x09\x0b-\x0c\x0e-\x1f!-\xff]{1,%d}+) "
@@ -205,8 +202,12 @@ class Connection:
                     item = self.cache.hit(key)
                     if item is not None:
                         value = item.value
-                        suffix = value_suffix(item.client_flags, len(value))
-                        return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
+                        size = len(value)
+                        suffix = value_suffix(item.client_flags, size)
+                        if size <= limits.REPLY_CHUNK_BYTES:
+                            return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
+                        self.pieces += (b"VALUE ", key, suffix, value, b"\r\nEND\r\n")
+                        return None
             else:
                 plain_set = _PLAIN_SET(data)
                 if plain_set is not None:
@@ -227,7 +228,7 @@ class Connection:
         pieces = self.pieces
         if (
             more
-            or len(pieces) > REPLY_PIECES_MAX
+            or len(pieces) > self.service.reply_pieces_max
             or (not self.prompt and (self.closing or self.source is not None or self.watching))
         ):
             return None
@@ -283,6 +284,28 @@ class Connection:
 
         self.held = True
         self.service.call_later(delay_s, answer)
+
+    def next_chunk(self) -> bytes | None:
+        """Take the next part of what is to be sent; None: there is nothing now.
+
+        About REPLY_CHUNK_BYTES, joined; a larger piece comes alone and is not copied. When all
+        pieces are gone the source is asked, and forgotten when it has ended.
+        """
+        pieces = self.pieces
+        if not pieces:
+            chunk = None if self.source is None else next(self.source, None)
+            if chunk is None:
+                self.source = None
+            return chunk
+        end = size = 0
+        for piece in pieces:
+            size += len(piece)
+            if end and size > limits.REPLY_CHUNK_BYTES:
+                break
+            end += 1
+        chunk = pieces[0] if end == 1 else b"".join(pieces[:end])
+        del pieces[:end]
+        return chunk
 
     def close(self, reason: str = "normal") -> None:
         """Have the driver close, once what was replied is sent."""

@@ -70,6 +70,9 @@ class Service:
         )
         self.verbosity = settings.verbose
         self.reqs_per_event = settings.reqs_per_event
+        #: A reply of more pieces is sent in several steps, not joined in memory: fewer where
+        #: each may be large.
+        self.reply_pieces_max = min(64, (64 << 20) // settings.item_size_max_bytes)
         self.temporary_ttl_s = (
             TEMPORARY_TTL_DEFAULT_S
             if settings.temporary_ttl_s is None

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY_S: Final = 0.004
 LINGER_S: Final = 0.001
-#: Chunks of a `source` (metadump) sent in one turn.
-_SOURCE_CHUNKS_PER_TURN: Final = 8
+#: Chunks of one client's reply sent in one turn.
+_CHUNKS_PER_TURN: Final = 8
 
 _READ: Final = getattr(select, "EPOLLIN", 0)
 _WRITE: Final = getattr(select, "EPOLLOUT", 0)
@@ -248,35 +248,20 @@ class Hub:
             self._fail(session, error)
 
     def _flush(self, session: Session, *, more: bool) -> None:
-        """Send all pieces, and then a bounded part of the source."""
+        """Send what there is, a bounded part of it in each turn."""
         connection = session.connection
-        pieces = connection.pieces
-        start = 0
-        while start < len(pieces):
-            size = 0
-            end = start
-            while end < len(pieces) and size < limits.REPLY_CHUNK_BYTES:
-                size += len(pieces[end])
-                end += 1
-            chunk = b"".join(pieces[start:end])
+        for _ in range(_CHUNKS_PER_TURN):
+            chunk = connection.next_chunk()
+            if chunk is None:
+                break
             if not self._send(session, memoryview(chunk)):
-                del pieces[:end]
                 return
-            start = end
-        pieces.clear()
-        if connection.source is not None:
-            for _ in range(_SOURCE_CHUNKS_PER_TURN):
-                piece = next(connection.source, None)
-                if piece is None:
-                    connection.source = None
-                    break
-                if not self._send(session, memoryview(piece)):
-                    return
+        else:
             more = True
-        if connection.closing and connection.source is None:
-            self._close(session)
-        elif more:
+        if more or connection.pieces:
             self._enqueue(session)
+        elif connection.closing:
+            self._close(session)
         else:
             self._settle(session)
 

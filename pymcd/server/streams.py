@@ -15,8 +15,6 @@ import trio
 from .. import limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ..protocol import Connection
 
 
@@ -36,7 +34,7 @@ async def serve_connection(stream: trio.abc.Stream, connection: Connection) -> N
                     while True:
                         # When a source has ended, commands behind it may be waiting.
                         more = connection.run() or connection.source is not None
-                        for chunk in _chunks(connection):
+                        while (chunk := connection.next_chunk()) is not None:
                             await stream.send_all(chunk)
                             connection.cache.counters.bytes_written += len(chunk)
                         if not (more or connection.pieces):
@@ -73,23 +71,3 @@ async def serve_connection(stream: trio.abc.Stream, connection: Connection) -> N
 
 def _nobody_to_wake() -> None:
     """Stand in for `wake` when the driver is gone."""
-
-
-def _chunks(connection: Connection) -> Iterator[bytes]:
-    """Yield what there is to send, joined to a fair size, and then a chunk of the source."""
-    pieces = connection.pieces
-    start = 0
-    while start < len(pieces):
-        end, size = start, 0
-        while end < len(pieces) and size < limits.REPLY_CHUNK_BYTES:
-            size += len(pieces[end])
-            end += 1
-        yield b"".join(pieces[start:end])
-        start = end
-    pieces.clear()
-    if connection.source is not None:
-        chunk = next(connection.source, None)
-        if chunk is None:
-            connection.source = None
-        else:
-            yield chunk

@@ -37,8 +37,8 @@ _DATAGRAMS_PER_TURN: Final = 32
 
 
 def frame_reply(request_id: int, reply: bytes) -> list[bytes]:
-    """Cut a reply into numbered datagrams; a reply too long for the numbers is cut off."""
-    count = min(-(-len(reply) // _PAYLOAD_BYTES), _DATAGRAMS_MAX)
+    """Cut a reply into numbered datagrams, at most _DATAGRAMS_MAX."""
+    count = -(-len(reply) // _PAYLOAD_BYTES)
     return [
         _HEADER.pack(request_id, number, count, 0)
         + reply[number * _PAYLOAD_BYTES : (number + 1) * _PAYLOAD_BYTES]
@@ -75,6 +75,8 @@ def answer_datagram(service: Service, endpoint: Endpoint, datagram: bytes) -> li
     if connection.watching:
         service.disconnected(connection)
         return []
+    if sum(map(len, reply)) > _DATAGRAMS_MAX * _PAYLOAD_BYTES:
+        reply = [b"SERVER_ERROR the reply is too large for UDP: ask for less, or use TCP\r\n"]
     datagrams = frame_reply(request_id, b"".join(reply))
     counters.bytes_written += sum(map(len, datagrams))
     return datagrams

@@ -247,3 +247,19 @@ def test_what_was_received_in_pieces_may_be_run_at_once(protocol, text, binary, 
         if not whole.connection.closing:
             expected += whole.send(piece)
     assert answer + ahead.receive() == expected
+
+
+def test_large_values_are_sent_one_by_one_and_uncopied():
+    client = Client()
+    value = bytes(600_000)
+    client.send(b"set big 0 0 600000\r\n%b\r\nset small 0 0 1\r\nx\r\n" % value)
+    connection = client.connection
+    connection.receive_data(b"get big small big\r\n")
+    connection.run()
+    stored = client.service.cache.inspect(b"big").value
+    chunks = []
+    while (chunk := connection.next_chunk()) is not None:
+        chunks.append(chunk)
+    assert [len(chunk) > 1000 for chunk in chunks] == [False, True, False, True, False]
+    assert chunks[1] is stored
+    assert chunks[2] == b"\r\nVALUE small 0 1\r\nx\r\nVALUE big 0 600000\r\n"

@@ -11,7 +11,12 @@ import pytest
 import trio
 import trio.testing
 
-from pymcd.server.udp import frame_reply
+from pymcd.clock import ManualClock
+from pymcd.config import Settings
+from pymcd.protocol import Service
+from pymcd.server.listening import Endpoint
+from pymcd.server.udp import answer_datagram, frame_reply
+from pymcd.store import Status, StoreMode
 
 from .helpers import serving
 
@@ -113,10 +118,18 @@ async def test_a_fault_costs_one_request(monkeypatch: pytest.MonkeyPatch) -> Non
         assert len(server.memory.failures) == 1
 
 
-def test_a_reply_beyond_the_numbers_is_cut_off() -> None:
-    datagrams = frame_reply(1, bytes(1392 * 0xFFFF + 1))
-    assert len(datagrams) == 0xFFFF
-    assert datagrams[-1][:8] == HEADER.pack(1, 0xFFFE, 0xFFFF, 0)
+def test_a_reply_beyond_the_numbers_is_refused() -> None:
+    # 16 bits number the datagrams: 91 MB. A small question must not cost more memory either.
+    service = Service(
+        Settings(memory_limit_bytes=1 << 30, item_size_max_bytes=256 << 20), ManualClock()
+    )
+    service.tick()
+    assert service.cache.store(StoreMode.SET, b"k", bytes(50 << 20)) is Status.STORED
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        endpoint = Endpoint(sock, "udp", "udp:127.0.0.1:11211", "auto")
+        (datagram,) = answer_datagram(service, endpoint, request(b"get k k\r\n"))
+        assert datagram.startswith(HEADER.pack(7, 0, 1, 0) + b"SERVER_ERROR the reply is too large")
+        assert len(answer_datagram(service, endpoint, request(b"get k\r\n"))) > 10_000
 
 
 def test_no_reply_is_no_datagram() -> None:
