@@ -107,7 +107,7 @@ class Command:
     `extras` are the lengths allowed, `key_min` and `key_max` bound the key's. A request of
     another form is answered with `refusal`, and the connection closed. A `plain` handler changes
     nothing that the command loop has at hand: it neither closes, nor swaps tables, nor answers
-    from a source, and nothing is swallowed.
+    from a source, and nothing is swallowed. A `slow` one ends the turn.
     """
 
     __slots__ = (
@@ -122,6 +122,7 @@ class Command:
         "plain",
         "quiet",
         "refusal",
+        "slow",
         "touches",
         "value",
         "with_key",
@@ -140,6 +141,7 @@ class Command:
         check: _Check | None = None,
         refusal: int = INVALID,
         plain: bool = True,
+        slow: bool = False,
         quiet: bool = False,
         mode: StoreMode = _SET,
         decrement: bool = False,
@@ -157,6 +159,7 @@ class Command:
         self.check = check
         self.refusal = refusal
         self.plain = plain
+        self.slow = slow
         self.quiet = quiet
         self.mode = mode
         self.decrement = decrement
@@ -266,6 +269,8 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
                 return False
             position = connection.position
         commands = connection.commands
+        if command.slow and position < len(buffer):
+            return True
     connection.position = position
     if position < len(buffer):
         connection.cache.counters.conn_yields += 1
@@ -778,6 +783,7 @@ def _tables_with_login() -> tuple[list[Command], list[Command]]:
                 value=_VALUE,
                 check=_check_login,
                 plain=False,
+                slow=True,
             )
             for opcode in (_SASL_AUTH, _SASL_STEP)
         ),
