@@ -11,6 +11,8 @@ keep the item) are understood.
 from __future__ import annotations
 
 import binascii
+import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from .. import limits
@@ -30,6 +32,7 @@ from .metaflags import (
     BAD_STORE_MODE,
     FLAGS_TOO_LONG,
     GET_FLAGS_TOO_LONG,
+    KEPT_MAX_BYTES,
     OPAQUE,
     OPAQUE_TOO_LONG,
     RECACHE,
@@ -89,9 +92,9 @@ _STALE_OR_WIN_SENT: Final = STALE | WIN_SENT
 _KEY_AS_BASE64: Final = KEY_BINARY | UNSPEAKABLE
 
 
-def _ttl(item: Item, now: int) -> int:
+def _ttl(expires_at: int, now: int) -> int:
     # An item may have been made to end before now; the original shows that unsigned.
-    return (item.expires_at - now) & limits.UINT32_MAX if item.expires_at else -1
+    return (expires_at - now) & limits.UINT32_MAX if expires_at else -1
 
 
 def _echo(flags: MetaFlags, key: bytes) -> bytes:
@@ -187,6 +190,16 @@ def _mg(connection: Connection, tokens: list[bytes]) -> None:
         if not flags.quiet:
             connection.reply(b"EN%b\r\n" % _echo(flags, key) if flags.steps else b"EN\r\n")
         return
+    line = _plain_answer(cache, key, item, flags)
+    if flags.value:
+        connection.pieces += (line, item.value, CRLF)
+    else:
+        connection.reply(line)
+
+
+def _plain_answer(cache: Cache, key: bytes, item: Item, flags: MetaFlags) -> bytes:
+    """Return the line that answers a hit, where the order of the flags does not matter."""
+    _, expires_at, access = item.state
     values: list[int | bytes] = []
     for letter in flags.answers:
         if letter == ASK_SIZE:
@@ -196,16 +209,13 @@ def _mg(connection: Connection, tokens: list[bytes]) -> None:
         elif letter == ASK_CAS:
             values.append(item.cas_unique)
         elif letter == ASK_KEY:
-            values.append(encode_key(key, as_base64=item.access & _KEY_AS_BASE64))
+            values.append(encode_key(key, as_base64=access & _KEY_AS_BASE64))
         else:
-            values.append(_ttl(item, cache.now))
+            values.append(_ttl(expires_at, cache.now))
     line = flags.template % tuple(values)
-    if item.access & _STALE_OR_WIN_SENT:
+    if access & _STALE_OR_WIN_SENT:
         line = b"%b%b\r\n" % (line[:-2], _win(cache, item, won=False))
-    if flags.value:
-        connection.pieces += (line, item.value, CRLF)
-    else:
-        connection.reply(line)
+    return line
 
 
 def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
@@ -291,7 +301,7 @@ def _answer(cache: Cache, item: Item, letter: int) -> int:
         return 1 if item.access & FETCHED else 0
     if letter == ASK_ACCESS:
         return cache.now - item.last_access
-    return _ttl(item, cache.now)
+    return _ttl(item.expires_at, cache.now)
 
 
 def _win(cache: Cache, item: Item, *, won: bool) -> bytes:
@@ -376,14 +386,19 @@ def _decode_ms(connection: Connection, tokens: list[bytes]) -> type_Header | Non
 
 
 def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
-    # Hot path: bench/ "ms16".
     key: bytes
     flags: MetaFlags
     _, _, key, flags, mode, expires_at = header
     cache = connection.cache
     recorder = connection.service.recorder
-    if flags.plain_set and recorder is None and cache.set(key, block, expires_at):
-        connection.reply(b"HD\r\n")
+    # Hot path: bench/ "ms16".
+    if (
+        flags.plain_set
+        and recorder is None
+        and cache.set(key, block, expires_at, flags.client_flags)
+    ):
+        if not flags.quiet:
+            connection.reply(b"HD\r\n")
         return
     # Without cas uniques the original has nowhere to note what was demanded.
     cas_compare = (cache.use_cas and flags.cas_compare) or 0
@@ -590,8 +605,7 @@ def _answer_ma(
         elif letter == ASK_CAS:
             line += b" c%d" % item.cas_unique
         elif letter == ASK_TTL:
-            ttl = (expires_at - cache.now) & limits.UINT32_MAX if expires_at else -1
-            line += b" t%d" % ttl
+            line += b" t%d" % _ttl(expires_at, cache.now)
     if touchable and expires_at != item.expires_at:
         cache.set_expires_at(item, expires_at)
     if flags.opaque_too_long:
@@ -599,6 +613,68 @@ def _answer_ma(
     elif not flags.quiet or created:
         # A created item is answered even so, as in the original.
         connection.reply(b"%b\r\n%b\r\n" % (line, text) if flags.value else line + CRLF)
+
+
+# -- the usual, fast ---------------------------------------------------------------------------
+
+#: A whole ms. What does not match is not wrong.
+_PLAIN_MS: Final = re.compile(
+    rb"ms ([\x01-\x09\x0b-\x0c\x0e-\x1f!-\xff]{1,%d}+) (\d{1,9}+)"
+    rb"(?: ([^\r\n\0]{1,%d}+))?+\r\n(.*)\r\n" % (limits.KEY_MAX_BYTES, KEPT_MAX_BYTES),
+    re.DOTALL,
+).fullmatch
+_PLAIN_MG_MAX_BYTES: Final = limits.KEY_MAX_BYTES + KEPT_MAX_BYTES
+
+
+@lru_cache(maxsize=1024)
+def _plain_flags(text: bytes) -> MetaFlags | None:
+    """Decode flags as they stand in a line; None: there is something to be looked at closer."""
+    words = text.split()
+    if b" ".join(words) != text or b"\0" in text or len(words) > WORDS_MAX - 3:
+        return None
+    flags = decode_flags(tuple(words))
+    return None if flags.error or flags.key_binary else flags
+
+
+_NO_FLAGS: Final = decode_flags(())
+
+
+def answer_plain(connection: Connection, data: bytes) -> bytes | None:
+    """Answer one whole mg that hits, or one whole ms that just stores; None: look closer."""
+    # Hot path: bench/ "mg16", "ms16".
+    cache = connection.cache
+    flags: MetaFlags | None = _NO_FLAGS
+    if data[:3] == b"mg ":
+        if len(data) > _PLAIN_MG_MAX_BYTES or data[-2:] != CRLF:
+            return None
+        key, _, text = data[3:-2].partition(b" ")
+        if text:
+            flags = _plain_flags(text)
+            if flags is None or flags.ordered:
+                return None
+        # Only an item with a key that text can say is found, so this was such a key.
+        item = cache.hit(key)
+        if item is None:
+            return None
+        assert flags is not None
+        line = _plain_answer(cache, key, item, flags)
+        return b"".join((line, item.value, CRLF)) if flags.value else line
+    plain = _PLAIN_MS(data)
+    if plain is None:
+        return None
+    key, length, text, value = plain.groups()
+    if text:
+        flags = _plain_flags(text)
+        if flags is None or not flags.plain_set:
+            return None
+    if len(value) != int(length):
+        return None
+    assert flags is not None
+    exptime = flags.touch_exptime
+    expires_at = connection.expires_at(exptime) if exptime else 0
+    if not cache.set(key, value, expires_at, flags.client_flags):
+        return None
+    return b"" if flags.quiet else b"HD\r\n"
 
 
 META_VERBS: Final[dict[bytes, Verb]] = {

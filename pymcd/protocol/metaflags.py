@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 #: Command and key count among the words, as does the end of the line in the original.
 WORDS_MAX: Final = 19
 OPAQUE_MAX_BYTES: Final = 32  #: the letter included
+#: Flags that are longer are decoded anew each time: clients must not fill our memory with them.
+KEPT_MAX_BYTES: Final = 128
 
 BAD_TOKEN: Final = b"CLIENT_ERROR bad token in command line format\r\n"
 BAD_KEY: Final = b"CLIENT_ERROR error decoding key\r\n"
@@ -101,16 +103,20 @@ class MetaFlags:
         #: Otherwise: the answer of mg to a hit, and the letters of what is to be filled in.
         self.template = b""
         self.answers = b""
-        #: ms with nothing but T, or nothing at all.
+        #: ms stores whatever is there, under the key as it came, and answers but by its status.
         self.plain_set = False
 
 
-@lru_cache(maxsize=1024)
 def decode_flags(words: tuple[bytes, ...]) -> MetaFlags:
-    """Decode the flags of a command. # memcached: _meta_flag_preparse
+    """Decode the flags of a command."""
+    if sum(map(len, words)) > KEPT_MAX_BYTES:
+        return _decode(words)
+    return _decode_and_keep(words)
 
-    As in the original the last error is the one told, but a repeated or unknown flag ends it.
-    """
+
+def _decode(words: tuple[bytes, ...]) -> MetaFlags:
+    # memcached: _meta_flag_preparse. As there the last error is the one told, but a repeated or
+    # unknown flag ends it.
     flags = MetaFlags()
     error = decode_error = b""
     faulty = False
@@ -158,14 +164,16 @@ def decode_flags(words: tuple[bytes, ...]) -> MetaFlags:
     flags.steps = tuple(steps)
     flags.late_bump = not seen.isdisjoint(b"hlNTR")
     flags.ordered = flags.late_bump or flags.no_bump or flags.opaque_too_long
-    flags.plain_set = seen <= _PLAIN_SET_LETTERS
+    flags.plain_set = not flags.error and seen <= _PLAIN_SET_LETTERS
     if not flags.ordered:
         _make_template(flags)
     return flags
 
 
+_decode_and_keep: Final = lru_cache(maxsize=1024)(_decode)
+
 _BASE64, _MODE = b"bM"
-_PLAIN_SET_LETTERS: Final = frozenset(b"TPL")
+_PLAIN_SET_LETTERS: Final = frozenset(b"TFqPL")
 _SWITCHES: Final = {
     ord("b"): "key_binary",
     ord("v"): "value",
