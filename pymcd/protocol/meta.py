@@ -640,7 +640,11 @@ _NO_FLAGS: Final = decode_flags(())
 
 
 def answer_plain(connection: Connection, data: bytes) -> bytes | None:
-    """Answer one whole mg that hits, or one whole ms that just stores; None: look closer."""
+    """Answer one whole mg that hits, or one whole ms that just stores.
+
+    None: what is to be sent is in `pieces`, since it is large; or, if these are empty as before,
+    nothing was done, and the general path has to look closer.
+    """
     # Hot path: bench/ "mg16", "ms16".
     cache = connection.cache
     flags: MetaFlags | None = _NO_FLAGS
@@ -658,7 +662,13 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
             return None
         assert flags is not None
         line = _plain_answer(cache, key, item, flags)
-        return b"".join((line, item.value, CRLF)) if flags.value else line
+        if not flags.value:
+            return line
+        value = item.value
+        if len(value) <= limits.REPLY_CHUNK_BYTES:
+            return b"".join((line, value, CRLF))
+        connection.pieces += (line, value, CRLF)
+        return None
     plain = _PLAIN_MS(data)
     if plain is None:
         return None

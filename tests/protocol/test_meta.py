@@ -507,8 +507,8 @@ NOT_PLAIN = [
     b"mg b v\r\n", b"mg a v\n", b"mg a  v\r\n", b"mg  a v\r\n", b"mg a v\r\nmn\r\n", b"mg a h\r\n",
     b"mg a\tv\r\n", b"mg YQ== b\r\n", b"mg a v v\r\n", b"mg a\r\nmg a\r\n", b"mg a v\0\r\n",
     b"mg a" + b" P" * 18 + b"\r\n", b"mg a L" + b"x" * 400 + b"\r\n", b"mg \r\n", b"mg\r\n",
-    b"m\r\n",     b"mn\r\n", b"md a\r\n", b"ms a 2 c\r\nhi\r\n", b"ms a 2 I\r\nhi\r\n", b"ms a 2 C1\r\nhi\r\n",
-    b"ms a 2 ME\r\nhi\r\n", b"ms YQ== 2 b\r\nhi\r\n", b"ms a 3\r\nhi\r\n", b"ms a 2\nhi\r\n",
+    b"m\r\n", b"mn\r\n", b"md a\r\n", b"ms a 2 c\r\nhi\r\n", b"ms a 2 I\r\nhi\r\n", 
+    b"ms a 2 C1\r\nhi\r\n", b"ms a 2 ME\r\nhi\r\n", b"ms YQ== 2 b\r\nhi\r\n", b"ms a 3\r\nhi\r\n", b"ms a 2\nhi\r\n",
     b"ms a 2 Tx\r\nhi\r\n", b"ms a 2 \r\nhi\r\n", b"ms a 2\r\nhi\r\nmn\r\n", b"ms a 2\r\nhi",
 ]  # fmt: skip
 
@@ -528,6 +528,14 @@ def test_the_unusual_is_left_to_the_general_path(request_):
     before = client.send(b"me a\r\n")
     assert answer_plain(client.connection, request_) is None
     assert client.send(b"me a\r\n") == before
+
+
+def test_a_large_value_is_answered_fast_but_in_pieces():
+    client = Client()
+    value = b"x" * 500_000
+    client.send(b"ms a 500000\r\n%b\r\n" % value)
+    assert answer_plain(client.connection, b"mg a v\r\n") is None
+    assert client.connection.pieces == [b"VA 500000\r\n", value, b"\r\n"]
 
 
 def test_what_is_stale_or_won_is_told_by_the_fast_path_too():
