@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.clock import ManualClock
+from pymcd.protocol import reports
 from pymcd.protocol.binary import COMMANDS
 from pymcd.protocol.trace import Tracer
 
@@ -458,6 +459,18 @@ def test_sizes_may_be_tracked():
     ]
     ask(SET_K, client=client)
     assert stat_names(b"sizes", client) == [b"96"]
+
+
+def test_sizes_of_many_items_come_in_their_time(monkeypatch):
+    monkeypatch.setattr(reports, "_SIZES_SLICE_ITEMS", 2)
+    client = Client(track_sizes=True)
+    ask(*(store(SET, b"%d" % number, b"v" * 40) for number in range(9)), client=client)
+    replies = ask(request(STAT, b"sizes"), request(NOOP), client=client)
+    assert replies == [
+        Reply(STAT, 0, key=b"128", value=b"9"),
+        Reply(STAT, 0),
+        Reply(NOOP, 0),
+    ]
 
 
 def test_prefixes_are_counted():
