@@ -398,7 +398,7 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
         and cache.set(key, block, expires_at, flags.client_flags)
     ):
         if not flags.quiet:
-            connection.reply(b"HD\r\n")
+            connection.reply(_stored(flags, key, b"HD", cache.cas_unique))
         return
     # Without cas uniques the original has nowhere to note what was demanded.
     cas_compare = (cache.use_cas and flags.cas_compare) or 0
@@ -432,15 +432,19 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
     elif status is Status.NO_MEMORY_READING:
         connection.reply(NO_MEMORY_READING)
         return
-    line = STORE_CODES[status]
+    connection.reply(_stored(flags, key, STORE_CODES[status], cas_unique))
+
+
+def _stored(flags: MetaFlags, key: bytes, code: bytes, cas_unique: int) -> bytes:
+    """Return the answer to ms."""
     for letter, word in flags.steps:
         if letter == OPAQUE:
-            line += b" " + word
+            code += b" " + word
         elif letter == ASK_KEY:
-            line += b" k" + encode_key(key, as_base64=flags.key_binary)
+            code += b" k" + encode_key(key, as_base64=flags.key_binary)
         elif letter == ASK_CAS:
-            line += b" c%d" % cas_unique
-    connection.reply(line + CRLF)
+            code += b" c%d" % cas_unique
+    return code + CRLF
 
 
 # -- md ----------------------------------------------------------------------------------------
@@ -684,7 +688,7 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
     expires_at = connection.expires_at(exptime) if exptime else 0
     if not cache.set(key, value, expires_at, flags.client_flags):
         return None
-    return b"" if flags.quiet else b"HD\r\n"
+    return b"" if flags.quiet else _stored(flags, key, b"HD", cache.cas_unique)
 
 
 META_VERBS: Final[dict[bytes, Verb]] = {

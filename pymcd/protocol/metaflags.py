@@ -103,7 +103,7 @@ class MetaFlags:
         #: Otherwise: the answer of mg to a hit, and the letters of what is to be filled in.
         self.template = b""
         self.answers = b""
-        #: ms stores whatever is there, under the key as it came, and answers but by its status.
+        #: ms stores whatever is there, under the key as it came, with the next cas unique.
         self.plain_set = False
 
 
@@ -164,7 +164,7 @@ def _decode(words: tuple[bytes, ...]) -> MetaFlags:
     flags.steps = tuple(steps)
     flags.late_bump = not seen.isdisjoint(b"hlNTR")
     flags.ordered = flags.late_bump or flags.no_bump or flags.opaque_too_long
-    flags.plain_set = not flags.error and seen <= _PLAIN_SET_LETTERS
+    flags.plain_set = not flags.opaque_too_long and seen.isdisjoint(b"bCEIM")
     if not flags.ordered:
         _make_template(flags)
     return flags
@@ -173,7 +173,6 @@ def _decode(words: tuple[bytes, ...]) -> MetaFlags:
 _decode_and_keep: Final = lru_cache(maxsize=1024)(_decode)
 
 _BASE64, _MODE = b"bM"
-_PLAIN_SET_LETTERS: Final = frozenset(b"TFqPL")
 _SWITCHES: Final = {
     ord("b"): "key_binary",
     ord("v"): "value",
