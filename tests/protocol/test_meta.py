@@ -80,6 +80,7 @@ SETTING = [
     ("set", SET, b"HD\r\n"),
     ("empty", b"ms a 0\r\n\r\nmg a v\r\n", b"HD\r\nVA 0\r\n\r\n"),
     ("quiet", b"ms a 1 q k c O1\r\n1\r\n", b""),
+    ("quiet twice", b"ms a 1 q\r\n1\r\nms a 1 q\r\n2\r\nmg a v\r\n", b"VA 1\r\n2\r\n"),
     ("quiet add", b"ms a 1 q ME\r\n1\r\n", b""),
     ("echo", b"ms a 1 k c O1 s v\r\n1\r\n", b"HD ka c1 O1\r\n"),
     ("client flags", b"ms a 1 F5\r\n1\r\nget a\r\n", b"HD\r\nVALUE a 5 1\r\n1\r\nEND\r\n"),
@@ -506,8 +507,9 @@ PLAIN = [
     (b"ms b 2 T0 q\r\n\r\n\r\n", b""),
 ]
 NOT_PLAIN = [
-    b"mg b v\r\n", b"mg a v\n", b"ms a 2 F5\r\nhi\r\n", b"mg a  v\r\n", b"mg  a v\r\n", b"mg a v\r\nmn\r\n",
-    b"mg a h\r\n", b"mg a\tv\r\n", b"mg YQ== b\r\n", b"mg a v v\r\n", b"mg a\r\nmg a\r\n", b"mg a v\0\r\n",
+    b"mg b v\r\n", b"mg a v\n", b"ms a 2 F5\r\nhi\r\n", b"mg a  v\r\n", b"mg  a v\r\n",
+    b"mg a v\r\nmn\r\n", b"mg a h\r\n", b"mg a\tv\r\n", b"mg YQ== b\r\n", b"mg a v v\r\n",
+    b"mg a\r\nmg a\r\n", b"mg a v\0\r\n",
     b"mg a" + b" P" * 18 + b"\r\n", b"mg a L" + b"x" * 400 + b"\r\n", b"mg \r\n", b"mg\r\n",
     b"m\r\n", b"mn\r\n", b"md a\r\n", b"ms a 2 I\r\nhi\r\n", b"ms a 2 C1\r\nhi\r\n",
     b"ms a 2 ME\r\nhi\r\n", b"ms YQ== 2 b\r\nhi\r\n", b"ms a 3\r\nhi\r\n", b"ms a 2\nhi\r\n",
