@@ -31,11 +31,6 @@ PROGRAM = "pymcd"
 # What a wrapper's name ends in to be given debugtime, as memcached's own debug build is.
 DEBUG_SUFFIX = "-debug"
 
-# Options whose feature the server lacks: it must not start without what they promise.
-NOT_BUILT: dict[str, str] = {
-    "enable_ssl": "This server is not built with TLS support.",
-}
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `pymcd` with these arguments, or the process's; return the exit code."""
@@ -136,9 +131,6 @@ def check_start(settings: Settings) -> None:
                 f"Could not open authfile [{settings.auth_file}] for reading,"
                 f" error {error.strerror}"
             ) from None
-    for name, message in NOT_BUILT.items():
-        if getattr(settings, name):
-            raise ConfigError(message, EXIT_USAGE)
     if runs_as_root():
         import pwd  # not on every platform, and needed by root alone
 

@@ -53,6 +53,9 @@ ITEM_CHUNK_HEADER_BYTES: Final = 48
 LOGIN_MAX_BYTES: Final = 4096
 LOGIN_TIMEOUT_S: Final = 60
 
+#: How long a TLS handshake may take.
+TLS_HANDSHAKE_TIMEOUT_S: Final = 10
+
 #: A UDP datagram begins with this many bytes of frame header. # protocol.txt, "UDP protocol"
 UDP_HEADER_BYTES: Final = 8
 #: Payload of one UDP datagram that we send, header included. # memcached: UDP_MAX_PAYLOAD_SIZE

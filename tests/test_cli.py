@@ -232,8 +232,7 @@ def test_later_o_switches_parts_of_no_modern_back_on(serving):
     assert changed(serving.served[0]) == expected
 
 
-def test_logins_choose_the_protocol(monkeypatch, serving, tmp_path):
-    monkeypatch.setattr(cli, "NOT_BUILT", {})
+def test_logins_choose_the_protocol(serving, tmp_path):
     users = tmp_path / "users"
     users.write_text("a:b\n")
     assert cli.main(["-S"]) == 0
@@ -450,7 +449,6 @@ REFUSED_BY_US: list[tuple[str, int, str]] = [
         1,
         "The time to shut down in must be a number of seconds, not negative",
     ),
-    ("-Z", 64, "This server is not built with TLS support."),
     (
         "-Y /nonexistent",
         1,

@@ -112,6 +112,8 @@ class Service:
         self.refresh_certs: Callable[[], str | None] = _no_refresh
         #: The rows that TLS adds to `stats`.
         self.tls_rows: Callable[[], list[tuple[str, int]]] = list
+        #: Zero what the host counts by itself, at `stats reset`.
+        self.reset_hooks: list[Callable[[], None]] = []
 
         #: Prefix statistics and watchers, all of them, in use or not ...
         self.records = Recorder(self)
@@ -167,3 +169,5 @@ class Service:
         self.maintainer.juggles = 0
         self.total_connections = self.rejected_connections = 0
         self.listen_disabled = self.listen_disabled_us = self.idle_kicks = 0
+        for reset in self.reset_hooks:
+            reset()

@@ -1,4 +1,4 @@
-"""The fast driver: one epoll object holds all plain sockets, one trio task serves them.
+"""The fast driver: one epoll object holds all sockets of clients, one trio task serves them.
 
 A task per connection costs 2 to 3 times the C server's CPU per request, most of it spent on
 parking and waking tasks. An epoll object is itself readable when one of its sockets is, so trio
@@ -34,12 +34,14 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from .. import limits
+from .tls import Turn
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
     from ..protocol import Connection, Service
+    from .tls import TlsSession
 
 CHECKPOINT_EVERY_S: Final = 0.004
 LINGER_S: Final = 0.001
@@ -51,20 +53,22 @@ _WRITE: Final = getattr(select, "EPOLLOUT", 0)
 
 
 class Session:
-    """A client's socket and its Connection."""
+    """A client's socket and its Connection, and TLS between them if that is spoken."""
 
-    __slots__ = ("connection", "fd", "queued", "sock", "unsent")
+    __slots__ = ("connection", "fd", "queued", "respond", "sock", "tls", "unsent")
 
-    def __init__(self, sock: socket.socket, connection: Connection) -> None:
+    def __init__(self, sock: socket.socket, connection: Connection, tls: TlsSession | None) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.connection = connection
+        self.tls = tls
+        self.respond = connection.respond if tls is None else tls.respond
         self.unsent: memoryview | None = None  #: reply that the socket did not take
         self.queued = False  #: is in the hub's list for the next turn
 
 
 class Hub:
-    """Serves any number of plain sockets from one trio task."""
+    """Serves any number of sockets from one trio task."""
 
     def __init__(
         self,
@@ -78,7 +82,7 @@ class Hub:
         self._on_error = on_error
         self._epoll = select.epoll()
         self._sessions: dict[int, Session] = {}
-        #: `Connection.respond` of those who may be read from: neither blocked nor queued.
+        #: `respond` of those who may be read from: neither blocked nor queued.
         self._responders: dict[int, Callable[[bytes], bytes | None]] = {}
         #: Other descriptors, and what to call when they are readable.
         self._watched: dict[int, Callable[[], None]] = {}
@@ -87,18 +91,21 @@ class Hub:
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._alarm, _READ)
         self._parked = False
+        self.tls_turn = Turn()
         #: How long to wait in `poll` before parking; 0 while other tasks must not wait for it.
         self.linger_s = LINGER_S
 
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def adopt(self, sock: socket.socket, connection: Connection) -> None:
+    def adopt(
+        self, sock: socket.socket, connection: Connection, tls: TlsSession | None = None
+    ) -> None:
         """Serve a connected, non-blocking socket from now on; the hub will close it."""
-        session = Session(sock, connection)
+        session = Session(sock, connection, tls)
         connection.wake = lambda: self._enqueue(session)
         self._sessions[session.fd] = session
-        self._responders[session.fd] = connection.respond
+        self._responders[session.fd] = session.respond
         self._epoll.register(session.fd, _READ)
 
     def watch(self, fd: int, on_ready: Callable[[], None]) -> None:
@@ -202,6 +209,11 @@ class Hub:
         counters = self._service.cache.counters
         counters.bytes_read += received
         counters.bytes_written += sent_bytes
+        turn = self.tls_turn
+        if turn.active:
+            counters.bytes_read -= turn.surplus_read
+            counters.bytes_written -= turn.surplus_written
+            turn.begin()
 
     def _resume_queued(self) -> None:
         queue, self._queue = self._queue, []
@@ -223,8 +235,10 @@ class Hub:
 
     def _settle(self, session: Session) -> None:
         """Read from a client again if nothing stands against it."""
-        if session.unsent is None and not session.queued:
-            self._responders[session.fd] = session.connection.respond
+        if session.tls is not None and session.tls.ended:
+            self._close(session)
+        elif session.unsent is None and not session.queued:
+            self._responders[session.fd] = session.respond
 
     def _resume(self, session: Session) -> None:
         """Go on with a session that was blocked, or had more to do than one turn allows."""
@@ -233,6 +247,8 @@ class Hub:
         try:
             if session.unsent is not None and not self._send(session, session.unsent):
                 return
+            if session.tls is not None:
+                session.tls.advance()
             if not connection.pieces:
                 more = connection.run()
         except Exception as error:
@@ -250,10 +266,15 @@ class Hub:
     def _flush(self, session: Session, *, more: bool) -> None:
         """Send what there is, a bounded part of it in each turn."""
         connection = session.connection
+        tls = session.tls
+        if tls is not None and not self._send(session, memoryview(tls.drain())):
+            return
         for _ in range(_CHUNKS_PER_TURN):
             chunk = connection.next_chunk()
             if chunk is None:
                 break
+            if tls is not None:
+                chunk = tls.seal(chunk)
             if not self._send(session, memoryview(chunk)):
                 return
         else:
@@ -314,12 +335,23 @@ class Hub:
             return
         self._responders.pop(session.fd, None)
         self._epoll.unregister(session.fd)
+        if session.tls is not None:
+            self._bid_farewell(session, session.tls)
         session.sock.close()
         connection = session.connection
         connection.closing = True
         connection.source = None
         connection.wake = _no_wake  # without this cycle it is freed at once
         self._on_close(connection)
+
+    def _bid_farewell(self, session: Session, tls: TlsSession) -> None:
+        """Send the end of a TLS session, or why there is none, if that goes without waiting."""
+        last_words = tls.farewell()
+        if last_words and session.unsent is None:
+            try:
+                os.write(session.fd, last_words)
+            except OSError:
+                pass
 
 
 def _no_wake() -> None:

@@ -32,6 +32,7 @@ from ..protocol import Connection, Service
 from ..protocol.framing import run_text
 from ..protocol.trace import Tracer
 from . import daemon
+from .certificates import Certificates
 from .credentials import TextUsers, sasl_authenticator, text_authenticator
 from .hub import LINGER_S, Hub
 from .listening import (
@@ -44,6 +45,7 @@ from .listening import (
 from .log import Log
 from .maintenance import Chore, IdleKicker, LoginKicker, freeze_survivors, tame_collector
 from .streams import serve_connection
+from .tls import TlsServer, Turn
 from .udp import serve_datagrams
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from ..clock import Clock
+    from ..config import Tls
 
 TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
 PORT_FILE_VARIABLE: Final = "MEMCACHED_PORT_FILENAME"
@@ -81,6 +84,7 @@ class Server:
         clock: Clock | None = None,
         log: Log | None = None,
         use_hub: bool = hasattr(select, "epoll"),
+        certificates: Certificates | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self.settings = settings
@@ -104,6 +108,9 @@ class Server:
         #: What to do on SIGHUP; each keeps what it had if the new cannot be used.
         self.reload_hooks: list[Callable[[], None]] = []
         self._demand_logins()
+        self.tls: TlsServer | None = None
+        if settings.enable_ssl:
+            self._offer_tls(certificates or Certificates(settings))
         self._clients: trio.Nursery | None = None
         self._streams = 0  #: clients that the hub does not serve
         self._ids = itertools.count(1)
@@ -126,6 +133,20 @@ class Server:
         self.service.call_later = self._call_later
         if self.service.authenticator is not None and settings.login_timeout_s:
             self.chores.append(self._login_kicking)
+
+    def _offer_tls(self, certificates: Certificates) -> None:
+        turn = Turn() if self.hub is None else self.hub.tls_turn
+        tls = self.tls = TlsServer(certificates, self.service, turn)
+        handshaking = Chore(tls.step)
+        tls.wake = handshaking.wake
+        self.chores.append(handshaking)
+
+        def reload() -> None:
+            problem = tls.refresh()
+            if problem is not None:
+                self.log.warning(f"{problem.rstrip()}; the certificates in use stay")
+
+        self.reload_hooks.append(reload)
 
     def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
         async def wait_and_call() -> None:
@@ -302,12 +323,16 @@ class Server:
             protocol=endpoint.protocol,
         )
         self._admit(connection, endpoint.protocol)
-        if self.hub is not None and endpoint.tls is None:
-            self.hub.adopt(sock, connection)
+        if self.hub is not None:
+            tls = None
+            if endpoint.tls is not None:
+                assert self.tls is not None
+                tls = self.tls.session(endpoint.tls, connection)
+            self.hub.adopt(sock, connection, tls)
         else:
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
             assert self._clients is not None
-            self._clients.start_soon(self._serve_stream, stream, connection)
+            self._clients.start_soon(self._serve_stream, stream, connection, endpoint.tls)
 
     def _admit(self, connection: Connection, protocol: str) -> None:
         self.service.connected(connection)
@@ -326,9 +351,18 @@ class Server:
         self._admit(connection, self.settings.protocol)
         await self._serve_stream(stream, connection)
 
-    async def _serve_stream(self, stream: trio.abc.Stream, connection: Connection) -> None:
+    async def _serve_stream(
+        self, stream: trio.abc.Stream, connection: Connection, tls: Tls | None = None
+    ) -> None:
         self._set_streams(self._streams + 1)
         try:
+            if tls is not None:
+                assert self.tls is not None
+                secured = await self.tls.open_stream(tls, stream, connection)
+                if secured is None:
+                    connection.close_reason = "error"
+                    return
+                stream = secured
             await serve_connection(stream, connection)
         except Exception as error:
             connection.close_reason = "error"
@@ -386,6 +420,9 @@ def run(settings: Settings) -> int:
     clock = SystemClock()
     log = Log(path=settings.log_file, line_format=settings.log_format, realtime=clock.realtime)
     # memcached's order: whatever needs root first, whatever belongs to the user last.
+    certificates = Certificates(settings) if settings.enable_ssl else None
+    if settings.ssl_kernel_tls:
+        log.warning("warning: ssl_kernel_tls has no effect here.  proceeding without.")
     if settings.enable_coredumps:
         daemon.allow_core_dumps()
     daemon.raise_descriptor_limit(settings.conn_limit)
@@ -414,7 +451,7 @@ def run(settings: Settings) -> int:
     try:
         if unix_socket is not None:
             endpoints.append(open_unix_endpoint(settings, unix_socket))
-        server = Server(settings, clock=clock, log=log)
+        server = Server(settings, clock=clock, log=log, certificates=certificates)
     except ConfigError as error:
         if announce is not None:
             log.warning(error.message)

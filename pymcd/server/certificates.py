@@ -1,0 +1,193 @@
+"""TLS certificates and keys: read from the files that `-o ssl_*` names, made into contexts.
+
+Loading makes new contexts, and only when all is well do they take the place of the old: a client
+that is connected keeps the certificate it saw, and a broken file changes nothing. (memcached loads
+into the context in use, and is left with half of it when the second file is bad.) What cannot be
+used is told in one line that names the file and the reason, never anything of its contents.
+
+Ciphers are OpenSSL's own choice, as in memcached, not Python's narrower one: old clients count. As
+there, sessions are resumed from tickets whether or not `ssl_session_cache` is given. The names of
+acceptable authorities, which memcached sends along when it asks for a client certificate, cannot
+be sent from Python: clients that have several certificates must be told which to use.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+import warnings
+from typing import TYPE_CHECKING, Final
+
+from ..config import EXIT_USAGE, ConfigError
+
+if TYPE_CHECKING:
+    from ..config import Settings, Tls
+
+_PEM: Final = 1  #: of `ssl_keyformat`
+_DER: Final = 2
+#: By `ssl_min_version`.
+_VERSIONS: Final = (
+    ssl.TLSVersion.TLSv1,
+    ssl.TLSVersion.TLSv1_1,
+    ssl.TLSVersion.TLSv1_2,
+    ssl.TLSVersion.TLSv1_3,
+)
+#: By `ssl_verify_mode`: none, request, require, once. The last says when to ask again, and nobody
+#: is asked again, since renegotiation is refused.
+_VERIFY_MODES: Final = (
+    ssl.CERT_NONE,
+    ssl.CERT_OPTIONAL,
+    ssl.CERT_REQUIRED,
+    ssl.CERT_REQUIRED,
+)
+#: Nobody's key is longer.
+_KEY_MAX_BYTES: Final = 1 << 20
+
+
+class _EncryptedKeyError(Exception):
+    """The key wants a password, and there is nobody to ask."""
+
+
+class Certificates:
+    """The contexts of a server's TLS listeners."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Load everything; raise `ConfigError`."""
+        self._settings = settings
+        # A daemon changes its directory.
+        self._folder = os.getcwd()
+        self._contexts = self._load()
+
+    def context(self, kind: Tls) -> ssl.SSLContext:
+        """Return the context for a new client of a listener of that kind."""
+        return self._contexts[kind]
+
+    def reload(self) -> None:
+        """Load everything again; if that fails, raise `ConfigError` and keep what there was."""
+        self._contexts = self._load()
+
+    def _load(self) -> dict[Tls, ssl.SSLContext]:
+        verify_mode = _VERIFY_MODES[self._settings.ssl_verify_mode]
+        return {
+            "tls": self._context(verify_mode),
+            "btls": self._context(ssl.CERT_NONE),
+            "mtls": self._context(ssl.CERT_REQUIRED),
+        }
+
+    def _context(self, verify_mode: ssl.VerifyMode) -> ssl.SSLContext:
+        # memcached: ssl_init, load_server_certificates
+        settings = self._settings
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        with warnings.catch_warnings():
+            # Who asks for TLS 1.0 has been told by others.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = _VERSIONS[settings.ssl_min_version]
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        self._load_key(context)
+        if settings.ssl_ca_cert is not None and verify_mode is not ssl.CERT_NONE:
+            self._load_authorities(context, settings.ssl_ca_cert)
+        context.verify_mode = verify_mode
+        try:
+            context.set_ciphers(settings.ssl_ciphers or "DEFAULT")
+        except ssl.SSLError:
+            raise ConfigError(
+                f"Error setting the provided cipher(s): {settings.ssl_ciphers}", EXIT_USAGE
+            ) from None
+        return context
+
+    def _load_key(self, context: ssl.SSLContext) -> None:
+        """Load the certificate chain and its private key."""
+        settings = self._settings
+        chain = settings.ssl_chain_cert
+        if chain is None:
+            raise _refusal("certificate chain", "(null)", "no file was given")
+        chain_path = self._path(chain)
+        try:
+            _try_to_read(chain_path)
+            # Finds what is not PEM, so that the key is to blame for what goes wrong below.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(chain_path)
+        except OSError as error:
+            raise _refusal("certificate chain", chain, reason_of(error)) from None
+        # memcached's help says that the key may be part of the chain file, but it looks there
+        # only if it is named twice.
+        key = settings.ssl_key or chain
+        try:
+            _try_to_read(self._path(key))
+            if settings.ssl_keyformat == _DER and settings.ssl_key is not None:
+                _load_der(context, chain_path, self._path(key))
+            elif settings.ssl_keyformat in (_PEM, _DER):
+                context.load_cert_chain(chain_path, self._path(key), password=_no_password)
+            else:
+                raise _refusal("key", key, "bad ssl filetype")
+        except _EncryptedKeyError:
+            raise _refusal("key", key, "it is encrypted") from None
+        except OSError as error:
+            if getattr(error, "reason", None) in ("EE_KEY_TOO_SMALL", "CA_MD_TOO_WEAK"):
+                raise _refusal("certificate chain", chain, reason_of(error)) from None
+            raise _refusal("key", key, reason_of(error)) from None
+
+    def _load_authorities(self, context: ssl.SSLContext, authorities: str) -> None:
+        """Load who may sign client certificates."""
+        try:
+            context.load_verify_locations(self._path(authorities))
+        except OSError as error:
+            raise _refusal("CA certificate", authorities, reason_of(error)) from None
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self._folder, name)
+
+
+def reason_of(error: OSError) -> str:
+    """Return in a few words what is wrong: with a file, or with what OpenSSL was given."""
+    if not isinstance(error, ssl.SSLError):
+        return error.strerror or str(error)
+    if not error.reason:
+        return "no PEM data of that kind"
+    reason = error.reason.lower().replace("_", " ")
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_message:
+        reason = f"{reason}: {error.verify_message}"
+    return reason
+
+
+def _refusal(what: str, path: str, reason: str) -> ConfigError:
+    return ConfigError(f"Error loading the {what}: {path} : {reason}", EXIT_USAGE)
+
+
+def _try_to_read(path: str) -> None:
+    # The ssl module raises OSError without telling for which of its files.
+    with open(path, "rb") as file:
+        file.read(1)
+
+
+def _no_password() -> str:
+    raise _EncryptedKeyError
+
+
+def _load_der(context: ssl.SSLContext, chain_path: str, key_path: str) -> None:
+    """Load a key in DER, which Python takes only as PEM and only from a file.
+
+    The file is one in memory, so that no second copy of the key reaches a disk.
+    """
+    with open(key_path, "rb") as file:
+        key = file.read(_KEY_MAX_BYTES)
+    lines = base64.encodebytes(key)
+    label = _der_label(key)
+    fd = os.memfd_create("key")
+    try:
+        os.write(fd, b"-----BEGIN %s-----\n%s-----END %s-----\n" % (label, lines, label))
+        context.load_cert_chain(chain_path, f"/proc/self/fd/{fd}", password=_no_password)
+    finally:
+        os.close(fd)
+
+
+def _der_label(key: bytes) -> bytes:
+    """Return what PEM calls a key of this form, told by what follows its version number.
+
+    A sequence begins in each form with the version, a number of one byte; then comes the key itself
+    in a string (RFC 5915), the modulus (RFC 8017) or the name of an algorithm (RFC 5208).
+    """
+    body = key[2 + (key[1] & 0x7F) :] if len(key) > 1 and key[1] & 0x80 else key[2:]
+    if body[:1] == b"\x30":
+        return b"ENCRYPTED PRIVATE KEY"
+    return {b"\x04": b"EC PRIVATE KEY", b"\x02": b"RSA PRIVATE KEY"}.get(body[3:4], b"PRIVATE KEY")
