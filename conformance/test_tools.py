@@ -67,11 +67,12 @@ def _capabilities(server: Server, *options: str) -> dict[str, str]:
     return dict(re.findall(r"^(.+?)\s+\[(pass|FAIL|\w+)\]", done.stdout, re.MULTILINE))
 
 
-def test_memccapable_text(
-    servers: Servers, reference: tuple[str, ...], subject: tuple[str, ...]
+@pytest.mark.parametrize("protocol", ["-a", "-b"])
+def test_memccapable(
+    protocol: str, servers: Servers, reference: tuple[str, ...], subject: tuple[str, ...]
 ) -> None:
     real, ours = (
-        _capabilities(servers.get(command, (), fresh=True), "-a")
+        _capabilities(servers.get(command, (), fresh=True), protocol)
         for command in (reference, subject)
     )
     assert real

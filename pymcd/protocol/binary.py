@@ -212,6 +212,10 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
                 connection.service.log_line(f"Invalid magic:  {magic:x}")
             connection.close("error")
             return False
+        if trace:
+            connection.service.log_line(f"<{connection.id} Read binary protocol data:")
+            for line in _dump(buffer[position:extras_at]):
+                connection.service.log_line(f"<{connection.id}  {line}")
         command = commands[opcode]
         value_bytes = body_bytes - extras_bytes - key_bytes
         if (
@@ -229,12 +233,13 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             connection.position = position
             return False
         budget -= 1
-        if trace:
-            for line in _request_lines(buffer[position:value_at]):
-                connection.service.log_line(f"<{connection.id} {line}")
         request = Request(
             command, buffer[key_at:value_at], buffer[extras_at:key_at], opaque, cas, b""
         )
+        if trace:
+            words = _request_words(connection, request, value_bytes)
+            if words:
+                connection.service.log_line(words)
         position = value_at
         if command.value == _VALUE:
             check = command.check
@@ -820,8 +825,25 @@ def _dump(header: bytes) -> list[str]:
     ]
 
 
-def _request_lines(request: bytes) -> list[str]:
-    return ["Read binary protocol data:", *(" " + line for line in _dump(request))]
+def _request_words(connection: Connection, request: Request, value_bytes: int) -> str:
+    """Return what memcached logs of a request besides its header; often nothing."""
+    handler = request.command.handler
+    key = request.key.decode("latin-1")
+    if handler is _get:
+        return f"<{connection.id} {'TOUCH' if request.command.touches else 'GET'} {key}"
+    if handler is _store and request.extras:
+        mode = request.command.mode.name
+        return f"<{connection.id} {mode} {key} Value len is {value_bytes}"
+    if handler is _store:
+        return f"Value len is {value_bytes}"
+    if handler is _delete:
+        return f"Deleting {key}"
+    if handler is _arithmetic:
+        delta, initial, exptime = _ARITHMETIC_EXTRAS.unpack(request.extras)
+        return f"incr {key} {delta}, {initial}, {exptime}"
+    if handler is _stat:
+        return f"<{connection.id} STATS {key}"
+    return ""
 
 
 def reply_lines(reply: bytes) -> list[str]:
