@@ -150,7 +150,7 @@ CLIENTS = (
         "pylibmc",
         "pylibmc",
         ("plain", "sasl"),
-        "libmemcached over text, binary, buffered and non-blocking; bulk, cas, compression, SASL",
+        "libmemcached over text and binary, blocking and not, ketama; bulk, cas, compression, SASL",
     ),
     _python_client(
         "bmemcached",

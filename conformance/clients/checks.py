@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
 HOST = os.environ["MEMCACHED_HOST"]
 PORT = int(os.environ["MEMCACHED_PORT"])
@@ -104,6 +105,14 @@ class Checks:
             _line("not ok", f"{self.prefix}{name}: {type(error).__name__}: {error}")
         else:
             _line("not ok", f"{self.prefix}{name}: {_brief(got)}, no {error_type.__name__}")
+
+
+def names(rows: Iterable[str | bytes]) -> list[str]:
+    """Return the names of statistics, without class numbers: which class has items depends on
+    when expired ones are looked at.
+    """
+    texts = (each.decode() if isinstance(each, bytes) else each for each in rows)
+    return sorted({re.sub(r"\d+:", "", text) for text in texts})
 
 
 def payload(size: int) -> bytes:

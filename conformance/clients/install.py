@@ -94,9 +94,9 @@ def java() -> None:
         pom = HERE / package / "pom.xml"
         goal = ("dependency:copy-dependencies", f"-DoutputDirectory={folder}")
         _run("mvn", "-q", "-B", "-f", pom, *goal)
-        source = HERE / package / "Scenario.java"
-        jars = f"{folder}/*"
-        _run("javac", "-nowarn", "-encoding", "UTF-8", "-cp", jars, "-d", folder, source)
+        sources = (HERE / "java" / "Checks.java", HERE / package / "Scenario.java")
+        compiler = ("javac", "-nowarn", "-encoding", "UTF-8")
+        _run(*compiler, "-cp", f"{folder}/*", "-d", folder, *sources)
 
 
 STEPS: dict[str, Callable[[], None]] = {

@@ -73,9 +73,7 @@ def _split(text: str) -> tuple[str, str]:
 
 def run(client: Client, server: Server, setup: str, files: Files) -> Outcome:
     """Run a client's program against one server."""
-    environment = (
-        os.environ | client.environment() | files.client_environment(setup, server.port)
-    )
+    environment = os.environ | client.environment() | files.client_environment(setup, server.port)
     try:
         done = subprocess.run(
             client.command(),

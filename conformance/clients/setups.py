@@ -47,8 +47,7 @@ class Files:
         )
         if program := shutil.which("saslpasswd2", path="/usr/sbin:/usr/bin"):
             subprocess.run(
-                [program, "-p", "-c", "-a", "memcached", "-f", database]
-                + ["-u", socket.gethostname(), USER],
+                [program, "-pc", "-a", "memcached", "-f", database, "-u", socket.gethostname(), USER],
                 input=PASSWORD.encode(),
                 check=True,
             )

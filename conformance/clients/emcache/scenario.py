@@ -19,6 +19,7 @@ from ..checks import (
     USER,
     WRONG_PASSWORD,
     Checks,
+    names,
     payload,
 )
 
@@ -115,7 +116,7 @@ async def main() -> None:
     t.saw("version", lambda: version)
     for report in ((), ("settings",), ("items",), ("slabs",)):
         rows = await client.stats(NODE, *report)
-        t.saw(f"stats {' '.join(report)}", lambda r=rows: sorted(r))
+        t.saw(f"stats {' '.join(report)}", lambda r=rows: names(r))
     await t.acall("verbosity", client.verbosity(NODE, 0), None)
     await t.acall("cache_memlimit", client.cache_memlimit(NODE, 128), None)
     await client.set(b"large", b"old")
