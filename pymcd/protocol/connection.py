@@ -25,6 +25,7 @@ from .binary import (
 )
 from .framing import run_text
 from .login import run_login
+from .meta import answer_plain as answer_plain_meta
 from .text import VERBS
 
 if TYPE_CHECKING:
@@ -189,8 +190,9 @@ class Connection:
     def respond(self, data: bytes) -> bytes | None:
         """Take what arrived and return what to send: `receive_data` and `run` in one.
 
-        The two requests that are most of all traffic, one `get` of one key and one plain `set`,
-        whole in one piece, are answered here; everything else takes the general path. None: the
+        The requests that are most of all traffic, one `get` of one key and one plain `set`, whole
+        in one piece, are answered here, and those like them of the other protocols by their
+        modules; everything else takes the general path. None: the
         driver must look closer, as replies are left in `pieces`, or there is more to be done.
         """
         # Hot path: bench/ "get16", "set16".
@@ -219,6 +221,10 @@ class Connection:
                         0 if flags == b"0" else int(flags),
                     ):
                         return b"STORED\r\n"
+                elif data[:1] == b"m":
+                    reply = answer_plain_meta(self, data)
+                    if reply is not None or self.pieces:
+                        return reply
         elif self.binary_prompt and self.service.plain:
             reply = answer_plain(self, data)
             if reply is not None:
