@@ -105,6 +105,13 @@ class TestRespond:
         assert respond_once(client, request) is None
         assert client.take() == b"VALUE a 0 1\r\nv\r\n" * 100 + b"END\r\n"
 
+    def test_so_is_a_large_value(self):
+        client = Client()
+        value = b"x" * 300_000
+        client.send(b"set a 0 0 300000\r\n%b\r\n" % value)
+        assert respond_once(client, b"get a\r\n") is None
+        assert client.take() == b"VALUE a 0 300000\r\n%b\r\nEND\r\n" % value
+
     def test_so_is_the_end(self):
         client = Client()
         client.send(b"version\r\n")
@@ -256,7 +263,9 @@ def test_large_values_are_sent_one_by_one_and_uncopied():
     connection = client.connection
     connection.receive_data(b"get big small big\r\n")
     connection.run()
-    stored = client.service.cache.inspect(b"big").value
+    big = client.service.cache.inspect(b"big")
+    assert big is not None
+    stored = big.value
     chunks = []
     while (chunk := connection.next_chunk()) is not None:
         chunks.append(chunk)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 
 from pymcd import limits
-from pymcd.protocol.admin import ADMIN_VERBS
+from pymcd.protocol.framing import Verb
+from pymcd.protocol.text import VERBS
 from tests.protocol.helpers import Client, converse
 from tests.protocol.requests import CUTS, GARBAGE, SMALL_ITEMS, TEXT, cut
 from tests.store.helpers import photograph
@@ -169,11 +170,16 @@ def test_commands_are_logged_when_asked():
 
 
 def test_a_command_may_change_the_table_of_verbs():
-    """Authentication does: what follows in the same buffer is already looked up in the other."""
+    """What follows in the same buffer is already looked up in the other one."""
     client = Client()
-    connection = client.connection
-    connection.verbs = dict(ADMIN_VERBS)
-    assert client.send(b"get a\r\nversion\r\n") == b"ERROR\r\nVERSION 1.6.18\r\n"
+
+    def leave(connection: Connection, tokens: list[bytes]) -> None:
+        connection.verbs = VERBS
+
+    client.connection.verbs = {b"leave": Verb(leave)}
+    assert client.send(b"version\r\nleave\r\nversion\r\nleave\r\n") == (
+        b"ERROR\r\nVERSION 1.6.18\r\nERROR\r\n"
+    )
 
 
 GEOMETRIES: list[dict[str, Any]] = [

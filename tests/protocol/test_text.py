@@ -7,6 +7,7 @@ import pytest
 from tests.protocol.helpers import converse
 
 KEY_251 = b"k" * 251
+BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
 
 CASES = [
     ("get, missing", b"get a\r\n", b"END\r\n"),
@@ -95,6 +96,46 @@ CASES = [
         b"STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\nVALUE a 0 1 1\r\n1\r\nEND\r\n",
     ),
     ("negative exptime", b"set a 0 -1 1\r\n1\r\nget a\r\n", b"STORED\r\nEND\r\n"),
+    ("gat alone", b"gat\r\n", b"ERROR\r\n"),
+    ("gat, no number", b"gat x a\r\n", b"CLIENT_ERROR invalid exptime argument\r\n"),
+    ("gets alone", b"gets\r\n", b"ERROR\r\n"),
+    (
+        "bget is an old name",
+        b"set a 0 0 1\r\n1\r\nbget a\r\n",
+        b"STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\n",
+    ),
+    ("touch, key too long", b"touch %b 1\r\n" % KEY_251, BAD_FORMAT),
+    ("touch, no number", b"touch a x\r\n", b"CLIENT_ERROR invalid exptime argument\r\n"),
+    ("touch, silent", b"set a 0 0 1\r\n1\r\ntouch a 0 noreply\r\n", b"STORED\r\n"),
+    ("delete alone", b"delete\r\n", b"ERROR\r\n"),
+    ("delete, key too long", b"delete %b\r\n" % KEY_251, BAD_FORMAT),
+    ("delete, silent", b"set a 0 0 1\r\n1\r\ndelete a noreply\r\nget a\r\n", b"STORED\r\nEND\r\n"),
+    ("delete with 0, silent", b"delete a 0 noreply\r\n", b""),
+    ("delete, key too long, silent", b"delete %b noreply\r\n" % KEY_251, b""),
+    ("delete with a time, silent", b"delete a 5 noreply\r\n", b""),
+    ("incr alone", b"incr a\r\n", b"ERROR\r\n"),
+    ("incr, key too long", b"incr %b 1\r\n" % KEY_251, BAD_FORMAT),
+    (
+        "incr, silent",
+        b"set a 0 0 1\r\n1\r\nincr a 1 noreply\r\nget a\r\n",
+        b"STORED\r\nVALUE a 0 1\r\n2\r\nEND\r\n",
+    ),
+    ("set, key too long", b"set %b 0 0 1\r\n" % KEY_251, BAD_FORMAT),
+    ("set, too few words", b"set a 0 0\r\n", b"ERROR\r\n"),
+    (
+        "set, flags beyond 32 bits wrap",
+        b"set a 4294967297 0 1\r\n1\r\nget a\r\n",
+        b"STORED\r\nVALUE a 1 1\r\n1\r\nEND\r\n",
+    ),
+    ("set, negative flags", b"set a -1 0 1\r\n", BAD_FORMAT),
+    ("set, negative length", b"set a 0 0 -1\r\n", BAD_FORMAT),
+    ("set, malformed, silent", b"set a 0 0 x noreply\r\n", b""),
+    ("cas, no number", b"cas a 0 0 1 x\r\n", BAD_FORMAT),
+    (
+        "cas, silent",
+        b"set a 0 0 1\r\n1\r\ncas a 0 0 1 9 noreply\r\n2\r\nget a\r\n",
+        b"STORED\r\nVALUE a 0 1\r\n1\r\nEND\r\n",
+    ),
     ("a browser", b"GET / HTTP/1.1\r\n", b""),
 ]
 
@@ -113,3 +154,9 @@ def test_value_too_large_deletes_the_old_one():
         slab_chunk_max_bytes=512,
     )
     assert reply == b"SERVER_ERROR object too large for cache\r\nEND\r\n"
+
+
+def test_a_key_too_long_takes_back_what_was_found():
+    """memcached even forgets the answers to commands that came in the same packet."""
+    reply = converse(b"get a %b\r\n" % KEY_251, before=b"set a 0 0 1\r\n1\r\n")
+    assert reply == BAD_FORMAT

@@ -130,6 +130,21 @@ class TestStore:
         assert (value_of(cache, b"k") is None) == (mode is SET), "its sender believes it replaced"
         cache.check()
 
+    @pytest.mark.parametrize("mode", list(StoreMode))
+    def test_no_memory_in_a_flat_lru(self, mode):
+        cache = make_cache(disable_evictions=True, limit_pages=1, lru_segmented=False)
+        assert cache.store(SET, b"a", HALF_PAGE) is STORED
+        assert cache.store(SET, b"k", HALF_PAGE) is STORED
+        assert cache.store(mode, b"k", HALF_PAGE, 0, 0, 2) is Status.NO_MEMORY
+        cache.check()
+
+    def test_a_value_with_a_wrong_end_counts_as_a_set_of_its_class(self):
+        cache = cache_with()
+        cache.refuse_block(b"k", 3)
+        cache.refuse_block(b"k", MEBIBYTE)
+        assert cache.slabs.classes[0].set_cmds == 2
+        assert value_of(cache, b"k") == b"old"
+
     def test_append_without_memory_for_the_sum(self):
         cache = cache_with(disable_evictions=True, limit_pages=1)
         cache.store(SET, b"a", HALF_PAGE)
@@ -592,9 +607,14 @@ KEYS = st.sampled_from([b"a", b"b", b"c", b"d" * 50, b"e"])
 LENGTHS = st.sampled_from([0, 1, 35, 36, 60, 100, 200_000, 460_000, 524_200, 524_300, MEBIBYTE])
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("set"), KEYS, LENGTHS, st.sampled_from([-1, 0, 1, 5, 100])),
+        st.tuples(
+            st.just("set"),
+            KEYS,
+            LENGTHS,
+            st.sampled_from([-1, 0, 1, 5, 100]),
+            st.sampled_from([0, 0, 1, limits.UINT32_MAX]),
+        ),
         st.tuples(st.just("get"), KEYS),
-        st.tuples(st.just("flagged"), KEYS, LENGTHS),
         st.tuples(st.just("delete"), KEYS),
         st.tuples(st.just("flush"), st.sampled_from([0, 2])),
         st.tuples(st.just("advance"), st.sampled_from([1, 3, FLAT_BUMP_INTERVAL_S + 1])),
@@ -609,19 +629,16 @@ def perform(timed: TimedCache, step: tuple[Any, ...], *, fast: bool) -> object:
     cache = timed.cache
     name, *arguments = step
     if name == "set":
-        key, length, exptime = arguments
+        key, length, exptime, client_flags = arguments
         value = bytes(length)
         expires_at = cache.expiry.expires_at(exptime)
-        if fast and cache.set(key, value, expires_at):
+        if fast and cache.set(key, value, expires_at, client_flags):
             return STORED
-        return cache.store(SET, key, value, 0, expires_at)
+        return cache.store(SET, key, value, client_flags, expires_at)
     if name == "get":
         item = cache.hit(*arguments) if fast else None
         item = item or cache.get(*arguments)
         return None if item is None else (item.value, item.client_flags)
-    if name == "flagged":
-        key, length = arguments
-        return cache.store(SET, key, bytes(length), 9)
     if name == "delete":
         return cache.delete(*arguments)
     if name == "advance":

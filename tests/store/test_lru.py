@@ -293,6 +293,15 @@ class TestJuggle:
         slab_class = class_of(timed, b"00")
         assert 0 < lru.juggle(slab_class, temporary=False, most=10) <= 20
 
+    def test_dead_temporary_items_are_reclaimed_in_slices(self):
+        timed = TimedCache(temporary_ttl_s=60)
+        for number in range(20):
+            timed.set(b"%d" % number, exptime=1)
+        timed.advance(1)
+        slab_class = timed.cache.slabs.classes[0]
+        timed.cache.lru.juggle(slab_class, temporary=True, most=2)
+        assert slab_class.temp.count == 20 - 2 * PULL_TRIES
+
     def test_warm_gets_old_in_relation_to_cold(self):
         timed = TimedCache(warm_max_factor=2.0)
         timed.set(b"a")

@@ -139,17 +139,18 @@ class CacheMachine(RuleBasedStateMachine):
 
     # -- what clients do -------------------------------------------------------------------
 
-    @rule(key=KEYS, length=LENGTHS, exptime=EXPTIMES)
-    def set(self, key, length, exptime):
+    @rule(key=KEYS, length=LENGTHS, client_flags=CLIENT_FLAGS, exptime=EXPTIMES)
+    def set(self, key, length, client_flags, exptime):
         """The usual set takes the fast path if it can."""
         value = self._value(length)
         self.evicted_now.clear()
-        if self.cache.set(key, value, self.cache.expiry.expires_at(exptime)):
+        expires_at = self.cache.expiry.expires_at(exptime)
+        if self.cache.set(key, value, expires_at, client_flags):
             assert not self.evicted_now
-            assert not self._too_large(key, value, 0)
-            self._put(key, value, 0, self._ends_at(exptime))
+            assert not self._too_large(key, value, client_flags)
+            self._put(key, value, client_flags, self._ends_at(exptime))
         else:
-            self._store(SET, key, value, 0, exptime, 0)
+            self._store(SET, key, value, client_flags, exptime, 0)
 
     @rule(
         mode=st.sampled_from([SET, ADD, REPLACE, APPEND, PREPEND]),

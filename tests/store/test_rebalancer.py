@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pymcd.store import StoreMode
+from pymcd.store.rebalancer import _SEARCH_ITEMS as SEARCH_ITEMS
 from pymcd.store.rebalancer import ANY, POOL, SLICE_ITEMS, Reassign
 from tests.store.test_crawler import Store
 
@@ -153,6 +155,56 @@ def test_a_lowered_limit_is_obeyed():
     assert store.cache.item_count == 8 * PER_PAGE_1K
     assert store.cache.inspect(b"k%d" % (20 * PER_PAGE_1K - 1)) is not None, "the newest stays"
     assert not store.rebalancer.busy
+
+
+def test_a_lowered_limit_takes_what_lies_in_the_pool_first():
+    store = filled(10)
+    for number in range(3 * PER_PAGE_1K):
+        store.cache.delete(b"k%d" % number)
+    for _ in range(2):
+        assert store.rebalancer.reassign(CLASS_1K, POOL) is Reassign.OK
+        finish(store)
+    assert store.cache.slabs.free_pages == 2
+    store.rebalancer.set_limit(8 * MEGABYTE)
+    finish(store)
+    assert store.cache.slabs.malloced_bytes == 8 * MEGABYTE
+    assert store.cache.slabs.free_pages == 0
+    assert store.rebalancer.evictions_nomem == 0
+
+
+def test_a_class_keeps_its_last_page_whatever_happened_meanwhile():
+    store = Store()
+    store.fill(2, size_bytes=500_000)
+    source = store.cache.slabs.classes[-1]
+    store.fill(1, prefix="more", size_bytes=500_000)
+    assert source.pages == 2
+    assert store.rebalancer.reassign(source.id, 1) is Reassign.OK
+    for number in range(2):
+        store.cache.delete(b"k%d" % number)
+    store.cache.slabs.release_page(source)
+    finish(store)
+    assert (source.pages, store.cache.slabs.moved_pages) == (1, 0)
+
+
+def test_chunks_of_large_items_are_found_or_given_up():
+    """A class may serve only the rests of items larger than a chunk, which another class links."""
+    store = Store(slab_chunk_max_bytes=1024)
+    cache = store.cache
+    store.fill(SEARCH_ITEMS + 1, prefix="other", size_bytes=1500)
+    for number in range(3000):  # a rest of about 400 bytes each: class 7
+        cache.store(StoreMode.SET, b"large%d" % number, bytes(1274))
+    rests = [each for each in cache.slabs if each.pages > 1 and not each.item_count]
+    source = max(rests, key=lambda each: each.id)
+    assert source.chunk_size_bytes < 1024
+    assert store.rebalancer.reassign(source.id, POOL) is Reassign.OK
+    finish(store)
+    assert store.rebalancer.busy_items == 1, "the search is bounded"
+    for number in range(SEARCH_ITEMS // 2):
+        cache.delete(b"other%d" % number)
+    assert store.rebalancer.reassign(source.id, POOL) is Reassign.OK
+    finish(store)
+    assert cache.slabs.free_pages == 1
+    assert cache.inspect(b"large0") is None, "the oldest went"
 
 
 def test_a_lowered_limit_without_evictions():
