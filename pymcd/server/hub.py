@@ -269,6 +269,8 @@ class Hub:
         tls = session.tls
         if tls is not None and not self._send(session, memoryview(tls.drain())):
             return
+        # Behind a source that has ended, commands may be waiting.
+        more = more or connection.source is not None
         for _ in range(_CHUNKS_PER_TURN):
             chunk = connection.next_chunk()
             if chunk is None:

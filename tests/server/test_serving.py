@@ -99,6 +99,15 @@ async def test_a_slow_reader_gets_all_its_answers(use_hub: bool, reqs_per_event:
         assert got == (b"VALUE a 0 500000\r\n" + value + b"END\r\n") * 20 + VERSION
 
 
+async def test_commands_behind_a_long_answer_are_not_forgotten(use_hub: bool) -> None:
+    async with serving(use_hub=use_hub, reqs_per_event=1) as server:
+        client = await server.connect()
+        assert await ask(client, b"set a 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        await client.send_all(b"version\r\nlru_crawler metadump all\r\nincr b 1\r\n")
+        got = await read_until(client, b"NOT_FOUND\r\n")
+        assert got.startswith(VERSION + b"key=a ")
+
+
 async def test_too_many_connections_are_told_so(use_hub: bool) -> None:
     async with serving(use_hub=use_hub, conn_limit=3) as server:
         streams = [await server.connect() for _ in range(3)]
