@@ -1,0 +1,646 @@
+"""What is fuzzed: each target takes any bytes, and raises nothing unless pymcd is at fault.
+
+A target tells two servers the same in two ways: one receives and runs, as the stream driver does,
+the other responds, as the hub does. Both must answer the same, in whole replies of their protocol,
+keep no more of what they received than the limits allow, and come to an end. Servers that hold
+nothing any more, and are set as at their start, serve again, as that is quicker than new ones; an
+input that fails is tried again with new ones, so that it can be replayed alone.
+
+`text`, `meta` and `binary` read their input as what a client sends: to one server in one piece, to
+the other command by command. `mixed` and `authentication` read it as a script, of steps that say
+themselves how long they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hmac
+import re
+import struct
+import zlib
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from pymcd import limits
+from pymcd.auth import (
+    MECHANISMS,
+    Authenticator,
+    MalformedError,
+    User,
+    decode_mechanisms,
+    decode_sasl_users,
+    decode_text_users,
+    encode_hashed,
+)
+from pymcd.clock import ManualClock
+from pymcd.config import Settings
+from pymcd.protocol import Connection, Service
+from pymcd.protocol.binary import ERROR_TEXTS, REQUEST_MAGIC, RESPONSE_MAGIC
+from pymcd.protocol.trace import Tracer
+from pymcd.store.status import StoreMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Few slab classes make a server in no time; some of the values are too large for this one, some
+#: are stored in chunks.
+SMALL: Final[dict[str, Any]] = {
+    "item_size_max_bytes": 1024,
+    "slab_chunk_max_bytes": 512,
+    "slab_sizes": (96, 192, 512),
+}
+#: Enough for a command to each byte of an input: when a turn ends is what `mixed` looks at.
+_NO_YIELD: Final[dict[str, Any]] = {"reqs_per_event": 10_000}
+
+#: How many inputs a server meets at most.
+_LIVES: Final = 200
+#: Of so many inputs, one has all structures checked.
+_CHECK_EVERY: Final = 16
+#: A connection at rest holds no more than one of these, besides the piece that came last.
+_AT_REST_MAX_BYTES: Final = max(
+    limits.LINE_MAX_BYTES,
+    SMALL["item_size_max_bytes"] + 2,
+    limits.LINE_MAX_BYTES + limits.LOGIN_MAX_BYTES + 2,
+    24 + 255 + limits.KEY_MAX_BYTES,
+)
+
+
+class Server:
+    """A small server and its clients; plays the driver."""
+
+    def __init__(self, *, responds: bool, clients: int = 1, **settings: Any) -> None:
+        self.responds = responds
+        self.clock = ManualClock()
+        self.service = _make_service(self.clock, **settings)
+        self.service.log_line = _check_log_line
+        self._begun_as = _tunables(self.service)
+        self._lives = _LIVES
+        self.clients: list[Connection] = []
+        for _ in range(clients):
+            self.connect()
+
+    def begin_again(self) -> bool:
+        """Forget all clients and items; False: that is not enough to be as new."""
+        self._lives -= 1
+        if (
+            not self._lives
+            or self.service.clock is not self.clock  # it may have been set
+            or _tunables(self.service) != self._begun_as
+        ):
+            return False
+        cache = self.service.cache
+        if cache.item_count:
+            for item in list(cache.items()):
+                cache.unlink(item)
+        cache.cas_unique = 0
+        self.service.connections.clear()
+        count = len(self.clients)
+        self.clients.clear()
+        for _ in range(count):
+            self.connect()
+        return True
+
+    def connect(self) -> None:
+        """Let another client come."""
+        number = len(self.clients)
+        connection = Connection(
+            self.service,
+            connection_id=30 + number,
+            address=f"tcp:127.0.0.1:{40000 + number}",
+            listen_address="tcp:127.0.0.1:11211",
+        )
+        if self.service.verbosity > 1:
+            connection.runner = Tracer(connection.runner)
+        self.service.connected(connection)
+        self.clients.append(connection)
+
+    def hear(self, data: bytes, number: int = 0) -> bytes:
+        """Give a client's data to its connection; return all that is answered."""
+        connection = self.clients[number]
+        self.service.tick()
+        answer = None
+        if self.responds:
+            answer = connection.respond(data)
+        else:
+            connection.receive_data(data)
+        if answer is None:
+            answer = self._receive(connection, len(data))
+        held = len(connection.buffer) + connection.line_bytes
+        held += sum(map(len, connection.awaited_chunks))
+        assert held <= _AT_REST_MAX_BYTES + len(data) or _is_long_get(connection), held
+        return answer
+
+    def _receive(self, connection: Connection, length: int) -> bytes:
+        replies = []
+        # Whatever is said, no command is shorter than a byte.
+        for _ in range(_AT_REST_MAX_BYTES + length):
+            more = connection.run()
+            replies += connection.pieces
+            connection.pieces.clear()
+            if connection.source is not None:
+                replies += connection.source
+                connection.source = None
+                more = True
+            if not more:
+                return b"".join(replies)
+        raise AssertionError("there seems to be no end")
+
+    def overhear(self, number: int) -> bytes:
+        """Return what a client was told without having asked: a watcher's lines."""
+        told = b"".join(self.clients[number].pieces)
+        self.clients[number].pieces.clear()
+        return told
+
+    def rest(self, seconds: int) -> None:
+        """Let time pass, and maintenance be done."""
+        self.clock.advance(seconds)
+        for _ in range(3):
+            self.service.maintainer.step()
+
+
+def _tunables(service: Service) -> tuple[object, ...]:
+    """Return what commands may change for good."""
+    cache, crawler, rebalancer = service.cache, service.crawler, service.rebalancer
+    lru = cache.lru
+    return (
+        service.verbosity,
+        service.temporary_ttl_s,
+        service.sizes_from_cas,
+        service.recorder,
+        len(service.records.prefixes),
+        cache.temporary_ttl_s,
+        cache.segmented,
+        cache.horizon.oldest_live,
+        cache.slabs.limit_bytes,
+        cache.slabs.free_pages,
+        lru.hot_pct,
+        lru.warm_pct,
+        lru.hot_max_factor,
+        lru.warm_max_factor,
+        crawler.enabled,
+        crawler.tocrawl,
+        crawler.sleep_us,
+        crawler.running,
+        rebalancer.automove,
+        rebalancer.automove_ratio,
+        rebalancer.busy,
+    )
+
+
+def _begin_again(pair: tuple[Server, Server]) -> bool:
+    slow, fast = (server.begin_again() for server in pair)
+    assert slow == fast
+    return slow
+
+
+def _servers(clients: int = 1, **settings: Any) -> tuple[Server, Server]:
+    """Return a server that receives and runs, and one that responds, alike in all else."""
+    key = (clients, *settings.items())
+    pair = _used.get(key)
+    if pair is None or not _begin_again(pair):
+        slow, fast = (
+            Server(responds=responds, clients=clients, **settings) for responds in (False, True)
+        )
+        pair = _used[key] = slow, fast
+    return pair
+
+
+_used: Final[dict[tuple[object, ...], tuple[Server, Server]]] = {}
+_last_inputs: Final[deque[bytes]] = deque(maxlen=_LIVES)
+
+
+def _replayable(target: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Have an input that fails be tried again with new servers."""
+
+    @functools.wraps(target)
+    def run(data: bytes) -> None:
+        _last_inputs.append(data)
+        try:
+            target(data)
+        except Exception as error:
+            _used.clear()
+            target(data)  # which raises again, if it takes no more than this input
+            error.add_note(f"only behind other inputs: {list(_last_inputs)!r}")
+            raise
+
+    return run
+
+
+@functools.lru_cache(maxsize=64)
+def _settings(settings: tuple[tuple[str, Any], ...]) -> Settings:
+    return Settings(**SMALL, **dict(settings))
+
+
+def _make_service(clock: ManualClock, **settings: Any) -> Service:
+    return Service(_settings(tuple(settings.items())), clock)
+
+
+def _check_log_line(line: str) -> None:
+    assert isinstance(line, str)
+
+
+def _is_long_get(connection: Connection) -> bool:
+    rest = connection.buffer[connection.position :].lstrip(b" ")
+    return (
+        rest.startswith((b"get ", b"gets ")) and connection.line_bytes <= limits.GET_LINE_MAX_BYTES
+    )
+
+
+def _agree(one: Server, other: Server, data: bytes) -> None:
+    """Check that two servers hold the same, and now and then, all that can be checked."""
+    one_cache, other_cache = one.service.cache, other.service.cache
+    assert one_cache.cas_unique == other_cache.cas_unique
+    assert one_cache.item_bytes == other_cache.item_bytes
+    if zlib.crc32(data) % _CHECK_EVERY == 0:
+        one_cache.check()
+        other_cache.check()
+        assert _items(one) == _items(other)
+
+
+def _items(server: Server) -> dict[bytes, tuple[object, ...]]:
+    return {
+        item.key: (item.value, item.client_flags, item.expires_at, item.cas_unique, item.access)
+        for item in server.service.cache.items()
+    }
+
+
+# -- replies ------------------------------------------------------------------------------------
+
+#: A line, and what begins with the length of a block.
+_LINE: Final = re.compile(
+    rb"(?:STORED|NOT_STORED|EXISTS|NOT_FOUND|DELETED|TOUCHED|OK|END|RESET|MN|\d+"
+    rb"|(?:HD|EN|NF|EX|NS)(?: [^\n]*)?|ME [^\n]*|VERSION [\d.]+|(?:STAT|ITEM|PREFIX) [^\n]*"
+    rb"|ERROR(?:[ :][^\n]*)?|(?:CLIENT|SERVER)_ERROR [^\n]*|Error TLS not enabled"
+    rb"|(?:BUSY|BADCLASS|NOSPARE|SAME|NOTSTARTED|MEMLIMIT_\w+|WATCHER_TOO_MANY) [^\n]*"
+    rb")\r\n"
+    # Lines of metadump and of watch.
+    rb"|(?:key=|ts=|skipped=)[!-~ ]*\n"
+)
+_BLOCK: Final = re.compile(rb"(?:VALUE [^ \0\n]+ \d+ (\d+)(?: \d+)?|VA (\d+)(?: [^\n]*)?)\r\n")
+
+
+def check_text(replies: bytes) -> None:
+    """Raise AssertionError unless that is whole replies of the text protocols."""
+    position = 0
+    while position < len(replies):
+        block = _BLOCK.match(replies, position)
+        if block is not None:
+            position = block.end() + int(block[1] or block[2] or 0)
+            assert replies[position : position + 2] == b"\r\n", replies
+            position += 2
+            continue
+        line = _LINE.match(replies, position)
+        assert line is not None, replies[position:]
+        position = line.end()
+
+
+_RESPONSE: Final = struct.Struct(">BBHBBHI")
+_STATUSES: Final = {0x00, 0x21, *ERROR_TEXTS}
+
+
+def check_binary(replies: bytes) -> None:
+    """Raise AssertionError unless that is whole replies of the binary protocol."""
+    position = 0
+    while position < len(replies):
+        magic, _, key_bytes, extras_bytes, kind, status, body_bytes = _RESPONSE.unpack_from(
+            replies, position
+        )
+        assert (magic, kind) == (RESPONSE_MAGIC, 0), replies[position:]
+        assert status in _STATUSES
+        assert key_bytes + extras_bytes <= body_bytes
+        position += 24 + body_bytes
+    assert position == len(replies), replies
+
+
+_TIMES: Final = re.compile(
+    rb"(?s)(?:STAT |\x81\x10.{22})rusage_(?:user|system) ?\d+\.\d{6}(?:\r\n)?"
+)
+
+
+def _comparable(replies: bytes) -> bytes:
+    """Leave out what only the clock on the wall decides."""
+    return _TIMES.sub(b"", replies) if b"rusage_" in replies else replies
+
+
+# -- what a client sends ------------------------------------------------------------------------
+
+#: These ask whether they came alone.
+_ALONE: Final = re.compile(rb"watch|metadump")
+_TEXT_COMMAND: Final = re.compile(
+    rb"(?:(?:set|add|replace|append|prepend|cas|ms) [^\n]*\n)?[^\n]*(?:\n|\Z)"
+)
+
+#: Something for meta commands to find: a number, a stale item, one with a key in base64.
+_SCENE: Final = b"ms n 2\r\n10\r\nms s 1\r\ns\r\nmd s I T100\r\nms YQo= 1 b\r\nx\r\n"
+
+
+@_replayable
+def text(data: bytes) -> None:
+    """Fuzz the classic text protocol."""
+    _one_client(data, _text_commands(data), check_text, protocol="ascii")
+
+
+@_replayable
+def meta(data: bytes) -> None:
+    """Fuzz the meta commands, on items in all their states."""
+    _one_client(data, _text_commands(data), check_text, _SCENE, protocol="ascii")
+
+
+@_replayable
+def binary(data: bytes) -> None:
+    """Fuzz the binary protocol."""
+    _one_client(data, _binary_requests(data), check_binary, protocol="binary")
+
+
+def _one_client(
+    data: bytes, pieces: list[bytes], check: Callable[[bytes], None], scene: bytes = b"", **how: Any
+) -> None:
+    whole, pieced = _servers(**how, **_NO_YIELD)
+    if scene:
+        whole.hear(scene)
+        pieced.hear(scene)
+    expected = _comparable(whole.hear(data))
+    check(expected)
+    got = b""
+    for piece in pieces:
+        if pieced.clients[0].closing:
+            break
+        got += pieced.hear(piece)
+    assert _comparable(got) == expected
+    assert pieced.clients[0].closing == whole.clients[0].closing
+    _agree(whole, pieced, data)
+
+
+def _text_commands(data: bytes) -> list[bytes]:
+    """Cut what a client sends into commands, with their values."""
+    if _ALONE.search(data):
+        return [data]
+    return [piece for piece in _TEXT_COMMAND.findall(data) if piece]
+
+
+def _binary_requests(data: bytes) -> list[bytes]:
+    """Cut what a client sends into requests."""
+    pieces = []
+    position = 0
+    while position < len(data):
+        end = position + 24
+        if end <= len(data):
+            end += int.from_bytes(data[position + 8 : position + 12])
+        pieces.append(data[position:end])
+        position = end
+    return pieces
+
+
+# -- scripts ------------------------------------------------------------------------------------
+
+
+class Script:
+    """An input read from its beginning; when it has ended, everything is nothing."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._position = 0
+
+    def __iter__(self) -> Iterator[int]:
+        while self._position < len(self._data):
+            yield self.byte()
+
+    def byte(self) -> int:
+        """Return the next byte, as a number."""
+        return next(iter(self.take(1)), 0)
+
+    def take(self, length: int) -> bytes:
+        """Return the next bytes."""
+        taken = self._data[self._position : self._position + length]
+        self._position += length
+        return taken
+
+    def block(self) -> bytes:
+        """Return what a byte tells the length of."""
+        return self.take(self.byte())
+
+
+#: How the servers of `mixed` are set up.
+VARIANTS: Final[list[dict[str, Any]]] = [
+    {},
+    {"reqs_per_event": 1},
+    {"disable_cas": True},
+    {"lru_segmented": False, "lru_maintainer": False},
+    {"protocol": "ascii"},
+    {"protocol": "binary"},
+    {"verbose": 2},
+    {"detail_enabled": True},
+    {"debug_commands": True, "enable_shutdown": True},
+    {"temporary_ttl_s": 10},
+    {"disable_flush_all": True, "disable_dumping": True, "disable_watch": True},
+    {"memory_accounting": "resident", "track_sizes": True},
+]
+#: A length that means: how often, and then the length of what is said so often.
+_REPEAT: Final = 127
+_REPEATS_MAX: Final = 64
+
+
+@_replayable
+def mixed(data: bytes) -> None:
+    """Fuzz two clients of either protocol, who say pieces of commands by turns.
+
+    A first byte chooses the variant. Then the high bit of a byte tells which client speaks, the
+    other bits how much it says; if that is nothing, time passes.
+    """
+    script = Script(data)
+    variant = VARIANTS[script.byte() % len(VARIANTS)]
+    slow, fast = _servers(2, **variant)
+    checks: list[Callable[[bytes], None] | None] = [None, None]
+    for head in script:
+        number, length = head >> 7, head & 0x7F
+        if length == 0:
+            for server in (slow, fast):
+                server.rest(1 + 99 * number)
+            continue
+        if length == _REPEAT:
+            times = 1 + script.byte() % _REPEATS_MAX
+            piece = script.block() * times
+        else:
+            piece = script.take(length)
+        if not piece or slow.clients[number].closing:
+            continue
+        check = checks[number]
+        if check is None:
+            spoken = variant.get("protocol", "auto")
+            is_binary = spoken == "binary" or (spoken == "auto" and piece[0] == REQUEST_MAGIC)
+            check = checks[number] = check_binary if is_binary else check_text
+        expected = slow.hear(piece, number)
+        check(expected)
+        assert _comparable(fast.hear(piece, number)) == _comparable(expected)
+        for each in (0, 1):
+            told = slow.overhear(each)
+            assert fast.overhear(each) == told
+            assert fast.clients[each].closing == slow.clients[each].closing
+            assert fast.clients[each].prompt == slow.clients[each].prompt
+    _agree(slow, fast, data)
+
+
+# -- authentication -----------------------------------------------------------------------------
+
+_PASSWORDS: Final = {b"ann": b"open", b"bob": b"sesame"}
+#: What a stranger must not see.
+_TREASURE: Final = b"the treasure"
+
+_AUTH, _STEP = 0x21, 0x22
+
+
+@functools.cache
+def _users() -> list[User]:
+    hashed = encode_hashed(_PASSWORDS[b"bob"], b"salt", 1)
+    return decode_sasl_users(b"ann:%b\nbob:%b\n" % (_PASSWORDS[b"ann"], hashed))
+
+
+@functools.cache
+def _authenticator() -> Authenticator:
+    return Authenticator(_users, make_nonce=lambda: "nonce", secret=b"secret")
+
+
+@_replayable
+def authentication(data: bytes) -> None:
+    """Fuzz logins: SASL, those of the text protocol, password files.
+
+    Whoever gets in must have said a password, or proven that they know it.
+    """
+    script = Script(data)
+    [_sasl, _text_login, _password_files][script.byte() % 3](script)
+
+
+def _login_server(**settings: Any) -> Server:
+    server = Server(responds=False, clients=0, **settings)
+    server.service.authenticator = _authenticator()
+    server.connect()
+    server.service.cache.store(StoreMode.SET, b"k", _TREASURE, 0, 0, 0)
+    return server
+
+
+def _text_login(script: Script) -> None:
+    server = _login_server(auth_file="users", protocol="ascii")
+    said = b""
+    for head in script:
+        piece = script.take(head & 0x7F) * (1 + head // 0x80 * 40)
+        if server.clients[0].closing:
+            break
+        said += piece
+        answer = server.hear(piece)
+        check_text(answer)
+        if any(password in said for password in _PASSWORDS.values()):
+            continue
+        assert server.clients[0].stranger_since is not None
+        assert _TREASURE not in answer
+    _check_counts(server)
+
+
+def _check_counts(server: Server) -> None:
+    counters = server.service.cache.counters
+    assert counters.auth_errors <= counters.auth_cmds
+    server.service.cache.check()
+
+
+def _request(opcode: int, key: bytes, value: bytes = b"") -> bytes:
+    head = struct.pack(
+        ">BBHBBHI12x", REQUEST_MAGIC, opcode, len(key), 0, 0, 0, len(key) + len(value)
+    )
+    return head + key + value
+
+
+def _sasl(script: Script) -> None:
+    from scramp import ScramClient, ScramException  # of an extra, and only here
+
+    server = _login_server(enable_sasl=True, protocol="binary")
+    connection = server.clients[0]
+    proven = False  #: that a password is known, at least once
+    challenge = b""
+    client: Any = None
+    for head in script:
+        operation, detail = head & 0x0F, head >> 4
+        name, password = (b"ann", b"open") if detail & 1 else (b"bob", b"sesame")
+        mechanism = MECHANISMS[detail % len(MECHANISMS)]
+        if operation == 0:  # anything
+            request = script.block() * (1 + detail)
+        elif operation == 1:  # a login that begins with anything
+            request = _request(_AUTH, mechanism.encode(), script.block())
+        elif operation == 2:
+            request = _request(_STEP, mechanism.encode(), script.block())
+        elif operation == 3:
+            request = _request(_AUTH, b"PLAIN", b"\0%b\0%b" % (name, password))
+        elif operation == 4:
+            request = _request(_AUTH, b"CRAM-MD5")
+        elif operation == 5:
+            digest = hmac.new(password, challenge, "md5").hexdigest().encode()
+            request = _request(_STEP, b"CRAM-MD5", _spoil(script, b"%b %b" % (name, digest)))
+            proven = True
+        elif operation == 6:
+            if "SCRAM" not in mechanism:
+                continue
+            # Bob's: ann's would take the client milliseconds.
+            client = ScramClient([mechanism], "bob", "sesame", c_nonce="client")
+            request = _request(_AUTH, mechanism.encode(), client.get_client_first().encode())
+        elif operation == 7:
+            if client is None:
+                continue
+            try:
+                client.set_server_first(challenge.decode())
+                response = client.get_client_final().encode()
+            except (ScramException, ValueError):  # that was not the challenge
+                client = None
+                continue
+            proven = True
+            request = _request(_STEP, b"x", _spoil(script, response))
+        elif operation == 8:
+            request = _request(_STEP, b"x")
+        elif operation == 9:
+            request = _request(0x00, b"k")
+        elif operation == 10:
+            request = _request(0x20, b"")
+        else:
+            request = _request(operation, b"k"[: detail & 1])
+        proven = proven or any(each in request for each in _PASSWORDS.values())
+        if connection.closing:
+            break
+        answer = server.hear(request)
+        check_binary(answer)
+        challenge = answer[24:]
+        assert proven or connection.stranger_since is not None
+        assert proven or _TREASURE not in answer
+    _check_counts(server)
+
+
+def _spoil(script: Script, response: bytes) -> bytes:
+    """Return the response; or with one byte changed, as the script wants it."""
+    place = script.byte()
+    if place == 0:
+        return response
+    spoiled = bytearray(response)
+    spoiled[place % len(spoiled)] ^= script.byte()
+    return bytes(spoiled)
+
+
+def _password_files(script: Script) -> None:
+    contents = script.block()
+    with contextlib.suppress(MalformedError):
+        decode_text_users(contents)
+    mechanisms = decode_mechanisms(contents)
+    users = [
+        user
+        for user in decode_sasl_users(contents)
+        # Whoever writes the file decides how long a guess takes.
+        if all(keys.iterations <= 2 for keys in user.keys.values())
+    ]
+    authenticator = Authenticator(
+        lambda: users, make_nonce=lambda: "nonce", secret=b"secret", mechanisms=mechanisms
+    )
+    authenticator.mechanisms()
+    for user in users:
+        if len(users) == 1 and user.password is not None:
+            assert authenticator.check(user.name, user.password)
+        authenticator.check(user.name, script.block())
+    for head in script:
+        exchange = authenticator.begin(MECHANISMS[head % len(MECHANISMS)])
+        while exchange is not None and exchange.step(script.block()) is not None:
+            pass
