@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pymcd import limits
@@ -650,9 +650,15 @@ def perform(timed: TimedCache, step: tuple[Any, ...], *, fast: bool) -> object:
     return [cache.lru.juggle(each, temporary=True, most=10) for each in cache.slabs]
 
 
+_COLD: list[tuple[Any, ...]] = [("advance", 1), ("juggle",)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @given(steps=STEPS)
+# An item in COLD, and one in WARM, is replaced: it starts anew in HOT.
+@example(steps=[("set", b"a", 1, 0, 0), *_COLD, ("set", b"a", 2, 5, 0)])
+@example(steps=[("set", b"a", 1, 0, 9), *_COLD, *[("get", b"a")] * 2, ("set", b"a", 2, 0, 8)])
 def test_the_fast_paths_change_nothing_but_the_time_it_takes(geometry, steps):
     slow, fast = TimedCache(**geometry), TimedCache(**geometry)
     for step in steps:
