@@ -187,6 +187,15 @@ class Request:
 # -- the command loop --------------------------------------------------------------------------
 
 
+def holds_request(connection: Connection) -> bool:
+    """Return whether the buffer holds a request that could be executed, or whose value could."""
+    buffer, position = connection.buffer, connection.position
+    if len(buffer) < position + HEADER_BYTES:
+        return False
+    _, _, key_bytes, extras_bytes, _, _, _ = _unpack_request(buffer, position)
+    return len(buffer) >= position + HEADER_BYTES + int(extras_bytes) + int(key_bytes)
+
+
 def run_binary(connection: Connection, budget: int, /) -> bool:
     """Execute buffered binary requests. True: the budget ended first."""
     # Hot path: bench/ with `memcaslap -B`.

@@ -129,7 +129,7 @@ def _me(connection: Connection, tokens: list[bytes]) -> None:
     cache = connection.cache
     item = cache.peek(key)
     if connection.service.recorder is not None:
-        connection.service.recorder.fetched(connection, key, item)
+        connection.service.recorder.looked_up(connection, key, item)
     cache.counters.meta_cmds += 1
     if item is None:
         connection.reply(b"EN\r\n")
@@ -185,7 +185,7 @@ def _mg(connection: Connection, tokens: list[bytes]) -> None:
     cache = connection.cache
     item = cache.get(key)
     if connection.service.recorder is not None:
-        connection.service.recorder.fetched(connection, key, item)
+        connection.service.recorder.looked_up(connection, key, item)
     if item is None:
         if not flags.quiet:
             connection.reply(b"EN%b\r\n" % _echo(flags, key) if flags.steps else b"EN\r\n")
@@ -224,7 +224,7 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
     expiry = cache.expiry
     item = cache.peek(key)
     if connection.service.recorder is not None:
-        connection.service.recorder.fetched(connection, key, item)
+        connection.service.recorder.looked_up(connection, key, item)
     if item is not None and not flags.no_bump and not flags.late_bump:
         _bump(cache, item)
     created = False

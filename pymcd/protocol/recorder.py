@@ -240,7 +240,8 @@ class Recorder:
 
     def deleting(self, connection: Connection, key: bytes, command: str = "delete") -> None:
         """A client is about to delete a key, which may be there or not."""
-        if self.detail:
+        # memcached counts no meta command by prefix.
+        if self.detail and command == "delete":
             prefix = self._prefix(key)
             if prefix is not None:
                 prefix.deletes += 1
