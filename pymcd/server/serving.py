@@ -29,7 +29,7 @@ from ..auth import preload
 from ..clock import SystemClock
 from ..config import ConfigError, Settings
 from ..protocol import Connection, Service
-from ..protocol.framing import run_text
+from ..protocol.binary import holds_request, run_binary
 from ..protocol.trace import Tracer
 from . import daemon
 from .certificates import Certificates
@@ -344,12 +344,14 @@ class Server:
             connection.runner = Tracer(connection.runner)
             self.log.line(_GREETINGS[protocol] % connection.id)
 
-    async def serve_stream(self, stream: trio.abc.Stream, *, address: str = "") -> None:
+    async def serve_stream(
+        self, stream: trio.abc.Stream, *, address: str = "", tls: Tls | None = None
+    ) -> None:
         """Serve one client over a stream of any kind, until it has gone."""
         # Below all descriptors, so that numbers stay apart.
         connection = Connection(self.service, connection_id=-next(self._ids), address=address)
         self._admit(connection, self.settings.protocol)
-        await self._serve_stream(stream, connection)
+        await self._serve_stream(stream, connection, tls)
 
     async def _serve_stream(
         self, stream: trio.abc.Stream, connection: Connection, tls: Tls | None = None
@@ -404,9 +406,9 @@ def has_work(connection: Connection) -> bool:
         return False
     if connection.awaited is not None or connection.source is not None or connection.pieces:
         return True
-    if connection.runner is run_text:
-        return connection.buffer.find(b"\n", connection.position) >= 0
-    return connection.position < len(connection.buffer)
+    if connection.runner is run_binary:
+        return holds_request(connection)
+    return connection.buffer.find(b"\n", connection.position) >= 0
 
 
 # -- the process -------------------------------------------------------------------------------

@@ -103,22 +103,23 @@ class TlsServer:
     ) -> trio.abc.Stream | None:
         """Return a stream for the stream driver; None: there was no handshake, and it is closed."""
         self._begin_handshake(connection)
-        context = self._certificates.context(kind)
-        tls = trio.SSLStream(stream, context, server_side=True)
+        tls = trio.SSLStream(stream, self._certificates.context(kind), server_side=True)
+        secured: trio.abc.Stream | None = None
         try:
             with trio.CancelScope() as scope:
                 connection.wake = scope.cancel
                 await tls.do_handshake()
                 self.established(connection, tls)
-                return tls
+                secured = tls
         except trio.BrokenResourceError as error:
             if isinstance(error.__cause__, ssl.SSLError):
                 self.refused(connection, reason_of(error.__cause__))
         finally:
             connection.wake = _nobody_to_wake
-            self.gone(connection)
-        await trio.aclose_forcefully(stream)
-        return None
+            if secured is None:
+                self.gone(connection)
+                await trio.aclose_forcefully(stream)
+        return secured
 
     def refresh(self) -> str | None:
         """Load the certificates again; return None, or what to answer if they are of no use."""
@@ -213,6 +214,7 @@ class TlsSession:
         "_incoming",
         "_outgoing",
         "_read",
+        "_seal_bytes",
         "_server",
         "_tls",
         "_turn",
@@ -232,6 +234,7 @@ class TlsSession:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._read = self._tls.read
         self._write = self._tls.write
+        self._seal_bytes = server.seal_bytes
         self._unfed = b""  #: received, and OpenSSL has not seen it yet
         self.established = False
         self.failed = False
@@ -242,24 +245,31 @@ class TlsSession:
         # Hot path: bench/ "tls16".
         turn = self._turn
         turn.active = True
-        turn.surplus_read += len(data)
         if not self.established or len(data) > _FEED_BYTES:
+            turn.surplus_read += len(data)
             self._unfed = data
             return self._answer(self._open())
-        self._incoming.write(data)
+        incoming = self._incoming
+        incoming.write(data)
         try:
             plain = self._read(_RECORD_MAX_BYTES)
-        except ssl.SSLWantReadError:
-            return self.drain()
         except ssl.SSLError as error:
-            self._fail(error)
-            return None
-        if self._incoming.pending or not plain:
+            turn.surplus_read += len(data)
+            return self._without_record(error)
+        if incoming.pending or not plain:
+            turn.surplus_read += len(data)
             self.ended = not plain
             return self._answer(plain + self._open())
-        turn.surplus_read -= len(plain)
+        turn.surplus_read += len(data) - len(plain)
         reply = self._connection.respond(plain)
-        return self.seal(reply) if reply else reply
+        if not reply:
+            return reply
+        if len(reply) > self._seal_bytes:
+            return self.seal(reply)
+        self._write(reply)
+        sealed = self._outgoing.read()
+        turn.surplus_written += len(sealed) - len(reply)
+        return sealed
 
     def advance(self) -> None:
         """Go on with a handshake for which there was no time; what comes of it is in the buffer."""
@@ -273,7 +283,7 @@ class TlsSession:
         """Return what to send for `data`, behind whatever OpenSSL itself has to say."""
         if self.failed:
             return b""
-        limit = self._server.seal_bytes
+        limit = self._seal_bytes
         if len(data) <= limit:
             self._write(data)
             sealed = self._outgoing.read()
@@ -302,6 +312,13 @@ class TlsSession:
             except ssl.SSLError:
                 pass  # the client's own farewell is not awaited
         return self._outgoing.read()
+
+    def _without_record(self, error: ssl.SSLError) -> bytes | None:
+        """Return what to answer where nothing could be opened."""
+        if not isinstance(error, ssl.SSLWantReadError):
+            self._fail(error)
+            return None
+        return self.drain()
 
     def _answer(self, plain: bytes) -> bytes | None:
         """Execute what has been opened, and return as `respond` does."""
