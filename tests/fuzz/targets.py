@@ -56,7 +56,7 @@ _NO_YIELD: Final[dict[str, Any]] = {"reqs_per_event": 10_000}
 #: How many inputs a server meets at most.
 _LIVES: Final = 200
 #: Of so many inputs, one has all structures checked.
-_CHECK_EVERY: Final = 16
+_CHECK_EVERY: Final = 64
 #: A connection at rest holds no more than one of these, besides the piece that came last.
 _AT_REST_MAX_BYTES: Final = max(
     limits.LINE_MAX_BYTES,
@@ -91,8 +91,10 @@ class Server:
             return False
         cache = self.service.cache
         if cache.item_count:
-            for item in list(cache.items()):
-                cache.unlink(item)
+            # Not by `items`: it is instrumented, and there are many tables.
+            for table in filter(None, cache._tables):
+                for item in list(table.values()):
+                    cache.unlink(item)
         cache.cas_unique = 0
         self.service.connections.clear()
         count = len(self.clients)
@@ -436,9 +438,11 @@ VARIANTS: Final[list[dict[str, Any]]] = [
     {"disable_flush_all": True, "disable_dumping": True, "disable_watch": True},
     {"memory_accounting": "resident", "track_sizes": True},
 ]
-#: A length that means: how often, and then the length of what is said so often.
+#: A length that means: how often, and then the length of what is said so often. Once an input:
+#: enough to go beyond each limit.
 _REPEAT: Final = 127
 _REPEATS_MAX: Final = 64
+_REPEATED_MAX_BYTES: Final = 127
 
 
 @_replayable
@@ -452,15 +456,17 @@ def mixed(data: bytes) -> None:
     variant = VARIANTS[script.byte() % len(VARIANTS)]
     slow, fast = _servers(2, **variant)
     checks: list[Callable[[bytes], None] | None] = [None, None]
+    repeated = False
     for head in script:
         number, length = head >> 7, head & 0x7F
         if length == 0:
             for server in (slow, fast):
                 server.rest(1 + 99 * number)
             continue
-        if length == _REPEAT:
+        if length == _REPEAT and not repeated:
+            repeated = True
             times = 1 + script.byte() % _REPEATS_MAX
-            piece = script.block() * times
+            piece = script.take(script.byte() % _REPEATED_MAX_BYTES) * times
         else:
             piece = script.take(length)
         if not piece or slow.clients[number].closing:
