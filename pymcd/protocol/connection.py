@@ -179,12 +179,16 @@ class Connection:
 
     def _extend_long_line(self, data: bytes) -> None:
         """Take more of a get with very many keys, without copying all of it for each piece."""
-        self.line_chunks.append(data)
+        chunks = self.line_chunks
+        if chunks and len(chunks[-1]) < _SMALL_CHUNK_BYTES:
+            chunks[-1] += data
+        else:
+            chunks.append(data)
         self.line_bytes += len(data)
         if b"\n" in data or self.line_bytes > limits.GET_LINE_MAX_BYTES:
-            self.buffer = b"".join((self.buffer[self.position :], *self.line_chunks))
+            self.buffer = b"".join((self.buffer[self.position :], *chunks))
             self.position = 0
-            self.line_chunks.clear()
+            chunks.clear()
             self.line_bytes = 0
 
     def respond(self, data: bytes) -> bytes | None:

@@ -392,7 +392,8 @@ class Cache:
         expires_at: int = 0,
         cas_compare: int = 0,
     ) -> Status:
-        """Store a value; `cas_compare` other than 0 demands that cas unique of what is there.
+        """Store a value. `cas_compare` other than 0 demands that cas unique of what is there;
+        with SET, ADD and REPLACE it means nothing, as in memcached.
 
         STORED; NOT_STORED (add on an existing key, others on a missing one); EXISTS (cas
         unique differs); NOT_FOUND (cas on a missing key); TOO_LARGE; NO_MEMORY;

@@ -126,10 +126,6 @@ class Item:
         return bool(self.access & WIN_SENT)
 
     @property
-    def key_is_binary(self) -> bool:
-        return bool(self.access & KEY_BINARY)
-
-    @property
     def linked(self) -> bool:
         return self.state[0] is not None
 
