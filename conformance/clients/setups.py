@@ -47,7 +47,17 @@ class Files:
         )
         if program := shutil.which("saslpasswd2", path="/usr/sbin:/usr/bin"):
             subprocess.run(
-                [program, "-pc", "-a", "memcached", "-f", database, "-u", socket.gethostname(), USER],
+                [
+                    program,
+                    "-pc",
+                    "-a",
+                    "memcached",
+                    "-f",
+                    database,
+                    "-u",
+                    socket.gethostname(),
+                    USER,
+                ],
                 input=PASSWORD.encode(),
                 check=True,
             )

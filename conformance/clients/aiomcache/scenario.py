@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from functools import partial
 from typing import Any
 
 import aiomcache
@@ -112,7 +113,7 @@ async def main() -> None:
     t.saw("version", lambda: version)
     for report in (b"", b"settings", b"items", b"slabs"):
         rows = await client.stats(*filter(None, (report,)))
-        t.saw(f"stats {report.decode()}", lambda r=rows: names(r))
+        t.saw(f"stats {report.decode()}", partial(names, rows))
     await client.set(b"large", b"old")
     await t.afails("too large", client.set(b"large", payload(TOO_LARGE_BYTES)), ClientException)
     await t.acall("old value gone", client.get(b"large"), None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 import warnings
+from functools import partial
 from typing import Any
 
 import bmemcached
@@ -57,7 +58,7 @@ def basics(t: Checks, client: Any) -> None:
     t.call("deleted many", lambda: client.get_multi(["m1", "m2", "m3"]), {"m3": 3})
     for size in SIZES:
         value = payload(size)
-        t.call(f"set {size} bytes", lambda v=value: client.set("v", v, compress_level=0), True)
+        t.call(f"set {size} bytes", partial(client.set, "v", value, compress_level=0), True)
         t.call(f"get {size} bytes", lambda: client.get("v"), value)
     thing = {"a": [1, (2, "ü")], "b": None, "c": 2**70}
     t.call("pickled", lambda: client.set("o", thing, compress_level=9), True)
@@ -124,7 +125,8 @@ def main() -> None:
     client = bmemcached.Client([ADDRESS], **options)
     t.saw("keys", lambda: names(client.stats()[ADDRESS]))
     for report in ("settings", "items", "slabs", "sizes"):
-        t.saw(report, lambda r=report: names(client.stats(r)[ADDRESS]))
+        rows = client.stats(report)[ADDRESS]
+        t.saw(report, partial(names, rows))
     raw = bmemcached.Client([ADDRESS], raw_data=True, **options)
     Checks("raw").call(
         "value", lambda: (raw.set("r", b"\x00\r\n"), raw.get("r")), (True, b"\x00\r\n")

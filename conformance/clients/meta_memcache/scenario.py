@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import Any
 
 from meta_memcache import (
@@ -45,7 +46,7 @@ def basics(t: Checks, client: Any) -> None:
     t.call("after quiet delete", lambda: client.get("q"), None)
     for size in SIZES:
         value = payload(size)
-        t.call(f"set {size} bytes", lambda v=value: client.set("v", v, FAR_S), True)
+        t.call(f"set {size} bytes", partial(client.set, "v", value, FAR_S), True)
         t.call(f"get {size} bytes", lambda: client.get("v"), value)
     thing = {"a": [1, (2, "ü")], "b": None}
     t.call("pickled", lambda: client.set("o", thing, FAR_S), True)

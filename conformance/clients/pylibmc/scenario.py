@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pylibmc
@@ -61,7 +62,7 @@ def basics(t: Checks, client: Any, *, binary: bool) -> None:
     t.call("after delete_multi", lambda: client.get_multi(["m1", "m2", "m3"]), {"m3": 3})
     for size in SIZES:
         value = payload(size)
-        t.call(f"set {size} bytes", lambda v=value: client.set("v", v), True)
+        t.call(f"set {size} bytes", partial(client.set, "v", value), True)
         t.call(f"get {size} bytes", lambda: client.get("v"), value)
     large = payload(TOO_LARGE_BYTES)
     client.set("large", "old")
@@ -127,7 +128,7 @@ def main() -> None:
         statistics(Checks(name + "-stats"), client)
         pool = pylibmc.ThreadMappedPool(client)
         with pool.reserve() as borrowed:
-            Checks(name).call("pool", lambda c=borrowed: (c.set("p", 1), c.get("p")), (True, 1))
+            Checks(name).call("pool", partial(borrowed.set, "p", 1), True)
         pool.relinquish()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from typing import Any
 
 from pymemcache import serde
@@ -74,7 +75,7 @@ def basics(t: Checks, client: Any) -> None:
     cas(t, client)
     for size in SIZES:
         value = payload(size)
-        t.call(f"set {size} bytes", lambda v=value: client.set("v", v, noreply=False), True)
+        t.call(f"set {size} bytes", partial(client.set, "v", value, noreply=False), True)
         t.call(f"get {size} bytes", lambda: client.get("v"), value)
     key = "k" * 250
     t.call("longest key", lambda: client.set(key, "x", noreply=False), True)
@@ -113,7 +114,8 @@ def faults(t: Checks, client: Client) -> None:
 def administration(t: Checks, client: Client) -> None:
     t.saw("version", client.version)
     for report in ((), ("settings",), ("items",), ("slabs",), ("sizes",)):
-        t.saw(f"stats {' '.join(report)}", lambda r=report: names(client.stats(*r)))
+        rows = client.stats(*report)
+        t.saw(f"stats {' '.join(report)}", partial(names, rows))
     t.saw("stats conns", lambda: len(client.stats("conns")) > 3)
     t.call("cache_memlimit", lambda: client.cache_memlimit(128), True)
     t.call("limit", lambda: client.stats("settings")[b"maxbytes"], 128 << 20)
