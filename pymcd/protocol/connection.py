@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 #: Less of a value is appended to what came before it.
 _SMALL_CHUNK_BYTES: Final = 4096
+_REPLY_CHUNK_BYTES: Final = limits.REPLY_CHUNK_BYTES  # of the hot path: one look-up less
 
 #: A whole set without noreply, as clients send it. What does not match is not wrong.
 _PLAIN_SET: Final = re.compile(
@@ -210,7 +211,7 @@ class Connection:
                         value = item.value
                         size = len(value)
                         suffix = value_suffix(item.client_flags, size)
-                        if size <= limits.REPLY_CHUNK_BYTES:
+                        if size <= _REPLY_CHUNK_BYTES:
                             return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
                         self.pieces += (b"VALUE ", key, suffix, value, b"\r\nEND\r\n")
                         return None

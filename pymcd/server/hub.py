@@ -3,10 +3,7 @@
 A task per connection costs 2 to 3 times the C server's CPU per request, most of it spent on
 parking and waking tasks. An epoll object is itself readable when one of its sockets is, so trio
 waits for *it*: one wake-up serves every connection that is ready. A turn is one `poll`, then for
-each ready socket one `read` and `Connection.respond`, and at the end the replies, one joined
-`write` each. Replies come last for two reasons: the first write wakes the client, which then
-finds the others waiting instead of being woken for each; and a turn is what replication will
-commit together. What must hold:
+each ready socket one `read`, `Connection.respond`, and one joined `write`. What must hold:
 
 * Fair. A connection runs at most `-R` commands a turn; if it has more, it comes again after all
   the others. The hub passes a trio checkpoint at least every `CHECKPOINT_EVERY_S`, so that
@@ -20,7 +17,8 @@ commit together. What must hold:
 
 `os.read` and `os.write` do what `recv` and `send` do, and cost 5 % of a request less.
 
-Rejected: trio's guest mode (a thread hand-over for each wait), `checkpoint` in every turn
+Rejected: to write the replies of a turn after all its commands (the client is woken less often,
+but replies go cold: no gain); trio's guest mode (a thread hand-over for each wait), `checkpoint` in every turn
 (15 us), `recv_into` (values must become `bytes` anyway).
 """
 
@@ -170,7 +168,6 @@ class Hub:
         receive_bytes = limits.RECEIVE_BYTES
         read, write = os.read, os.write
         received = sent_bytes = 0
-        replies: list[tuple[int, bytes]] = []
         for fd, _ in ready:
             respond = responders.get(fd)
             if respond is None:
@@ -192,20 +189,18 @@ class Hub:
                 self._fail(self._sessions[fd], error)
                 continue
             if reply:
-                replies.append((fd, reply))
+                try:
+                    sent = write(fd, reply)
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
+                except OSError:
+                    self._lose(self._sessions[fd])
+                    continue
+                sent_bytes += sent
+                if sent != len(reply):
+                    self._block(self._sessions[fd], memoryview(reply)[sent:])
             elif reply is None:
                 self._attend(self._sessions[fd], more=True)
-        for fd, reply in replies:
-            try:
-                sent = write(fd, reply)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            except OSError:
-                self._lose(self._sessions[fd])
-                continue
-            sent_bytes += sent
-            if sent != len(reply):
-                self._block(self._sessions[fd], memoryview(reply)[sent:])
         counters = self._service.cache.counters
         counters.bytes_read += received
         counters.bytes_written += sent_bytes
