@@ -18,8 +18,8 @@ each ready socket one `read`, `Connection.respond`, and one joined `write`. What
 `os.read` and `os.write` do what `recv` and `send` do, and cost 5 % of a request less.
 
 Rejected: to write the replies of a turn after all its commands (the client is woken less often,
-but replies go cold: no gain); trio's guest mode (a thread hand-over for each wait), `checkpoint` in every turn
-(15 us), `recv_into` (values must become `bytes` anyway).
+but the replies go cold: no gain); trio's guest mode (a thread hand-over for each wait);
+`checkpoint` in every turn (15 us); `recv_into` (values must become `bytes` anyway).
 """
 
 from __future__ import annotations
