@@ -40,7 +40,7 @@ from .contenders import HOST, BenchError, CpuWait, Server
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     Request = tuple[bytes, int]  # the bytes to send, the length of the right answer
 
@@ -87,6 +87,30 @@ class Load:
             command += ["-d", str(self.keys_per_get)]
         return [*command, *self.generator_options]
 
+    def run(self, server: Server, window_s: float) -> Window:
+        """Load the server with memcaslap and measure a window of the steady state."""
+        if shutil.which(GENERATOR) is None:
+            raise BenchError(f"{GENERATOR} is not installed (Debian: libmemcached-tools)")
+        with tempfile.TemporaryDirectory() as folder:
+            config = Path(folder, "load")
+            config.write_text(self.config())
+            generator = subprocess.Popen(
+                self.command(server.port, str(config)),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            try:
+                _warm_up(server, generator)
+                meter = Meter(server)
+                time.sleep(window_s)
+                if generator.poll() is not None:
+                    raise BenchError(f"{GENERATOR} stopped early on {server.name}")
+                return meter.window(self.set_share, self.value_bytes)
+            finally:
+                generator.kill()
+                generator.wait()
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -105,34 +129,38 @@ class Window:
         return self.operations / self.seconds
 
 
-def run_load(load: Load, server: Server, window_s: float) -> Window:
-    """Load the server with memcaslap and measure a window of the steady state."""
-    if shutil.which(GENERATOR) is None:
-        raise BenchError(f"{GENERATOR} is not installed (Debian: libmemcached-tools)")
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "load")
-        config.write_text(load.config())
-        generator = subprocess.Popen(
-            load.command(server.port, str(config)),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        try:
-            _warm_up(server, generator)
-            before, cpu_s, seconds = server.stats(), -server.cpu_s(), -time.perf_counter()
-            time.sleep(window_s)
-            after = server.stats()
-            cpu_s += server.cpu_s()
-            seconds += time.perf_counter()
-            if generator.poll() is not None:
-                raise BenchError(f"{GENERATOR} stopped early on {server.name}")
-        finally:
-            generator.kill()
-            generator.wait()
-    done = {name: after.get(name, 0) - before.get(name, 0) for name in COUNTERS}
-    _check(load, server, done)
-    return Window(seconds, done["cmd_get"] + done["cmd_set"], cpu_s)
+class Meter:
+    """The first of two readings of a server under a steady load; `window()` takes the second."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._before = server.stats()
+        self._cpu_s = server.cpu_s()
+        self._at_s = time.perf_counter()
+
+    def window(self, set_share: float, value_bytes: int) -> Window:
+        """Measure up to now, and refuse what was not the load that it should have been."""
+        after = self._server.stats()
+        cpu_s = self._server.cpu_s() - self._cpu_s
+        seconds = time.perf_counter() - self._at_s
+        done = {name: after.get(name, 0) - self._before.get(name, 0) for name in COUNTERS}
+        if broken := broken_promises(done, set_share, value_bytes):
+            raise BenchError(f"{self._server.name}: not true that {', '.join(broken)}")
+        return Window(seconds, done["cmd_get"] + done["cmd_set"], cpu_s)
+
+
+def broken_promises(done: Mapping[str, int], set_share: float, value_bytes: int) -> list[str]:
+    """Name what a server's counters say against a load of this mix; nothing, if it was one."""
+    gets, sets, hits = done["cmd_get"], done["cmd_set"], done["get_hits"]
+    wanted = {
+        "gets and sets are counted": gets > 0 and sets > 0,
+        "gets are hits": hits >= 0.999 * gets,
+        "nothing is evicted": done["evictions"] == 0,
+        "answers carry the values": done["bytes_written"] >= 0.99 * hits * value_bytes,
+        "requests carry the values": done["bytes_read"] >= 0.99 * sets * value_bytes,
+        "sets have their share": abs(sets / max(gets + sets, 1) - set_share) < 0.02,
+    }
+    return [what for what, holds in wanted.items() if not holds]
 
 
 def _warm_up(server: Server, generator: subprocess.Popen[bytes]) -> None:
@@ -149,21 +177,6 @@ def _warm_up(server: Server, generator: subprocess.Popen[bytes]) -> None:
             raise BenchError(f"no gets reach {server.name}")
         time.sleep(0.05)
     time.sleep(SETTLE_S)
-
-
-def _check(load: Load, server: Server, done: dict[str, int]) -> None:
-    gets, sets, hits = done["cmd_get"], done["cmd_set"], done["get_hits"]
-    wanted = {
-        "gets and sets are counted": gets > 0 and sets > 0,
-        "gets are hits": hits >= 0.999 * gets,
-        "nothing is evicted": done["evictions"] == 0,
-        "answers carry the values": done["bytes_written"] >= 0.99 * hits * load.value_bytes,
-        "requests carry the values": done["bytes_read"] >= 0.99 * sets * load.value_bytes,
-        "sets have their share": abs(sets / max(gets + sets, 1) - load.set_share) < 0.02,
-    }
-    broken = [what for what, holds in wanted.items() if not holds]
-    if broken:
-        raise BenchError(f"{server.name}: not true that {', '.join(broken)}")
 
 
 def fill(

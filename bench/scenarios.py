@@ -5,7 +5,8 @@ a few words. Runs come in pairs, one of each side, whose order alternates (A B, 
 that a machine that warms up or slows down favours nobody; every run has a fresh server. Other
 processes spoil more than they slow down: a server that gets less CPU finds more requests at each
 wake-up and does each for less, C and Python not alike. So their share is shown. A load for another
-protocol is one more line with `generator_options`, another kind of server one more `Contender`.
+protocol is one more line with `generator_options` or a `Dialect`, another kind of server one more
+`Contender`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from .clients import APPLICATION, META, WIDE_META, Clients
 from .contenders import BenchError, cpu_of_others
 from .loads import (
     Load,
@@ -31,7 +33,6 @@ from .loads import (
     latencies,
     quantile,
     requests,
-    run_load,
 )
 from .report import DISTURBED_SHARE, Row
 from .tls_load import tls_load
@@ -116,18 +117,18 @@ def steady_load(
     bench: Bench,
     scenario: str,
     *,
-    load: Load,
-    cpu_bar: float,
+    load: Load | Clients,
+    cpu_bar: float | None = None,
     throughput_bar: float | None = None,
 ) -> list[Row]:
-    """CPU per operation and throughput under a load that memcaslap keeps up."""
+    """CPU per operation and throughput under a load that a generator keeps up."""
     operation = "request" if load.keys_per_get == 1 else "key"
     cpu = Row(scenario, f"CPU per {operation}", "us", bar=cpu_bar)
     throughput = Row(scenario, f"{operation}s per second", "/s", bar=throughput_bar, at_least=True)
 
     def measure(contender: Contender) -> Window:
         with contender.start(*load.server_options, memory_limit_mb=ROOMY_MB) as server:
-            return run_load(load, server, 1.0 if bench.quick else 3.0)
+            return load.run(server, 1.0 if bench.quick else 3.0)
 
     for ours, theirs in bench.paired(measure):
         cpu.add(ours.cpu_per_operation_us, theirs.cpu_per_operation_us)
@@ -301,6 +302,26 @@ SCENARIOS = [
         "multiget",
         "16 connections, gets of 20 keys, 1 KB values",
         partial(steady_load, load=Load(16, 0.1, KIB, keys_per_get=20), cpu_bar=2.0),
+    ),
+    Scenario(
+        "binary16",
+        "16 connections, 90 % gets, 1 KB values, binary protocol",
+        partial(steady_load, load=Load(16, 0.1, KIB, generator_options=("-B",)), cpu_bar=1.8),
+    ),
+    Scenario(
+        "meta16",
+        "16 connections, 90 % mg, 10 % ms, 1 KB values",
+        partial(steady_load, load=Clients(META), cpu_bar=1.8),
+    ),
+    Scenario(
+        "metaflags16",
+        "the same, several flags each",
+        partial(steady_load, load=Clients(WIDE_META)),
+    ),
+    Scenario(
+        "flags16",
+        "16 connections, 90 % gets, sets with client flags and a time to live",
+        partial(steady_load, load=Clients(APPLICATION)),
     ),
     Scenario(
         "tls16",
