@@ -57,6 +57,8 @@ class Servers:
     """Running servers by command and switches; the last few stay up for the next test."""
 
     KEPT_MAX = 4
+    #: What is started.
+    make = Server
 
     def __init__(self) -> None:
         self._running: dict[tuple[tuple[str, ...], tuple[str, ...]], Server] = {}
@@ -81,7 +83,7 @@ class Servers:
         if server is None:
             while len(self._running) >= self.KEPT_MAX:
                 self._running.pop(next(iter(self._running))).stop()
-            server = Server(command, self.expand(switches)).start()
+            server = self.make(command, self.expand(switches)).start()
         else:
             with server.connect() as stream:
                 stream.sendall(b"flush_all\r\nquit\r\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ssl
 from functools import cache
 from pathlib import Path
@@ -61,13 +62,10 @@ class Authority:
         return context
 
 
-_folders: list[TemporaryDirectory[str]] = []
-
-
 def new_authority() -> Authority:
     """Return an authority whose files last until the process ends."""
     folder = TemporaryDirectory(prefix="authority-")
-    _folders.append(folder)
+    atexit.register(folder.cleanup)
     return Authority(Path(folder.name))
 
 
