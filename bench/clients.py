@@ -142,7 +142,7 @@ class Clients:
     def run(self, server: Server, window_s: float) -> Window:
         """Load the server and measure a window of the steady state."""
         self.preload(server)
-        with _Crowd(server, self.script(), self.connections) as crowd:
+        with Crowd(server, self.script(), self.connections) as crowd:
             crowd.drive(WARM_UP_S)
             meter = Meter(server)
             crowd.answers = 0
@@ -155,7 +155,7 @@ class Clients:
         return window
 
 
-class _Crowd:
+class Crowd:
     """Connections that each wait for one answer, then send the next request."""
 
     def __init__(self, server: Server, script: list[Exchange], connections: int) -> None:
@@ -163,18 +163,18 @@ class _Crowd:
         self.answers = 0
         self._open = ExitStack()
         self._poller = self._open.enter_context(select.epoll())
-        self._members: dict[int, _Member] = {}
+        self._members: dict[int, Member] = {}
         for index in range(connections):
             connection = self._open.enter_context(server.connect())
             connection.setblocking(False)
             start = index * len(script) // connections
             requests = cycle(script[start:] + script[:start])
-            self._members[connection.fileno()] = _Member(connection, requests)
+            self._members[connection.fileno()] = Member(connection, requests)
             self._poller.register(connection, select.EPOLLIN)
 
     def __enter__(self) -> Self:
         for member in self._members.values():
-            member.next()
+            member.ask()
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -199,7 +199,7 @@ class _Crowd:
             gc.enable()
 
 
-class _Member:
+class Member:
     """One connection, its requests, and what came so far of the answer."""
 
     __slots__ = ("_came", "_receive", "_requests", "_send", "_wanted")
@@ -211,7 +211,7 @@ class _Member:
         self._wanted = b""
         self._came = b""
 
-    def next(self) -> None:
+    def ask(self) -> None:
         request, self._wanted = next(self._requests)
         # One request at a time always fits into the kernel's buffer.
         if self._send(request) != len(request):
@@ -229,7 +229,7 @@ class _Member:
             data = self._came + data
         if data == self._wanted:
             self._came = b""
-            self.next()
+            self.ask()
             return True
         if not self._wanted.startswith(data):
             raise BenchError(f"wrong answer {data[:60]!r}, not {self._wanted[:60]!r}")

@@ -1,0 +1,348 @@
+"""The benchmark's own arithmetic, words and tables. No figure is measured and no time decides."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+from itertools import cycle
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from bench import __main__ as command_line
+from bench.clients import APPLICATION, META, TEXT, WIDE_META, Clients, Dialect, Member
+from bench.contenders import BenchError, Contender, cpu_of
+from bench.loads import KEY, Load, Window, broken_promises, quantile, requests
+from bench.report import Row, number, table
+from bench.scenarios import SCENARIOS
+
+from .protocol.helpers import Client
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bench.clients import Exchange
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+LINUX = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads Linux's /proc")
+
+
+def row(*pairs: tuple[float, float], **others: object) -> Row:
+    made = Row("get16", "CPU per request", "us", **others)  # type: ignore[arg-type]
+    for subject, reference in pairs:
+        made.add(subject, reference)
+    return made
+
+
+# -- ratios and bars -----------------------------------------------------------------------------
+
+
+def test_ratio_is_the_median_of_pairs():
+    # The ratio of the medians would be 1.5.
+    assert row((2, 1), (3, 3), (8, 2)).value == 2
+
+
+def test_bar_of_its_own_is_held_against_the_subject_alone():
+    assert row((30, 1), (10, 1), (20, 1), compare="own", bar=20).value == 20
+
+
+@pytest.mark.parametrize(
+    ("bar", "at_least", "passes"),
+    [
+        (None, False, None),
+        (1.5, False, True),
+        (1.49, False, False),
+        (1.5, True, True),
+        (1.51, True, False),
+    ],
+)
+def test_bar(bar: float | None, at_least: bool, passes: bool | None):
+    assert row((3, 2), bar=bar, at_least=at_least).passes == passes
+
+
+def test_figures_as_json_have_what_is_derived():
+    got = row((3, 2), bar=1.6).as_dict()
+    assert (got["value"], got["ratios"], got["passes"]) == (1.5, [1.5], True)
+    assert (got["subject"], got["reference"], got["unit"]) == ([3], [2], "us")
+
+
+def test_cost_and_throughput_of_a_window():
+    window = Window(seconds=2.0, operations=100_000, cpu_s=0.5)
+    assert window.cpu_per_operation_us == pytest.approx(5.0)
+    assert window.operations_per_s == 50_000
+
+
+@pytest.mark.parametrize(
+    ("share", "value"), [(0.0, 1.0), (0.5, 3.0), (0.99, 5.0), (0.999, 5.0), (1.0, 5.0)]
+)
+def test_quantile(share: float, value: float):
+    assert quantile([1.0, 2.0, 3.0, 4.0, 5.0], share) == value
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.1234, "0.123"),
+        (1.5, "1.50"),
+        (12.34, "12.3"),
+        (123.4, "123"),
+        (1_234_567.0, "1,234,567"),
+    ],
+)
+def test_number(value: float, text: str):
+    assert number(value) == text
+
+
+def test_table():
+    throughput = Row("get16", "requests per second", "/s", bar=0.75, at_least=True)
+    throughput.add(60_000, 120_000)
+    disturbed = Row("startup", "listening", "ms", compare="own", others_share=0.3)
+    disturbed.add(170, 5)
+    rows = [row((3, 2), (4, 2), bar=1.8, others_share=0.04), throughput, disturbed]
+    head, rule, *lines = table(rows, "pymcd").splitlines()
+    assert " ".join(head.split()) == "what pymcd memcached unit ratio spread bar"
+    assert set(rule) == {"-"}
+    assert [" ".join(line.split()) for line in lines] == [
+        "get16 CPU per request 3.50 2.00 us 1.75 1.50-2.00 <= 1.8x pass",
+        "requests per second 60,000 120,000 /s 0.50 >= 0.75x FALLS SHORT",
+        "startup listening 170 5.00 ms 34.00 (others: 30% of the CPUs)",
+    ]
+    # Columns line up: the unit begins below its heading.
+    assert {line[head.index("unit") :].split()[0] for line in lines} == {"us", "/s", "ms"}
+
+
+def test_table_calls_memcached_against_memcached_itself():
+    assert "itself" in table([row((1, 1))], "memcached").splitlines()[0]
+
+
+@pytest.mark.slow
+def test_picture(tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="the picture wants the extra `bench`")
+    from bench.plot import draw
+
+    rows = [
+        row((3, 2), bar=1.8),
+        row((9, 2), bar=1.8),
+        row((1, 1)),
+        row((170, 5), compare="own", bar=250.0),
+    ]
+    machine = {"machine": "m", "python": "p", "reference": "r", "date": "d"}
+    picture = tmp_path / "figures.png"
+    draw(rows, machine, "pymcd", picture)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+# -- servers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "command"),
+    [
+        ("pymcd", "pymcd", (sys.executable, "-m", "pymcd")),
+        ("memcached", "memcached", ("memcached",)),
+        ("/opt/other/memcached -R 5", "memcached", ("/opt/other/memcached", "-R", "5")),
+        ("python3.13 -m pymcd", "pymcd", ("python3.13", "-m", "pymcd")),
+    ],
+)
+def test_contender(text: str, name: str, command: tuple[str, ...]):
+    contender = Contender.parse(text)
+    assert (contender.name, contender.command) == (name, command)
+    assert contender.is_pymcd == (name == "pymcd")
+
+
+def test_contender_without_a_command():
+    with pytest.raises(BenchError, match="empty command"):
+        Contender.parse("  ")
+
+
+def test_contender_that_cannot_be_run():
+    with pytest.raises(BenchError, match="cannot run /nonexistent/server"):
+        Contender.parse("/nonexistent/server").version()
+
+
+@LINUX
+def test_cpu_time_of_a_process():
+    assert 0 <= cpu_of(os.getpid()) <= sum(os.times()[:2]) + 1
+
+
+# -- loads ---------------------------------------------------------------------------------------
+
+
+def test_memcaslap_is_told_the_mix():
+    load = Load(16, 0.25, 1024, generator_options=("-B",))
+    assert load.config() == "key\n24 24 1\nvalue\n1024 1024 1\ncmd\n0 0.25\n1 0.75\n"
+    command = load.command(11211, "mix")
+    assert command[command.index("-s") + 1] == "127.0.0.1:11211"
+    assert command[command.index("-c") + 1] == "16"
+    assert command[-1] == "-B"
+    assert "-d" not in command
+
+
+def test_memcaslap_is_told_of_multigets():
+    command = Load(16, 0.1, 1024, keys_per_get=20).command(11211, "mix")
+    assert command[command.index("-d") + 1] == "20"
+
+
+HONEST = {
+    "cmd_get": 900,
+    "cmd_set": 100,
+    "get_hits": 900,
+    "evictions": 0,
+    "bytes_read": 100 * 1024,
+    "bytes_written": 900 * 1024,
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "broken"),
+    [
+        ({}, []),
+        ({"get_hits": 800, "bytes_written": 800 * 1024}, ["gets are hits"]),
+        ({"evictions": 1}, ["nothing is evicted"]),
+        ({"bytes_written": 900 * 100}, ["answers carry the values"]),
+        ({"bytes_read": 100 * 100}, ["requests carry the values"]),
+        ({"cmd_set": 50}, ["sets have their share"]),
+        (
+            {"cmd_get": 0, "cmd_set": 0, "get_hits": 0},
+            ["gets and sets are counted", "sets have their share"],
+        ),
+    ],
+)
+def test_window_that_was_no_such_load_is_refused(changed: dict[str, int], broken: list[str]):
+    assert broken_promises(HONEST | changed, 0.1, 1024) == broken
+
+
+def test_lengths_of_the_blocking_clients_answers():
+    server = Client()
+    value = b"v" * 30
+    for key_number in range(5):
+        server.send(b"set %b 0 0 30\r\n%b\r\n" % (KEY % key_number, value))
+    mix = requests(5, 30, 0.5, random.Random(1))
+    for _ in range(20):
+        request, answer_bytes = next(mix)
+        assert len(server.send(request)) == answer_bytes
+
+
+# -- clients in Python ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dialect", [TEXT, APPLICATION, META, WIDE_META])
+def test_dialect_knows_the_right_answers(dialect: Dialect):
+    server = Client()
+    for value in (b"first", b"second one"):
+        for way in (dialect.store, dialect.fetch):
+            request, answer = way(b"key", value)
+            assert server.send(request) == answer
+
+
+def test_script_has_each_key_once_and_sets_their_share():
+    clients = Clients(META, keys=200, set_share=0.1)
+    script = clients.script()
+    assert script == clients.script()
+    assert len({request.split()[1] for request, _ in script}) == 200
+    assert sum(request.startswith(b"ms ") for request, _ in script) == 20
+
+
+@pytest.fixture
+def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.settimeout(10)
+        yield ours, theirs
+
+
+EXCHANGES: list[Exchange] = [(b"mg a v\r\n", b"VA 1\r\n1\r\n"), (b"mg b v\r\n", b"EN\r\n")]
+
+
+def test_member_asks_again_when_it_is_answered(ends: tuple[socket.socket, socket.socket]):
+    ours, theirs = ends
+    member = Member(ours, cycle(EXCHANGES))
+    member.ask()
+    assert theirs.recv(100) == b"mg a v\r\n"
+    theirs.send(b"VA 1\r\n")
+    assert not member.receive()
+    theirs.send(b"1\r\n")
+    assert member.receive()
+    assert theirs.recv(100) == b"mg b v\r\n"
+    theirs.send(b"EN\r\n")
+    assert member.receive()
+    assert theirs.recv(100) == b"mg a v\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer", [b"EN\r\n", b"VA 1\r\n2\r\n", b"VA 1\r\n1\r\nEN\r\n", b"VA 1\r\n1\r\n" * 2]
+)
+def test_member_refuses_a_wrong_answer(ends: tuple[socket.socket, socket.socket], answer: bytes):
+    ours, theirs = ends
+    member = Member(ours, cycle(EXCHANGES))
+    member.ask()
+    theirs.send(answer)
+    with pytest.raises(BenchError, match="wrong answer"):
+        member.receive()
+
+
+def test_member_whose_server_goes_away(ends: tuple[socket.socket, socket.socket]):
+    ours, theirs = ends
+    member = Member(ours, cycle(EXCHANGES))
+    member.ask()
+    theirs.recv(100)
+    theirs.close()
+    with pytest.raises(ConnectionError):
+        member.receive()
+
+
+# -- the command line ----------------------------------------------------------------------------
+
+
+def test_scenarios_have_names_of_their_own():
+    names = [scenario.name for scenario in SCENARIOS]
+    assert len(set(names)) == len(names)
+
+
+def test_help_names_all_scenarios():
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--help"],
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        timeout=60,
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+    for scenario in SCENARIOS:
+        assert f"  {scenario.name} " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["get16", "nonesuch"], "no scenario named nonesuch"),
+        (["--pairs", "0", "get16"], "--pairs wants at least 1"),
+    ],
+)
+def test_words_that_make_no_sense(
+    words: list[str],
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(sys, "argv", ["bench", *words])
+    assert command_line.main() == 2
+    assert says in capsys.readouterr().err
+
+
+def test_server_that_does_not_exist(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", ["bench", "--subject", "/nonexistent/server", "get16"])
+    assert command_line.main() == 1
+    assert capsys.readouterr().err.startswith("bench: cannot run /nonexistent/server")
