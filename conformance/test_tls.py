@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from .transcripts import Case
 
 TIMEOUT_S = 20.0
-#: Topics with answers that show how the server was started, or that are not of TCP.
-NOT_OVER_TLS = ("udp", "admin")
+#: Topics that are not of TCP.
+NOT_OVER_TLS = ("udp",)
 TLS_CASES = [
     case
     for case in CASES
