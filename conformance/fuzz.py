@@ -18,7 +18,8 @@ from .differential import Pair, run
 from .generators.binary import BinaryProtocol
 from .generators.meta import MetaProtocol
 from .generators.text import TextProtocol
-from .servers import PYMCD, find_memcached, reference_command
+from .newer import FOLLOWED, Newer
+from .servers import PYMCD, find_memcached, reference_command, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +55,10 @@ def pair_of(
     """Return the pair for a variant, not started."""
     switches, flushing = VARIANTS[variant]
     twins = "memcached" in subject[-1]
-    return Pair(reference, subject, PROTOCOLS[protocol](flushing=flushing), switches, twins)
+    generator = PROTOCOLS[protocol](flushing=flushing)
+    if not twins and version_of(reference) != FOLLOWED:
+        generator = Newer(generator)
+    return Pair(reference, subject, generator, switches, twins)
 
 
 def main() -> int:

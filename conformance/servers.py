@@ -9,6 +9,7 @@ libraries, so that another release's memcached can be asked on this one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import shutil
@@ -65,7 +66,8 @@ def reference_command(path: str) -> tuple[str, ...]:
     return (str(place),)
 
 
-def version_of(command: Sequence[str]) -> str:
+@functools.cache
+def version_of(command: tuple[str, ...]) -> str:
     """Return what the program's -V prints as its version."""
     done = subprocess.run(
         [*command, "-V"], capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
