@@ -1,6 +1,6 @@
 """The general driver: one Connection over any `trio.abc.Stream`, one task for each.
 
-Serves what the hub cannot: TLS, memory streams in tests, and everything where the system has no
+Serves what the hub cannot: memory streams in tests, and everything, TLS too, on a system without
 epoll. What was received is executed and answered before more is read; a client that does not
 read its answers thereby stops its own commands. A watcher's lines, which no command of its own
 brings about, are sent by a second task that lives only as long as there are any.

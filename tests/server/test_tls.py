@@ -610,10 +610,14 @@ async def test_stopping_says_farewell(use_hub: bool, authority: Authority) -> No
 
 @pytest.mark.skipif(not HAS_EPOLL, reason="needs epoll")
 async def test_a_closed_session_dies_by_reference_count(authority: Authority) -> None:
+    def alive() -> list[object]:
+        return [thing for thing in gc.get_objects() if type(thing) in (Connection, TlsSession)]
+
     async with serving(**authority.settings()) as server:
         gc.collect()
         gc.disable()
         try:
+            before = {id(thing) for thing in alive()}  # what other tests keep
             stream = await secured(server, authority.client())
             assert await ask(stream, b"version\r\n") == VERSION
             await stream.aclose()
@@ -621,8 +625,7 @@ async def test_a_closed_session_dies_by_reference_count(authority: Authority) ->
             await refused.send_all(b"version\r\n")
             await read_all(refused)
             await until(lambda: not server.service.connections)
-            left = [thing for thing in gc.get_objects() if type(thing) in (Connection, TlsSession)]
-            assert left == []
+            assert [thing for thing in alive() if id(thing) not in before] == []
         finally:
             gc.enable()
 
