@@ -45,6 +45,8 @@ def test_client(
             f"{client.name} or its runtime is not installed: python -m conformance.clients.install"
         )
     real = runner.run_on(reference, client, setup, files)
+    if real.failures():  # Now and then a client loses count by itself, which tells nothing.
+        real = runner.run_on(reference, client, setup, files)
     ours = runner.run_on(subject, client, setup, files)
     print(f"{client.name} {version}: {real.passed} of {len(real.checks)} pass on memcached")
     assert runner.differences(real, ours) == []

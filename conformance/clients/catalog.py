@@ -229,7 +229,7 @@ CLIENTS = (
         "dalli",
         "Ruby",
         ("plain", "sasl", "tls"),
-        "binary and meta: every method, bulk, cas blocks, compression, quiet, SASL, TLS",
+        "binary: every method, bulk, cas blocks, compression, quiet, threads, SASL, TLS",
         lambda: ["ruby", str(HERE / "ruby" / "scenario.rb")],
         _ruby_version,
     ),

@@ -89,7 +89,9 @@ async function administration(t, client) {
   const [items] = await client.items();
   const classes = Object.keys(items).filter((each) => /^\d+$/.test(each));
   const found = await client.cachedump(address, Number(classes[0]), 3);
-  t.equal('cachedump', [found].flat().every((each) => each.key && each.b >= 0), true);
+  // It lists COLD items alone: there are none until the maintainer has moved some.
+  const listed = [found].flat().filter(Boolean);
+  t.equal('cachedump', listed.every((each) => each.key && each.b >= 0), true);
   await t.call('flush', client.flushAll(), [true]);
   await t.call('flushed', client.get('m1'), undefined);
 }

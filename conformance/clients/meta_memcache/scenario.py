@@ -172,7 +172,11 @@ def flags(t: Checks, client: Any) -> None:
 
 def main() -> None:
     logging.disable()  # The client logs what the server refuses.
-    pools = connection_pool_factory_builder(connection_timeout=20, recv_timeout=20)
+    pools = connection_pool_factory_builder(
+        connection_timeout=20,
+        recv_timeout=20,
+        read_buffer_size=1 << 20,  # It copies what it has whenever that is full.
+    )
     client: Any = CacheClient.cache_client_from_servers(
         servers=[ServerAddress(HOST, PORT)], connection_pool_factory_fn=pools
     )

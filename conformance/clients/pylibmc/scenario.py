@@ -45,8 +45,9 @@ def basics(t: Checks, client: Any, *, binary: bool) -> None:
     if not binary:  # There libmemcached is out of step from then on.
         t.saw("incr text", lambda: client.incr("text"))
         t.call("usable after a fault", lambda: client.get("text"), "xyzabcdef")
-    t.call("touch", lambda: client.touch("b", FAR_S), True)
-    t.call("touch none", lambda: client.touch("none", FAR_S), False)
+    if not binary:  # There libmemcached waits 5 s before it looks for the answer.
+        t.call("touch", lambda: client.touch("b", FAR_S), True)
+        t.call("touch none", lambda: client.touch("none", FAR_S), False)
     t.call("born expired", lambda: client.set("gone", 1, time=2_592_001), True)
     t.call("expired", lambda: client.get("gone"), None)
     t.call("delete", lambda: client.delete("a"), True)
