@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from .clients import APPLICATION, META, WIDE_META, Clients
+from .clients import APPLICATION, META, TEXT, WIDE_META, Clients
 from .contenders import BenchError, cpu_of_others
 from .loads import (
     Load,
@@ -309,6 +309,11 @@ SCENARIOS = [
         partial(steady_load, load=Load(16, 0.1, KIB, generator_options=("-B",)), cpu_bar=1.8),
     ),
     Scenario(
+        "text16",
+        "get16 by the load generator of the next ones",
+        partial(steady_load, load=Clients(TEXT)),
+    ),
+    Scenario(
         "meta16",
         "16 connections, 90 % mg, 10 % ms, 1 KB values",
         partial(steady_load, load=Clients(META), cpu_bar=1.8),
@@ -328,7 +333,7 @@ SCENARIOS = [
         "16 connections over TLS 1.3, 90 % gets, 1 KB values",
         partial(
             tls_load,
-            connections=16,
+            load=Clients(TEXT),
             version=ssl.TLSVersion.TLSv1_3,
             cpu_bar=2.5,
             throughput_bar=0.4,

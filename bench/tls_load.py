@@ -1,43 +1,32 @@
-"""A load over TLS, which memcaslap cannot make: many connections, one request at a time each.
+"""The clients of `clients`, over TLS, which memcaslap does not speak.
 
-The generator is Python and takes about as long for a request as memcached does, so the throughput
-of the faster server may be the generator's, and that ratio flatters the slower one. CPU per
-request does not depend on the generator: a server that is limited by its CPU has the inverse of
-that ratio in throughput, so 2.5x is where 0.4x would be. Both are shown.
+These clients take about as long for a request as memcached does, so the ratio of throughput
+flatters the slower server. A server that is limited by its CPU has the inverse of the ratio of CPU
+per request in throughput: 2.5x is where 0.4x would be. Both are shown.
 
-Certificates are made anew with trustme (extra `test`). Counters and CPU time are asked for over a
-listener without TLS, so that asking is the same as in the other scenarios.
+Certificates are made anew with trustme (extra `test`). Keys are stored, counters and CPU time asked
+for over a listener without TLS, so that this is the same as in the other scenarios.
 """
 
 from __future__ import annotations
 
 import os
-import random
-import select
 import socket
 import ssl
 import tempfile
-import time
 from dataclasses import dataclass
-from itertools import cycle, islice
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .contenders import HOST, BenchError, Contender, Server, free_port
-from .loads import Window, fill, requests
+from .contenders import HOST, REPLY_TIMEOUT_S, BenchError, Contender, Server, free_port
 from .report import Row
 
 if TYPE_CHECKING:
-    from .loads import Request
+    from .clients import Clients
+    from .loads import Window
     from .scenarios import Bench
 
-KEYS = 1000
-VALUE_BYTES = 1024
-SET_SHARE = 0.1
-PREPARED_REQUESTS = 20_000
-WARM_UP_S = 0.3
-TIMEOUT_S = 10.0
-RECEIVE_BYTES = 65536
 MEMORY_LIMIT_MB = 1024
 
 
@@ -82,83 +71,16 @@ def start(contender: Contender, identity: Identity, tls_port: int) -> Server:
 
 
 def connect(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
-    plain = socket.create_connection((HOST, port), timeout=TIMEOUT_S)
+    plain = socket.create_connection((HOST, port), timeout=REPLY_TIMEOUT_S)
     plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    secured = context.wrap_socket(plain, server_hostname="localhost")
-    secured.setblocking(False)
-    return secured
-
-
-def keep_busy(connections: list[ssl.SSLSocket], mix: list[Request], seconds: float) -> int:
-    """Have each connection ask again as soon as it is answered; return how many were answered."""
-    upcoming = cycle(mix)
-    answered = 0
-    poll = select.epoll()
-    by_fd = {connection.fileno(): connection for connection in connections}
-    missing_bytes: dict[int, int] = {}
-    for fd, connection in by_fd.items():
-        poll.register(fd, select.EPOLLIN)
-        request, missing_bytes[fd] = next(upcoming)
-        connection.send(request)
-    deadline_s = time.perf_counter() + seconds
-    while missing_bytes:
-        is_over = time.perf_counter() > deadline_s
-        ready = poll.poll(TIMEOUT_S)
-        if not ready:
-            raise BenchError("a request was not answered in time")
-        for fd, _ in ready:
-            connection = by_fd[fd]
-            try:
-                data = connection.recv(RECEIVE_BYTES)
-            except ssl.SSLWantReadError:
-                continue  # tickets, or half a record
-            if not data:
-                raise BenchError("the server closed a connection")
-            missing_bytes[fd] -= len(data)
-            if missing_bytes[fd] > 0:
-                continue
-            if missing_bytes[fd] < 0 or not data.endswith((b"END\r\n", b"STORED\r\n")):
-                raise BenchError(f"a wrong answer, which ends in {data[-60:]!r}")
-            answered += 1
-            if is_over:
-                del missing_bytes[fd]
-            else:
-                request, missing_bytes[fd] = next(upcoming)
-                connection.send(request)
-    poll.close()
-    return answered
-
-
-def run_tls_load(
-    contender: Contender, identity: Identity, connections: int, window_s: float
-) -> Window:
-    """Load a fresh server and measure a window of the steady state."""
-    tls_port = free_port()
-    mix = list(islice(requests(KEYS, VALUE_BYTES, SET_SHARE, random.Random(1)), PREPARED_REQUESTS))
-    with start(contender, identity, tls_port) as server:
-        fill(server, KEYS, VALUE_BYTES)
-        clients = [connect(tls_port, identity.context) for _ in range(connections)]
-        try:
-            keep_busy(clients, mix, WARM_UP_S)
-            before, cpu_s, seconds = server.stats(), -server.cpu_s(), -time.perf_counter()
-            operations = keep_busy(clients, mix, window_s)
-            seconds += time.perf_counter()
-            cpu_s += server.cpu_s()
-            after = server.stats()
-        finally:
-            for client in clients:
-                client.close()
-    done = {name: after[name] - before[name] for name in ("cmd_get", "cmd_set", "get_misses")}
-    if done["cmd_get"] + done["cmd_set"] != operations or done["get_misses"]:
-        raise BenchError(f"{contender.name} counts {done}, the clients {operations}")
-    return Window(seconds, operations, cpu_s)
+    return context.wrap_socket(plain, server_hostname="localhost")
 
 
 def tls_load(
     bench: Bench,
     scenario: str,
     *,
-    connections: int,
+    load: Clients,
     version: ssl.TLSVersion,
     cpu_bar: float | None = None,
     throughput_bar: float | None = None,
@@ -170,7 +92,10 @@ def tls_load(
         identity = make_identity(Path(folder), version)
 
         def measure(contender: Contender) -> Window:
-            return run_tls_load(contender, identity, connections, 1.0 if bench.quick else 3.0)
+            tls_port = free_port()
+            with start(contender, identity, tls_port) as server:
+                secured = partial(connect, tls_port, identity.context)
+                return load.run(server, 1.0 if bench.quick else 3.0, secured)
 
         for ours, theirs in bench.paired(measure):
             cpu.add(ours.cpu_per_operation_us, theirs.cpu_per_operation_us)

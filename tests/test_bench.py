@@ -263,7 +263,7 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 EXCHANGES: list[Exchange] = [(b"mg a v\r\n", b"VA 1\r\n1\r\n"), (b"mg b v\r\n", b"EN\r\n")]
 
 
-def test_member_asks_again_when_it_is_answered(ends: tuple[socket.socket, socket.socket]):
+def test_member_waits_for_the_whole_answer(ends: tuple[socket.socket, socket.socket]):
     ours, theirs = ends
     member = Member(ours, cycle(EXCHANGES))
     member.ask()
@@ -272,9 +272,11 @@ def test_member_asks_again_when_it_is_answered(ends: tuple[socket.socket, socket
     assert not member.receive()
     theirs.send(b"1\r\n")
     assert member.receive()
+    member.ask()
     assert theirs.recv(100) == b"mg b v\r\n"
     theirs.send(b"EN\r\n")
     assert member.receive()
+    member.ask()
     assert theirs.recv(100) == b"mg a v\r\n"
 
 
