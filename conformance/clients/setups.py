@@ -65,7 +65,11 @@ class Files:
         self.chain = self.root / "chain.pem"
         self.key = self.root / "key.pem"
         self.ca = self.root / "ca.pem"
-        self.store = self.root / "ca.p12"
+
+    @property
+    def has_sasl_users(self) -> bool:
+        """Whether a memcached that asks Cyrus SASL finds our user."""
+        return (self.sasl / "sasldb2").exists()
 
     def make_certificates(self) -> None:
         """Write a certificate authority and a server's certificate, once."""
