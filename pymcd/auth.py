@@ -337,10 +337,14 @@ class Authenticator:
             server = scramp.ScramMechanism(mechanism).make_server(
                 look_up, s_nonce=self._make_nonce()
             )
-            server.set_client_first(message.decode())
-            identity = message.decode().split(",", 2)[1]
+            # scramp knows no authorisation identity: it is taken out for it, and the header that
+            # the client repeats in its last message is put back.
+            flag, identity, bare = message.decode().split(",", 2)
+            server.set_client_first(f"{flag},,{bare}")
             if identity and identity != f"a={names[-1]}":
                 return False
+            if identity:
+                server.gs2_header = _Header(f"{flag},{identity},".encode())
             answer = yield server.get_server_first().encode()
             server.set_client_final(answer.decode())
             rest = yield server.get_server_final().encode()
@@ -365,6 +369,17 @@ class Authenticator:
             kept = derive_keys(user.password, algorithm, salt, ITERATIONS)
             self._keep(key, kept)
         return kept
+
+
+class _Header:
+    """The beginning of a client's first SCRAM message, as its last one repeats it."""
+
+    def __init__(self, text: bytes) -> None:
+        self._text = text
+
+    def make_cbind_input(self, _binding: object) -> bytes:
+        """Return what `c=` has to hold; nothing more follows without channel binding."""
+        return self._text
 
 
 def preload() -> None:

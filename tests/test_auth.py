@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import hmac
 import itertools
 from base64 import b64decode
@@ -331,6 +333,39 @@ def test_scram_rubbish(message):
     exchange.step(b"")
     assert exchange.step(message) is None
     assert not exchange.succeeded
+
+
+def scram_final(first_bare: bytes, header: bytes, challenge: bytes, password: bytes) -> bytes:
+    """Return a client's last message, computed from RFC 5802 and not by the library."""
+    nonce, salt, iterations = (part.split(b"=", 1)[1] for part in challenge.split(b","))
+    salted = hashlib.pbkdf2_hmac("sha256", password, base64.b64decode(salt), int(iterations))
+    client_key = hmac.digest(salted, b"Client Key", "sha256")
+    without_proof = b"c=%b,r=%b" % (base64.b64encode(header), nonce)
+    signed = b",".join((first_bare, challenge, without_proof))
+    signature = hmac.digest(hashlib.sha256(client_key).digest(), signed, "sha256")
+    proof = bytes(a ^ b for a, b in zip(client_key, signature, strict=True))
+    return b"%b,p=%b" % (without_proof, base64.b64encode(proof))
+
+
+@pytest.mark.parametrize(
+    ("header", "repeated", "right"),
+    [
+        (b"n,,", b"n,,", True),
+        (b"n,a=alice,", b"n,a=alice,", True),  # as libsasl2 always says it
+        (b"n,a=alice,", b"n,,", False),
+        (b"n,,", b"n,a=alice,", False),
+    ],
+)
+def test_scram_with_an_identity(header, repeated, right):
+    exchange = make().begin("SCRAM-SHA-256")
+    assert exchange is not None
+    challenge = exchange.step(header + b"n=alice,r=abcdefgh")
+    assert challenge is not None
+    final = exchange.step(scram_final(b"n=alice,r=abcdefgh", repeated, challenge, b"secret"))
+    if right:
+        assert final is not None
+        assert exchange.step(b"") is None
+    assert exchange.succeeded is right
 
 
 def test_scram_tells_nobody_who_exists():
