@@ -12,7 +12,6 @@ driver takes more once everything before is sent; no command runs meanwhile.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .. import limits
@@ -26,7 +25,7 @@ from .binary import (
 from .framing import run_text
 from .login import run_login
 from .meta import answer_plain as answer_plain_meta
-from .text import VERBS
+from .text import VERBS, value_suffix
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -47,12 +46,6 @@ _PLAIN_SET: Final = re.compile(
     rb"(\d{1,9}+) (\d{1,9}+) (\d{1,9}+)\r\n(.*)\r\n" % limits.KEY_MAX_BYTES,
     re.DOTALL,
 ).fullmatch
-
-
-@lru_cache(maxsize=4096)
-def value_suffix(client_flags: int, length: int) -> bytes:
-    """Return what follows the key in a VALUE line."""
-    return b" %d %d\r\n" % (client_flags, length)
 
 
 class Runner(Protocol):
