@@ -21,6 +21,7 @@ import struct
 import zlib
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
+from unittest import mock
 
 from pymcd import limits
 from pymcd.auth import (
@@ -36,6 +37,7 @@ from pymcd.auth import (
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection, Service
+from pymcd.protocol import connection as connection_module
 from pymcd.protocol.binary import ERROR_TEXTS, REQUEST_MAGIC, RESPONSE_MAGIC
 from pymcd.protocol.trace import Tracer
 from pymcd.store.status import StoreMode
@@ -441,6 +443,10 @@ _REPEATS_MAX: Final = 64
 _REPEATED_MAX_BYTES: Final = 127
 
 
+#: Pieces of a value are put together up to a size that takes longer to try.
+_SMALL_CHUNKS_BYTES: Final = (4096, 2)
+
+
 @_replayable
 def mixed(data: bytes) -> None:
     """Fuzz two clients of either protocol, who say pieces of commands by turns.
@@ -449,7 +455,13 @@ def mixed(data: bytes) -> None:
     other bits how much it says; if that is nothing, time passes.
     """
     script = Script(data)
-    variant = VARIANTS[script.byte() % len(VARIANTS)]
+    sizes, number = divmod(script.byte(), len(VARIANTS))
+    chunk_bytes = _SMALL_CHUNKS_BYTES[sizes % len(_SMALL_CHUNKS_BYTES)]
+    with mock.patch.object(connection_module, "_SMALL_CHUNK_BYTES", chunk_bytes):
+        _mix(script, VARIANTS[number], data)
+
+
+def _mix(script: Script, variant: dict[str, Any], data: bytes) -> None:
     slow, fast = _servers(2, **variant)
     checks: list[Callable[[bytes], None] | None] = [None, None]
     repeated = False
