@@ -78,8 +78,19 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[st
 def finish(process: subprocess.Popen[str], number: signal.Signals) -> tuple[int, str]:
     """Send a signal; return the exit code and the last line of the log."""
     process.send_signal(number)
-    _, log = process.communicate(timeout=PATIENCE_S)
+    log = rest_of_log(process)
     return process.returncode, log.splitlines()[-1]
+
+
+def rest_of_log(process: subprocess.Popen[str]) -> str:
+    """Return what a server that is about to end still says, or has said and we have not read.
+
+    Not `communicate`: that knows nothing of what lies in the buffer of `process.stderr`.
+    """
+    assert process.stderr is not None
+    log = process.stderr.read()
+    process.wait(PATIENCE_S)
+    return log
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -218,7 +229,7 @@ def test_files_that_cannot_be_written_stop_nothing(folder: Path) -> None:
     with started("-s", str(path), "-P", str(folder / "no" / "pid")) as process:
         assert ask(str(path)) == VERSION
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=PATIENCE_S)
+        log = rest_of_log(process)
     assert process.returncode == 0
     assert f'Failed to open "{folder}/no/pid.tmp": No such file or directory' in log
 
@@ -259,6 +270,6 @@ def test_everything_is_imported_before_privileges_drop(folder: Path) -> None:
         assert ask(str(path), requests).startswith(b"STAT pid ")
         assert ask(str(path)) == VERSION
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=PATIENCE_S)
+        log = rest_of_log(process)
     assert process.returncode == 0
     assert "Traceback" not in log
