@@ -47,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
         type=float,
         default=0.0,
         metavar="S",
-        help="before each run wait up to S seconds for other processes to fall quiet",
+        help="before each run wait up to S seconds for other processes to fall quiet, and measure"
+        " disturbed pairs again, as often as there are pairs",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (PNG or SVG)")

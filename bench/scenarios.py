@@ -70,9 +70,15 @@ class Bench:
     disturbances: list[tuple[float, float]] = field(default_factory=list)
 
     def paired(self, measure: Callable[[Contender], T], pairs: int = 0) -> Iterator[tuple[T, T]]:
-        """Measure both sides in turn; yields (subject's, reference's) for each pair."""
+        """Measure both sides in turn; yields (subject's, reference's) for each pair.
+
+        Who waits for calm has a pair that others disturbed measured again, whatever it gave, as
+        often as there are pairs; what was disturbed after that counts.
+        """
         pairs = pairs or self.pairs
-        for pair in range(pairs):
+        repeats = pairs if self.wait_s else 0
+        pair = 0
+        while pair < pairs:
             order = [self.subject, self.reference][:: 1 if pair % 2 == 0 else -1]
             results = []
             for contender in order:
@@ -83,16 +89,19 @@ class Bench:
                 results.append(measure(contender))
                 seconds = time.perf_counter() - started_s
                 self.disturbances.append((cpu_of_others() - others_s, seconds))
-            subject, reference = results[:: 1 if pair % 2 == 0 else -1]
+            if repeats and _share(self.disturbances[-2:]) > DISTURBED_SHARE:
+                repeats -= 1
+                del self.disturbances[-2:]
+                continue
+            pair += 1
+            subject, reference = results if order[0] is self.subject else results[::-1]
             yield subject, reference
 
     def others_share(self) -> float:
         """Tell which share of all CPUs strangers had since this was last asked."""
-        others_s = sum(others_s for others_s, _ in self.disturbances)
-        seconds = sum(seconds for _, seconds in self.disturbances)
+        share = _share(self.disturbances)
         self.disturbances.clear()
-        # /proc counts in hundredths of a second: of short runs it says nothing.
-        return others_s / seconds / CPUS if seconds > 1 else 0.0
+        return share
 
     def _wait_for_calm(self, what: str) -> None:
         deadline_s = time.perf_counter() + self.wait_s
@@ -102,6 +111,14 @@ class Bench:
             if (cpu_of_others() - others_s) / CALM_S / CPUS < DISTURBED_SHARE:
                 return
             self.progress.note(f"{what} waits: others are busy")
+
+
+def _share(disturbances: list[tuple[float, float]]) -> float:
+    """Tell which share of all CPUs others had in these runs."""
+    others_s = sum(others_s for others_s, _ in disturbances)
+    seconds = sum(seconds for _, seconds in disturbances)
+    # /proc counts in hundredths of a second: of short runs it says nothing.
+    return max(others_s / seconds / CPUS, 0.0) if seconds > 1 else 0.0
 
 
 @dataclass(frozen=True, slots=True)

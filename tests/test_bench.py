@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import __main__ as command_line
+from bench import scenarios
 from bench.clients import APPLICATION, META, TEXT, WIDE_META, Clients, Dialect, Member
 from bench.contenders import BenchError, Contender, cpu_of
 from bench.loads import KEY, Load, Window, broken_promises, quantile, requests
-from bench.report import Row, number, table
+from bench.report import Progress, Row, number, table
 from bench.scenarios import SCENARIOS
 
 from .protocol.helpers import Client
@@ -300,6 +301,58 @@ def test_member_whose_server_goes_away(ends: tuple[socket.socket, socket.socket]
     theirs.close()
     with pytest.raises(ConnectionError):
         member.receive()
+
+
+# -- pairs ---------------------------------------------------------------------------------------
+
+SIDES = (Contender("pymcd", ("a",)), Contender("memcached", ("b",)))
+
+
+def run_pairs(
+    monkeypatch: pytest.MonkeyPatch, *, wait_s: float, busy_runs: set[int]
+) -> tuple[list[tuple[str, str]], list[str], float]:
+    """Measure three pairs of 10 s each side, some beside others who take half the machine."""
+    at_s = others_s = 0.0
+    order: list[str] = []
+
+    def measure(contender: Contender) -> str:
+        nonlocal at_s, others_s
+        at_s += 10
+        if len(order) in busy_runs:
+            others_s += 5 * scenarios.CPUS
+        order.append(contender.name)
+        return f"{contender.name} {len(order) - 1}"
+
+    monkeypatch.setattr(scenarios, "cpu_of_others", lambda: others_s)
+    monkeypatch.setattr("bench.scenarios.time.perf_counter", lambda: at_s)
+    monkeypatch.setattr(scenarios.Bench, "_wait_for_calm", lambda _bench, _what: None)
+    bench = scenarios.Bench(*SIDES, 3, True, Progress(1), wait_s)
+    pairs = list(bench.paired(measure))
+    return pairs, order, bench.others_share()
+
+
+def test_order_of_pairs_alternates(monkeypatch: pytest.MonkeyPatch):
+    pairs, order, share = run_pairs(monkeypatch, wait_s=0, busy_runs={1})
+    assert [name[0] for name in order] == ["p", "m", "m", "p", "p", "m"]
+    assert pairs == [
+        ("pymcd 0", "memcached 1"),
+        ("pymcd 3", "memcached 2"),
+        ("pymcd 4", "memcached 5"),
+    ]
+    assert share == pytest.approx(0.5 / 6)
+
+
+def test_disturbed_pair_is_measured_again_by_who_waits_for_calm(monkeypatch: pytest.MonkeyPatch):
+    pairs, order, share = run_pairs(monkeypatch, wait_s=1, busy_runs={3})
+    assert len(order) == 8
+    assert pairs[1] == ("pymcd 5", "memcached 4")
+    assert share == 0
+
+
+def test_pairs_are_measured_again_only_so_often(monkeypatch: pytest.MonkeyPatch):
+    pairs, order, share = run_pairs(monkeypatch, wait_s=1, busy_runs=set(range(100)))
+    assert (len(pairs), len(order)) == (3, 12)
+    assert share == pytest.approx(0.5)
 
 
 # -- the command line ----------------------------------------------------------------------------
