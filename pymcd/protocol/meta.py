@@ -426,7 +426,7 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
         # As for a value that is too large.
         item = cache.peek(key)
         if item is not None:
-            cache.unlink(item)
+            cache.remove(item)
         connection.reply(NO_MEMORY_STORING)
         return
     elif status is Status.NO_MEMORY_READING:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from sys import getsizeof
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from .. import limits
 from .expiry import CLOCK_START_S, Expiry, FlushHorizon
@@ -24,6 +24,7 @@ from .item import (
     FETCHED,
     MARK_BITS,
     MARKS_MASK,
+    SHARED_MARKS,
     STALE,
     UNSPEAKABLE,
     WIN_SENT,
@@ -43,6 +44,36 @@ if TYPE_CHECKING:
 
     from ..clock import Clock
     from ..config import Settings
+
+
+class Observer(Protocol):
+    """Hears of every change of the items, from whichever protocol it came: replication.
+
+    Called within the step that makes the change. What merely ends is told apart from what was
+    deleted: expiry and eviction are no news for another server.
+    """
+
+    def changed(self, item: Item) -> None:
+        """An item was stored or got a new value, and with it a new cas unique."""
+
+    def altered(self, item: Item) -> None:
+        """An item changed in another way: its end or its marks."""
+
+    def recast(self, item: Item, before: int) -> None:
+        """An item got a cas unique of a client's choice in the place of the one before."""
+
+    def deleted(self, key: bytes) -> None:
+        """A key was deleted; its item is unlinked."""
+
+    def unlinked(self, item: Item) -> None:
+        """An item is gone for any reason: replaced, deleted, expired, evicted."""
+
+    def flushed(self, cas_unique: int) -> None:
+        """All items with a smaller version are dead."""
+
+    def flush_due(self, expires_at: int) -> None:
+        """A flush is to happen in the future; the observer will call `flush` then."""
+
 
 TABLES: Final = 256
 _TABLE_MASK: Final = TABLES - 1
@@ -83,6 +114,7 @@ class Cache:
         self.use_cas = not settings.disable_cas
         self.cas_unique = 0  #: the last one given out
         self._cas_step = 1 if self.use_cas else 0
+        self.observer: Observer | None = None
         self.item_count = 0
         self.item_bytes = 0  #: as memcached counts them: `bytes`
         self.total_items = 0
@@ -269,6 +301,8 @@ class Cache:
         if expires_at:
             self.expiry.add(expires_at)
         item.state = self._states.of(segment, expires_at, access)
+        if self.observer is not None:
+            self.observer.altered(item)
 
     def _fresh_state(self, segment: Segment, expires_at: int) -> State:
         """Return the state of an item that is linked now."""
@@ -310,7 +344,7 @@ class Cache:
     def _drop(self, key: bytes) -> None:
         item = self.peek(key)
         if item is not None:
-            self.unlink(item)
+            self.remove(item)
 
     def set(self, key: bytes, value: bytes, expires_at: int, client_flags: int = 0) -> bool:
         """Store a value whatever is there; False: nothing is done, and `store` must do it.
@@ -357,7 +391,10 @@ class Cache:
             ):
                 return False
             if ends_at != expires_at:
-                self.set_expires_at(item, expires_at)
+                if ends_at:
+                    self.expiry.discard(ends_at)
+                if expires_at:
+                    self.expiry.add(expires_at)
             grown = len(value) - len(item.value)
             if grown:
                 segment.bytes += grown
@@ -381,6 +418,8 @@ class Cache:
             self.cas_unique = item.cas_unique = self.cas_unique + self._cas_step
         slab_class.set_cmds += 1
         self.total_items += 1
+        if self.observer is not None:
+            self.observer.changed(item)
         return True
 
     def store(
@@ -507,6 +546,8 @@ class Cache:
             item.value = text.ljust(len(item.value))
             item.cas_unique = self._next_cas_unique()
             self._promote(item)
+            if self.observer is not None:
+                self.observer.changed(item)
         elif self._replace_value(item, text) is not _STORED:
             return Status.NO_MEMORY, 0
         return _STORED, number
@@ -520,17 +561,29 @@ class Cache:
         if cas_compare and cas_compare != item.cas_unique:
             return Status.EXISTS
         item.segment.slab_class.delete_hits += 1  # type: ignore[union-attr]
-        self.unlink(item)
+        self.remove(item)
         return _STORED
+
+    def remove(self, item: Item) -> None:
+        """Delete a linked item without counting that."""
+        self.unlink(item)
+        if self.observer is not None:
+            self.observer.deleted(item.key)
 
     def flush(self, exptime: int = 0) -> None:
         """Make everything stored so far dead, now or at the time that `exptime` means."""
         at = self.expiry.expires_at(exptime) if exptime > 0 else self.now
+        if self.observer is not None and at - 1 > self.now:
+            self.observer.flush_due(at)
+            self.counters.flush_cmds += 1
+            return
         # A flush in the future takes no cas unique. # memcached: process_flush_all_command
         cas_unique = self._next_cas_unique() if at - 1 <= self.now else self.cas_unique
         self.horizon.set(at, now=self.now, cas_unique=cas_unique, use_cas=self.use_cas)
         self._flushing = self.horizon.active(self.now)
         self.counters.flush_cmds += 1
+        if self.observer is not None:
+            self.observer.flushed(cas_unique)
 
     def settle_flush(self) -> None:
         """Stop comparing items with a flush of which no victim is left. For the crawler."""
@@ -540,6 +593,10 @@ class Cache:
     def take_cas_unique(self) -> int:
         """Use up a cas unique, as memcached does when it begins to track sizes. 0: no cas."""
         return self._next_cas_unique()
+
+    def count_cas_uniques_by(self, step: int) -> None:
+        """Leave gaps of that size between the cas uniques given out from now on."""
+        self._cas_step = step
 
     def _next_cas_unique(self) -> int:
         self.cas_unique += self._cas_step
@@ -587,15 +644,65 @@ class Cache:
         item.unmark(WIN_SENT, self._states)
         item.mark(STALE, self._states)
         item.cas_unique = self._next_cas_unique()
+        if self.observer is not None:
+            self.observer.changed(item)
 
     def mark(self, item: Item, marks: int) -> None:
         """Set marks of a linked item; its time of access stays."""
         item.mark(marks, self._states)
+        if marks & SHARED_MARKS and self.observer is not None:
+            self.observer.altered(item)
 
     def set_cas_unique(self, item: Item, cas_unique: int) -> None:
         """Give a linked item the cas unique that a client wants it to have. 0: leave it."""
         if cas_unique and self.use_cas:
-            item.cas_unique = cas_unique
+            before, item.cas_unique = item.cas_unique, cas_unique
+            if self.observer is not None:
+                self.observer.recast(item, before)
+
+    # -- what another server stored ----------------------------------------------------------
+
+    def install(
+        self,
+        key: bytes,
+        value: bytes,
+        client_flags: int,
+        expires_at: int,
+        cas_unique: int,
+        marks: int,
+    ) -> Item | None:
+        """Store an item as it is elsewhere, whatever is here; None: there is no room for it.
+
+        In that case the older item is gone, too. Our own cas uniques go on as they were.
+        """
+        # Hot path: bench/ "pair16".
+        own = self.cas_unique
+        self.cas_unique = cas_unique - self._cas_step
+        stored = (
+            self.set(key, value, expires_at, client_flags)
+            or self.store(_SET, key, value, client_flags, expires_at) is _STORED
+        )
+        self.cas_unique = own
+        if not stored:
+            return None
+        item = self._tables[hash(key) & _TABLE_MASK][key]
+        if marks:
+            item.mark(marks, self._states)
+        return item
+
+    def linked(self, key: bytes) -> Item | None:
+        """Return what is linked under a key, be it dead; nothing changes."""
+        return self._tables[hash(key) & _TABLE_MASK].get(key)
+
+    def flush_before(self, version: int) -> None:
+        """Make every item dead whose version is smaller, as a flush elsewhere did."""
+        self.horizon.set(self.now, now=self.now, cas_unique=version, use_cas=True)
+        self._flushing = self.horizon.active(self.now)
+
+    def clear(self) -> None:
+        """Unlink every item. O(items)."""
+        for item in list(self.items()):
+            self.unlink(item)
 
     # -- linking ---------------------------------------------------------------------------
 
@@ -644,6 +751,8 @@ class Cache:
         self.item_count += 1
         self.item_bytes += size
         self.total_items += 1
+        if self.observer is not None:
+            self.observer.changed(item)
         return item
 
     def unlink(self, item: Item) -> None:
@@ -664,6 +773,8 @@ class Cache:
             self._free(item.chunk_classes)
         else:
             segment.slab_class.free_chunks += 1
+        if self.observer is not None:
+            self.observer.unlinked(item)
 
     def _move(self, item: Item, segment: Segment) -> None:
         """Put a linked item at the head of another segment of its class."""

@@ -30,6 +30,8 @@ KEY_BINARY: Final = 16  #: the key came as base64 and is not printable
 UNSPEAKABLE: Final = 32  #: the key holds bytes that no text command can say (blank, control)
 MARK_BITS: Final = 6
 MARKS_MASK: Final = (1 << MARK_BITS) - 1
+#: Marks that an item has on every server that holds it; the others tell of its use here.
+SHARED_MARKS: Final = STALE | WIN_SENT | KEY_BINARY | UNSPEAKABLE
 
 #: What ends a word or a line of the text protocols.
 _find_unspeakable: Final = re.compile(rb"[\0\r\n ]").search
