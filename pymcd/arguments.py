@@ -3,7 +3,8 @@
 memcached's start scripts rely on more than click knows: long names may be cut as long as they are
 unique, `--verbose=2` is taken, words that belong to no option are passed over, an option may stand
 after such a word, and nothing after `-h` is looked at. Own options never spoil a cut name of
-memcached's: they are considered only where none of memcached's fits.
+memcached's: they are considered only where none of memcached's fits. Where `-x` is given, `-X` and
+`-q` are repcached's.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .config import ConfigError
-from .options import BY_LETTER, BY_NAME, OPTIONS, Option
+from .options import BY_LETTER, BY_NAME, OPTIONS, REPCACHED_LETTERS, Option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 # These answer and end: what comes after them does not matter.
 ANSWERED = frozenset({"help", "license", "version"})
@@ -24,12 +25,32 @@ class ArgumentError(ConfigError):
     """The command line is wrong in its form; the message wants the program's name before it."""
 
 
-def split_arguments(words: Iterable[str]) -> list[tuple[Option, str]]:
+def letters_of(words: Iterable[str]) -> Mapping[str, Option]:
+    """Return what each letter means in these words: memcached's, or repcached's with `-x`."""
+    for word in words:
+        if word == "--":
+            break
+        if word.startswith("-") and not word.startswith("--"):
+            for letter in word[1:]:
+                if letter == "x":
+                    return {**BY_LETTER, **REPCACHED_LETTERS}
+                if letter not in BY_LETTER or not BY_LETTER[letter].is_flag:
+                    break
+    return BY_LETTER
+
+
+def split_arguments(
+    words: Iterable[str], letters: Mapping[str, Option] | None = None
+) -> list[tuple[Option, str]]:
     """Return the options in order, each with its word, which is empty for a flag.
 
-    Raises `ArgumentError` with getopt's words.
+    `letters` is what the letters mean if more than these words decides that. Raises
+    `ArgumentError` with getopt's words.
     """
     found: list[tuple[Option, str]] = []
+    words = list(words)
+    if letters is None:
+        letters = letters_of(words)
     rest = iter(words)
     for word in rest:
         if word == "--":
@@ -46,17 +67,19 @@ def split_arguments(words: Iterable[str]) -> list[tuple[Option, str]]:
                 value = _next_word(rest, f"option '--{option.name}' requires an argument")
             found.append((option, value))
         elif word.startswith("-") and word != "-":
-            found += _cluster(word[1:], rest)
+            found += _cluster(word[1:], rest, letters)
         if found and found[-1][0].name in ANSWERED:
             break
     return found
 
 
-def _cluster(letters: str, rest: Iterable[str]) -> list[tuple[Option, str]]:
+def _cluster(
+    cluster: str, rest: Iterable[str], letters: Mapping[str, Option]
+) -> list[tuple[Option, str]]:
     """Take `dvvp11212` apart: flags, then at most one option with its word."""
     found: list[tuple[Option, str]] = []
-    for index, letter in enumerate(letters):
-        option = BY_LETTER.get(letter)
+    for index, letter in enumerate(cluster):
+        option = letters.get(letter)
         if option is None:
             raise ArgumentError(f"invalid option -- '{letter}'")
         if option.is_flag:
@@ -64,7 +87,7 @@ def _cluster(letters: str, rest: Iterable[str]) -> list[tuple[Option, str]]:
             if option.name in ANSWERED:
                 break
             continue
-        attached = letters[index + 1 :]
+        attached = cluster[index + 1 :]
         missing = f"option requires an argument -- '{letter}'"
         found.append((option, attached or _next_word(rest, missing)))
         break

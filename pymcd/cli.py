@@ -21,7 +21,7 @@ from . import __version__
 from .arguments import ArgumentError, split_arguments
 from .config import EXIT_FAILURE, EXIT_NO_USER, EXIT_USAGE, ConfigError, Settings
 from .options import BY_NAME, EXTENDED_HELP, OPTIONS, Option
-from .sources import ENVIRONMENT_PREFIX, Given, from_environment, from_file, gather
+from .sources import ENVIRONMENT_PREFIX, Given, from_environment, from_file, gather, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,10 +64,18 @@ def passwd(words: list[str]) -> int:
     return run(words)
 
 
+def replication(words: list[str]) -> int:
+    """Tell how a group of servers is doing; return the exit code."""
+    from .tools.replication import replication as run
+
+    return run(words)
+
+
 # First word -> what runs, with the words after it.
 TOOLS: dict[str, Callable[[list[str]], int]] = {
     "serve": serve,
     "passwd": passwd,
+    "replication": replication,
 }
 
 
@@ -131,6 +139,10 @@ def check_start(settings: Settings) -> None:
                 f"Could not open authfile [{settings.auth_file}] for reading,"
                 f" error {error.strerror}"
             ) from None
+    if settings.replicated and settings.replication_secret_file is not None:
+        _, warning = read_secret(settings.replication_secret_file)
+        if warning:
+            click.echo(f"warning: {warning}", err=True)
     if runs_as_root():
         import pwd  # not on every platform, and needed by root alone
 

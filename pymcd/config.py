@@ -40,9 +40,16 @@ INFINITY = float("inf")
 # A delayed answer keeps a connection.
 LOGIN_FAILURE_DELAY_MAX_S = 60
 
+REPLICATION_PORT = 11212  # repcached's
+PEERS_MAX = 15
+NODE_NAME_MAX_CHARACTERS = 64
+# Nobody waits longer for an answer, so nobody can mean more.
+REPLICATION_ACK_TIMEOUT_MAX_S = 60
+
 Protocol = Literal["auto", "ascii", "binary"]
 MemoryAccounting = Literal["memcached", "resident"]
 LogFormat = Literal["text", "json"]
+ReplicationAck = Literal["async", "semi", "strict"]
 # "tls" is as the settings say, "btls" never asks for a client certificate, "mtls" demands one.
 Tls = Literal["tls", "btls", "mtls"]
 
@@ -77,6 +84,17 @@ class Listener(NamedTuple):
     tls: Tls | None
     protocol: Protocol
     tag: str = ""
+
+
+class Address(NamedTuple):
+    """A host and a port. `host` None is every interface."""
+
+    host: str | None
+    port: int
+
+    def __str__(self) -> str:
+        host = self.host or "*"
+        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +191,50 @@ class Settings:
     ssl_kernel_tls: bool = False
     ssl_min_version: int = 2  # as `-o ssl_min_version`: TLS 1.0, 1.1, 1.2, 1.3
 
+    # The pair. Peers are kept as `host:port`, `[v6]:port`; one without a port has our own.
+    peers: tuple[str, ...] = ()
+    replication_listen: tuple[str, ...] = ()  # empty: see `replication_listeners`
+    replication_port: int = REPLICATION_PORT
+    replication_secret_file: str | None = None
+    replication_tls: bool = False  # with the `ssl_*` files; clients need no TLS for that
+    replication_ack: ReplicationAck = "semi"
+    replication_ack_timeout_s: float = 0.08  # session managers give up at 0.1
+    replication_queue: int = 1 << 16  # changed keys that wait for the peer
+    replication_backlog_bytes: int = 64 * MEBIBYTE
+    node_id: str | None = None
+    cluster_id: str = "pymcd"
+    sync_timeout_s: float = 30.0
+    tombstone_ttl_s: float = 3600.0
+
+    @property
+    def replicated(self) -> bool:
+        """Whether this server is, or may become, one of several that replicate."""
+        return bool(self.peers or self.replication_listen)
+
+    def peer_addresses(self) -> list[Address]:
+        """Return where to dial, in the order given."""
+        return [_parse_address(peer, self.replication_port, "peer") for peer in self.peers]
+
+    def replication_listeners(self) -> list[Address]:
+        """Return where peers may dial us; a port of -1 is any free one.
+
+        Where nothing was said, that follows from the peers: loopback for peers on this host,
+        every interface for others.
+        """
+        port = self.replication_port
+        if self.replication_listen:
+            return [
+                _parse_address(address, port, "replication address", listens=True)
+                for address in self.replication_listen
+            ]
+        hosts = [address.host for address in self.peer_addresses()]
+        if not all(map(is_loopback, hosts)):
+            return [Address(None, port)]
+        listeners = [Address("127.0.0.1", port)] if hosts else []
+        if any(host and ":" in host for host in hosts):
+            listeners.append(Address("::1", port))
+        return listeners
+
     def listeners(self, port: int) -> list[Listener]:
         """Return where to listen; `port` is for addresses that name none."""
         if not self.listen:
@@ -197,11 +259,20 @@ class Settings:
         _check_slab_sizes(self)
         _check_combinations(self)
         self.listeners(self.port)
+        if self.replicated:
+            # Frozen, so that only this moment may bring the names into one form.
+            peers = dict.fromkeys(map(str, self.peer_addresses()))
+            object.__setattr__(self, "peers", tuple(peers))
+            _check_replication(self)
 
 
 def _port_error(port: int) -> str:
     return f"ERROR: Invalid port number {port}."
 
+
+_NAME_RULE = (
+    f"1 to {NODE_NAME_MAX_CHARACTERS} printable ASCII characters without blanks are possible"
+)
 
 # What is wrong with a field whatever the others are: field -> (is it right?, what to say, code).
 _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str], int]] = {
@@ -319,7 +390,68 @@ _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str],
         "The time to shut down in must be a number of seconds, not negative",
         1,
     ),
+    "peers": (lambda v: all(v), "ERROR: Empty peer.", EXIT_USAGE),
+    "replication_listen": (
+        lambda v: all(v),
+        "ERROR: Empty address to listen on for peers.",
+        EXIT_USAGE,
+    ),
+    "replication_port": (
+        lambda v: v == ANY_PORT or 1 <= v <= PORT_MAX,
+        lambda v: f"ERROR: Invalid replication port number {v}.",
+        EXIT_USAGE,
+    ),
+    "replication_ack": (
+        lambda v: v in ("async", "semi", "strict"),
+        lambda v: f"Unknown replication-ack {v} (async, semi, strict)",
+        EXIT_USAGE,
+    ),
+    "replication_ack_timeout_s": (
+        lambda v: 0 < v <= REPLICATION_ACK_TIMEOUT_MAX_S,
+        "The time to wait for a peer's acknowledgement must be more than 0 and at most"
+        f" {REPLICATION_ACK_TIMEOUT_MAX_S} seconds",
+        EXIT_USAGE,
+    ),
+    "replication_queue": (
+        lambda v: 1 <= v <= limits.INT32_MAX,
+        "The replication queue must hold at least 1 change",
+        EXIT_USAGE,
+    ),
+    "replication_backlog_bytes": (
+        lambda v: 0 <= v <= 1 << 40,
+        "The replication backlog must be a size such as 64m, or 0 for none",
+        EXIT_USAGE,
+    ),
+    "node_id": (
+        lambda v: v is None or _is_name(v),
+        lambda v: f"Invalid node id {v!r}: {_NAME_RULE}",
+        EXIT_USAGE,
+    ),
+    "cluster_id": (
+        lambda v: _is_name(v),
+        lambda v: f"Invalid cluster id {v!r}: {_NAME_RULE}",
+        EXIT_USAGE,
+    ),
+    "sync_timeout_s": (
+        lambda v: 0 <= v < INFINITY,
+        "The time to wait for the first synchronisation must be a number of seconds, not negative",
+        EXIT_USAGE,
+    ),
+    "tombstone_ttl_s": (
+        lambda v: 0 < v < INFINITY,
+        "The time to remember deletions must be a number of seconds above 0",
+        EXIT_USAGE,
+    ),
 }
+
+
+def _is_name(name: str) -> bool:
+    """Return whether statistics and log lines can show a name as one word; "-" means none."""
+    return (
+        1 <= len(name) <= NODE_NAME_MAX_CHARACTERS
+        and all("!" <= character <= "~" for character in name)
+        and name != "-"
+    )
 
 
 def check_field(name: str, value: Any) -> None:
@@ -448,6 +580,111 @@ def _check_combinations(settings: Settings) -> None:
         )
     if s.enable_ssl and s.port == 0:
         raise _clash("ERROR: You cannot enable SSL without a TCP port.", "enable_ssl", "port")
+
+
+def _check_replication(settings: Settings) -> None:
+    """Refuse a pair that could not keep its promises, or whose link any stranger could use."""
+    s = settings
+    if len(s.peers) > PEERS_MAX:
+        raise _clash(f"ERROR: There can be at most {PEERS_MAX} peers.", "peers")
+    if s.disable_cas:
+        raise _clash(
+            "ERROR: Replication needs cas uniques: -C (--disable-cas) cannot go with --peer or"
+            " --replication-listen.",
+            "disable_cas",
+            "peers",
+            "replication_listen",
+        )
+    if s.replication_tls:
+        for name in ("ssl_chain_cert", "ssl_ca_cert"):
+            if not getattr(s, name):
+                raise _clash(
+                    f"ERROR: --replication-tls needs -o {name}=FILE: the nodes show each other"
+                    " certificates (ssl_chain_cert, ssl_key) and accept those signed by"
+                    " ssl_ca_cert.",
+                    "replication_tls",
+                    name,
+                )
+    listeners = s.replication_listeners()
+    if s.replication_secret_file is None and not s.replication_tls:
+        what = [(f"replication with {peer.host}", peer.host) for peer in s.peer_addresses()] + [
+            (f"listening for peers on {each}", each.host) for each in listeners
+        ]
+        for words, host in what:
+            if not is_loopback(host):
+                raise _clash(
+                    f"ERROR: {words} needs --replication-secret-file or --replication-tls:"
+                    " without one of them, whoever reaches the replication port could read and"
+                    " change all items. Give every node a file with the same secret"
+                    " (head -c 32 /dev/urandom | base64 > FILE).",
+                    "peers",
+                    "replication_listen",
+                )
+    if s.unix_socket is None:
+        for host, port, *_ in s.listeners(s.port):
+            for each in listeners:
+                if port == each.port > 0 and (None in (host, each.host) or host == each.host):
+                    raise _clash(
+                        f"ERROR: Port {port} cannot be both for clients and for peers: choose"
+                        " another with -p or --replication-port.",
+                        "port",
+                        "replication_port",
+                    )
+
+
+def is_loopback(host: str | None) -> bool:
+    """Return whether an address surely never leaves this host; other names than localhost may."""
+    import ipaddress  # only who replicates needs it
+
+    if host is None:
+        return False
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    return address.is_loopback
+
+
+def _parse_address(text: str, default_port: int, what: str, *, listens: bool = False) -> Address:
+    """Take `HOST[:PORT]`, `[V6]:PORT` or `V6` apart; who listens may say `*` and port 0."""
+    host, port_text = text, ""
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        if not closed or (rest and not rest.startswith(":")):
+            raise _address_error(what, text, "an IPv6 address is written [ADDRESS]:PORT")
+        host, has_port, port_text = host, bool(rest), rest[1:]
+        if ":" not in host:
+            raise _address_error(what, text, "only an IPv6 address stands in brackets")
+    elif text.count(":") == 1:
+        host, _, port_text = text.partition(":")
+        has_port = True
+    else:
+        has_port = False
+    port = default_port
+    if port == ANY_PORT and not listens:
+        port = REPLICATION_PORT
+    if has_port:
+        if not (port_text.isascii() and port_text.isdigit() and int(port_text[:9]) <= PORT_MAX):
+            raise _address_error(what, text, f"{port_text!r} is no port number")
+        port = int(port_text)
+        if port == 0:
+            if not listens:
+                raise _address_error(what, text, "a peer's port cannot be 0")
+            port = ANY_PORT
+    if host == "*" and listens:
+        return Address(None, port)
+    if not host or not all("!" <= each <= "~" for each in host) or any(c in host for c in "*/,;"):
+        raise _address_error(what, text, "HOST, HOST:PORT or [V6]:PORT is possible")
+    return Address(host, port)
+
+
+def _address_error(what: str, text: str, reason: str) -> ConfigError:
+    field = "replication_listen" if "address" in what else "peers"
+    return ConfigError(f"ERROR: Invalid {what} {text}: {reason}.", EXIT_USAGE, (field,))
 
 
 # memcached writes `negotiating` here for what `-B` calls auto.

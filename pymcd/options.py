@@ -76,6 +76,10 @@ class Draft:
                 values["protocol"] = "ascii"
         if self.get("udp_port") != 0 and "port" not in values:
             values["port"] = self.get("udp_port")
+        if not (self.get("peers") or self.get("replication_listen")):
+            for option, name in ONLY_WITH_PEERS.items():
+                if name in values:
+                    self.notice(f"--{option} has no effect without --peer")
         try:
             return Settings(**values)
         except ConfigError as error:
@@ -143,6 +147,20 @@ def _item_size(text: str) -> int:
     return _integer_or_zero(text) * unit
 
 
+def _size(text: str) -> int:
+    """Read a size of ours: all of the word counts, with suffix k, m or g."""
+    found = re.fullmatch(r"([0-9]{1,15})([kmgKMG]?)[bB]?", text)
+    if not found:
+        return -1  # which no size may be
+    return int(found[1]) << {"": 0, "k": 10, "m": 20, "g": 30}[found[2].lower()]
+
+
+def _replication_port(text: str) -> int:
+    if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        raise ConfigError(f"ERROR: Invalid replication port number {text}.", EXIT_USAGE)
+    return int(text)
+
+
 def _seconds(text: str) -> float:
     try:
         return float(text)
@@ -188,6 +206,16 @@ def _listen(draft: Draft, text: str) -> None:
         if address not in addresses:
             addresses.append(address.strip())
     draft.set("listen", tuple(addresses))
+
+
+def _addresses(name: str) -> Apply:
+    """Gather addresses from several options and comma lists, each once."""
+
+    def apply(draft: Draft, text: str) -> None:
+        addresses = [*draft.get(name), *(address.strip() for address in text.split(","))]
+        draft.set(name, tuple(dict.fromkeys(addresses)))
+
+    return apply
 
 
 def _prefix_delimiter(draft: Draft, text: str) -> None:
@@ -459,6 +487,13 @@ class Option(NamedTuple):
         return not self.metavar
 
 
+# Settings that mean nothing to a server without peers.
+ONLY_WITH_PEERS = {
+    "replication-secret-file": "replication_secret_file",
+    "replication-tls": "replication_tls",
+    "replication-ack": "replication_ack",
+}
+
 # `-h`, `-i` and `-V` answer and end; the command line does that.
 _ANSWERED: Apply = lambda draft, text: None  # noqa: E731 - the others are made by functions
 
@@ -644,6 +679,118 @@ OPTIONS: tuple[Option, ...] = (
         own=True,
     ),
     Option("Z", "enable-ssl", "", "speak TLS", _switch("enable_ssl")),
+    # The pair.
+    Option(
+        "x",
+        "peer",
+        "HOST[:PORT]",
+        "replicate with the server at this address, several with commas or repeated; its port is"
+        " that of --replication-port if none is named. With -x, as in repcached, -X PORT means"
+        " --replication-port, and -q NUM --replication-queue",
+        _addresses("peers"),
+        own=True,
+    ),
+    Option(
+        "",
+        "replication-listen",
+        "ADDRESS",
+        "address where peers connect: HOST, HOST:PORT, [V6]:PORT or * for all, several with commas"
+        " or repeated (default loopback if all peers are on this host, otherwise all)",
+        _addresses("replication_listen"),
+        own=True,
+    ),
+    Option(
+        "",
+        "replication-port",
+        "NUM",
+        "port where peers connect (default 11212); -1 for any free one",
+        _store("replication_port", _replication_port),
+        own=True,
+    ),
+    Option(
+        "",
+        "replication-secret-file",
+        "FILE",
+        "file with the secret that all nodes share; this or --replication-tls is needed as soon"
+        " as a peer is not on this host",
+        _store("replication_secret_file", _text),
+        own=True,
+    ),
+    Option(
+        "",
+        "replication-tls",
+        "",
+        "speak TLS with peers, with certificates on both sides: -o ssl_chain_cert, ssl_key,"
+        " ssl_ca_cert",
+        _switch("replication_tls"),
+        own=True,
+    ),
+    Option(
+        "",
+        "replication-ack",
+        "MODE",
+        "when a write is answered: async at once, semi when the peer has it, or alone if the peer"
+        " is gone, strict only when the peer has it (default semi)",
+        _store("replication_ack", _same),
+        own=True,
+    ),
+    Option(
+        "",
+        "replication-ack-timeout",
+        "SECONDS",
+        "how long to wait for a peer before going on without it (default 0.08)",
+        _store("replication_ack_timeout_s", _seconds),
+        own=True,
+    ),
+    Option(
+        "",
+        "replication-queue",
+        "NUM",
+        "changes that may wait for a peer, with suffix k or m (default 64k)",
+        _store("replication_queue", _size),
+        own=True,
+    ),
+    Option(
+        "",
+        "replication-backlog",
+        "SIZE",
+        "memory for recent changes, which spare a peer that was away a full copy, with suffix k,"
+        " m or g (default 64m)",
+        _store("replication_backlog_bytes", _size),
+        own=True,
+    ),
+    Option(
+        "",
+        "node-id",
+        "NAME",
+        "name of this server among its peers (default its host name and port)",
+        _store("node_id", _text),
+        own=True,
+    ),
+    Option(
+        "",
+        "cluster-id",
+        "NAME",
+        "name of the group; servers of another group are not linked with (default pymcd)",
+        _store("cluster_id", _same),
+        own=True,
+    ),
+    Option(
+        "",
+        "sync-timeout",
+        "SECONDS",
+        "serve clients after this time at the latest if no peer is found at the start (default 30)",
+        _store("sync_timeout_s", _seconds),
+        own=True,
+    ),
+    Option(
+        "",
+        "tombstone-ttl",
+        "SECONDS",
+        "how long deletions are remembered for a peer that is away (default 3600)",
+        _store("tombstone_ttl_s", _seconds),
+        own=True,
+    ),
     # Everything else.
     Option(
         "o", "extended", "NAMES", "further settings, with commas or repeated; see below", _extended
@@ -688,6 +835,9 @@ OPTIONS: tuple[Option, ...] = (
 
 BY_NAME = {option.name: option for option in OPTIONS}
 BY_LETTER = {option.letter: option for option in OPTIONS if option.letter}
+
+# What these letters mean beside `-x`, as in repcached. memcached's -X is then to be written out.
+REPCACHED_LETTERS = {"X": BY_NAME["replication-port"], "q": BY_NAME["replication-queue"]}
 
 EXTENDED_HELP: dict[str, str] = {
     "[no_]maxconns_fast": "refuse connections over -c at once (default on)",

@@ -1,4 +1,4 @@
-"""Where options come from besides the command line: a configuration file and the environment.
+"""What is read at the start: a configuration file, the environment, the secret of the pair.
 
 Every source gives a list of `Given`: an option, its word, and the place to name when it is wrong;
 `gather` lays the lists over each other and makes `Settings`. Three forms of file are told apart by
@@ -12,11 +12,13 @@ the first line that says something:
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shlex
+import stat
 from typing import TYPE_CHECKING, NamedTuple
 
-from .arguments import ANSWERED, split_arguments
+from .arguments import ANSWERED, letters_of, split_arguments
 from .config import ConfigError
 from .options import BY_NAME, OPTIONS, Draft, Option
 
@@ -28,6 +30,10 @@ ENVIRONMENT_PREFIX = "PYMCD_"
 # A file longer than this is not a configuration.
 CONFIG_MAX_BYTES = 1 << 20
 
+# Nor is such a file a secret; and below this, trying them all is feasible.
+SECRET_MAX_BYTES = 4096
+SECRET_SHORT_BYTES = 16
+
 # systemd sets these for what it starts, and wants it in the foreground.
 _SYSTEMD_VARIABLES = ("INVOCATION_ID", "NOTIFY_SOCKET")
 
@@ -38,6 +44,9 @@ _RED_HAT_OPTIONS = {
     "MAXCONN": "--conn-limit=",
     "CACHESIZE": "--memory-limit=",
 }
+
+# Options that add up, and may be lists in TOML.
+_LISTS = frozenset({"listen", "extended", "peer", "replication-listen"})
 
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
@@ -142,16 +151,47 @@ def from_file(path: str, environment: Mapping[str, str]) -> list[Given]:
     return given
 
 
+def read_secret(path: str) -> tuple[bytes, str]:
+    """Return the secret that peers share, and what to warn of, which is mostly nothing.
+
+    Blanks and line ends around it do not count. Raises `ConfigError`.
+    """
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            secret = file.read(SECRET_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"Could not open secret file [{path}]: {error.strerror}") from None
+    if len(secret) > SECRET_MAX_BYTES:
+        raise ConfigError(f"Secret file [{path}] is longer than {SECRET_MAX_BYTES} bytes")
+    secret = secret.strip()
+    if not secret:
+        raise ConfigError(f"Secret file [{path}] is empty")
+    if mode & stat.S_IROTH:
+        return secret, f"secret file [{path}] can be read by everyone here: chmod o-r it"
+    if len(secret) < SECRET_SHORT_BYTES:
+        return secret, (
+            f"secret in [{path}] is short enough to be guessed: use {SECRET_SHORT_BYTES} bytes"
+            " or more"
+        )
+    return secret, ""
+
+
+def _without_remark(line: str) -> str:
+    return re.sub(r"(^|\s)#.*", "", line)
+
+
 def _words(line: str) -> list[str]:
     """Split a line as a shell would, up to a comment."""
     try:
-        return shlex.split(re.sub(r"(^|\s)#.*", "", line))
+        return shlex.split(_without_remark(line))
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
 def _from_option_lines(lines: list[tuple[str, str]]) -> list[Given]:
     given: list[Given] = []
+    letters = letters_of(word for _, line in lines for word in _without_remark(line).split())
     for where, line in lines:
         with _named(where):
             if line.split()[0] == "logfile":
@@ -159,7 +199,8 @@ def _from_option_lines(lines: list[tuple[str, str]]) -> list[Given]:
                 continue
             if not line.startswith("-"):
                 raise ConfigError(f"not an option: {line}")
-            given += [Given(option, text, where) for option, text in split_arguments(_words(line))]
+            options = split_arguments(_words(line), letters)
+            given += [Given(option, text, where) for option, text in options]
     return given
 
 
@@ -200,7 +241,7 @@ def _from_toml_value(option: Option, value: object, where: str) -> list[Given]:
         if isinstance(value, bool) or (option.name == "verbose" and isinstance(value, int)):
             return _flag(option, str(value), where)
         raise ConfigError(f"{where}: neither true nor false: {value}")
-    if isinstance(value, list) and option.name in ("listen", "extended"):
+    if isinstance(value, list) and option.name in _LISTS:
         return [given for one in value for given in _from_toml_value(option, one, where)]
     if option.name == "unix-mask" and not isinstance(value, str):
         raise ConfigError(f'{where}: write the octal digits in quotes, as "700"')

@@ -137,6 +137,46 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("--log-file /tmp/l", {"log_file": "/tmp/l"}),
     ("--log-fo json", {"log_format": "json"}),
     ("--shutdown-timeout 2.5", {"shutdown_timeout_s": 2.5}),
+    ("--peer localhost", {"peers": ("localhost:11212",)}),
+    ("--peer localhost:5,::1 --peer [::1]:6", {"peers": ("localhost:5", "[::1]:11212", "[::1]:6")}),
+    ("--peer localhost,localhost:11212", {"peers": ("localhost:11212",)}),
+    (
+        "--peer localhost --replication-port 7",
+        {"peers": ("localhost:7",), "replication_port": 7},
+    ),
+    (
+        "--peer localhost --replication-port -1",
+        {"peers": ("localhost:11212",), "replication_port": -1},
+    ),
+    ("--replication-listen ::1,127.0.0.1:0", {"replication_listen": ("::1", "127.0.0.1:0")}),
+    (
+        "--peer ::1 --replication-ack strict --replication-ack-timeout .5 --replication-queue 2k"
+        " --replication-backlog 1G --node-id a --cluster-id b --sync-timeout 0 --tombstone-ttl 60",
+        {
+            "peers": ("[::1]:11212",),
+            "replication_ack": "strict",
+            "replication_ack_timeout_s": 0.5,
+            "replication_queue": 2048,
+            "replication_backlog_bytes": 1 << 30,
+            "node_id": "a",
+            "cluster_id": "b",
+            "sync_timeout_s": 0.0,
+            "tombstone_ttl_s": 60.0,
+        },
+    ),
+    # With -x, -X and -q are repcached's.
+    (
+        "-X 11300 -vx localhost -q 500",
+        {
+            "peers": ("localhost:11300",),
+            "verbose": 1,
+            "replication_port": 11300,
+            "replication_queue": 500,
+        },
+    ),
+    ("-x ::1 --disable-dumping", {"peers": ("[::1]:11212",), "disable_dumping": True}),
+    ("--peer ::1 -X", {"peers": ("[::1]:11212",), "disable_dumping": True}),
+    ("-p 7 -- -x", {"port": 7}),
     ("serve -p 0", {"port": 0}),
     ("serve serve", {}),
 ]
@@ -449,6 +489,27 @@ REFUSED_BY_US: list[tuple[str, int, str]] = [
         1,
         "The time to shut down in must be a number of seconds, not negative",
     ),
+    ("--peer ,", 64, "ERROR: Empty peer."),
+    ("--peer localhost --peer-x 1", 1, "pymcd: unrecognized option '--peer-x'"),
+    ("-x localhost -X", 1, "pymcd: option requires an argument -- 'X'"),
+    ("-x localhost -X x", 64, "ERROR: Invalid replication port number x."),
+    ("--peer ::1 -q 5", 1, "pymcd: invalid option -- 'q'"),
+    ("--replication-port 0", 64, "ERROR: Invalid replication port number 0."),
+    (
+        "--replication-queue 5x",
+        64,
+        "The replication queue must hold at least 1 change",
+    ),
+    (
+        "--peer ::1 --replication-ack maybe",
+        64,
+        "Unknown replication-ack maybe (async, semi, strict)",
+    ),
+    (
+        "--peer ::1 --replication-secret-file /nonexistent",
+        1,
+        "Could not open secret file [/nonexistent]: No such file or directory",
+    ),
     (
         "-Y /nonexistent",
         1,
@@ -517,6 +578,41 @@ def test_what_has_no_effect_is_said_once_and_only_to_who_asks(capsys):
         "warning: -o no_hashexpand has no effect here\n"
         "warning: -o hashpower has no effect here\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "exit_code", "message"),
+    [
+        (b"s" * 16 + b"\n", 0o600, 0, ""),
+        (b"s" * 16, 0o640, 0, ""),
+        (
+            b"s" * 16,
+            0o644,
+            0,
+            "warning: secret file [{}] can be read by everyone here: chmod o-r it",
+        ),
+        (
+            b"s" * 15,
+            0o600,
+            0,
+            "warning: secret in [{}] is short enough to be guessed: use 16 bytes or more",
+        ),
+        (b" \r\n", 0o600, 1, "Secret file [{}] is empty"),
+        (b"s" * 4097, 0o600, 1, "Secret file [{}] is longer than 4096 bytes"),
+    ],
+)
+def test_the_secret_of_the_pair(content, mode, exit_code, message, serving, tmp_path, capsys):
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    path.chmod(mode)
+    assert cli.main(["-x", "10.0.0.2", "--replication-secret-file", str(path)]) == exit_code
+    assert capsys.readouterr().err == (message.format(path) + "\n" if message else "")
+    assert len(serving.served) == (exit_code == 0)
+
+
+def test_what_only_a_pair_needs_has_no_effect_without_a_peer(capsys):
+    assert cli.main(["-v", "--replication-ack", "strict"]) == 0
+    assert capsys.readouterr().err == "warning: --replication-ack has no effect without --peer\n"
 
 
 def test_a_wrapper_named_debug_has_the_debug_commands(monkeypatch, serving):
@@ -617,12 +713,12 @@ def test_the_module_is_the_command():
 
 def test_no_letter_is_taken_by_an_own_option():
     # -D is memcached's; only its long name is ours.
-    assert {o.letter for o in OPTIONS if o.own} == {"", "D"}
+    assert {o.letter for o in OPTIONS if o.own} == {"", "D", "x"}
 
 
 def test_memcacheds_letters_are_all_there():
     letters = "".join(sorted(o.letter for o in OPTIONS))
-    assert letters == "".join(sorted("aAZpsUmMckhiVrvdluPfntDLRCbBISFXWYeoN"))
+    assert letters == "".join(sorted("aAZpsUmMckhiVrvdluPfntDLRCbBISFXWYeoN" + "x"))
 
 
 def test_every_row_after_o_is_in_the_table():

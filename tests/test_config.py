@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from pymcd.config import ANY_PORT, ConfigError, Listener, Settings, check_field
+from pymcd.config import (
+    ANY_PORT,
+    Address,
+    ConfigError,
+    Listener,
+    Settings,
+    check_field,
+    is_loopback,
+)
 
 MIB = 1 << 20
 
@@ -102,6 +110,50 @@ WRONG_ALONE: list[tuple[str, Any, int, str]] = [
         1,
         "The time to shut down in must be a number of seconds, not negative",
     ),
+    ("replication_port", 0, 64, "ERROR: Invalid replication port number 0."),
+    ("replication_ack", "", 64, "Unknown replication-ack  (async, semi, strict)"),
+    *(
+        (
+            "replication_ack_timeout_s",
+            wrong,
+            64,
+            "The time to wait for a peer's acknowledgement must be more than 0 and at most"
+            " 60 seconds",
+        )
+        for wrong in (0.0, -1.0, 60.5, float("nan"))
+    ),
+    ("replication_queue", 0, 64, "The replication queue must hold at least 1 change"),
+    (
+        "replication_backlog_bytes",
+        -1,
+        64,
+        "The replication backlog must be a size such as 64m, or 0 for none",
+    ),
+    (
+        "sync_timeout_s",
+        float("inf"),
+        64,
+        "The time to wait for the first synchronisation must be a number of seconds, not negative",
+    ),
+    (
+        "tombstone_ttl_s",
+        0.0,
+        64,
+        "The time to remember deletions must be a number of seconds above 0",
+    ),
+    *(
+        (
+            field,
+            wrong,
+            64,
+            f"Invalid {field.replace('_', ' ')} {wrong!r}:"
+            " 1 to 64 printable ASCII characters without blanks are possible",
+        )
+        for field in ("node_id", "cluster_id")
+        for wrong in ("", "a b", "-", "\xe4", "a" * 65)
+    ),
+    ("peers", ("",), 64, "ERROR: Empty peer."),
+    ("replication_listen", ("",), 64, "ERROR: Empty address to listen on for peers."),
     ("port", 65536, 64, "ERROR: Invalid port number 65536."),
     ("udp_port", -2, 64, "ERROR: Invalid port number -2."),
     ("unix_mask", 0o10000, 64, "ERROR: Invalid unix socket mask 10000."),
@@ -266,3 +318,138 @@ def test_a_bad_address_is_refused_like_one_that_cannot_be_bound(address, reason)
         Settings(listen=(address,))
     assert caught.value.exit_code == 71
     assert caught.value.message == (f"failed to listen on one of interface(s) {address}: {reason}")
+
+
+PAIR = {"replication_secret_file": "secret"}
+
+PEERS = [
+    ("localhost", "localhost:11212"),
+    ("localhost:5", "localhost:5"),
+    ("cache-2.example.", "cache-2.example.:11212"),
+    ("10.0.0.2", "10.0.0.2:11212"),
+    ("::1", "[::1]:11212"),
+    ("[::1]", "[::1]:11212"),
+    ("[fe80::1%eth0]:5", "[fe80::1%eth0]:5"),
+]
+
+
+@pytest.mark.parametrize(("peer", "expected"), PEERS)
+def test_peers_are_brought_into_one_form(peer, expected):
+    settings = Settings(peers=(peer, expected), **PAIR)
+    assert settings.peers == (expected,)
+    assert settings.replicated
+    assert [str(address) for address in settings.peer_addresses()] == [expected]
+
+
+def test_without_peers_nothing_listens_for_them():
+    settings = Settings()
+    assert not settings.replicated
+    assert settings.replication_listeners() == []
+
+
+# Peers, addresses to listen on, what listens.
+REPLICATION_LISTENERS: list[tuple[tuple[str, ...], tuple[str, ...], list[str]]] = [
+    (("localhost:5",), (), ["127.0.0.1:11212"]),
+    (("127.3.2.1:5",), (), ["127.0.0.1:11212"]),
+    (("[::1]:5", "127.0.0.1:5"), (), ["127.0.0.1:11212", "[::1]:11212"]),
+    (("localhost:5", "b"), (), ["*:11212"]),
+    ((), ("*", "10.0.0.1:5", "127.0.0.1:0"), ["*:11212", "10.0.0.1:5", "127.0.0.1:-1"]),
+    (("b",), ("::1",), ["[::1]:11212"]),
+]
+
+
+@pytest.mark.parametrize(("peers", "listen", "expected"), REPLICATION_LISTENERS)
+def test_where_peers_may_connect(peers, listen, expected):
+    settings = Settings(peers=peers, replication_listen=listen, **PAIR)
+    assert [str(address) for address in settings.replication_listeners()] == expected
+
+
+def test_peers_may_connect_to_any_free_port():
+    settings = Settings(peers=("localhost",), replication_port=ANY_PORT)
+    assert settings.replication_listeners() == [Address("127.0.0.1", ANY_PORT)]
+
+
+LOOPBACK = ["localhost", "LocalHost.", "127.0.0.1", "127.255.0.1", "::1", "::ffff:127.0.0.1"]
+ELSEWHERE = ["b", "localhost.example", "10.0.0.2", "127.1", "0.0.0.0", "::", "::ffff:10.0.0.1"]
+
+
+@pytest.mark.parametrize("host", LOOPBACK)
+def test_on_this_host_no_secret_is_needed(host):
+    assert is_loopback(host)
+    assert Settings(peers=(host,), replication_listen=(host,)).replicated
+
+
+@pytest.mark.parametrize("host", ELSEWHERE)
+def test_nothing_leaves_this_host_without_a_secret_or_certificates(host):
+    assert not is_loopback(host)
+    tls: dict[str, Any] = {"replication_tls": True, "ssl_chain_cert": "c", "ssl_ca_cert": "a"}
+    for wrong in ({"peers": (host,)}, {"peers": ("::1",), "replication_listen": (host,)}):
+        with pytest.raises(ConfigError) as caught:
+            Settings(**wrong)
+        assert caught.value.exit_code == 64
+        assert "needs --replication-secret-file or --replication-tls: without" in str(caught.value)
+        assert Settings(**wrong, **PAIR).replicated
+        assert Settings(**wrong, **tls).replicated
+
+
+BAD_PEERS = [
+    ("localhost:", "'' is no port number"),
+    ("localhost:x", "'x' is no port number"),
+    ("localhost:70000", "'70000' is no port number"),
+    ("localhost:\xb2", "'\xb2' is no port number"),
+    ("localhost:0", "a peer's port cannot be 0"),
+    ("[::1", "an IPv6 address is written [ADDRESS]:PORT"),
+    ("[::1]5", "an IPv6 address is written [ADDRESS]:PORT"),
+    ("[localhost]:5", "only an IPv6 address stands in brackets"),
+    (":5", "HOST, HOST:PORT or [V6]:PORT is possible"),
+    ("*", "HOST, HOST:PORT or [V6]:PORT is possible"),
+    ("a b", "HOST, HOST:PORT or [V6]:PORT is possible"),
+    ("http://a/", "HOST, HOST:PORT or [V6]:PORT is possible"),
+]
+
+
+@pytest.mark.parametrize(("peer", "reason"), BAD_PEERS)
+def test_a_bad_peer_is_refused(peer, reason):
+    with pytest.raises(ConfigError) as caught:
+        Settings(peers=(peer,), **PAIR)
+    assert caught.value.exit_code == 64
+    if not peer.startswith("http"):
+        assert caught.value.message == f"ERROR: Invalid peer {peer}: {reason}."
+
+
+WRONG_PAIRS: list[tuple[dict[str, Any], str]] = [
+    (
+        {"disable_cas": True},
+        "ERROR: Replication needs cas uniques: -C (--disable-cas) cannot go with --peer or"
+        " --replication-listen.",
+    ),
+    (
+        {"replication_tls": True},
+        "ERROR: --replication-tls needs -o ssl_chain_cert=FILE: the nodes show each other"
+        " certificates (ssl_chain_cert, ssl_key) and accept those signed by ssl_ca_cert.",
+    ),
+    (
+        {"replication_tls": True, "ssl_chain_cert": "c"},
+        "ERROR: --replication-tls needs -o ssl_ca_cert=FILE: the nodes show each other"
+        " certificates (ssl_chain_cert, ssl_key) and accept those signed by ssl_ca_cert.",
+    ),
+    (
+        {"port": 11212},
+        "ERROR: Port 11212 cannot be both for clients and for peers: choose another with -p or"
+        " --replication-port.",
+    ),
+    ({"peers": tuple(f"::{n}" for n in range(16))}, "ERROR: There can be at most 15 peers."),
+]
+
+
+@pytest.mark.parametrize(("values", "message"), WRONG_PAIRS)
+def test_what_no_pair_can_be_made_of(values, message):
+    with pytest.raises(ConfigError) as caught:
+        Settings(**{"peers": ("::1",), **values})
+    assert (caught.value.exit_code, caught.value.message) == (64, message)
+
+
+def test_clients_and_peers_may_share_a_port_on_different_addresses():
+    Settings(peers=("::1",), port=11212, listen=("10.0.0.1",))
+    Settings(peers=("::1",), port=-1, replication_port=-1)
+    Settings(peers=("::1",), port=11212, unix_socket="socket")

@@ -538,6 +538,7 @@ _REPORTS: Final[dict[bytes, _Report]] = {
     b"settings": _rows_of(reports.settings_in_force),
     b"items": _rows_of(reports.items),
     b"slabs": _rows_of(reports.slabs),
+    b"replication": _rows_of(reports.replication),
     # These two do not end in END.
     b"sizes_enable": _rows_of(reports.enable_sizes, end=b""),
     b"sizes_disable": _rows_of(reports.disable_sizes, end=b""),

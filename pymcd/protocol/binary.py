@@ -647,6 +647,7 @@ def _stat(connection: Connection, request: Request) -> None:
 _REPORTS: Final = {
     b"items": (reports.items, True),
     b"slabs": (reports.slabs, True),
+    b"replication": (reports.replication, True),
     b"sizes_enable": (reports.enable_sizes, False),
     b"sizes_disable": (reports.disable_sizes, False),
 }

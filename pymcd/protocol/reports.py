@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 #: Values are numbers or words without blanks; `str` of them is what is sent.
 Row = tuple[str, Any]
 
+#: The repcached whose rows in `stats` are reproduced.
+REPCACHED_VERSION: Final = "2.3.1"
+
 #: Width of the classes of `stats sizes`. # memcached: item_stats_sizes
 SIZES_BUCKET_BYTES: Final = 32
 #: Items counted for `stats sizes` in one slice; a driver takes some slices a turn.
@@ -178,7 +181,26 @@ def general(service: Service) -> list[Row]:
             ("direct_reclaims", total("direct_reclaims")),
             ("lru_bumps_dropped", 0),
         ]
+    gate = service.gate
+    if gate is not None:
+        # What repcached says here. All else is in `stats replication`: this report has no room.
+        waiting = dict(gate.rows()).get("queue_items", 0)
+        rows += [
+            ("replication", "MASTER"),
+            ("repcached_version", REPCACHED_VERSION),
+            ("repcached_qi_free", max(0, settings.replication_queue - int(waiting))),
+        ]
     return rows
+
+
+def replication(service: Service) -> list[Row]:
+    """Return the rows of `stats replication`. Values are words without blanks."""
+    if service.gate is None:
+        return [("state", "off")]
+    return [
+        (name, f"{value:.3f}" if isinstance(value, float) else value)
+        for name, value in service.gate.rows()
+    ]
 
 
 def settings_in_force(service: Service) -> list[Row]:

@@ -10,7 +10,7 @@ and then lives in the object that uses it: here, in the cache, its crawler or it
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ..clock import OffsetClock
 from ..store import Cache
@@ -39,6 +39,14 @@ def _write_stderr(line: str) -> None:
 def _no_refresh() -> str | None:
     """Stand in until TLS is there: what memcached answers without it."""
     return "Error TLS not enabled\r\n"
+
+
+class Gate(Protocol):
+    """The member of a group of servers that stands behind the cache, as reports see it."""
+
+    def rows(self) -> list[tuple[str, str | int | float]]:
+        """Return the rows of `stats replication`."""
+        ...
 
 
 class Service:
@@ -112,6 +120,8 @@ class Service:
         self.refresh_certs: Callable[[], str | None] = _no_refresh
         #: The rows that TLS adds to `stats`.
         self.tls_rows: Callable[[], list[tuple[str, int]]] = list
+        #: This server as one of several that replicate; None: it stands alone.
+        self.gate: Gate | None = None
         #: Zero what the host counts by itself, at `stats reset`.
         self.reset_hooks: list[Callable[[], None]] = []
 

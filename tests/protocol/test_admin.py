@@ -379,6 +379,38 @@ def test_general_fits_a_small_buffer():
     assert len(Client(service).send(b"stats\r\n")) < 4096
 
 
+class FakeGate:
+    """A member of a group, as reports see it, in its most talkative state."""
+
+    def rows(self) -> list[tuple[str, str | int | float]]:
+        return [("state", "in_sync"), ("queue_items", 24), ("peer_0:lag_ms", 0.5)]
+
+
+def test_general_says_what_repcached_says():
+    service = make_service(replication_queue=1024)
+    service.gate = FakeGate()
+    rows = stats(Client(service))
+    assert list(rows) == [*GENERAL, "replication", "repcached_version", "repcached_qi_free"]
+    assert list(rows.values())[-3:] == ["MASTER", "2.3.1", "1000"]
+
+
+def test_general_fits_a_small_buffer_even_when_replicated():
+    service = make_service(replication_queue=2**31 - 1, idle_timeout_s=5)
+    service.gate = FakeGate()
+    for name in vars(type(service.cache.counters)).get("__slots__", ()):
+        setattr(service.cache.counters, name, 2**63)
+    assert len(Client(service).send(b"stats\r\n")) < 4096
+
+
+def test_replication():
+    service = make_service()
+    assert Client(service).send(b"stats replication\r\n") == b"STAT state off\r\nEND\r\n"
+    service.gate = FakeGate()
+    assert Client(service).send(b"stats replication\r\n") == (
+        b"STAT state in_sync\r\nSTAT queue_items 24\r\nSTAT peer_0:lag_ms 0.500\r\nEND\r\n"
+    )
+
+
 def test_general_without_the_optional_parts():
     client = Client(
         maxconns_fast=False, slab_reassign=False, lru_crawler=False, lru_maintainer=False

@@ -443,7 +443,7 @@ def stat_names(key: bytes, client: Client) -> list[bytes]:
     return [reply.key for reply in replies[:-1]]
 
 
-@pytest.mark.parametrize("key", [b"", b"settings", b"items", b"slabs", b"sizes"])
+@pytest.mark.parametrize("key", [b"", b"settings", b"items", b"slabs", b"sizes", b"replication"])
 def test_reports_have_the_rows_of_the_text_protocol(key):
     client = Client()
     ask(SET_K, client=client)
