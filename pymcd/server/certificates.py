@@ -17,7 +17,7 @@ import base64
 import os
 import ssl
 import warnings
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from ..config import EXIT_USAGE, ConfigError
 
@@ -41,6 +41,9 @@ _VERIFY_MODES: Final = (
     ssl.CERT_REQUIRED,
     ssl.CERT_REQUIRED,
 )
+#: Which end of a link to another node this is.
+LinkSide = Literal["accepts", "dials"]
+_LINK_SIDES: Final[tuple[LinkSide, LinkSide]] = ("accepts", "dials")
 #: Nobody's key is longer.
 _KEY_MAX_BYTES: Final = 1 << 20
 
@@ -50,14 +53,18 @@ class _EncryptedKeyError(Exception):
 
 
 class Certificates:
-    """The contexts of a server's TLS listeners."""
+    """The contexts of a server's TLS listeners, and of its links to other nodes."""
 
     def __init__(self, settings: Settings) -> None:
         """Load everything; raise `ConfigError`."""
         self._settings = settings
         # A daemon changes its directory.
         self._folder = os.getcwd()
-        self._contexts = self._load()
+        self._contexts: dict[Tls | LinkSide, ssl.SSLContext] = self._load()
+
+    def link_context(self, accepts: bool) -> ssl.SSLContext:
+        """Return the context for a link to another node, which we accept or dial."""
+        return self._contexts["accepts" if accepts else "dials"]
 
     def context(self, kind: Tls) -> ssl.SSLContext:
         """Return the context for a new client of a listener of that kind."""
@@ -67,18 +74,29 @@ class Certificates:
         """Load everything again; if that fails, raise `ConfigError` and keep what there was."""
         self._contexts = self._load()
 
-    def _load(self) -> dict[Tls, ssl.SSLContext]:
-        verify_mode = _VERIFY_MODES[self._settings.ssl_verify_mode]
-        return {
-            "tls": self._context(verify_mode),
-            "btls": self._context(ssl.CERT_NONE),
-            "mtls": self._context(ssl.CERT_REQUIRED),
-        }
+    def _load(self) -> dict[Tls | LinkSide, ssl.SSLContext]:
+        contexts: dict[Tls | LinkSide, ssl.SSLContext] = {}
+        if self._settings.enable_ssl:
+            verify_mode = _VERIFY_MODES[self._settings.ssl_verify_mode]
+            contexts["tls"] = self._context(verify_mode)
+            contexts["btls"] = self._context(ssl.CERT_NONE)
+            contexts["mtls"] = self._context(ssl.CERT_REQUIRED)
+        if self._settings.replication_tls:
+            contexts["accepts"] = self._context(ssl.CERT_REQUIRED)
+            contexts["dials"] = self._context(ssl.CERT_REQUIRED, ssl.PROTOCOL_TLS_CLIENT)
+            for side in _LINK_SIDES:
+                # Both ends are ours; the oldest OpenSSL that Python takes knows it.
+                contexts[side].minimum_version = ssl.TLSVersion.TLSv1_3
+            contexts["accepts"].num_tickets = 0  # links are few and last
+        return contexts
 
-    def _context(self, verify_mode: ssl.VerifyMode) -> ssl.SSLContext:
+    def _context(
+        self, verify_mode: ssl.VerifyMode, protocol: int = ssl.PROTOCOL_TLS_SERVER
+    ) -> ssl.SSLContext:
         # memcached: ssl_init, load_server_certificates
         settings = self._settings
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context = ssl.SSLContext(protocol)
+        context.check_hostname = False  # of a peer, see `wire`; clients have none
         with warnings.catch_warnings():
             # Who asks for TLS 1.0 has been told by others.
             warnings.simplefilter("ignore", DeprecationWarning)

@@ -114,6 +114,10 @@ class Hub:
         self._watched[fd] = on_ready
         self._epoll.register(fd, _READ)
 
+    def watch_writable(self, fd: int, wanted: bool) -> None:
+        """Call for a watched descriptor when it is writable, too; or no more."""
+        self._epoll.modify(fd, _READ | _WRITE if wanted else _READ)
+
     def unwatch(self, fd: int) -> None:
         """Call no more for a descriptor; it need not be watched."""
         if self._watched.pop(fd, None) is not None:
