@@ -1,0 +1,306 @@
+"""Start, kill, freeze and restart nodes; the pair with its wires as one thing to experiment on.
+
+Every node listens on ports that the operating system chose and writes them to its port file. The
+wires exist before the nodes: each node's `--peer` is a wire, and the wire learns where it leads
+when the peer has told its port. So a node may come back at another port, as at another address.
+
+What a client should see is looked at through the clients' port alone; `stats replication` says
+when to go on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from conformance.servers import POLL_INTERVAL_S, PYMCD, Server
+
+from .wire import DIRECTIONS, Direction, Wires
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+PATIENCE_S = 30.0
+FAKETIME = shutil.which("faketime")
+
+
+class TrialError(Exception):
+    """What should have happened did not, within PATIENCE_S or at all."""
+
+
+def until(what: str, reached: Callable[[], bool], patience_s: float = PATIENCE_S) -> float:
+    """Wait until `reached()`; return how many seconds that took."""
+    started_s = time.monotonic()
+    while not reached():
+        if time.monotonic() - started_s > patience_s:
+            raise TrialError(f"waited {patience_s:g} s in vain: {what}")
+        time.sleep(POLL_INTERVAL_S)
+    return time.monotonic() - started_s
+
+
+@dataclass(slots=True)
+class Node(Server):
+    """One node of a pair."""
+
+    replication_port: int = 0
+    host: str = "127.0.0.1"
+
+    def _listening(self, ports: Path) -> bool:
+        # Explicit: slots make a new class, which the bare super() does not know.
+        if not Server._listening(self, ports):
+            return False
+        said = ports.read_text()
+        found = re.search(r"REPLICATION INET: (\d+)", said)
+        self.replication_port = int(found.group(1)) if found else 0
+        return bool(found)
+
+    def accepts(self) -> bool:
+        """Say whether clients are let in: a node listens only when it is ready."""
+        try:
+            socket.create_connection((self.host, self.port), timeout=1.0).close()
+        except OSError:
+            return False
+        return True
+
+    def ask(self, request: bytes, ending: bytes = b"\r\n", timeout_s: float = PATIENCE_S) -> bytes:
+        """Send one request on a connection of its own and return the answer."""
+        with socket.create_connection((self.host, self.port), timeout=timeout_s) as stream:
+            stream.settimeout(timeout_s)
+            stream.sendall(request)
+            answer = bytearray()
+            while not answer.endswith((ending, b"ERROR\r\n")):
+                data = stream.recv(1 << 20)
+                if not data:
+                    raise TrialError(f"closed after {bytes(answer[-80:])!r}")
+                answer += data
+        return bytes(answer)
+
+    def rows(
+        self, report: bytes = b" replication", timeout_s: float = PATIENCE_S
+    ) -> dict[str, str]:
+        """Return a report of `stats`; nothing while clients are not let in."""
+        try:
+            answer = self.ask(b"stats" + report + b"\r\n", b"END\r\n", timeout_s)
+        except (OSError, TrialError):
+            return {}
+        split = (line.split(" ", 2) for line in answer.decode().splitlines()[:-1])
+        return {words[1]: words[2] for words in split if len(words) == 3}
+
+    def rss_bytes(self) -> int:
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
+        assert found is not None
+        return int(found.group(1)) << 10
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def kill(self) -> None:
+        """End the process as a power cut would, as far as a process can."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+
+@dataclass(slots=True)
+class Pair:
+    """Two nodes, or more, each of which dials all others through a wire. A context manager.
+
+    Args:
+        options: of every node; `own` of one.
+        count: how many nodes.
+        wired: whether the links go through the wires, which cost some time.
+        wants: the command of a node in front of its options, where that is not pymcd's.
+    """
+
+    options: Sequence[str] = ()
+    own: dict[int, Sequence[str]] = field(default_factory=dict)
+    count: int = 2
+    wired: bool = True
+    wants: dict[int, Sequence[str]] = field(default_factory=dict)
+    environments: dict[int, dict[str, str]] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    _wires: Wires | None = None
+    # (who dials, whom): number and port of the wire
+    _links: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
+    _down: bool = False
+
+    def __enter__(self) -> Self:
+        try:
+            return self._set_up()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _set_up(self) -> Self:
+        self._wires = Wires()
+        for dialler in range(self.count):
+            for other in range(self.count):
+                if dialler != other:
+                    self._links[dialler, other] = self._wires.open()
+        for index in range(self.count):
+            self.nodes.append(self._make(index))
+            self._start(index)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            with contextlib.suppress(ProcessLookupError):
+                if node.running:
+                    node.signal(signal.SIGCONT)
+            node.stop()
+        if self._wires is not None:
+            self._wires.close()
+
+    # -- nodes ---------------------------------------------------------------------------------
+
+    def _make(self, index: int) -> Node:
+        peers: list[str] = []
+        for (dialler, _), (_, port) in self._links.items():
+            if dialler == index:
+                peers += ["--peer", f"127.0.0.1:{port}"]
+        switches = ["--replication-port", "-1", "--node-id", f"node{index}", *peers]
+        switches += [*self.options, *self.own.get(index, ())]
+        return Node(self.wants.get(index, PYMCD), switches, dict(self.environments.get(index, {})))
+
+    def _start(self, index: int) -> None:
+        node = self.nodes[index].start()
+        for (_, other), (wire, _) in self._links.items():
+            if other == index:
+                self.order("target", wire, port=node.replication_port)
+
+    def restart(self, index: int) -> Node:
+        """Let a killed node come back, empty; return it when its process listens for its peer."""
+        self.nodes[index].stop()
+        self.nodes[index] = self._make(index)
+        self._start(index)
+        return self.nodes[index]
+
+    def in_sync(self) -> bool:
+        """Say whether every node that runs is in sync with all its peers."""
+        expected = str(self.count - 1)
+        for node in self.nodes:
+            rows = node.rows()
+            peers = [value for name, value in rows.items() if name.endswith(":in_sync")]
+            if rows.get("state") != "in_sync" or str(peers.count("yes")) < expected:
+                return False
+        return True
+
+    def wait_in_sync(self, patience_s: float = PATIENCE_S) -> float:
+        try:
+            return until("in sync", self.in_sync, patience_s)
+        except TrialError as error:
+            raise TrialError(f"{error}\n{self.report()}") from None
+
+    def states(self) -> list[str]:
+        return [node.rows().get("state", "-") for node in self.nodes]
+
+    def report(self) -> str:
+        """What the nodes say about themselves, for a person."""
+        lines: list[str] = []
+        for index, node in enumerate(self.nodes):
+            lines.append(f"-- node{index}, {'running' if node.running else 'ended'}")
+            lines += [f"{name} {value}" for name, value in node.rows(timeout_s=2.0).items()]
+            lines += node.log().splitlines()[-12:]
+        return "\n".join(lines)
+
+    def coordinator(self) -> int:
+        """Return the index of the node that coordinates, as node 0 sees it."""
+        for index, node in enumerate(self.nodes):
+            if node.rows().get("role") == "coordinator":
+                return index
+        raise TrialError(f"nobody coordinates\n{self.report()}")
+
+    # -- wires ---------------------------------------------------------------------------------
+
+    def order(self, do: str, wire: int, **words: object) -> dict[str, object]:
+        assert self._wires is not None
+        return self._wires.order(do, wire=wire, **words)
+
+    def _ways(
+        self, source: int | None = None, sink: int | None = None
+    ) -> list[tuple[int, Direction]]:
+        """All (wire, direction) that carry bytes from `source` to `sink`; None: from, to any."""
+        found: list[tuple[int, Direction]] = []
+        for (dialler, other), (wire, _) in self._links.items():
+            for way in DIRECTIONS:
+                ends = (dialler, other) if way == "forth" else (other, dialler)
+                if source in (None, ends[0]) and sink in (None, ends[1]):
+                    found.append((wire, way))
+        return found
+
+    def _between(self, node: int | None) -> list[int]:
+        return [wire for ends, (wire, _) in self._links.items() if node is None or node in ends]
+
+    def delay(self, seconds: float) -> None:
+        """Delay what the nodes tell each other by so much each way."""
+        for wire, way in self._ways():
+            self.order("delay", wire, way=way, seconds=seconds)
+
+    def limit(self, bytes_s: float) -> None:
+        for wire, way in self._ways():
+            self.order("rate", wire, way=way, bytes_s=bytes_s)
+
+    def stall(self, source: int | None = None, sink: int | None = None) -> None:
+        """Let nothing pass from `source` to `sink`, both ways by default; nothing is lost."""
+        for wire, way in self._ways(source, sink):
+            self.order("stall", wire, way=way)
+
+    def flow(self) -> None:
+        for wire, way in self._ways():
+            self.order("flow", wire, way=way)
+
+    def halve(self) -> None:
+        """Deliver half of the next bytes that pass, then reset."""
+        for wire, way in self._ways():
+            self.order("halve", wire, way=way)
+
+    def cut(self, *, reset: bool = True) -> None:
+        """End the links as they are; the nodes may dial anew."""
+        for wire in self._between(None):
+            self.order("cut", wire, reset=reset)
+
+    def part(self, *, how: str = "silent", node: int | None = None) -> None:
+        """Separate the nodes (or one from the others) until `heal`.
+
+        silent: packets vanish, what dials waits; reset: connections are reset, as are new ones.
+        """
+        for wire in self._between(node):
+            if how == "reset":
+                self.order("refuse", wire)
+                self.order("cut", wire, reset=True)
+            else:
+                self.order("down", wire)
+                for way in DIRECTIONS:
+                    self.order("stall", wire, way=way)
+
+    def heal(self, *, lose: bool = True) -> None:
+        """Join what was parted. `lose`: connections of before are reset, else they go on."""
+        for wire in self._between(None):
+            if lose:
+                self.order("cut", wire, reset=True)
+            for way in DIRECTIONS:
+                self.order("flow", wire, way=way)
+            self.order("up", wire)
+
+    def recorded(self, dialler: int, other: int) -> dict[str, bytes]:
+        """The first bytes of the latest connection of a wire, each way."""
+        answer = self.order("recorded", self._links[dialler, other][0])
+        return {way: bytes.fromhex(str(data)) for way, data in answer.items()}
+
+    def passed_bytes(self) -> int:
+        total = 0
+        for wire in self._between(None):
+            answer = self.order("passed", wire)
+            total += sum(int(str(answer[way])) for way in DIRECTIONS)
+        return total
