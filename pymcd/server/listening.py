@@ -4,6 +4,11 @@ Owns addresses, socket options and the words for what cannot be bound. Plain syn
 ports below 1024 need root, so all this happens before privileges drop and before the event loop
 (a Unix socket after the drop, so that it belongs to the new user).
 
+A server that replicates takes the ports of its clients at the start, and listens there only when it
+is in sync (`Endpoint.listen`): until then the system refuses connections. It listens for its peers
+at once. Of two such servers the system would let both take the same port, as neither listens; so
+each first tries to, for a moment.
+
 Where memcached, asked for all interfaces, finds the port taken in one address family, it serves
 the other and says nothing. Here that is an error: half a server is what nobody wants. A family
 which the machine does not have is passed over, as there.
@@ -23,13 +28,17 @@ from ..config import ANY_PORT, EXIT_OS_ERROR, ConfigError, Listener, Protocol, S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Transport = Literal["tcp", "udp", "local"]
+Transport = Literal["tcp", "udp", "local", "replication"]
 
 #: Linux takes no more for a backlog than this, and fails for a negative one elsewhere.
 _BACKLOG_MAX: Final = 65535
 #: memcached asks for a send buffer up to this size for UDP, and takes what it gets.
 UDP_SEND_BUFFER_BYTES: Final = 256 << 20
 _NO_LINGER: Final = struct.pack("ii", 0, 0)
+#: What the system says that has no descriptor for a client.
+OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+#: More do not fit into the buffer of a socket.
+_FORGOTTEN_DATAGRAMS_MAX: Final = 100_000
 #: What a machine without IPv6 (or without IPv4) answers.
 _NO_SUCH_FAMILY: Final = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT)
 
@@ -46,6 +55,26 @@ class Endpoint(NamedTuple):
     path: str | None = None  #: of a Unix socket
     inode: int = 0  #: of its file, which another server may since have replaced
 
+    def listen(self, settings: Settings) -> None:
+        """Have the system accept connections, if it does not yet; raise `ConfigError`."""
+        if self.transport == "udp":
+            self._forget_datagrams()
+            return
+        try:
+            self.sock.listen(_backlog(settings))
+        except OSError as error:
+            raise ConfigError(
+                f"failed to listen on {self.address}: {error.strerror}", EXIT_OS_ERROR
+            ) from None
+
+    def _forget_datagrams(self) -> None:
+        """Throw away what came before anybody would have answered it."""
+        for _ in range(_FORGOTTEN_DATAGRAMS_MAX):
+            try:
+                self.sock.recv(1)
+            except OSError:
+                return
+
     def close(self) -> None:
         """Close the socket, and remove its file if that is still ours."""
         self.sock.close()
@@ -58,17 +87,22 @@ class Endpoint(NamedTuple):
 
 
 def open_internet_endpoints(settings: Settings) -> list[Endpoint]:
-    """Listen on TCP and UDP as the settings say; raise `ConfigError` when one cannot be had."""
+    """Listen on TCP and UDP as the settings say; raise `ConfigError` when one cannot be had.
+
+    The ports for clients come first. Those of a server that replicates do not listen yet.
+    """
     endpoints: list[Endpoint] = []
-    if settings.unix_socket is not None:
-        return endpoints
     try:
-        if settings.port:
+        if settings.port and settings.unix_socket is None:
             for listener in settings.listeners(settings.port):
                 endpoints += _open(settings, listener, "tcp")
-        if settings.udp_port:
+        if settings.udp_port and settings.unix_socket is None:
             for listener in settings.listeners(settings.udp_port):
                 endpoints += _open(settings, listener, "udp")
+        if settings.replicated:
+            for host, port in settings.replication_listeners():
+                listener = Listener(host, port, None, settings.protocol)
+                endpoints += _open(settings, listener, "replication")
     except BaseException:
         close_all(endpoints)
         raise
@@ -86,6 +120,7 @@ def _open(settings: Settings, listener: Listener, transport: Transport) -> list[
     endpoints: list[Endpoint] = []
     kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
     port = 0 if listener.port == ANY_PORT else listener.port
+    listens_later = settings.replicated and transport == "tcp"
     # As bytes: for a str the host would pass through the IDNA codec, slow to import.
     host = None if listener.host is None else os.fsencode(listener.host)
     skipped: OSError | None = None
@@ -93,7 +128,9 @@ def _open(settings: Settings, listener: Listener, transport: Transport) -> list[
         found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
         for family, _, number, _, address in found:
             try:
-                sock = _bind(settings, family, kind, number, address)
+                if listens_later and port:
+                    _bind(settings, family, kind, number, address, listens=True).close()
+                sock = _bind(settings, family, kind, number, address, listens=not listens_later)
             except OSError as error:
                 if error.errno in _NO_SUCH_FAMILY and listener.host is None:
                     skipped = error
@@ -113,12 +150,18 @@ def _open(settings: Settings, listener: Listener, transport: Transport) -> list[
             raise skipped or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     except (OSError, UnicodeError) as error:
         close_all(endpoints)
-        raise _refusal(settings, transport, error) from None
+        raise _refusal(settings, transport, listener, error) from None
     return endpoints
 
 
 def _bind(
-    settings: Settings, family: int, kind: int, number: int, address: tuple[object, ...]
+    settings: Settings,
+    family: int,
+    kind: int,
+    number: int,
+    address: tuple[object, ...],
+    *,
+    listens: bool,
 ) -> socket.socket:
     # memcached: server_socket
     sock = socket.socket(family, kind, number)
@@ -135,7 +178,7 @@ def _bind(
         else:
             _enlarge_send_buffer(sock)
         sock.bind(address)
-        if kind == socket.SOCK_STREAM:
+        if kind == socket.SOCK_STREAM and listens:
             sock.listen(_backlog(settings))
     except BaseException:
         sock.close()
@@ -157,10 +200,14 @@ def _backlog(settings: Settings) -> int:
     return wanted if 0 <= wanted <= _BACKLOG_MAX else _BACKLOG_MAX
 
 
-def _refusal(settings: Settings, transport: Transport, error: Exception) -> ConfigError:
+def _refusal(
+    settings: Settings, transport: Transport, listener: Listener, error: Exception
+) -> ConfigError:
     # memcached: main
     reason = getattr(error, "strerror", None) or "Name or service not known"
-    if settings.inter is None:
+    if transport == "replication":
+        where = f"replication port {listener.port} of {listener.host or 'any interface'}"
+    elif settings.inter is None:
         port = settings.port if transport == "tcp" else settings.udp_port
         where = f"{transport.upper()} port {port}"
     else:
@@ -184,7 +231,8 @@ def open_unix_endpoint(settings: Settings, path: str) -> Endpoint:
             sock.bind(path)
         finally:
             os.umask(old_mask)
-        sock.listen(_backlog(settings))
+        if not settings.replicated:
+            sock.listen(_backlog(settings))
         inode = os.lstat(path).st_ino
     except OSError as error:
         sock.close()

@@ -8,6 +8,10 @@ Stopping. The first TERM or INT (or `shutdown`, or USR1) closes the listeners an
 has nothing under way; what was received is executed, its replies are sent, and a value that is
 arriving may arrive, for `shutdown_timeout_s` at most. A second signal ends all that at once.
 
+A server that replicates is a member of a group: it listens for its peers at once, and for clients
+when its node says that it is ready, so that who looks for a server finds none before. When it
+stops, it waits within the same time until the peers have acknowledged what changed here.
+
 The single `except Exception` for client code of the stream driver is here (the hub and UDP have
 theirs): a bug in a handler is logged with its traceback, costs one connection, and nobody else
 notices. `Cancelled` is no `Exception` and passes.
@@ -15,11 +19,11 @@ notices. `Cancelled` is no `Exception` and passes.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
 import select
 import signal
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -31,11 +35,13 @@ from ..config import ConfigError, Settings
 from ..protocol import Connection, Service
 from ..protocol.binary import holds_request, run_binary
 from ..protocol.trace import Tracer
+from ..sources import read_secret
 from . import daemon
 from .certificates import Certificates
 from .credentials import TextUsers, sasl_authenticator, text_authenticator
 from .hub import LINGER_S, Hub
 from .listening import (
+    OUT_OF_RESOURCES,
     Endpoint,
     close_all,
     describe,
@@ -54,6 +60,7 @@ if TYPE_CHECKING:
 
     from ..clock import Clock
     from ..config import Tls
+    from .peering import Peering
 
 TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
 PORT_FILE_VARIABLE: Final = "MEMCACHED_PORT_FILENAME"
@@ -65,7 +72,6 @@ _ACCEPT_RETRY_S: Final = 0.1
 #: How often a draining server looks whether the last client is done.
 _DRAIN_LOOK_S: Final = 0.02
 
-_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _PROTOCOL_NAMES: Final = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
 _GREETINGS: Final = {
     "auto": "<%d new auto-negotiating client connection",
@@ -85,8 +91,10 @@ class Server:
         log: Log | None = None,
         use_hub: bool = hasattr(select, "epoll"),
         certificates: Certificates | None = None,
+        secret: bytes | None = None,
     ) -> None:
         clock = clock or SystemClock()
+        self._clock = clock
         self.settings = settings
         self.log = log or Log(realtime=clock.realtime)
         self.service = Service(settings, clock)
@@ -109,8 +117,22 @@ class Server:
         self.reload_hooks: list[Callable[[], None]] = []
         self._demand_logins()
         self.tls: TlsServer | None = None
-        if settings.enable_ssl:
-            self._offer_tls(certificates or Certificates(settings))
+        self._certificates: Certificates | None = None
+        if settings.enable_ssl or settings.replication_tls:
+            self._certificates = certificates or Certificates(settings)
+            if settings.enable_ssl:
+                self._offer_tls(self._certificates)
+            else:
+                self.reload_hooks.append(self._reload_certificates)
+        self._new_connection: Callable[..., Connection] = partial(Connection, self.service)
+        #: The sockets of the group, if this is a member of one; while `serve` runs.
+        self.peering: Peering | None = None
+        self._secret = secret
+        if secret is None and settings.replication_secret_file is not None:
+            self._secret, _ = read_secret(settings.replication_secret_file)
+        #: Clients may come in.
+        self.ready = trio.Event()
+        self._refusal: ConfigError | None = None  #: why they cannot
         self._clients: trio.Nursery | None = None
         self._streams = 0  #: clients that the hub does not serve
         self._ids = itertools.count(1)
@@ -144,9 +166,19 @@ class Server:
         def reload() -> None:
             problem = tls.refresh()
             if problem is not None:
-                self.log.warning(f"{problem.rstrip()}; the certificates in use stay")
+                self._keep_certificates(problem)
 
         self.reload_hooks.append(reload)
+
+    def _reload_certificates(self) -> None:
+        assert self._certificates is not None
+        try:
+            self._certificates.reload()
+        except ConfigError as error:
+            self._keep_certificates(error.message)
+
+    def _keep_certificates(self, problem: str) -> None:
+        self.log.warning(f"{problem.rstrip()}; the certificates in use stay")
 
     def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
         async def wait_and_call() -> None:
@@ -163,30 +195,47 @@ class Server:
     ) -> None:
         """Serve clients of `endpoints` until stopped, then close everything.
 
-        `started` is called when a client would be answered.
+        `started` is called when a client would be answered, or, of a server that replicates, when
+        its peers would be. Raises `ConfigError` when a port that was bound cannot be used.
         """
+        for_peers = [each for each in endpoints if each.transport == "replication"]
+        for_clients = [each for each in endpoints if each.transport != "replication"]
         try:
             async with trio.open_nursery() as nursery:
                 self._clients = nursery
+                if self.settings.replicated:
+                    peering = self._join_group(for_peers)
+                    nursery.start_soon(peering.run, for_peers)
+                else:
+                    self.ready.set()
                 if self.hub is not None:
                     nursery.start_soon(self.hub.run)
                 for chore in self.chores:
                     nursery.start_soon(chore.run, self._mishap)
                 async with trio.open_nursery() as accepting:
-                    for endpoint in endpoints:
+                    for endpoint in for_peers:
                         self._announce(endpoint)
-                        accepting.start_soon(self._listen, endpoint)
+                    for endpoint in for_clients:
+                        if self.settings.replicated:
+                            accepting.start_soon(self._listen_when_ready, endpoint)
+                        else:
+                            self._announce(endpoint)
+                            accepting.start_soon(self._listen, endpoint)
                     started()
                     await self._stopping.wait()
                     accepting.cancel_scope.cancel()
                 self.service.listening.clear()
-                close_all(endpoints)
+                close_all(for_clients)
                 await self._drain()
                 nursery.cancel_scope.cancel()
         finally:
             close_all(endpoints)
+            if self.peering is not None:
+                self.peering.close_all()
             if self.hub is not None:
                 self.hub.close_all()
+        if self._refusal is not None:
+            raise self._refusal
 
     def stop(self) -> None:
         """Begin to stop; called again, stop at once. `serve` then returns."""
@@ -208,7 +257,10 @@ class Server:
         self.stop()
 
     async def _drain(self) -> None:
-        """Close whoever has nothing under way, until all are gone or time is up."""
+        """Close whoever has nothing under way, until all are gone or time is up.
+
+        Then wait, for what time is left, until the peers have what changed here.
+        """
         # What lies in the sockets' buffers was sent before the end: take it in first. One round
         # of the event loop finds that out, the next lets the drivers read.
         for _ in range(2):
@@ -219,17 +271,80 @@ class Server:
                     if not has_work(connection):
                         connection.close()
                         connection.wake()
-                if not self.service.connections:
+                if not self.service.connections and not self._owes_peers():
                     return
                 with trio.move_on_after(_DRAIN_LOOK_S):
                     await self._at_once.wait()
+
+    # -- the group -----------------------------------------------------------------------------
+
+    def _join_group(self, endpoints: Sequence[Endpoint]) -> Peering:
+        """Become a member of the group that the settings name."""
+        from . import peering  # which most servers need not load
+
+        settings = self.settings
+        port = endpoints[0].sock.getsockname()[1] if endpoints else settings.replication_port
+        # Leases and versions keep to real time, whatever `debugtime` does to that of items.
+        node = peering.new_node(self.service, self._clock, port, self._secret, self.log.warning)
+        node.on_ready = self._get_ready
+        self.service.gate = node
+        self._new_connection = partial(peering.PairedConnection, self.service)
+        context = None
+        if settings.replication_tls:
+            assert self._certificates is not None
+            context = self._certificates.link_context
+        self.peering = peering.Peering(
+            node,
+            settings.peers,
+            hub=self.hub,
+            log=self.log.warning,
+            on_error=self._mishap,
+            context=context,
+        )
+        if self.hub is not None:
+            self.hub.on_turn_end = self.peering.flush
+        return self.peering
+
+    def _get_ready(self) -> None:
+        """Let clients in."""
+        assert self.peering is not None
+        rows = dict(self.peering.node.rows())
+        self.log.warning("replication: ready for clients: {state}, role {role}".format_map(rows))
+        self.ready.set()
+
+    async def _listen_when_ready(self, endpoint: Endpoint) -> None:
+        await self.ready.wait()
+        try:
+            endpoint.listen(self.settings)
+        except ConfigError as error:
+            self._refusal = error
+            self.log.warning(error.message)
+            self.stop()
+            return
+        self._announce(endpoint)
+        await self._listen(endpoint)
+
+    def _flush(self) -> None:
+        """Tell the peers what has changed. After commands that the hub did not run."""
+        if self.peering is not None:
+            self.peering.flush()
+
+    def _owes_peers(self) -> bool:
+        """Return whether a peer has yet to acknowledge what changed here."""
+        return self.peering is not None and self.peering.node.owes
 
     # -- clients -------------------------------------------------------------------------------
 
     async def _listen(self, endpoint: Endpoint) -> None:
         """Serve one endpoint until cancelled."""
         if endpoint.transport == "udp":
-            await serve_datagrams(self.service, endpoint, self._mishap)
+            await serve_datagrams(
+                self.service,
+                endpoint,
+                self._mishap,
+                connect=self._new_connection,
+                flush=self._flush,
+            )
             return
         while True:
             if self.hub is None:
@@ -271,7 +386,7 @@ class Server:
             except BlockingIOError:
                 break
             except OSError as error:
-                if error.errno in _OUT_OF_RESOURCES:
+                if error.errno in OUT_OF_RESOURCES:
                     if self.service.verbosity > 0:
                         self.log.line("Too many open connections")
                     return False
@@ -314,8 +429,7 @@ class Server:
                 pass
             sock.close()
             return
-        connection = Connection(
-            self.service,
+        connection = self._new_connection(
             connection_id=sock.fileno(),
             address=describe(address, sock.family, endpoint.transport),
             listen_address=endpoint.address,
@@ -349,7 +463,7 @@ class Server:
     ) -> None:
         """Serve one client over a stream of any kind, until it has gone."""
         # Below all descriptors, so that numbers stay apart.
-        connection = Connection(self.service, connection_id=-next(self._ids), address=address)
+        connection = self._new_connection(connection_id=-next(self._ids), address=address)
         self._admit(connection, self.settings.protocol)
         await self._serve_stream(stream, connection, tls)
 
@@ -365,7 +479,7 @@ class Server:
                     connection.close_reason = "error"
                     return
                 stream = secured
-            await serve_connection(stream, connection)
+            await serve_connection(stream, connection, self._flush)
         except Exception as error:
             connection.close_reason = "error"
             self._report(connection, error)
@@ -396,7 +510,9 @@ class Server:
     def _announce(self, endpoint: Endpoint) -> None:
         self.service.listening[endpoint.sock.fileno()] = endpoint.address
         if self.service.verbosity > 1:
-            name = "udp" if endpoint.transport == "udp" else _PROTOCOL_NAMES[endpoint.protocol]
+            name: str = endpoint.transport
+            if name in ("tcp", "local"):
+                name = _PROTOCOL_NAMES[endpoint.protocol]
             self.log.line(f"<{endpoint.sock.fileno()} server listening ({name})")
 
 
@@ -422,7 +538,15 @@ def run(settings: Settings) -> int:
     clock = SystemClock()
     log = Log(path=settings.log_file, line_format=settings.log_format, realtime=clock.realtime)
     # memcached's order: whatever needs root first, whatever belongs to the user last.
-    certificates = Certificates(settings) if settings.enable_ssl else None
+    certificates = None
+    if settings.enable_ssl or settings.replication_tls:
+        certificates = Certificates(settings)
+    secret = None
+    if settings.replicated:
+        from . import peering as _peering  # noqa: F401 - while its files may still be read
+
+        if settings.replication_secret_file is not None:
+            secret, _ = read_secret(settings.replication_secret_file)
     if settings.ssl_kernel_tls:
         log.warning("warning: ssl_kernel_tls has no effect here.  proceeding without.")
     if settings.enable_coredumps:
@@ -453,7 +577,7 @@ def run(settings: Settings) -> int:
     try:
         if unix_socket is not None:
             endpoints.append(open_unix_endpoint(settings, unix_socket))
-        server = Server(settings, clock=clock, log=log, certificates=certificates)
+        server = Server(settings, clock=clock, log=log, certificates=certificates, secret=secret)
     except ConfigError as error:
         if announce is not None:
             log.warning(error.message)

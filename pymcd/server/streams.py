@@ -15,14 +15,23 @@ import trio
 from .. import limits
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..protocol import Connection
 
 
-async def serve_connection(stream: trio.abc.Stream, connection: Connection) -> None:
+def _no_peers() -> None:
+    """Stand in where nobody is to be told of changes."""
+
+
+async def serve_connection(
+    stream: trio.abc.Stream, connection: Connection, flush: Callable[[], None] = _no_peers
+) -> None:
     """Serve until the client is gone, the connection closes, or a handler raises.
 
-    The stream is closed in every case. A broken stream is an ordinary end; any other exception is
-    a bug of ours and is raised, in an exception group, for the caller to log.
+    `flush` is called after commands were executed, so that the peers hear of it. The stream is
+    closed in every case. A broken stream is an ordinary end; any other exception is a bug of ours
+    and is raised, in an exception group, for the caller to log.
     """
     sending = trio.Lock()
     async with stream, trio.open_nursery() as nursery:
@@ -34,6 +43,7 @@ async def serve_connection(stream: trio.abc.Stream, connection: Connection) -> N
                     while True:
                         # When a source has ended, commands behind it may be waiting.
                         more = connection.run() or connection.source is not None
+                        flush()
                         while (chunk := connection.next_chunk()) is not None:
                             await stream.send_all(chunk)
                             connection.cache.counters.bytes_written += len(chunk)

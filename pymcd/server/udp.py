@@ -13,6 +13,7 @@ and its sender's address may be forged.
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -46,15 +47,19 @@ def frame_reply(request_id: int, reply: bytes) -> list[bytes]:
     ]
 
 
-def answer_datagram(service: Service, endpoint: Endpoint, datagram: bytes) -> list[bytes]:
+def answer_datagram(
+    service: Service,
+    endpoint: Endpoint,
+    datagram: bytes,
+    connect: Callable[..., Connection] | None = None,
+) -> list[bytes]:
     """Execute the commands of one datagram and return the datagrams to send back."""
     if len(datagram) <= limits.UDP_HEADER_BYTES:
         return []
     request_id, _, count, _ = _HEADER.unpack_from(datagram)
     if count != 1:
         return []
-    connection = Connection(
-        service,
+    connection = (connect or partial(Connection, service))(
         connection_id=endpoint.sock.fileno(),
         address=endpoint.address,
         transport="udp",
@@ -83,7 +88,12 @@ def answer_datagram(service: Service, endpoint: Endpoint, datagram: bytes) -> li
 
 
 async def serve_datagrams(
-    service: Service, endpoint: Endpoint, on_error: Callable[[Exception], None]
+    service: Service,
+    endpoint: Endpoint,
+    on_error: Callable[[Exception], None],
+    *,
+    connect: Callable[..., Connection] | None = None,
+    flush: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer datagrams until cancelled. A bug of ours loses one request, and is reported."""
     sock = endpoint.sock
@@ -95,7 +105,8 @@ async def serve_datagrams(
             except OSError:
                 break  # nothing left, or an error of an earlier reply come home
             try:
-                replies = answer_datagram(service, endpoint, datagram)
+                replies = answer_datagram(service, endpoint, datagram, connect)
+                flush()
             except Exception as error:
                 on_error(error)
                 continue

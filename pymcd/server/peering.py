@@ -1,0 +1,316 @@
+"""The sockets of a group: dials the peers for ever, accepts those who dial, and runs the node.
+
+The core (`replication.Node`) decides everything: who is a peer, which of two links to the same
+one stays, when to give a stranger up. Here are the sockets, the timers and the log. The sockets
+live in the hub's epoll object beside those of the clients, so that what a turn's commands changed
+leaves at the end of that turn, and what the peer answers is met by the same wake-up; where there
+is no hub each has a task.
+
+Dialling. A peer who cannot be had is tried again after a delay that doubles from
+`BACKOFF_MIN_S` to `BACKOFF_MAX_S`, less a random part of up to half, so that two nodes do not
+keep meeting each other's refusals. A link that worked and is lost is dialled again at once.
+What cannot be reached is said once a minute.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ..protocol.paired import Executor, PairedConnection
+from ..replication.node import Node
+from .listening import OUT_OF_RESOURCES
+from .maintenance import Chore
+from .wire import Wire, WireTls
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Sequence
+
+    from ..clock import Clock
+    from ..protocol import Service
+    from .hub import Hub
+    from .listening import Endpoint
+
+BACKOFF_MIN_S: Final = 0.05
+BACKOFF_MAX_S: Final = 2.0
+#: A link that lived longer was not refused.
+PROVEN_AFTER_S: Final = 1.0
+#: For a peer to answer a dial.
+DIAL_TIMEOUT_S: Final = 2.0
+#: Peers accepted before other tasks have their turn.
+_ACCEPTS_PER_TURN: Final = 16
+#: How soon to try again when the system has no descriptor for a peer.
+_ACCEPT_RETRY_S: Final = 0.1
+#: The same complaint is made once in so many seconds ...
+_COMPLAIN_EVERY_S: Final = 60.0
+#: ... and so many different ones are remembered.
+_COMPLAINTS_MAX: Final = 100
+
+
+def new_node(
+    service: Service, clock: Clock, port: int, secret: bytes | None, log: Callable[[str], None]
+) -> Node:
+    """Return this server as a member of its group; it listens for its peers at `port`."""
+    return Node(
+        service.cache,
+        service.settings,
+        clock,
+        node_id=service.settings.node_id or f"{socket.gethostname()}:{port}",
+        secret=secret,
+        entropy=os.urandom,
+        execute=Executor(service),
+        log=log,
+    )
+
+
+class Peering:
+    """The sockets of one node."""
+
+    def __init__(
+        self,
+        node: Node,
+        peers: Sequence[str],
+        *,
+        hub: Hub | None,
+        log: Callable[[str], None],
+        on_error: Callable[[Exception], None],
+        context: Callable[[bool], ssl.SSLContext] | None = None,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`context` returns that of a new link, where links use TLS: the server's for True."""
+        self.node = node
+        self.stepping = Chore(self._step)
+        self._peers = peers
+        self._hub = hub
+        self._log = log
+        self._on_error = on_error
+        self._context = context
+        self._chance = chance
+        self._wires: tuple[Wire, ...] = ()
+        self._lost = trio.Event()  #: a link has gone
+        self._nursery: trio.Nursery | None = None
+        self._complaints: dict[str, float] = {}
+        self._waiting: set[Wire] = set()  #: for room in their sockets, where there is no hub
+        node.wake = self.stepping.wake
+
+    def __len__(self) -> int:
+        return len(self._wires)
+
+    async def run(self, endpoints: Sequence[Endpoint]) -> None:
+        """Serve the node until cancelled; the endpoints are closed by their owner."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self.node.start()
+                nursery.start_soon(self.stepping.run, self._on_error)
+                for endpoint in endpoints:
+                    nursery.start_soon(self._listen, endpoint)
+                for peer in self._peers:
+                    nursery.start_soon(self._dial_for_ever, peer)
+        finally:
+            self.close_all()
+
+    def close_all(self) -> None:
+        """Close every link."""
+        for wire in self._wires:
+            wire.close()
+
+    def flush(self) -> None:
+        """Send what the commands since the last call have brought about. At the end of a turn."""
+        # Hot path: bench/ "pair16".
+        try:
+            self.node.flush()
+            for wire in self._wires:
+                wire.send()
+        except Exception as error:
+            self._on_error(error)
+
+    def _step(self) -> float:
+        try:
+            return self.node.step()
+        finally:
+            self.flush()
+
+    # -- links ---------------------------------------------------------------------------------
+
+    def _open(self, sock: socket.socket, *, dialled: str | None, address: str) -> Wire:
+        """Begin a link over a connected socket."""
+        sock.setblocking(False)
+        for level, option in (
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+            (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        ):
+            sock.setsockopt(level, option, 1)
+        tls = None
+        if self._context is not None:
+            accepted = dialled is None
+            tls = WireTls(self._context(accepted), server_side=accepted)
+        wire = Wire(
+            sock,
+            self.node.open_link(dialled=dialled, address=address),
+            address=address,
+            tls=tls,
+            on_blocked=self._blocked,
+            on_closed=self._closed,
+            complain=self._complain,
+        )
+        self._wires += (wire,)
+        if self._hub is not None:
+            self._hub.watch(wire.fd, lambda: self._ready(wire))
+        else:
+            assert self._nursery is not None
+            self._nursery.start_soon(self._serve, wire)
+        self.flush()
+        return wire
+
+    def _ready(self, wire: Wire) -> None:
+        """Let a wire do what its socket is ready for; the turn's end sends what comes of it."""
+        try:
+            wire.ready()
+        except Exception as error:
+            self._on_error(error)
+            wire.close()
+
+    async def _serve(self, wire: Wire) -> None:
+        """Do the hub's part for one wire."""
+        try:
+            while not wire.closed:
+                await trio.lowlevel.wait_readable(wire.sock)
+                self._ready(wire)
+                self.flush()
+        except trio.ClosedResourceError:
+            pass
+
+    def _blocked(self, wire: Wire, blocked: bool) -> None:
+        if self._hub is not None:
+            self._hub.watch_writable(wire.fd, blocked)
+        elif blocked and wire not in self._waiting:
+            assert self._nursery is not None
+            self._waiting.add(wire)
+            self._nursery.start_soon(self._wait_for_room, wire)
+
+    async def _wait_for_room(self, wire: Wire) -> None:
+        """Do the hub's part for one wire whose socket takes no more."""
+        try:
+            while wire.blocked:
+                await trio.lowlevel.wait_writable(wire.sock)
+                self._ready(wire)
+                self.flush()
+        except trio.ClosedResourceError:
+            pass
+        finally:
+            self._waiting.discard(wire)
+
+    def _closed(self, wire: Wire) -> None:
+        self._wires = tuple(other for other in self._wires if other is not wire)
+        if self._hub is not None:
+            self._hub.unwatch(wire.fd)
+        else:
+            trio.lowlevel.notify_closing(wire.sock)
+        self._lost.set()
+        self._lost = trio.Event()
+        # What the core makes of it is sent, and its timers are set, without delay.
+        self.stepping.wake()
+
+    # -- those who dial us ---------------------------------------------------------------------
+
+    async def _listen(self, endpoint: Endpoint) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(endpoint.sock)
+            if not self._accept_some(endpoint):
+                await trio.sleep(_ACCEPT_RETRY_S)
+
+    def _accept_some(self, endpoint: Endpoint) -> bool:
+        """Begin links with some who have dialled; False: the system has no descriptor left."""
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                sock, address = endpoint.sock.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in OUT_OF_RESOURCES:
+                    return False
+                continue  # who dialled has gone again
+            try:
+                if self.node.may_accept():
+                    self._open(sock, dialled=None, address=_words(address))
+                else:
+                    sock.close()
+            except OSError:
+                sock.close()
+        return True
+
+    # -- those whom we dial --------------------------------------------------------------------
+
+    async def _dial_for_ever(self, peer: str) -> None:
+        delay_s = BACKOFF_MIN_S
+        while True:
+            lost = self._lost
+            if not self.node.should_dial(peer):
+                # We are linked to it, or are it. Links are lost with an event.
+                with trio.move_on_after(BACKOFF_MAX_S):
+                    await lost.wait()
+                    delay_s = BACKOFF_MIN_S
+                continue
+            begin = trio.current_time()
+            wire = await self._dial(peer)
+            if wire is not None:
+                while not wire.closed:
+                    await self._lost.wait()
+                if trio.current_time() - begin > PROVEN_AFTER_S:
+                    delay_s = BACKOFF_MIN_S
+                    continue
+            await trio.sleep(delay_s * (1 - self._chance() / 2))
+            delay_s = min(2 * delay_s, BACKOFF_MAX_S)
+
+    async def _dial(self, peer: str) -> Wire | None:
+        """Dial a peer; None: it does not answer."""
+        host, _, port = peer.rpartition(":")
+        try:
+            with trio.fail_after(DIAL_TIMEOUT_S):
+                stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
+        except trio.TooSlowError:
+            self._complain(f"{peer} does not answer")
+            return None
+        except OSError as error:
+            self._complain(f"cannot reach {peer}: {_reason(error)}")
+            return None
+        sock = socket.socket(fileno=stream.socket.detach())
+        try:
+            return self._open(sock, dialled=peer, address=_words(sock.getpeername()))
+        except OSError:
+            sock.close()  # it has gone again
+            return None
+
+    def _complain(self, message: str) -> None:
+        """Say what is wrong with the peers, but not again and again."""
+        now = trio.current_time()
+        if now < self._complaints.get(message, now):
+            return
+        if len(self._complaints) >= _COMPLAINTS_MAX:
+            self._complaints.clear()
+        self._complaints[message] = now + _COMPLAIN_EVERY_S
+        self._log(f"replication: {message}")
+
+
+def _words(address: tuple[object, ...]) -> str:
+    """Return a socket's address as people write it."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+
+def _reason(error: OSError) -> str:
+    """Return in a few words why a dial failed; trio tells of all addresses that it tried."""
+    if isinstance(error.__cause__, OSError):
+        error = error.__cause__
+    elif isinstance(error.__cause__, ExceptionGroup):
+        first = error.__cause__.exceptions[0]
+        error = first if isinstance(first, OSError) else error
+    if error.errno is not None and error.errno > 0:
+        return os.strerror(error.errno)
+    return error.strerror or str(error)

@@ -1,0 +1,203 @@
+"""A wire: one socket between two nodes of a group, and the `Link` of the core behind it.
+
+Owns the socket, what it has not taken yet, and TLS where that is asked for. It knows nothing of
+what is said: bytes go into the link, bytes come out of it. Nothing here waits. What the socket
+does not take stays here and the link is asked for no more until it is gone, so that a peer who
+does not read is the core's problem, where queues are bounded, and not one of memory here.
+
+Both sides of TLS present the server's own certificate and demand one that `ssl_ca_cert` vouches
+for. The name in it is not compared with the address: nodes are dialled by addresses that move,
+both sides of a link may be the one who dials, and whoever holds a certificate of this authority
+is a member of the group. So the authority should be the group's own.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING, Final
+
+from .certificates import reason_of
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+    from ..replication.link import Link
+
+#: Read from a peer at once.
+RECEIVE_BYTES: Final = 256 << 10
+#: OpenSSL's buffers keep the size of the largest piece that they were ever given.
+_FEED_BYTES: Final = 16 << 10
+_SEAL_BYTES: Final = 64 << 10
+#: For a handshake that the link behind it has nothing to say about.
+_NOTHING: Final = memoryview(b"")
+
+
+class WireTls:
+    """TLS of one wire, without its socket."""
+
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool) -> None:
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._early: list[bytes] = []  #: what the link said before the handshake was done
+        self.established = False
+        self.ended = False  #: the peer said that it will send no more
+        if not server_side:
+            self._advance()
+
+    def open(self, data: bytes) -> bytes:
+        """Return what can be read of all that has come; raise `ssl.SSLError`."""
+        plain: list[bytes] = []
+        for start in range(0, len(data), _FEED_BYTES):
+            self._incoming.write(data[start : start + _FEED_BYTES])
+            while not self.ended and (self.established or self._advance()):
+                try:
+                    piece = self._tls.read(_FEED_BYTES)
+                except ssl.SSLWantReadError:
+                    break
+                self.ended = not piece
+                plain.append(piece)
+        return b"".join(plain)
+
+    def seal(self, pieces: list[bytes]) -> bytes:
+        """Return what to send for these pieces, and for what OpenSSL has to say itself."""
+        sealed = [self._outgoing.read()]
+        self._early += pieces
+        if self.established and self._early:
+            plain = b"".join(self._early)
+            self._early.clear()
+            for start in range(0, len(plain), _SEAL_BYTES):
+                self._tls.write(plain[start : start + _SEAL_BYTES])
+                sealed.append(self._outgoing.read())
+        return b"".join(sealed)
+
+    def _advance(self) -> bool:
+        """Take the next step of the handshake; True: it was the last."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        self.established = True
+        return True
+
+
+class Wire:
+    """One socket and its link. Whoever owns it calls `ready` when the socket is."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        link: Link,
+        *,
+        address: str,
+        tls: WireTls | None = None,
+        on_blocked: Callable[[Wire, bool], None],
+        on_closed: Callable[[Wire], None],
+        complain: Callable[[str], None],
+    ) -> None:
+        """`sock` is connected and does not block; `address` is who is at its other end.
+
+        `on_blocked` is told when the wire begins and ceases to wait for room in its socket,
+        `on_closed` when its socket is about to be closed.
+        """
+        self.sock = sock
+        self.fd = sock.fileno()
+        self.link = link
+        self.address = address
+        self.closed = False
+        self._tls = tls
+        self._unsent = _NOTHING
+        self._on_blocked = on_blocked
+        self._on_closed = on_closed
+        self._complain = complain
+
+    @property
+    def blocked(self) -> bool:
+        """Whether it waits for room in its socket."""
+        return bool(self._unsent)
+
+    def ready(self) -> None:
+        """Do what the socket is ready for: send what is left, take in what has come."""
+        if self._unsent:
+            self._write(self._unsent)
+        if not self.closed:
+            self._read()
+
+    def send(self) -> None:
+        """Send what the link has to say, as far as the socket takes it; close if the link is."""
+        # Hot path: called at the end of each turn of the hub, mostly for nothing.
+        if not self._unsent:
+            pieces = self.link.take_output()
+            if pieces or self._tls is not None:
+                self._say(pieces)
+        if self.link.closed:
+            self.close()
+
+    def close(self) -> None:
+        """Close the socket, and tell the link. Doing so twice is harmless."""
+        if self.closed:
+            return
+        self.closed = True
+        self._unsent = _NOTHING
+        self._on_closed(self)
+        self.sock.close()
+        self.link.disconnected()
+
+    def _say(self, pieces: list[bytes]) -> None:
+        if self._tls is not None:
+            try:
+                data = self._tls.seal(pieces)
+            except ssl.SSLError as error:
+                self._give_up(error)
+                return
+        else:
+            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if data:
+            self._write(memoryview(data))
+
+    def _write(self, data: memoryview) -> None:
+        was_blocked = bool(self._unsent)
+        try:
+            while data:
+                data = data[self.sock.send(data) :]
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self.close()
+            return
+        self._unsent = data
+        if was_blocked != bool(data):
+            self._on_blocked(self, bool(data))
+
+    def _read(self) -> None:
+        try:
+            data = self.sock.recv(RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self.close()
+            return
+        if self._tls is not None:
+            try:
+                data = self._tls.open(data)
+            except ssl.SSLError as error:
+                self._give_up(error)
+                return
+        if data:
+            self.link.receive(data)
+        if self._tls is not None and self._tls.ended:
+            self.close()
+
+    def _give_up(self, error: ssl.SSLError) -> None:
+        """Close a wire whose other end does not speak TLS, or whom nobody vouches for."""
+        assert self._tls is not None
+        when = "" if self._tls.established else " handshake"
+        self._complain(f"TLS{when} with {self.address} failed: {reason_of(error)}")
+        try:
+            self.sock.send(self._tls.seal([]))  # why, for the peer's log
+        except OSError:
+            pass
+        self.close()
