@@ -4,9 +4,9 @@ A history is linearizable when every operation can be given one moment between i
 return so that a single memcached, executing them in that order, would have answered the same.
 Keys are independent of each other, so each is searched by itself.
 
-An operation that was never answered stays open: it may have happened at any time after its call, or
-never. So does a command that asks for no answer, but for one thing: what the same session says later
-comes after it.
+An operation that was never answered stays open: it may have happened at any time after its call,
+or never. So does a command that asks for no answer, but for one thing: what the same session says
+later comes after it.
 
 `Operation` is what was done, `Outcome` what was answered; `judge` takes any number of them, of
 any keys. The search remembers which (operations done, state) it has been in, which makes it
@@ -16,7 +16,7 @@ cheap for histories with few clients at a time; the rare one that is not is give
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,7 +44,8 @@ class Operation:
     """One command on one key, as its client saw it."""
 
     key: bytes
-    #: set add replace append prepend cas incr decr delete touch get mg invalidate flush
+    #: set add replace append prepend cas incr decr delete touch get mg mv invalidate flush;
+    #: mg is a meta get, mv one that vivifies.
     verb: str
     invoked_at: float
     returned_at: float | None = None  #: None: it was not answered
@@ -98,6 +99,8 @@ class Unknown(NamedTuple):
 
 
 State = Present | Unknown | None
+#: The last of some operations, by its index, and those before it.
+_Path = tuple[int, Any] | None
 
 #: There is no such item.
 ABSENT: Final = None
@@ -175,16 +178,19 @@ _ACTIONS: Final[dict[str, Callable[[Present | None, Operation], tuple[str, State
     "touch": _compare_and(lambda state: state),
     "flush": lambda state, operation: ("ok", None),
 }
-_READS: Final = frozenset({"get", "mg"})
+_READS: Final = frozenset({"get", "mg", "mv"})
 
 
 def _read(state: Present | None, operation: Operation) -> tuple[bool, State]:
     """Return whether the answer fits the state, and the state thereafter."""
     outcome = operation.outcome
-    if state is None:
-        return outcome is None or outcome.status == "not_found", None
     marks = ""
-    if operation.verb == "mg":
+    if state is None:
+        if operation.verb != "mv":
+            return outcome is None or outcome.status == "not_found", None
+        state = Present(b"", 0, None, won=True)
+        marks = "W"
+    elif operation.verb != "get":
         if state.won:
             marks = "XZ" if state.stale else "Z"
         elif state.stale:
@@ -215,7 +221,7 @@ def _step_unknown(operation: Operation) -> State:
         if outcome is None or (outcome.status == "ok" and outcome.value is None):
             return UNKNOWN
         if outcome.status == "not_found":
-            return None
+            return UNKNOWN if verb == "mv" else None
         if verb == "get" or outcome.flags is None:
             return UNKNOWN  # whether it is stale, a plain get does not say
         marks = outcome.marks or ""
@@ -293,10 +299,14 @@ def search(
     operations: Sequence[Operation], *, initial: State = ABSENT, lossy: bool = False
 ) -> Verdict:
     """Look for an order that explains all operations on one key."""
+    # What was not answered and leaves no trace may as well not have happened.
+    idle = {"get", "touch"}
+    if not any(each.verb in ("invalidate", "mv") for each in operations):
+        idle.add("mg")
     operations = [
         operation
         for operation in sorted(operations, key=lambda each: each.invoked_at)
-        if operation.outcome is not None or operation.verb not in ("get", "touch")
+        if operation.outcome is not None or operation.verb not in idle
     ]
     count = len(operations)
     ends = [_NEVER if each.returned_at is None else each.returned_at for each in operations]
@@ -312,7 +322,7 @@ def search(
             last[operation.session] = index
     best: tuple[int, list[int], State] = (-1, [], initial)
     seen: set[tuple[int, State]] = {(0, initial)}
-    stack: list[tuple[int, State, tuple[int, object] | None]] = [(0, initial, None)]
+    stack: list[tuple[int, State, _Path]] = [(0, initial, None)]
     visits = 0
     while stack:
         done, state, path = stack.pop()
@@ -333,7 +343,7 @@ def search(
             deadline = min(deadline, ends[index])
         # The one that ended first is tried first: it comes last on the stack.
         candidates.sort(key=lambda index: ends[index], reverse=True)
-        following: list[tuple[int, State, tuple[int, object] | None]] = []
+        following: list[tuple[int, State, _Path]] = []
         for index in candidates:
             operation = operations[index]
             if operation.invoked_at > deadline or before[index] & ~done:
@@ -341,7 +351,7 @@ def search(
             fits, after = step(state, operation, lossy=lossy)
             if not fits:
                 continue
-            node = (done | 1 << index, after, (index, path))
+            node: tuple[int, State, _Path] = (done | 1 << index, after, (index, path))
             if after == state and operation.outcome is not None:
                 following = [node]  # what changes nothing may as well happen now
                 break
@@ -366,11 +376,11 @@ def search(
     )
 
 
-def _unwind(path: tuple[int, object] | None) -> list[int]:
+def _unwind(path: _Path) -> list[int]:
     indices = []
     while path is not None:
         indices.append(path[0])
-        path = path[1]  # type: ignore[assignment]  # it is of the same type
+        path = path[1]
     return indices[::-1]
 
 

@@ -11,6 +11,8 @@ from tests.replication.linearizability import (
     UNKNOWN,
     Operation,
     Outcome,
+    Present,
+    State,
     judge,
     search,
     step,
@@ -122,6 +124,14 @@ GOOD = [
         ],
     ),
     (
+        "one vivifies",
+        [
+            op("mv", 0, 5, hit(b"", marks="W")),
+            op("mv", 0, 5, hit(b"", marks="Z")),
+            op("get", 6, 7, hit(b"")),
+        ],
+    ),
+    (
         "silent commands come before what their session says next",
         [
             op("set", 0, None, value=b"a", session=1),
@@ -226,6 +236,10 @@ BAD = [
         ],
     ),
     (
+        "two vivify",
+        [op("mv", 0, 5, hit(b"", marks="W")), op("mv", 0, 5, hit(b"", marks="W"))],
+    ),
+    (
         "an open operation cannot happen before its call",
         [op("get", 0, 1, hit(b"a")), op("set", 2, None, value=b"a")],
     ),
@@ -295,19 +309,20 @@ def test_a_search_that_takes_too_long_says_so(monkeypatch):
     assert not search(history).decided
 
 
+VERBS = ["set", "set", "add", "replace", "append", "cas", "delete", "get", "get", "mg", "incr"]
+VERBS += ["invalidate"]
+
+
 def _random_history(seed: int, *, count: int) -> list[Operation]:
     """Several clients of one true server: linearizable by construction."""
     random_ = random.Random(seed)
-    state = ABSENT
+    state: State = ABSENT
     operations = []
     now = 0.0
     cas = 0
     for number in range(count):
         now += random_.random()
-        verb = random_.choice(
-            ["set", "set", "add", "replace", "append", "cas", "delete", "get", "get", "mg", "incr"]
-            + ["invalidate"]
-        )
+        verb = random_.choice(VERBS)
         operation = Operation(b"k", verb, now - random_.expovariate(1.0), now, OK)
         operation.value = b"" if verb == "incr" else b"%d" % number
         operation.delta = 1
@@ -319,7 +334,8 @@ def _random_history(seed: int, *, count: int) -> list[Operation]:
         # What it would have said: try all answers until one fits.
         if verb in ("get", "mg"):
             operation.outcome = MISS
-            if state is not ABSENT:
+            if isinstance(state, Present):
+                assert isinstance(before, Present)
                 if state.cas is None:
                     cas += 1
                     state = state._replace(cas=cas)
