@@ -1,13 +1,496 @@
-"""The tool `pymcd replication HOST[:PORT]...`: how a group of servers is doing, for a person."""
+"""The tool `pymcd replication HOST[:PORT]...`: how a group of servers is doing, for a person.
+
+It asks each server on its client port for `stats replication` and puts the answers together: who
+coordinates, who is in sync and why not, and what would be lost if a node died now. One of the
+servers is enough, since each tells what it knows of its peers; with all of them the picture is
+whole. Knows the names of the rows, and nothing else of replication.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import socket
 import sys
+import textwrap
+import time
+from typing import TYPE_CHECKING, Any
 
 from ..config import EXIT_USAGE
+from ..replication.link import ADVICE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+USAGE = "usage: pymcd replication [--json] HOST[:PORT]..."
+
+EXIT_IN_SYNC = 0
+EXIT_NOT_IN_SYNC = 1
+EXIT_UNREACHABLE = 2
+
+DEFAULT_PORT = 11211
+TIMEOUT_S = 3.0
+REPLY_MAX_BYTES = 1 << 20
+TEXT_WIDTH = 96
+
+STATES = {
+    "in_sync": "in sync",
+    "alone": "alone",
+    "joining": "catching up",
+    "starting": "starting",
+    "off": "not replicated",
+}
+ROLES = {
+    "coordinator": "coordinates",
+    "alone": "coordinates",
+    "follower": "follows",
+    "none": "-",
+}
+
+
+class AskError(Exception):
+    """A server that did not tell, and why, in a few words."""
+
+
+@dataclasses.dataclass
+class Peer:
+    """What a server says of another node."""
+
+    node_id: str
+    address: str
+    rows: dict[str, str]
+
+    @property
+    def name(self) -> str:
+        """What to call it: its name if that is known yet, or where it should be."""
+        return self.node_id if self.node_id not in ("", "-") else self.address
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether it has all that it must have."""
+        return self.rows.get("in_sync") == "yes"
+
+    def number(self, name: str) -> float:
+        """Return a number, 0 for what is none."""
+        return _number(self.rows.get(name, ""))
+
+
+@dataclasses.dataclass
+class Answer:
+    """What one server said, or why it said nothing."""
+
+    address: str
+    rows: dict[str, str]
+    error: str = ""
+
+    @property
+    def state(self) -> str:
+        """Return the word of the row."""
+        return self.rows.get("state", "")
+
+    @property
+    def name(self) -> str:
+        """What to call it: its name among its peers, or where it was asked."""
+        return self.rows.get("node_id") or self.address
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether this server and all peers that it should have are in sync."""
+        return self.state == "in_sync" and self.rows.get("degraded") != "yes"
+
+    def number(self, name: str) -> float:
+        """Return a number, 0 for what is none."""
+        return _number(self.rows.get(name, ""))
+
+    def peers(self) -> list[Peer]:
+        """Return what it says of the others."""
+        found: dict[str, dict[str, str]] = {}
+        for name, value in self.rows.items():
+            number, colon, what = name.removeprefix("peer_").partition(":")
+            if colon and name.startswith("peer_"):
+                found.setdefault(number, {})[what] = value
+        return [
+            Peer(rows.get("node_id", "-"), rows.get("address", "-"), rows)
+            for rows in found.values()
+        ]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
 
 
 def replication(words: list[str]) -> int:
-    """Print the state of the servers at these addresses; return the exit code."""
-    print("pymcd replication: not there yet", file=sys.stderr)  # noqa: T201
-    return EXIT_USAGE
+    """Print how the servers at these addresses are doing; return the exit code."""
+    as_json = "--json" in words
+    words = [word for word in words if word != "--json"]
+    if words in (["-h"], ["--help"]):
+        _say(USAGE + "\n\n" + HELP)
+        return 0
+    try:
+        addresses = list(dict.fromkeys(map(parse_address, words)))
+    except ValueError as error:
+        print(f"pymcd replication: {error}", file=sys.stderr)  # noqa: T201 - a command that prints
+        return EXIT_USAGE
+    if not addresses:
+        print(USAGE, file=sys.stderr)  # noqa: T201
+        return EXIT_USAGE
+    answers = [_ask_or_error(host, port) for host, port in addresses]
+    now = time.time()
+    _say(json.dumps(as_data(answers, now), indent=2) if as_json else as_text(answers, now))
+    return exit_code(answers)
+
+
+HELP = f"""\
+Tells which node of a group coordinates, whether all are in sync or why not, and what would be
+lost if a node died now. Asks on the ports of clients ({DEFAULT_PORT} if none is named).
+
+  --json  the same for programs
+
+Exit code: {EXIT_IN_SYNC} all answer and are in sync, {EXIT_NOT_IN_SYNC} not so,\
+ {EXIT_UNREACHABLE} none answers."""
+
+
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - a command that prints
+
+
+# -- asking ------------------------------------------------------------------------------------
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Take `HOST[:PORT]`, `[V6]:PORT` or `V6` apart; raise `ValueError` with what is wrong."""
+    host, port_text = text, ""
+    if text.startswith("["):
+        host, _, port_text = text[1:].partition("]")
+        port_text = port_text.removeprefix(":")
+    elif text.count(":") == 1:
+        host, _, port_text = text.partition(":")
+    if not host or host.startswith("-"):
+        raise ValueError(f"no address: {text or 'an empty word'}\n{USAGE}")
+    if not port_text:
+        return host, DEFAULT_PORT
+    if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text[:6]) <= 65535):
+        raise ValueError(f"no port number: {port_text}")
+    return host, int(port_text)
+
+
+def _ask_or_error(host: str, port: int) -> Answer:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return Answer(address, ask(host, port))
+    except AskError as error:
+        return Answer(address, {}, str(error))
+
+
+def ask(host: str, port: int) -> dict[str, str]:
+    """Return the rows of `stats replication`, or raise `AskError`."""
+    try:
+        with socket.create_connection((host, port), TIMEOUT_S) as stream:
+            stream.sendall(b"stats replication\r\n")
+            reply = _read(stream, time.monotonic() + TIMEOUT_S)
+    except TimeoutError:
+        raise AskError(f"no answer within {TIMEOUT_S:.0f} s") from None
+    except OSError as error:
+        raise AskError((error.strerror or str(error)).lower()) from None
+    if reply.startswith(b"CLIENT_ERROR unauthenticated"):
+        raise AskError("wants a login")
+    if reply.startswith(b"\x15\x03"):  # an alert of TLS
+        raise AskError("wants TLS")
+    if reply.startswith(b"STAT ") and not reply.endswith(b"\r\nEND\r\n"):
+        raise AskError("broke off in the middle of its answer")
+    lines = reply.decode(errors="replace").split("\r\n")
+    words = [line.split(" ", 2) for line in lines if line.startswith("STAT ")]
+    if not words:
+        raise AskError("is no pymcd: it does not know `stats replication`")
+    return {name: value for _, name, value in (each for each in words if len(each) == 3)}
+
+
+def _read(stream: socket.socket, until: float) -> bytes:
+    """Read an answer up to its last line."""
+    reply = b""
+    while not reply.endswith((b"END\r\n", b"ERROR\r\n")) and len(reply) < REPLY_MAX_BYTES:
+        stream.settimeout(max(0.001, until - time.monotonic()))
+        data = stream.recv(1 << 16)
+        if not data:
+            if not reply:
+                raise AskError("closed the connection: does it want TLS, or a login?")
+            break
+        reply += data
+        if reply.startswith((b"ERROR", b"CLIENT_ERROR")) and reply.endswith(b"\r\n"):
+            break
+    return reply
+
+
+# -- judging -----------------------------------------------------------------------------------
+
+
+def exit_code(answers: list[Answer]) -> int:
+    """Return what a script wants to know."""
+    if all(answer.error for answer in answers):
+        return EXIT_UNREACHABLE
+    return EXIT_IN_SYNC if not problems(answers) else EXIT_NOT_IN_SYNC
+
+
+def coordinators(answers: list[Answer]) -> list[str]:
+    """Return who decides the order of writes: one name, several while nodes are separated."""
+    names = [
+        answer.rows.get("coordinator", "-")
+        if answer.state in ("in_sync", "joining")
+        else answer.name
+        for answer in answers
+        if answer.state in ("in_sync", "joining", "alone")
+    ]
+    return [name for name in dict.fromkeys(names) if name != "-"]
+
+
+def problems(answers: list[Answer]) -> list[str]:
+    """Return, in sentences, why the nodes are not all in sync; none if they are."""
+    return list(dict.fromkeys(_problems(answers)))
+
+
+def _problems(answers: list[Answer]) -> Iterator[str]:
+    heard = {answer.name for answer in answers if not answer.error}
+    alone = [answer for answer in answers if answer.state == "alone"]
+    for answer in answers:
+        if answer.error:
+            waits = ""
+            if answer.error == "connection refused":
+                waits = ": it is not running, or has not got its items from its peer yet"
+            yield f"{answer.address} does not answer ({answer.error}){waits}."
+        elif answer.state == "off":
+            yield f"{answer.name} does not replicate: it was started without --peer."
+    if len(alone) > 1:
+        names = _and([answer.name for answer in alone])
+        yield (
+            f"{names} do not see each other, and each serves alone. Of what is written on both,"
+            " the later write will stay."
+        )
+    for answer in answers:
+        if answer.error or answer.state == "off":
+            continue
+        for peer in answer.peers():
+            if not peer.in_sync and not (peer.node_id in heard and answer.state == "joining"):
+                yield from _why_not(answer, peer)
+        refusal = answer.rows.get("last_refusal", "-")
+        if refusal not in ("", "-") and not answer.in_sync:
+            yield f"{answer.name} refused a link: {_words(refusal)}."
+        if not answer.peers() and answer.state != "in_sync":
+            yield f"{answer.name} has not met another node yet."
+    groups = {
+        (answer.rows.get("coordinator"), answer.rows.get("epoch"))
+        for answer in answers
+        if answer.state == "in_sync"
+    }
+    if len(groups) > 1:
+        yield "These servers belong to different groups."
+
+
+def _why_not(answer: Answer, peer: Peer) -> Iterator[str]:
+    """Say why a peer is not in sync, as one node sees it."""
+    link, doing = peer.rows.get("link", "down"), peer.rows.get("state", "")
+    error = peer.rows.get("last_error", "-")
+    because = f": {_words(error)}" if error not in ("", "-") else ""
+    if link == "up" and doing in ("sending_full", "sending_partial"):
+        what = "all items" if doing == "sending_full" else "what changed meanwhile"
+        yield f"{answer.name} is sending {what} to {peer.name}."
+    elif link == "up":
+        yield f"{answer.name} is linked with {peer.name}, which is catching up{because}."
+    elif link == "handshake":
+        yield f"{answer.name} and {peer.name} are about to link{because}."
+    else:
+        heard_ms = peer.number("last_heard_ms")
+        ago = f" (last heard {_duration(heard_ms / 1000)} ago)" if heard_ms > 0 else ""
+        yield f"{answer.name} has no link to {peer.name}{ago}{because}."
+
+
+@dataclasses.dataclass
+class Cost:
+    """What would be lost if one node died now."""
+
+    node: str
+    writes: int
+    since: float | None  # Unix time; None where it does not matter
+    words: str
+
+
+def costs(answers: list[Answer], now: float) -> list[Cost]:
+    """Return what the death of each answering node would cost."""
+    found: list[Cost] = []
+    for answer in answers:
+        if answer.error or answer.state == "off":
+            continue
+        behind = int(max((peer.number("lag_items") for peer in answer.peers()), default=0))
+        if answer.state == "alone":
+            writes = int(answer.number("unprotected_writes"))
+            alone_s = answer.number("degraded_seconds")
+            since = now - alone_s if alone_s > 0 else None
+            when = f" since {_clock(since, now)}" if since is not None else ""
+            words = f"{_count(writes, 'write')} that it acknowledged alone{when} would be lost"
+            if not writes:
+                words = f"nothing was written{when} that would be lost, but no node could take over"
+            found.append(Cost(answer.name, writes, since, words))
+        elif answer.rows.get("ack_mode") == "async" and answer.rows.get("role") == "coordinator":
+            words = f"what it acknowledged in the last moments would be lost, now {behind:,} writes"
+            found.append(Cost(answer.name, behind, None, words))
+        else:
+            found.append(Cost(answer.name, 0, None, "nothing that was acknowledged would be lost"))
+    return found
+
+
+# -- telling -----------------------------------------------------------------------------------
+
+
+def as_text(answers: list[Answer], now: float) -> str:
+    """Return the whole report, without the last line end."""
+    wrong = problems(answers)
+    paragraphs = [_table(_table_rows(answers))]
+    some_answer = any(not answer.error and answer.state != "off" for answer in answers)
+    if not wrong:
+        mode = next(answer.rows.get("ack_mode", "") for answer in answers)
+        paragraphs.append(f"In sync. {_MODES.get(mode, '')}".strip())
+    else:
+        paragraphs.append("\n".join(["Not in sync:", *map(_indented, wrong)]))
+    if some_answer:
+        paragraphs.append("\n".join(map(_wrapped, _cost_lines(answers, now))))
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+_MODES = {
+    "async": "Writes are answered at once, and reach the others a moment later.",
+    "semi": "Writes are answered when the other nodes have them.",
+    "strict": "Writes are answered only when the other nodes have them.",
+}
+
+
+def _table_rows(answers: list[Answer]) -> list[tuple[str, ...]]:
+    """Return one row for each node: those asked, then those only heard of."""
+    rows: list[tuple[str, ...]] = [("NODE", "ADDRESS", "STATE", "ROLE", "BEHIND")]
+    seen_by_others = {
+        peer.node_id: peer for answer in answers for peer in answer.peers() if peer.in_sync
+    }
+    for answer in answers:
+        if answer.error:
+            rows.append(("?", answer.address, "no answer", "-", "-"))
+            continue
+        state = STATES.get(answer.state, answer.state)
+        alone_s = answer.number("degraded_seconds")
+        if answer.state == "alone" and alone_s > 0:
+            state += f" for {_duration(alone_s)}"
+        role = ROLES.get(answer.rows.get("role", ""), "-")
+        peer = seen_by_others.get(answer.name)
+        rows.append((answer.name, answer.address, state, role, _behind(peer)))
+    known = {answer.name for answer in answers}
+    unknown_asked = [answer for answer in answers if answer.error]
+    for answer in answers:
+        for peer in answer.peers():
+            # A server that does not answer is most likely the one its peer misses.
+            if peer.name in known or (unknown_asked and not peer.in_sync):
+                continue
+            known.add(peer.name)
+            state = "in sync" if peer.in_sync else "not in sync"
+            role = "-"
+            if peer.in_sync:
+                coordinates = answer.rows.get("coordinator") == peer.node_id
+                role = "coordinates" if coordinates else "follows"
+            rows.append((peer.name, f"({peer.address})", state, role, _behind(peer)))
+    return rows
+
+
+def _behind(peer: Peer | None) -> str:
+    if peer is None or not peer.in_sync:
+        return "-"
+    items = int(peer.number("lag_items"))
+    return f"{_count(items, 'change')}, {peer.number('lag_ms'):.0f} ms" if items else "nothing"
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
+def _cost_lines(answers: list[Answer], now: float) -> Iterator[str]:
+    found = costs(answers, now)
+    silent = any(answer.error for answer in answers)
+    if len(found) > 1 and len({cost.words for cost in found}) == 1 and not silent:
+        which = "either node" if len(found) == 2 else "any one node"
+        yield f"If {which} died now: {found[0].words}."
+        return
+    for cost in found:
+        yield f"If {cost.node} died now: {cost.words}."
+
+
+def as_data(answers: list[Answer], now: float) -> dict[str, Any]:
+    """Return the same for programs. `Any`, since JSON is made of it."""
+    lost = {cost.node: cost for cost in costs(answers, now)}
+    return {
+        "in_sync": exit_code(answers) == EXIT_IN_SYNC,
+        "coordinators": coordinators(answers),
+        "problems": problems(answers),
+        "nodes": [
+            {
+                "address": answer.address,
+                "error": answer.error or None,
+                "node_id": answer.rows.get("node_id"),
+                "state": answer.state or None,
+                "role": answer.rows.get("role"),
+                "would_lose_writes": lost[answer.name].writes if answer.name in lost else None,
+                "would_lose_since": lost[answer.name].since if answer.name in lost else None,
+                "stats": answer.rows,
+            }
+            for answer in answers
+        ],
+    }
+
+
+def _indented(words: str) -> str:
+    return _wrapped(words, "  ")
+
+
+def _wrapped(words: str, indent: str = "") -> str:
+    return textwrap.fill(
+        words,
+        TEXT_WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _words(value: str) -> str:
+    """Return a value of a row, which holds no blanks, as words."""
+    return ADVICE.get(value) or value.replace("_", " ")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def _and(names: list[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def _clock(moment: float, now: float) -> str:
+    """Return a time of day, with the date if that is another."""
+    then = time.localtime(moment)
+    same_day = then[:3] == time.localtime(now)[:3]
+    return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", then)
+
+
+def _duration(seconds: float) -> str:
+    """Return a time span in at most two units."""
+    for unit, size, smaller, smaller_size in (
+        ("d", 86400, "h", 3600),
+        ("h", 3600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
+        if seconds >= size:
+            rest = int(seconds % size // smaller_size)
+            return f"{int(seconds // size)} {unit}" + (f" {rest} {smaller}" if rest else "")
+    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
