@@ -90,6 +90,8 @@ class Hub:
         self._epoll.register(self._alarm, _READ)
         self._parked = False
         self.tls_turn = Turn()
+        #: Called at the end of each turn; it must not raise.
+        self.on_turn_end: Callable[[], None] | None = None
         #: How long to wait in `poll` before parking; 0 while other tasks must not wait for it.
         self.linger_s = LINGER_S
 
@@ -213,6 +215,8 @@ class Hub:
             counters.bytes_read -= turn.surplus_read
             counters.bytes_written -= turn.surplus_written
             turn.begin()
+        if self.on_turn_end is not None:
+            self.on_turn_end()
 
     def _resume_queued(self) -> None:
         queue, self._queue = self._queue, []
