@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..protocol.paired import Executor, PairedConnection
-from ..replication.node import Node
 from .listening import OUT_OF_RESOURCES
 from .maintenance import Chore
 from .wire import Wire, WireTls
@@ -33,13 +31,14 @@ if TYPE_CHECKING:
 
     from ..clock import Clock
     from ..protocol import Service
+    from ..replication.node import Node
     from .hub import Hub
     from .listening import Endpoint
 
 BACKOFF_MIN_S: Final = 0.05
 BACKOFF_MAX_S: Final = 2.0
-#: A link that lived longer was not refused.
-PROVEN_AFTER_S: Final = 1.0
+#: A link to a proven peer that lived longer was not refused.
+PROVEN_AFTER_S: Final = 0.25
 #: For a peer to answer a dial.
 DIAL_TIMEOUT_S: Final = 2.0
 #: Peers accepted before other tasks have their turn.
@@ -56,6 +55,9 @@ def new_node(
     service: Service, clock: Clock, port: int, secret: bytes | None, log: Callable[[str], None]
 ) -> Node:
     """Return this server as a member of its group; it listens for its peers at `port`."""
+    from ..protocol.paired import Executor
+    from ..replication.node import Node
+
     return Node(
         service.cache,
         service.settings,
@@ -120,6 +122,17 @@ class Peering:
         for wire in self._wires:
             wire.close()
 
+    @property
+    def owes(self) -> bool:
+        """Whether a peer that we are linked to has yet to acknowledge what changed here."""
+        node = self.node
+        return bool(node.changes.pending) or any(
+            peer.link is not None
+            and peer.channel is not None
+            and (bool(peer.channel.unacked) or peer.todo is not None)
+            for peer in node.peers.values()
+        )
+
     def flush(self) -> None:
         """Send what the commands since the last call have brought about. At the end of a turn."""
         # Hot path: bench/ "pair16".
@@ -153,7 +166,7 @@ class Peering:
         wire = Wire(
             sock,
             self.node.open_link(dialled=dialled, address=address),
-            address=address,
+            name=dialled or address.rpartition(":")[0],
             tls=tls,
             on_blocked=self._blocked,
             on_closed=self._closed,
@@ -262,7 +275,8 @@ class Peering:
             if wire is not None:
                 while not wire.closed:
                     await self._lost.wait()
-                if trio.current_time() - begin > PROVEN_AFTER_S:
+                lived_s = trio.current_time() - begin
+                if wire.link.peer is not None and lived_s > PROVEN_AFTER_S:
                     delay_s = BACKOFF_MIN_S
                     continue
             await trio.sleep(delay_s * (1 - self._chance() / 2))

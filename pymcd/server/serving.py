@@ -331,7 +331,7 @@ class Server:
 
     def _owes_peers(self) -> bool:
         """Return whether a peer has yet to acknowledge what changed here."""
-        return self.peering is not None and self.peering.node.owes
+        return self.peering is not None and self.peering.owes
 
     # -- clients -------------------------------------------------------------------------------
 

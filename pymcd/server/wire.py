@@ -90,13 +90,13 @@ class Wire:
         sock: socket.socket,
         link: Link,
         *,
-        address: str,
+        name: str,
         tls: WireTls | None = None,
         on_blocked: Callable[[Wire, bool], None],
         on_closed: Callable[[Wire], None],
         complain: Callable[[str], None],
     ) -> None:
-        """`sock` is connected and does not block; `address` is who is at its other end.
+        """`sock` is connected and does not block; `name` is who is at its other end.
 
         `on_blocked` is told when the wire begins and ceases to wait for room in its socket,
         `on_closed` when its socket is about to be closed.
@@ -104,7 +104,7 @@ class Wire:
         self.sock = sock
         self.fd = sock.fileno()
         self.link = link
-        self.address = address
+        self.name = name
         self.closed = False
         self._tls = tls
         self._unsent = _NOTHING
@@ -195,7 +195,7 @@ class Wire:
         """Close a wire whose other end does not speak TLS, or whom nobody vouches for."""
         assert self._tls is not None
         when = "" if self._tls.established else " handshake"
-        self._complain(f"TLS{when} with {self.address} failed: {reason_of(error)}")
+        self._complain(f"TLS{when} with {self.name} failed: {reason_of(error)}")
         try:
             self.sock.send(self._tls.seal([]))  # why, for the peer's log
         except OSError:
