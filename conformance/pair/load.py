@@ -83,11 +83,14 @@ class Load:
         self.errors: dict[bytes, int] = {}
         self.lost = 0
         self.stopping = False
+        self._running = False
 
     def add(self, client: Client, server: int, *, roams: bool = False) -> None:
         """Add a client of the node with this index; `roams`: it goes elsewhere when that ends."""
         session = Session(len(self._sessions), client, (), server, roams)
         self._sessions.append(session)
+        if self._running:
+            self._advance(session)
 
     def at(self, delay_s: float, action: Callable[[], None]) -> None:
         """Have something done so many seconds from now, between two answers."""
@@ -96,7 +99,8 @@ class Load:
 
     def run(self, seconds: float = float("inf"), *, drain_s: float = 30.0) -> None:
         """Run all clients for a time, or until all have ended; what was asked is waited for."""
-        for session in self._sessions:
+        self._running = True
+        for session in list(self._sessions):
             self._advance(session)
         ends_s = time.monotonic() + seconds
         while not all(session.done for session in self._sessions):
@@ -132,6 +136,12 @@ class Load:
         self.stopping = True
         for session in self._sessions:
             if session.request is None or session.stream is None:
+                self._finish(session)
+
+    def abandon(self, server: int) -> None:
+        """To be called from an action: wait no longer for what this server was asked."""
+        for session in self._sessions:
+            if session.at == server:
                 self._finish(session)
 
     # -- one client ----------------------------------------------------------------------------

@@ -46,6 +46,13 @@ def until(what: str, reached: Callable[[], bool], patience_s: float = PATIENCE_S
     return time.monotonic() - started_s
 
 
+def resident_bytes(pid: int) -> int:
+    """Return how much memory a process has."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found.group(1)) << 10
+
+
 @dataclass(slots=True)
 class Node(Server):
     """One node of a pair."""
@@ -93,11 +100,6 @@ class Node(Server):
             return {}
         split = (line.split(" ", 2) for line in answer.decode().splitlines()[:-1])
         return {words[1]: words[2] for words in split if len(words) == 3}
-
-    def rss_bytes(self) -> int:
-        found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text())
-        assert found is not None
-        return int(found.group(1)) << 10
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
@@ -186,13 +188,12 @@ class Pair:
         self._start(index)
         return self.nodes[index]
 
-    def in_sync(self) -> bool:
-        """Say whether every node that runs is in sync with all its peers."""
-        expected = str(self.count - 1)
+    def in_sync(self, timeout_s: float = PATIENCE_S) -> bool:
+        """Say whether every node is in sync with all its peers."""
         for node in self.nodes:
-            rows = node.rows()
+            rows = node.rows(timeout_s=timeout_s)
             peers = [value for name, value in rows.items() if name.endswith(":in_sync")]
-            if rows.get("state") != "in_sync" or str(peers.count("yes")) < expected:
+            if rows.get("state") != "in_sync" or peers.count("yes") < self.count - 1:
                 return False
         return True
 
@@ -201,6 +202,11 @@ class Pair:
             return until("in sync", self.in_sync, patience_s)
         except TrialError as error:
             raise TrialError(f"{error}\n{self.report()}") from None
+
+    def wait_alone(self, index: int) -> None:
+        """Wait until a node has given the others up."""
+        node = self.nodes[index]
+        until(f"node{index} alone", lambda: node.rows().get("state") == "alone")
 
     def states(self) -> list[str]:
         return [node.rows().get("state", "-") for node in self.nodes]

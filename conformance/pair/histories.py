@@ -1,0 +1,142 @@
+"""Histories of concurrent commands on both nodes, judged key by key: is there one server's order?
+
+The judge is that of the simulation; here the processes, sockets, kills and clocks are real.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tests.replication.linearizability import Operation, Outcome, judge
+
+from .load import Load, Request
+from .nodes import Pair
+
+if TYPE_CHECKING:
+    import random
+
+    from .load import Client
+    from .trial import Run
+
+CLIENTS_PER_NODE = 3
+KEYS = 24
+FAULTS = ("nothing", "kill", "link reset", "slow link")
+STATUS = {
+    b"STORED\r\n": "ok",
+    b"DELETED\r\n": "ok",
+    b"TOUCHED\r\n": "ok",
+    b"NOT_STORED\r\n": "not_stored",
+    b"EXISTS\r\n": "exists",
+    b"NOT_FOUND\r\n": "not_found",
+}
+VERBS = ("get", "get", "set", "add", "cas", "cas", "delete", "append", "replace")
+COUNTING_VERBS = ("incr", "incr", "decr", "get", "add", "delete")
+
+
+def outcome_of(answer: bytes) -> Outcome | None:
+    """Read an answer; None: it does not say what happened."""
+    if answer.startswith(b"VALUE "):
+        head, _, rest = answer.partition(b"\r\n")
+        words = head.split()
+        return Outcome("ok", rest[: int(words[3])], int(words[2]), int(words[4]))
+    if answer == b"END\r\n":
+        return Outcome("not_found")
+    if answer in STATUS:
+        return Outcome(STATUS[answer])
+    if (number := answer.strip()).isdigit():
+        return Outcome("ok", number)
+    return None
+
+
+def _request(operation: Operation) -> Request:
+    key, verb, value = operation.key, operation.verb.encode(), operation.value
+    if verb == b"get":
+        return Request(b"gets %b\r\n" % key, b"END\r\n")
+    if verb == b"delete":
+        return Request(b"delete %b\r\n" % key)
+    if verb in (b"incr", b"decr"):
+        return Request(b"%b %b %d\r\n" % (verb, key, operation.delta))
+    compare = b" %d" % operation.compare if verb == b"cas" else b""
+    head = b"%b %b %d 0 %d%b\r\n" % (verb, key, operation.flags, len(value), compare)
+    return Request(head + value + b"\r\n")
+
+
+def _client(number: int, rng: random.Random, history: list[Operation]) -> Client:
+    seen: dict[bytes, int] = {}
+    count = 0
+    while True:
+        count += 1
+        chosen = rng.randrange(KEYS)
+        counts = chosen % 3 == 0
+        key = b"%s%d" % (b"count" if counts else b"key", chosen)
+        verb = rng.choice(COUNTING_VERBS if counts else VERBS)
+        operation = Operation(key, verb, 0.0, node=f"client {number}")
+        if verb in ("incr", "decr"):
+            operation.delta = rng.randrange(1, 10)
+        elif verb not in ("get", "delete"):
+            operation.value = b"%d" % rng.randrange(100) if counts else b"%d.%d;" % (number, count)
+            operation.flags = rng.randrange(4)
+        if verb == "cas":
+            operation.compare = seen.get(key, 1)
+        history.append(operation)
+        operation.invoked_at = time.monotonic()
+        answer = yield _request(operation)
+        if answer is None:
+            continue
+        operation.outcome = outcome_of(answer)
+        if operation.outcome is not None:
+            operation.returned_at = time.monotonic()
+            if operation.outcome.cas is not None:
+                seen[key] = operation.outcome.cas
+
+
+def linear(run: Run) -> None:
+    """Histories from clients on both nodes, some across a kill -9, judged for linearizability."""
+    operations = bad = undecided = answered = void = 0
+    with Pair() as pair:
+        for number in range(run.times(24)):
+            pair.wait_in_sync()
+            fault = FAULTS[number % len(FAULTS)]
+            history, in_sync = _history(run, pair, number, fault)
+            if not in_sync:
+                void += 1
+                run.say(f"history {number}, {fault}: degraded meanwhile, does not count")
+                continue
+            verdicts = judge(history)
+            operations += len(history)
+            answered += sum(each.outcome is not None for each in history)
+            bad += sum(verdict.decided for verdict in verdicts.values())
+            undecided += sum(not verdict.decided for verdict in verdicts.values())
+            run.say(f"history {number}, {fault}: {len(history):,} operations, {len(verdicts)} bad")
+            for key, verdict in verdicts.items():
+                run.problem(f"history {number}, {fault}: {key!r}", *verdict.explain().splitlines())
+    run.figure("keys whose history no single server explains", bad, 0, of=f"{operations:,} steps")
+    run.figure("histories too entangled to decide", undecided, 0)
+    run.figure("operations that were answered", answered)
+    if void:
+        run.figure("histories that were degraded meanwhile", void)
+
+
+def _history(run: Run, pair: Pair, number: int, fault: str) -> tuple[list[Operation], bool]:
+    rng = run.rng(number)
+    history: list[Operation] = []
+    pair.nodes[0].ask(b"flush_all\r\n")
+    pair.delay(0.001 if fault == "slow link" else 0.0)
+    load = Load(lambda: pair.nodes)
+    for index in range(pair.count):
+        for each in range(CLIENTS_PER_NODE):
+            client = _client(index * CLIENTS_PER_NODE + each, rng, history)
+            load.add(client, index, roams=fault == "kill")
+    victim = number // len(FAULTS) % pair.count
+    before = [node.rows().get("degraded_count") for node in pair.nodes]
+    if fault == "kill":
+        load.at(rng.uniform(0.2, 0.4), pair.nodes[victim].kill)
+    elif fault == "link reset":
+        for _ in range(3):
+            load.at(rng.uniform(0.1, 0.5), pair.cut)
+    load.run(run.count(6) / 10)
+    if fault == "kill":
+        pair.restart(victim)
+        return history, True
+    return history, before == [node.rows().get("degraded_count") for node in pair.nodes]

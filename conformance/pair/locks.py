@@ -1,0 +1,143 @@
+"""Commands that must be atomic across the nodes: concurrent add, incr and cas."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from .load import Load, Request
+from .nodes import Pair, TrialError, until
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .load import Client
+    from .nodes import Node
+    from .trial import Run
+
+CLIENTS_PER_NODE = 8
+LINK_DELAYS_S = (0.0, 0.002)
+
+
+class Blocking:
+    """One connection that sends first and reads later, so that two can ask at the same time."""
+
+    def __init__(self, node: Node) -> None:
+        self._stream = socket.create_connection((node.host, node.port), timeout=30.0)
+        self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._source = self._stream.makefile("rb")
+
+    def send(self, request: bytes) -> None:
+        self._stream.sendall(request)
+
+    def line(self) -> bytes:
+        answer = self._source.readline()
+        if not answer:
+            raise TrialError("the connection was closed")
+        return answer
+
+    def gets(self, key: bytes) -> int:
+        """Return the item's cas unique."""
+        self.send(b"gets %b\r\n" % key)
+        unique = 0
+        while (line := self.line()) != b"END\r\n":
+            if line.startswith(b"VALUE"):
+                unique = int(line.split()[4])
+        return unique
+
+    def close(self) -> None:
+        self._source.close()
+        self._stream.close()
+
+
+def race(connections: Sequence[Blocking], request: bytes) -> list[bytes]:
+    """Send the same on all connections, then read what each is answered."""
+    for connection in connections:
+        connection.send(request)
+    return [connection.line() for connection in connections]
+
+
+def adds(connections: Sequence[Blocking], rounds: int, name: str) -> tuple[int, int]:
+    """Concurrent adds of one key: rounds with several winners, rounds with none."""
+    double = none = 0
+    for number in range(rounds):
+        # Who is asked first changes.
+        first = number % len(connections)
+        order = [*connections[first:], *connections[:first]]
+        answers = race(order, b"add %b:%d 0 60 1\r\nx\r\n" % (name.encode(), number))
+        won = answers.count(b"STORED\r\n")
+        double += won > 1
+        none += won == 0
+    return double, none
+
+
+def cas_wins(connections: Sequence[Blocking], rounds: int, name: str) -> tuple[int, int]:
+    """Concurrent cas of one item with the same unique: rounds won twice, rounds won by none."""
+    key = name.encode()
+    connections[0].send(b"set %b 0 0 1\r\n0\r\n" % key)
+    connections[0].line()
+    double = none = 0
+    for _ in range(rounds):
+        unique = connections[0].gets(key)
+        answers = race(connections, b"cas %b 0 0 1 %d\r\nx\r\n" % (key, unique))
+        won = answers.count(b"STORED\r\n")
+        double += won > 1
+        none += won == 0
+    return double, none
+
+
+def _counting(key: bytes, times: int, counts: list[int]) -> Client:
+    for _ in range(times):
+        answer = yield Request(b"incr %b 1\r\n" % key)
+        if answer is not None and answer[:1].isdigit():
+            counts.append(int(answer))
+
+
+def incr_lost(pair: Pair, each: int, name: str) -> tuple[int, int, int]:
+    """Concurrent incr from all nodes: increments done, lost, and answers seen twice."""
+    key = name.encode()
+    pair.nodes[0].ask(b"set %b 0 0 1\r\n0\r\n" % key)
+    counts: list[int] = []
+    load = Load(pair.nodes)
+    for index in range(pair.count):
+        for _ in range(CLIENTS_PER_NODE):
+            load.add(_counting(key, each, counts), index)
+    load.run()
+    done = pair.count * CLIENTS_PER_NODE * each
+    totals = [int(node.ask(b"incr %b 0\r\n" % key)) for node in pair.nodes]
+    return done, done - min(totals), len(counts) - len(set(counts))
+
+
+def locks(run: Run) -> None:
+    """Concurrent add, incr and cas on both nodes, at no delay of the link and at 2 ms."""
+    rounds = run.times(1000)
+    with Pair() as pair, ExitStack() as open_connections:
+        pair.wait_in_sync()
+        connections = []
+        for node in (*pair.nodes, *pair.nodes):
+            connections.append(Blocking(node))
+            open_connections.callback(connections[-1].close)
+        for delay_s in LINK_DELAYS_S:
+            pair.delay(delay_s)
+            until("in sync", pair.in_sync)
+            _locks_at(run, pair, connections, rounds, f"link delay {delay_s * 1e3:g} ms")
+        for index, node in enumerate(pair.nodes):
+            rows = node.rows()
+            if rows.get("degraded_count") != "0":
+                run.problem(f"node{index} was degraded {rows.get('degraded_count')} times")
+
+
+def _locks_at(
+    run: Run, pair: Pair, connections: Sequence[Blocking], rounds: int, where: str
+) -> None:
+    name = where.replace(" ", "")
+    double, none = adds(connections, rounds, f"add{name}")
+    run.figure(f"{where}: add won on both nodes", double, 0, of=f"{rounds:,}")
+    run.figure(f"{where}: add won on neither", none, 0, of=f"{rounds:,}")
+    done, lost, twice = incr_lost(pair, max(rounds // 8, 1), f"incr{name}")
+    run.figure(f"{where}: incr lost", lost, 0, of=f"{done:,}")
+    run.figure(f"{where}: the same count given twice", twice, 0)
+    double, none = cas_wins(connections, rounds, f"cas{name}")
+    run.figure(f"{where}: cas won on both nodes", double, 0, of=f"{rounds:,}")
+    run.figure(f"{where}: cas won on neither", none, 0, of=f"{rounds:,}")

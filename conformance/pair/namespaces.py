@@ -1,0 +1,222 @@
+"""Two hosts, as far as one machine can be two: network namespaces, a switch, cables to pull.
+
+What a proxy cannot do happens here: a host that vanishes with its connections and sends no reset,
+retransmissions and back-off of real TCP, addresses that are not the loopback's. Needs root and
+`ip` (iproute2); where either is missing the trial says so and gives no figures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from conformance.servers import PYMCD, Server
+
+from .load import Ledger, Load, differing, quantile, read, read_items, writer
+from .nodes import Node, until
+from .strangers import SECRET, secrets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Self
+
+    from .trial import Run
+
+NETWORK = "198.18.0"  # set aside for measurements like this (RFC 2544)
+REPLICATION_PORT = 11212
+CLIENTS_PER_NODE = 4
+
+
+def why_not() -> str:
+    """Say why there can be no namespaces here; nothing if there can."""
+    if os.geteuid() != 0:
+        return "not root"
+    if shutil.which("ip") is None:
+        return "no `ip` here (iproute2)"
+    name = f"pymcd{os.getpid()}t"
+    for words in (f"netns add {name}", f"-n {name} link add br0 type bridge"):
+        done = subprocess.run(["ip", *words.split()], capture_output=True, text=True, check=False)
+        if done.returncode:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+            return done.stderr.strip() or f"ip {words} failed"
+    subprocess.run(["ip", "netns", "del", name], capture_output=True, check=False)
+    return ""
+
+
+def _ip(words: str) -> None:
+    subprocess.run(["ip", *words.split()], check=True, capture_output=True)
+
+
+class Network:
+    """A switch, two hosts on it, and us on it as well. A context manager that removes it all."""
+
+    def __init__(self) -> None:
+        mark = f"{os.getpid() % 100000}"
+        self.switch = f"pymcd{mark}s"
+        self.hosts = [f"pymcd{mark}h{index}" for index in range(2)]
+        self.outside = f"pm{mark}o"
+
+    def __enter__(self) -> Self:
+        try:
+            _ip(f"netns add {self.switch}")
+            for name in ("links", "clients"):
+                _ip(f"-n {self.switch} link add {name} type bridge")
+                _ip(f"-n {self.switch} link set {name} up")
+            _ip(f"link add {self.outside} type veth peer name out netns {self.switch}")
+            _ip(f"-n {self.switch} link set out master clients up")
+            _ip(f"addr add {NETWORK}.254/25 dev {self.outside}")
+            _ip(f"link set {self.outside} up")
+            for index, host in enumerate(self.hosts):
+                _ip(f"netns add {host}")
+                _ip(f"-n {host} link set lo up")
+                # Two cables for each host: one to the other host, one to the clients.
+                for cable, bridge in (("link", "links"), ("client", "clients")):
+                    port = f"{cable}{index}"
+                    _ip(
+                        f"-n {host} link add {cable} type veth peer name {port} netns {self.switch}"
+                    )
+                    _ip(f"-n {self.switch} link set {port} master {bridge} up")
+                    _ip(f"-n {host} addr add {self.address(index, cable)}/25 dev {cable}")
+                    _ip(f"-n {host} link set {cable} up")
+        except subprocess.CalledProcessError:
+            self.remove()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        for words in (
+            f"link del {self.outside}",
+            *(f"netns del {name}" for name in (*self.hosts, self.switch)),
+        ):
+            subprocess.run(["ip", *words.split()], capture_output=True, check=False)
+
+    def address(self, index: int, cable: str) -> str:
+        return f"{NETWORK}.{(129 if cable == 'link' else 1) + index}"
+
+    def pull(self, index: int, cable: str = "link") -> None:
+        """Pull a cable at the switch: the host sees no carrier, nothing comes or goes."""
+        _ip(f"-n {self.switch} link set {cable}{index} down")
+
+    def plug(self, index: int, cable: str = "link") -> None:
+        _ip(f"-n {self.switch} link set {cable}{index} up")
+
+
+@dataclass(slots=True)
+class Host(Node):
+    """A node on a host of its own."""
+
+    def _listening(self, ports: Path) -> bool:
+        if not Server._listening(self, ports):
+            return False
+        # The first is that of the loopback, which every server here gets.
+        self.port = int(re.findall(r"TCP INET: (\d+)", ports.read_text())[-1])
+        return True
+
+
+def _start(network: Network, index: int, secret_file: str) -> Host:
+    command = ("ip", "netns", "exec", network.hosts[index], *PYMCD)
+    switches = ["-l", network.address(index, "client"), "--node-id", f"host{index}"]
+    switches += ["--replication-listen", network.address(index, "link")]
+    switches += ["--replication-port", str(REPLICATION_PORT)]
+    switches += ["--peer", f"{network.address(1 - index, 'link')}:{REPLICATION_PORT}"]
+    switches += ["--replication-secret-file", secret_file]
+    host = Host(command, switches, host=network.address(index, "client"))
+    host.start()
+    return host
+
+
+def _stop(hosts: list[Host]) -> None:
+    for host in hosts:
+        host.stop()
+
+
+def _state(host: Host) -> str:
+    return host.rows().get("state", "-")
+
+
+def namespaces(run: Run) -> None:
+    """Hosts of their own: the cable between them pulled; a host that vanishes without a word."""
+    if reason := why_not():
+        run.problem(f"skipped: {reason}")
+        return
+    with secrets(SECRET) as (secret_file,), Network() as network, ExitStack() as running:
+        hosts = [_start(network, index, secret_file) for index in range(2)]
+        running.callback(_stop, hosts)
+        for number in range(run.times(4)):
+            until("in sync", lambda: all(_state(host) == "in_sync" for host in hosts))
+            _pulled(run, network, hosts, number)
+            until("in sync", lambda: all(_state(host) == "in_sync" for host in hosts))
+            _vanished(run, network, hosts, number)
+            gone = number % 2
+            network.plug(gone, "client")
+            network.plug(gone)
+            hosts[gone].stop()
+            hosts[gone] = _start(network, gone, secret_file)
+
+
+def _load(run: Run, hosts: list[Host], number: int, *, roams: bool = False) -> tuple[Load, Ledger]:
+    ledger = Ledger()
+    load = Load(hosts)
+    rng = run.rng(number)
+    for index in range(2):
+        for client in range(CLIENTS_PER_NODE):
+            name = f"r{number}n{index}c{client}"
+            load.add(writer(ledger, name, rng, pause_s=0.001), index, roams=roams)
+    return load, ledger
+
+
+def _pulled(run: Run, network: Network, hosts: list[Host], number: int) -> None:
+    load, ledger = _load(run, hosts, number)
+    away_s = run.count(20) / 10
+    load.at(0.3, lambda: network.pull(number % 2))
+    load.at(0.3 + away_s, lambda: network.plug(number % 2))
+    load.run(0.5 + away_s)
+    plugged_s = time.monotonic() - 0.2
+    until("in sync", lambda: all(_state(host) == "in_sync" for host in hosts))
+    name = f"cable pulled for {away_s:g} s"
+    run.figure(f"{name}: in sync again after", time.monotonic() - plugged_s, unit="s")
+    taken = [each.taken_s for each in load.timings]
+    run.figure(f"{name}: p99", quantile(taken, 0.99) * 1e3, 100, "ms", timed=True)
+    run.figure(f"{name}: longest wait", max(taken) * 1e3, unit="ms")
+    keys = list(ledger.acknowledged)
+    one, other = (read_items(host, keys) for host in hosts)
+    run.figure(f"{name}: keys that differ", len(differing(one, other)), 0, of=f"{len(keys):,}")
+    lines = ledger.wrong({key: item.value for key, item in one.items()})
+    run.figure(f"{name}: acknowledged writes lost", len(lines), 0, of=f"{ledger.writes:,}")
+    run.problem(*lines)
+
+
+def _vanished(run: Run, network: Network, hosts: list[Host], number: int) -> None:
+    """All cables of a host are pulled, then it is killed: the other hears nothing of it."""
+    gone = number % 2
+    load, ledger = _load(run, hosts, number + 1000)
+
+    def vanish() -> None:
+        network.pull(gone, "client")
+        network.pull(gone)
+        hosts[gone].kill()
+
+    def give_up() -> None:
+        load.abandon(gone)
+
+    load.at(0.4, vanish)
+    load.at(1.2, give_up)
+    load.run(1.0)
+    survivor = hosts[1 - gone]
+    lines = ledger.wrong(read(survivor, list(ledger.acknowledged)))
+    run.figure("host vanished: acknowledged writes lost", len(lines), 0, of=f"{ledger.writes:,}")
+    run.problem(*lines)
+    taken = [each.taken_s for each in load.timings if each.server != gone]
+    run.figure(
+        "host vanished: p99 of the other", quantile(taken, 0.99) * 1e3, 100, "ms", timed=True
+    )
+    run.figure("host vanished: longest wait at the other", max(taken) * 1e3, unit="ms")
