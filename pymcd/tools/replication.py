@@ -102,6 +102,11 @@ class Answer:
         """Return a number, 0 for what is none."""
         return _number(self.rows.get(name, ""))
 
+    @property
+    def alone_s(self) -> float:
+        """Since when it has been alone, where that is known; 0: it is not, or that is not."""
+        return self.number("degraded_now_seconds")
+
     def peers(self) -> list[Peer]:
         """Return what it says of the others."""
         found: dict[str, dict[str, str]] = {}
@@ -324,9 +329,8 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
             continue
         behind = int(max((peer.number("lag_items") for peer in answer.peers()), default=0))
         if answer.state == "alone":
-            writes = int(answer.number("unprotected_writes"))
-            alone_s = answer.number("degraded_seconds")
-            since = now - alone_s if alone_s > 0 else None
+            writes = int(answer.number("unprotected_now"))
+            since = now - answer.alone_s if answer.alone_s > 0 else None
             when = f" since {_clock(since, now)}" if since is not None else ""
             words = f"{_count(writes, 'write')} that it acknowledged alone{when} would be lost"
             if not writes:
@@ -376,9 +380,8 @@ def _table_rows(answers: list[Answer]) -> list[tuple[str, ...]]:
             rows.append(("?", answer.address, "no answer", "-", "-"))
             continue
         state = STATES.get(answer.state, answer.state)
-        alone_s = answer.number("degraded_seconds")
-        if answer.state == "alone" and alone_s > 0:
-            state += f" for {_duration(alone_s)}"
+        if answer.state == "alone" and answer.alone_s > 0:
+            state += f" for {_duration(answer.alone_s)}"
         role = ROLES.get(answer.rows.get("role", ""), "-")
         peer = seen_by_others.get(answer.name)
         rows.append((answer.name, answer.address, state, role, _behind(peer)))

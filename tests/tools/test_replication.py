@@ -59,8 +59,8 @@ def rows(*peers: dict[str, str], **others: str) -> dict[str, str]:
         "coordinator": "cache-1",
         "ack_mode": "semi",
         "degraded": "no",
-        "degraded_seconds": "0",
-        "unprotected_writes": "0",
+        "degraded_now_seconds": "0",
+        "unprotected_now": "0",
         "last_refusal": "-",
         **others,
     }
@@ -73,8 +73,8 @@ ALONE = {
     "state": "alone",
     "role": "alone",
     "degraded": "yes",
-    "degraded_seconds": "192.5",
-    "unprotected_writes": "1234",
+    "degraded_now_seconds": "192.5",
+    "unprotected_now": "1234",
 }
 FIRST = Answer("10.0.0.5:11211", rows(SEES_SECOND))
 SECOND = Answer("10.0.0.6:11211", rows(SEES_FIRST, node_id="cache-2", role="follower"))
@@ -132,7 +132,7 @@ If cache-1 died now: 1,234 writes that it acknowledged alone since 07:56 would b
                 "10.0.0.6:11211",
                 rows(
                     {**SEES_FIRST, **LOST, "last_heard_ms": "0", "last_error": "-"},
-                    **{**ALONE, "degraded_seconds": "100000", "unprotected_writes": "1"},
+                    **{**ALONE, "degraded_now_seconds": "100000", "unprotected_now": "1"},
                     node_id="cache-2",
                 ),
             ),
@@ -159,7 +159,7 @@ If cache-2 died now: 1 write that it acknowledged alone since 2027-01-14 04:13 w
                 "10.0.0.5:11211",
                 rows(
                     {**SEES_SECOND, "in_sync": "no", "state": "sending_full"},
-                    **{**ALONE, "unprotected_writes": "0", "degraded_seconds": "0.25"},
+                    **{**ALONE, "unprotected_now": "0", "degraded_now_seconds": "0.25"},
                 ),
             ),
         ],
@@ -237,7 +237,11 @@ Not in sync:
     ),
     (
         "waiting for the first peer",
-        [Answer("10.0.0.5:11211", rows(**{**ALONE, "degraded": "no", "degraded_seconds": "0"}))],
+        [
+            Answer(
+                "10.0.0.5:11211", rows(**{**ALONE, "degraded": "no", "degraded_now_seconds": "0"})
+            )
+        ],
         1,
         """\
 NODE     ADDRESS         STATE  ROLE         BEHIND
