@@ -130,6 +130,7 @@ class Server:
         self._secret = secret
         if secret is None and settings.replication_secret_file is not None:
             self._secret, _ = read_secret(settings.replication_secret_file)
+        self._started_at = clock.monotonic()
         #: Clients may come in.
         self.ready = trio.Event()
         self._refusal: ConfigError | None = None  #: why they cannot
@@ -212,9 +213,12 @@ class Server:
                     nursery.start_soon(self.hub.run)
                 for chore in self.chores:
                     nursery.start_soon(chore.run, self._mishap)
+                self._started_at = self._clock.monotonic()
                 async with trio.open_nursery() as accepting:
                     for endpoint in for_peers:
                         self._announce(endpoint)
+                        if self.service.verbosity > 0:
+                            self.log.line(f"replication: peers are awaited at {endpoint.address}")
                     for endpoint in for_clients:
                         if self.settings.replicated:
                             accepting.start_soon(self._listen_when_ready, endpoint)
@@ -308,8 +312,11 @@ class Server:
     def _get_ready(self) -> None:
         """Let clients in."""
         assert self.peering is not None
-        rows = dict(self.peering.node.rows())
-        self.log.warning("replication: ready for clients: {state}, role {role}".format_map(rows))
+        why = "alone" if self.peering.node.role == "alone" else "in sync"
+        waited_s = self._clock.monotonic() - self._started_at
+        self.log.warning(
+            f"replication: clients are let in, {why}, {waited_s:.1f} s after the start"
+        )
         self.ready.set()
 
     async def _listen_when_ready(self, endpoint: Endpoint) -> None:

@@ -180,3 +180,77 @@ def test_a_successors_socket_file_is_not_removed(tmp_path: Path) -> None:
     assert (tmp_path / "socket").is_socket()
     spare.close()
     assert (tmp_path / "socket").is_socket()
+
+
+# -- a server that replicates ------------------------------------------------------------------
+
+GROUP: dict[str, Any] = {"listen": ("127.0.0.1",), "replication_listen": ("127.0.0.1:0",)}
+
+
+def connects(endpoint: Endpoint) -> bool:
+    try:
+        with socket.create_connection(endpoint.sock.getsockname()):
+            return True
+    except ConnectionRefusedError:
+        return False
+
+
+def test_the_port_for_clients_is_taken_but_does_not_listen() -> None:
+    settings = Settings(port=-1, udp_port=-1, **GROUP)
+    endpoints = open_internet_endpoints(settings)
+    for_clients, datagrams, for_peers = endpoints
+    assert [each.transport for each in endpoints] == ["tcp", "udp", "replication"]
+    assert for_peers.address.startswith("replication:127.0.0.1:")
+    assert connects(for_peers)
+    assert not connects(for_clients)
+    for_clients.listen(settings)
+    assert connects(for_clients)
+    # What was asked while nobody was ready is not answered later, when nobody waits for it.
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"early", datagrams.sock.getsockname())
+        sock.sendto(b"bird", datagrams.sock.getsockname())
+        datagrams.listen(settings)
+        with pytest.raises(BlockingIOError):
+            datagrams.sock.recv(100)
+        sock.sendto(b"now", datagrams.sock.getsockname())
+        assert datagrams.sock.recv(100) == b"now"
+    close_all(endpoints)
+
+
+def test_a_taken_port_is_found_at_the_start(taken_port: int) -> None:
+    assert refused(port=taken_port, **GROUP) == (
+        "failed to listen on one of interface(s) 127.0.0.1: Address already in use"
+    )
+
+
+def test_a_port_that_is_lost_meanwhile_is_found_in_the_end() -> None:
+    # Neither listens, so the system lets both have it.
+    (first, *others) = open_internet_endpoints(Settings(port=-1, **GROUP))
+    settings = Settings(port=first.sock.getsockname()[1], **GROUP)
+    (second, *more) = open_internet_endpoints(settings)
+    first.listen(settings)
+    with pytest.raises(ConfigError) as error:
+        second.listen(settings)
+    assert error.value.exit_code == EXIT_OS_ERROR
+    assert error.value.message == (f"failed to listen on {second.address}: Address already in use")
+    close_all([first, second, *others, *more])
+
+
+def test_a_taken_replication_port(taken_port: int) -> None:
+    assert refused(port=0, replication_listen=(f"127.0.0.1:{taken_port}",)) == (
+        f"failed to listen on replication port {taken_port} of 127.0.0.1: Address already in use"
+    )
+
+
+def test_a_unix_socket_of_a_replicated_server_listens_later(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    settings = Settings(unix_socket=path, **GROUP)
+    (for_peers,) = open_internet_endpoints(settings)
+    assert for_peers.transport == "replication"
+    endpoint = open_unix_endpoint(settings, path)
+    with socket.socket(socket.AF_UNIX) as sock:
+        with pytest.raises(ConnectionRefusedError):
+            sock.connect(path)
+        endpoint.listen(settings)
+        sock.connect(path)
+    close_all([endpoint, for_peers])
