@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .contenders import BenchError, Contender
+from .pair import PAIR_SCENARIOS
 from .report import Failure, Progress, describe_machine, table
 from .scenarios import SCENARIOS, Bench
 
@@ -18,12 +19,16 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    names = "\n".join(f"  {scenario.name:<10} {scenario.about}" for scenario in SCENARIOS)
+    names, paired = (
+        "\n".join(f"  {scenario.name:<13} {scenario.about}" for scenario in scenarios)
+        for scenarios in (SCENARIOS, PAIR_SCENARIOS)
+    )
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Compare pymcd's cost with a real memcached's, both on this machine.",
-        epilog=f"scenarios (default: all):\n{names}\n\n"
+        epilog=f"scenarios (default: all of these):\n{names}\n\n"
+        f"a pair beside the subject alone, in the columns of subject and reference:\n{paired}\n\n"
         "Needs memcached and memcaslap (Debian: memcached, libmemcached-tools). Ratios are\n"
         "medians of pairs of runs. --subject memcached shows how far apart two equal servers come.",
     )
@@ -57,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> int:
     options = parser().parse_args()
-    known = {scenario.name: scenario for scenario in SCENARIOS}
+    known = {scenario.name: scenario for scenario in [*SCENARIOS, *PAIR_SCENARIOS]}
     unknown = [name for name in options.scenario if name not in known]
     if unknown:
         print(f"bench: no scenario named {', '.join(unknown)}; see --help", file=sys.stderr)

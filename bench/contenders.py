@@ -117,7 +117,7 @@ class Server:
             stderr=self._log,
             cwd=CHECKOUT,
         )
-        self.pids = (self._process.pid,)
+        self.pids: tuple[int, ...] = (self._process.pid,)
         try:
             self._control = self._connect_when_listening(started)
         except BaseException:

@@ -18,6 +18,7 @@ from bench import scenarios
 from bench.clients import APPLICATION, META, TEXT, WIDE_META, Clients, Dialect, Member
 from bench.contenders import BenchError, Contender, cpu_of
 from bench.loads import KEY, Load, Window, broken_promises, quantile, requests
+from bench.pair import PAIR_SCENARIOS
 from bench.report import Progress, Row, number, table
 from bench.scenarios import SCENARIOS
 
@@ -221,6 +222,11 @@ def test_window_that_was_no_such_load_is_refused(changed: dict[str, int], broken
     assert broken_promises(HONEST | changed, 0.1, 1024) == broken
 
 
+def test_sets_alone_are_a_load_as_well():
+    done = HONEST | {"cmd_get": 0, "cmd_set": 1000, "get_hits": 0, "bytes_read": 1000 * 1024}
+    assert broken_promises(done, 1.0, 1024) == []
+
+
 def test_lengths_of_the_blocking_clients_answers():
     server = Client()
     value = b"v" * 30
@@ -359,7 +365,7 @@ def test_pairs_are_measured_again_only_so_often(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_scenarios_have_names_of_their_own():
-    names = [scenario.name for scenario in SCENARIOS]
+    names = [scenario.name for scenario in (*SCENARIOS, *PAIR_SCENARIOS)]
     assert len(set(names)) == len(names)
 
 
@@ -373,7 +379,7 @@ def test_help_names_all_scenarios():
     )
     assert done.returncode == 0
     assert done.stderr == ""
-    for scenario in SCENARIOS:
+    for scenario in (*SCENARIOS, *PAIR_SCENARIOS):
         assert f"  {scenario.name} " in done.stdout
 
 
