@@ -1,0 +1,278 @@
+"""The trials, shortened: what is right must hold here as well; how long it took is not judged."""
+
+from __future__ import annotations
+
+import random
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conformance.servers import PYMCD, Server
+
+from .__main__ import TRIALS
+from .load import Item, Ledger, Load, Pause, Request, differing, quantile, read, store, writer
+from .namespaces import why_not
+from .nodes import Node, Pair, TrialError
+from .trial import Figure, Run
+from .wire import Wires
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .load import Client
+
+#: Name, how often, the part of it that is done, seconds are many.
+QUICK = [
+    ("kill", 2, 1.0),
+    ("cutkill", 2, 1.0),
+    ("refill", 1, 0.02),
+    ("locks", 60, 1.0),
+    ("linear", 4, 0.3),
+    ("partition", 2, 0.1),
+]
+SLOW = [
+    ("kill", 10, 1.0),
+    ("cutkill", 10, 1.0),
+    ("refill", 2, 0.2),
+    ("linear", 8, 1.0),
+    ("partition", 4, 1.0),
+    ("deletes", 8, 0.3),
+    ("freeze", 1, 0.5),
+    ("lag", 50, 0.2),
+    ("strangers", 1, 0.5),
+    ("badinput", 1, 0.5),
+    ("evictions", 2, 1.0),
+    ("memory", 1, 0.3),
+    ("three", 1, 0.3),
+    ("namespaces", 1, 0.5),
+]
+
+
+def _try(name: str, trials: int, scale: float) -> None:
+    run = Run(trials=trials, scale=scale)
+    TRIALS[name](run)
+    short = [str(figure) for figure in run.figures if not figure.passes and not figure.timed]
+    assert short == [], "\n".join(run.problems)
+
+
+@pytest.mark.parametrize(("name", "trials", "scale"), QUICK, ids=[row[0] for row in QUICK])
+def test_trial(name: str, trials: int, scale: float) -> None:
+    _try(name, trials, scale)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "trials", "scale"), SLOW, ids=[row[0] for row in SLOW])
+def test_long_trial(name: str, trials: int, scale: float) -> None:
+    if name == "namespaces" and (reason := why_not()):
+        pytest.skip(f"no network namespaces: {reason}")
+    _try(name, trials, scale)
+
+
+# -- what the trials are made of -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with Server(PYMCD) as running:
+        yield running
+
+
+@pytest.fixture
+def wires() -> Iterator[Wires]:
+    with Wires() as running:
+        yield running
+
+
+def _through(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=30.0)
+
+
+def test_wire_passes_bytes_both_ways(server: Server, wires: Wires) -> None:
+    wire, port = wires.open()
+    wires.order("target", wire=wire, port=server.port)
+    with _through(port) as stream:
+        stream.sendall(b"set wired 0 0 2\r\nok\r\nget wired\r\n")
+        with stream.makefile("rb") as source:
+            assert source.readline() == b"STORED\r\n"
+            assert source.readline() == b"VALUE wired 0 2\r\n"
+    recorded = wires.order("recorded", wire=wire)
+    assert bytes.fromhex(recorded["forth"]).startswith(b"set wired")
+    assert bytes.fromhex(recorded["back"]).startswith(b"STORED")
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_wire_cuts_what_is_there(server: Server, wires: Wires, reset: bool) -> None:
+    wire, port = wires.open()
+    wires.order("target", wire=wire, port=server.port)
+    with _through(port) as stream:
+        stream.sendall(b"mn\r\n")
+        assert stream.recv(100) == b"MN\r\n"
+        wires.order("cut", wire=wire, reset=reset)
+        if reset:
+            with pytest.raises(ConnectionResetError):
+                stream.recv(100)
+        else:
+            assert stream.recv(100) == b""
+    with _through(port) as stream:
+        stream.sendall(b"mn\r\n")
+        assert stream.recv(100) == b"MN\r\n"
+
+
+def test_wire_holds_back_and_lets_go(server: Server, wires: Wires) -> None:
+    wire, port = wires.open()
+    wires.order("target", wire=wire, port=server.port)
+    with _through(port) as stream:
+        stream.sendall(b"mn\r\n")
+        assert stream.recv(100) == b"MN\r\n"
+        wires.order("stall", wire=wire, way="back")
+        stream.sendall(b"set held 0 0 1\r\nx\r\n")
+        # The request arrives all the same.
+        while b"VALUE" not in _ask(server, b"get held\r\n", b"END\r\n"):
+            pass
+        stream.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            stream.recv(100)
+        wires.order("flow", wire=wire, way="back")
+        stream.settimeout(30.0)
+        assert stream.recv(100) == b"STORED\r\n"
+
+
+def _ask(server: Server, request: bytes, ending: bytes) -> bytes:
+    answer = b""
+    with server.connect() as stream:
+        stream.sendall(request)
+        while not answer.endswith(ending):
+            answer += stream.recv(4096)
+    return answer
+
+
+def test_wire_that_refuses(server: Server, wires: Wires) -> None:
+    wire, port = wires.open()
+    wires.order("target", wire=wire, port=server.port)
+    wires.order("refuse", wire=wire)
+    with _through(port) as stream, pytest.raises(ConnectionResetError):
+        stream.recv(100)
+
+
+def test_wire_delivers_half_and_resets(server: Server, wires: Wires) -> None:
+    wire, port = wires.open()
+    wires.order("target", wire=wire, port=server.port)
+    wires.order("halve", wire=wire, way="back")
+    got = b""
+    with _through(port) as stream:
+        stream.sendall(b"version\r\n")
+        try:
+            while data := stream.recv(100):
+                got += data
+        except ConnectionResetError:
+            pass
+    assert b"VERSION 1.6.18\r\n".startswith(got)
+    assert len(got) <= 8
+
+
+def test_clients_and_their_ledger(server: Server) -> None:
+    ledger = Ledger()
+    node = _as_node(server)
+    load = Load([node])
+    done = []
+
+    def polite() -> Client:
+        answer = yield Request(b"get nothing\r\n", b"END\r\n")
+        yield Pause(0.0)
+        wrong = yield Request(b"nonsense\r\n")
+        done.append((answer, wrong))
+
+    load.add(polite(), 0)
+    for client in range(3):
+        load.add(writer(ledger, f"w{client}", random.Random(client), keys=5), 0)
+    load.at(0.05, load.stop)
+    load.run()
+    assert done == [(b"END\r\n", b"ERROR\r\n")]
+    assert load.errors == {b"ERROR\r\n": 1}
+    assert ledger.writes == len(load.timings) - 2
+    held = read(node, list(ledger.acknowledged))
+    assert ledger.wrong(held) == []
+    held = dict.fromkeys(ledger.acknowledged, b"old")
+    assert len(ledger.wrong(held)) == len(ledger.acknowledged)
+
+
+def test_client_that_roams_goes_on_elsewhere(server: Server) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    elsewhere = _as_node(server)
+    dead = Node(PYMCD, port=port)
+    answers = []
+
+    def client() -> Client:
+        answers.append((yield Request(b"mn\r\n")))
+
+    load = Load([dead, elsewhere])
+    load.add(client(), 0, roams=True)
+    load.run()
+    assert answers == [b"MN\r\n"]
+
+
+def _as_node(server: Server) -> Node:
+    return Node(PYMCD, port=server.port)
+
+
+def test_outcome_that_nobody_knows_is_no_loss() -> None:
+    ledger = Ledger()
+    ledger.sending(b"k", b"one")
+    ledger.answered(b"k", b"one")
+    ledger.sending(b"k", b"two")
+    assert ledger.wrong({b"k": b"one"}) == []
+    assert ledger.wrong({b"k": b"two"}) == []
+    assert ledger.wrong({b"k": b"three"}) == ["k: three instead of one"]
+    assert ledger.wrong({}) == ["k: nothing instead of one"]
+    ledger.answered(b"k", b"two")
+    assert ledger.wrong({b"k": b"one"}) == ["k: one instead of two"]
+
+
+def test_differing() -> None:
+    one = {b"a": Item(b"x", 1, 7, 10), b"b": Item(b"x", 1, 8, -1), b"c": Item(b"x", 1, 9, 5)}
+    other = {b"a": Item(b"x", 1, 7, 11), b"b": Item(b"x", 2, 8, -1)}
+    assert differing(one, other) == [b"b", b"c"]
+
+
+def test_store_notices_a_refusal(server: Server) -> None:
+    with pytest.raises(TrialError, match="ERROR"):
+        store(_as_node(server), [b"set k 0 0 1\r\nx\r\n", b"set k 0 0 1 1 1\r\nx\r\n"])
+
+
+@pytest.mark.parametrize(
+    ("figure", "passes", "text"),
+    [
+        (Figure("lost", 0, 0, of="1,000"), True, "lost: 0 of 1,000   [<= 0] pass"),
+        (Figure("lost", 2, 0), False, "lost: 2   [<= 0] FALLS SHORT"),
+        (Figure("p99", 4.5, 5, "ms"), True, "p99: 4.5 ms   [<= 5 ms] pass"),
+        (Figure("seen", 3, 1, at_least=True), True, "seen: 3   [>= 1] pass"),
+        (Figure("seen", 3), True, "seen: 3"),
+    ],
+)
+def test_figures(figure: Figure, passes: bool, text: str) -> None:
+    assert (figure.passes, str(figure)) == (passes, text)
+
+
+def test_quantile() -> None:
+    assert quantile([], 0.5) == 0.0
+    assert quantile([3.0, 1.0, 2.0], 0.5) == 2.0
+    assert quantile([3.0, 1.0, 2.0], 0.99) == 3.0
+
+
+@pytest.mark.parametrize("how", ["silent", "reset"])
+def test_pair_parts_and_heals(how: str) -> None:
+    with Pair() as pair:
+        pair.wait_in_sync()
+        pair.nodes[0].ask(b"set before 0 0 1\r\nx\r\n")
+        assert pair.nodes[1].ask(b"get before\r\n", b"END\r\n").startswith(b"VALUE")
+        pair.part(how=how)
+        for index in range(2):
+            pair.wait_alone(index)
+        pair.nodes[0].ask(b"set apart 0 0 1\r\nx\r\n")
+        assert pair.nodes[1].ask(b"get apart\r\n", b"END\r\n") == b"END\r\n"
+        pair.heal()
+        pair.wait_in_sync()
+        assert pair.nodes[1].ask(b"get apart\r\n", b"END\r\n").startswith(b"VALUE")
