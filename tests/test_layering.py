@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 #: What is imported for annotations alone. `store` and `protocol` meet in these.
-MAY_NAME: dict[str, set[str]] = {"store": {"config"}}
+MAY_NAME: dict[str, set[str]] = {"store": {"config"}, "replication": {"config"}}
 
 #: Third-party and other far-reaching modules -> the layers that may use them.
 USERS = {

@@ -184,6 +184,23 @@ class Request:
         self.value = value
 
 
+def encode_request(request: Request) -> bytes:
+    """Return a request as a client would send it."""
+    body = request.extras + request.key + request.value
+    return (
+        _REQUEST.pack(
+            REQUEST_MAGIC,
+            request.command.opcode,
+            len(request.key),
+            len(request.extras),
+            len(body),
+            request.opaque,
+            request.cas,
+        )
+        + body
+    )
+
+
 # -- the command loop --------------------------------------------------------------------------
 
 
@@ -258,6 +275,8 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
                     if not swallow(connection):
                         return False
                     position = connection.position
+                if connection.waiting:
+                    return False
                 continue
             position += value_bytes
             if len(buffer) < position:
@@ -273,7 +292,12 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             continue
         connection.position = position
         command.handler(connection, request)
-        if connection.closing or connection.source is not None or connection.held:
+        if (
+            connection.closing
+            or connection.source is not None
+            or connection.held
+            or connection.waiting
+        ):
             return False
         if command.value >= _SWALLOW_VALUE:
             _swallow_soon(
@@ -356,7 +380,7 @@ def _finish_value(connection: Connection) -> bool:
     command, request = connection.awaited
     request.value, _ = take_awaited(connection, end_bytes=0)
     command.handler(connection, request)
-    return not (connection.closing or connection.held)
+    return not (connection.closing or connection.held or connection.waiting)
 
 
 def _swallow_soon(connection: Connection, length: int) -> None:

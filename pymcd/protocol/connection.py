@@ -61,6 +61,9 @@ def _no_wake() -> None:
 class Connection:
     """The state of one client. Created by a driver, which sets what is known of the peer."""
 
+    #: Nothing is executed or sent now: other servers are to be heard first. # paired.py
+    waiting: bool = False
+
     __slots__ = (
         "address",
         "awaited",

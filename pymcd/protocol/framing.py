@@ -80,7 +80,12 @@ def run_text(connection: Connection, budget: int, /) -> bool:
         if verb.decode is None:
             connection.position = position
             verb.handler(connection, tokens)  # type: ignore[misc]
-            if connection.closing or connection.source is not None or connection.watching:
+            if (
+                connection.closing
+                or connection.source is not None
+                or connection.watching
+                or connection.waiting
+            ):
                 return False
             if connection.verbs is not verbs:
                 verbs = connection.verbs
@@ -93,6 +98,8 @@ def run_text(connection: Connection, budget: int, /) -> bool:
                     return False
                 buffer = connection.buffer
                 position = connection.position
+            if connection.waiting:
+                return False
             continue
         stop = position + header[0]
         if len(buffer) < stop + 2:

@@ -10,7 +10,7 @@ and then lives in the object that uses it: here, in the cache, its crawler or it
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from ..clock import OffsetClock
 from ..store import Cache
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..config import Settings
     from ..store import Item
     from .connection import Connection
+    from .paired import Gate
 
 #: What `stats settings` shows as temporary_ttl until one is set. # memcached: settings_init
 TEMPORARY_TTL_DEFAULT_S: Final = 61
@@ -39,14 +40,6 @@ def _write_stderr(line: str) -> None:
 def _no_refresh() -> str | None:
     """Stand in until TLS is there: what memcached answers without it."""
     return "Error TLS not enabled\r\n"
-
-
-class Gate(Protocol):
-    """The member of a group of servers that stands behind the cache, as reports see it."""
-
-    def rows(self) -> list[tuple[str, str | int | float]]:
-        """Return the rows of `stats replication`."""
-        ...
 
 
 class Service:
@@ -140,6 +133,8 @@ class Service:
     def tick(self) -> None:
         """Begin a turn of the event loop: read the clock once for all its commands."""
         self.cache.tick()
+        if self.gate is not None:
+            self.gate.tick()
         self.plain = self.recorder is None and self.verbosity < 2
 
     def refresh_recorder(self) -> None:

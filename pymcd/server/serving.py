@@ -24,6 +24,7 @@ import os
 import select
 import signal
 from functools import partial
+from importlib import import_module
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -32,7 +33,7 @@ import trio
 from ..auth import preload
 from ..clock import SystemClock
 from ..config import ConfigError, Settings
-from ..protocol import Connection, Service
+from ..protocol import Connection, PairedConnection, Service
 from ..protocol.binary import holds_request, run_binary
 from ..protocol.trace import Tracer
 from ..sources import read_secret
@@ -292,7 +293,7 @@ class Server:
         node = peering.new_node(self.service, self._clock, port, self._secret, self.log.warning)
         node.on_ready = self._get_ready
         self.service.gate = node
-        self._new_connection = partial(peering.PairedConnection, self.service)
+        self._new_connection = partial(PairedConnection, self.service)
         context = None
         if settings.replication_tls:
             assert self._certificates is not None
@@ -562,6 +563,9 @@ def run(settings: Settings) -> int:
     endpoints = open_internet_endpoints(settings)
     if settings.enable_sasl or settings.auth_file is not None:
         preload()
+    if settings.replicated:
+        # Whoever takes over from root may not be able to read our modules.
+        import_module("..replication.node", __package__)
     daemon.drop_privileges(settings.user)
     if settings.lock_memory:
         log.warning(

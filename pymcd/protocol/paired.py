@@ -1,0 +1,486 @@
+"""A client of a server that is one of several: its commands may have to go elsewhere, or wait.
+
+`PairedConnection` is a `Connection` that asks the gate, the member of the group that stands
+behind the cache. Is this the node that decides? Then commands are executed as ever, and the
+reply waits until the others hold what they changed, or what they read and is still on its way.
+Is it not? Then what would change something is cut out whole and forwarded, as the client sent it,
+and what only reads is answered here. May nothing be answered yet? Then it all waits. Meanwhile
+nothing more is executed for that client; everybody else goes on.
+
+How: in place of the tables of commands, tables with the same commands in wrappers. They note what
+is executed, or collect it instead; so one forward carries as many commands as came together.
+Commands about this very server are executed here, after what came before them is answered.
+
+`Executor` executes what other nodes forward, through connections of its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from .binary import COMMANDS, REQUEST_MAGIC, Command, encode_request, run_binary
+from .connection import _PLAIN_SET, Connection
+from .framing import Verb, run_text
+from .text import VERBS, value_suffix
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..clock import Clock
+    from .binary import Request
+    from .framing import type_Header
+    from .service import Service
+
+
+class Changes(Protocol):
+    """What has changed and was not sent yet."""
+
+    @property
+    def pending(self) -> bool: ...
+
+
+class Gate(Protocol):
+    """What a connection asks of the member of the group behind the cache."""
+
+    @property
+    def clock(self) -> Clock: ...
+    @property
+    def changes(self) -> Changes: ...
+
+    open_until: float  #: nothing may be executed later, on the monotonic clock
+    leading: bool  #: changes are made here
+    remote: bool  #: everything is forwarded, reads too
+    protecting: bool  #: replies wait for acknowledgement
+    refusing: bool  #: nothing may be changed at all
+    settled: int  #: items with a later cas unique are not acknowledged
+
+    @property
+    def unsettled(self) -> bool: ...
+    def hold(self, waiter: PairedConnection) -> None: ...
+    def forward(self, waiter: PairedConnection, protocol: str, commands: bytes) -> None: ...
+    def wait_open(self, waiter: PairedConnection) -> None: ...
+    def refusal(self, protocol: str) -> bytes: ...
+    def tick(self) -> None: ...
+    def rows(self) -> list[tuple[str, str | int | float]]: ...
+
+
+def _stay() -> None:
+    """Stand in until a driver says how it stops to read."""
+
+
+class PairedConnection(Connection):
+    """The state of one client, of a server that replicates."""
+
+    __slots__ = (
+        "batch",
+        "deliver",
+        "following",
+        "gate",
+        "held_request",
+        "monotonic",
+        "request_line",
+        "suspend",
+        "tail",
+        "waiting",
+    )
+
+    def __init__(self, service: Service, **known: Any) -> None:
+        super().__init__(service, **known)
+        assert service.gate is not None
+        self.gate: Gate = service.gate
+        self.monotonic = self.gate.clock.monotonic
+        #: Nothing is executed, and what was is not answered, until the gate calls back.
+        self.waiting = False
+        self.following = False  #: what changes something is collected, not executed
+        self.batch: list[bytes] = []  #: commands executed, or collected, in this run
+        self.held_request = b""  #: the same, while the reply is held
+        self.tail: list[bytes] = []  #: replies that come after that to what was forwarded
+        self.request_line = b""
+        #: Tells the driver not to read from this client until it is delivered to, or woken.
+        self.suspend: Callable[[], None] = _stay
+        #: Sends a reply and goes on reading; None: wake the driver instead.
+        self.deliver: Callable[[bytes], None] | None = None
+
+    # -- the fast path -------------------------------------------------------------------------
+
+    def respond(self, data: bytes) -> bytes | None:
+        """Take what arrived and return what to send, as in `Connection`."""
+        # Hot path: bench/ "pair16".
+        cache = self.cache
+        gate = self.gate
+        self.last_command_at = cache.now
+        if self.prompt and self.service.plain and self.monotonic() < gate.open_until:
+            if data[:4] == b"get ":
+                if data[-2:] == b"\r\n" and not gate.remote:
+                    key = data[4:-2]
+                    item = cache.hit(key)
+                    if item is not None and item.cas_unique <= gate.settled:
+                        value = item.value
+                        suffix = value_suffix(item.client_flags, len(value))
+                        return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
+            elif not gate.refusing:
+                plain_set = _PLAIN_SET(data)
+                if plain_set is not None:
+                    key, flags, exptime, length, value = plain_set.groups()
+                    if len(value) == int(length):
+                        if not gate.leading:
+                            if cache.fits(key, len(value), int(flags)):
+                                self._wait(data)
+                                gate.forward(self, "text", data)
+                                return b""
+                        elif cache.set(
+                            key,
+                            value,
+                            0 if exptime == b"0" else self.expires_at(int(exptime)),
+                            0 if flags == b"0" else int(flags),
+                        ):
+                            if gate.protecting:
+                                self._wait(data)
+                                self.pieces.append(b"STORED\r\n")
+                                gate.hold(self)
+                                return b""
+                            return b"STORED\r\n"
+        self.receive_data(data)
+        more = self.run()
+        if self.waiting:
+            return b""
+        if more or self.closing or self.source is not None or self.watching or len(self.pieces) > 8:
+            return None
+        reply = b"".join(self.pieces)
+        self.pieces.clear()
+        return reply
+
+    def run(self) -> bool:
+        """Execute what is complete, as in `Connection`; what has to wait, waits."""
+        if self.waiting or self.closing:
+            return False
+        gate = self.gate
+        if self.monotonic() >= gate.open_until:
+            self._wait(b"")
+            gate.wait_open(self)
+            return False
+        if self.verbs is VERBS:
+            self.verbs = PAIRED_VERBS
+        if self.commands is COMMANDS:
+            self.commands = PAIRED_COMMANDS
+        self.following = not gate.leading
+        more = super().run()
+        if self.position == len(self.buffer) and self.awaited is None:
+            self.prompt = (
+                self.runner is run_text
+                and not self.swallow_bytes
+                and not self.closing
+                and self.source is None
+                and not self.watching
+            )
+        self.binary_prompt = False  # its shortcut would bypass the gate
+        batch = self.batch
+        if batch:
+            commands = b"".join(batch)
+            batch.clear()
+            if self.following:
+                self._wait(commands)
+                gate.forward(self, self.held_protocol, commands)
+            elif gate.protecting and gate.unsettled:
+                self._wait(commands)
+                gate.hold(self)
+        return more and not self.waiting
+
+    @property
+    def held_protocol(self) -> str:
+        """In which protocol the held commands are."""
+        return "binary" if self.held_request[:1] == _BINARY else "text"
+
+    # -- waiting -------------------------------------------------------------------------------
+
+    def _wait(self, commands: bytes) -> None:
+        self.waiting = True
+        self.held_request = commands
+        self.suspend()
+
+    def next_chunk(self) -> bytes | None:
+        """Take the next part of what is to be sent; nothing while it waits."""
+        return None if self.waiting else super().next_chunk()
+
+    def released(self) -> None:
+        """What was executed may be answered."""
+        self.waiting = False
+        self.held_request = b""
+        if (
+            self.deliver is not None
+            and self.position == len(self.buffer)
+            and self.source is None
+            and not self.closing
+        ):
+            reply = b"".join(self.pieces)
+            self.pieces.clear()
+            self.deliver(reply)
+        else:
+            self.wake()
+
+    def answered(self, reply: bytes) -> None:
+        """Take the reply of the node that executed our commands."""
+        self.pieces.clear()
+        if reply:
+            self.pieces.append(reply)
+        self.pieces += self.tail
+        self.tail.clear()
+        self.released()
+
+    def resumed(self) -> None:
+        """Try again what could not be executed."""
+        self.waiting = False
+        self.wake()
+
+    def postpone(self, commands: bytes) -> None:
+        """Leave a command for later, when what came before it is answered."""
+        self.buffer = commands + self.buffer[self.position :]
+        self.position = 0
+        self.waiting = True  # ends this run; at its end it becomes clear what for
+
+    @property
+    def has_unanswered(self) -> bool:
+        """Whether commands of this run may have to wait before they are answered."""
+        return bool(self.batch) and (
+            self.following or (self.gate.protecting and self.gate.unsettled)
+        )
+
+
+_BINARY: Final = bytes([REQUEST_MAGIC])
+
+
+# -- text --------------------------------------------------------------------------------------
+
+
+def _line(tokens: list[bytes]) -> bytes:
+    return b" ".join(tokens) + b"\r\n"
+
+
+def _writing(verb: Verb) -> Verb:
+    """Wrap a command that changes items."""
+    if verb.decode is None:
+        execute = verb.handler
+        assert execute is not None
+
+        def handle(connection: PairedConnection, tokens: list[bytes]) -> None:
+            if connection.gate.refusing:
+                if tokens[-1] != b"noreply":
+                    connection.reply(connection.gate.refusal("text"))
+                return
+            connection.batch.append(_line(tokens))
+            if not connection.following:
+                execute(connection, tokens)
+
+        return Verb(handle)  # type: ignore[arg-type]  # these tables are for paired ones alone
+
+    read, keep = verb.decode, verb.store
+    assert keep is not None
+
+    def decode(connection: PairedConnection, tokens: list[bytes]) -> type_Header | None:
+        said = len(connection.pieces)
+        header = read(connection, tokens)
+        if header is not None:
+            connection.request_line = _line(tokens)
+        elif connection.following and connection.batch:
+            # Its reply comes after those that are still to come.
+            connection.tail += connection.pieces[said:]
+            del connection.pieces[said:]
+            connection.waiting = True
+        return header
+
+    def store(connection: PairedConnection, header: type_Header, block: bytes) -> None:
+        if connection.gate.refusing:
+            if header[1] is not True:
+                connection.reply(connection.gate.refusal("text"))
+            return
+        connection.batch += (connection.request_line, block, b"\r\n")
+        if not connection.following:
+            keep(connection, header, block)
+
+    return Verb(decode=decode, store=store)  # type: ignore[arg-type]
+
+
+def _reading(verb: Verb) -> Verb:
+    """Wrap a command that only reads items."""
+    execute = verb.handler
+    assert execute is not None
+
+    def handle(connection: PairedConnection, tokens: list[bytes]) -> None:
+        if not connection.following:
+            connection.batch.append(_line(tokens))
+        elif connection.batch or connection.gate.remote:
+            connection.batch.append(_line(tokens))
+            return
+        execute(connection, tokens)
+
+    return Verb(handle)  # type: ignore[arg-type]
+
+
+def _local(verb: Verb) -> Verb:
+    """Wrap a command about this server, or this connection."""
+    execute = verb.handler
+    assert execute is not None
+
+    def handle(connection: PairedConnection, tokens: list[bytes]) -> None:
+        if connection.has_unanswered:
+            connection.postpone(_line(tokens))
+        else:
+            execute(connection, tokens)
+
+    return Verb(handle)  # type: ignore[arg-type]
+
+
+#: Flags that make a meta get change something: touch, vivify, recache, a cas unique of one's own.
+_CHANGING_FLAGS: Final = frozenset(b"TNRE")
+
+
+def _meta_get(verb: Verb) -> Verb:
+    """Wrap `mg`, which changes something with some flags, and where an item is stale."""
+    write, read = _writing(verb).handler, _reading(verb).handler
+    assert write is not None
+    assert read is not None
+
+    def handle(connection: PairedConnection, tokens: list[bytes]) -> None:
+        changes = any(token[:1] and token[0] in _CHANGING_FLAGS for token in tokens[2:])
+        if not changes and connection.following and len(tokens) > 1:
+            key = tokens[1]
+            if b"b" in tokens[2:]:
+                try:
+                    key = base64.b64decode(key)
+                except binascii.Error:
+                    pass
+            item = connection.cache.inspect(key)
+            # The first who asks for a stale item is told to fetch it anew: that must be one.
+            changes = item is not None and item.stale
+        (write if changes else read)(connection, tokens)
+
+    return Verb(handle)  # type: ignore[arg-type]
+
+
+_WRITERS: Final = frozenset(
+    (b"gat", b"gats", b"set", b"add", b"replace", b"append", b"prepend", b"cas", b"delete",
+     b"incr", b"decr", b"touch", b"flush_all", b"ms", b"md", b"ma")
+)  # fmt: skip
+_READERS: Final = frozenset((b"get", b"bget", b"gets", b"me", b"mn"))
+
+
+def _pair_verb(word: bytes, verb: Verb) -> Verb:
+    if word in _WRITERS:
+        return _writing(verb)
+    if word in _READERS:
+        return _reading(verb)
+    return _meta_get(verb) if word == b"mg" else _local(verb)
+
+
+PAIRED_VERBS: Final = {word: _pair_verb(word, verb) for word, verb in VERBS.items()}
+
+
+# -- binary ------------------------------------------------------------------------------------
+
+# protocol-binary.txt, 3.3 "Command Opcodes"
+_BINARY_WRITERS: Final = frozenset(
+    (0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x0E, 0x0F, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16,
+     0x18, 0x19, 0x1A, 0x1C, 0x1D, 0x1E, 0x23, 0x24)
+)  # fmt: skip
+#: Also NOOP, which says that everything before it is answered.
+_BINARY_READERS: Final = frozenset((0x00, 0x09, 0x0C, 0x0D, 0x0A))
+
+
+def _pair_command(command: Command) -> Command:
+    """Return a command of the binary protocol in its wrapper."""
+    execute = command.handler
+    writes = command.opcode in _BINARY_WRITERS
+    reads = command.opcode in _BINARY_READERS
+
+    def handle(connection: PairedConnection, request: Request) -> None:
+        if writes and connection.gate.refusing:
+            connection.reply(connection.gate.refusal("binary"))
+        elif writes:
+            connection.batch.append(encode_request(request))
+            if not connection.following:
+                execute(connection, request)
+        elif not reads:
+            if connection.has_unanswered:
+                connection.position -= len(encode_request(request))
+                connection.waiting = True
+            else:
+                execute(connection, request)
+        elif not connection.following:
+            connection.batch.append(encode_request(request))
+            execute(connection, request)
+        elif connection.batch or connection.gate.remote:
+            connection.batch.append(encode_request(request))
+        else:
+            execute(connection, request)
+
+    check = command.check
+
+    def check_value(connection: PairedConnection, request: Request, value_bytes: int) -> bool:
+        said = len(connection.pieces)
+        assert check is not None
+        if check(connection, request, value_bytes):
+            return True
+        if connection.following and connection.batch:
+            connection.tail += connection.pieces[said:]
+            del connection.pieces[said:]
+            connection.waiting = True
+        return False
+
+    paired = Command(command.opcode, handle, extras=command.extras)  # type: ignore[arg-type]
+    for name in Command.__slots__:
+        if name not in ("handler", "check", "plain"):
+            setattr(paired, name, getattr(command, name))
+    paired.plain = False
+    if check is not None:
+        paired.check = check_value  # type: ignore[assignment]
+    return paired
+
+
+PAIRED_COMMANDS: Final[Sequence[Command]] = tuple(map(_pair_command, COMMANDS))
+
+
+# -- what others forward -----------------------------------------------------------------------
+
+
+class Executor:
+    """Executes whole commands that came from another node, and returns the replies."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._proxies: dict[str, Connection] = {}
+
+    def __call__(self, protocol: str, commands: bytes) -> bytes:
+        # Hot path: bench/ "pair16".
+        proxy = self._proxies.get(protocol)
+        if proxy is None:
+            proxy = self._proxies[protocol] = self._connect(protocol)
+        reply = proxy.respond(commands)
+        if reply is not None and proxy.position == len(proxy.buffer):
+            return reply
+        pieces = [reply or b""]
+        while True:
+            more = proxy.run()
+            pieces += proxy.pieces
+            proxy.pieces.clear()
+            if not more:
+                break
+        if proxy.buffer or proxy.awaited is not None or proxy.swallow_bytes or proxy.closing:
+            del self._proxies[protocol]  # what comes next shall not suffer for that
+        return b"".join(pieces)
+
+    def _connect(self, protocol: str) -> Connection:
+        proxy = Connection(
+            self._service,
+            connection_id=-1,
+            address="peer",
+            protocol="binary" if protocol == "binary" else "ascii",
+        )
+        # Whoever forwarded has seen to it that there was a login.
+        proxy.stranger_since = None
+        proxy.runner = run_binary if protocol == "binary" else run_text
+        proxy.commands = COMMANDS
+        proxy.verbs = VERBS
+        proxy.run()
+        return proxy

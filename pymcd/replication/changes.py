@@ -1,0 +1,360 @@
+"""What changed here, and how what changed elsewhere is taken in.
+
+`Changes` is the one observer of the cache, and so below all protocols. It gathers what changed
+since the last batch (`fresh`: a key that changed ten times is sent once), knows the version of
+every item, keeps tombstones of what was deleted, and a log of the keys that changed last: a
+peer that was away for a while gets what it missed, not everything. The log holds keys; values
+are read when they are sent. It is bounded: what falls out raises `floor`, and a peer that had
+not got so far receives a full copy.
+
+`fresh` holds the items themselves, which are complete even when they were evicted meanwhile. An
+item's version is its cas unique, except for those in `exceptions`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from ..store.item import SHARED_MARKS
+from . import frames
+from .versions import FOREVER, STEP, FlushBarrier, Tombstones, version_at, with_tag
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+    from ..clock import Clock
+    from ..store import Cache, Item
+
+#: What an entry of the log costs beside its key, in bytes: a place in an ordered dict, the
+#: key's header where the item is gone, and the number.
+LOG_ENTRY_BYTES: Final = 280
+#: The part of the memory for the backlog that tombstones may take.
+_TOMBSTONES_SHARE: Final = 4
+
+
+class Changes:
+    """The changes of one node's items, its own and those it took over."""
+
+    def __init__(self, cache: Cache, clock: Clock, *, tag: int, backlog_bytes: int) -> None:
+        self.cache = cache
+        self.clock = clock
+        self.tag = tag
+        #: Changed since the last batch; None: deleted.
+        self.fresh: dict[bytes, Item | None] = {}
+        self.fresh_flush = False
+        self.fresh_flush_due = False
+        #: Versions of the items whose cas unique is not their version.
+        self.exceptions: dict[bytes, int] = {}
+        self.tombstones = Tombstones(backlog_bytes // _TOMBSTONES_SHARE)
+        self.barrier = 0  #: version of the last flush: everything older is dead
+        self.flush_due_at = 0  #: Unix time of a flush that is to come; 0: none
+        #: May changes be made here? Otherwise a deletion is a stray: another node must do it.
+        self.leading = True
+        self.strays: list[bytes] = []
+        #: What is older is known to every peer; what ends after that must leave a trace.
+        self.departed_version = FOREVER
+        self.sequence = 0  #: of the last entry of the log
+        self.flush_sequence = 0  #: of the last flush
+        self.floor = 0  #: of the last entry that fell out
+        self.log: OrderedDict[bytes, int] = OrderedDict()
+        self.log_bytes = 0
+        self._log_limit_bytes = backlog_bytes - backlog_bytes // _TOMBSTONES_SHARE
+        self._applying = False
+        self.conflicts = 0
+        cache.count_cas_uniques_by(STEP)
+        self.tick()
+        self.horizon = cache.horizon = FlushBarrier(self.version_of)
+        cache.observer = self
+
+    # -- versions ----------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Let the next version be one of this moment, at least."""
+        version = version_at(self.clock.realtime(), self.tag)
+        if version > self.cache.cas_unique:
+            self.cache.cas_unique = version
+
+    def observe(self, version: int) -> None:
+        """Let the next version be later than one of another node."""
+        if version >= self.cache.cas_unique:
+            self.cache.cas_unique = with_tag(version, self.tag)
+
+    def version_of(self, item: Item) -> int:
+        """Return the version of an item."""
+        return self.exceptions.get(item.key, item.cas_unique)
+
+    # -- what the cache reports --------------------------------------------------------------
+
+    def changed(self, item: Item) -> None:
+        # Hot path: bench/ "pair16".
+        if self._applying:
+            return
+        key = item.key
+        if self.exceptions:
+            self.exceptions.pop(key, None)
+        if len(self.tombstones):
+            self.tombstones.discard(key)
+        self.fresh[key] = item
+
+    def altered(self, item: Item) -> None:
+        if self._applying:
+            return
+        key = item.key
+        if self.fresh.get(key) is not item:  # else it has a version that nobody knows yet
+            self.exceptions[key] = self.cache.take_cas_unique()
+            self.fresh[key] = item
+
+    def recast(self, item: Item, before: int) -> None:
+        key = item.key
+        if self.fresh.get(key) is not item:
+            before = self.cache.take_cas_unique()
+            self.fresh[key] = item
+            self.exceptions[key] = before
+        else:
+            self.exceptions.setdefault(key, before)
+
+    def deleted(self, key: bytes) -> None:
+        if self._applying:
+            return
+        if not self.leading:
+            self.strays.append(key)
+            return
+        self.exceptions.pop(key, None)
+        self.tombstones.add(key, self.cache.take_cas_unique())
+        self.fresh[key] = None
+
+    def unlinked(self, item: Item) -> None:
+        if self.departed_version is not FOREVER and not self._applying:
+            # A peer that is away may hold an older value, which must not come back.
+            version = self.version_of(item)
+            if version > self.departed_version:
+                self.tombstones.add(item.key, version)
+        if self.exceptions:
+            before = self.exceptions.pop(item.key, None)
+            if before is not None and self.fresh.get(item.key) is item:
+                # It goes before it was sent: what is sent needs its version still.
+                self.exceptions[item.key] = before
+
+    def flushed(self, cas_unique: int) -> None:
+        self.barrier = cas_unique
+        self.fresh.clear()
+        self.tombstones.drop_before(cas_unique)
+        self.fresh_flush = True
+        if self.flush_due_at:
+            self.flush_due_at = 0
+            self.fresh_flush_due = True
+
+    def flush_due(self, expires_at: int) -> None:
+        self.flush_due_at = self.cache.expiry.unix_time(expires_at)
+        self.fresh_flush_due = True
+
+    @property
+    def pending(self) -> bool:
+        """Whether anything has changed since the last batch."""
+        return bool(self.fresh or self.fresh_flush or self.fresh_flush_due)
+
+    # -- what is sent ------------------------------------------------------------------------
+
+    def take_fresh(self) -> tuple[list[bytes], dict[bytes, Item | None], bool]:
+        """Log what has changed; return its records, its keys, and whether it is an ordinary batch.
+
+        Not ordinary is one after which a cas unique does not tell whether an item is newer.
+        """
+        # Hot path: bench/ "pair16".
+        records: list[bytes] = []
+        ordinary = not self.exceptions
+        if self.fresh_flush:
+            records.append(frames.encode_flush(self.barrier))
+            self.sequence += 1
+            self.flush_sequence = self.sequence
+            ordinary = self.fresh_flush = False
+        if self.fresh_flush_due:
+            records.append(frames.encode_flush_due(self.flush_due_at))
+            self.fresh_flush_due = False
+        fresh, self.fresh = self.fresh, {}
+        origin_s = int(self.cache.expiry.realtime_origin_s)
+        for key, item in fresh.items():
+            self._log(key)
+            if item is None:
+                records.append(frames.encode_gone(key, self.tombstones.get(key)))
+            else:
+                records.append(self._encode(item, origin_s))
+                if item.state[0] is None:
+                    self.exceptions.pop(key, None)
+        return records, fresh, ordinary
+
+    def _encode(self, item: Item, origin_s: int) -> bytes:
+        # Hot path: bench/ "pair16".
+        _, expires_at, access = item.state
+        key = item.key
+        cas_unique = item.cas_unique
+        exceptions = self.exceptions
+        return frames.encode_state(
+            key,
+            item.value,
+            item.client_flags,
+            expires_at + origin_s if expires_at else 0,
+            cas_unique,
+            exceptions.get(key, cas_unique) if exceptions else cas_unique,
+            access & SHARED_MARKS,
+        )
+
+    def record_of(self, key: bytes) -> bytes | None:
+        """Return the record of a key as it now is; None: nothing is known, it has just ended."""
+        item = self.cache.inspect(key)
+        if item is not None:
+            return self._encode(item, int(self.cache.expiry.realtime_origin_s))
+        version = self.tombstones.get(key)
+        return frames.encode_gone(key, version) if version else None
+
+    def _log(self, key: bytes) -> None:
+        # Hot path: bench/ "pair16".
+        log = self.log
+        self.sequence = sequence = self.sequence + 1
+        if key in log:
+            log[key] = sequence
+            log.move_to_end(key)
+            return
+        log[key] = sequence
+        self.log_bytes += len(key) + LOG_ENTRY_BYTES
+        while self.log_bytes > self._log_limit_bytes and log:
+            oldest, self.floor = log.popitem(last=False)
+            self.log_bytes -= len(oldest) + LOG_ENTRY_BYTES
+
+    def since(self, sequence: int) -> list[bytes] | None:
+        """Return the keys that changed after an entry of the log, oldest first; None: too old."""
+        if sequence < self.floor:
+            return None
+        keys = []
+        for key in reversed(self.log):
+            if self.log[key] <= sequence:
+                break
+            keys.append(key)
+        keys.reverse()
+        return keys
+
+    # -- what others send --------------------------------------------------------------------
+
+    def apply_state(self, record: tuple[Any, ...], skew_s: int, *, relay: bool) -> bool:
+        """Take in the state of an item; False: what is here is as new or newer.
+
+        `skew_s` is how far the sender's wall clock is ahead of ours. With `relay` the change is
+        also sent on, to others.
+        """
+        # Hot path: bench/ "pair16".
+        _, key, value, client_flags, unix_end, cas_unique, version, marks = record
+        cache = self.cache
+        exceptions = self.exceptions
+        if version < self.barrier:
+            return False
+        if len(self.tombstones) and self.tombstones.get(key) >= version:
+            return False
+        old = cache.linked(key)
+        if old is not None:
+            known = exceptions.get(key, old.cas_unique) if exceptions else old.cas_unique
+            if known >= version:
+                return False
+        expires_at = 0
+        if unix_end:
+            expires_at = max(1, unix_end - skew_s - int(cache.expiry.realtime_origin_s))
+        self._applying = True
+        item = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
+        self._applying = False
+        if len(self.tombstones):
+            self.tombstones.discard(key)
+        if version != cas_unique:
+            exceptions[key] = version
+        elif exceptions:
+            exceptions.pop(key, None)
+        if item is None:
+            exceptions.pop(key, None)
+        elif relay:
+            self.fresh[key] = item
+            return True
+        self._log(key)
+        return True
+
+    def apply_gone(self, key: bytes, version: int, *, relay: bool) -> bool:
+        """Take in a deletion; False: what is here is newer."""
+        if version < self.barrier or self.tombstones.get(key) >= version:
+            return False
+        item = self.cache.linked(key)
+        if item is not None:
+            if self.version_of(item) > version:
+                return False
+            self._unlink(item)
+        self.tombstones.add(key, version)
+        if relay:
+            self.fresh[key] = None
+        else:
+            self._log(key)
+        return True
+
+    def apply_flush(self, version: int, *, relay: bool) -> bool:
+        """Take in a flush; False: a later one is known."""
+        if version <= self.barrier:
+            return False
+        self.barrier = version
+        self.tombstones.drop_before(version)
+        self.cache.flush_before(version)
+        if relay:
+            self.fresh_flush = True
+        else:
+            self.sequence += 1
+            self.flush_sequence = self.sequence
+        return True
+
+    def _unlink(self, item: Item) -> None:
+        self._applying = True
+        self.cache.unlink(item)
+        self._applying = False
+        self.exceptions.pop(item.key, None)
+
+    def forget(self, keys: Iterable[bytes]) -> None:
+        """Undo changes that came to nothing: drop what is here, without a trace."""
+        for key in keys:
+            item = self.cache.linked(key)
+            if item is not None:
+                self._unlink(item)
+            self.tombstones.discard(key)
+            self.exceptions.pop(key, None)
+            self.fresh.pop(key, None)
+
+    def forget_all(self) -> None:
+        """Drop all items and everything known of them."""
+        self._applying = True
+        self.cache.clear()
+        self._applying = False
+        self.exceptions.clear()
+        self.fresh.clear()
+        self.fresh_flush = self.fresh_flush_due = False
+        self.tombstones = Tombstones(self.tombstones.limit_bytes)
+        self.log.clear()
+        self.log_bytes = 0
+        self.floor = self.sequence
+
+    def drop_unconfirmed(self, confirmed: set[bytes], version: int) -> int:
+        """Drop what a full copy did not name and is no newer than a version; return how many."""
+        victims = [
+            item
+            for item in self.cache.items()
+            if item.key not in confirmed and self.version_of(item) <= version
+        ]
+        for item in victims:
+            self._unlink(item)
+            self._log(item.key)
+        return len(victims)
+
+    def check(self) -> None:
+        """Raise AssertionError unless the parts agree with each other. For tests."""
+        self.tombstones.check()
+        assert self.log_bytes == sum(len(key) + LOG_ENTRY_BYTES for key in self.log)
+        assert self.log_bytes <= self._log_limit_bytes or len(self.log) <= 1
+        assert list(self.log.values()) == sorted(self.log.values())
+        for key in self.exceptions:
+            assert self.cache.linked(key) is not None or key in self.fresh, key
+        for key, version in self.tombstones.items():
+            item = self.cache.linked(key)
+            assert item is None or self.version_of(item) > version, key

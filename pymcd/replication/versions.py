@@ -1,0 +1,140 @@
+"""Which write is the later one: versions, tombstones, and the barrier that a flush leaves.
+
+A version is a hybrid logical clock in 63 bits: milliseconds since 2020, a counter, and a tag of
+the node that wrote. It serves as the item's cas unique, too, so that items need no further room:
+it is the same on all nodes, never given out twice, and only grows. Where the two must differ
+(a touch leaves the cas unique alone, a client chose its own) `Changes` has the version aside.
+
+Two nodes that write in the same millisecond with the same count are told apart by their tags.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+from zlib import crc32
+
+from ..store.expiry import FlushHorizon
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..store import Item
+
+TAG_BITS: Final = 12
+COUNTER_BITS: Final = 11
+TAG_MASK: Final = (1 << TAG_BITS) - 1
+#: From one version of a node to its next.
+STEP: Final = 1 << TAG_BITS
+_TIME_SHIFT: Final = TAG_BITS + COUNTER_BITS
+#: 2020-01-01, in Unix milliseconds. 40 bits of them last until 2054.
+_ORIGIN_MS: Final = 1_577_836_800_000
+#: Later than every version.
+FOREVER: Final = 1 << 64
+
+#: What a tombstone costs beside its key, in bytes: a place in an ordered dict, the key's header,
+#: and the number.
+TOMBSTONE_BYTES: Final = 280
+
+
+def version_at(realtime_s: float, tag: int) -> int:
+    """Return the first version of a moment, in Unix seconds, for a node's tag."""
+    return max(0, int(realtime_s * 1000) - _ORIGIN_MS) << _TIME_SHIFT | tag
+
+
+def seconds_of(version: int) -> float:
+    """Return the moment of a version, in Unix seconds."""
+    return ((version >> _TIME_SHIFT) + _ORIGIN_MS) / 1000
+
+
+def with_tag(version: int, tag: int) -> int:
+    """Return a version's time and count as another node would write it."""
+    return version & ~TAG_MASK | tag
+
+
+def tag_of(node_id: str) -> int:
+    """Return the tag that a node begins with; `Node` sees to it that peers differ."""
+    return crc32(node_id.encode()) & TAG_MASK
+
+
+class Tombstones:
+    """Keys that were deleted, and the versions of their deletion; bounded in memory.
+
+    `floor` is the latest version that had to be forgotten while a peer did not know it yet.
+    Whoever was away since before that must replace what it holds, not merge.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self._versions: OrderedDict[bytes, int] = OrderedDict()
+        self.size_bytes = 0
+        self.floor = 0
+        #: Whether all that is known here is known by every peer. Set by the node.
+        self.shared = True
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+    def get(self, key: bytes) -> int:
+        """Return the version at which a key was deleted; 0: it was not."""
+        return self._versions.get(key, 0)
+
+    def add(self, key: bytes, version: int) -> None:
+        """Note a deletion; an older one of the same key gives way."""
+        before = self._versions.pop(key, None)
+        if before is None:
+            self.size_bytes += len(key) + TOMBSTONE_BYTES
+        elif before > version:
+            version = before
+        self._versions[key] = version
+        while self.size_bytes > self.limit_bytes:
+            self._forget_oldest()
+
+    def discard(self, key: bytes) -> None:
+        """Forget a deletion, as something later was stored."""
+        if self._versions.pop(key, None) is not None:
+            self.size_bytes -= len(key) + TOMBSTONE_BYTES
+
+    def expire(self, before_version: int) -> None:
+        """Forget what was deleted before a version, if every peer knows it."""
+        while self.shared and self._versions:
+            key = next(iter(self._versions))
+            if self._versions[key] >= before_version:
+                break
+            self._forget_oldest()
+
+    def drop_before(self, version: int) -> None:
+        """Forget what a flush with that version covers."""
+        for key in [key for key, deleted in self._versions.items() if deleted < version]:
+            self.discard(key)
+
+    def _forget_oldest(self) -> None:
+        key, version = self._versions.popitem(last=False)
+        self.size_bytes -= len(key) + TOMBSTONE_BYTES
+        if not self.shared:
+            self.floor = max(self.floor, version)
+
+    def items(self) -> Iterator[tuple[bytes, int]]:
+        """Yield keys and versions. Nothing may change meanwhile."""
+        yield from self._versions.items()
+
+    def check(self) -> None:
+        """Raise AssertionError unless the sum is right. For tests."""
+        assert self.size_bytes == sum(len(key) + TOMBSTONE_BYTES for key in self._versions)
+        assert self.size_bytes <= self.limit_bytes or len(self._versions) <= 1
+
+
+class FlushBarrier(FlushHorizon):
+    """A flush among several servers: what is older than its version is dead, and nothing else.
+
+    memcached goes by the second of the last access as well. That differs from server to server,
+    and would kill what another one stored after the flush.
+    """
+
+    def __init__(self, version_of: Callable[[Item], int]) -> None:
+        super().__init__()
+        self._version_of = version_of
+
+    def covers(self, item: Item) -> bool:
+        """Return whether an active barrier has made this item dead."""
+        return self._version_of(item) < self.oldest_cas
