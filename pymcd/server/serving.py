@@ -19,6 +19,7 @@ notices. `Cancelled` is no `Exception` and passes.
 
 from __future__ import annotations
 
+import codecs
 import itertools
 import os
 import select
