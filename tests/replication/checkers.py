@@ -1,0 +1,466 @@
+"""What must hold after a simulated run, whatever went wrong in it.
+
+The checkers know what clients saw, what each node said of its role at each moment, and what lay
+in the caches at the end. They do not know how replication works. Each returns what it found
+wrong, in words; nothing means that all is well.
+
+Time is divided by what the promises say. In an *era* there is one group of nodes in sync, or one
+node alone: everything in it must look like one server. An era ends when nodes serve apart from
+each other (a partition), or when the only one that had the latest data dies. Between eras the later write
+wins; what the next era begins with is unknown to the checkers, but what they can conclude.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from dataclasses import dataclass, replace
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from .linearizability import ABSENT, UNKNOWN, Operation, by_key, number_of, search
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from .world import Host, Observation
+
+#: Cas uniques that clients chose are smaller.
+CHOSEN_CAS_MAX: Final = 1 << 20
+#: Clocks run this much apart at most, beside their skew.
+DRIFT_TOLERANCE: Final = 0.99
+_CHANGING: Final = frozenset({"set", "add", "replace", "cas", "append", "prepend", "incr", "decr"})
+_STORING: Final = frozenset({"set", "add", "replace", "cas"})
+_ACTING: Final = frozenset({"alone", "coordinator"})
+_IN_VIEW: Final = frozenset({"coordinator", "follower"})
+
+
+class Era(NamedTuple):
+    """A time in which all must look like one server."""
+
+    start: float
+    end: float
+
+
+@dataclass
+class Eras:
+    """How a run divides."""
+
+    eras: list[Era]
+    #: When data died that nobody else had.
+    deaths: list[float]
+    splits: int
+    #: Seconds in which all nodes were in sync.
+    in_sync_s: float
+
+
+class Timeline:
+    """What all nodes were, at each moment of a change."""
+
+    def __init__(self, hosts: Sequence[Host]) -> None:
+        self.names = [host.name for host in hosts]
+        changes = [
+            (each.at, number, host.name, each)
+            for host in hosts
+            for number, each in enumerate(host.history)
+        ]
+        changes.sort(key=lambda change: change[:3])
+        self.moments: list[float] = []
+        self.states: list[dict[str, Observation]] = []
+        state: dict[str, Observation] = {}
+        for at, _, name, each in changes:
+            state = {**state, name: each}
+            self.moments.append(at)
+            self.states.append(state)
+
+    def at(self, time: float) -> dict[str, Observation]:
+        """Return what the nodes were at a time."""
+        index = bisect_right(self.moments, time) - 1
+        return self.states[index] if index >= 0 else {}
+
+
+def group_of(name: str, state: dict[str, Observation]) -> set[str]:
+    """Return a node and those that it is in sync with, by its own account and theirs."""
+    mine = state[name]
+    if mine.role not in _IN_VIEW:
+        return {name}
+    group = {name}
+    for other in mine.partners:
+        seen = state.get(other)
+        if seen is not None and seen.role in _IN_VIEW and name in seen.partners:
+            group.add(other)
+    return group
+
+
+def apart(state: dict[str, Observation]) -> bool:
+    """Return whether several nodes decide, and none of them asks any other."""
+    acting = [
+        {name, *(each.partners if each.role == "coordinator" else ())}
+        for name, each in state.items()
+        if each.role in _ACTING and each.ready
+    ]
+    return any(
+        first.isdisjoint(second)
+        for index, first in enumerate(acting)
+        for second in acting[index + 1 :]
+    )
+
+
+def united(state: dict[str, Observation]) -> bool:
+    """Return whether all nodes that serve are one group."""
+    serving = {name for name, each in state.items() if each.ready and each.role != "dead"}
+    if not serving:
+        return True
+    first = min(serving)
+    return group_of(first, state) >= serving
+
+
+def divide(timeline: Timeline, end: float) -> Eras:
+    """Divide a run into eras."""
+    eras: list[Era] = []
+    deaths: list[float] = []
+    splits = 0
+    start: float | None = 0.0
+    in_sync_s = 0.0
+    before: dict[str, Observation] = {}
+    for index, (at, state) in enumerate(zip(timeline.moments, timeline.states, strict=True)):
+        next_at = timeline.moments[index + 1] if index + 1 < len(timeline.moments) else end
+        if len(state) == len(timeline.names) and all(
+            len(group_of(name, state)) == len(timeline.names) for name in state
+        ):
+            in_sync_s += next_at - at
+        for name, each in state.items():
+            was = before.get(name)
+            if each.role == "dead" and was is not None and was.role != "dead" and was.ready:
+                heirs = group_of(name, before) - {name}
+                if not any(state[heir].role in _IN_VIEW for heir in heirs):
+                    # What it alone had is gone; who serves next has something else.
+                    deaths.append(at)
+                    if start is not None:
+                        eras.append(Era(start, at))
+                        start = at
+        if start is not None and apart(state):
+            eras.append(Era(start, at))
+            start = None
+            splits += 1
+        elif start is None and not apart(state) and united(state):
+            start = at
+        before = state
+    if start is not None:
+        eras.append(Era(start, end))
+    return Eras(eras, deaths, splits, in_sync_s)
+
+
+# -- what clients saw --------------------------------------------------------------------------
+
+
+def _seen_from(era: Era, operations: Iterable[Operation]) -> list[Operation]:
+    """Return what an era's order must explain: what crosses its borders may have happened."""
+    result = []
+    for operation in operations:
+        if operation.invoked_at >= era.end:
+            continue
+        returned_at = operation.returned_at
+        if returned_at is None:
+            # Commands of a client that has gone may still be executed, long afterwards.
+            result.append(operation)
+        elif returned_at < era.start:
+            continue
+        elif operation.invoked_at < era.start or returned_at >= era.end:
+            result.append(replace(operation, outcome=None, returned_at=None))
+        else:
+            result.append(operation)
+    return result
+
+
+def check_linearizable(
+    history: list[Operation], eras: Eras, *, lossy: bool, undecided: list[bytes]
+) -> list[str]:
+    """Each era must look like one server, key by key."""
+    found = []
+    keys = by_key(operation for operation in history if not operation.key.startswith(b"m"))
+    for number, era in enumerate(eras.eras):
+        for key, operations in keys.items():
+            seen = _seen_from(era, operations)
+            if not any(operation.outcome is not None for operation in seen):
+                continue
+            first = ABSENT if number == 0 and era.start == 0.0 else UNKNOWN
+            verdict = search(seen, initial=first, lossy=lossy)
+            if not verdict.decided:
+                undecided.append(key)
+            elif not verdict.linearizable:
+                found.append(
+                    f"{key.decode()}: not as one server, {era.start:.6f}..{era.end:.6f}\n"
+                    + verdict.explain()
+                )
+    return found
+
+
+def check_cas_uniques(history: list[Operation], hosts: Sequence[Host]) -> list[str]:
+    """A cas unique belongs to one key with one value, for ever."""
+    found = []
+    known: dict[int, tuple[bytes, bytes | None]] = {}
+
+    def note(cas: int, key: bytes, value: bytes | None, where: object) -> None:
+        if cas < CHOSEN_CAS_MAX:
+            return
+        before = known.get(cas)
+        if before is not None and (
+            before[0] != key or None not in (before[1], value) and before[1] != value
+        ):
+            found.append(f"cas unique {cas}: {before} and {(key, value)}: {where}")
+        if before is None or before[1] is None:
+            known[cas] = (key, value)
+
+    for operation in history:
+        outcome = operation.outcome
+        if outcome is None or outcome.status != "ok" or not outcome.cas:
+            continue
+        value: bytes | None = None
+        if operation.verb in ("get", "mg", "mv"):
+            value = outcome.value
+        elif operation.verb in _STORING:
+            value = operation.value
+        note(outcome.cas, operation.key, value, operation)
+    for host in hosts:
+        if host.service is not None:
+            for item in host.service.cache.items():
+                note(item.cas_unique, item.key, item.value, host)
+    return found
+
+
+def check_locks(history: list[Operation], eras: Eras) -> list[str]:
+    """A key that is only ever added has one winner in each era, but for flushes."""
+    found = []
+    for key, operations in by_key(history).items():
+        if key != b"lock0":
+            continue
+        flushes = sum(operation.verb == "flush" for operation in operations)
+        for era in eras.eras:
+            winners = [
+                operation
+                for operation in operations
+                if operation.verb == "add"
+                and operation.outcome is not None
+                and operation.outcome.status == "ok"
+                and operation.returned_at is not None
+                and era.start <= operation.invoked_at
+                and operation.returned_at < era.end
+            ]
+            if len(winners) > 1 + flushes:
+                lines = "\n".join(f"    {winner}" for winner in winners)
+                found.append(f"{key.decode()}: {len(winners)} winners\n{lines}")
+    return found
+
+
+def check_final(
+    history: list[Operation],
+    eras: Eras,
+    hosts: Sequence[Host],
+    *,
+    skew_spread_s: float,
+    lossy: bool,
+) -> list[str]:
+    """Nothing that was replaced or deleted comes back, and nothing vanishes by itself.
+
+    Across partitions, too: of two writes the later one wins, wherever it was. Which was later is
+    certain for one process of a server, and else if the clocks cannot disagree on it.
+    """
+    found = []
+    last_death = max(eras.deaths, default=-1.0)
+    service = hosts[0].service
+    assert service is not None
+
+    def later(second: Operation, first: Operation) -> bool:
+        """Whether the second certainly has a later version than the first."""
+        if first.returned_at is None:
+            return False
+        gap_s = second.invoked_at - first.returned_at
+        if second.node == first.node and second.notes["life"] == first.notes["life"]:
+            return gap_s > 0
+        return gap_s > skew_spread_s + 0.05
+
+    for key, operations in by_key(history).items():
+        if key.startswith(b"m"):
+            continue
+        sure = [
+            operation
+            for operation in operations
+            if operation.outcome is not None
+            and operation.outcome.status == "ok"
+            and operation.invoked_at > last_death
+        ]
+        item = service.cache.inspect(key)
+        if item is not None:
+            value = item.value
+            makers = [
+                operation
+                for operation in operations
+                if operation.verb in _STORING and operation.value == value
+            ]
+            if key.startswith(b"k") and not makers:
+                if not any(op.verb in ("append", "prepend") for op in operations):
+                    found.append(f"{key.decode()}: {value!r} from nowhere")
+                continue
+            if len(makers) != 1:
+                continue
+            (maker,) = makers
+            undone = [
+                operation
+                for operation in sure
+                if (operation.verb in _STORING or operation.verb in ("delete", "flush"))
+                and operation is not maker
+                and later(operation, maker)
+            ]
+            if undone:
+                found.append(f"{key.decode()}: came back:\n    {maker}\n    {undone[-1]}")
+        elif not lossy:
+            removals = [op for op in operations if op.verb in ("delete", "flush")]
+            for maker in sure:
+                if maker.verb not in _CHANGING:
+                    continue
+                if not any(not later(maker, removal) for removal in removals):
+                    found.append(f"{key.decode()}: is lost: {maker}")
+                    break
+    return found
+
+
+def check_mortal(history: list[Operation], exptimes: dict[bytes, int], skew_s: float) -> list[str]:
+    """What was stored for a while is not seen for longer."""
+    found = []
+    for operations in by_key(history).values():
+        if not operations[0].key.startswith(b"m"):
+            continue
+        if any(operation.verb == "touch" or "touch" in operation.notes for operation in operations):
+            continue
+        makers = {operation.value: operation for operation in operations if operation.value}
+        for operation in operations:
+            outcome = operation.outcome
+            if outcome is None or outcome.status != "ok" or not outcome.value:
+                continue
+            maker = makers.get(outcome.value)
+            if maker is None:
+                found.append(f"from nowhere: {operation}")
+            elif maker.returned_at is not None:
+                ends_at = maker.returned_at + exptimes[maker.value] + 1.0 + skew_s
+                if operation.invoked_at > ends_at:
+                    found.append(f"lives on after {ends_at:.3f}: {operation}")
+    return found
+
+
+# -- what lies in the caches -------------------------------------------------------------------
+
+
+def _photograph(host: Host) -> dict[bytes, tuple[object, ...]]:
+    assert host.service is not None
+    cache = host.service.cache
+    return {
+        item.key: (
+            item.value,
+            item.client_flags,
+            item.expires_at
+            and cache.expiry.unix_time(item.expires_at) - round(host.clock.skew_s),
+            item.cas_unique,
+            item.stale,
+            item.win_sent,
+        )
+        for item in cache.items()
+        if not cache.is_dead(item) and not item.key.startswith(b"m")
+    }
+
+
+def check_converged(hosts: Sequence[Host]) -> list[str]:
+    """All nodes hold the same items, but for what one of them had no room for."""
+    found = []
+    first, *others = hosts
+    mine = _photograph(first)
+    for host in others:
+        theirs = _photograph(host)
+        for key in sorted(mine.keys() | theirs.keys()):
+            here, there = mine.get(key), theirs.get(key)
+            if here is None or there is None:
+                poor = first if here is None else host
+                if key not in poor.evicted:
+                    found.append(
+                        f"{key.decode()}: {first.name} has {here}, {host.name} has {there}"
+                    )
+            elif here[:2] + here[3:] != there[:2] + there[3:] or (
+                abs(here[2] - there[2]) > 1  # type: ignore[operator]
+                or (here[2] == 0) != (there[2] == 0)
+            ):
+                found.append(f"{key.decode()}: {first.name} has {here}, {host.name} has {there}")
+    return found
+
+
+def check_structures(hosts: Sequence[Host]) -> list[str]:
+    """What each node keeps agrees with itself, and is within its bounds."""
+    found = []
+    for host in hosts:
+        if host.service is None:
+            continue
+        try:
+            host.service.cache.check()
+            host.node.changes.check()
+        except AssertionError as error:
+            found.append(f"{host.name}: {error!r}")
+    return found
+
+
+# -- how nodes behave --------------------------------------------------------------------------
+
+
+def check_patience(
+    history: list[Operation], bound_s: float, excused: dict[str, list[tuple[float, float]]]
+) -> list[str]:
+    """No client waits for long because of the peer. `excused`: the host itself was slow."""
+    found = []
+    for operation in history:
+        if operation.verb in ("get", "touch") and "blocked" in operation.notes:
+            continue
+        returned_at = operation.returned_at
+        gave_up_at = operation.notes.get("gave_up")
+        end = returned_at if returned_at is not None else gave_up_at
+        if not isinstance(end, float) or end - operation.invoked_at <= bound_s:
+            continue
+        if "blocked" in operation.notes:
+            continue
+        if any(
+            start <= end and stop >= operation.invoked_at
+            for start, stop in excused.get(operation.node, [])
+        ):
+            continue
+        found.append(f"waited {end - operation.invoked_at:.3f} s: {operation}")
+    return found
+
+
+def wait_of(operation: Operation) -> float:
+    """Return how long a client waited."""
+    return inf if operation.returned_at is None else operation.returned_at - operation.invoked_at
+
+
+def counters_in(history: list[Operation]) -> dict[str, int]:
+    """Return how many operations there were of each kind and outcome."""
+    result: dict[str, int] = defaultdict(int)
+    for operation in history:
+        status = "open" if operation.outcome is None else operation.outcome.status
+        result[f"{operation.verb} {status}"] += 1
+    return result
+
+
+__all__ = [
+    "Era",
+    "Eras",
+    "Timeline",
+    "check_cas_uniques",
+    "check_converged",
+    "check_final",
+    "check_linearizable",
+    "check_locks",
+    "check_mortal",
+    "check_patience",
+    "check_structures",
+    "counters_in",
+    "divide",
+    "number_of",
+    "wait_of",
+]

@@ -1,0 +1,631 @@
+"""Whole runs of a group of servers in a bad world, each from one number.
+
+`run(seed)` draws a world, its troubles and its clients from the seed, lets them go at each other
+for a few virtual seconds, heals everything, and has the checkers judge. The same seed is the same
+run, to the bit.
+
+    python -m tests.replication.simulation --seeds 0:2000 --jobs 2
+    python -m tests.replication.simulation --seed 1234 -v
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from pymcd.config import Settings
+
+from . import checkers
+from .simulation_clients import Client, Garbled, Speech
+from .world import Host, HostClock, World, independent_of_hash_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .linearizability import Operation
+
+SECRET: Final = b"the secret of the simulation"
+#: Troubles that come again and again, with the seconds between two of them when they are common.
+TROUBLES: Final = {
+    "cut": 1.0,  #: a link is lost; one side may learn it later than the other
+    "cut_silently": 2.0,  #: a link is lost, and nobody is told
+    "delay": 1.0,  #: the network is slow for a while
+    "stall": 1.0,  #: nothing passes in one direction for a while
+    "partition": 1.5,  #: nothing passes in either direction for a while
+    "freeze": 1.5,  #: a process stands still for a while
+    "slow_node": 1.5,  #: a process does everything slowly for a while
+    "kill": 2.0,  #: kill -9, started again soon, empty
+    "host_death": 2.0,  #: first its links fail, a moment later the process is gone
+    "stranger": 2.0,  #: somebody sends garbage, or what he overheard, to the replication port
+}
+#: What is so, or not, for a whole run.
+CONDITIONS: Final = (
+    "three_nodes",
+    "one_dials",
+    "skew",
+    "skew_beyond",
+    "small_memory",
+    "slow_clients",
+    "small_backlog",
+    "small_queue",
+    "small_window",
+    "many_pieces",
+    "far_apart",
+    "flushing",
+    "async",
+    "strict",
+)
+#: Everything comes to rest within this, after all troubles have ended.
+SETTLE_S: Final = 25.0
+#: What a client may wait beyond the time-outs, because of its own network and host.
+PATIENCE_S: Final = 0.1
+
+
+@dataclass
+class Report:
+    """What became of one run."""
+
+    seed: int
+    found: list[str] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    #: Keys whose search was given up.
+    undecided: list[bytes] = field(default_factory=list)
+    in_sync_s: float = 0.0
+    virtual_s: float = 0.0
+    waits: list[float] = field(default_factory=list)
+    trace: list[str] = field(default_factory=list)
+
+
+class Simulation:
+    """One run."""
+
+    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+        independent_of_hash_seed()
+        self.seed = seed
+        self.world = World(seed)
+        self.world.verbose = verbose
+        self.random = self.world.random
+        self.report = Report(seed)
+        self.history: list[Operation] = []
+        self.conditions = self._draw_conditions()
+        self.ending = False
+        self._open_troubles: list[Callable[[], None]] = []
+        self.excused: dict[str, list[tuple[float, float]]] = {}
+        self.hosts = self._build_hosts()
+        self.lossy = "small_memory" in self.conditions
+        self.speech = Speech(
+            self.random,
+            keys=self.random.randrange(2, 7),
+            flushing=0.01 if "flushing" in self.conditions else 0.0,
+        )
+        if self.lossy:
+            self.speech.value_bytes = 300_000
+        elif self.random.random() < 0.2:
+            self.speech.value_bytes = 5_000
+        self.clients = self._build_clients()
+        self.overheard: list[bytes] = []
+        self.world.observe = self._observe
+
+    # -- the cast ------------------------------------------------------------------------------
+
+    def _draw_conditions(self) -> set[str]:
+        chances = dict.fromkeys(CONDITIONS, 0.12)
+        chances.update(skew=0.4, small_memory=0.06, skew_beyond=0.02, flushing=0.3, many_pieces=0.2)
+        chances.update({"async": 0.04, "strict": 0.04})
+        conditions = {name for name, chance in chances.items() if self.random.random() < chance}
+        if "async" in conditions:
+            conditions.discard("strict")
+        for name in sorted(conditions):
+            self.report.counts[name] += 1
+        return conditions
+
+    def _build_hosts(self) -> list[Host]:
+        random_, conditions, world = self.random, self.conditions, self.world
+        names = ["a", "b", "c"] if "three_nodes" in conditions else ["a", "b"]
+        if "far_apart" in conditions:
+            world.latency_s, world.jitter_s = 0.004, 0.003
+        if "many_pieces" in conditions:
+            world.splitting = 0.9
+        if "small_window" in conditions:
+            world.window_bytes = 3_000
+        self.ack_timeout_s = random_.choice((0.08, 0.08, 0.08, 0.2))
+        hosts = []
+        self.skew_spread_s = 0.0
+        skews = []
+        for number, name in enumerate(names):
+            dials = [f"{other}:11212" for other in names if other != name]
+            if "one_dials" in conditions:
+                dials = [f"{other}:11212" for other in names[:number]]
+            skew_s = 0.0
+            if "skew" in conditions:
+                skew_s = random_.uniform(-5.0, 5.0)
+            if "skew_beyond" in conditions and number:
+                skew_s = 100.0
+            skews.append(skew_s)
+            settings = Settings(
+                peers=tuple(f"127.0.0.1:{11300 + ord(each[0])}" for each in dials),
+                replication_listen=("127.0.0.1:11212",),
+                replication_ack=(
+                    "async" if "async" in conditions else
+                    "strict" if "strict" in conditions else "semi"
+                ),
+                replication_ack_timeout_s=self.ack_timeout_s,
+                replication_queue=8 if "small_queue" in conditions else 1 << 16,
+                replication_backlog_bytes=4000 if "small_backlog" in conditions else 1 << 20,
+                sync_timeout_s=random_.choice((1.0, 3.0)),
+                memory_limit_bytes=64 << 20,
+            )
+            object.__setattr__(settings, "peers", tuple(dials))
+            hosts.append(
+                Host(
+                    world,
+                    name,
+                    settings,
+                    HostClock(world, skew_s=skew_s, drift=random_.uniform(-1e-4, 1e-4)),
+                    dials=dials,
+                    secret=SECRET,
+                    memory_pages=1 if "small_memory" in conditions and number else None,
+                )
+            )
+        self.skew_spread_s = max(skews) - min(skews)
+        return hosts
+
+    def _build_clients(self) -> list[Client]:
+        random_ = self.random
+        clients = []
+        for number in range(random_.randrange(3, 7)):
+            hosts = list(self.hosts)
+            random_.shuffle(hosts)
+            client = Client(
+                self.world,
+                f"c{number}",
+                self.speech,
+                random_.choice(("text", "text", "meta", "binary")),
+                hosts,
+                self.history,
+                timeout_s=random_.choice((0.5, 1.0)),
+                think_s=random_.choice((0.01, 0.03, 0.1)),
+                loyal=random_.choice((1.0, 0.9, 0.5)),
+            )
+            if "slow_clients" in self.conditions:
+                client.slow = 0.1
+            clients.append(client)
+        return clients
+
+    # -- what happens --------------------------------------------------------------------------
+
+    def run(self) -> Report:
+        """Let it all happen, then judge."""
+        world, random_ = self.world, self.random
+        for host in self.hosts:
+            world.after(random_.random() * 0.2, host.start)
+        troubles = [name for name in TROUBLES if random_.random() < 0.3]
+        for name in troubles:
+            self._schedule(name, TROUBLES[name] * random_.choice((0.5, 1.0, 2.0)))
+        budget = random_.randrange(100, 260)
+        for client in self.clients:
+            client.go(budget // len(self.clients))
+        if random_.random() < 0.7:
+            world.run(2.0)  # in most runs the beginning is not all
+        self._play()
+        self.ending = True
+        self._heal()
+        self._settle()
+        self._recite()
+        self._judge()
+        report = self.report
+        report.virtual_s = world.now
+        report.trace = world.trace
+        return report
+
+    def _play(self) -> None:
+        end = self.world.now + self.random.uniform(2.0, 6.0)
+        while self.world.now < end and not all(client.idle for client in self.clients):
+            self.world.run(min(end, self.world.now + 0.5))
+
+    def _schedule(self, name: str, every_s: float) -> None:
+        self.world.after(self.random.expovariate(1.0) * every_s, self._trouble, name, every_s)
+
+    def _trouble(self, name: str, every_s: float) -> None:
+        if self.ending:
+            return
+        getattr(self, f"_{name}")()
+        self._schedule(name, every_s)
+
+    def _count(self, name: str, what: object = "") -> None:
+        self.report.counts[name] += 1
+        self.world.tell("fault", f"{name} {what}")
+
+    def _until(self, delay_s: float, undo: Callable[[], None]) -> None:
+        """Have a trouble end after a while, or when all is healed."""
+        done = False
+
+        def once() -> None:
+            nonlocal done
+            if not done:
+                done = True
+                undo()
+
+        self._open_troubles.append(once)
+        self.world.after(delay_s, once)
+
+    def _while(self) -> float:
+        """Return how long a trouble lasts: about as long as time-outs, or very short, or long."""
+        scale = self.random.choice((0.1, 0.5, 1.0, 1.0, 2.0, 10.0, 20.0))
+        return self.ack_timeout_s * scale * self.random.uniform(0.5, 1.5)
+
+    def _pair(self) -> tuple[Host, Host]:
+        first, second = self.random.sample(self.hosts, 2)
+        return first, second
+
+    def _cut(self) -> None:
+        if self.world.wires:
+            self._count("cut")
+            late_s = self.random.choice((0.0, 0.001, 0.05, 0.5))
+            self.random.choice(self.world.wires).cut(late_s=late_s)
+
+    def _cut_silently(self) -> None:
+        if self.world.wires:
+            self._count("cut_silently")
+            self.random.choice(self.world.wires).cut(silent=True)
+
+    def _delay(self) -> None:
+        self._count("delay")
+        world = self.world
+        extra_s = self.ack_timeout_s * self.random.choice((0.1, 0.3, 0.6, 1.2))
+        world.latency_s += extra_s
+
+        def undo() -> None:
+            world.latency_s -= extra_s
+
+        self._until(self._while() * 2, undo)
+
+    def _stall(self) -> None:
+        first, second = self._pair()
+        self._count("stall", f"{first.name} to {second.name}")
+        self.world.block(first.name, second.name)
+        self._until(self._while(), lambda: self.world.unblock(first.name, second.name))
+
+    def _partition(self) -> None:
+        lonely = self.random.choice(self.hosts)
+        others = [host for host in self.hosts if host is not lonely]
+        if len(others) > 1 and self.random.random() < 0.5:
+            others = others[:1]
+        self._count("partition", f"{lonely.name} from {others}")
+        for other in others:
+            self.world.block(lonely.name, other.name)
+            self.world.block(other.name, lonely.name)
+
+        def undo() -> None:
+            for other in others:
+                self.world.unblock(lonely.name, other.name)
+                self.world.unblock(other.name, lonely.name)
+
+        self._until(self._while() * 2, undo)
+
+    def _freeze(self) -> None:
+        host = self.random.choice(self.hosts)
+        if not host.alive or host.frozen:
+            return
+        self._count("freeze", host.name)
+        host.freeze()
+        began = self.world.now
+
+        def undo() -> None:
+            self._excuse(host, began)
+            host.thaw()
+
+        self._until(self._while() * 2, undo)
+
+    def _excuse(self, host: Host, began: float) -> None:
+        """Note that a host was slow of itself."""
+        self.excused.setdefault(host.name, []).append((began, self.world.now + 0.05))
+
+    def _slow_node(self) -> None:
+        host = self.random.choice(self.hosts)
+        if host.slow_s:
+            return
+        self._count("slow_node", host.name)
+        host.slow_s = self.random.choice((0.003, 0.02, 0.06, 0.15))
+        began = self.world.now
+
+        def undo() -> None:
+            host.slow_s = 0.0
+            for each in self.hosts:
+                self._excuse(each, began)
+
+        self._until(self._while() * 4, undo)
+
+    def _die(self, host: Host, *, silent: bool) -> None:
+        if not host.alive:
+            return
+        host.stop(silent=silent)
+        for client in self.clients:
+            client.server_died(host, silent=silent)
+
+    def _spare(self) -> Host | None:
+        """Return a living host to be killed."""
+        host = self.random.choice(self.hosts)
+        return host if host.alive else None
+
+    def _kill(self) -> None:
+        host = self._spare()
+        if host is None:
+            return
+        self._count("kill", host.name)
+        began = self.world.now
+        self._die(host, silent=False)
+
+        def undo() -> None:
+            self._excuse(host, began)
+            if not host.alive:
+                host.start()
+
+        self._until(self._while() * 2, undo)
+
+    def _host_death(self) -> None:
+        host = self._spare()
+        if host is None or not host.connected:
+            return
+        self._count("host_death", host.name)
+        began = self.world.now
+        others = [other for other in self.hosts if other is not host]
+        tell_first = self.random.random() < 0.5
+        if tell_first:  # its links are reset, as a switch or a kernel going down may do
+            for wire in list(self.world.wires):
+                if any(end.host is host for end in wire.ends):
+                    wire.cut(late_s=0.01)
+        for other in others:
+            self.world.block(host.name, other.name)
+            self.world.block(other.name, host.name)
+        life = host.life
+
+        def die() -> None:
+            if host.life == life:
+                host.connected = False
+                self._die(host, silent=True)
+
+        def undo() -> None:
+            for other in others:
+                self.world.unblock(host.name, other.name)
+                self.world.unblock(other.name, host.name)
+            self._excuse(host, began)
+            if host.life == life:
+                die()
+            host.connected = True
+            if not host.alive:
+                host.start()
+
+        delay_s = self.ack_timeout_s * self.random.uniform(0.0, 1.0)
+        self.world.after(delay_s, die)
+        self._until(delay_s + self._while() * 2, undo)
+
+    def _stranger(self) -> None:
+        """Somebody without the secret, who may have listened, talks to a replication port."""
+        host = self.random.choice(self.hosts)
+        if not host.alive or host.frozen:
+            return
+        self._count("stranger", host.name)
+        kind = self.random.randrange(3)
+        if kind == 0:
+            words = self.random.randbytes(self.random.randrange(1, 300))
+        elif kind == 1 and self.overheard:
+            words = self.random.choice(self.overheard)
+        else:
+            words = b""
+
+        def talk() -> None:
+            if not host.node.may_accept():
+                return
+            link = host.node.open_link(dialled=None, address="stranger")
+            said = b"".join(link.take_output())
+            self.overheard.append(said)
+            if words:
+                link.receive(words)
+            if len(self.overheard) > 20:
+                del self.overheard[0]
+            if any(piece for piece in link.take_output() if b"VALUE" in piece):
+                self.report.found.append("a stranger reads")
+            if self.random.random() < 0.5:
+                link.disconnected()
+
+        host.post("stranger", talk, life=host.life)
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _heal(self) -> None:
+        for undo in self._open_troubles:
+            undo()
+        for host in self.hosts:
+            if not host.alive:
+                host.start()
+
+    def _at_rest(self) -> bool:
+        if not all(client.idle for client in self.clients):
+            return False
+        if "skew_beyond" in self.conditions:
+            return all(host.alive and host.node.ready for host in self.hosts)
+        state = checkers.Timeline(self.hosts).at(self.world.now)
+        return all(host.node.ready for host in self.hosts) and all(
+            len(checkers.group_of(host.name, state)) == len(self.hosts) for host in self.hosts
+        )
+
+    def _settle(self) -> None:
+        world = self.world
+        for client in self.clients:
+            client.left = min(client.left, 5)
+        end = world.now + SETTLE_S
+        while world.now < end:
+            world.run(world.now + 0.25)
+            if self._at_rest():
+                break
+        else:
+            roles = {host.name: host.history[-1] for host in self.hosts}
+            busy = [client.name for client in self.clients if not client.idle]
+            self.report.found.append(f"does not come to rest: {roles}, clients {busy}")
+        world.run(world.now + 0.5)
+
+    def _recite(self) -> None:
+        """Read every key from every node."""
+        if self.report.found:
+            return
+        reader = Client(
+            self.world, "final", self.speech, "text", self.hosts, self.history,
+            timeout_s=1.0, think_s=0.001, loyal=1.0,
+        )  # fmt: skip
+        for host in self.hosts:
+            reader.recite(host, self.speech.read_all("meta"))
+            end = self.world.now + 5.0
+            while not reader.idle and self.world.now < end:
+                self.world.run(self.world.now + 0.1)
+            if not reader.idle:
+                self.report.found.append(f"{host.name} does not answer at the end")
+                return
+
+    def _judge(self) -> None:
+        report = self.report
+        hosts, history = self.hosts, self.history
+        timeline = checkers.Timeline(hosts)
+        eras = checkers.divide(timeline, self.world.now + 1.0)
+        report.in_sync_s = eras.in_sync_s
+        counts = report.counts
+        counts["splits"] += eras.splits
+        counts["data_deaths"] += len(eras.deaths)
+        counts["operations"] += len(history)
+        counts["answered"] += sum(each.returned_at is not None for each in history)
+        counts["refusals"] += sum(client.refusals for client in self.clients)
+        counts["timeouts"] += sum(client.timeouts for client in self.clients)
+        for host in hosts:
+            node = host.node
+            for name in ("full_resyncs", "partial_resyncs", "forwards_sent", "stale_frames",
+                         "reconnects", "degraded_count", "unprotected_writes"):  # fmt: skip
+                counts[name] += getattr(node, name)
+            counts["conflicts"] += node.changes.conflicts
+            counts["evictions"] += len(host.evicted)
+        report.waits = [
+            each.returned_at - each.invoked_at for each in history if each.returned_at is not None
+        ]
+        self.eras = eras
+        found = report.found
+        promising = not self.conditions & {"async", "skew_beyond"}
+        if promising:
+            found += checkers.check_linearizable(
+                history, eras, lossy=self.lossy, undecided=report.undecided
+            )
+            found += checkers.check_locks(history, eras)
+            found += checkers.check_final(
+                history, eras, hosts, skew_spread_s=self.skew_spread_s, lossy=self.lossy
+            )
+        if not report.found and "skew_beyond" not in self.conditions:
+            found += checkers.check_converged(hosts)
+        found += checkers.check_cas_uniques(history, hosts)
+        found += checkers.check_structures(hosts)
+
+    def _observe(self, host: Host) -> None:
+        """Look at a host after each of its turns."""
+        if len(host.history) < 2 or host.history[-1].at != self.world.now:
+            return
+        was, now = host.history[-2], host.history[-1]
+        if was.role not in ("coordinator", "follower") or was.life != now.life:
+            return
+        for name in was.partners:
+            if name in now.partners or now.role not in ("alone", "coordinator"):
+                continue
+            other = self.world.hosts[name]
+            if not other.alive or not other.history:
+                continue
+            theirs = other.history[-1]
+            if theirs.role not in ("coordinator", "follower") or host.name not in theirs.partners:
+                continue
+            heard_at = max(host.heard_at.get((name, other.life), 0.0), host.woke_at, was.at)
+            silence_s = self.world.now - heard_at
+            if silence_s < self.ack_timeout_s * 0.5:
+                self.report.found.append(
+                    f"{self.world.now:.6f}: {host.name} acts without {name}, from which it"
+                    f" heard {silence_s:.3f} s ago"
+                )
+
+
+def run(seed: int, *, verbose: bool = False) -> Report:
+    """Run one seed."""
+    simulation = Simulation(seed, verbose=verbose)
+    try:
+        return simulation.run()
+    except (AssertionError, Garbled, ArithmeticError, LookupError, TypeError, ValueError,
+            AttributeError) as error:  # fmt: skip
+        report = simulation.report
+        report.found.append(f"{error!r}\n{traceback.format_exc()}")
+        report.trace = simulation.world.trace
+        return report
+
+
+def run_many(seeds: Iterable[int], jobs: int = 1) -> Iterable[Report]:
+    """Run many seeds; their reports come in any order."""
+    if jobs <= 1:
+        yield from map(run, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+        yield from pool.imap_unordered(run, seeds, chunksize=10)
+
+
+def summarise(reports: list[Report]) -> dict[str, Any]:
+    """Return the sums over many runs."""
+    counts: Counter[str] = Counter()
+    runs_with: Counter[str] = Counter()
+    for report in reports:
+        counts.update(report.counts)
+        runs_with.update(name for name, count in report.counts.items() if count)
+    waits = sorted(wait for report in reports for wait in report.waits)
+    return {
+        "runs": len(reports),
+        "failing": sorted(report.seed for report in reports if report.found),
+        "undecided": sum(len(report.undecided) for report in reports),
+        "in_sync_s": round(sum(report.in_sync_s for report in reports)),
+        "virtual_s": round(sum(report.virtual_s for report in reports)),
+        "wait_p50_p99_max": [
+            round(waits[min(len(waits) - 1, int(len(waits) * part))], 4)
+            for part in (0.5, 0.99, 1.0)
+        ]
+        if waits
+        else [],
+        **dict(sorted(counts.items())),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="0:100", help="first and last but one, as A:B")
+    parser.add_argument("--seed", type=int, help="one seed, with what it finds")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("-v", "--verbose", action="store_true", help="with the trace of --seed")
+    options = parser.parse_args(arguments)
+    write = sys.stdout.write
+    if options.seed is not None:
+        report = run(options.seed, verbose=options.verbose)
+        write("\n".join([*report.trace, *report.found]) + "\n")
+        write(f"{dict(sorted(report.counts.items()))}\n")
+        return bool(report.found)
+    first, _, last = options.seeds.partition(":")
+    begin = time.monotonic()
+    reports = []
+    for report in run_many(range(int(first), int(last)), options.jobs):
+        reports.append(report)
+        if report.found:
+            first_line = report.found[0].splitlines()[0][:150]
+            write(f"seed {report.seed}: {len(report.found)}: {first_line}\n")
+            sys.stdout.flush()
+    for name, value in summarise(reports).items():
+        write(f"{name:20} {value}\n")
+    write(f"{'seconds':20} {time.monotonic() - begin:.1f}\n")
+    return any(report.found for report in reports)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,702 @@
+"""A small world for servers that replicate: virtual time, clocks, wires, hosts.
+
+Everything happens on one seeded scheduler. Nothing here knows a promise or a fault by name: the
+world only offers what can go wrong (a pair of hosts that cannot reach each other, a link that is
+cut, a host that stands still, a process that is gone), and `simulation` makes use of it. What is
+observed of a node is written down by its `Host`, for `checkers`.
+
+* Wires are TCP: each direction delivers all bytes in order, in pieces of any size, late; or the
+  connection ends, at once for one side and perhaps much later for the other.
+* A host works in turns, like the hub: all that has come is handled in any order across
+  connections, then the node is flushed and what it has to say is sent. A frozen host handles
+  nothing while everything piles up; its clocks go on.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from zlib import crc32
+
+import pymcd.store.cache
+from pymcd.protocol import Executor, PairedConnection, Service
+from pymcd.replication.node import Node
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pymcd.config import Settings
+    from pymcd.replication.link import Link
+
+#: Unix time at the beginning of the world.
+BEGIN_S: Final = 1_800_000_000.0
+#: A dial that is not answered is given up after a part of this.
+DIAL_TIMEOUT_S: Final = 1.0
+BACKOFF_MIN_S: Final = 0.05
+BACKOFF_MAX_S: Final = 2.0
+#: How often a host looks whether somebody is to be dialled.
+DIAL_LOOK_S: Final = 0.05
+#: A host's own work takes this long at most, unless it is slow.
+TURN_S: Final = 0.0003
+_EVER: Final = float("inf")
+
+
+def independent_of_hash_seed() -> None:
+    """Have caches spread keys over their tables in the same way in every process."""
+    pymcd.store.cache.hash = crc32  # type: ignore[attr-defined]
+
+
+class World:
+    """The scheduler, and who can reach whom."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now = 0.0
+        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._count = 0
+        self.hosts: dict[str, Host] = {}
+        self.wires: list[Wire] = []
+        #: (from, to) -> how many faults stand between.
+        self._blocks: dict[tuple[str, str], int] = {}
+        self.latency_s = 0.0002
+        self.jitter_s = 0.0003
+        #: Chance that what is sent arrives in several pieces.
+        self.splitting = 0.1
+        self.window_bytes = 1 << 20
+        self.verbose = False
+        self.trace: list[str] = []
+        #: Called after each turn of a host.
+        self.observe: Callable[[Host], None] = lambda host: None
+
+    def at(self, time: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Have something happen."""
+        self._count += 1
+        heapq.heappush(self._events, (max(time, self.now), self._count, call, arguments))
+
+    def after(self, delay_s: float, call: Callable[..., None], *arguments: Any) -> None:
+        """Have something happen later."""
+        self.at(self.now + delay_s, call, *arguments)
+
+    def run(self, until: float) -> None:
+        """Let time pass."""
+        events = self._events
+        while events and events[0][0] <= until:
+            self.now, _, call, arguments = heapq.heappop(events)
+            call(*arguments)
+        self.now = until
+
+    def tell(self, who: str, what: str) -> None:
+        """Note something for who reads the trace."""
+        if self.verbose:
+            line = f"{self.now:10.6f} {who:>6}  {what}"
+            self.trace.append(line)
+
+    # -- who can reach whom --------------------------------------------------------------------
+
+    def block(self, sender: str, receiver: str) -> None:
+        """Let nothing pass in one direction."""
+        pair = (sender, receiver)
+        self._blocks[pair] = self._blocks.get(pair, 0) + 1
+
+    def unblock(self, sender: str, receiver: str) -> None:
+        """Undo one `block`; what was held back arrives."""
+        pair = (sender, receiver)
+        self._blocks[pair] -= 1
+        if not self._blocks[pair]:
+            del self._blocks[pair]
+            for wire in list(self.wires):
+                for end in wire.ends:
+                    if (end.host.name, end.other.host.name) == pair:
+                        end.resume()
+
+    def blocked(self, sender: str, receiver: str) -> bool:
+        """Return whether nothing passes."""
+        return (sender, receiver) in self._blocks
+
+    def delay(self) -> float:
+        """Return how long something is under way."""
+        return self.latency_s + self.random.random() * self.jitter_s
+
+
+class HostClock:
+    """A host's clocks: they run a little fast or slow, and its wall clock is off."""
+
+    def __init__(self, world: World, *, skew_s: float, drift: float) -> None:
+        self._world = world
+        self._rate = 1.0 + drift
+        self._origin_s = world.random.uniform(1e3, 1e6)
+        self.skew_s = skew_s
+
+    def monotonic(self) -> float:
+        return self._origin_s + self._world.now * self._rate
+
+    def realtime(self) -> float:
+        return BEGIN_S + self.skew_s + self._world.now * self._rate
+
+    def world_seconds(self, seconds: float) -> float:
+        """Return how long the world takes for so many seconds of this clock."""
+        return seconds / self._rate
+
+
+class End:
+    """One end of a wire between two hosts."""
+
+    def __init__(self, wire: Wire, host: Host, life: int) -> None:
+        self.wire = wire
+        self.host = host
+        self.life = life  #: of the process that owns this end
+        self.other: End
+        self.link: Link | None = None
+        self.gone = False  #: this side knows of the end
+        self._last_at = 0.0
+        self._held: list[bytes] = []
+        self._under_way: list[float] = []
+        self.under_way_bytes = 0
+        self.heard_from_life = 0
+
+    def send(self, data: bytes, *, delay_s: float = 0.0) -> None:
+        """Send to the other end."""
+        world = self.host.world
+        pieces = [data]
+        if world.random.random() < world.splitting:
+            cut = world.random.randrange(len(data) + 1)
+            pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
+        for piece in pieces:
+            self._last_at = max(self._last_at, world.now + delay_s + world.delay())
+            self.under_way_bytes += len(piece)
+            world.at(self._last_at, self._arrive, piece)
+
+    def _arrive(self, data: bytes) -> None:
+        if self.wire.dead:
+            return
+        if self._held or self.host.world.blocked(self.host.name, self.other.host.name):
+            self._held.append(data)
+            return
+        self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
+        other = self.other
+        other.host.post(other, other.take, data, life=other.life)
+
+    def take(self, data: bytes) -> None:
+        """Handle bytes that came from the other end; in a turn of our host."""
+        self.other.under_way_bytes -= len(data)
+        if self.gone or self.link is None:
+            return
+        self.host.heard(self.other)
+        self.link.receive(data)
+        if self.other.under_way_bytes <= self.host.world.window_bytes:
+            self.other.host.post(self.other, self.other.room, life=self.other.life)
+
+    def room(self) -> None:
+        """There is room again; the end of the turn sends."""
+
+    def resume(self) -> None:
+        """Deliver what was held back."""
+        held, self._held = self._held, []
+        for data in held:
+            self._last_at = max(self._last_at, self.host.world.now + self.host.world.delay())
+            self.host.world.at(self._last_at, self._arrive, data)
+
+    def lose(self, delay_s: float) -> None:
+        """Have this side learn that the connection is gone."""
+        self.host.world.after(delay_s, self._post_loss)
+
+    def _post_loss(self) -> None:
+        self.host.post(self, self.end, life=self.life)
+
+    def end(self) -> None:
+        """Handle the end of the connection; in a turn of our host."""
+        if not self.gone:
+            self.gone = True
+            if self.link is not None:
+                self.link.disconnected()
+            self.host.forget(self)
+
+
+class Wire:
+    """A connection between two hosts."""
+
+    def __init__(self, world: World, caller: Host, callee: Host) -> None:
+        self.world = world
+        self.dead = False  #: nothing arrives any more
+        first, second = End(self, caller, caller.life), End(self, callee, callee.life)
+        first.other, second.other = second, first
+        self.ends = (first, second)
+        world.wires.append(self)
+
+    def cut(self, *, late_s: float = 0.0, silent: bool = False) -> None:
+        """End the connection, with whatever is under way lost.
+
+        One side learns so at once, the other one `late_s` later; `silent`: nobody does.
+        """
+        if self.dead:
+            return
+        self.dead = True
+        self.world.wires.remove(self)
+        if not silent:
+            ends = list(self.ends)
+            self.world.random.shuffle(ends)
+            ends[0].lose(0.0)
+            ends[1].lose(late_s)
+
+    def finish(self, closer: End) -> None:
+        """End the connection in order: what was sent before arrives first."""
+        if self.dead:
+            return
+        other = closer.other
+
+        def arrive() -> None:
+            if self.world.blocked(closer.host.name, other.host.name):
+                self.world.after(0.05, arrive)
+            elif not self.dead:
+                other.lose(0.0)
+                self.dead = True
+                self.world.wires.remove(self)
+
+        self.world.at(max(closer._last_at, self.world.now + self.world.delay()), arrive)
+
+
+class Observation(NamedTuple):
+    """What a node was, from a moment on."""
+
+    at: float
+    life: int
+    role: str
+    epoch: int
+    coordinator: str
+    partners: tuple[str, ...]  #: in sync with it
+    ready: bool
+
+
+class Visit:
+    """The server's side of one client's connection: what a driver does, in small."""
+
+    def __init__(self, host: Host, number: int, send: Callable[[bytes], None]) -> None:
+        assert host.service is not None
+        self.host = host
+        self.life = host.life
+        self.connection = PairedConnection(
+            host.service, connection_id=number, address=f"tcp:client:{number}"
+        )
+        self.connection.wake = self.wake
+        self._send = send
+        self.closed = False
+        self.lost = False
+        #: The client reads nothing until then.
+        self.blocked_until = 0.0
+        self._unread: deque[bytes] = deque()
+        self._suspended = False
+        #: Whether to be driven as the hub does it, or as the driver for any stream does.
+        self._fast = host.world.random.random() < 0.5
+        if self._fast:
+            self.connection.suspend = self._suspend
+            self.connection.deliver = self._deliver
+        host.service.connected(self.connection)
+
+    def _suspend(self) -> None:
+        self._suspended = True
+
+    def _deliver(self, reply: bytes) -> None:
+        """Send a reply that was held back. Called from within the core."""
+        self._suspended = False
+        if reply and not self.closed:
+            self._send(reply)
+        if self._unread:
+            self.wake()
+
+    def wake(self) -> None:
+        """Look again, soon: there is something to be sent. Called from within the core."""
+        self.host.woken[self] = None
+        self.host.stir()
+
+    def feed(self, data: bytes) -> None:
+        """Take what the client sent; in a turn of the host."""
+        if self.closed or self.connection.closing:
+            return
+        self._unread.append(data)
+        if not self._suspended:
+            self.pump()
+
+    def pump(self) -> None:
+        """Execute what there is, and send what can be sent."""
+        if self.closed:
+            return
+        world = self.host.world
+        if world.now < self.blocked_until:
+            world.at(self.blocked_until, self._unblock)
+            return
+        self._suspended = False  # a wake says so
+        connection = self.connection
+        for _ in range(1000):
+            more = connection.run() or connection.source is not None
+            while (chunk := connection.next_chunk()) is not None:
+                self._send(chunk)
+                more = True
+            if not more:
+                if not self._unread or connection.waiting or connection.closing:
+                    break
+                data = self._unread.popleft()
+                connection.last_command_at = connection.cache.now
+                if self._fast:
+                    reply = connection.respond(data)
+                    if reply:
+                        self._send(reply)
+                else:
+                    connection.receive_data(data)
+        else:
+            raise AssertionError("a connection that never comes to rest")
+        if connection.closing and not connection.pieces:
+            self.end()
+
+    def _unblock(self) -> None:
+        if not self.closed:
+            self.host.post(self, self.pump, life=self.life)
+
+    def end(self) -> None:
+        """The client is gone, or to be sent away."""
+        if not self.closed:
+            self.closed = True
+            self.connection.closing = True
+            if self.host.service is not None and self.host.life == self.life:
+                self.host.service.disconnected(self.connection)
+            if not self.lost:
+                self._send(b"")
+
+
+class Host:
+    """A machine with one server process, or none."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        settings: Settings,
+        clock: HostClock,
+        *,
+        dials: list[str],
+        secret: bytes | None,
+        memory_pages: int | None,
+    ) -> None:
+        self.world = world
+        self.name = name
+        self.settings = settings
+        self.clock = clock
+        self._dials = dials
+        self._secret = secret
+        self._memory_pages = memory_pages
+        world.hosts[name] = self
+
+        self.life = 0  #: of the process, by number
+        self.alive = False
+        self.frozen = False
+        self.connected = True  #: False: nothing reaches this host
+        self.slow_s = 0.0  #: a turn takes so much longer
+        self.service: Service | None = None
+        self.node: Node
+        self.woken: dict[Visit, None] = {}
+        self._ends: list[End] = []
+        self._inbox: dict[object, deque[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
+        self._turn_due = False
+        self._busy_until = 0.0
+        self._step_at = _EVER
+        self._node_woken = False
+        self._timer_at = _EVER
+        self.visits = 0
+
+        self.history: list[Observation] = []
+        self.log: list[tuple[float, str]] = []
+        #: (host, life) -> when something from there was handled here last.
+        self.heard_at: dict[tuple[str, int], float] = {}
+        self.woke_at = 0.0
+        self.started_at = 0.0
+        self.evicted: set[bytes] = set()
+        self.failure: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Host {self.name}>"
+
+    # -- the process -----------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start a server, with nothing in it."""
+        world = self.world
+        self.life += 1
+        self.alive = True
+        self.frozen = False
+        self.started_at = self.woke_at = world.now
+        self.evicted = set()
+        service = Service(self.settings, self.clock)
+        self.service = service
+        self.woken.clear()
+        self._ends = []
+        self._inbox.clear()
+        self._busy_until = world.now
+        on_evict = service.cache.on_evict
+
+        def evicted(item: Any) -> None:
+            self.evicted.add(item.key)
+            on_evict(item)
+
+        service.cache.on_evict = evicted
+        if self._memory_pages is not None:
+            service.cache.slabs.limit_bytes = self._memory_pages << 20
+        self.node = Node(
+            service.cache,
+            self.settings,
+            self.clock,
+            node_id=self.name,
+            secret=self._secret,
+            entropy=world.random.randbytes,
+            execute=Executor(service),
+            log=self._say,
+        )
+        self.node.wake = self._wake_node
+        service.gate = self.node
+        self._step_at = self._timer_at = _EVER
+        self._node_woken = True
+        self.world.tell(self.name, f"starts, life {self.life}")
+        self.node.start()
+        for target in self._dials:
+            world.after(world.random.random() * DIAL_LOOK_S, self._dial, target, self.life, 0.05)
+        world.after(world.random.random(), self._housekeeping, self.life)
+        self.stir()
+
+    def stop(self, *, silent: bool = False) -> None:
+        """Let the process die, as by kill -9; `silent`: the host with it, and nobody is told."""
+        if not self.alive:
+            return
+        self.world.tell(self.name, "is killed" + (" silently" if silent else ""))
+        self.alive = False
+        self.frozen = False
+        self._inbox.clear()
+        self.woken.clear()
+        for end in list(self._ends):
+            end.gone = True
+            if silent:
+                end.wire.cut(silent=True)
+            else:
+                end.wire.finish(end)
+        self._ends = []
+        for wire in list(self.world.wires):  # not yet accepted
+            for end in wire.ends:
+                if end.host is self and end.life == self.life and not end.gone:
+                    end.gone = True
+                    wire.finish(end)
+        self._note()
+        self.service = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether clients can connect."""
+        return self.alive and self.node.ready
+
+    def freeze(self) -> None:
+        """Let the process stand still, as by SIGSTOP; its clocks go on."""
+        self.world.tell(self.name, "freezes")
+        self.frozen = True
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        if self.frozen:
+            self.world.tell(self.name, "thaws")
+            self.frozen = False
+            self.woke_at = self.world.now
+            self.stir()
+
+    def _say(self, line: str) -> None:
+        self.log.append((self.world.now, line))
+        self.world.tell(self.name, f"log: {line}")
+
+    def heard(self, end: End) -> None:
+        """Note that something from another host is being handled."""
+        self.heard_at[end.host.name, end.life] = self.world.now
+
+    # -- turns -----------------------------------------------------------------------------------
+
+    def post(
+        self, channel: object, call: Callable[..., None], *arguments: Any, life: int
+    ) -> None:
+        """Have something handled in the next turn, after what came before on that channel."""
+        if not self.alive or life != self.life:
+            return
+        queue = self._inbox.get(channel)
+        if queue is None:
+            queue = self._inbox[channel] = deque()
+        queue.append((call, arguments))
+        self.stir()
+
+    def stir(self) -> None:
+        """Have a turn soon."""
+        if not self._turn_due and self.alive and not self.frozen:
+            self._turn_due = True
+            world = self.world
+            at = max(world.now, self._busy_until) + world.random.random() * TURN_S
+            world.at(at, self._turn, self.life)
+
+    def _wake_node(self) -> None:
+        self._node_woken = True
+        self.stir()
+
+    def _timer(self, life: int, at: float) -> None:
+        if life == self.life and at == self._timer_at:
+            self._timer_at = _EVER
+            self.post("timer", self._step_if_due, life=life)
+
+    def _step_if_due(self) -> None:
+        if self.world.now >= self._step_at:
+            self._step()
+
+    def _step(self) -> None:
+        self._node_woken = False
+        delay_s = self.node.step()
+        self._step_at = self.world.now + self.clock.world_seconds(delay_s)
+
+    def _turn(self, life: int) -> None:
+        self._turn_due = False
+        if life != self.life or not self.alive or self.frozen:
+            if self.alive and not self.frozen:
+                self.stir()
+            return
+        world = self.world
+        service = self.service
+        assert service is not None
+        if self.slow_s:
+            self._busy_until = world.now + world.random.random() * self.slow_s
+        service.tick()
+        inbox, self._inbox = self._inbox, {}
+        queues = list(inbox.values())
+        while queues:
+            index = world.random.randrange(len(queues)) if len(queues) > 1 else 0
+            queue = queues[index]
+            call, arguments = queue.popleft()
+            if not queue:
+                queues[index] = queues[-1]
+                queues.pop()
+            call(*arguments)
+        for _ in range(100):
+            if self._node_woken:
+                self._step()
+            while self.woken:
+                visit = next(iter(self.woken))
+                del self.woken[visit]
+                visit.pump()
+            self.node.flush()
+            if not self.woken and not self._node_woken:
+                break
+        else:
+            raise AssertionError(f"{self.name} never comes to rest")
+        self._send(max(0.0, self._busy_until - world.now))
+        if self._step_at < self._timer_at:
+            self._timer_at = max(self._step_at, world.now)
+            world.at(self._timer_at, self._timer, life, self._timer_at)
+        self._note()
+        world.observe(self)
+
+    def _send(self, delay_s: float) -> None:
+        for end in list(self._ends):
+            link = end.link
+            assert link is not None
+            if end.under_way_bytes <= self.world.window_bytes and not end.gone:
+                output = link.take_output()
+                if output:
+                    end.send(b"".join(output), delay_s=delay_s)
+            if link.closed and not end.gone:
+                end.gone = True
+                self._ends.remove(end)
+                end.wire.finish(end)
+
+    def forget(self, end: End) -> None:
+        """Drop an end that is gone."""
+        if end in self._ends:
+            self._ends.remove(end)
+
+    def _housekeeping(self, life: int) -> None:
+        """Reclaim what is dead, now and then, as the server's own chores do."""
+        if life == self.life and self.alive:
+            self.post("chores", self._reclaim, life=life)
+            self.world.after(1.0, self._housekeeping, life)
+
+    def _reclaim(self) -> None:
+        assert self.service is not None
+        self.service.maintainer.step()
+
+    def _note(self) -> None:
+        node = self.node
+        if not self.alive:
+            now = Observation(self.world.now, self.life, "dead", 0, "-", (), ready=False)
+        else:
+            now = Observation(
+                self.world.now,
+                self.life,
+                node.role,
+                node.epoch,
+                node.coordinator,
+                tuple(sorted(set(node.members) - {self.name})),
+                ready=node.ready,
+            )
+        if not self.history or self.history[-1][1:] != now[1:]:
+            self.history.append(now)
+            self.world.tell(
+                self.name,
+                f"is {now.role} epoch {now.epoch} of {now.coordinator} with {now.partners}",
+            )
+
+    # -- links -----------------------------------------------------------------------------------
+
+    def _dial(self, target: str, life: int, backoff_s: float) -> None:
+        """Dial a peer for ever, as the server does."""
+        if life != self.life or not self.alive:
+            return
+        world = self.world
+        if self.frozen:
+            world.after(DIAL_LOOK_S, self._dial, target, life, backoff_s)
+        elif self._occupied(target) or not self.node.should_dial(target):
+            world.after(
+                DIAL_LOOK_S * (0.5 + world.random.random()), self._dial, target, life, backoff_s
+            )
+        else:
+            again_s = min(2 * backoff_s, BACKOFF_MAX_S)
+            other = world.hosts[target.partition(":")[0]]
+            if world.blocked(self.name, other.name) or world.blocked(other.name, self.name):
+                wait_s = DIAL_TIMEOUT_S * world.random.random() + backoff_s
+                world.after(wait_s, self._dial, target, life, again_s)
+            elif not other.alive:
+                wait_s = backoff_s * (1 - world.random.random() / 2)
+                world.after(wait_s, self._dial, target, life, again_s)
+            else:
+                world.after(2 * world.delay(), self._connect, target, life)
+                wait_s = backoff_s * (1 - world.random.random() / 2) + DIAL_LOOK_S
+                world.after(wait_s, self._dial, target, life, BACKOFF_MIN_S)
+
+    def _occupied(self, target: str) -> bool:
+        return any(end.link is not None and end.link.dialled == target for end in self._ends)
+
+    def _connect(self, target: str, life: int) -> None:
+        other = self.world.hosts[target.partition(":")[0]]
+        if life != self.life or not self.alive or not other.alive:
+            return
+        caller, callee = Wire(self.world, self, other).ends
+        self.post(caller, self._open, caller, target, life=life)
+        other.post(callee, other._open, callee, None, life=other.life)
+
+    def _open(self, end: End, dialled: str | None) -> None:
+        if end.wire.dead or end.gone:
+            return
+        if dialled is None and not self.node.may_accept():
+            end.gone = True
+            end.wire.finish(end)
+            return
+        end.link = self.node.open_link(dialled=dialled, address=end.other.host.name)
+        self._ends.append(end)
+
+    # -- clients -----------------------------------------------------------------------------------
+
+    def connect(self, send: Callable[[bytes], None]) -> Visit | None:
+        """Return a client's new connection; None: it is refused."""
+        if not self.listening:
+            return None
+        self.visits += 1
+        return Visit(self, self.visits, send)
