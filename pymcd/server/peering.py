@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from ..protocol import Executor
+from ..replication.node import Node
 from .listening import OUT_OF_RESOURCES
 from .maintenance import Chore
 from .wire import Wire, WireTls
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 
     from ..clock import Clock
     from ..protocol import Service
-    from ..replication.node import Node
     from .hub import Hub
     from .listening import Endpoint
 
@@ -55,9 +56,6 @@ def new_node(
     service: Service, clock: Clock, port: int, secret: bytes | None, log: Callable[[str], None]
 ) -> Node:
     """Return this server as a member of its group; it listens for its peers at `port`."""
-    from ..protocol.paired import Executor
-    from ..replication.node import Node
-
     return Node(
         service.cache,
         service.settings,
@@ -125,13 +123,7 @@ class Peering:
     @property
     def owes(self) -> bool:
         """Whether a peer that we are linked to has yet to acknowledge what changed here."""
-        node = self.node
-        return bool(node.changes.pending) or any(
-            peer.link is not None
-            and peer.channel is not None
-            and (bool(peer.channel.unacked) or peer.todo is not None)
-            for peer in node.peers.values()
-        )
+        return self.node.changes.pending or not self.node.drained()
 
     def flush(self) -> None:
         """Send what the commands since the last call have brought about. At the end of a turn."""

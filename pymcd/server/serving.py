@@ -531,6 +531,8 @@ def has_work(connection: Connection) -> bool:
         return False
     if connection.awaited is not None or connection.source is not None or connection.pieces:
         return True
+    if connection.waiting:
+        return True
     if connection.runner is run_binary:
         return holds_request(connection)
     return connection.buffer.find(b"\n", connection.position) >= 0

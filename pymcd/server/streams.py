@@ -43,11 +43,13 @@ async def serve_connection(
                     while True:
                         # When a source has ended, commands behind it may be waiting.
                         more = connection.run() or connection.source is not None
+                        # So they may behind what had to wait, and may be answered by now.
+                        more = more or connection.waiting
                         flush()
                         while (chunk := connection.next_chunk()) is not None:
                             await stream.send_all(chunk)
                             connection.cache.counters.bytes_written += len(chunk)
-                        if not (more or connection.pieces):
+                        if connection.waiting or not (more or connection.pieces):
                             break
                         # Others have their turn between two slices of a long pipeline.
                         await trio.lowlevel.checkpoint()
@@ -56,7 +58,10 @@ async def serve_connection(
             if connection.closing:
                 nursery.cancel_scope.cancel()
 
+        woken = trio.Event()
+
         def wake() -> None:
+            woken.set()
             if not sending.locked():
                 nursery.start_soon(answer)
 
@@ -71,6 +76,10 @@ async def serve_connection(
                 connection.last_command_at = connection.cache.now
                 connection.receive_data(bytes(data))
                 await answer()
+                while connection.waiting and not connection.closing:
+                    # For other servers: what this client sends meanwhile stays in its socket.
+                    woken = trio.Event()
+                    await woken.wait()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             connection.close("error")
         finally:

@@ -35,6 +35,8 @@ _DATAGRAMS_MAX: Final = 0xFFFF
 _RECEIVE_BYTES: Final = 65536
 #: Datagrams answered before other tasks have their turn.
 _DATAGRAMS_PER_TURN: Final = 32
+#: Requests that wait for other servers; there are no more before one of them is answered.
+_WAITING_MAX: Final = 1000
 
 
 def frame_reply(request_id: int, reply: bytes) -> list[bytes]:
@@ -47,44 +49,73 @@ def frame_reply(request_id: int, reply: bytes) -> list[bytes]:
     ]
 
 
-def answer_datagram(
-    service: Service,
-    endpoint: Endpoint,
-    datagram: bytes,
-    connect: Callable[..., Connection] | None = None,
-) -> list[bytes]:
-    """Execute the commands of one datagram and return the datagrams to send back."""
+class Request:
+    """One datagram's commands, and what they have answered so far."""
+
+    def __init__(self, connection: Connection, request_id: int) -> None:
+        self.connection = connection
+        self._request_id = request_id
+        self._reply: list[bytes] = []
+
+    def advance(self) -> bool:
+        """Execute what can be; False: other servers are to be heard first, and `wake` is called."""
+        connection = self.connection
+        while True:
+            more = connection.run()
+            if connection.waiting:
+                return False
+            self._reply += connection.pieces
+            connection.pieces.clear()
+            if not more:
+                break
+        connection.closing = True
+        connection.source = None
+        return True
+
+    def datagrams(self) -> list[bytes]:
+        """Return what to send back, once all is executed."""
+        service = self.connection.service
+        if self.connection.watching:
+            service.disconnected(self.connection)
+            return []
+        reply = self._reply
+        if sum(map(len, reply)) > _DATAGRAMS_MAX * _PAYLOAD_BYTES:
+            reply = [b"SERVER_ERROR the reply is too large for UDP: ask for less, or use TCP\r\n"]
+        datagrams = frame_reply(self._request_id, b"".join(reply))
+        service.cache.counters.bytes_written += sum(map(len, datagrams))
+        return datagrams
+
+
+def read_datagram(
+    service: Service, endpoint: Endpoint, datagram: bytes, connect: Callable[..., Connection]
+) -> Request | None:
+    """Return the request that a datagram is, not executed; None: it is none."""
     if len(datagram) <= limits.UDP_HEADER_BYTES:
-        return []
+        return None
     request_id, _, count, _ = _HEADER.unpack_from(datagram)
     if count != 1:
-        return []
-    connection = (connect or partial(Connection, service))(
+        return None
+    connection = connect(
         connection_id=endpoint.sock.fileno(),
         address=endpoint.address,
         transport="udp",
     )
     service.tick()
-    counters = service.cache.counters
-    counters.bytes_read += len(datagram)
+    service.cache.counters.bytes_read += len(datagram)
     connection.receive_data(datagram[limits.UDP_HEADER_BYTES :])
-    reply: list[bytes] = []
-    while True:
-        more = connection.run()
-        reply += connection.pieces
-        connection.pieces.clear()
-        if not more:
-            break
-    connection.closing = True
-    connection.source = None
-    if connection.watching:
-        service.disconnected(connection)
+    return Request(connection, request_id)
+
+
+def answer_datagram(service: Service, endpoint: Endpoint, datagram: bytes) -> list[bytes]:
+    """Execute the commands of one datagram and return the datagrams to send back.
+
+    For a server that stands alone, where nothing waits for others.
+    """
+    request = read_datagram(service, endpoint, datagram, partial(Connection, service))
+    if request is None:
         return []
-    if sum(map(len, reply)) > _DATAGRAMS_MAX * _PAYLOAD_BYTES:
-        reply = [b"SERVER_ERROR the reply is too large for UDP: ask for less, or use TCP\r\n"]
-    datagrams = frame_reply(request_id, b"".join(reply))
-    counters.bytes_written += sum(map(len, datagrams))
-    return datagrams
+    request.advance()
+    return request.datagrams()
 
 
 async def serve_datagrams(
@@ -95,23 +126,67 @@ async def serve_datagrams(
     connect: Callable[..., Connection] | None = None,
     flush: Callable[[], None] = lambda: None,
 ) -> None:
-    """Answer datagrams until cancelled. A bug of ours loses one request, and is reported."""
+    """Answer datagrams until cancelled. A bug of ours loses one request, and is reported.
+
+    `flush` is called after commands were executed, so that the peers hear of it.
+    """
     sock = endpoint.sock
-    while True:
-        await trio.lowlevel.wait_readable(sock)
-        for _ in range(_DATAGRAMS_PER_TURN):
-            try:
-                datagram, sender = sock.recvfrom(_RECEIVE_BYTES)
-            except OSError:
-                break  # nothing left, or an error of an earlier reply come home
-            try:
-                replies = answer_datagram(service, endpoint, datagram, connect)
+    room = trio.Semaphore(_WAITING_MAX)
+
+    async def answer_later(request: Request, woken: trio.Event, sender: Any) -> None:
+        """Answer a request that waits for other servers."""
+        try:
+            while True:
+                await woken.wait()
+                woken = _to_be_woken(request.connection)
+                if request.advance():
+                    break
                 flush()
-            except Exception as error:
-                on_error(error)
-                continue
-            for reply in replies:
-                await _send(sock, reply, sender)
+            replies = request.datagrams()
+        except Exception as error:
+            on_error(error)
+            return
+        finally:
+            room.release()
+        for reply in replies:
+            await _send(sock, reply, sender)
+
+    async with trio.open_nursery() as nursery:
+        while True:
+            await trio.lowlevel.wait_readable(sock)
+            for _ in range(_DATAGRAMS_PER_TURN):
+                if not room.value:
+                    await room.acquire()
+                    room.release()
+                try:
+                    datagram, sender = sock.recvfrom(_RECEIVE_BYTES)
+                except OSError:
+                    break  # nothing left, or an error of an earlier reply come home
+                try:
+                    request = read_datagram(
+                        service, endpoint, datagram, connect or partial(Connection, service)
+                    )
+                    if request is None:
+                        continue
+                    woken = _to_be_woken(request.connection)
+                    is_done = request.advance()
+                    flush()
+                    replies = request.datagrams() if is_done else []
+                except Exception as error:
+                    on_error(error)
+                    continue
+                if not is_done:
+                    room.acquire_nowait()
+                    nursery.start_soon(answer_later, request, woken, sender)
+                for reply in replies:
+                    await _send(sock, reply, sender)
+
+
+def _to_be_woken(connection: Connection) -> trio.Event:
+    """Return an event that is set when the connection has more to do."""
+    woken = trio.Event()
+    connection.wake = woken.set
+    return woken
 
 
 async def _send(sock: socket.socket, datagram: bytes, receiver: Any) -> None:
