@@ -79,6 +79,7 @@ class PairedConnection(Connection):
         "following",
         "gate",
         "held_request",
+        "kept",
         "monotonic",
         "request_line",
         "suspend",
@@ -96,6 +97,8 @@ class PairedConnection(Connection):
         self.following = False  #: what changes something is collected, not executed
         self.batch: list[bytes] = []  #: commands executed, or collected, in this run
         self.held_request = b""  #: the same, while the reply is held
+        #: How many replies stay when the commands in `batch` are executed elsewhere after all.
+        self.kept = 0
         self.tail: list[bytes] = []  #: replies that come after that to what was forwarded
         self.request_line = b""
         #: Tells the driver not to read from this client until it is delivered to, or woken.
@@ -166,6 +169,7 @@ class PairedConnection(Connection):
         if self.commands is COMMANDS:
             self.commands = PAIRED_COMMANDS
         self.following = not gate.leading
+        self.kept = 0
         more = super().run()
         if self.position == len(self.buffer) and self.awaited is None:
             self.prompt = (
@@ -181,6 +185,7 @@ class PairedConnection(Connection):
             commands = b"".join(batch)
             batch.clear()
             if self.following:
+                self.kept = len(self.pieces)
                 self._wait(commands)
                 gate.forward(self, self.held_protocol, commands)
             elif gate.protecting and gate.unsettled:
@@ -222,7 +227,8 @@ class PairedConnection(Connection):
 
     def answered(self, reply: bytes) -> None:
         """Take the reply of the node that executed our commands."""
-        self.pieces.clear()
+        del self.pieces[self.kept :]
+        self.kept = 0
         if reply:
             self.pieces.append(reply)
         self.pieces += self.tail
@@ -239,6 +245,11 @@ class PairedConnection(Connection):
         self.buffer = commands + self.buffer[self.position :]
         self.position = 0
         self.waiting = True  # ends this run; at its end it becomes clear what for
+
+    def settle_batch(self) -> None:
+        """Take note that all replies so far are final."""
+        self.batch.clear()
+        self.kept = len(self.pieces)
 
     @property
     def has_unanswered(self) -> bool:
@@ -328,6 +339,7 @@ def _local(verb: Verb) -> Verb:
             connection.postpone(_line(tokens))
         else:
             execute(connection, tokens)
+            connection.settle_batch()
 
     return Verb(handle)  # type: ignore[arg-type]
 
@@ -407,6 +419,7 @@ def _pair_command(command: Command) -> Command:
                 connection.waiting = True
             else:
                 execute(connection, request)
+                connection.settle_batch()
         elif not connection.following:
             connection.batch.append(encode_request(request))
             execute(connection, request)
