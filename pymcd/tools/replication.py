@@ -32,6 +32,8 @@ DEFAULT_PORT = 11211
 TIMEOUT_S = 3.0
 REPLY_MAX_BYTES = 1 << 20
 TEXT_WIDTH = 96
+# Nodes that are well hear of each other once a second.
+SILENT_S = 2.5
 
 STATES = {
     "in_sync": "in sync",
@@ -46,6 +48,10 @@ ROLES = {
     "follower": "follows",
     "none": "-",
 }
+
+
+# Errors that only repeat what is said anyway.
+_SAYS_NOTHING = ("", "-", "disconnected", "silent", "the_link_is_down", "no_answer_in_time")
 
 
 class AskError(Exception):
@@ -69,6 +75,17 @@ class Peer:
     def in_sync(self) -> bool:
         """Whether it has all that it must have."""
         return self.rows.get("in_sync") == "yes"
+
+    @property
+    def silent_s(self) -> float:
+        """For how long nothing was heard of it; 0 if that is no longer than usual."""
+        heard_s = self.number("last_heard_ms") / 1000
+        return heard_s if self.rows.get("link") != "up" or heard_s >= SILENT_S else 0.0
+
+    @property
+    def host(self) -> str:
+        """Where it is. The port is that of the link, and nothing to connect to."""
+        return self.address.rpartition(":")[0] or self.address
 
     def number(self, name: str) -> float:
         """Return a number, 0 for what is none."""
@@ -102,10 +119,17 @@ class Answer:
         """Return a number, 0 for what is none."""
         return _number(self.rows.get(name, ""))
 
-    @property
-    def alone_s(self) -> float:
-        """Since when it has been alone, where that is known; 0: it is not, or that is not."""
-        return self.number("degraded_now_seconds")
+    def unprotected(self, now: float) -> tuple[int, float | None]:
+        """Return how many writes it acknowledged alone, at most, and since when, if known.
+
+        It counts those since its start; a peer tells how many changes it has not got yet.
+        """
+        writes = self.number("unprotected_writes")
+        silent_s = 0.0
+        if known := self.peers():
+            writes = min(writes, *(peer.number("lag_items") for peer in known))
+            silent_s = min(peer.silent_s for peer in known)
+        return int(writes), now - silent_s if silent_s else None
 
     def peers(self) -> list[Peer]:
         """Return what it says of the others."""
@@ -281,7 +305,7 @@ def _problems(answers: list[Answer]) -> Iterator[str]:
                 yield from _why_not(answer, peer)
         refusal = answer.rows.get("last_refusal", "-")
         if refusal not in ("", "-") and not answer.in_sync:
-            yield f"{answer.name} refused a link: {_words(refusal)}."
+            yield f"At {answer.name} a link was refused: {_words(refusal)}."
         if not answer.peers() and answer.state != "in_sync":
             yield f"{answer.name} has not met another node yet."
     groups = {
@@ -297,18 +321,18 @@ def _why_not(answer: Answer, peer: Peer) -> Iterator[str]:
     """Say why a peer is not in sync, as one node sees it."""
     link, doing = peer.rows.get("link", "down"), peer.rows.get("state", "")
     error = peer.rows.get("last_error", "-")
-    because = f": {_words(error)}" if error not in ("", "-") else ""
+    because = f": {_words(error)}" if error not in _SAYS_NOTHING else ""
     if link == "up" and doing in ("sending_full", "sending_partial"):
         what = "all items" if doing == "sending_full" else "what changed meanwhile"
         yield f"{answer.name} is sending {what} to {peer.name}."
-    elif link == "up":
-        yield f"{answer.name} is linked with {peer.name}, which is catching up{because}."
+    elif link == "up" and not peer.silent_s:
+        yield f"{answer.name} is linked with {peer.name}, which is catching up."
     elif link == "handshake":
         yield f"{answer.name} and {peer.name} are about to link{because}."
     else:
-        heard_ms = peer.number("last_heard_ms")
-        ago = f" (last heard {_duration(heard_ms / 1000)} ago)" if heard_ms > 0 else ""
-        yield f"{answer.name} has no link to {peer.name}{ago}{because}."
+        ago = f", last heard {_duration(peer.silent_s)} ago" if peer.silent_s else ""
+        what = "has no link to" if link == "down" else "gets no answer from"
+        yield f"{answer.name} {what} {peer.name}{ago}{because}."
 
 
 @dataclasses.dataclass
@@ -324,23 +348,30 @@ class Cost:
 def costs(answers: list[Answer], now: float) -> list[Cost]:
     """Return what the death of each answering node would cost."""
     found: list[Cost] = []
+    alive = {answer.name for answer in answers if not answer.error}
     for answer in answers:
         if answer.error or answer.state == "off":
             continue
         behind = int(max((peer.number("lag_items") for peer in answer.peers()), default=0))
         if answer.state == "alone":
-            writes = int(answer.number("unprotected_now"))
-            since = now - answer.alone_s if answer.alone_s > 0 else None
-            when = f" since {_clock(since, now)}" if since is not None else ""
-            words = f"{_count(writes, 'write')} that it acknowledged alone{when} would be lost"
-            if not writes:
-                words = f"nothing was written{when} that would be lost, but no node could take over"
+            writes, since = answer.unprotected(now)
+            parts = []
+            if writes:
+                when = f" since {_clock(since, now)}" if since is not None else ""
+                parts.append(f"{_count(writes, 'write')} that it acknowledged alone{when}")
+            if doubtful := [peer.name for peer in answer.peers() if peer.name not in alive]:
+                others = "all other items" if writes else "all items"
+                have = f"{_and(doubtful)} still {_has(doubtful)} them"
+                parts.append(f"{others} unless {have}")
+            elif not answer.peers():
+                parts = ["all items"]
+            words = ", and ".join(parts) or "nothing that was acknowledged"
             found.append(Cost(answer.name, writes, since, words))
         elif answer.rows.get("ack_mode") == "async" and answer.rows.get("role") == "coordinator":
-            words = f"what it acknowledged in the last moments would be lost, now {behind:,} writes"
+            words = "what it acknowledged in the last moments, now " + _count(behind, "write")
             found.append(Cost(answer.name, behind, None, words))
         else:
-            found.append(Cost(answer.name, 0, None, "nothing that was acknowledged would be lost"))
+            found.append(Cost(answer.name, 0, None, "nothing that was acknowledged"))
     return found
 
 
@@ -350,7 +381,7 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
 def as_text(answers: list[Answer], now: float) -> str:
     """Return the whole report, without the last line end."""
     wrong = problems(answers)
-    paragraphs = [_table(_table_rows(answers))]
+    paragraphs = [_table(_table_rows(answers, now))]
     some_answer = any(not answer.error and answer.state != "off" for answer in answers)
     if not wrong:
         mode = next(answer.rows.get("ack_mode", "") for answer in answers)
@@ -369,7 +400,7 @@ _MODES = {
 }
 
 
-def _table_rows(answers: list[Answer]) -> list[tuple[str, ...]]:
+def _table_rows(answers: list[Answer], now: float) -> list[tuple[str, ...]]:
     """Return one row for each node: those asked, then those only heard of."""
     rows: list[tuple[str, ...]] = [("NODE", "ADDRESS", "STATE", "ROLE", "BEHIND")]
     seen_by_others = {
@@ -380,8 +411,9 @@ def _table_rows(answers: list[Answer]) -> list[tuple[str, ...]]:
             rows.append(("?", answer.address, "no answer", "-", "-"))
             continue
         state = STATES.get(answer.state, answer.state)
-        if answer.state == "alone" and answer.alone_s > 0:
-            state += f" for {_duration(answer.alone_s)}"
+        _, since = answer.unprotected(now)
+        if answer.state == "alone" and since is not None:
+            state += f" for {_duration(now - since)}"
         role = ROLES.get(answer.rows.get("role", ""), "-")
         peer = seen_by_others.get(answer.name)
         rows.append((answer.name, answer.address, state, role, _behind(peer)))
@@ -398,7 +430,7 @@ def _table_rows(answers: list[Answer]) -> list[tuple[str, ...]]:
             if peer.in_sync:
                 coordinates = answer.rows.get("coordinator") == peer.node_id
                 role = "coordinates" if coordinates else "follows"
-            rows.append((peer.name, f"({peer.address})", state, role, _behind(peer)))
+            rows.append((peer.name, f"({peer.host})", state, role, _behind(peer)))
     return rows
 
 
@@ -422,10 +454,10 @@ def _cost_lines(answers: list[Answer], now: float) -> Iterator[str]:
     silent = any(answer.error for answer in answers)
     if len(found) > 1 and len({cost.words for cost in found}) == 1 and not silent:
         which = "either node" if len(found) == 2 else "any one node"
-        yield f"If {which} died now: {found[0].words}."
+        yield f"If {which} died now, you would lose {found[0].words}."
         return
     for cost in found:
-        yield f"If {cost.node} died now: {cost.words}."
+        yield f"If {cost.node} died now, you would lose {cost.words}."
 
 
 def as_data(answers: list[Answer], now: float) -> dict[str, Any]:
@@ -476,7 +508,11 @@ def _count(number: int, what: str) -> str:
 
 
 def _and(names: list[str]) -> str:
-    return ", ".join(names[:-1]) + " and " + names[-1]
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _has(names: list[str]) -> str:
+    return "has" if len(names) == 1 else "have"
 
 
 def _clock(moment: float, now: float) -> str:

@@ -35,8 +35,9 @@ LOST = {
     "link": "down",
     "in_sync": "no",
     "state": "down",
-    "last_heard_ms": "192000",
-    "last_error": "silent",
+    "lag_items": "1300",
+    "last_heard_ms": "192500",
+    "last_error": "the_link_is_down",
 }
 
 
@@ -59,8 +60,8 @@ def rows(*peers: dict[str, str], **others: str) -> dict[str, str]:
         "coordinator": "cache-1",
         "ack_mode": "semi",
         "degraded": "no",
-        "degraded_now_seconds": "0",
-        "unprotected_now": "0",
+        "degraded_seconds": "0",
+        "unprotected_writes": "0",
         "last_refusal": "-",
         **others,
     }
@@ -73,8 +74,8 @@ ALONE = {
     "state": "alone",
     "role": "alone",
     "degraded": "yes",
-    "degraded_now_seconds": "192.5",
-    "unprotected_now": "1234",
+    "degraded_seconds": "192.5",
+    "unprotected_writes": "1234",
 }
 FIRST = Answer("10.0.0.5:11211", rows(SEES_SECOND))
 SECOND = Answer("10.0.0.6:11211", rows(SEES_FIRST, node_id="cache-2", role="follower"))
@@ -93,20 +94,20 @@ cache-2  10.0.0.6:11211  in sync  follows      nothing
 
 In sync. Writes are answered when the other nodes have them.
 
-If either node died now: nothing that was acknowledged would be lost.""",
+If either node died now, you would lose nothing that was acknowledged.""",
     ),
     (
         "one of two is asked",
         [SECOND],
         0,
         """\
-NODE     ADDRESS           STATE    ROLE         BEHIND
-cache-2  10.0.0.6:11211    in sync  follows      -
-cache-1  (10.0.0.5:11212)  in sync  coordinates  nothing
+NODE     ADDRESS         STATE    ROLE         BEHIND
+cache-2  10.0.0.6:11211  in sync  follows      -
+cache-1  (10.0.0.5)      in sync  coordinates  nothing
 
 In sync. Writes are answered when the other nodes have them.
 
-If cache-2 died now: nothing that was acknowledged would be lost.""",
+If cache-2 died now, you would lose nothing that was acknowledged.""",
     ),
     (
         "one died",
@@ -120,9 +121,30 @@ cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -
 Not in sync:
   10.0.0.6:11211 does not answer (connection refused): it is not running, or has not got its
     items from its peer yet.
-  cache-1 has no link to cache-2 (last heard 3 min 12 s ago): silent.
+  cache-1 has no link to cache-2, last heard 3 min 12 s ago.
 
-If cache-1 died now: 1,234 writes that it acknowledged alone since 07:56 would be lost.""",
+If cache-1 died now, you would lose 1,234 writes that it acknowledged alone since 07:56, and all
+  other items unless cache-2 still has them.""",
+    ),
+    (
+        "frozen",
+        [
+            Answer(
+                "10.0.0.5:11211",
+                rows({**SEES_SECOND, **LOST, "link": "up", "state": "idle"}, **ALONE),
+            ),
+        ],
+        1,
+        """\
+NODE     ADDRESS         STATE                 ROLE         BEHIND
+cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -
+cache-2  (10.0.0.6)      not in sync           -            -
+
+Not in sync:
+  cache-1 gets no answer from cache-2, last heard 3 min 12 s ago.
+
+If cache-1 died now, you would lose 1,234 writes that it acknowledged alone since 07:56, and all
+  other items unless cache-2 still has them.""",
     ),
     (
         "separated",
@@ -131,8 +153,8 @@ If cache-1 died now: 1,234 writes that it acknowledged alone since 07:56 would b
             Answer(
                 "10.0.0.6:11211",
                 rows(
-                    {**SEES_FIRST, **LOST, "last_heard_ms": "0", "last_error": "-"},
-                    **{**ALONE, "degraded_now_seconds": "100000", "unprotected_now": "1"},
+                    {**SEES_FIRST, **LOST, "last_heard_ms": "100000000", "lag_items": "1"},
+                    **ALONE,
                     node_id="cache-2",
                 ),
             ),
@@ -146,11 +168,11 @@ cache-2  10.0.0.6:11211  alone for 1 d 3 h     coordinates  -
 Not in sync:
   cache-1 and cache-2 do not see each other, and each serves alone. Of what is written on both,
     the later write will stay.
-  cache-1 has no link to cache-2 (last heard 3 min 12 s ago): silent.
-  cache-2 has no link to cache-1.
+  cache-1 has no link to cache-2, last heard 3 min 12 s ago.
+  cache-2 has no link to cache-1, last heard 1 d 3 h ago.
 
-If cache-1 died now: 1,234 writes that it acknowledged alone since 07:56 would be lost.
-If cache-2 died now: 1 write that it acknowledged alone since 2027-01-14 04:13 would be lost.""",
+If cache-1 died now, you would lose 1,234 writes that it acknowledged alone since 07:56.
+If cache-2 died now, you would lose 1 write that it acknowledged alone since 2027-01-14 04:13.""",
     ),
     (
         "the peer is being filled",
@@ -159,50 +181,57 @@ If cache-2 died now: 1 write that it acknowledged alone since 2027-01-14 04:13 w
                 "10.0.0.5:11211",
                 rows(
                     {**SEES_SECOND, "in_sync": "no", "state": "sending_full"},
-                    **{**ALONE, "unprotected_now": "0", "degraded_now_seconds": "0.25"},
+                    **{**ALONE, "unprotected_writes": "0"},
                 ),
             ),
         ],
         1,
         """\
-NODE     ADDRESS           STATE             ROLE         BEHIND
-cache-1  10.0.0.5:11211    alone for 250 ms  coordinates  -
-cache-2  (10.0.0.6:11212)  not in sync       -            -
+NODE     ADDRESS         STATE        ROLE         BEHIND
+cache-1  10.0.0.5:11211  alone        coordinates  -
+cache-2  (10.0.0.6)      not in sync  -            -
 
 Not in sync:
   cache-1 is sending all items to cache-2.
 
-If cache-1 died now: nothing was written since 07:59 that would be lost, but no node could take
-  over.""",
+If cache-1 died now, you would lose all items unless cache-2 still has them.""",
     ),
     (
-        "secrets differ",
+        "catching up",
         [
+            Answer("10.0.0.5:11211", rows({**SEES_SECOND, "in_sync": "no"}, **ALONE)),
             Answer(
-                "10.0.0.5:11211",
+                "10.0.0.6:11211",
                 rows(
-                    {
-                        **SEES_SECOND,
-                        **LOST,
-                        "node_id": "-",
-                        "last_heard_ms": "-",
-                        "last_error": "secret",
-                    },
-                    **ALONE,
+                    {**SEES_FIRST, "in_sync": "no"}, node_id="cache-2", role="none", state="joining"
                 ),
             ),
         ],
         1,
         """\
-NODE            ADDRESS           STATE                 ROLE         BEHIND
-cache-1         10.0.0.5:11211    alone for 3 min 12 s  coordinates  -
-10.0.0.6:11212  (10.0.0.6:11212)  not in sync           -            -
+NODE     ADDRESS         STATE        ROLE         BEHIND
+cache-1  10.0.0.5:11211  alone        coordinates  -
+cache-2  10.0.0.6:11211  catching up  -            -
 
 Not in sync:
-  cache-1 has no link to 10.0.0.6:11212: the secrets differ: give both nodes the same
-    --replication-secret-file.
+  cache-1 is linked with cache-2, which is catching up.
 
-If cache-1 died now: 1,234 writes that it acknowledged alone since 07:56 would be lost.""",
+If either node died now, you would lose nothing that was acknowledged.""",
+    ),
+    (
+        "secrets differ",
+        [Answer("10.0.0.5:11211", rows(**ALONE, last_refusal="secret"))],
+        1,
+        """\
+NODE     ADDRESS         STATE  ROLE         BEHIND
+cache-1  10.0.0.5:11211  alone  coordinates  -
+
+Not in sync:
+  At cache-1 a link was refused: the secrets differ: give both nodes the same
+    --replication-secret-file.
+  cache-1 has not met another node yet.
+
+If cache-1 died now, you would lose all items.""",
     ),
     (
         "async",
@@ -221,8 +250,8 @@ cache-2  10.0.0.6:11211  in sync  follows      37 changes, 4 ms
 
 In sync. Writes are answered at once, and reach the others a moment later.
 
-If cache-1 died now: what it acknowledged in the last moments would be lost, now 37 writes.
-If cache-2 died now: nothing that was acknowledged would be lost.""",
+If cache-1 died now, you would lose what it acknowledged in the last moments, now 37 writes.
+If cache-2 died now, you would lose nothing that was acknowledged.""",
     ),
     (
         "no peers",
@@ -234,23 +263,6 @@ NODE            ADDRESS         STATE           ROLE  BEHIND
 
 Not in sync:
   10.0.0.9:11211 does not replicate: it was started without --peer.""",
-    ),
-    (
-        "waiting for the first peer",
-        [
-            Answer(
-                "10.0.0.5:11211", rows(**{**ALONE, "degraded": "no", "degraded_now_seconds": "0"})
-            )
-        ],
-        1,
-        """\
-NODE     ADDRESS         STATE  ROLE         BEHIND
-cache-1  10.0.0.5:11211  alone  coordinates  -
-
-Not in sync:
-  cache-1 has not met another node yet.
-
-If cache-1 died now: 1,234 writes that it acknowledged alone would be lost.""",
     ),
     (
         "nobody answers",
@@ -281,7 +293,7 @@ def test_what_a_program_reads():
     assert len(data["problems"]) == 2
     first, second = data["nodes"]
     assert (first["would_lose_writes"], first["would_lose_since"]) == (1234, NOW - 192.5)
-    assert first["stats"]["peer_0:last_error"] == "silent"
+    assert first["stats"]["peer_0:last_error"] == "the_link_is_down"
     assert second == {
         "address": "10.0.0.6:11211",
         "error": "connection refused",
@@ -306,7 +318,7 @@ def test_three_nodes_of_which_one_is_gone():
     first = Answer("10.0.0.5:11211", rows(SEES_SECOND, third, degraded="yes"))
     text = as_text([first, SECOND], NOW)
     assert "cache-1 has no link to cache-3" in text
-    assert "If either node died now: nothing that was acknowledged would be lost." in text
+    assert "If either node died now, you would lose nothing that was acknowledged." in text
     assert exit_code([first, SECOND]) == 1
 
 
