@@ -306,7 +306,7 @@ def _problems(answers: list[Answer]) -> Iterator[str]:
         refusal = answer.rows.get("last_refusal", "-")
         if refusal not in ("", "-") and not answer.in_sync:
             yield f"At {answer.name} a link was refused: {_words(refusal)}."
-        if not answer.peers() and answer.state != "in_sync":
+        elif not answer.peers() and answer.state != "in_sync":
             yield f"{answer.name} has not met another node yet."
     groups = {
         (answer.rows.get("coordinator"), answer.rows.get("epoch"))
@@ -340,6 +340,7 @@ class Cost:
     """What would be lost if one node died now."""
 
     node: str
+    address: str
     writes: int
     since: float | None  # Unix time; None where it does not matter
     words: str
@@ -366,12 +367,14 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
             elif not answer.peers():
                 parts = ["all items"]
             words = ", and ".join(parts) or "nothing that was acknowledged"
-            found.append(Cost(answer.name, writes, since, words))
+            found.append(Cost(answer.name, answer.address, writes, since, words))
         elif answer.rows.get("ack_mode") == "async" and answer.rows.get("role") == "coordinator":
             words = "what it acknowledged in the last moments, now " + _count(behind, "write")
-            found.append(Cost(answer.name, behind, None, words))
+            found.append(Cost(answer.name, answer.address, behind, None, words))
         else:
-            found.append(Cost(answer.name, 0, None, "nothing that was acknowledged"))
+            found.append(
+                Cost(answer.name, answer.address, 0, None, "nothing that was acknowledged")
+            )
     return found
 
 
@@ -462,7 +465,7 @@ def _cost_lines(answers: list[Answer], now: float) -> Iterator[str]:
 
 def as_data(answers: list[Answer], now: float) -> dict[str, Any]:
     """Return the same for programs. `Any`, since JSON is made of it."""
-    lost = {cost.node: cost for cost in costs(answers, now)}
+    lost = {cost.address: cost for cost in costs(answers, now)}
     return {
         "in_sync": exit_code(answers) == EXIT_IN_SYNC,
         "coordinators": coordinators(answers),
@@ -474,8 +477,10 @@ def as_data(answers: list[Answer], now: float) -> dict[str, Any]:
                 "node_id": answer.rows.get("node_id"),
                 "state": answer.state or None,
                 "role": answer.rows.get("role"),
-                "would_lose_writes": lost[answer.name].writes if answer.name in lost else None,
-                "would_lose_since": lost[answer.name].since if answer.name in lost else None,
+                "would_lose_writes": lost[answer.address].writes
+                if answer.address in lost
+                else None,
+                "would_lose_since": lost[answer.address].since if answer.address in lost else None,
                 "stats": answer.rows,
             }
             for answer in answers

@@ -229,7 +229,6 @@ cache-1  10.0.0.5:11211  alone  coordinates  -
 Not in sync:
   At cache-1 a link was refused: the secrets differ: give both nodes the same
     --replication-secret-file.
-  cache-1 has not met another node yet.
 
 If cache-1 died now, you would lose all items.""",
     ),
