@@ -1100,6 +1100,7 @@ class Node:
             self._lose([peer], "joins anew")
         self.flush()
         peer.open_channel(self._next_epoch())
+        peer.hosted = True
         peer.flowing = True
         floor = self.changes.tombstones.floor
         replaces = bool(wants_all is False and floor > peer.departed_version)
@@ -1244,6 +1245,7 @@ class Node:
         """Propose to be one, when each has all that the other had."""
         if (
             self.leading
+            and peer.hosted
             and not peer.in_view
             and peer.sent_all
             and peer.got_all

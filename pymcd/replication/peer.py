@@ -124,6 +124,7 @@ class Peer:
         self.mode = "idle"
         self.sent_all = False  #: it was told that it has everything
         self.got_all = False  #: it told us so
+        self.hosted = False  #: it joins us; not we it
         self.proposed = False
         self.replace_up_to = 0  #: what it does not confirm, up to that version, is to be dropped
         self.confirmed: set[bytes] | None = None
@@ -151,7 +152,7 @@ class Peer:
         self.acked_ticket = 0
         self.todo = None
         self.behind.clear()
-        self.sent_all = self.got_all = self.proposed = False
+        self.sent_all = self.got_all = self.proposed = self.hosted = False
         self.results.clear()
         self.confirmed = None
 
@@ -163,7 +164,7 @@ class Peer:
         self.mode = "idle"
         self.behind.clear()
         self.confirmed = None
-        self.sent_all = self.got_all = self.proposed = False
+        self.sent_all = self.got_all = self.proposed = self.hosted = False
         if channel is None:
             return []
         self.left = {"epoch": channel.epoch, "received": channel.received}
