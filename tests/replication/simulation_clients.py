@@ -583,6 +583,8 @@ class Client:
         if self.slow and random_.random() < self.slow:
             visit.blocked_until = self.world.now + random_.random() * 0.3
         data = b"".join(pending.request for pending in batch)
+        if self.world.verbose:
+            self.world.tell(self.name, f"says to {self._host.name}: {data[:300]!r}")
         for pending in batch:
             for operation in pending.operations:
                 operation.invoked_at = self.world.now
@@ -626,6 +628,8 @@ class Client:
             self._lost()
             return
         self._buffer += data
+        if self.world.verbose:
+            self.world.tell(self.name, f"hears {data[:300]!r}")
         while self._pending and self._buffer:
             pending = self._pending[0]
             used = pending.parse(self._buffer, pending.operations)
