@@ -267,6 +267,7 @@ class Node:
         self._complaints: dict[str, float] = {}
 
         self.degraded_since: float | None = None
+        self.unprotected_now = 0
         self.degraded_count = 0
         self._degraded_s = 0.0
         self.unprotected_writes = 0
@@ -421,6 +422,7 @@ class Node:
             self._watermark = version
             if self.role == ALONE and self._settings_peers:
                 self.unprotected_writes += len(keys)
+                self.unprotected_now += len(keys)
             self._settle()
 
     def _fall_behind(self, peer: Peer, keys: Iterable[bytes]) -> None:
@@ -742,9 +744,11 @@ class Node:
         now = self.clock.monotonic()
         if degraded and self.degraded_since is None:
             self.degraded_since = now
+            self.unprotected_now = 0
         elif not degraded and self.degraded_since is not None:
             self._degraded_s += now - self.degraded_since
             self.degraded_since = None
+            self.unprotected_now = 0
 
     def _next_epoch(self) -> int:
         self._highest_epoch += 1
@@ -1357,6 +1361,9 @@ class Node:
             delay = HEARTBEAT_S
             if self.role in (STARTING, JOINING):
                 delay = ACTIVE_STEP_S * 5
+            for peer in self._partners():
+                if peer.link is None:
+                    delay = min(delay, max(0.0, peer.link_lost_at + self.ack_timeout_s - now))
             for peer in self.peers.values():
                 if peer.channel is not None and now < peer.not_before:
                     delay = min(delay, peer.not_before - now)
@@ -1460,10 +1467,15 @@ class Node:
         return self.role in (COORDINATOR, FOLLOWER)
 
     @property
+    def degraded_now_s(self) -> float:
+        """Return for how long now clients have been served unprotected; 0: they are not."""
+        since = self.degraded_since
+        return 0.0 if since is None else self.clock.monotonic() - since
+
+    @property
     def degraded_s(self) -> float:
         """Return how long clients were served unprotected, in all."""
-        since = self.degraded_since
-        return self._degraded_s + (0.0 if since is None else self.clock.monotonic() - since)
+        return self._degraded_s + self.degraded_now_s
 
     @property
     def queue_free(self) -> int:

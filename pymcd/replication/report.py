@@ -34,6 +34,8 @@ def node_rows(node: Node) -> Rows:
         ("degraded_count", node.degraded_count),
         ("degraded_seconds", round(node.degraded_s, 3)),
         ("unprotected_writes", node.unprotected_writes),
+        ("degraded_now_seconds", round(node.degraded_now_s, 3)),
+        ("unprotected_now", node.unprotected_now),
         ("sequence", changes.sequence),
         ("queue_items", sum(len(peer.behind) for peer in peers)),
         ("queue_bytes", sum(channel.unacked_bytes for channel in channels)),
