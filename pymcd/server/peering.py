@@ -283,8 +283,11 @@ class Peering:
         except trio.TooSlowError:
             self._complain(f"{peer} does not answer")
             return None
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             self._complain(f"cannot reach {peer}: {_reason(error)}")
+            return None
+        except Exception as error:
+            self._on_error(error)
             return None
         sock = socket.socket(fileno=stream.socket.detach())
         try:
@@ -310,8 +313,10 @@ def _words(address: tuple[object, ...]) -> str:
     return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: OSError | UnicodeError) -> str:
     """Return in a few words why a dial failed; trio tells of all addresses that it tried."""
+    if isinstance(error, UnicodeError):
+        return "no host has such a name"
     if isinstance(error.__cause__, OSError):
         error = error.__cause__
     elif isinstance(error.__cause__, ExceptionGroup):

@@ -553,11 +553,8 @@ def run(settings: Settings) -> int:
     if settings.enable_ssl or settings.replication_tls:
         certificates = Certificates(settings)
     secret = None
-    if settings.replicated:
-        from . import peering as _peering  # noqa: F401 - while its files may still be read
-
-        if settings.replication_secret_file is not None:
-            secret, _ = read_secret(settings.replication_secret_file)
+    if settings.replicated and settings.replication_secret_file is not None:
+        secret, _ = read_secret(settings.replication_secret_file)
     if settings.ssl_kernel_tls:
         log.warning("warning: ssl_kernel_tls has no effect here.  proceeding without.")
     if settings.enable_coredumps:
@@ -568,7 +565,7 @@ def run(settings: Settings) -> int:
         preload()
     if settings.replicated:
         # Whoever takes over from root may not be able to read our modules.
-        import_module("..replication.node", __package__)
+        import_module(".peering", __package__)
         codecs.lookup("idna")  # which looking up a peer's address asks for
     daemon.drop_privileges(settings.user)
     if settings.lock_memory:

@@ -6,6 +6,7 @@ reply), never for time to pass.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import select
@@ -273,3 +274,52 @@ def test_everything_is_imported_before_privileges_drop(folder: Path) -> None:
         log = rest_of_log(process)
     assert process.returncode == 0
     assert "Traceback" not in log
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root")
+def test_a_pair_needs_no_module_after_privileges_drop(folder: Path) -> None:
+    package = folder / "private" / "pymcd"
+    shutil.copytree(Path(__file__).parents[2] / "pymcd", package)
+    package.parent.chmod(0o700)
+    (folder / "secret").write_text("not for everybody")
+    (folder / "secret").chmod(0o600)
+    common = ["--replication-secret-file", str(folder / "secret"), "-vv"]
+    ports = free_ports(2)
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                started(
+                    *("-s", str(folder / name), *common, "--replication-port", str(port)),
+                    *("--node-id", name, "--peer", f"localhost:{other}"),
+                    PYTHONPATH=str(package.parent),
+                )
+            )
+            for name, port, other in zip("ab", ports, reversed(ports), strict=True)
+        ]
+        logs = [read_log_until(process, "listening (auto") for process in processes]
+        assert ask(str(folder / "a"), b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        assert ask(str(folder / "b"), b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        for process, log in zip(processes, logs, strict=True):
+            process.send_signal(signal.SIGTERM)
+            assert "Traceback" not in log + rest_of_log(process)
+            assert process.returncode == 0
+
+
+def free_ports(number: int) -> list[int]:
+    """Return ports that nobody listens on now."""
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
+
+
+def read_log_until(process: subprocess.Popen[str], words: str) -> str:
+    """Return what a server says, up to a line with these words."""
+    assert process.stderr is not None
+    log = ""
+    for line in process.stderr:
+        log += line
+        if words in line:
+            return log
+    raise AssertionError(log)
