@@ -161,12 +161,13 @@ def _seen_from(era: Era, operations: Iterable[Operation]) -> list[Operation]:
         if operation.invoked_at >= era.end:
             continue
         returned_at = operation.returned_at
-        if returned_at is None:
-            # Commands of a client that has gone may still be executed, long afterwards.
-            result.append(operation)
-        elif returned_at < era.start:
+        if returned_at is not None and returned_at < era.start:
             continue
-        elif operation.invoked_at < era.start or returned_at >= era.end:
+        if operation.invoked_at < era.start:
+            # It may have happened before, or will. Commands of a client that has gone may still
+            # be executed, long afterwards.
+            result.append(replace(operation, outcome=None, returned_at=None, session=None))
+        elif returned_at is not None and returned_at >= era.end:
             result.append(replace(operation, outcome=None, returned_at=None))
         else:
             result.append(operation)

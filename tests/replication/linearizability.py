@@ -27,6 +27,10 @@ _NEVER: Final = float("inf")
 _UINT64: Final = 1 << 64
 
 
+def _short(value: bytes) -> str:
+    return repr(value)[1:] if len(value) < 30 else f"{value[:20]!r}.. ({len(value)})"
+
+
 class Outcome(NamedTuple):
     """What was answered. `None` in a field: the answer did not say."""
 
@@ -64,7 +68,7 @@ class Operation:
         end = "      open" if self.returned_at is None else f"{self.returned_at:10.6f}"
         words = [self.verb, self.key.decode("latin-1")]
         if self.value:
-            words.append(repr(self.value)[1:])
+            words.append(_short(self.value))
         if self.verb in ("incr", "decr"):
             words.append(str(self.delta))
         if self.compare:
@@ -73,7 +77,7 @@ class Operation:
         if self.outcome is not None:
             said = self.outcome.status
             if self.outcome.value is not None:
-                said += f" {self.outcome.value!r}"
+                said += f" {_short(self.outcome.value)}"
             if self.outcome.cas is not None:
                 said += f" c{self.outcome.cas}"
             if self.outcome.marks:
@@ -295,6 +299,17 @@ class Verdict(NamedTuple):
         return "\n".join(lines)
 
 
+def _changes_nothing(operation: Operation) -> bool:
+    """Return whether an operation with that outcome changes nothing, in no state.
+
+    A meta get does, when it wins; then it changed the state in which that was found out.
+    """
+    outcome = operation.outcome
+    return outcome is not None and (
+        outcome.status != "ok" or operation.verb in _READS or operation.verb == "touch"
+    )
+
+
 def search(
     operations: Sequence[Operation], *, initial: State = ABSENT, lossy: bool = False
 ) -> Verdict:
@@ -352,8 +367,8 @@ def search(
             if not fits:
                 continue
             node: tuple[int, State, _Path] = (done | 1 << index, after, (index, path))
-            if after == state and operation.outcome is not None:
-                following = [node]  # what changes nothing may as well happen now
+            if after == state and _changes_nothing(operation):
+                following = [node]  # it may as well happen now
                 break
             following.append(node)
         for node in following:

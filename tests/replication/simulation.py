@@ -513,6 +513,10 @@ class Simulation:
         ]
         self.eras = eras
         found = report.found
+        if "strict" in self.conditions:
+            for each in history:
+                if each.outcome is None:
+                    each.session = None  # it may have been refused, and nobody told
         promising = not self.conditions & {"async", "skew_beyond"}
         if promising:
             found += checkers.check_linearizable(

@@ -638,6 +638,8 @@ class Client:
             self._buffer = self._buffer[used:]
             self._pending.popleft()
             for operation in pending.operations:
+                if "error" in operation.notes:
+                    operation.session = None  # it may not have happened at all
                 if operation.outcome is not None:
                     operation.returned_at = self.world.now
                     if operation.outcome.cas and operation.verb in ("get", "mg"):

@@ -124,6 +124,10 @@ GOOD = [
         ],
     ),
     (
+        "a flush that finds nothing may also come later",
+        [op("set", 0, 9, value=b"a"), op("flush", 1, 8), op("get", 10, 11, MISS)],
+    ),
+    (
         "one vivifies",
         [
             op("mv", 0, 5, hit(b"", marks="W")),
