@@ -132,7 +132,10 @@ class Load:
         self._epoll.close()
 
     def stop(self) -> None:
-        """To be called from an action: no client starts another request."""
+        """To be called from an action or a client: no client starts another request."""
+        self.at(0.0, self._stop)
+
+    def _stop(self) -> None:
         self.stopping = True
         for session in self._sessions:
             if session.request is None or session.stream is None:

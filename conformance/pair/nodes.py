@@ -46,6 +46,13 @@ def until(what: str, reached: Callable[[], bool], patience_s: float = PATIENCE_S
     return time.monotonic() - started_s
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 def resident_bytes(pid: int) -> int:
     """Return how much memory a process has."""
     found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
@@ -132,7 +139,7 @@ class Pair:
     _wires: Wires | None = None
     # (who dials, whom): number and port of the wire
     _links: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
-    _down: bool = False
+    _ports: list[int] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         try:
@@ -142,15 +149,22 @@ class Pair:
             raise
 
     def _set_up(self) -> Self:
+        if not self.wired:
+            self._ports = [_free_port() for _ in range(self.count)]
+            self._begin()
+            return self
         self._wires = Wires()
         for dialler in range(self.count):
             for other in range(self.count):
                 if dialler != other:
                     self._links[dialler, other] = self._wires.open()
+        self._begin()
+        return self
+
+    def _begin(self) -> None:
         for index in range(self.count):
             self.nodes.append(self._make(index))
             self._start(index)
-        return self
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
@@ -171,7 +185,13 @@ class Pair:
         for (dialler, _), (_, port) in self._links.items():
             if dialler == index:
                 peers += ["--peer", f"127.0.0.1:{port}"]
-        switches = ["--replication-port", "-1", "--node-id", f"node{index}", *peers]
+        own_port = -1
+        if not self.wired:
+            own_port = self._ports[index]
+            for port in self._ports:
+                if port != own_port:
+                    peers += ["--peer", f"127.0.0.1:{port}"]
+        switches = ["--replication-port", str(own_port), "--node-id", f"node{index}", *peers]
         switches += [*self.options, *self.own.get(index, ())]
         return Node(self.wants.get(index, PYMCD), switches, dict(self.environments.get(index, {})))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from .load import quantile
 
-SHOWN_LINES = 5
+SHOWN_LINES = 8
 
 
 @dataclass(slots=True)
