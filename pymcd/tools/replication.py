@@ -119,17 +119,22 @@ class Answer:
         """Return a number, 0 for what is none."""
         return _number(self.rows.get(name, ""))
 
-    def unprotected(self, now: float) -> tuple[int, float | None]:
-        """Return how many writes it acknowledged alone, at most, and since when, if known.
+    @property
+    def alone_s(self) -> float:
+        """For how long it has been alone; 0: it is not, or it is meant to be."""
+        return self.number("degraded_now_seconds") if self.state == "alone" else 0.0
 
-        It counts those since its start; a peer tells how many changes it has not got yet.
+    def judged_peers(self) -> list[Peer]:
+        """Return those peers of whom it knows whether they are in sync.
+
+        Of those that follow as it does, only the coordinator does.
         """
-        writes = self.number("unprotected_writes")
-        silent_s = 0.0
-        if known := self.peers():
-            writes = min(writes, *(peer.number("lag_items") for peer in known))
-            silent_s = min(peer.silent_s for peer in known)
-        return int(writes), now - silent_s if silent_s else None
+        coordinator = self.rows.get("coordinator")
+        return [
+            peer
+            for peer in self.peers()
+            if self.rows.get("role") != "follower" or peer.node_id == coordinator
+        ]
 
     def peers(self) -> list[Peer]:
         """Return what it says of the others."""
@@ -300,7 +305,9 @@ def _problems(answers: list[Answer]) -> Iterator[str]:
     for answer in answers:
         if answer.error or answer.state == "off":
             continue
-        for peer in answer.peers():
+        if answer.state == "alone" and answer.rows.get("ack_mode") == "strict":
+            yield f"{answer.name} refuses writes until another node is in sync (strict)."
+        for peer in answer.judged_peers():
             if not peer.in_sync and not (peer.node_id in heard and answer.state == "joining"):
                 yield from _why_not(answer, peer)
         refusal = answer.rows.get("last_refusal", "-")
@@ -355,7 +362,8 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
             continue
         behind = int(max((peer.number("lag_items") for peer in answer.peers()), default=0))
         if answer.state == "alone":
-            writes, since = answer.unprotected(now)
+            writes = int(answer.number("unprotected_now"))
+            since = now - answer.alone_s if answer.alone_s else None
             parts = []
             if writes:
                 when = f" since {_clock(since, now)}" if since is not None else ""
@@ -384,7 +392,7 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
 def as_text(answers: list[Answer], now: float) -> str:
     """Return the whole report, without the last line end."""
     wrong = problems(answers)
-    paragraphs = [_table(_table_rows(answers, now))]
+    paragraphs = [_table(_table_rows(answers))]
     some_answer = any(not answer.error and answer.state != "off" for answer in answers)
     if not wrong:
         mode = next(answer.rows.get("ack_mode", "") for answer in answers)
@@ -403,7 +411,7 @@ _MODES = {
 }
 
 
-def _table_rows(answers: list[Answer], now: float) -> list[tuple[str, ...]]:
+def _table_rows(answers: list[Answer]) -> list[tuple[str, ...]]:
     """Return one row for each node: those asked, then those only heard of."""
     rows: list[tuple[str, ...]] = [("NODE", "ADDRESS", "STATE", "ROLE", "BEHIND")]
     seen_by_others = {
@@ -414,21 +422,23 @@ def _table_rows(answers: list[Answer], now: float) -> list[tuple[str, ...]]:
             rows.append(("?", answer.address, "no answer", "-", "-"))
             continue
         state = STATES.get(answer.state, answer.state)
-        _, since = answer.unprotected(now)
-        if answer.state == "alone" and since is not None:
-            state += f" for {_duration(now - since)}"
+        if answer.alone_s:
+            state += f" for {_duration(answer.alone_s)}"
         role = ROLES.get(answer.rows.get("role", ""), "-")
         peer = seen_by_others.get(answer.name)
         rows.append((answer.name, answer.address, state, role, _behind(peer)))
     known = {answer.name for answer in answers}
     unknown_asked = [answer for answer in answers if answer.error]
     for answer in answers:
+        judged = {peer.node_id for peer in answer.judged_peers()}
         for peer in answer.peers():
             # A server that does not answer is most likely the one its peer misses.
             if peer.name in known or (unknown_asked and not peer.in_sync):
                 continue
             known.add(peer.name)
             state = "in sync" if peer.in_sync else "not in sync"
+            if peer.node_id not in judged:
+                state = "linked" if peer.rows.get("link") == "up" else "no link"
             role = "-"
             if peer.in_sync:
                 coordinates = answer.rows.get("coordinator") == peer.node_id

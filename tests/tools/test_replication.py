@@ -60,8 +60,8 @@ def rows(*peers: dict[str, str], **others: str) -> dict[str, str]:
         "coordinator": "cache-1",
         "ack_mode": "semi",
         "degraded": "no",
-        "degraded_seconds": "0",
-        "unprotected_writes": "0",
+        "degraded_now_seconds": "0",
+        "unprotected_now": "0",
         "last_refusal": "-",
         **others,
     }
@@ -74,8 +74,8 @@ ALONE = {
     "state": "alone",
     "role": "alone",
     "degraded": "yes",
-    "degraded_seconds": "192.5",
-    "unprotected_writes": "1234",
+    "degraded_now_seconds": "192.5",
+    "unprotected_now": "1234",
 }
 FIRST = Answer("10.0.0.5:11211", rows(SEES_SECOND))
 SECOND = Answer("10.0.0.6:11211", rows(SEES_FIRST, node_id="cache-2", role="follower"))
@@ -153,8 +153,8 @@ If cache-1 died now, you would lose 1,234 writes that it acknowledged alone sinc
             Answer(
                 "10.0.0.6:11211",
                 rows(
-                    {**SEES_FIRST, **LOST, "last_heard_ms": "100000000", "lag_items": "1"},
-                    **ALONE,
+                    {**SEES_FIRST, **LOST, "last_heard_ms": "100000000"},
+                    **{**ALONE, "degraded_now_seconds": "100000", "unprotected_now": "1"},
                     node_id="cache-2",
                 ),
             ),
@@ -181,15 +181,15 @@ If cache-2 died now, you would lose 1 write that it acknowledged alone since 202
                 "10.0.0.5:11211",
                 rows(
                     {**SEES_SECOND, "in_sync": "no", "state": "sending_full"},
-                    **{**ALONE, "unprotected_writes": "0"},
+                    **{**ALONE, "unprotected_now": "0", "degraded_now_seconds": "0.5"},
                 ),
             ),
         ],
         1,
         """\
-NODE     ADDRESS         STATE        ROLE         BEHIND
-cache-1  10.0.0.5:11211  alone        coordinates  -
-cache-2  (10.0.0.6)      not in sync  -            -
+NODE     ADDRESS         STATE             ROLE         BEHIND
+cache-1  10.0.0.5:11211  alone for 500 ms  coordinates  -
+cache-2  (10.0.0.6)      not in sync       -            -
 
 Not in sync:
   cache-1 is sending all items to cache-2.
@@ -199,7 +199,10 @@ If cache-1 died now, you would lose all items unless cache-2 still has them.""",
     (
         "catching up",
         [
-            Answer("10.0.0.5:11211", rows({**SEES_SECOND, "in_sync": "no"}, **ALONE)),
+            Answer(
+                "10.0.0.5:11211",
+                rows({**SEES_SECOND, "in_sync": "no"}, **{**ALONE, "unprotected_now": "0"}),
+            ),
             Answer(
                 "10.0.0.6:11211",
                 rows(
@@ -209,9 +212,9 @@ If cache-1 died now, you would lose all items unless cache-2 still has them.""",
         ],
         1,
         """\
-NODE     ADDRESS         STATE        ROLE         BEHIND
-cache-1  10.0.0.5:11211  alone        coordinates  -
-cache-2  10.0.0.6:11211  catching up  -            -
+NODE     ADDRESS         STATE                 ROLE         BEHIND
+cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -
+cache-2  10.0.0.6:11211  catching up           -            -
 
 Not in sync:
   cache-1 is linked with cache-2, which is catching up.
@@ -220,13 +223,14 @@ If either node died now, you would lose nothing that was acknowledged.""",
     ),
     (
         "secrets differ",
-        [Answer("10.0.0.5:11211", rows(**ALONE, last_refusal="secret"))],
+        [Answer("10.0.0.5:11211", rows(**ALONE, ack_mode="strict", last_refusal="secret"))],
         1,
         """\
-NODE     ADDRESS         STATE  ROLE         BEHIND
-cache-1  10.0.0.5:11211  alone  coordinates  -
+NODE     ADDRESS         STATE                 ROLE         BEHIND
+cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -
 
 Not in sync:
+  cache-1 refuses writes until another node is in sync (strict).
   At cache-1 a link was refused: the secrets differ: give both nodes the same
     --replication-secret-file.
 
@@ -313,12 +317,26 @@ def test_servers_of_two_groups():
 
 
 def test_three_nodes_of_which_one_is_gone():
-    third = {**SEES_SECOND, **LOST, "node_id": "cache-3"}
-    first = Answer("10.0.0.5:11211", rows(SEES_SECOND, third, degraded="yes"))
-    text = as_text([first, SECOND], NOW)
-    assert "cache-1 has no link to cache-3" in text
+    lost = {**SEES_SECOND, **LOST, "node_id": "cache-3"}
+    first = Answer("10.0.0.5:11211", rows(SEES_SECOND, lost, degraded="yes"))
+    second = Answer("10.0.0.6:11211", rows(SEES_FIRST, lost, node_id="cache-2", role="follower"))
+    text = as_text([first, second], NOW)
+    assert "\n  cache-1 has no link to cache-3, last heard 3 min 12 s ago.\n\n" in text
     assert "If either node died now, you would lose nothing that was acknowledged." in text
-    assert exit_code([first, SECOND]) == 1
+    assert exit_code([first, second]) == 1
+
+
+def test_a_follower_does_not_know_whether_another_one_is_in_sync():
+    third = {**SEES_SECOND, "node_id": "cache-3", "address": "10.0.0.7:11212", "in_sync": "no"}
+    second = Answer("10.0.0.6:11211", rows(SEES_FIRST, third, node_id="cache-2", role="follower"))
+    assert as_text([second], NOW).splitlines()[:5] == [
+        "NODE     ADDRESS         STATE    ROLE         BEHIND",
+        "cache-2  10.0.0.6:11211  in sync  follows      -",
+        "cache-1  (10.0.0.5)      in sync  coordinates  nothing",
+        "cache-3  (10.0.0.7)      linked   -            -",
+        "",
+    ]
+    assert exit_code([second]) == 0
 
 
 # -- asking ------------------------------------------------------------------------------------
