@@ -2,10 +2,10 @@
 
 `Changes` is the one observer of the cache, and so below all protocols. It gathers what changed
 since the last batch (`fresh`: a key that changed ten times is sent once), knows the version of
-every item, keeps tombstones of what was deleted, and a log of the keys that changed last: a
-peer that was away for a while gets what it missed, not everything. The log holds keys; values
-are read when they are sent. It is bounded: what falls out raises `floor`, and a peer that had
-not got so far receives a full copy.
+every item, keeps tombstones of what was deleted, and while a peer is away a log of the keys that
+change: when it comes back it gets what it missed, not everything. The log holds keys; values are
+read when they are sent. It is bounded: what falls out raises `floor`, and a peer that had not got
+so far receives a full copy. While all are in sync nothing is logged, only counted.
 
 `fresh` holds the items themselves, which are complete even when they were evicted meanwhile. An
 item's version is its cas unique, except for those in `exceptions`.
@@ -13,11 +13,13 @@ item's version is its cas unique, except for those in `exceptions`.
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from ..store.item import SHARED_MARKS
 from . import frames
+from .frames import STATE, STATE_BYTES, pack_state, unpack_state
 from .versions import FOREVER, STEP, FlushBarrier, Tombstones, version_at, with_tag
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ class Changes:
         self.departed_version = FOREVER
         self.sequence = 0  #: of the last entry of the log
         self.flush_sequence = 0  #: of the last flush
-        self.floor = 0  #: of the last entry that fell out
+        self.logging = False
+        self.floor = 0  #: of the last change that is not in the log
         self.log: OrderedDict[bytes, int] = OrderedDict()
         self.log_bytes = 0
         self._log_limit_bytes = backlog_bytes - backlog_bytes // _TOMBSTONES_SHARE
@@ -84,6 +87,14 @@ class Changes:
     def version_of(self, item: Item) -> int:
         """Return the version of an item."""
         return self.exceptions.get(item.key, item.cas_unique)
+
+    def origin_s(self, skew_s: float = 0.0) -> int:
+        """Return the Unix time at which the cache's clock showed 0, by a clock that is ahead.
+
+        Rounded, not cut off: there and back, an end must not move by more than a second.
+        """
+        clock = self.cache.clock
+        return round(clock.realtime() + skew_s - self.cache.seconds_of(clock.monotonic()))
 
     # -- what the cache reports --------------------------------------------------------------
 
@@ -158,7 +169,7 @@ class Changes:
     # -- what is sent ------------------------------------------------------------------------
 
     def take_fresh(self) -> tuple[list[bytes], dict[bytes, Item | None], bool]:
-        """Log what has changed; return its records, its keys, and whether it is an ordinary batch.
+        """Take what has changed: its records, in pieces, its keys, and whether it is ordinary.
 
         Not ordinary is one after which a cas unique does not tell whether an item is newer.
         """
@@ -174,58 +185,76 @@ class Changes:
             records.append(frames.encode_flush_due(self.flush_due_at))
             self.fresh_flush_due = False
         fresh, self.fresh = self.fresh, {}
+        self.sequence += len(fresh)
+        if self.logging:
+            self._log(fresh)
         origin_s = int(self.cache.expiry.realtime_origin_s)
+        exceptions = self.exceptions
         for key, item in fresh.items():
-            self._log(key)
             if item is None:
                 records.append(frames.encode_gone(key, self.tombstones.get(key)))
-            else:
-                records.append(self._encode(item, origin_s))
-                if item.state[0] is None:
-                    self.exceptions.pop(key, None)
+                continue
+            segment, expires_at, access = item.state
+            cas_unique = item.cas_unique
+            value = item.value
+            records += (
+                pack_state(
+                    STATE,
+                    access & SHARED_MARKS,
+                    len(key),
+                    item.client_flags,
+                    cas_unique,
+                    exceptions.get(key, cas_unique) if exceptions else cas_unique,
+                    expires_at + origin_s if expires_at else 0,
+                    len(value),
+                ),
+                key,
+                value,
+            )
+            if segment is None and exceptions:
+                exceptions.pop(key, None)
         return records, fresh, ordinary
-
-    def _encode(self, item: Item, origin_s: int) -> bytes:
-        # Hot path: bench/ "pair16".
-        _, expires_at, access = item.state
-        key = item.key
-        cas_unique = item.cas_unique
-        exceptions = self.exceptions
-        return frames.encode_state(
-            key,
-            item.value,
-            item.client_flags,
-            expires_at + origin_s if expires_at else 0,
-            cas_unique,
-            exceptions.get(key, cas_unique) if exceptions else cas_unique,
-            access & SHARED_MARKS,
-        )
 
     def record_of(self, key: bytes) -> bytes | None:
         """Return the record of a key as it now is; None: nothing is known, it has just ended."""
         item = self.cache.inspect(key)
         if item is not None:
-            return self._encode(item, int(self.cache.expiry.realtime_origin_s))
+            return self._encode(item, self.origin_s())
         version = self.tombstones.get(key)
         return frames.encode_gone(key, version) if version else None
 
-    def _log(self, key: bytes) -> None:
-        # Hot path: bench/ "pair16".
-        log = self.log
-        self.sequence = sequence = self.sequence + 1
-        if key in log:
+    def begin_log(self, keys: Iterable[bytes], known_up_to: int) -> None:
+        """Keep what changes from now on, for a peer that left: it has all up to a sequence number.
+
+        `keys` changed after that.
+        """
+        if not self.logging:
+            self.logging = True
+            self.floor = known_up_to
+            self._log(keys)
+
+    def end_log(self) -> None:
+        """Keep nothing any more: every peer has everything, or acknowledges it."""
+        self.logging = False
+        self.log.clear()
+        self.log_bytes = 0
+
+    def _log(self, keys: Iterable[bytes]) -> None:
+        """Enter keys with the sequence number of this moment."""
+        log, sequence = self.log, self.sequence
+        for key in keys:
+            if key in log:
+                log.move_to_end(key)
+            else:
+                self.log_bytes += len(key) + LOG_ENTRY_BYTES
             log[key] = sequence
-            log.move_to_end(key)
-            return
-        log[key] = sequence
-        self.log_bytes += len(key) + LOG_ENTRY_BYTES
         while self.log_bytes > self._log_limit_bytes and log:
             oldest, self.floor = log.popitem(last=False)
             self.log_bytes -= len(oldest) + LOG_ENTRY_BYTES
 
     def since(self, sequence: int) -> list[bytes] | None:
-        """Return the keys that changed after an entry of the log, oldest first; None: too old."""
-        if sequence < self.floor:
+        """Return the keys that changed after a sequence number, oldest first; None: too old."""
+        if sequence < (self.floor if self.logging else self.sequence):
             return None
         keys = []
         for key in reversed(self.log):
@@ -235,7 +264,66 @@ class Changes:
         keys.reverse()
         return keys
 
+    def _count(self, key: bytes) -> None:
+        """Take note of one change that came from elsewhere."""
+        self.sequence += 1
+        if self.logging:
+            self._log((key,))
+
     # -- what others send --------------------------------------------------------------------
+
+    def apply_states(self, payload: bytes, position: int, skew_s: int) -> tuple[int, int]:
+        """Take in states until something else comes: where that is, and the newest version.
+
+        For a peer in sync, whose word is final. `skew_s` is how far its wall clock is ahead.
+        Raises FrameError.
+        """
+        # Hot path: bench/ "pair16": decoding and `apply_state` in one.
+        cache = self.cache
+        linked, install = cache.linked, cache.install
+        exceptions, tombstones, barrier = self.exceptions, self.tombstones, self.barrier
+        origin_s = skew_s + int(cache.expiry.realtime_origin_s)
+        end = len(payload)
+        newest = 0
+        self._applying = True
+        try:
+            while position < end and payload[position] == STATE:
+                _, marks, key_bytes, client_flags, cas_unique, version, unix_end, value_bytes = (
+                    unpack_state(payload, position)
+                )
+                key_at = position + STATE_BYTES
+                value_at = key_at + key_bytes
+                position = value_at + value_bytes
+                if position > end:
+                    raise frames.FrameError("a record that is cut off")
+                key = payload[key_at:value_at]
+                if version > newest:
+                    newest = version
+                if version < barrier or (len(tombstones) and tombstones.get(key) >= version):
+                    continue
+                old = linked(key)
+                if old is not None:
+                    known = exceptions.get(key, old.cas_unique) if exceptions else old.cas_unique
+                    if known >= version:
+                        continue
+                expires_at = max(1, unix_end - origin_s) if unix_end else 0
+                stored = install(
+                    key, payload[value_at:position], client_flags, expires_at, cas_unique, marks
+                )
+                if len(tombstones):
+                    tombstones.discard(key)
+                if version != cas_unique and stored:
+                    exceptions[key] = version
+                elif exceptions:
+                    exceptions.pop(key, None)
+                self.sequence += 1
+                if self.logging:
+                    self._log((key,))
+        except struct.error:
+            raise frames.FrameError("a record that is cut off") from None
+        finally:
+            self._applying = False
+        return position, newest
 
     def apply_state(self, record: tuple[Any, ...], skew_s: int, *, relay: bool) -> bool:
         """Take in the state of an item; False: what is here is as new or newer.
@@ -243,37 +331,27 @@ class Changes:
         `skew_s` is how far the sender's wall clock is ahead of ours. With `relay` the change is
         also sent on, to others.
         """
-        # Hot path: bench/ "pair16".
         _, key, value, client_flags, unix_end, cas_unique, version, marks = record
         cache = self.cache
-        exceptions = self.exceptions
-        if version < self.barrier:
-            return False
-        if len(self.tombstones) and self.tombstones.get(key) >= version:
+        if version < self.barrier or self.tombstones.get(key) >= version:
             return False
         old = cache.linked(key)
-        if old is not None:
-            known = exceptions.get(key, old.cas_unique) if exceptions else old.cas_unique
-            if known >= version:
-                return False
+        if old is not None and self.version_of(old) >= version:
+            return False
         expires_at = 0
         if unix_end:
             expires_at = max(1, unix_end - skew_s - int(cache.expiry.realtime_origin_s))
         self._applying = True
-        item = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
+        stored = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
         self._applying = False
-        if len(self.tombstones):
-            self.tombstones.discard(key)
-        if version != cas_unique:
-            exceptions[key] = version
-        elif exceptions:
-            exceptions.pop(key, None)
-        if item is None:
-            exceptions.pop(key, None)
-        elif relay:
-            self.fresh[key] = item
-            return True
-        self._log(key)
+        self.tombstones.discard(key)
+        self.exceptions.pop(key, None)
+        if stored and version != cas_unique:
+            self.exceptions[key] = version
+        if relay and stored:
+            self.fresh[key] = cache.linked(key)
+        else:
+            self._count(key)
         return True
 
     def apply_gone(self, key: bytes, version: int, *, relay: bool) -> bool:
@@ -289,7 +367,7 @@ class Changes:
         if relay:
             self.fresh[key] = None
         else:
-            self._log(key)
+            self._count(key)
         return True
 
     def apply_flush(self, version: int, *, relay: bool) -> bool:
@@ -331,9 +409,7 @@ class Changes:
         self.fresh.clear()
         self.fresh_flush = self.fresh_flush_due = False
         self.tombstones = Tombstones(self.tombstones.limit_bytes)
-        self.log.clear()
-        self.log_bytes = 0
-        self.floor = self.sequence
+        self.end_log()
 
     def drop_unconfirmed(self, confirmed: set[bytes], version: int) -> int:
         """Drop what a full copy did not name and is no newer than a version; return how many."""
@@ -344,7 +420,7 @@ class Changes:
         ]
         for item in victims:
             self._unlink(item)
-            self._log(item.key)
+            self._count(item.key)
         return len(victims)
 
     def check(self) -> None:
@@ -353,6 +429,7 @@ class Changes:
         assert self.log_bytes == sum(len(key) + LOG_ENTRY_BYTES for key in self.log)
         assert self.log_bytes <= self._log_limit_bytes or len(self.log) <= 1
         assert list(self.log.values()) == sorted(self.log.values())
+        assert self.logging or not self.log
         for key in self.exceptions:
             assert self.cache.linked(key) is not None or key in self.fresh, key
         for key, version in self.tombstones.items():

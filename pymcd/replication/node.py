@@ -323,8 +323,9 @@ class Node:
         # Hot path: bench/ "pair16".
         if self.settled is FOREVER:
             self.settled = self._watermark
-        ticket = self._ticket if self.changes.pending else self._ticket - 1
-        self._held.append((ticket, waiter))
+        changes = self.changes
+        fresh = changes.fresh or changes.pending
+        self._held.append((self._ticket if fresh else self._ticket - 1, waiter))
 
     @property
     def unsettled(self) -> bool:
@@ -561,6 +562,7 @@ class Node:
         merging = not peer.in_view
         limit = version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0)
         confirmed = peer.confirmed
+        origin_s = changes.origin_s(peer.clock_skew_s)
         for record in frames.decode_records(body, HEAD_BYTES):
             kind = record[0]
             if kind == Record.STATE:
@@ -573,7 +575,7 @@ class Node:
                     if confirmed is not None:
                         confirmed.add(record[1])
                     self._note_conflict(peer, record[1], version)
-                changes.apply_state(record, peer.skew_s, relay=relay)
+                changes.apply_state(record, origin_s, relay=relay)
             elif kind == Record.RESULT:
                 forward = self._forwards.pop(record[1], None)
                 if forward is not None:
@@ -633,6 +635,7 @@ class Node:
             peer.acked_sequence = last.sequence
         if last.ticket > peer.acked_ticket:
             peer.acked_ticket = last.ticket
+            peer.acked_version = last.version
         if peer.executed and not channel.unacked:
             peer.executed.clear()
         if peer.in_view and self.role == COORDINATOR:
@@ -737,6 +740,8 @@ class Node:
         self.changes.departed_version = (
             min([peer.departed_version for peer in away]) if away else FOREVER
         )
+        if not away:
+            self.changes.end_log()
 
     def _count_degradation(self) -> None:
         wanted = max(len([peer for peer in self._settings_peers if self._who.get(peer) != ""]), 0)
@@ -789,11 +794,14 @@ class Node:
 
     def _drop(self, peer: Peer) -> list[Unacked]:
         """Take a peer out of our view, or give up its resync."""
-        if peer.in_view:
-            peer.departed_version = self.cache.cas_unique
+        in_view, behind = peer.in_view, list(peer.behind)
+        unacked = peer.leave_channel()
+        if in_view:
+            lacking = [key for message in unacked for key in message.keys or ()] + behind
+            peer.departed_version = peer.acked_version if lacking else self.cache.cas_unique
+            self.changes.begin_log(lacking, max(peer.acked_sequence, 0))
             if peer in self.followers:
                 self.followers.remove(peer)
-        unacked = peer.leave_channel()
         self._note_departures()
         return unacked
 
@@ -1290,6 +1298,7 @@ class Node:
         self.followers.append(peer)
         self.epoch = self._next_epoch()
         peer.acked_ticket = self._ticket - 1
+        peer.acked_version = self.cache.cas_unique
         if self.settled is FOREVER:
             self._watermark = self.cache.cas_unique
         self._set_role(COORDINATOR)

@@ -177,6 +177,10 @@ class Cache:
             self._set_now(now)
             self.on_second()
 
+    def seconds_of(self, monotonic_s: float) -> float:
+        """Return what the cache's clock would show, were it not in whole seconds."""
+        return monotonic_s - self._started_at + CLOCK_START_S
+
     def _set_now(self, now: int) -> None:
         self.now = now
         self._fresh_access = now << MARK_BITS
@@ -670,8 +674,8 @@ class Cache:
         expires_at: int,
         cas_unique: int,
         marks: int,
-    ) -> Item | None:
-        """Store an item as it is elsewhere, whatever is here; None: there is no room for it.
+    ) -> bool:
+        """Store an item as it is elsewhere, whatever is here; False: there is no room for it.
 
         In that case the older item is gone, too. Our own cas uniques go on as they were.
         """
@@ -683,12 +687,9 @@ class Cache:
             or self.store(_SET, key, value, client_flags, expires_at) is _STORED
         )
         self.cas_unique = own
-        if not stored:
-            return None
-        item = self._tables[hash(key) & _TABLE_MASK][key]
-        if marks:
-            item.mark(marks, self._states)
-        return item
+        if marks and stored:
+            self._tables[hash(key) & _TABLE_MASK][key].mark(marks, self._states)
+        return stored
 
     def linked(self, key: bytes) -> Item | None:
         """Return what is linked under a key, be it dead; nothing changes."""
