@@ -359,8 +359,7 @@ def _photograph(host: Host) -> dict[bytes, tuple[object, ...]]:
         item.key: (
             item.value,
             item.client_flags,
-            item.expires_at
-            and cache.expiry.unix_time(item.expires_at) - round(host.clock.skew_s),
+            item.expires_at and host.seconds_left(item.expires_at),
             item.cas_unique,
             item.stale,
             item.win_sent,
@@ -386,7 +385,7 @@ def check_converged(hosts: Sequence[Host]) -> list[str]:
                         f"{key.decode()}: {first.name} has {here}, {host.name} has {there}"
                     )
             elif here[:2] + here[3:] != there[:2] + there[3:] or (
-                abs(here[2] - there[2]) > 1  # type: ignore[operator]
+                abs(here[2] - there[2]) > 1.01  # type: ignore[operator]
                 or (here[2] == 0) != (there[2] == 0)
             ):
                 found.append(f"{key.decode()}: {first.name} has {here}, {host.name} has {there}")

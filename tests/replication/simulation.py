@@ -547,8 +547,7 @@ class Simulation:
             theirs = other.history[-1]
             if theirs.role not in ("coordinator", "follower") or host.name not in theirs.partners:
                 continue
-            heard_at = max(host.heard_at.get((name, other.life), 0.0), host.woke_at, was.at)
-            silence_s = self.world.now - heard_at
+            silence_s = host.waking_s - host.heard_at.get((name, other.life), 0.0)
             if silence_s < self.ack_timeout_s * 0.5:
                 self.report.found.append(
                     f"{self.world.now:.6f}: {host.name} acts without {name}, from which it"

@@ -37,7 +37,7 @@ DIAL_TIMEOUT_S: Final = 1.0
 BACKOFF_MIN_S: Final = 0.05
 BACKOFF_MAX_S: Final = 2.0
 #: How often a host looks whether somebody is to be dialled.
-DIAL_LOOK_S: Final = 0.05
+DIAL_LOOK_S: Final = 0.01
 #: A host's own work takes this long at most, unless it is slow.
 TURN_S: Final = 0.0003
 _EVER: Final = float("inf")
@@ -185,8 +185,9 @@ class End:
         self.other.under_way_bytes -= len(data)
         if self.gone or self.link is None:
             return
-        self.host.heard(self.other)
         self.link.receive(data)
+        if self.link.peer is not None:
+            self.host.heard(self.other)
         if self.other.under_way_bytes <= self.host.world.window_bytes:
             self.other.host.post(self.other, self.other.room, life=self.other.life)
 
@@ -408,9 +409,12 @@ class Host:
 
         self.history: list[Observation] = []
         self.log: list[tuple[float, str]] = []
-        #: (host, life) -> when something from there was handled here last.
+        #: (host, life) -> when something from there was handled here last, before this turn;
+        #: on a clock that stands still while this host does.
         self.heard_at: dict[tuple[str, int], float] = {}
-        self.woke_at = 0.0
+        self._heard_now: dict[tuple[str, int], float] = {}
+        self._stood_still_s = 0.0
+        self._froze_at = 0.0
         self.started_at = 0.0
         self.evicted: set[bytes] = set()
         self.failure: str | None = None
@@ -426,7 +430,9 @@ class Host:
         self.life += 1
         self.alive = True
         self.frozen = False
-        self.started_at = self.woke_at = world.now
+        self.started_at = world.now
+        self.heard_at.clear()
+        self._heard_now.clear()
         self.evicted = set()
         service = Service(self.settings, self.clock)
         self.service = service
@@ -497,13 +503,14 @@ class Host:
         """Let the process stand still, as by SIGSTOP; its clocks go on."""
         self.world.tell(self.name, "freezes")
         self.frozen = True
+        self._froze_at = self.world.now
 
     def thaw(self) -> None:
         """Let it go on."""
         if self.frozen:
             self.world.tell(self.name, "thaws")
             self.frozen = False
-            self.woke_at = self.world.now
+            self._stood_still_s += self.world.now - self._froze_at
             self.stir()
 
     def _say(self, line: str) -> None:
@@ -512,7 +519,12 @@ class Host:
 
     def heard(self, end: End) -> None:
         """Note that something from another host is being handled."""
-        self.heard_at[end.host.name, end.life] = self.world.now
+        self._heard_now[end.host.name, end.life] = self.waking_s
+
+    @property
+    def waking_s(self) -> float:
+        """Seconds of the world in which this host did not stand still."""
+        return self.world.now - self._stood_still_s
 
     # -- turns -----------------------------------------------------------------------------------
 
@@ -566,6 +578,8 @@ class Host:
         if self.slow_s:
             self._busy_until = world.now + world.random.random() * self.slow_s
         service.tick()
+        self.heard_at.update(self._heard_now)
+        self._heard_now.clear()
         inbox, self._inbox = self._inbox, {}
         queues = list(inbox.values())
         while queues:
@@ -613,6 +627,13 @@ class Host:
         if end in self._ends:
             self._ends.remove(end)
 
+    def seconds_left(self, expires_at: int) -> float:
+        """Return what remains of an item, not rounded as the server sees it."""
+        assert self.service is not None
+        cache = self.service.cache
+        shown = cache.seconds_of(self.clock.monotonic())
+        return expires_at - shown
+
     def _housekeeping(self, life: int) -> None:
         """Reclaim what is dead, now and then, as the server's own chores do."""
         if life == self.life and self.alive:
@@ -654,9 +675,8 @@ class Host:
         if self.frozen:
             world.after(DIAL_LOOK_S, self._dial, target, life, backoff_s)
         elif self._occupied(target) or not self.node.should_dial(target):
-            world.after(
-                DIAL_LOOK_S * (0.5 + world.random.random()), self._dial, target, life, backoff_s
-            )
+            # A link that is lost is dialled again at once.
+            world.after(DIAL_LOOK_S * world.random.random(), self._dial, target, life, backoff_s)
         else:
             again_s = min(2 * backoff_s, BACKOFF_MAX_S)
             other = world.hosts[target.partition(":")[0]]
