@@ -1029,6 +1029,8 @@ class Node:
         except (KeyError, TypeError, ValueError):
             raise FrameError("a STATUS without what belongs into it") from None
         peer.status = status
+        if not leads:
+            peer.joining = False  # it takes nobody in, and may want to join us
         self._highest_epoch = max(self._highest_epoch, epoch, left_epoch)
         channel = peer.channel
         if channel is not None and received >= 0 and not peer.flowing:
