@@ -314,7 +314,7 @@ def _problems(answers: list[Answer]) -> Iterator[str]:
         if refusal not in ("", "-") and not answer.in_sync:
             yield f"At {answer.name} a link was refused: {_words(refusal)}."
         elif not answer.peers() and answer.state != "in_sync":
-            yield f"{answer.name} has not met another node yet."
+            yield f"{answer.name} has not met another node yet. Its log tells why."
     groups = {
         (answer.rows.get("coordinator"), answer.rows.get("epoch"))
         for answer in answers
