@@ -1,0 +1,386 @@
+"""Two whole servers that replicate, on real sockets in one event loop: what the drivers add.
+
+What the core promises is tested without sockets, in `tests/replication`. Time stands still here
+unless a test moves it: no lease ends, no peer is late.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+from pymcd.clock import ManualClock
+from pymcd.config import ConfigError, Settings
+from pymcd.server.listening import Endpoint, open_internet_endpoints
+
+from .authority import HOST, shared_authority
+from .helpers import Running, ask, read_all, read_until, serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
+
+HAS_EPOLL = sys.platform == "linux"
+DRIVERS = [
+    pytest.param(True, marks=pytest.mark.skipif(not HAS_EPOLL, reason="needs epoll"), id="hub"),
+    pytest.param(False, id="streams"),
+]
+both_drivers = pytest.mark.parametrize("use_hub", DRIVERS)
+PATIENCE_S = 60
+STEP_S = 0.01
+#: For a value that is far larger than what sockets hold.
+LARGE = bytes(range(256)) * 3600
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait, without a clock, until `condition()` holds."""
+    while not condition():
+        await trio.lowlevel.checkpoint()
+
+
+def open_endpoints(**settings: Any) -> tuple[list[Endpoint], str]:
+    """Return the sockets of a node, and where its peers find it."""
+    values = {"port": -1, "listen": ("127.0.0.1",), **settings}
+    values["replication_listen"] = ("127.0.0.1:0",)
+    endpoints = open_internet_endpoints(Settings(**values))
+    return endpoints, "{}:{}".format(*endpoints[-1].sock.getsockname())
+
+
+@asynccontextmanager
+async def pair(
+    *, clock: ManualClock | None = None, node_ids: tuple[str, str] = ("a", "b"), **settings: Any
+) -> AsyncIterator[tuple[Running, Running]]:
+    """Run two servers that are each other's peers; they need not be in sync yet."""
+    clock = clock or ManualClock()
+    listening = {name: value for name, value in settings.items() if name != "use_hub"}
+    a_endpoints, a_address = open_endpoints(**listening)
+    b_endpoints, b_address = open_endpoints(**listening)
+    common: dict[str, Any] = {"clock": clock, "replication_listen": ("127.0.0.1:0",), **settings}
+    a_id, b_id = node_ids
+    with trio.fail_after(PATIENCE_S):
+        async with (
+            serving(endpoints=a_endpoints, peers=(b_address,), node_id=a_id, **common) as a,
+            serving(endpoints=b_endpoints, peers=(a_address,), node_id=b_id, **common) as b,
+        ):
+            yield a, b
+
+
+@asynccontextmanager
+async def synced_pair(**settings: Any) -> AsyncIterator[tuple[Running, Running]]:
+    """Run two servers that are in sync; the first coordinates."""
+    async with pair(**settings) as (a, b):
+        await until(lambda: role(a) == "coordinator" and role(b) == "follower")
+        await until(lambda: a.service.listening and len(b.service.listening) == 2)
+        yield a, b
+        for server in (a, b):
+            assert not server.memory.failures
+
+
+def role(server: Running) -> str:
+    return "" if server.peering is None else server.peering.node.role
+
+
+@contextmanager
+def silenced(server: Running) -> Iterator[None]:
+    """Have a node hear, and answer, nothing for a while; then all of it."""
+    assert server.peering is not None
+    heard: list[bytes] = []
+    (wire,) = server.peering._wires
+    link = wire.link
+    link.receive = heard.append  # type: ignore[assignment, method-assign]
+    yield
+    del link.receive
+    for data in heard:
+        link.receive(data)
+    server.peering.flush()
+
+
+async def pass_time(clock: ManualClock, seconds: float, *servers: Running) -> None:
+    """Let time pass in small steps, in each of which the nodes see what is due."""
+    for _ in range(round(seconds / STEP_S)):
+        clock.advance(STEP_S)
+        for server in servers:
+            assert server.peering is not None
+            stepping = server.peering.stepping
+            turns = stepping.turns
+            stepping.wake()
+            while stepping.turns == turns:
+                await trio.lowlevel.checkpoint()
+
+
+@both_drivers
+async def test_what_is_written_on_one_is_read_on_the_other(use_hub: bool) -> None:
+    async with synced_pair(use_hub=use_hub) as (a, b):
+        to_a, to_b = await a.connect(), await b.connect()
+        for number in range(20):
+            writer, reader = (to_a, to_b) if number % 2 else (to_b, to_a)
+            assert await ask(writer, b"set k%d 5 0 1\r\nx\r\n" % number) == b"STORED\r\n"
+            reply = b"VALUE k%d 5 1\r\nx\r\nEND\r\n" % number
+            assert await ask(reader, b"get k%d\r\n" % number, end=b"END\r\n") == reply
+        assert await ask(to_a, b"add k1 0 0 1\r\ny\r\n") == b"NOT_STORED\r\n"
+        assert await ask(to_b, b"add k1 0 0 1\r\ny\r\n") == b"NOT_STORED\r\n"
+
+
+@both_drivers
+@pytest.mark.parametrize("writer", [0, 1], ids=["coordinator", "follower"])
+async def test_a_burst_is_answered_in_order(use_hub: bool, writer: int) -> None:
+    async with synced_pair(use_hub=use_hub, reqs_per_event=3) as servers:
+        client = await servers[writer].connect()
+        request = reply = b""
+        for number in range(40):
+            request += b"get k%d\r\nset k%d 0 0 2\r\nxy\r\nversion\r\nincr k%d 1\r\n" % (
+                (number,) * 3
+            )
+            reply += (
+                b"END\r\nSTORED\r\nVERSION 1.6.18\r\n"
+                b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
+            )
+        await client.send_all(request + b"verbosity 0\r\n")
+        assert await read_until(client, b"OK\r\n") == reply + b"OK\r\n"
+
+
+@both_drivers
+@pytest.mark.parametrize("writer", [0, 1], ids=["coordinator", "follower"])
+async def test_large_values(use_hub: bool, writer: int) -> None:
+    async with synced_pair(use_hub=use_hub) as servers:
+        client, other = await servers[writer].connect(), await servers[1 - writer].connect()
+        request = b"set large 0 0 %d\r\n%b\r\n" % (len(LARGE), LARGE)
+        assert await ask(client, request) == b"STORED\r\n"
+        for stream in (client, other):
+            got = await ask(stream, b"get large\r\n", end=b"END\r\n")
+            assert got == b"VALUE large 0 %d\r\n%b\r\nEND\r\n" % (len(LARGE), LARGE)
+
+
+@both_drivers
+async def test_a_client_that_waits_is_not_read_from(use_hub: bool) -> None:
+    async with synced_pair(use_hub=use_hub) as (a, b):
+        client = await a.connect()
+        assert await ask(client, b"set first 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        value = b"VALUE first 0 1\r\nx\r\nEND\r\n"
+        with silenced(b):
+            await client.send_all(b"set k 0 0 1\r\nx\r\n")
+            await until(lambda: any(c.waiting for c in a.service.connections.values()))
+            (connection,) = a.service.connections.values()
+            await client.send_all(b"get first\r\n" * 1000)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(connection.buffer) - connection.position == 0
+        got = b""
+        while len(got) < 8 + 1000 * len(value):
+            got += await client.receive_some()
+        assert got == b"STORED\r\n" + value * 1000
+
+
+@both_drivers
+async def test_a_client_that_leaves_while_it_waits(use_hub: bool) -> None:
+    async with synced_pair(use_hub=use_hub) as (a, b):
+        client = await b.connect()
+        with silenced(a):
+            await client.send_all(b"set k 0 0 1\r\nx\r\n")
+            await until(lambda: any(c.waiting for c in b.service.connections.values()))
+            await client.aclose()
+        assert await ask(await b.connect(), b"incr k 1\r\n") != b"NOT_FOUND\r\n"
+        await until(lambda: len(b.service.connections) == 1)
+
+
+@both_drivers
+async def test_a_killed_node_is_replaced_by_the_other(use_hub: bool) -> None:
+    clock = ManualClock()
+    async with synced_pair(use_hub=use_hub, clock=clock) as (a, b):
+        to_a, to_b = await a.connect(), await b.connect()
+        assert await ask(to_a, b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        assert a.peering is not None
+        (wire,) = a.peering._wires
+        # There is no way back.
+        a.peering.node.should_dial = lambda peer: False  # type: ignore[method-assign]
+        a.peering.node.may_accept = lambda: False  # type: ignore[method-assign]
+        wire.close()
+        await to_b.send_all(b"set k 0 0 1\r\ny\r\n")
+        await until(lambda: any(c.waiting for c in b.service.connections.values()))
+        # Not before the time-out: what the other one did in its last moment might be lost.
+        await pass_time(clock, 0.05, b)
+        assert role(b) == "follower"
+        await pass_time(clock, 0.15, b)
+        assert await read_until(to_b, b"\r\n") == b"STORED\r\n"
+        assert role(b) == "alone"
+        assert await ask(to_b, b"get k\r\n", end=b"END\r\n") == b"VALUE k 0 1\r\ny\r\nEND\r\n"
+
+
+@both_drivers
+async def test_clients_are_let_in_when_the_node_is_ready(use_hub: bool) -> None:
+    clock = ManualClock()
+    (endpoints, _) = open_endpoints()
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        peer = f"127.0.0.1:{nobody.getsockname()[1]}"
+        async with serving(
+            endpoints=endpoints,
+            peers=(peer,),
+            replication_listen=("127.0.0.1:0",),
+            clock=clock,
+            use_hub=use_hub,
+            verbose=1,
+            sync_timeout_s=2.0,
+        ) as server:
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(OSError, match="connect"):
+                await server.connect()
+            assert role(server) == "starting"
+            await pass_time(clock, 2.1, server)
+            await until(server.ready.is_set)
+            assert await ask(await server.connect(), b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert "replication: clients are let in, alone, 2.0 s after the start" in (
+                server.memory.lines
+            )
+            address = endpoints[-1].address
+            assert f"replication: peers are awaited at {address}" in server.memory.lines
+            assert server.peering is not None
+            port = endpoints[-1].sock.getsockname()[1]
+            assert server.peering.node.node_id == f"{socket.gethostname()}:{port}"
+
+
+async def test_a_port_that_is_lost_meanwhile_ends_the_server() -> None:
+    # Between two servers that both wait to listen at the same port, the first who may has it.
+    (endpoints, _) = open_endpoints()
+    settings: dict[str, Any] = {"replication_listen": ("127.0.0.1:0",), "clock": ManualClock()}
+    with socket.socket() as faster:
+        faster.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        faster.bind(endpoints[0].sock.getsockname())
+        faster.listen()
+        with pytest.raises(ExceptionGroup) as error:
+            async with serving(endpoints=endpoints, **settings) as server:
+                await server.finished.wait()
+    assert error.group_contains(ConfigError, match="failed to listen")
+
+
+@both_drivers
+async def test_a_server_that_stops_waits_for_its_peer(use_hub: bool) -> None:
+    async with synced_pair(use_hub=use_hub) as (a, b):
+        client = await a.connect()
+        assert await ask(client, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        with silenced(b):
+            await client.send_all(b"set k 0 0 1\r\nx\r\n")
+            await until(lambda: any(c.waiting for c in a.service.connections.values()))
+            a.stop()
+            await trio.testing.wait_all_tasks_blocked()
+            assert not a.finished.is_set()
+        assert await read_all(client) == b"STORED\r\n"
+        await a.finished.wait()
+        assert b.service.cache.peek(b"k") is not None
+
+
+@both_drivers
+async def test_nobody_waits_for_a_peer_for_ever(use_hub: bool) -> None:
+    async with synced_pair(use_hub=use_hub, shutdown_timeout_s=0) as (a, b):
+        client = await a.connect()
+        assert await ask(client, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        with silenced(b):
+            await client.send_all(b"set k 0 0 1\r\nx\r\n")
+            await until(lambda: any(c.waiting for c in a.service.connections.values()))
+            a.stop()
+            await a.finished.wait()
+            assert await read_all(client) == b""
+
+
+@both_drivers
+async def test_datagrams_wait_for_the_other_node(use_hub: bool) -> None:
+    (a_endpoints, a_address) = open_endpoints(udp_port=-1)
+    (b_endpoints, b_address) = open_endpoints(udp_port=-1)
+    common: dict[str, Any] = {
+        "clock": ManualClock(),
+        "replication_listen": ("127.0.0.1:0",),
+        "udp_port": -1,
+        "use_hub": use_hub,
+    }
+    header = struct.Struct("!HHHH")
+    with trio.fail_after(PATIENCE_S), trio.socket.socket(type=socket.SOCK_DGRAM) as client:
+        await client.bind(("127.0.0.1", 0))
+        async with (
+            serving(endpoints=a_endpoints, peers=(b_address,), node_id="a", **common) as a,
+            serving(endpoints=b_endpoints, peers=(a_address,), node_id="b", **common) as b,
+        ):
+            await until(lambda: len(a.service.listening) == 3)
+            await until(lambda: len(b.service.listening) == 3)
+            for number, server in enumerate((a, b)):
+                udp = server.endpoints[1].sock.getsockname()
+                request = b"set u%d 0 0 1\r\nx\r\nget u%d\r\n" % (number, number)
+                for request_id in range(5):
+                    await client.sendto(header.pack(request_id, 0, 1, 0) + request, udp)
+                got = {await client.recv(2000) for _ in range(5)}
+                reply = b"STORED\r\nVALUE u%d 0 1\r\nx\r\nEND\r\n" % number
+                assert got == {header.pack(each, 0, 1, 0) + reply for each in range(5)}
+            for key in (b"u0", b"u1"):
+                assert a.service.cache.peek(key) is not None
+                assert b.service.cache.peek(key) is not None
+            assert not a.memory.failures
+            assert not b.memory.failures
+
+
+def any_line_has(lines: list[str], words: str) -> bool:
+    return any(words in line for line in lines)
+
+
+# -- strangers ---------------------------------------------------------------------------------
+
+
+async def test_the_same_secret_lets_them_meet(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("the word\n")
+    async with synced_pair(replication_secret_file=str(secret)):
+        pass
+
+
+async def test_another_secret_keeps_them_apart(tmp_path: Path) -> None:
+    (a_endpoints, a_address), (b_endpoints, b_address) = open_endpoints(), open_endpoints()
+    for name in "ab":
+        (tmp_path / name).write_text(f"the word of {name}")
+    common: dict[str, Any] = {"clock": ManualClock(), "replication_listen": ("127.0.0.1:0",)}
+
+    def own(name: str) -> dict[str, Any]:
+        return {"node_id": name, "replication_secret_file": str(tmp_path / name)}
+
+    with trio.fail_after(PATIENCE_S):
+        async with (
+            serving(endpoints=a_endpoints, peers=(b_address,), **own("a"), **common) as a,
+            serving(endpoints=b_endpoints, peers=(a_address,), **own("b"), **common) as b,
+        ):
+            for server in (a, b):
+                lines = server.memory.lines
+                await until(partial(any_line_has, lines, "the secrets differ"))
+                assert role(server) == "starting"
+
+
+@both_drivers
+async def test_links_and_clients_with_tls(use_hub: bool) -> None:
+    authority = shared_authority()
+    settings = authority.settings(ssl_ca_cert=authority.ca_file, replication_tls=True)
+    async with synced_pair(use_hub=use_hub, **settings) as servers:
+        for number, server in enumerate(servers):
+            stream = trio.SSLStream(
+                await server.connect(), authority.client(), server_hostname=HOST
+            )
+            request = b"set k%d 0 0 %d\r\n%b\r\n" % (number, len(LARGE), LARGE)
+            assert await ask(stream, request) == b"STORED\r\n"
+            for key in range(number + 1):
+                got = await ask(stream, b"get k%d\r\n" % key, end=b"END\r\n")
+                assert got == b"VALUE k%d 0 %d\r\n%b\r\nEND\r\n" % (key, len(LARGE), LARGE)
+
+
+async def test_certificates_of_links_are_read_again() -> None:
+    authority = shared_authority()
+    settings = authority.settings(ssl_ca_cert=authority.ca_file, replication_tls=True)
+    settings["enable_ssl"] = False
+    async with synced_pair(**settings) as (a, b):
+        contexts = [server._certificates for server in (a, b)]
+        assert contexts[0] is not None
+        before = contexts[0].link_context(True)
+        a.reload()
+        assert contexts[0].link_context(True) is not before
+        assert a.memory.lines == [line for line in a.memory.lines if "certificate" not in line]
