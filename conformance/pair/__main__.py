@@ -57,7 +57,7 @@ def main() -> int:
             TRIALS[name](run)
         except (TrialError, OSError) as error:
             failed += 1
-            run.problem(*f"gave up: {type(error).__name__}: {error}".splitlines()[:60])
+            run.problem(*f"gave up: {type(error).__name__}: {error}".splitlines(), most=200)
         failed += not run.passes
         print(f"{name}  ({time.monotonic() - started_s:.0f} s, load before {busy:.1f})")
         for figure in run.figures:

@@ -70,11 +70,11 @@ class Run:
         if self.verbose:
             print(f"[{time.monotonic() - self._started_s:6.1f} s] {text}", file=sys.stderr)
 
-    def problem(self, *lines: str) -> None:
+    def problem(self, *lines: str, most: int = SHOWN_LINES) -> None:
         """Keep what explains a figure that falls short."""
-        self.problems += lines[:SHOWN_LINES]
-        if len(lines) > SHOWN_LINES:
-            self.problems.append(f"... and {len(lines) - SHOWN_LINES} more")
+        self.problems += lines[:most]
+        if len(lines) > most:
+            self.problems.append(f"... and {len(lines) - most} more")
 
     def figure(
         self,
