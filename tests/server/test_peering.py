@@ -70,7 +70,7 @@ class FakeNode:
     def __init__(self) -> None:
         self.links: list[FakeLink] = []
         self.wake: Callable[[], None] = lambda: None
-        self.full = False
+        self.room = 16  #: for strangers
         self.linked = False
         self.steps = 0
         self.flushes = 0
@@ -80,7 +80,7 @@ class FakeNode:
         self.started = True
 
     def may_accept(self) -> bool:
-        return not self.full
+        return sum(link.peer is None and not link.gone for link in self.links) < self.room
 
     def should_dial(self, peer: str) -> bool:
         return not self.linked
@@ -250,15 +250,25 @@ async def test_a_fault_of_ours_costs_one_link(use_hub: bool) -> None:
 
 
 @both_drivers
-async def test_who_is_one_too_many_is_closed(use_hub: bool) -> None:
+async def test_a_stranger_makes_room_for_the_next(use_hub: bool) -> None:
     called = Member(use_hub=use_hub)
-    called.node.full = True
+    called.node.room = 2
     async with running(called):
         host, _, port = called.address.rpartition(":")
-        stream = await trio.open_tcp_stream(host, int(port))
-        assert await stream.receive_some() == b""
-        await stream.aclose()
-        assert not called.node.links
+        streams = []
+        for number in range(4):
+            streams.append(await trio.open_tcp_stream(host, int(port)))
+            (await called.link(number)).peer = None if number else object()
+        # The first has proven itself, the second has had its time.
+        assert [link.gone for link in called.node.links] == [False, True, False, False]
+        assert await streams[1].receive_some() == b""
+        called.node.room = 0
+        called.node.links[2].peer = called.node.links[3].peer = object()
+        late = await trio.open_tcp_stream(host, int(port))
+        assert await late.receive_some() == b""
+        assert len(called.node.links) == 4
+        for stream in (*streams, late):
+            await stream.aclose()
 
 
 @both_drivers
@@ -298,8 +308,8 @@ async def test_the_delay_between_dials_doubles(monkeypatch: pytest.MonkeyPatch) 
         sleeper = Sleeper(monkeypatch)
         caller = Member(address, use_hub=False)
         async with running(caller):
-            await until(lambda: len(sleeper.delays_s) >= 8)
-        assert sleeper.delays_s[:8] == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, BACKOFF_MAX_S, BACKOFF_MAX_S]
+            await until(lambda: len(sleeper.delays_s) >= 7)
+        assert sleeper.delays_s[:7] == [0.05, 0.1, 0.2, 0.4, 0.8, BACKOFF_MAX_S, BACKOFF_MAX_S]
         # Said once, not each time.
         assert caller.lines == [f"replication: cannot reach {address}: Connection refused"]
 
