@@ -102,7 +102,7 @@ class PairedConnection(Connection):
         self.tail: list[bytes] = []  #: replies that come after that to what was forwarded
         self.request_line = b""
         #: Tells the driver not to read from this client until it is delivered to, or woken.
-        self.suspend: Callable[[], None] = _stay
+        self.suspend: Callable[[], object] = _stay
         #: Sends a reply and goes on reading; None: wake the driver instead.
         self.deliver: Callable[[bytes], None] | None = None
 

@@ -188,7 +188,7 @@ class Changes:
         self.sequence += len(fresh)
         if self.logging:
             self._log(fresh)
-        origin_s = int(self.cache.expiry.realtime_origin_s)
+        origin_s = self.origin_s()
         exceptions = self.exceptions
         for key, item in fresh.items():
             if item is None:
@@ -219,7 +219,18 @@ class Changes:
         """Return the record of a key as it now is; None: nothing is known, it has just ended."""
         item = self.cache.inspect(key)
         if item is not None:
-            return self._encode(item, self.origin_s())
+            _, expires_at, access = item.state
+            head = pack_state(
+                STATE,
+                access & SHARED_MARKS,
+                len(key),
+                item.client_flags,
+                item.cas_unique,
+                self.version_of(item),
+                expires_at + self.origin_s() if expires_at else 0,
+                len(item.value),
+            )
+            return b"".join((head, key, item.value))
         version = self.tombstones.get(key)
         return frames.encode_gone(key, version) if version else None
 
@@ -272,17 +283,16 @@ class Changes:
 
     # -- what others send --------------------------------------------------------------------
 
-    def apply_states(self, payload: bytes, position: int, skew_s: int) -> tuple[int, int]:
+    def apply_states(self, payload: bytes, position: int, origin_s: int) -> tuple[int, int]:
         """Take in states until something else comes: where that is, and the newest version.
 
-        For a peer in sync, whose word is final. `skew_s` is how far its wall clock is ahead.
-        Raises FrameError.
+        For a peer in sync, whose word is final. `origin_s` is our origin by its clock. Raises
+        FrameError.
         """
         # Hot path: bench/ "pair16": decoding and `apply_state` in one.
         cache = self.cache
         linked, install = cache.linked, cache.install
         exceptions, tombstones, barrier = self.exceptions, self.tombstones, self.barrier
-        origin_s = skew_s + int(cache.expiry.realtime_origin_s)
         end = len(payload)
         newest = 0
         self._applying = True
@@ -325,11 +335,11 @@ class Changes:
             self._applying = False
         return position, newest
 
-    def apply_state(self, record: tuple[Any, ...], skew_s: int, *, relay: bool) -> bool:
+    def apply_state(self, record: tuple[Any, ...], origin_s: int, *, relay: bool) -> bool:
         """Take in the state of an item; False: what is here is as new or newer.
 
-        `skew_s` is how far the sender's wall clock is ahead of ours. With `relay` the change is
-        also sent on, to others.
+        `origin_s` is our origin by the sender's clock. With `relay` the change is also sent on,
+        to others.
         """
         _, key, value, client_flags, unix_end, cas_unique, version, marks = record
         cache = self.cache
@@ -340,7 +350,7 @@ class Changes:
             return False
         expires_at = 0
         if unix_end:
-            expires_at = max(1, unix_end - skew_s - int(cache.expiry.realtime_origin_s))
+            expires_at = max(1, unix_end - origin_s)
         self._applying = True
         stored = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
         self._applying = False

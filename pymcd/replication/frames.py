@@ -80,9 +80,11 @@ _RESULT: Final = struct.Struct("!BQI")
 #: Request, binary protocol or not, length.
 _FORWARD: Final = struct.Struct("!QBI")
 
-_STATE_BYTES: Final = _STATE.size
-_pack_state: Final = _STATE.pack
-_unpack_state: Final = _STATE.unpack_from
+# Of the hot path: states are packed and unpacked where they are needed.
+STATE: Final = 1
+STATE_BYTES: Final = _STATE.size
+pack_state: Final = _STATE.pack
+unpack_state: Final = _STATE.unpack_from
 
 
 def encode_frame(body: bytes) -> bytes:
@@ -158,28 +160,6 @@ def decode_text(text: str) -> bytes:
     return text.encode("latin-1")
 
 
-def encode_state(
-    key: bytes,
-    value: bytes,
-    client_flags: int,
-    unix_end: int,
-    cas_unique: int,
-    version: int,
-    marks: int,
-) -> bytes:
-    """Return the record of an item as it now is."""
-    # Hot path: bench/ "pair16".
-    return b"".join(
-        (
-            _pack_state(
-                1, marks, len(key), client_flags, cas_unique, version, unix_end, len(value)
-            ),
-            key,
-            value,
-        )
-    )
-
-
 def encode_gone(key: bytes, version: int) -> bytes:
     """Return the record of a deletion."""
     return _GONE.pack(Record.GONE, len(key), version) + key
@@ -201,23 +181,25 @@ def encode_result(request: int, reply: bytes) -> bytes:
 
 
 def decode_records(payload: bytes, position: int) -> Iterator[tuple[Any, ...]]:
-    """Yield records: (kind, ...) with the arguments of their encoders. Raises FrameError."""
-    # Hot path: bench/ "pair16".
+    """Yield records: (kind, ...) with what they say. Raises FrameError.
+
+    Of a state: key, value, client flags, Unix end or 0, cas unique, version, marks.
+    """
     end = len(payload)
     try:
         while position < end:
             kind = payload[position]
-            if kind == 1:
+            if kind == STATE:
                 _, marks, key_bytes, client_flags, cas_unique, version, unix_end, value_bytes = (
-                    _unpack_state(payload, position)
+                    unpack_state(payload, position)
                 )
-                key_at = position + _STATE_BYTES
+                key_at = position + STATE_BYTES
                 value_at = key_at + key_bytes
                 position = value_at + value_bytes
                 if position > end:
                     raise FrameError("a record that is cut off")
                 yield (
-                    1,
+                    STATE,
                     payload[key_at:value_at],
                     payload[value_at:position],
                     client_flags,

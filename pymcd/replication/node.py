@@ -82,6 +82,8 @@ READMIT_MAX_S: Final = 10.0
 SLICE_ITEMS: Final = 200
 SLICE_BYTES: Final = 128 << 10
 WINDOW_BYTES: Final = 1 << 20
+#: Changes gathered at most while a message is on its way.
+BATCH_MAX: Final = 64
 #: On their way to a peer that nobody waits for; what changes beyond that is sent later.
 QUEUE_BYTES: Final = 4 << 20
 #: Lines in the log about the same trouble.
@@ -364,17 +366,33 @@ class Node:
         """Make messages of what has changed and what is to be forwarded; acknowledge."""
         # Hot path: bench/ "pair16".
         changes = self.changes
-        if changes.pending:
+        if (changes.fresh or changes.pending) and not self._batch_under_way():
             self._flush_changes(self.clock.monotonic())
         if changes.strays:
             self._forward_strays()
-        if self._unsent_forwards:
+        if self._unsent_forwards and not self._forwards_under_way():
             self._flush_forwards(self.clock.monotonic())
         for peer in self.peers.values():
-            if peer.results and peer.channel is not None:
+            if peer.results and peer.channel is not None and not changes.pending:
                 self._flush_results(peer, self.clock.monotonic())
             if peer.answer_due:
                 peer.signal(self.clock.monotonic(), Kind.ACK)
+
+    def _batch_under_way(self) -> bool:
+        """Return whether to gather more, as what was sent before is not acknowledged yet.
+
+        Replies wait for that anyway, and one message of many changes costs less than many.
+        """
+        return (
+            bool(self.followers)
+            and min([peer.acked_ticket for peer in self.followers]) < self._ticket - 1
+            and len(self.changes.fresh) < BATCH_MAX
+        )
+
+    def _forwards_under_way(self) -> bool:
+        """Return whether to gather more, for the same reason."""
+        waiting = len(self._unsent_forwards)
+        return not self.leading and len(self._forwards) > waiting and waiting < BATCH_MAX
 
     def _flush_changes(self, now: float) -> None:
         # Hot path: bench/ "pair16".
@@ -563,7 +581,12 @@ class Node:
         limit = version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0)
         confirmed = peer.confirmed
         origin_s = changes.origin_s(peer.clock_skew_s)
-        for record in frames.decode_records(body, HEAD_BYTES):
+        position = HEAD_BYTES
+        if not merging and not relay:
+            position, newest = changes.apply_states(body, position, origin_s)
+            if newest > limit:
+                raise FrameError("a version from the future")
+        for record in frames.decode_records(body, position):
             kind = record[0]
             if kind == Record.STATE:
                 version = record[6]
@@ -1089,12 +1112,14 @@ class Node:
     def _join(self, peer: Peer) -> None:
         """Ask a peer that decides to bring us in sync with it."""
         peer.joining = True
+        peer.asked_at = self.clock.monotonic()
         if self.role == JOINING:
             self.leader = peer
         floor = self.changes.tombstones.floor
         fields = {
             "wants": [frames.encode_text(key) for key in peer.wants],
             "all": peer.wants_all or self.role == STARTING,
+            "leads": self.leading,
             "pending": list(self._forwards),
             "replace": floor if floor > peer.departed_version else 0,
         }
@@ -1105,10 +1130,14 @@ class Node:
             wants = [frames.decode_text(key) for key in fields["wants"]]
             pending = [int(number) for number in fields["pending"]]
             replace, wants_all = int(fields["replace"]), bool(fields["all"])
+            leads = bool(fields["leads"])
         except (KeyError, TypeError, ValueError, AttributeError):
             raise FrameError("a JOIN without what belongs into it") from None
-        if not self.leading or (peer.joining and self.node_id > peer.node_id):
+        if not self.leading:
+            self._send_status(peer)  # it asks again when somebody leads
             return
+        if leads and peer.joining and self.node_id > peer.node_id:
+            return  # both lead, and ask each other
         peer.joining = False
         if peer.in_view:
             self._lose([peer], "joins anew")
@@ -1131,7 +1160,7 @@ class Node:
         self._begin_todo(peer, wants, whole=wants_all or replaces)
 
     def _welcome_arrived(self, peer: Peer, fields: dict[str, Any], epoch: int) -> None:
-        if not peer.joining or self.role == FOLLOWER:
+        if self.role == FOLLOWER or (peer.channel is not None and peer.channel.epoch >= epoch):
             self.stale_frames += 1
             return
         try:
@@ -1431,6 +1460,9 @@ class Node:
                 self._go_alone()
         for peer in list(self.peers.values()):
             if peer.channel is None:
+                if peer.joining and now - peer.asked_at >= JOIN_GRACE_S / 2:
+                    peer.joining = False  # our question crossed with something; ask again
+                self._consider(peer)
                 continue
             if not peer.in_view and now - max(peer.heard_at, self._awake_since) >= SILENCE_S:
                 self._drop(peer)

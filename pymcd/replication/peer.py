@@ -112,6 +112,7 @@ class Peer:
         # What it has of ours.
         self.acked_sequence = -1  #: of our log; -1: nothing is known, it needs a full copy
         self.acked_ticket = 0
+        self.acked_version = 0  #: it has what is not newer, while it is in the view
         self.departed_version = 0  #: what is newer it may not have, since it left
         self.known = False  #: it has been in sync with us since we started
         self.wants: list[bytes] = []  #: keys that we gave up, and need from it
@@ -125,6 +126,7 @@ class Peer:
         self.sent_all = False  #: it was told that it has everything
         self.got_all = False  #: it told us so
         self.hosted = False  #: it joins us; not we it
+        self.asked_at = _NOT_YET  #: when we asked to join it last
         self.proposed = False
         self.replace_up_to = 0  #: what it does not confirm, up to that version, is to be dropped
         self.confirmed: set[bytes] | None = None

@@ -27,6 +27,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -108,9 +109,9 @@ class Hub:
         session = Session(sock, connection, tls)
         connection.wake = lambda: self._enqueue(session)
         if isinstance(connection, PairedConnection):
-            connection.suspend = lambda: self._suspend(session)
+            connection.suspend = partial(self._responders.pop, session.fd, None)
             if tls is None:
-                connection.deliver = lambda reply: self._deliver(session, reply)
+                connection.deliver = partial(self._deliver, session)
         self._sessions[session.fd] = session
         self._responders[session.fd] = session.respond
         self._epoll.register(session.fd, _READ)
@@ -242,6 +243,7 @@ class Hub:
                 if events & _GONE:
                     self._close(session)
                 elif not session.muted:
+                    # It sends more though its connection waits: hear of that later.
                     session.muted = True
                     self._epoll.modify(fd, 0)
         elif fd == self._alarm:
@@ -258,11 +260,6 @@ class Hub:
                 session.muted = False
                 self._epoll.modify(session.fd, _READ)
             self._responders[session.fd] = session.respond
-
-    def _suspend(self, session: Session) -> None:
-        """Do not read from a client until its connection is answered by others."""
-        # Should more arrive meanwhile, epoll says so, once: see `_resume_ready`.
-        self._responders.pop(session.fd, None)
 
     def _deliver(self, session: Session, reply: bytes) -> None:
         """Send what a client has waited for, and read from it again."""

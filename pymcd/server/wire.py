@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..replication.link import Link
 
 #: Read from a peer at once.
-RECEIVE_BYTES: Final = 256 << 10
+RECEIVE_BYTES: Final = 64 << 10
 #: OpenSSL's buffers keep the size of the largest piece that they were ever given.
 _FEED_BYTES: Final = 16 << 10
 _SEAL_BYTES: Final = 64 << 10
