@@ -276,7 +276,8 @@ class Server:
                 for connection in list(self.service.connections.values()):
                     if not has_work(connection):
                         connection.close()
-                        connection.wake()
+                        if not connection.waiting:
+                            connection.wake()
                 if not self.service.connections and not self._owes_peers():
                     return
                 with trio.move_on_after(_DRAIN_LOOK_S):
@@ -526,12 +527,16 @@ class Server:
 
 
 def has_work(connection: Connection) -> bool:
-    """Return whether commands that have arrived, or their replies, are still under way."""
+    """Return whether commands that have arrived, or their replies, are still under way.
+
+    Not so where all that is left is to wait for other servers: who is closed then, is closed when
+    they have answered and the client knows.
+    """
     if connection.closing:
         return False
-    if connection.awaited is not None or connection.source is not None or connection.pieces:
+    if connection.awaited is not None or connection.source is not None:
         return True
-    if connection.waiting:
+    if connection.pieces and not connection.waiting:
         return True
     if connection.runner is run_binary:
         return holds_request(connection)

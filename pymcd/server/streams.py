@@ -55,7 +55,7 @@ async def serve_connection(
                         await trio.lowlevel.checkpoint()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 connection.close("error")
-            if connection.closing:
+            if connection.closing and not connection.waiting:
                 nursery.cancel_scope.cancel()
 
         woken = trio.Event()
@@ -76,10 +76,11 @@ async def serve_connection(
                 connection.last_command_at = connection.cache.now
                 connection.receive_data(bytes(data))
                 await answer()
-                while connection.waiting and not connection.closing:
+                while connection.waiting:
                     # For other servers: what this client sends meanwhile stays in its socket.
                     woken = trio.Event()
                     await woken.wait()
+                    await answer()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             connection.close("error")
         finally:

@@ -27,3 +27,17 @@ def test_what_can_still_be_executed_is_work(name: str, received: bytes, expected
     connection = Connection(Service(Settings(), ManualClock()), protocol=protocol)
     connection.receive_data(received)
     assert has_work(connection) is expected
+
+
+class Waiting(Connection):
+    waiting = True
+
+
+def test_to_wait_for_other_servers_is_none_of_ours() -> None:
+    service = Service(Settings(), ManualClock())
+    for kind, expected in ((Connection, True), (Waiting, False)):
+        connection = kind(service)
+        connection.reply(b"STORED\r\n")
+        assert has_work(connection) is expected
+        connection.receive_data(b"get a\r\n")
+        assert has_work(connection)

@@ -269,7 +269,7 @@ async def test_a_server_that_stops_waits_for_its_peer(use_hub: bool) -> None:
             await client.send_all(b"set k 0 0 1\r\nx\r\n")
             await until(lambda: any(c.waiting for c in a.service.connections.values()))
             a.stop()
-            await trio.testing.wait_all_tasks_blocked()
+            await until(lambda: all(c.closing for c in a.service.connections.values()))
             assert not a.finished.is_set()
         assert await read_all(client) == b"STORED\r\n"
         await a.finished.wait()
