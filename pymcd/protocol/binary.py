@@ -393,7 +393,7 @@ def _refuse(
 ) -> None:
     # memcached: dispatch_bin_command, handle_binary_protocol_error
     status = command.refusal if fits else UNKNOWN_COMMAND
-    connection.reply(encode_error(opcode, status, opaque))
+    connection.refuse(encode_error(opcode, status, opaque))
     if connection.service.verbosity and fits and command.refusal == INVALID:
         connection.service.log_line(
             f"Protocol error (opcode {opcode:02x}), close connection {connection.id}"

@@ -276,6 +276,10 @@ class Connection:
             )
         return more
 
+    def refuse(self, reply: bytes) -> None:
+        """Answer what is no command, or a command that is not whole."""
+        self.reply(reply)
+
     def refuse_login(self, reply: bytes) -> None:
         """Answer a failed login, after the delay there is to be; nothing is executed before."""
         delay_s = self.service.settings.login_failure_delay_s

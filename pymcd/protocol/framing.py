@@ -74,7 +74,7 @@ def run_text(connection: Connection, budget: int, /) -> bool:
             if verb is None:
                 connection.position = position
                 _unknown(connection, tokens)
-                if connection.closing:
+                if connection.closing or connection.waiting:
                     return False
                 continue
         if verb.decode is None:
@@ -113,6 +113,9 @@ def run_text(connection: Connection, budget: int, /) -> bool:
             verb.store(connection, header, buffer[position:stop])  # type: ignore[misc]
         else:
             _bad_block(connection, header)
+            if connection.waiting:
+                connection.position = stop + 2
+                return False
         position = stop + 2
     connection.position = position
     if position < len(buffer):
@@ -132,7 +135,7 @@ def _finish_block(connection: Connection) -> bool:
         verb.store(connection, header, block)
     else:
         _bad_block(connection, header)
-    return True
+    return not connection.waiting
 
 
 def take_awaited(connection: Connection, *, end_bytes: int) -> tuple[bytes, bytes]:
@@ -158,7 +161,7 @@ def _bad_block(connection: Connection, header: type_Header) -> None:
     length, quiet, key = header[:3]
     connection.cache.refuse_block(key, length)
     if not quiet:
-        connection.reply(BAD_CHUNK)
+        connection.refuse(BAD_CHUNK)
 
 
 def swallow(connection: Connection) -> bool:
@@ -175,7 +178,7 @@ def _unknown(connection: Connection, tokens: list[bytes]) -> None:
     if tokens and tokens[: limits.TOKENS_MAX - 1][-1].startswith(b"HTTP/") and len(tokens[0]) > 1:
         connection.close()
     else:
-        connection.reply(ERROR)
+        connection.refuse(ERROR)
 
 
 def _check_endless_line(connection: Connection) -> None:

@@ -99,7 +99,7 @@ class PairedConnection(Connection):
         self.held_request = b""  #: the same, while the reply is held
         #: How many replies stay when the commands in `batch` are executed elsewhere after all.
         self.kept = 0
-        self.tail: list[bytes] = []  #: replies that come after that to what was forwarded
+        self.tail: list[bytes] = []  #: replies that come after those that are waited for
         self.request_line = b""
         #: Tells the driver not to read from this client until it is delivered to, or woken.
         self.suspend: Callable[[], object] = _stay
@@ -114,7 +114,12 @@ class PairedConnection(Connection):
         cache = self.cache
         gate = self.gate
         self.last_command_at = cache.now
-        if self.prompt and self.service.plain and self.monotonic() < gate.open_until:
+        if (
+            self.prompt
+            and not self.waiting
+            and self.service.plain
+            and self.monotonic() < gate.open_until
+        ):
             if data[:4] == b"get ":
                 if data[-2:] == b"\r\n" and not gate.remote:
                     key = data[4:-2]
@@ -140,12 +145,18 @@ class PairedConnection(Connection):
                             0 if flags == b"0" else int(flags),
                         ):
                             if gate.protecting:
-                                self._wait(data)
+                                # The driver need not stop reading: a client that sends more
+                                # before it is answered is rare, and met below.
+                                self.waiting = True
+                                self.held_request = data
                                 self.pieces.append(b"STORED\r\n")
                                 gate.hold(self)
                                 return b""
                             return b"STORED\r\n"
         self.receive_data(data)
+        if self.waiting:
+            self.suspend()
+            return b""
         more = self.run()
         if self.waiting:
             return b""
@@ -213,6 +224,9 @@ class PairedConnection(Connection):
         """What was executed may be answered."""
         self.waiting = False
         self.held_request = b""
+        if self.tail:
+            self.pieces += self.tail
+            self.tail.clear()
         if (
             self.deliver is not None
             and self.position == len(self.buffer)
@@ -231,8 +245,6 @@ class PairedConnection(Connection):
         self.kept = 0
         if reply:
             self.pieces.append(reply)
-        self.pieces += self.tail
-        self.tail.clear()
         self.released()
 
     def resumed(self) -> None:
@@ -245,6 +257,20 @@ class PairedConnection(Connection):
         self.buffer = commands + self.buffer[self.position :]
         self.position = 0
         self.waiting = True  # ends this run; at its end it becomes clear what for
+
+    def refuse(self, reply: bytes) -> None:
+        said = len(self.pieces)
+        self.reply(reply)
+        self.keep_place(said)
+
+    def keep_place(self, said: int) -> None:
+        """Have what was said since then follow the replies to what came before it."""
+        if self.has_unanswered:
+            self.tail += self.pieces[said:]
+            del self.pieces[said:]
+            self.waiting = True  # ends this run
+        else:
+            self.settle_batch()
 
     def settle_batch(self) -> None:
         """Take note that all replies so far are final."""
@@ -294,11 +320,8 @@ def _writing(verb: Verb) -> Verb:
         header = read(connection, tokens)
         if header is not None:
             connection.request_line = _line(tokens)
-        elif connection.following and connection.batch:
-            # Its reply comes after those that are still to come.
-            connection.tail += connection.pieces[said:]
-            del connection.pieces[said:]
-            connection.waiting = True
+        else:
+            connection.keep_place(said)
         return header
 
     def store(connection: PairedConnection, header: type_Header, block: bytes) -> None:
@@ -435,10 +458,7 @@ def _pair_command(command: Command) -> Command:
         assert check is not None
         if check(connection, request, value_bytes):
             return True
-        if connection.following and connection.batch:
-            connection.tail += connection.pieces[said:]
-            del connection.pieces[said:]
-            connection.waiting = True
+        connection.keep_place(said)
         return False
 
     paired = Command(command.opcode, handle, extras=command.extras)  # type: ignore[arg-type]

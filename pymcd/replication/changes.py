@@ -105,7 +105,7 @@ class Changes:
         key = item.key
         if self.exceptions:
             self.exceptions.pop(key, None)
-        if len(self.tombstones):
+        if self.tombstones.versions:
             self.tombstones.discard(key)
         self.fresh[key] = item
 
@@ -291,10 +291,12 @@ class Changes:
         """
         # Hot path: bench/ "pair16": decoding and `apply_state` in one.
         cache = self.cache
-        linked, install = cache.linked, cache.install
+        linked, store = cache.linked, cache.set
         exceptions, tombstones, barrier = self.exceptions, self.tombstones, self.barrier
+        deleted = tombstones.versions
         end = len(payload)
-        newest = 0
+        newest = applied = 0
+        own = cache.cas_unique
         self._applying = True
         try:
             while position < end and payload[position] == STATE:
@@ -309,7 +311,7 @@ class Changes:
                 key = payload[key_at:value_at]
                 if version > newest:
                     newest = version
-                if version < barrier or (len(tombstones) and tombstones.get(key) >= version):
+                if version < barrier or (deleted and deleted.get(key, 0) >= version):
                     continue
                 old = linked(key)
                 if old is not None:
@@ -317,22 +319,30 @@ class Changes:
                     if known >= version:
                         continue
                 expires_at = max(1, unix_end - origin_s) if unix_end else 0
-                stored = install(
-                    key, payload[value_at:position], client_flags, expires_at, cas_unique, marks
-                )
-                if len(tombstones):
+                value = payload[value_at:position]
+                # What `Cache.install` does; without its call where `set` succeeds.
+                cache.cas_unique = cas_unique - STEP
+                stored = not marks and store(key, value, expires_at, client_flags)
+                if not stored:
+                    cache.cas_unique = own
+                    stored = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
+                if deleted:
                     tombstones.discard(key)
                 if version != cas_unique and stored:
                     exceptions[key] = version
                 elif exceptions:
                     exceptions.pop(key, None)
-                self.sequence += 1
+                applied += 1
                 if self.logging:
+                    self.sequence += 1
+                    applied -= 1
                     self._log((key,))
         except struct.error:
             raise frames.FrameError("a record that is cut off") from None
         finally:
             self._applying = False
+            cache.cas_unique = own
+            self.sequence += applied
         return position, newest
 
     def apply_state(self, record: tuple[Any, ...], origin_s: int, *, relay: bool) -> bool:

@@ -45,7 +45,7 @@ from .frames import HEAD_BYTES, FrameError, Kind, Record
 from .link import ADVICE, CLOCK_SKEW_MAX_S, Link
 from .peer import Channel, Peer, Unacked
 from .report import Rows, node_rows
-from .versions import FOREVER, tag_of, version_at
+from .versions import FOREVER, TAG_BITS, tag_of, version_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -779,7 +779,9 @@ class Node:
             self.unprotected_now = 0
 
     def _next_epoch(self) -> int:
-        self._highest_epoch += 1
+        """Return an epoch later than any known, which no other node gives out."""
+        count = (self._highest_epoch >> TAG_BITS) + 1
+        self._highest_epoch = count << TAG_BITS | self.changes.tag
         return self._highest_epoch
 
     def _lose(self, lost: list[Peer], reason: str) -> None:
@@ -960,6 +962,8 @@ class Node:
         peer.not_before = 0.0
         peer.left = {"epoch": 0, "received": 0}
         self._note_departures()
+        if self.role == JOINING and peer is self.leader and len(self.peers) == 1:
+            self._go_alone()  # what it had is gone: we know best
 
     def _make_room_for_peer(self) -> None:
         """Forget one that has not been there for long, if there are too many."""
@@ -1068,6 +1072,12 @@ class Node:
                 return
             else:
                 self._lose([peer], "left")
+        elif channel is not None and not peer.flowing:
+            # On a new link it does not know of the channel: our WELCOME was lost with the old one.
+            if peer.in_view:
+                self._lose([peer], "left")
+            else:
+                self._drop(peer)
         self._consider(peer)
 
     def _consider_all(self) -> None:
@@ -1086,7 +1096,8 @@ class Node:
                 self._begin_if_nobody_has_data()
             return
         if self.role == STARTING or self.role == JOINING:
-            self._join(peer)
+            if not any(other.channel is not None for other in self.peers.values()):
+                self._join(peer)  # else another one is taking us in
         elif self.leading:
             mine = (len(self.members), self.epoch)
             theirs = (len(status["members"]), int(status["epoch"]))
@@ -1189,12 +1200,9 @@ class Node:
             redo, self._redo = self._redo, []
             for waiter in redo:
                 self.forward(waiter, waiter.held_protocol, waiter.held_request)
-        if self.leading:
-            self._begin_todo(peer, whole=whole)
-        else:
-            # What is here came from there, or is void.
-            peer.todo = iter(())
-            self._pump(peer, self.clock.monotonic())
+        # Whoever just starts has nothing. Else there may be something here that the other has lost,
+        # if it is not the one that we were in sync with.
+        self._begin_todo(peer, whole=whole)
 
     # -- resync --------------------------------------------------------------------------------
 
@@ -1448,6 +1456,11 @@ class Node:
     def _see_to_joining(self, now: float) -> None:
         if self.role == STARTING:
             busy = any(peer.channel is not None and peer.link for peer in self.peers.values())
+            # A peer that has data but does not lead will, soon.
+            busy = busy or any(
+                peer.link is not None and peer.status.get("role", STARTING) != STARTING
+                for peer in self.peers.values()
+            )
             overdue = now - self._started_at >= self._sync_timeout_s and not busy
             if overdue or not self._settings_peers:
                 self._go_alone()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
+from .versions import TAG_BITS
+
 if TYPE_CHECKING:
     from .node import Node
     from .peer import Peer
@@ -25,7 +27,7 @@ def node_rows(node: Node) -> Rows:
         ("state", "in_sync" if node.in_sync else node.role),
         ("role", node.role if node.in_sync else "alone" if node.role == "alone" else "none"),
         ("node_id", node.node_id),
-        ("epoch", node.epoch),
+        ("epoch", node.epoch >> TAG_BITS),
         ("coordinator", node.coordinator),
         ("ready", _yes(node.ready)),
         ("ack_mode", node.ack_mode),

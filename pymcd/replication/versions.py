@@ -66,62 +66,63 @@ class Tombstones:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self._versions: OrderedDict[bytes, int] = OrderedDict()
+        #: By key, oldest deletion first.
+        self.versions: OrderedDict[bytes, int] = OrderedDict()
         self.size_bytes = 0
         self.floor = 0
         #: Whether all that is known here is known by every peer. Set by the node.
         self.shared = True
 
     def __len__(self) -> int:
-        return len(self._versions)
+        return len(self.versions)
 
     def get(self, key: bytes) -> int:
         """Return the version at which a key was deleted; 0: it was not."""
-        return self._versions.get(key, 0)
+        return self.versions.get(key, 0)
 
     def add(self, key: bytes, version: int) -> None:
         """Note a deletion; an older one of the same key gives way."""
-        before = self._versions.pop(key, None)
+        before = self.versions.pop(key, None)
         if before is None:
             self.size_bytes += len(key) + TOMBSTONE_BYTES
         elif before > version:
             version = before
-        self._versions[key] = version
+        self.versions[key] = version
         while self.size_bytes > self.limit_bytes:
             self._forget_oldest()
 
     def discard(self, key: bytes) -> None:
         """Forget a deletion, as something later was stored."""
-        if self._versions.pop(key, None) is not None:
+        if self.versions.pop(key, None) is not None:
             self.size_bytes -= len(key) + TOMBSTONE_BYTES
 
     def expire(self, before_version: int) -> None:
         """Forget what was deleted before a version, if every peer knows it."""
-        while self.shared and self._versions:
-            key = next(iter(self._versions))
-            if self._versions[key] >= before_version:
+        while self.shared and self.versions:
+            key = next(iter(self.versions))
+            if self.versions[key] >= before_version:
                 break
             self._forget_oldest()
 
     def drop_before(self, version: int) -> None:
         """Forget what a flush with that version covers."""
-        for key in [key for key, deleted in self._versions.items() if deleted < version]:
+        for key in [key for key, deleted in self.versions.items() if deleted < version]:
             self.discard(key)
 
     def _forget_oldest(self) -> None:
-        key, version = self._versions.popitem(last=False)
+        key, version = self.versions.popitem(last=False)
         self.size_bytes -= len(key) + TOMBSTONE_BYTES
         if not self.shared:
             self.floor = max(self.floor, version)
 
     def items(self) -> Iterator[tuple[bytes, int]]:
         """Yield keys and versions. Nothing may change meanwhile."""
-        yield from self._versions.items()
+        yield from self.versions.items()
 
     def check(self) -> None:
         """Raise AssertionError unless the sum is right. For tests."""
-        assert self.size_bytes == sum(len(key) + TOMBSTONE_BYTES for key in self._versions)
-        assert self.size_bytes <= self.limit_bytes or len(self._versions) <= 1
+        assert self.size_bytes == sum(len(key) + TOMBSTONE_BYTES for key in self.versions)
+        assert self.size_bytes <= self.limit_bytes or len(self.versions) <= 1
 
 
 class FlushBarrier(FlushHorizon):
