@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from conformance.servers import PYMCD, Server
 
 from .load import Ledger, Load, differing, quantile, read, read_items, writer
-from .nodes import Node, until
+from .nodes import Node, TrialError, until
 from .strangers import SECRET, secrets
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Network:
                 _ip(f"-n {self.switch} link set {name} up")
             _ip(f"link add {self.outside} type veth peer name out netns {self.switch}")
             _ip(f"-n {self.switch} link set out master clients up")
-            _ip(f"addr add {NETWORK}.254/25 dev {self.outside}")
+            _ip(f"addr add {NETWORK}.100/25 dev {self.outside}")
             _ip(f"link set {self.outside} up")
             for index, host in enumerate(self.hosts):
                 _ip(f"netns add {host}")
@@ -78,12 +78,11 @@ class Network:
                 # Two cables for each host: one to the other host, one to the clients.
                 for cable, bridge in (("link", "links"), ("client", "clients")):
                     port = f"{cable}{index}"
-                    _ip(
-                        f"-n {host} link add {cable} type veth peer name {port} netns {self.switch}"
-                    )
+                    other_end = f"peer name {port} netns {self.switch}"
+                    _ip(f"-n {host} link add {bridge} type veth {other_end}")
                     _ip(f"-n {self.switch} link set {port} master {bridge} up")
-                    _ip(f"-n {host} addr add {self.address(index, cable)}/25 dev {cable}")
-                    _ip(f"-n {host} link set {cable} up")
+                    _ip(f"-n {host} addr add {self.address(index, cable)}/25 dev {bridge}")
+                    _ip(f"-n {host} link set {bridge} up")
         except subprocess.CalledProcessError:
             self.remove()
             raise
@@ -139,8 +138,12 @@ def _stop(hosts: list[Host]) -> None:
         host.stop()
 
 
-def _state(host: Host) -> str:
-    return host.rows().get("state", "-")
+def _wait_in_sync(hosts: list[Host]) -> None:
+    try:
+        until("in sync", lambda: all(host.rows().get("state") == "in_sync" for host in hosts))
+    except TrialError as error:
+        said = "\n".join(f"{host.rows()}\n{host.log()}" for host in hosts)
+        raise TrialError(f"{error}\n{said}") from None
 
 
 def namespaces(run: Run) -> None:
@@ -152,9 +155,9 @@ def namespaces(run: Run) -> None:
         hosts = [_start(network, index, secret_file) for index in range(2)]
         running.callback(_stop, hosts)
         for number in range(run.times(4)):
-            until("in sync", lambda: all(_state(host) == "in_sync" for host in hosts))
+            _wait_in_sync(hosts)
             _pulled(run, network, hosts, number)
-            until("in sync", lambda: all(_state(host) == "in_sync" for host in hosts))
+            _wait_in_sync(hosts)
             _vanished(run, network, hosts, number)
             gone = number % 2
             network.plug(gone, "client")
@@ -181,7 +184,7 @@ def _pulled(run: Run, network: Network, hosts: list[Host], number: int) -> None:
     load.at(0.3 + away_s, lambda: network.plug(number % 2))
     load.run(0.5 + away_s)
     plugged_s = time.monotonic() - 0.2
-    until("in sync", lambda: all(_state(host) == "in_sync" for host in hosts))
+    _wait_in_sync(hosts)
     name = f"cable pulled for {away_s:g} s"
     run.figure(f"{name}: in sync again after", time.monotonic() - plugged_s, unit="s")
     taken = [each.taken_s for each in load.timings]

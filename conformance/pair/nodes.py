@@ -209,13 +209,17 @@ class Pair:
         return self.nodes[index]
 
     def in_sync(self, timeout_s: float = PATIENCE_S) -> bool:
-        """Say whether every node is in sync with all its peers."""
+        """Say whether all nodes are in sync, under one that holds all others to be in sync."""
+        leaders = set()
+        followers = 0
         for node in self.nodes:
             rows = node.rows(timeout_s=timeout_s)
-            peers = [value for name, value in rows.items() if name.endswith(":in_sync")]
-            if rows.get("state") != "in_sync" or peers.count("yes") < self.count - 1:
+            if rows.get("state") != "in_sync":
                 return False
-        return True
+            leaders.add(rows["coordinator"])
+            if rows["role"] == "coordinator":
+                followers = sum(rows[name] == "yes" for name in rows if name.endswith(":in_sync"))
+        return len(leaders) == 1 and followers == self.count - 1
 
     def wait_in_sync(self, patience_s: float = PATIENCE_S) -> float:
         try:
