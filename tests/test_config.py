@@ -320,7 +320,7 @@ def test_a_bad_address_is_refused_like_one_that_cannot_be_bound(address, reason)
     assert caught.value.message == (f"failed to listen on one of interface(s) {address}: {reason}")
 
 
-PAIR = {"replication_secret_file": "secret"}
+PAIR: dict[str, Any] = {"replication_secret_file": "secret"}
 
 PEERS = [
     ("localhost", "localhost:11212"),
@@ -383,7 +383,11 @@ def test_on_this_host_no_secret_is_needed(host):
 def test_nothing_leaves_this_host_without_a_secret_or_certificates(host):
     assert not is_loopback(host)
     tls: dict[str, Any] = {"replication_tls": True, "ssl_chain_cert": "c", "ssl_ca_cert": "a"}
-    for wrong in ({"peers": (host,)}, {"peers": ("::1",), "replication_listen": (host,)}):
+    wrongs: list[dict[str, Any]] = [
+        {"peers": (host,)},
+        {"peers": ("::1",), "replication_listen": (host,)},
+    ]
+    for wrong in wrongs:
         with pytest.raises(ConfigError) as caught:
             Settings(**wrong)
         assert caught.value.exit_code == 64

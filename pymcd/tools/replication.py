@@ -9,8 +9,9 @@ whole. Knows the names of the rows, and nothing else of replication.
 from __future__ import annotations
 
 import dataclasses
+import getopt
+import getpass
 import json
-import socket
 import sys
 import textwrap
 import time
@@ -18,19 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..config import EXIT_USAGE
 from ..replication.link import ADVICE
+from .asking import DEFAULT_PORT, Access, AskError, ask_report, parse_address, tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-USAGE = "usage: pymcd replication [--json] HOST[:PORT]..."
+USAGE = "usage: pymcd replication [--json] [--tls] [--user NAME] HOST[:PORT]..."
 
 EXIT_IN_SYNC = 0
 EXIT_NOT_IN_SYNC = 1
 EXIT_UNREACHABLE = 2
 
-DEFAULT_PORT = 11211
-TIMEOUT_S = 3.0
-REPLY_MAX_BYTES = 1 << 20
 TEXT_WIDTH = 96
 # Nodes that are well hear of each other once a second.
 SILENT_S = 2.5
@@ -52,10 +51,6 @@ ROLES = {
 
 # Errors that only repeat what is said anyway.
 _SAYS_NOTHING = ("", "-", "disconnected", "silent", "the_link_is_down", "no_answer_in_time")
-
-
-class AskError(Exception):
-    """A server that did not tell, and why, in a few words."""
 
 
 @dataclasses.dataclass
@@ -158,104 +153,70 @@ def _number(text: str) -> float:
 
 def replication(words: list[str]) -> int:
     """Print how the servers at these addresses are doing; return the exit code."""
-    as_json = "--json" in words
-    words = [word for word in words if word != "--json"]
-    if words in (["-h"], ["--help"]):
-        _say(USAGE + "\n\n" + HELP)
-        return 0
     try:
-        addresses = list(dict.fromkeys(map(parse_address, words)))
-    except ValueError as error:
-        print(f"pymcd replication: {error}", file=sys.stderr)  # noqa: T201 - a command that prints
+        given, names = getopt.gnu_getopt(words, "h", OPTIONS)
+        options = dict(given)
+        if "-h" in options or "--help" in options:
+            _say(f"{USAGE}\n\n{HELP}")
+            return 0
+        addresses = list(dict.fromkeys(map(parse_address, names)))
+        if not addresses:
+            raise ValueError("no address")
+        access = _access(options)
+    except (getopt.GetoptError, ValueError) as error:
+        message = f"pymcd replication: {error}\n{USAGE}"
+        print(message, file=sys.stderr)  # noqa: T201 - a command that prints
         return EXIT_USAGE
-    if not addresses:
-        print(USAGE, file=sys.stderr)  # noqa: T201
+    except OSError as error:
+        message = f"pymcd replication: {error.filename or 'certificate'}: {error.strerror}"
+        print(message, file=sys.stderr)  # noqa: T201
         return EXIT_USAGE
-    answers = [_ask_or_error(host, port) for host, port in addresses]
+    answers = [_ask(host, port, access) for host, port in addresses]
     now = time.time()
+    as_json = "--json" in options
     _say(json.dumps(as_data(answers, now), indent=2) if as_json else as_text(answers, now))
     return exit_code(answers)
 
+
+OPTIONS = ["help", "json", "tls", "ca-file=", "cert=", "key=", "user="]
 
 HELP = f"""\
 Tells which node of a group coordinates, whether all are in sync or why not, and what would be
 lost if a node died now. Asks on the ports of clients ({DEFAULT_PORT} if none is named).
 
-  --json  the same for programs
+  --json          the same for programs
+  --tls           speak TLS; the server's certificate must be trusted by this host ...
+  --ca-file FILE  ... or be signed by this authority
+  --cert FILE     certificate to show, PEM; its key in the same file, or in --key FILE
+  --user NAME     log in; the password is asked for, or read from standard input
 
 Exit code: {EXIT_IN_SYNC} all answer and are in sync, {EXIT_NOT_IN_SYNC} not so,\
  {EXIT_UNREACHABLE} none answers."""
 
 
-def _say(text: str) -> None:
-    print(text)  # noqa: T201 - a command that prints
+def _access(options: dict[str, str]) -> Access:
+    files = [options.get(name) for name in ("--ca-file", "--cert", "--key")]
+    wants_tls = "--tls" in options or any(files)
+    context = tls_context(*files) if wants_tls else None
+    user = options.get("--user", "")
+    password = ""
+    if user:
+        is_asked = sys.stdin.isatty()
+        line = getpass.getpass(f"Password of {user}: ") if is_asked else sys.stdin.readline()
+        password = line.rstrip("\r\n")
+    return Access(context, user, password)
 
 
-# -- asking ------------------------------------------------------------------------------------
-
-
-def parse_address(text: str) -> tuple[str, int]:
-    """Take `HOST[:PORT]`, `[V6]:PORT` or `V6` apart; raise `ValueError` with what is wrong."""
-    host, port_text = text, ""
-    if text.startswith("["):
-        host, _, port_text = text[1:].partition("]")
-        port_text = port_text.removeprefix(":")
-    elif text.count(":") == 1:
-        host, _, port_text = text.partition(":")
-    if not host or host.startswith("-"):
-        raise ValueError(f"no address: {text or 'an empty word'}\n{USAGE}")
-    if not port_text:
-        return host, DEFAULT_PORT
-    if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text[:6]) <= 65535):
-        raise ValueError(f"no port number: {port_text}")
-    return host, int(port_text)
-
-
-def _ask_or_error(host: str, port: int) -> Answer:
+def _ask(host: str, port: int, access: Access) -> Answer:
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        return Answer(address, ask(host, port))
+        return Answer(address, ask_report(host, port, "replication", access))
     except AskError as error:
         return Answer(address, {}, str(error))
 
 
-def ask(host: str, port: int) -> dict[str, str]:
-    """Return the rows of `stats replication`, or raise `AskError`."""
-    try:
-        with socket.create_connection((host, port), TIMEOUT_S) as stream:
-            stream.sendall(b"stats replication\r\n")
-            reply = _read(stream, time.monotonic() + TIMEOUT_S)
-    except TimeoutError:
-        raise AskError(f"no answer within {TIMEOUT_S:.0f} s") from None
-    except OSError as error:
-        raise AskError((error.strerror or str(error)).lower()) from None
-    if reply.startswith(b"CLIENT_ERROR unauthenticated"):
-        raise AskError("wants a login")
-    if reply.startswith(b"\x15\x03"):  # an alert of TLS
-        raise AskError("wants TLS")
-    if reply.startswith(b"STAT ") and not reply.endswith(b"\r\nEND\r\n"):
-        raise AskError("broke off in the middle of its answer")
-    lines = reply.decode(errors="replace").split("\r\n")
-    words = [line.split(" ", 2) for line in lines if line.startswith("STAT ")]
-    if not words:
-        raise AskError("is no pymcd: it does not know `stats replication`")
-    return {name: value for _, name, value in (each for each in words if len(each) == 3)}
-
-
-def _read(stream: socket.socket, until: float) -> bytes:
-    """Read an answer up to its last line."""
-    reply = b""
-    while not reply.endswith((b"END\r\n", b"ERROR\r\n")) and len(reply) < REPLY_MAX_BYTES:
-        stream.settimeout(max(0.001, until - time.monotonic()))
-        data = stream.recv(1 << 16)
-        if not data:
-            if not reply:
-                raise AskError("closed the connection: does it want TLS, or a login?")
-            break
-        reply += data
-        if reply.startswith((b"ERROR", b"CLIENT_ERROR")) and reply.endswith(b"\r\n"):
-            break
-    return reply
+def _say(text: str) -> None:
+    print(text)  # noqa: T201 - a command that prints
 
 
 # -- judging -----------------------------------------------------------------------------------

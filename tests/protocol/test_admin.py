@@ -6,6 +6,7 @@ Recorded from memcached 1.6.18.
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
@@ -14,6 +15,9 @@ from pymcd.store import Status
 from pymcd.store.item import KEY_BINARY
 from pymcd.store.status import StoreMode
 from tests.protocol.helpers import Client, converse, make_service
+
+if TYPE_CHECKING:
+    from pymcd.protocol.paired import Gate
 
 BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
 BAD_CLASS = b"BADCLASS invalid class id\r\n"
@@ -388,7 +392,7 @@ class FakeGate:
 
 def test_general_says_what_repcached_says():
     service = make_service(replication_queue=1024)
-    service.gate = FakeGate()
+    service.gate = cast("Gate", FakeGate())
     rows = stats(Client(service))
     assert list(rows) == [*GENERAL, "replication", "repcached_version", "repcached_qi_free"]
     assert list(rows.values())[-3:] == ["MASTER", "2.3.1", "1000"]
@@ -396,7 +400,7 @@ def test_general_says_what_repcached_says():
 
 def test_general_fits_a_small_buffer_even_when_replicated():
     service = make_service(replication_queue=2**31 - 1, idle_timeout_s=5)
-    service.gate = FakeGate()
+    service.gate = cast("Gate", FakeGate())
     for name in vars(type(service.cache.counters)).get("__slots__", ()):
         setattr(service.cache.counters, name, 2**63)
     assert len(Client(service).send(b"stats\r\n")) < 4096
@@ -405,7 +409,7 @@ def test_general_fits_a_small_buffer_even_when_replicated():
 def test_replication():
     service = make_service()
     assert Client(service).send(b"stats replication\r\n") == b"STAT state off\r\nEND\r\n"
-    service.gate = FakeGate()
+    service.gate = cast("Gate", FakeGate())
     assert Client(service).send(b"stats replication\r\n") == (
         b"STAT state in_sync\r\nSTAT queue_items 24\r\nSTAT peer_0:lag_ms 0.500\r\nEND\r\n"
     )

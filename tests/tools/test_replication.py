@@ -1,21 +1,28 @@
-"""`pymcd replication`: what a person reads, what a script reads, and which servers do not tell."""
+"""`pymcd replication`: what a person reads, and what a program does."""
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import socket
-import threading
+import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+import pymcd
 from pymcd import cli
+from pymcd.protocol.paired import Executor
+from pymcd.replication.node import Node
+from pymcd.replication.peer import Peer
 from pymcd.tools import replication as tool
+from pymcd.tools.asking import Access
 from pymcd.tools.replication import Answer, as_data, as_text, exit_code
+from tests.protocol.helpers import Client, make_service
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from .serving import SmallServer
 
 NOW = 1_800_000_000.0  # 2027-01-15, 08:00 in Greenwich
 
@@ -339,34 +346,44 @@ def test_a_follower_does_not_know_whether_another_one_is_in_sync():
     assert exit_code([second]) == 0
 
 
-# -- asking ------------------------------------------------------------------------------------
-
-
 @pytest.fixture
-def server():
-    """Return what starts a server that says the same to everybody, and gives its address."""
-    listeners: list[socket.socket] = []
-    threads: list[threading.Thread] = []
+def real_rows() -> dict[str, str]:
+    """Return what a real node says that has met another one."""
+    service = make_service(peers=("localhost:1",))
+    lines: list[str] = []
+    node = Node(
+        service.cache,
+        service.settings,
+        service.clock,
+        node_id="cache-1",
+        secret=b"s",
+        entropy=bytes,
+        execute=Executor(service),
+        log=lines.append,
+    )
+    node.peers["cache-2"] = peer = Peer("cache-2")
+    peer.heard_at = service.clock.monotonic()
+    service.gate = node
+    report = Client(service).send(b"stats replication\r\n").decode().split("\r\n")
+    return dict(line.split(" ")[1:] for line in report[:-2])
 
-    def start(reply: bytes) -> str:
-        listener = socket.create_server(("127.0.0.1", 0))
-        listeners.append(listener)
 
-        def serve() -> None:
-            client, _ = listener.accept()
-            with client:
-                assert client.recv(100) == b"stats replication\r\n"
-                client.sendall(reply)
+def test_the_rows_read_are_those_that_a_node_writes(real_rows):
+    invented = FIRST.rows.keys() | FIRST_ALONE.rows.keys()
+    assert invented <= real_rows.keys()
+    assert real_rows["node_id"] == "cache-1"
+    assert "starting" in as_text([Answer("10.0.0.5:11211", real_rows)], NOW)
 
-        threads.append(threading.Thread(target=serve))
-        threads[-1].start()
-        return f"127.0.0.1:{listener.getsockname()[1]}"
 
-    yield start
-    for thread in threads:
-        thread.join()
-    for listener in listeners:
-        listener.close()
+def test_the_documentation_names_every_row(real_rows):
+    text = (Path(pymcd.__file__).parent.parent / "docs" / "replication.md").read_text()
+    table = text[text.index("| row | meaning |") :]
+    table = table[: table.index("\n\n")]
+    documented = set(re.findall(r"`([a-z_]+)`", table.replace("peer_0:", "")))
+    assert {name.replace("peer_0:", "") for name in real_rows} <= documented
+
+
+# -- asking ------------------------------------------------------------------------------------
 
 
 def encoded(found: dict[str, str]) -> bytes:
@@ -381,34 +398,24 @@ def free_port() -> int:
     return port
 
 
-def test_a_pair_is_asked(server: Callable[[bytes], str], capsys):
-    first, second = server(encoded(FIRST.rows)), server(encoded(SECOND.rows))
-    assert cli.main(["replication", first, second, first]) == 0
+def server(answer: Answer) -> SmallServer:
+    reply = encoded(answer.rows)
+    return SmallServer(lambda: lambda data: reply)
+
+
+def test_a_pair_is_asked(capsys):
+    with server(FIRST) as first, server(SECOND) as second:
+        words = ["replication", first.address, second.address, first.address]
+        assert cli.main(words) == 0
     out, err = capsys.readouterr()
     assert (out.count("in sync"), err) == (2, "")
-    assert f"cache-2  {second}" in out
+    assert f"cache-2  {second.address}" in out
 
 
-def test_json(server: Callable[[bytes], str], capsys):
-    assert cli.main(["replication", "--json", server(encoded(FIRST.rows))]) == 0
+def test_json(capsys):
+    with server(FIRST) as first:
+        assert cli.main(["replication", first.address, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["nodes"][0]["stats"] == FIRST.rows
-
-
-@pytest.mark.parametrize(
-    ("reply", "error"),
-    [
-        (b"ERROR\r\n", "is no pymcd: it does not know `stats replication`"),
-        (b"CLIENT_ERROR unauthenticated\r\n", "wants a login"),
-        (b"", "closed the connection: does it want TLS, or a login?"),
-        (b"STAT state in_s", "broke off in the middle of its answer"),
-        (b"\x15\x03\x03\0\x02\x02\x46", "wants TLS"),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is no pymcd: it does not know `stats replication`"),
-    ],
-)
-def test_a_server_that_does_not_tell(reply, error, server, capsys):
-    address = server(reply)
-    assert cli.main(["replication", "--json", address]) == 2
-    assert json.loads(capsys.readouterr().out)["nodes"][0]["error"] == error
 
 
 def test_nobody_is_there(capsys):
@@ -416,30 +423,39 @@ def test_nobody_is_there(capsys):
     assert "does not answer (connection refused)" in capsys.readouterr().out
 
 
+def test_a_password_is_read_but_only_for_a_user(monkeypatch, capsys):
+    asked: list[Access] = []
+
+    def ask(host: str, port: int, name: str, access: Access) -> dict[str, str]:
+        asked.append(access)
+        return FIRST.rows
+
+    monkeypatch.setattr(tool, "ask_report", ask)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("top secret\n"))
+    assert cli.main(["replication", "a"]) == 0
+    assert cli.main(["replication", "--user", "alice", "a"]) == 0
+    assert asked == [Access(), Access(None, "alice", "top secret")]
+    assert "secret" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [
-        ([], tool.USAGE),
-        (["--bogus"], f"pymcd replication: no address: --bogus\n{tool.USAGE}"),
-        ([""], f"pymcd replication: no address: an empty word\n{tool.USAGE}"),
-        (["a:x"], "pymcd replication: no port number: x"),
-        (["a:0"], "pymcd replication: no port number: 0"),
+        ([], f"no address\n{tool.USAGE}"),
+        (["--bogus"], f"option --bogus not recognized\n{tool.USAGE}"),
+        ([""], f"no address: an empty word\n{tool.USAGE}"),
+        (["a:x"], f"no port number: x\n{tool.USAGE}"),
+        (["--ca-file", "/nonexistent", "a"], "certificate: No such file or directory"),
     ],
 )
 def test_wrong_words(words, error, capsys):
     assert cli.main(["replication", *words]) == 64
-    assert capsys.readouterr() == ("", error + "\n")
+    assert capsys.readouterr() == ("", f"pymcd replication: {error}\n")
 
 
 def test_help(capsys):
     assert cli.main(["replication", "--help"]) == 0
     assert capsys.readouterr().out.startswith(tool.USAGE)
-
-
-def test_addresses():
-    words = ["a", "a:5", "::1", "[::1]", "[::1]:5"]
-    got = [tool.parse_address(word) for word in words]
-    assert got == [("a", 11211), ("a", 5), ("::1", 11211), ("::1", 11211), ("::1", 5)]
 
 
 @pytest.mark.parametrize(

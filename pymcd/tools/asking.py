@@ -1,0 +1,211 @@
+"""Ask a server for a report, as a client does: by text or binary, with TLS and a login if need be.
+
+Text comes first; a server that closes the connection without a word may speak binary alone (`-B
+binary`, `-S`), and is asked that way. Knows of the protocols just this one question.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import time
+from typing import Final, NamedTuple
+
+DEFAULT_PORT: Final = 11211
+TIMEOUT_S: Final = 3.0
+REPLY_MAX_BYTES: Final = 1 << 20
+
+_UNAUTHENTICATED: Final = b"CLIENT_ERROR unauthenticated"
+
+# protocol-binary.txt: the header of requests and responses, two opcodes, what STAT ends with
+_HEADER: Final = struct.Struct(">BBHBBHIIQ")
+_REQUEST_MAGIC: Final = 0x80
+_STAT: Final = 0x10
+_SASL_AUTH: Final = 0x21
+_AUTH_ERROR: Final = 0x20
+
+
+class AskError(Exception):
+    """A server that did not tell, and why, in a few words."""
+
+
+class _SilentlyClosedError(Exception):
+    """A server that closed the connection as the answer."""
+
+
+class Access(NamedTuple):
+    """What it takes to be let in."""
+
+    tls: ssl.SSLContext | None = None
+    user: str = ""
+    password: str = ""
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Take `HOST[:PORT]`, `[V6]:PORT` or `V6` apart; raise `ValueError` with what is wrong."""
+    host, port_text = text, ""
+    if text.startswith("["):
+        host, _, port_text = text[1:].partition("]")
+        port_text = port_text.removeprefix(":")
+    elif text.count(":") == 1:
+        host, _, port_text = text.partition(":")
+    if not host:
+        raise ValueError(f"no address: {text or 'an empty word'}")
+    if not port_text:
+        return host, DEFAULT_PORT
+    if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text[:6]) <= 65535):
+        raise ValueError(f"no port number: {port_text}")
+    return host, int(port_text)
+
+
+def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext:
+    """Return what verifies a server, and shows a certificate to one that wants to see it.
+
+    Raises `OSError` for a file that cannot be used.
+    """
+    context = ssl.create_default_context(cafile=ca_file)
+    if cert_file is not None:
+        context.load_cert_chain(cert_file, key_file)
+    return context
+
+
+def ask_report(host: str, port: int, name: str, access: Access) -> dict[str, str]:
+    """Return the rows of `stats NAME`, or raise `AskError`."""
+    until = time.monotonic() + TIMEOUT_S
+    try:
+        try:
+            with _connected(host, port, access) as stream:
+                return _ask_text(stream, name, access, until)
+        except _SilentlyClosedError:
+            with _connected(host, port, access) as stream:
+                return _ask_binary(stream, name, access, until)
+    except _SilentlyClosedError:
+        raise AskError("closed the connection") from None
+    except TimeoutError:
+        raise AskError(f"no answer within {TIMEOUT_S:.0f} s") from None
+    except ssl.SSLCertVerificationError as error:
+        raise AskError(f"its certificate is not trusted: {error.verify_message}") from None
+    except ssl.SSLError as error:
+        reason = (error.reason or "no TLS there").lower().replace("_", " ")
+        raise AskError(f"TLS failed: {reason}") from None
+    except OSError as error:
+        raise AskError((error.strerror or str(error)).lower()) from None
+
+
+def _connected(host: str, port: int, access: Access) -> socket.socket:
+    stream = socket.create_connection((host, port), TIMEOUT_S)
+    if access.tls is None:
+        return stream
+    try:
+        return access.tls.wrap_socket(stream, server_hostname=host)
+    except BaseException:
+        stream.close()
+        raise
+
+
+def _receive(stream: socket.socket, until: float) -> bytes:
+    stream.settimeout(max(0.001, until - time.monotonic()))
+    try:
+        return stream.recv(1 << 16)
+    except ConnectionResetError:
+        return b""
+
+
+# -- text --------------------------------------------------------------------------------------
+
+
+def _ask_text(stream: socket.socket, name: str, access: Access, until: float) -> dict[str, str]:
+    question = f"stats {name}\r\n".encode()
+    stream.sendall(question)
+    reply = _read_text(stream, until)
+    if access.user and reply.startswith(_UNAUTHENTICATED):
+        # protocol.txt, "Authentication". Where nobody need log in, this would store an item.
+        token = f"{access.user} {access.password}".encode(errors="surrogateescape")
+        stream.sendall(b"set login 0 0 %d\r\n%b\r\n" % (len(token), token))
+        if not _read_text(stream, until).startswith(b"STORED"):
+            raise AskError("refuses the login")
+        stream.sendall(question)
+        reply = _read_text(stream, until)
+    return _decode_text(reply)
+
+
+def _read_text(stream: socket.socket, until: float) -> bytes:
+    """Read an answer up to its last line."""
+    reply = b""
+    while len(reply) < REPLY_MAX_BYTES:
+        data = _receive(stream, until)
+        if not data and not reply:
+            raise _SilentlyClosedError
+        reply += data
+        is_report = reply.startswith(b"STAT ")
+        if not data or reply.endswith(b"END\r\n" if is_report else b"\n"):
+            break
+        if reply[:1] in (b"\x15", b"\x81"):  # an alert of TLS; a binary reply
+            break
+    return reply
+
+
+def _decode_text(reply: bytes) -> dict[str, str]:
+    if reply.startswith(_UNAUTHENTICATED):
+        raise AskError("wants a login (--user)")
+    if reply.startswith(b"\x15\x03"):
+        raise AskError("wants TLS (--tls)")
+    if reply.startswith(b"\x81"):
+        raise _SilentlyClosedError
+    if reply.startswith(b"STAT ") and not reply.endswith(b"\r\nEND\r\n"):
+        raise AskError("broke off in the middle of its answer")
+    lines = reply.decode(errors="replace").split("\r\n")
+    rows = [line.split(" ", 2)[1:] for line in lines if line.startswith("STAT ")]
+    if not rows:
+        raise AskError("is no pymcd, or too old: it does not know this report")
+    return {row[0]: row[1] for row in rows if len(row) == 2}
+
+
+# -- binary ------------------------------------------------------------------------------------
+
+
+def _ask_binary(stream: socket.socket, name: str, access: Access, until: float) -> dict[str, str]:
+    if access.user:
+        token = f"\0{access.user}\0{access.password}".encode(errors="surrogateescape")
+        stream.sendall(_request(_SASL_AUTH, b"PLAIN", token))
+        status, _, _ = _read_binary(stream, b"", until)[0]
+        if status == _AUTH_ERROR:
+            raise AskError("refuses the login")
+    stream.sendall(_request(_STAT, name.encode()))
+    rows: dict[str, str] = {}
+    rest = b""
+    while True:
+        (status, key, value), rest = _read_binary(stream, rest, until)
+        if status == _AUTH_ERROR:
+            raise AskError("wants a login (--user)")
+        if status != 0:
+            raise AskError("is no pymcd, or too old: it does not know this report")
+        if not key:
+            return rows
+        rows[key.decode(errors="replace")] = value.decode(errors="replace")
+
+
+def _request(opcode: int, key: bytes, value: bytes = b"") -> bytes:
+    head = _HEADER.pack(_REQUEST_MAGIC, opcode, len(key), 0, 0, 0, len(key) + len(value), 0, 0)
+    return head + key + value
+
+
+def _read_binary(
+    stream: socket.socket, rest: bytes, until: float
+) -> tuple[tuple[int, bytes, bytes], bytes]:
+    """Return status, key and value of a response, and what was received behind it."""
+    while True:
+        if len(rest) >= _HEADER.size:
+            _, _, key_bytes, extras_bytes, _, status, body_bytes, _, _ = _HEADER.unpack_from(rest)
+            end = _HEADER.size + body_bytes
+            if body_bytes > REPLY_MAX_BYTES:
+                raise AskError("answers something that cannot be understood")
+            if len(rest) >= end:
+                key_at = _HEADER.size + extras_bytes
+                key = rest[key_at : key_at + key_bytes]
+                return (status, key, rest[key_at + key_bytes : end]), rest[end:]
+        data = _receive(stream, until)
+        if not data:
+            raise _SilentlyClosedError
+        rest += data
