@@ -484,7 +484,7 @@ def _md(connection: Connection, tokens: list[bytes]) -> None:
     item = cache.peek(key)
     code = b"HD"
     if item is None:
-        cache.counters.delete_misses += 1
+        cache.miss_delete(key)
         code = b"NF"
     elif flags.cas_compare is not None and flags.cas_compare != item.cas_unique:
         cache.counters.delete_misses += 1

@@ -63,7 +63,7 @@ class Observer(Protocol):
         """An item got a cas unique of a client's choice in the place of the one before."""
 
     def deleted(self, key: bytes) -> None:
-        """A key was deleted; its item is unlinked."""
+        """A key was deleted; its item is unlinked, if there was one here."""
 
     def unlinked(self, item: Item) -> None:
         """An item is gone for any reason: replaced, deleted, expired, evicted."""
@@ -337,7 +337,7 @@ class Cache:
         """
         self.counters.store_too_large += 1
         if mode is StoreMode.SET:
-            self._drop(key)
+            self._drop_everywhere(key)
 
     def refuse_block(self, key: bytes, value_bytes: int) -> None:
         """Account for a value that was sent with a wrong end: a set that came to nothing."""
@@ -345,10 +345,15 @@ class Cache:
         if slab_class is not None:
             slab_class.set_cmds += 1
 
-    def _drop(self, key: bytes) -> None:
+    def _drop(self, key: bytes) -> bool:
         item = self.peek(key)
         if item is not None:
             self.remove(item)
+        return item is not None
+
+    def _drop_everywhere(self, key: bytes) -> None:
+        if not self._drop(key) and self.observer is not None:
+            self.observer.deleted(key)
 
     def set(self, key: bytes, value: bytes, expires_at: int, client_flags: int = 0) -> bool:
         """Store a value whatever is there; False: nothing is done, and `store` must do it.
@@ -456,7 +461,7 @@ class Cache:
         if chunks is None:
             self.counters.store_no_memory += 1
             if mode is _SET:
-                self._drop(key)  # as for a value too large
+                self._drop_everywhere(key)  # as for a value too large
             return Status.NO_MEMORY
         slab_class.set_cmds += 1
         old = self._tables[hash(key) & _TABLE_MASK].get(key)
@@ -560,13 +565,19 @@ class Cache:
         """Remove an item: STORED if done, NOT_FOUND, or EXISTS if its cas unique differs."""
         item = self.peek(key)
         if item is None:
-            self.counters.delete_misses += 1
+            self.miss_delete(key)
             return Status.NOT_FOUND
         if cas_compare and cas_compare != item.cas_unique:
             return Status.EXISTS
         item.segment.slab_class.delete_hits += 1  # type: ignore[union-attr]
         self.remove(item)
         return _STORED
+
+    def miss_delete(self, key: bytes) -> None:
+        """Count a deletion of what is not here. Elsewhere it may be: eviction is local."""
+        self.counters.delete_misses += 1
+        if self.observer is not None:
+            self.observer.deleted(key)
 
     def remove(self, item: Item) -> None:
         """Delete a linked item without counting that."""

@@ -153,6 +153,8 @@ CONVERSATIONS = [
     ("a key too long", b"set a 0 0 1\r\n1\r\nget " + b"k" * 251 + b"\r\nget a\r\n"),
     ("too large", b"set a 0 0 1\r\n1\r\nset b 0 0 2000\r\n" + BIG + b"\r\nget a b\r\n"),
     ("too large, first", b"set b 0 0 2000\r\n" + BIG + b"\r\nset a 0 0 1\r\n1\r\nget a b\r\n"),
+    ("too large, deletes", b"set b 0 0 1\r\n1\r\nget b\r\nset b 0 0 2000\r\n" + BIG + b"\r\n"
+     b"get b\r\n"),
     ("too large, quiet", b"set a 0 0 1\r\n1\r\nset b 0 0 2000 noreply\r\n" + BIG + b"\r\n"
      b"ms b 2000 q\r\n" + BIG + b"\r\nget a\r\n"),
     ("local commands", b"set a 0 0 1\r\n1\r\nversion\r\nget a\r\nverbosity 0\r\nset b 0 0 1\r\n2"
@@ -275,3 +277,37 @@ class TestBinaryConversations:
         stream = b"".join(requests)
         pieces = [stream[at : at + 1] for at in range(len(stream))]
         compare(node, pieces, fast=fast, normal=alike_binary, **SMALL_ITEMS)
+
+
+# -- what only some of the nodes hold ----------------------------------------------------------
+
+
+def evict(group: Group, node: str, key: bytes) -> None:
+    """Have a node make room."""
+    cache = group[node].cache
+    item = cache.linked(key)
+    assert item is not None
+    cache.unlink(item)
+
+
+@pytest.mark.parametrize("evicting", NODES)
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize(
+    ("command", "reply"),
+    [
+        (b"delete k\r\n", {b"DELETED\r\n", b"NOT_FOUND\r\n"}),
+        (b"md k\r\n", {b"HD\r\n", b"NF\r\n"}),
+        (b"set k 0 0 2000\r\n" + BIG + b"\r\n", {b"SERVER_ERROR object too large for cache\r\n"}),
+        (b"ms k 2000\r\n" + BIG + b"\r\n", {b"SERVER_ERROR object too large for cache\r\n"}),
+    ],
+)
+def test_what_one_node_evicted_can_be_deleted_on_all(evicting, node, command, reply):
+    """Else the other one would serve for ever what a client believes to be gone."""
+    group = make_group(**SMALL_ITEMS)
+    guest = Guest(group[node])
+    guest.ask(b"set k 0 0 1\r\n1\r\n")
+    evict(group, evicting, b"k")
+    assert guest.ask(command) in reply
+    for name in "ab":
+        assert Guest(group[name]).ask(b"get k\r\n") == b"END\r\n"
+    group.check_equal()
