@@ -80,13 +80,13 @@ class Link:
     def disconnected(self) -> None:
         """Take note that the connection is gone."""
         self.closed = True
-        self.node.link_down(self)
+        self.node.membership.link_down(self)
 
     def close(self, reason: str = "") -> None:
         """Have the host close, after what there is to send."""
         if not self.closed:
             self.closed = True
-            self.node.link_down(self, reason)
+            self.node.membership.link_down(self, reason)
 
     def receive(self, data: bytes) -> None:
         """Take what arrived, and do what it says."""
@@ -106,11 +106,11 @@ class Link:
                     break
                 body, position = frame
                 if self.peer is not None:
-                    self.node.receive(self.peer, body)
+                    self.node.membership.receive(self.peer, body)
                 else:
                     self._shake(body)
         except FrameError as error:
-            self.node.note_bad_frame(self, str(error))
+            self.node.membership.note_bad_frame(self, str(error))
             self.close("frame")
             return
         rest = buffer[position:]
@@ -188,13 +188,13 @@ class Link:
         if not isinstance(proof, str) or not hmac.compare_digest(
             proof.encode("utf-8", "replace"), expected.encode()
         ):
-            self.node.authentication_failures += 1
+            self.node.membership.authentication_failures += 1
             self._refuse("secret")
             return
         if self.dialled is None:
             self._prove()
         self._limit_bytes = self.node.frame_max_bytes
-        self.node.link_up(self, self._hello)
+        self.node.membership.link_up(self, self._hello)
 
     def _refuse(self, reason: str) -> None:
         self.output.append(
@@ -203,5 +203,5 @@ class Link:
         self._refused(reason)
 
     def _refused(self, reason: str) -> None:
-        self.node.note_refusal(self, reason)
+        self.node.membership.note_refusal(self, reason)
         self.close(reason)

@@ -294,7 +294,7 @@ class Server:
         # Leases and versions keep to real time, whatever `debugtime` does to that of items.
         node = peering.new_node(self.service, self._clock, port, self._secret, self.log.warning)
         node.on_ready = self._get_ready
-        self.service.gate = node
+        self.service.gate = node.gate
         self._new_connection = partial(PairedConnection, self.service)
         context = None
         if settings.replication_tls:

@@ -94,7 +94,7 @@ class Host:
         )
         self.node.wake = self._wake
         self.node.on_ready = self._ready
-        self.service.gate = self.node
+        self.service.gate = self.node.gate
         self.changes = self.node.changes
         self.node.start()
 

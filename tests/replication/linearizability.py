@@ -367,7 +367,7 @@ def search(
             if not fits:
                 continue
             node: tuple[int, State, _Path] = (done | 1 << index, after, (index, path))
-            if after == state and _changes_nothing(operation):
+            if after == state and state is not UNKNOWN and _changes_nothing(operation):
                 following = [node]  # it may as well happen now
                 break
             following.append(node)

@@ -36,7 +36,7 @@ class Two:
                 execute=executor,
                 log=lambda line: None,
             )
-            service.gate = node
+            service.gate = node.gate
             self.nodes.append(node)
             self.executors.append(executor)
         self.links: list[Link] = []

@@ -460,7 +460,7 @@ class Host:
             log=self._say,
         )
         self.node.wake = self._wake_node
-        service.gate = self.node
+        service.gate = self.node.gate
         self._step_at = self._timer_at = _EVER
         self._node_woken = True
         self.world.tell(self.name, f"starts, life {self.life}")

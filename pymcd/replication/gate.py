@@ -1,0 +1,418 @@
+"""What stands before the cache in a group: execute a command here, send it elsewhere, or wait.
+
+The coordinator executes every change, its clients' and those that followers forward (as the
+client sent them: raw commands, of which nothing is known here). At the end of a turn of the event
+loop `flush` makes one message of all changes, as resulting state, and the replies wait (`hold`)
+until every follower has acknowledged. While a message is on its way, changes gather for the next.
+Commands that read what is not acknowledged yet wait, too (`settled`): nobody sees what could
+still be lost.
+
+A follower gets state and reply of a forwarded command in one message: seen, it happened; not
+seen, it did not. Then whoever decides next executes it, once: requests are numbered, and what was
+executed is remembered until the other side has the result.
+
+Nothing is executed or answered later than `open_until`: then the lease has ended, and one round
+trip must show that the others did not go on without this node.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+from . import frames
+from .frames import HEAD_BYTES, FrameError, Kind, Record
+from .link import CLOCK_SKEW_MAX_S
+from .report import Rows, node_rows
+from .roles import ALONE, COORDINATOR, FOLLOWER, STARTING
+from .versions import FOREVER, version_at
+from .waiting import Answer, Forward, Nobody, Result, Waiter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..config import Settings
+    from .node import Node
+    from .peer import Channel, Peer
+
+#: How long after the last command a node counts as active.
+ACTIVE_S: Final = 1.0
+#: Changes gathered at most while a message is on its way.
+BATCH_MAX: Final = 64
+#: On their way to a peer that nobody waits for; what changes beyond that is sent later.
+QUEUE_BYTES: Final = 4 << 20
+
+
+class Gate:
+    """What the connections of one node ask."""
+
+    def __init__(
+        self, node: Node, settings: Settings, execute: Callable[[str, bytes], bytes]
+    ) -> None:
+        self._node = node
+        self.cache = node.cache
+        self.changes = node.changes
+        self.clock = node.clock
+        self._execute = execute
+        self._queue_max = settings.replication_queue
+        self.open_until = -inf  #: nothing may be executed later, on the monotonic clock
+        self.leading = False  #: changes are made here
+        self.remote = False  #: everything is forwarded, reads too
+        self.protecting = False  #: replies wait for acknowledgement
+        self.refusing = False  #: strict, and nobody else would have what is written
+        self.settled = FOREVER  #: items with a later version are not acknowledged yet
+        self.watermark = 0  #: the latest version when nothing was unacknowledged
+        self.ticket = 1  #: of the batch that is being gathered
+        self.held: deque[tuple[int, Waiter]] = deque()
+        self.waiting: list[Waiter] = []  #: for the lease
+        self.waiting_since = inf
+        self.forwards: dict[int, Forward] = {}  #: without a result yet
+        self.unsent_forwards: list[Forward] = []
+        self._last_forward = 0
+        #: Commands to be executed again, once it is clear where.
+        self.redo: list[Waiter] = []
+        self.active_until = -inf
+        self.forwards_sent = 0
+        self.forwards_executed = 0
+        self.unprotected_writes = 0
+        self.unprotected_now = 0
+
+    def rows(self) -> Rows:
+        """Return the rows of `stats replication`."""
+        return node_rows(self._node)
+
+    def tick(self) -> None:
+        """Begin a turn: versions given out from now on are not older than this moment."""
+        self.changes.tick()
+
+    def hold(self, waiter: Waiter) -> None:
+        """Have a waiter released when what has been executed so far is acknowledged."""
+        # Hot path: bench/ "pair16".
+        if self.settled is FOREVER:
+            self.settled = self.watermark
+        changes = self.changes
+        fresh = changes.fresh or changes.pending
+        self.held.append((self.ticket if fresh else self.ticket - 1, waiter))
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether anything that was executed is not acknowledged yet."""
+        return self.settled is not FOREVER or (self.protecting and self.changes.pending)
+
+    def forward(self, waiter: Waiter, protocol: str, commands: bytes) -> None:
+        """Have commands executed where that is to be done, and the waiter answered."""
+        now = self.clock.monotonic()
+        self._last_forward += 1
+        forward = Forward(self._last_forward, protocol, commands, waiter, now)
+        self.forwards[forward.number] = forward
+        self.unsent_forwards.append(forward)
+        self._node.expect_step(now + self._node.ack_timeout_s)
+
+    def wait_open(self, waiter: Waiter) -> None:
+        """Have a waiter resumed when commands may be executed again."""
+        now = self.clock.monotonic()
+        if not self.waiting:
+            self.waiting_since = now
+            for peer in self._node.partners():
+                peer.pinged_at = now
+                peer.signal(now, Kind.PING)
+        self.waiting.append(waiter)
+        self.active_until = now + ACTIVE_S
+        self._node.expect_step(now + self._node.ack_timeout_s)
+
+    def flush(self) -> None:
+        """Make messages of what has changed and what is to be forwarded; acknowledge."""
+        # Hot path: bench/ "pair16".
+        changes = self.changes
+        if (changes.fresh or changes.pending) and not self._batch_under_way():
+            self.flush_changes(self.clock.monotonic())
+        if changes.strays:
+            self._forward_strays()
+        if self.unsent_forwards and not self._forwards_under_way():
+            self._flush_forwards(self.clock.monotonic())
+        for peer in self._node.peers.values():
+            if peer.results and peer.channel is not None and not changes.pending:
+                self._flush_results(peer, self.clock.monotonic())
+            if peer.answer_due:
+                peer.signal(self.clock.monotonic(), Kind.ACK)
+
+    def _batch_under_way(self) -> bool:
+        """Return whether to gather more, as what was sent before is not acknowledged yet.
+
+        Replies wait for that anyway, and one message of many changes costs less than many.
+        """
+        return (
+            bool(self._node.followers)
+            and min([peer.acked_ticket for peer in self._node.followers]) < self.ticket - 1
+            and len(self.changes.fresh) < BATCH_MAX
+        )
+
+    def _forwards_under_way(self) -> bool:
+        """Return whether to gather more, for the same reason."""
+        waiting = len(self.unsent_forwards)
+        return not self.leading and len(self.forwards) > waiting and waiting < BATCH_MAX
+
+    def flush_changes(self, now: float) -> None:
+        # Hot path: bench/ "pair16".
+        changes = self.changes
+        records, keys, ordinary = changes.take_fresh()
+        has_flush = changes.flush_sequence > 0 and not ordinary
+        ticket = self.ticket
+        self.ticket = ticket + 1
+        self.active_until = now + ACTIVE_S
+        payload: bytes | None = None
+        version = self.cache.cas_unique
+        for peer in self._node.peers.values():
+            if peer.channel is None:
+                continue
+            if peer.behind or (
+                peer.channel.unacked_bytes > QUEUE_BYTES
+                and (not peer.in_view or self._node.ack_mode == "async")
+            ):
+                self._fall_behind(peer, keys)
+                continue
+            results = None
+            if payload is None:
+                payload = b"".join(records)
+            whole = payload
+            if peer.results:
+                results, peer.results = peer.results, []
+                whole += b"".join([frames.encode_result(*result) for result in results])
+            peer.send(
+                now,
+                Kind.CHANGES,
+                whole,
+                keys=keys,
+                has_flush=has_flush,
+                results=results,
+                ticket=ticket,
+                sequence=0 if peer.todo is not None else changes.sequence,
+                version=version,
+            )
+        if self.protecting:
+            if self.settled is FOREVER:
+                self.settled = self.watermark
+            if not ordinary:
+                self.settled = -1
+            self._node.expect_step(now + self._node.ack_timeout_s)
+        else:
+            self.watermark = version
+            if self._node.role == ALONE and self._node.settings_peers:
+                self.unprotected_writes += len(keys)
+                self.unprotected_now += len(keys)
+            self.settle()
+
+    def _fall_behind(self, peer: Peer, keys: Iterable[bytes]) -> None:
+        """Remember what a slow peer is to get later."""
+        peer.behind.update(dict.fromkeys(keys))
+        if len(peer.behind) > self._queue_max:
+            # It is resynchronised from the log, or in full; the link stays.
+            peer.behind.clear()
+            self._node.membership.begin_todo(peer)
+
+    def _forward_strays(self) -> None:
+        """Have what was dropped here, though others decide, deleted there, too."""
+        strays, self.changes.strays = self.changes.strays, []
+        for key in strays:
+            # protocol-binary.txt: DELETEQ, which can name any key.
+            request = b"\x80\x14" + len(key).to_bytes(2, "big") + bytes(4)
+            request += len(key).to_bytes(4, "big") + bytes(12) + key
+            self.forward(Nobody(), "binary", request)
+
+    def _flush_forwards(self, now: float) -> None:
+        leader = self._node.leader
+        if self.leading:
+            forwards, self.unsent_forwards = self.unsent_forwards, []
+            for forward in forwards:
+                self._execute_here(forward)
+            if self.changes.pending:
+                self.flush_changes(now)
+        elif leader is not None and leader.channel is not None:
+            forwards, self.unsent_forwards = self.unsent_forwards, []
+            self.active_until = now + ACTIVE_S
+            self.forwards_sent += len(forwards)
+            leader.send(
+                now,
+                Kind.FORWARD,
+                b"".join(
+                    [
+                        frames.encode_forward(forward.number, forward.protocol, forward.commands)
+                        for forward in forwards
+                    ]
+                ),
+            )
+
+    def _execute_here(self, forward: Forward) -> None:
+        """Execute what was to be forwarded, since nobody else decides any more."""
+        self.forwards.pop(forward.number, None)
+        if self.refusing:
+            forward.waiter.answered(self.refusal(forward.protocol))
+            return
+        reply = self._execute(forward.protocol, forward.commands)
+        waiter = forward.waiter
+        if self.protecting:
+            self.hold(Answer(waiter, reply, forward.protocol, forward.commands))
+        else:
+            waiter.answered(reply)
+
+    def _flush_results(self, peer: Peer, now: float) -> None:
+        results, peer.results = peer.results, []
+        payload = b"".join([frames.encode_result(*result) for result in results])
+        peer.send(now, Kind.CHANGES, payload, results=results)
+
+    def refusal(self, protocol: str) -> bytes:
+        """Return what a client hears whose command cannot be executed."""
+        if protocol == "binary":
+            text = b"Not replicated: no peer"
+            return b"\x81\x01\0\0\0\0\0\x86" + len(text).to_bytes(4, "big") + bytes(12) + text
+        return b"SERVER_ERROR not replicated: no peer acknowledges (--replication-ack strict)\r\n"
+
+    def changes_arrived(self, peer: Peer, body: bytes) -> None:
+        """Apply records, then answer the clients whose requests they result from."""
+        # Hot path: bench/ "pair16".
+        changes = self.changes
+        relay = self.leading and len(self._node.followers) > (1 if peer.in_view else 0)
+        newest = 0
+        merging = not peer.in_view
+        limit = version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0)
+        confirmed = peer.confirmed
+        origin_s = changes.origin_s(peer.clock_skew_s)
+        position = HEAD_BYTES
+        if not merging and not relay:
+            position, newest = changes.apply_states(body, position, origin_s)
+            if newest > limit:
+                raise FrameError("a version from the future")
+        for record in frames.decode_records(body, position):
+            kind = record[0]
+            if kind == Record.STATE:
+                version = record[6]
+                if version > newest:
+                    if version > limit:
+                        raise FrameError("a version from the future")
+                    newest = version
+                if merging:
+                    if confirmed is not None:
+                        confirmed.add(record[1])
+                    self._note_conflict(peer, record[1], version)
+                changes.apply_state(record, origin_s, relay=relay)
+            elif kind == Record.RESULT:
+                forward = self.forwards.pop(record[1], None)
+                if forward is not None:
+                    forward.waiter.answered(record[2])
+            elif kind == Record.GONE:
+                newest = max(newest, record[2])
+                if record[2] > limit:
+                    raise FrameError("a version from the future")
+                if merging:
+                    self._note_conflict(peer, record[1], record[2])
+                changes.apply_gone(record[1], record[2], relay=relay)
+            elif kind == Record.FLUSH:
+                newest = max(newest, record[1])
+                changes.apply_flush(record[1], relay=relay)
+            else:
+                changes.flush_due_at = record[1] and record[1] - peer.skew_s
+        if newest:
+            changes.observe(newest)
+        if peer is self._node.leader and peer.in_view:
+            peer.acked_sequence = changes.sequence
+
+    def _note_conflict(self, peer: Peer, key: bytes, version: int) -> None:
+        """Count a key that was changed on both sides of a partition."""
+        if not self.leading or self._node.role == STARTING:
+            return
+        item = self.cache.linked(key)
+        known = self.changes.version_of(item) if item else self.changes.tombstones.get(key)
+        if known > peer.departed_version and known != version and version > peer.departed_version:
+            self.changes.conflicts += 1
+
+    def execute_for(self, peer: Peer, request: int, protocol: str, commands: bytes) -> None:
+        """Execute what a peer forwarded; the reply travels with what it changes."""
+        if request in peer.executed or request in peer.executing:
+            return
+        if self.refusing:
+            peer.results.append((request, self.refusal(protocol)))
+            return
+        if not self.leading:
+            return  # it will learn so, and come again
+        self.forwards_executed += 1
+        reply = self._execute(protocol, commands)
+        others = [follower for follower in self._node.followers if follower is not peer]
+        if others and self.protecting:
+            peer.executing.add(request)
+            self.hold(Result(peer, request, reply))
+        else:
+            peer.results.append((request, reply))
+
+    def acknowledged(self, peer: Peer, channel: Channel, number: int) -> None:
+        # Hot path: bench/ "pair16".
+        last = channel.acknowledge(number)
+        if last is None:
+            return
+        if last.sequence > peer.acked_sequence:
+            peer.acked_sequence = last.sequence
+        if last.ticket > peer.acked_ticket:
+            peer.acked_ticket = last.ticket
+            peer.acked_version = last.version
+        if peer.executed and not channel.unacked:
+            peer.executed.clear()
+        if peer.in_view and self._node.role == COORDINATOR:
+            if not channel.unacked:
+                peer.acked_ticket = self.ticket - 1
+            self.settle(last.version)
+        if peer.behind or peer.todo is not None:
+            self._node.membership.pump(peer, self.clock.monotonic())
+
+    def settle(self, version: int = 0) -> None:
+        """Release who waits for nothing more."""
+        # Hot path: bench/ "pair16".
+        if self.protecting:
+            ticket = min([follower.acked_ticket for follower in self._node.followers])
+        else:
+            ticket = self.ticket
+        held = self.held
+        while held and held[0][0] <= ticket:
+            held.popleft()[1].released()
+        if ticket >= self.ticket - 1 and not self.changes.pending:
+            self.watermark = self.cache.cas_unique
+            self.settled = FOREVER
+        elif self.settled >= 0 and version > self.settled and len(self._node.followers) == 1:
+            self.settled = version
+
+    def refresh_lease(self, now: float) -> None:
+        # Hot path: bench/ "pair16".
+        if self._node.role == COORDINATOR:
+            self.open_until = (
+                min([peer.echoed for peer in self._node.followers]) + self._node.lease_s
+            )
+        elif self._node.role == FOLLOWER:
+            assert self._node.leader is not None
+            self.open_until = self._node.leader.echoed + self._node.lease_s
+        if self.waiting and now < self.open_until:
+            self.resume_waiting()
+
+    def resume_waiting(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        self.waiting_since = inf
+        for waiter in waiting:
+            waiter.resumed()
+
+    def decide_open_questions(self) -> None:
+        """Execute or answer, now that we decide, what waits for a decision."""
+        redo, self.redo = self.redo, []
+        forwards, self.forwards = self.forwards, {}
+        self.unsent_forwards = []
+        if self.refusing:
+            for _, waiter in self.held:
+                waiter.answered(self.refusal(waiter.held_protocol))
+            self.held.clear()
+        for forward in forwards.values():
+            self._execute_here(forward)
+        for waiter in redo:
+            self.forward(waiter, waiter.held_protocol, waiter.held_request)
+        self.resume_waiting()
+
+    @property
+    def queue_free(self) -> int:
+        """Return how many more changed keys may wait for a slow peer."""
+        return self._queue_max - max((len(p.behind) for p in self._node.peers.values()), default=0)
