@@ -116,7 +116,8 @@ def _receive(stream: socket.socket, until: float) -> bytes:
 
 
 def _ask_text(stream: socket.socket, name: str, access: Access, until: float) -> dict[str, str]:
-    question = f"stats {name}\r\n".encode()
+    # Blanks at the end mean nothing, but a server of binary alone reads a whole header first.
+    question = f"stats {name}".encode().ljust(_HEADER.size) + b"\r\n"
     stream.sendall(question)
     reply = _read_text(stream, until)
     if access.user and reply.startswith(_UNAUTHENTICATED):

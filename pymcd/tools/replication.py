@@ -12,6 +12,7 @@ import dataclasses
 import getopt
 import getpass
 import json
+import os
 import sys
 import textwrap
 import time
@@ -216,7 +217,11 @@ def _ask(host: str, port: int, access: Access) -> Answer:
 
 
 def _say(text: str) -> None:
-    print(text)  # noqa: T201 - a command that prints
+    try:
+        print(text, flush=True)  # noqa: T201 - a command that prints
+    except BrokenPipeError:
+        # Who reads has seen enough; Python must not try again at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # -- judging -----------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable
 
-    Answer = Callable[[bytes], bytes]
+    Answer = Callable[[bytes], bytes | None]
 
 
 class SmallServer:
     """Serves one client at a time: what `answer_of()` returns answers what it sends.
 
-    An answer of nothing closes the connection, and `closes` has the first answer be the last.
+    None closes the connection, and `closes` has the first answer be the last.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class SmallServer:
             answer = self._answer_of()
             while data := stream.recv(1 << 16):
                 said = answer(data)
-                if not said:
+                if said is None:
                     break
                 stream.sendall(said)
                 if self._closes:

@@ -21,21 +21,26 @@ if TYPE_CHECKING:
 STATE_OFF = {"state": "off"}
 
 
-def pymcd(**settings: Any) -> Callable[[], Callable[[bytes], bytes]]:
+def pymcd(**settings: Any) -> Callable[[], Callable[[bytes], bytes | None]]:
     """Return what makes clients of one real server, which knows a user where it asks for one."""
     service = make_service(**settings)
     if service.settings.enable_sasl or service.settings.auth_file:
         decode = decode_text_users if service.settings.auth_file else decode_sasl_users
         users = decode(b"alice:secret\n")
         service.authenticator = Authenticator(lambda: users, make_nonce=str, secret=b"s")
-    return lambda: Client(service).send
+
+    def connect() -> Callable[[bytes], bytes | None]:
+        client = Client(service)
+        return lambda data: client.send(data) or (None if client.connection.closing else b"")
+
+    return connect
 
 
-def says(*answers: bytes) -> Callable[[], Callable[[bytes], bytes]]:
-    """Return what says the same whatever it hears, connection by connection."""
+def says(*answers: bytes | None) -> Callable[[], Callable[[bytes], bytes | None]]:
+    """Return what says the same whatever it hears, connection by connection; None: it closes."""
     left = list(answers)
 
-    def connect() -> Callable[[bytes], bytes]:
+    def connect() -> Callable[[bytes], bytes | None]:
         answer = left.pop(0)
         return lambda data: answer
 
@@ -90,8 +95,8 @@ REFUSALS = [
         "is no pymcd, or too old: it does not know this report",
     ),
     (says(b"\x15\x03\x03\0\x02\x02\x46"), Access(), "wants TLS (--tls)"),
-    (says(b"", b""), Access(), "closed the connection"),
-    (says(b"", b"\x81" * 24), Access(), "answers something that cannot be understood"),
+    (says(None, None), Access(), "closed the connection"),
+    (says(None, b"\x81" * 24), Access(), "answers something that cannot be understood"),
 ]
 
 
