@@ -129,7 +129,11 @@ class Server:
     def _connect_when_listening(self, started: float) -> socket.socket:
         while True:
             try:
-                return self.connect()
+                connection = self.connect()
+                # While nobody listens there, a socket may be given that very port and reach itself.
+                if connection.getsockname() != connection.getpeername():
+                    return connection
+                connection.close()
             except OSError:
                 if self._process.poll() is not None:
                     raise BenchError(f"{self.name} did not start: {self._said()}") from None

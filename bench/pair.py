@@ -108,9 +108,10 @@ class PairServer(Server):
         self.loaded.pin(cpu)
 
     def stats(self) -> dict[str, int]:
-        """The sums of both: what is forwarded is counted where it is executed."""
-        one, other = (node.stats() for node in self.nodes)
-        return {name: value + other.get(name, 0) for name, value in one.items()}
+        """The counters of the loaded node; sets wherever they were executed."""
+        counters, other = (node.stats() for node in (self.loaded, self.other))
+        counters["cmd_set"] = max(counters["cmd_set"], other["cmd_set"])
+        return counters
 
     def cpu_s(self) -> float:
         return sum(node.cpu_s() for node in self.nodes)
