@@ -363,7 +363,7 @@ def real_rows() -> dict[str, str]:
     )
     node.peers["cache-2"] = peer = Peer("cache-2")
     peer.heard_at = service.clock.monotonic()
-    service.gate = node
+    service.gate = node.gate
     report = Client(service).send(b"stats replication\r\n").decode().split("\r\n")
     return dict(line.split(" ")[1:] for line in report[:-2])
 
