@@ -254,6 +254,15 @@ def check_locks(history: list[Operation], eras: Eras) -> list[str]:
     return found
 
 
+def _renews(operation: Operation) -> bool:
+    outcome = operation.outcome
+    return (
+        operation.verb in ("touch", "invalidate")
+        or "touches" in operation.notes
+        or (operation.verb == "mg" and (outcome is None or "W" in (outcome.marks or "")))
+    )
+
+
 def check_final(
     history: list[Operation],
     eras: Eras,
@@ -306,12 +315,14 @@ def check_final(
             if len(makers) != 1:
                 continue
             (maker,) = makers
+            # Whoever touches an item, or wins it, writes it anew.
+            touches = [operation for operation in operations if _renews(operation)]
             undone = [
                 operation
                 for operation in sure
                 if (operation.verb in _STORING or operation.verb in ("delete", "flush"))
                 and operation is not maker
-                and later(operation, maker)
+                and all(later(operation, before) for before in (maker, *touches))
             ]
             if undone:
                 found.append(f"{key.decode()}: came back:\n    {maker}\n    {undone[-1]}")
@@ -332,7 +343,7 @@ def check_mortal(history: list[Operation], exptimes: dict[bytes, int], skew_s: f
     for operations in by_key(history).values():
         if not operations[0].key.startswith(b"m"):
             continue
-        if any(operation.verb == "touch" or "touch" in operation.notes for operation in operations):
+        if any(_renews(operation) for operation in operations):
             continue
         makers = {operation.value: operation for operation in operations if operation.value}
         for operation in operations:

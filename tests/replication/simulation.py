@@ -503,9 +503,17 @@ class Simulation:
         counts["timeouts"] += sum(client.timeouts for client in self.clients)
         for host in hosts:
             node = host.node
-            for name in ("full_resyncs", "partial_resyncs", "forwards_sent", "stale_frames",
-                         "reconnects", "degraded_count", "unprotected_writes"):  # fmt: skip
-                counts[name] += getattr(node, name)
+            rows = dict(node.rows())
+            for name in (
+                "full_resyncs",
+                "partial_resyncs",
+                "forwards_sent",
+                "stale_frames",
+                "reconnects",
+                "degraded_count",
+                "unprotected_writes",
+            ):
+                counts[name] += int(rows[name])
             counts["conflicts"] += node.changes.conflicts
             counts["evictions"] += len(host.evicted)
         report.waits = [

@@ -371,9 +371,11 @@ class Speech:
             return Pending(request, [operation], _parse_binary)
         if protocol == "meta":
             operation.verb = "mg"
+            operation.notes["touches"] = True
             return Pending(b"mg %b v f c T%d\r\n" % (key, exptime), [operation], _parse_meta)
         if self.random.random() < 0.5:
             operation.verb = "get"
+            operation.notes["touches"] = True
             request = b"gats %d %b\r\n" % (exptime, key)
             return Pending(request, [operation], _parse_values)
         return Pending(b"touch %b %d\r\n" % (key, exptime), [operation], _parse_line)
