@@ -193,7 +193,9 @@ class Slabs:
         The first is that of its header, then come full chunks, and one that fits the rest.
         """
         chunk_header = limits.ITEM_CHUNK_HEADER_BYTES
-        chunks = [self.classes[bisect_left(self.sizes, header_bytes + chunk_header)]]
+        # What an item really costs may be more than the largest chunk, where that is small.
+        header = min(header_bytes + chunk_header, self.chunk_max_bytes)
+        chunks = [self.classes[bisect_left(self.sizes, header)]]
         while data_bytes > 0:
             size = min(data_bytes + chunk_header, self.chunk_max_bytes)
             chunks.append(self.classes[bisect_left(self.sizes, size)])

@@ -434,6 +434,13 @@ class TestMemory:
         cache.store(SET, b"k", b"x" * 10, 1)
         assert cache.item_bytes == 48 + 8 + 1 + 1 + 10 + 2 + 4
 
+    def test_resident_accounting_with_small_chunks_takes_the_longest_key(self):
+        cache = make_cache(
+            memory_accounting="resident", slab_chunk_max_bytes=512, item_size_max_bytes=1024
+        )
+        assert cache.store(StoreMode.SET, b"k" * 250, b"x" * 20) is Status.STORED
+        cache.check()
+
     def test_resident_accounting_charges_what_python_takes(self):
         cache = cache_with(b"x" * 10, memory_accounting="resident")
         assert cache.item_bytes == RESIDENT_OVERHEAD_BYTES + 1 + 10
