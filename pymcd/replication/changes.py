@@ -137,8 +137,9 @@ class Changes:
         self.fresh[key] = None
 
     def unlinked(self, item: Item) -> None:
-        if self.departed_version is not FOREVER and not self._applying:
-            # A peer that is away may hold an older value, which must not come back.
+        if self.departed_version is not FOREVER:
+            # A peer that is away may hold an older value, which must not come back. What is
+            # replaced or deleted just now leaves a trace as well, but not for long.
             version = self.version_of(item)
             if version > self.departed_version:
                 self.tombstones.add(item.key, version)
@@ -192,7 +193,9 @@ class Changes:
         exceptions = self.exceptions
         for key, item in fresh.items():
             if item is None:
-                records.append(frames.encode_gone(key, self.tombstones.get(key)))
+                # Where there is no room to remember deletions it has no version any more.
+                version = self.tombstones.get(key) or self.cache.take_cas_unique()
+                records.append(frames.encode_gone(key, version))
                 continue
             segment, expires_at, access = item.state
             cas_unique = item.cas_unique
