@@ -434,17 +434,25 @@ class Changes:
         self.tombstones = Tombstones(self.tombstones.limit_bytes)
         self.end_log()
 
-    def drop_unconfirmed(self, confirmed: set[bytes], version: int) -> int:
-        """Drop what a full copy did not name and is no newer than a version; return how many."""
+    def drop_unconfirmed(self, confirmed: set[bytes], version: int) -> list[bytes]:
+        """Drop what a full copy did not name and is no newer than a version.
+
+        Returns records of that: the other side may have been told of it meanwhile.
+        """
         victims = [
             item
             for item in self.cache.items()
             if item.key not in confirmed and self.version_of(item) <= version
         ]
+        records = []
         for item in victims:
+            known = self.version_of(item)
             self._unlink(item)
+            self.fresh.pop(item.key, None)
+            self.tombstones.add(item.key, known)
             self._count(item.key)
-        return len(victims)
+            records.append(frames.encode_gone(item.key, known))
+        return records
 
     def check(self) -> None:
         """Raise AssertionError unless the parts agree with each other. For tests."""

@@ -63,6 +63,8 @@ class Record(IntEnum):
     FLUSH = 3
     FLUSH_DUE = 4
     RESULT = 5
+    BATCH = 6  #: of three nodes and more: which batch this is, and which all have
+    EXECUTED = 7  #: ... and what it answers to whom
 
 
 class FrameError(Exception):
@@ -77,6 +79,10 @@ _GONE: Final = struct.Struct("!BBQ")
 _FLUSH: Final = struct.Struct("!BQ")
 #: Kind, request, reply length.
 _RESULT: Final = struct.Struct("!BQI")
+#: Kind, batch, batch that all have.
+_BATCH: Final = struct.Struct("!BQQ")
+#: Kind, length of node id, request, reply length.
+_EXECUTED: Final = struct.Struct("!BBQI")
 #: Request, binary protocol or not, length.
 _FORWARD: Final = struct.Struct("!QBI")
 
@@ -180,6 +186,17 @@ def encode_result(request: int, reply: bytes) -> bytes:
     return _RESULT.pack(Record.RESULT, request, len(reply)) + reply
 
 
+def encode_batch(ticket: int, settled: int) -> bytes:
+    """Return the record that says which batch this is, and which every follower has."""
+    return _BATCH.pack(Record.BATCH, ticket, settled)
+
+
+def encode_executed(node_id: str, request: int, reply: bytes) -> bytes:
+    """Return the record of a reply that another follower is to get."""
+    name = node_id.encode()
+    return _EXECUTED.pack(Record.EXECUTED, len(name), request, len(reply)) + name + reply
+
+
 def decode_records(payload: bytes, position: int) -> Iterator[tuple[Any, ...]]:
     """Yield records: (kind, ...) with what they say. Raises FrameError.
 
@@ -222,6 +239,17 @@ def decode_records(payload: bytes, position: int) -> Iterator[tuple[Any, ...]]:
                 reply_at = position + _RESULT.size
                 position = reply_at + reply_bytes
                 yield kind, request, payload[reply_at:position]
+            elif kind == Record.BATCH:
+                _, ticket, settled = _BATCH.unpack_from(payload, position)
+                position += _BATCH.size
+                yield kind, ticket, settled
+            elif kind == Record.EXECUTED:
+                _, name_bytes, request, reply_bytes = _EXECUTED.unpack_from(payload, position)
+                name_at = position + _EXECUTED.size
+                reply_at = name_at + name_bytes
+                position = reply_at + reply_bytes
+                name = payload[name_at:reply_at].decode("utf-8", "replace")
+                yield kind, name, request, payload[reply_at:position]
             else:
                 raise FrameError(f"a record of unknown kind {kind}")
     except struct.error:

@@ -72,6 +72,10 @@ class Gate:
         self._last_forward = 0
         #: Commands to be executed again, once it is clear where.
         self.redo: list[Waiter] = []
+        #: Of three nodes and more: batches that we have and another follower perhaps has not: their
+        #: keys (None: a flush), and what was executed in them for whom.
+        self.unstable: deque[tuple[int, list[bytes | None], list[tuple[str, int, bytes]]]] = deque()
+        self._executed: list[tuple[Peer, int, bytes]] = []  #: in the batch that is gathered
         self.active_until = -inf
         self.forwards_sent = 0
         self.forwards_executed = 0
@@ -176,6 +180,8 @@ class Gate:
             if payload is None:
                 payload = b"".join(records)
             whole = payload
+            if len(self._node.followers) > 1:
+                whole = self._encode_batch(peer, ticket) + whole
             if peer.results:
                 results, peer.results = peer.results, []
                 whole += b"".join([frames.encode_result(*result) for result in results])
@@ -190,6 +196,7 @@ class Gate:
                 sequence=0 if peer.todo is not None else changes.sequence,
                 version=version,
             )
+        self._executed.clear()
         if self.protecting:
             if self.settled is FOREVER:
                 self.settled = self.watermark
@@ -202,6 +209,17 @@ class Gate:
                 self.unprotected_writes += len(keys)
                 self.unprotected_now += len(keys)
             self.settle()
+
+    def _encode_batch(self, peer: Peer, ticket: int) -> bytes:
+        """Return what a follower must know of a batch in case that it is to go on alone."""
+        settled = min([follower.acked_ticket for follower in self._node.followers])
+        return frames.encode_batch(ticket, settled) + b"".join(
+            [
+                frames.encode_executed(origin.node_id, request, reply)
+                for origin, request, reply in self._executed
+                if origin is not peer
+            ]
+        )
 
     def _fall_behind(self, peer: Peer, keys: Iterable[bytes]) -> None:
         """Remember what a slow peer is to get later."""
@@ -285,6 +303,8 @@ class Gate:
                 raise FrameError("a version from the future")
         for record in frames.decode_records(body, position):
             kind = record[0]
+            if self.unstable and kind <= Record.FLUSH:
+                self.unstable[-1][1].append(None if kind == Record.FLUSH else record[1])
             if kind == Record.STATE:
                 version = record[6]
                 if version > newest:
@@ -310,6 +330,13 @@ class Gate:
             elif kind == Record.FLUSH:
                 newest = max(newest, record[1])
                 changes.apply_flush(record[1], relay=relay)
+            elif kind == Record.BATCH:
+                while self.unstable and self.unstable[0][0] <= record[2]:
+                    self.unstable.popleft()
+                self.unstable.append((record[1], [], []))
+            elif kind == Record.EXECUTED:
+                if self.unstable:
+                    self.unstable[-1][2].append(record[1:])
             else:
                 changes.flush_due_at = record[1] and record[1] - peer.skew_s
         if newest:
@@ -340,6 +367,7 @@ class Gate:
         others = [follower for follower in self._node.followers if follower is not peer]
         if others and self.protecting:
             peer.executing.add(request)
+            self._executed.append((peer, request, reply))
             self.hold(Result(peer, request, reply))
         else:
             peer.results.append((request, reply))
@@ -370,14 +398,19 @@ class Gate:
             ticket = min([follower.acked_ticket for follower in self._node.followers])
         else:
             ticket = self.ticket
-        held = self.held
-        while held and held[0][0] <= ticket:
-            held.popleft()[1].released()
+        self.release(ticket)
         if ticket >= self.ticket - 1 and not self.changes.pending:
             self.watermark = self.cache.cas_unique
             self.settled = FOREVER
         elif self.settled >= 0 and version > self.settled and len(self._node.followers) == 1:
             self.settled = version
+
+    def release(self, ticket: int) -> None:
+        """Release who waits for batches up to this one."""
+        # Hot path: bench/ "pair16".
+        held = self.held
+        while held and held[0][0] <= ticket:
+            held.popleft()[1].released()
 
     def refresh_lease(self, now: float) -> None:
         # Hot path: bench/ "pair16".
@@ -396,6 +429,31 @@ class Gate:
         self.waiting_since = inf
         for waiter in waiting:
             waiter.resumed()
+
+    def take_over(self) -> None:
+        """Stand by what the coordinator executed last, though others may not have seen it."""
+        for _, _, executed in self.unstable:
+            for node_id, request, reply in executed:
+                peer = self._node.peers.get(node_id)
+                if peer is not None:
+                    peer.executed[request] = reply
+        self.unstable.clear()
+
+    def give_up_unstable(self, successor: Peer) -> None:
+        """Undo what the coordinator executed last, as its successor may not have seen it."""
+        keys = [key for _, keys, _ in self.unstable for key in keys]
+        self.unstable.clear()
+        self.give_up([key for key in keys if key is not None], successor, flushed=None in keys)
+
+    def give_up(self, keys: Iterable[bytes], successor: Peer, *, flushed: bool) -> None:
+        """Undo changes that came to nothing; who decides now says what is there instead."""
+        if flushed:
+            # A flush cannot be taken back: begin with nothing.
+            self.changes.forget_all()
+            successor.wants_all = True
+        else:
+            successor.wants = list(dict.fromkeys(keys))
+            self.changes.forget(successor.wants)
 
     def decide_open_questions(self) -> None:
         """Execute or answer, now that we decide, what waits for a decision."""

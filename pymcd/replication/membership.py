@@ -476,8 +476,10 @@ class Membership:
         if peer.confirmed is not None:
             dropped = self.changes.drop_unconfirmed(peer.confirmed, peer.replace_up_to)
             peer.confirmed = None
+            if dropped:
+                peer.send(now, Kind.CHANGES, b"".join(dropped))
             self._node.log(
-                f"replication: dropped {dropped} items that {peer.node_id} may have deleted: "
+                f"replication: dropped {len(dropped)} items that {peer.node_id} may have deleted: "
                 "there was no room to remember all deletions"
             )
         self.propose(peer, now)

@@ -291,6 +291,7 @@ class Node:
             if successor is None:
                 self.go_alone()
             else:
+                self.gate.give_up_unstable(successor)
                 self._rejoin(successor)
 
     def drop(self, peer: Peer) -> list[Unacked]:
@@ -323,6 +324,7 @@ class Node:
             if peer.channel is not None and not (self.gate.leading and not peer.in_view):
                 self.drop(peer)
         self.set_role(ALONE)
+        self.gate.take_over()
         self.gate.settle()
         self.gate.decide_open_questions()
         self.membership.announce_status()
@@ -347,13 +349,9 @@ class Node:
                     flushed = flushed or message.has_flush
         self.followers.clear()
         if was_coordinator:
-            if flushed:
-                # A flush cannot be taken back: begin with nothing.
-                self.changes.forget_all()
-                peer.wants_all = True
-            else:
-                self.changes.forget(void)
-                peer.wants = list(void)
+            # What the new coordinator has seen did happen, whatever others have seen.
+            self.gate.release(peer.acked_ticket)
+            self.gate.give_up(void, peer, flushed=flushed)
             self.gate.redo += [waiter for _, waiter in self.gate.held if waiter.held_request]
             self.gate.held.clear()
             self.gate.settled = FOREVER
