@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 
 from . import histories, lags, locks, losses, namespaces, partitions, resources, strangers
-from .nodes import TrialError
+from .nodes import Pair, TrialError
 from .trial import Run
 
 TRIALS = {
@@ -45,7 +46,14 @@ def main() -> int:
     )
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="0.1: a tenth of all")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell what happens")
+    parser.add_argument(
+        "--experiment",
+        default="",
+        metavar="OPTIONS",
+        help="more options for all nodes: with '--replication-ack async', what is lost?",
+    )
     options = parser.parse_args()
+    Pair.experiment = shlex.split(options.experiment)
     if unknown := [name for name in options.name if name not in TRIALS]:
         parser.error(f"no trial named {', '.join(unknown)}")
     failed = 0

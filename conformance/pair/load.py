@@ -303,21 +303,26 @@ def writer(
     deletes: float = 0.05,
     pause_s: float = 0.0,
 ) -> Client:
-    """Overwrite, sometimes delete, keys of its own for ever; every value is new."""
-    number = 0
+    """Overwrite, sometimes delete, keys of its own for ever; every value is new.
+
+    Who lost the connection goes on with other keys: what was lost must not be written over.
+    """
+    number = life = 0
     while True:
         number += 1
-        key = b"%s:%d" % (name.encode(), rng.randrange(keys))
+        key = b"%s:%d:%d" % (name.encode(), life, rng.randrange(keys))
         value: bytes | None = None
         if rng.random() >= deletes:
             value = (b"%s/%d/" % (name.encode(), number)).ljust(value_bytes, b".")
         ledger.sending(key, value)
         if value is None:
             answer = yield Request(b"delete %b\r\n" % key)
+            life += answer is None
             if answer in (b"DELETED\r\n", b"NOT_FOUND\r\n"):
                 ledger.answered(key, None)
         else:
             answer = yield Request(b"set %b 0 0 %d\r\n%b\r\n" % (key, len(value), value))
+            life += answer is None
             if answer == b"STORED\r\n":
                 ledger.answered(key, value)
         # An error other than a lost connection leaves the outcome open as well.

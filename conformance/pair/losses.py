@@ -28,12 +28,14 @@ def _load(pair: Pair, ledger: Ledger, rng: random.Random, *, roams: bool = True)
     return load
 
 
-def _lost_by_kill(run: Run, pair: Pair, number: int, *, cut_first: bool) -> tuple[int, int] | None:
+def _lost_by_kill(
+    run: Run, pair: Pair, number: int, victim: int, *, cut_first: bool
+) -> tuple[int, int] | None:
     """Kill a node under load; return writes acknowledged and lost, None if the trial is void."""
     rng = run.rng(number)
+    rng.random()
     ledger = Ledger()
     load = _load(pair, ledger, rng)
-    victim = number % pair.count
     role = pair.nodes[victim].rows().get("role", "-")
     times: dict[str, float] = {}
 
@@ -77,8 +79,9 @@ def _kills(run: Run, *, cut_first: bool) -> None:
         for number in itertools.count():
             if done == trials or void > trials + 10:
                 break
-            outcome = _lost_by_kill(run, pair, number, cut_first=cut_first)
-            victim = number % pair.count
+            # Not in turn: who comes back is the follower, and it would always be the coordinator.
+            victim = run.rng(number).randrange(pair.count)
+            outcome = _lost_by_kill(run, pair, number, victim, cut_first=cut_first)
             if outcome is None:
                 void += 1
             else:

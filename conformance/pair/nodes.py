@@ -19,7 +19,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from conformance.servers import POLL_INTERVAL_S, PYMCD, Server
 
@@ -129,6 +129,9 @@ class Pair:
         wants: the command of a node in front of its options, where that is not pymcd's.
     """
 
+    #: Of all pairs, whatever a trial says: what does it show then?
+    experiment: ClassVar[Sequence[str]] = ()
+
     options: Sequence[str] = ()
     own: dict[int, Sequence[str]] = field(default_factory=dict)
     count: int = 2
@@ -192,7 +195,7 @@ class Pair:
                 if port != own_port:
                     peers += ["--peer", f"127.0.0.1:{port}"]
         switches = ["--replication-port", str(own_port), "--node-id", f"node{index}", *peers]
-        switches += [*self.options, *self.own.get(index, ())]
+        switches += [*self.options, *self.own.get(index, ()), *self.experiment]
         return Node(self.wants.get(index, PYMCD), switches, dict(self.environments.get(index, {})))
 
     def _start(self, index: int) -> None:

@@ -70,6 +70,19 @@ def test_long_trial(name: str, trials: int, scale: float) -> None:
     _try(name, trials, scale)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_loss_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Who does not wait for the peer loses what the link had no time for.
+    monkeypatch.setattr(Pair, "experiment", ("--replication-ack", "async"))
+    for seed in range(40):
+        run = Run(trials=1, seed=seed)
+        TRIALS["cutkill"](run)
+        if not run.passes:
+            return
+    pytest.fail("nothing is ever lost without acknowledgement: the trial sees nothing")
+
+
 # -- what the trials are made of -----------------------------------------------------------------
 
 
