@@ -434,6 +434,19 @@ class Changes:
         self.tombstones = Tombstones(self.tombstones.limit_bytes)
         self.end_log()
 
+    def may_be_deleted(self, key: bytes, version: int, departed_version: int) -> bool:
+        """Return whether an item may have been deleted here, of which we would not know any more.
+
+        `departed_version` is what the one who has it still knew when it left.
+        """
+        floor = self.tombstones.floor
+        return (
+            departed_version < floor
+            and version <= floor
+            and self.cache.linked(key) is None
+            and not self.tombstones.get(key)
+        )
+
     def drop_unconfirmed(self, confirmed: set[bytes], version: int) -> list[bytes]:
         """Drop what a full copy did not name and is no newer than a version.
 

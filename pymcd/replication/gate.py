@@ -296,6 +296,7 @@ class Gate:
         limit = version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0)
         confirmed = peer.confirmed
         origin_s = changes.origin_s(peer.clock_skew_s)
+        refused: list[bytes] = []
         position = HEAD_BYTES
         if not merging and not relay:
             position, newest = changes.apply_states(body, position, origin_s)
@@ -314,6 +315,9 @@ class Gate:
                 if merging:
                     if confirmed is not None:
                         confirmed.add(record[1])
+                    if changes.may_be_deleted(record[1], version, peer.departed_version):
+                        refused.append(frames.encode_gone(record[1], version))
+                        continue
                     self._note_conflict(peer, record[1], version)
                 changes.apply_state(record, origin_s, relay=relay)
             elif kind == Record.RESULT:
@@ -341,6 +345,8 @@ class Gate:
                 changes.flush_due_at = record[1] and record[1] - peer.skew_s
         if newest:
             changes.observe(newest)
+        if refused:
+            peer.send(self.clock.monotonic(), Kind.CHANGES, b"".join(refused))
         if peer is self._node.leader and peer.in_view:
             peer.acked_sequence = changes.sequence
 
