@@ -93,7 +93,7 @@ def _client(number: int, rng: random.Random, history: list[Operation]) -> Client
 
 def linear(run: Run) -> None:
     """Histories from clients on both nodes, some across a kill -9, judged for linearizability."""
-    operations = bad = undecided = answered = void = 0
+    operations = bad = undecided = answered = judged = void = 0
     with Pair() as pair:
         for number in range(run.times(24)):
             pair.wait_in_sync()
@@ -103,6 +103,7 @@ def linear(run: Run) -> None:
                 void += 1
                 run.say(f"history {number}, {fault}: degraded meanwhile, does not count")
                 continue
+            judged += 1
             verdicts = judge(history)
             operations += len(history)
             answered += sum(each.outcome is not None for each in history)
@@ -113,6 +114,7 @@ def linear(run: Run) -> None:
                 run.problem(f"history {number}, {fault}: {key!r}", *verdict.explain().splitlines())
     run.figure("keys whose history no single server explains", bad, 0, of=f"{operations:,} steps")
     run.figure("histories too entangled to decide", undecided, 0)
+    run.figure("histories judged", judged, 1, at_least=True)
     run.figure("operations that were answered", answered)
     if void:
         run.figure("histories that were degraded meanwhile", void)
@@ -129,14 +131,16 @@ def _history(run: Run, pair: Pair, number: int, fault: str) -> tuple[list[Operat
             client = _client(index * CLIENTS_PER_NODE + each, rng, history)
             load.add(client, index, roams=fault == "kill")
     victim = number // len(FAULTS) % pair.count
-    before = [node.rows().get("degraded_count") for node in pair.nodes]
+    nodes = list(pair.nodes)
+    before = [node.times_alone() for node in nodes]
     if fault == "kill":
         load.at(rng.uniform(0.2, 0.4), pair.nodes[victim].kill)
     elif fault == "link reset":
         for _ in range(3):
             load.at(rng.uniform(0.1, 0.5), pair.cut)
     load.run(run.count(6) / 10)
+    alone = [after.times_alone() - count for after, count in zip(nodes, before, strict=True)]
     if fault == "kill":
+        alone[1 - victim] -= 1
         pair.restart(victim)
-        return history, True
-    return history, before == [node.rows().get("degraded_count") for node in pair.nodes]
+    return history, alone == [0, 0]

@@ -111,6 +111,10 @@ class Node(Server):
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def times_alone(self) -> int:
+        """Say how often the node has gone on without the others, also after its death."""
+        return self.log().count("serving alone")
+
     def kill(self) -> None:
         """End the process as a power cut would, as far as a process can."""
         assert self._process is not None

@@ -30,6 +30,8 @@ QUICK = [
     ("locks", 60, 1.0),
     ("linear", 4, 0.3),
     ("partition", 2, 0.1),
+    ("deletes", 4, 0.1),
+    ("strangers", 1, 0.1),
 ]
 SLOW = [
     ("kill", 10, 1.0),
