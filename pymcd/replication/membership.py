@@ -222,9 +222,11 @@ class Membership:
         for peer in self._node.peers.values():
             self._send_status(peer)
 
-    def _send_status(self, peer: Peer) -> None:
+    def _send_status(self, peer: Peer, word: str = "") -> None:
+        """Say what we are. The word "ask" demands an answer, with the word "answer"."""
         channel = peer.channel
         fields = {
+            "word": word,
             "role": self._node.role,
             "epoch": self._node.epoch,
             "members": self._node.members,
@@ -253,6 +255,8 @@ class Membership:
         if not leads:
             peer.joining = False  # it takes nobody in, and may want to join us
         self._node.highest_epoch = max(self._node.highest_epoch, epoch, left_epoch)
+        if status.get("word") == "ask":
+            self._send_status(peer, "answer")
         channel = peer.channel
         if channel is not None and received >= 0 and not peer.flowing:
             peer.flowing = True
@@ -267,8 +271,11 @@ class Membership:
             else:
                 self._node.lose([peer], "left")
         elif channel is not None and not peer.flowing:
-            # On a new link it does not know of the channel: our WELCOME was lost with the old one.
-            if peer.in_view:
+            # On a new link it does not know of the channel: our WELCOME was lost with the old one,
+            # unless this was said before, and overtaken by what came over the old one.
+            if status.get("word") != "answer":
+                self._send_status(peer, "ask")
+            elif peer.in_view:
                 self._node.lose([peer], "left")
             else:
                 self._node.drop(peer)
