@@ -65,6 +65,14 @@ def raise_descriptor_limit(conn_limit: int) -> None:
         )
 
 
+def connections_beside_links(conn_limit: int) -> int:
+    """Return how many clients may be served so that links to peers always find descriptors."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return conn_limit
+    return max(1, min(conn_limit, soft - SPARE_DESCRIPTORS))
+
+
 def drop_privileges(user: str | None) -> None:
     """Become `user`, if we are root; otherwise do nothing."""
     if 0 not in (os.getuid(), os.geteuid()):

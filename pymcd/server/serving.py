@@ -133,6 +133,8 @@ class Server:
         if secret is None and settings.replication_secret_file is not None:
             self._secret, _ = read_secret(settings.replication_secret_file)
         self._started_at = clock.monotonic()
+        #: `-c`, or less where the system has not that many descriptors.
+        self.connections_max = settings.conn_limit
         #: Clients may come in.
         self.ready = trio.Event()
         self._refusal: ConfigError | None = None  #: why they cannot
@@ -407,7 +409,7 @@ class Server:
         return True
 
     def _is_full(self) -> bool:
-        return len(self.service.connections) >= self.settings.conn_limit
+        return len(self.service.connections) >= self.connections_max
 
     async def _wait_for_room(self) -> None:
         """Leave new clients in the backlog until one of ours is gone."""
@@ -595,6 +597,8 @@ def run(settings: Settings) -> int:
         if unix_socket is not None:
             endpoints.append(open_unix_endpoint(settings, unix_socket))
         server = Server(settings, clock=clock, log=log, certificates=certificates, secret=secret)
+        if settings.replicated:
+            server.connections_max = daemon.connections_beside_links(settings.conn_limit)
     except ConfigError as error:
         if announce is not None:
             log.warning(error.message)

@@ -8,7 +8,8 @@ does not read is the core's problem, where queues are bounded, and not one of me
 Both sides of TLS present the server's own certificate and demand one that `ssl_ca_cert` vouches
 for. The name in it is not compared with the address: nodes are dialled by addresses that move,
 both sides of a link may be the one who dials, and whoever holds a certificate of this authority
-is a member of the group. So the authority should be the group's own.
+is a member of the group. So the authority should be the group's own. A certificate that says what
+it is for must be for both, servers and clients.
 """
 
 from __future__ import annotations

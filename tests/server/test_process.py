@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import resource
 import select
 import shutil
 import signal
@@ -21,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+
+from pymcd.server.daemon import connections_beside_links
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -323,3 +326,13 @@ def read_log_until(process: subprocess.Popen[str], words: str) -> str:
         if words in line:
             return log
     raise AssertionError(log)
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "clients"), [(resource.RLIM_INFINITY, 1024), (4096, 1024), (1024, 960), (50, 1)]
+)
+def test_a_full_server_has_descriptors_for_its_peers(
+    descriptors: int, clients: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (descriptors, descriptors))
+    assert connections_beside_links(1024) == clients
