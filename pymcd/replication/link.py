@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from . import frames
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 #: How far clocks may be apart: the order of writes on two sides of a partition rests on them.
 CLOCK_SKEW_MAX_S: Final = 60.0
 _NONCE_BYTES: Final = 32
+#: A node id stands in logs and statistics.
+_find_node_id: Final = re.compile(r"[!-~]{1,255}", re.ASCII).fullmatch
 
 #: Why a link was refused -> what to do about it.
 ADVICE: Final = {
@@ -57,6 +60,9 @@ class Link:
         self._limit_bytes = frames.STRANGER_FRAME_MAX_BYTES
         self._hello: dict[str, Any] = {}
         self._hello_body = b""
+        nonce = node.entropy(_NONCE_BYTES).hex()
+        if dialled is None:
+            node.greetings.append(nonce)
         self._my_hello_body = bytes([Kind.HELLO]) + frames.encode_json(
             {
                 "magic": frames.MAGIC,
@@ -64,7 +70,7 @@ class Link:
                 "cluster": node.cluster_id,
                 "node": node.node_id,
                 "incarnation": node.incarnation,
-                "nonce": node.entropy(_NONCE_BYTES).hex(),
+                "nonce": nonce,
                 "clock": node.clock.realtime(),
                 "tag": node.changes.tag,
                 "dialled": dialled is not None,
@@ -144,11 +150,12 @@ class Link:
         types = {"node": str, "cluster": str, "incarnation": str, "nonce": str, "clock": float,
                  "tag": int, "dialled": bool}  # fmt: skip
         if any(type(hello.get(name)) is not wanted for name, wanted in types.items()) or not (
-            0 <= hello["tag"] < 4096 and len(hello["node"]) <= 255
+            0 <= hello["tag"] < 4096 and _find_node_id(hello["node"])
         ):
             raise FrameError("a HELLO without what belongs into it")
         if hello["incarnation"] == self.node.incarnation:
-            if self.dialled is not None:
+            # Not so if somebody only sends back what we said: then there may be a peer after all.
+            if self.dialled is not None and hello["nonce"] in self.node.greetings:
                 self.node.is_myself(self.dialled)
             self._refuse("self")
         elif hello["cluster"] != self.node.cluster_id:
@@ -157,7 +164,7 @@ class Link:
             self._refuse("node_id")
         elif hello["dialled"] == (self.dialled is not None):
             raise FrameError("a HELLO of the wrong side")
-        elif abs(hello["clock"] - self.node.clock.realtime()) > CLOCK_SKEW_MAX_S:
+        elif not abs(hello["clock"] - self.node.clock.realtime()) <= CLOCK_SKEW_MAX_S:  # or NaN
             self._refuse("clock")
         else:
             self._hello = hello

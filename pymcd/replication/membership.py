@@ -117,7 +117,9 @@ class Membership:
         node_id = hello["node"]
         peer = self._node.peers.get(node_id)
         if peer is None:
-            self._make_room_for_peer()
+            if not self._make_room_for_peer():
+                link.close("busy")
+                return
             peer = self._node.peers[node_id] = Peer(node_id)
         if link.dialled is not None:
             self._node.who[link.dialled] = node_id
@@ -168,20 +170,24 @@ class Membership:
         if self._node.role == JOINING and peer is self._node.leader and len(self._node.peers) == 1:
             self._node.go_alone()  # what it had is gone: we know best
 
-    def _make_room_for_peer(self) -> None:
-        """Forget one that has not been there for long, if there are too many."""
-        if len(self._node.peers) >= PEERS_MAX:
-            gone = [
-                peer for peer in self._node.peers.values() if peer.link is None and not peer.in_view
-            ]
-            if gone:
-                oldest = min(gone, key=lambda peer: peer.heard_at)
-                del self._node.peers[oldest.node_id]
-                self._node.who = {
-                    address: node_id
-                    for address, node_id in self._node.who.items()
-                    if node_id != oldest.node_id
-                }
+    def _make_room_for_peer(self) -> bool:
+        """Forget one that has not been there for long, if there are too many; False: all are."""
+        if len(self._node.peers) < PEERS_MAX:
+            return True
+        gone = [
+            peer for peer in self._node.peers.values() if peer.link is None and not peer.in_view
+        ]
+        if not gone:
+            return False
+        # Of one that was in sync it is better known what it lacks.
+        oldest = min(gone, key=lambda peer: (peer.known, peer.heard_at))
+        del self._node.peers[oldest.node_id]
+        self._node.who = {
+            address: node_id
+            for address, node_id in self._node.who.items()
+            if node_id != oldest.node_id
+        }
+        return True
 
     def link_down(self, link: Link, reason: str = "") -> None:
         """Take note that a link is gone."""
@@ -241,15 +247,16 @@ class Membership:
         now = self.clock.monotonic()
         try:
             theirs, left = status["channel"], status["left"]
-            left_epoch, left_received = int(left["epoch"]), int(left["received"])
-            epoch = int(status["epoch"])
+            left_epoch = frames.decode_number(left["epoch"])
+            left_received = frames.decode_number(left["received"])
+            epoch = frames.decode_number(status["epoch"])
             received = -1
             if theirs and peer.channel is not None and theirs["epoch"] == peer.channel.epoch:
-                received = int(theirs["received"])
+                received = frames.decode_number(theirs["received"])
             leads = status["role"] in (ALONE, COORDINATOR)
             len(status["members"])
             self._note_clock(peer, float(status["clock"]))
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             raise FrameError("a STATUS without what belongs into it") from None
         peer.status = status
         if not leads:
@@ -338,8 +345,8 @@ class Membership:
     def _join_arrived(self, peer: Peer, fields: dict[str, Any], now: float) -> None:
         try:
             wants = [frames.decode_text(key) for key in fields["wants"]]
-            pending = [int(number) for number in fields["pending"]]
-            replace, wants_all = int(fields["replace"]), bool(fields["all"])
+            pending = [frames.decode_number(number) for number in fields["pending"]]
+            replace, wants_all = frames.decode_number(fields["replace"]), bool(fields["all"])
             leads = bool(fields["leads"])
         except (KeyError, TypeError, ValueError, AttributeError):
             raise FrameError("a JOIN without what belongs into it") from None
@@ -376,7 +383,7 @@ class Membership:
             self.stale_frames += 1
             return
         try:
-            replace, whole = int(fields["replace"]), bool(fields["all"])
+            replace, whole = frames.decode_number(fields["replace"]), bool(fields["all"])
             done = {int(n): frames.decode_text(reply) for n, reply in fields["done"].items()}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise FrameError("a WELCOME without what belongs into it") from None
@@ -552,7 +559,8 @@ class Membership:
     def _view_arrived(self, peer: Peer, fields: dict[str, Any], now: float) -> None:
         """Be in sync; or learn who else is."""
         try:
-            epoch, members = int(fields["epoch"]), [str(member) for member in fields["members"]]
+            epoch = frames.decode_number(fields["epoch"])
+            members = [str(member) for member in fields["members"]]
         except (KeyError, TypeError, ValueError):
             raise FrameError("a VIEW without what belongs into it") from None
         if self._node.role not in (STARTING, JOINING, FOLLOWER) or peer is not self._node.leader:

@@ -25,6 +25,7 @@ meta command is several of those; and there is no journal.
 
 from __future__ import annotations
 
+from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -114,6 +115,8 @@ class Node:
             backlog_bytes=settings.replication_backlog_bytes,
         )
         self.links: list[Link] = []
+        #: What we said last to those who called. Who calls, and hears that, has called itself.
+        self.greetings: deque[str] = deque(maxlen=4 * STRANGERS_MAX)
         self.peers: dict[str, Peer] = {}
         #: Which node a configured peer turned out to be; "": ourselves.
         self.who: dict[str, str] = {}
