@@ -515,6 +515,8 @@ class Membership:
 
     def _propose_arrived(self, peer: Peer, now: float) -> None:
         """Stop deciding: from now on the other one does."""
+        if peer in self._node.followers:
+            raise FrameError("a proposal, though we decide for it")
         if self._node.role == FOLLOWER:
             return
         if self.changes.pending:
