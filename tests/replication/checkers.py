@@ -207,7 +207,7 @@ def check_cas_uniques(history: list[Operation], hosts: Sequence[Host]) -> list[s
             return
         before = known.get(cas)
         if before is not None and (
-            before[0] != key or None not in (before[1], value) and before[1] != value
+            before[0] != key or (None not in (before[1], value) and before[1] != value)
         ):
             found.append(f"cas unique {cas}: {before} and {(key, value)}: {where}")
         if before is None or before[1] is None:
@@ -270,23 +270,40 @@ def check_final(
     *,
     skew_spread_s: float,
     lossy: bool,
+    protected_only: bool = False,
 ) -> list[str]:
     """Nothing that was replaced or deleted comes back, and nothing vanishes by itself.
 
     Across partitions, too: of two writes the later one wins, wherever it was. Which was later is
     certain for one process of a server, and else if the clocks cannot disagree on it.
+    `protected_only`: what others did not get in time may be lost.
     """
     found = []
     last_death = max(eras.deaths, default=-1.0)
     service = hosts[0].service
     assert service is not None
+    changes_at = {host.name: [each.at for each in host.history] for host in hosts}
+
+    histories = {host.name: host.history for host in hosts}
+
+    def in_view(operation: Operation) -> bool:
+        """Whether its node was in sync with others when it answered."""
+        index = bisect_right(changes_at[operation.node], operation.returned_at or 0.0) - 1
+        return histories[operation.node][index].role in _IN_VIEW
 
     def later(second: Operation, first: Operation) -> bool:
         """Whether the second certainly has a later version than the first."""
         if first.returned_at is None:
             return False
         gap_s = second.invoked_at - first.returned_at
-        if second.node == first.node and second.notes["life"] == first.notes["life"]:
+        if (
+            second.node == first.node
+            and second.notes["life"] == first.notes["life"]
+            # What was forwarded when the node took over may have happened on both sides.
+            and not any(
+                first.invoked_at <= at <= first.returned_at for at in changes_at[first.node]
+            )
+        ):
             return gap_s > 0
         return gap_s > skew_spread_s + 0.05
 
@@ -312,7 +329,7 @@ def check_final(
                 if not any(op.verb in ("append", "prepend") for op in operations):
                     found.append(f"{key.decode()}: {value!r} from nowhere")
                 continue
-            if len(makers) != 1:
+            if len(makers) != 1 or key.startswith(b"n"):
                 continue
             (maker,) = makers
             # Whoever touches an item, or wins it, writes it anew.
@@ -329,7 +346,7 @@ def check_final(
         elif not lossy:
             removals = [op for op in operations if op.verb in ("delete", "flush")]
             for maker in sure:
-                if maker.verb not in _CHANGING:
+                if maker.verb not in _CHANGING or (protected_only and not in_view(maker)):
                     continue
                 if not any(not later(maker, removal) for removal in removals):
                     found.append(f"{key.decode()}: is lost: {maker}")

@@ -229,7 +229,8 @@ class Speech:
         self.all_keys = [*self.keys, *self.counters, *self.locks]
         self._flushing = flushing
         self._last = 0
-        self.value_bytes = 0  #: what values are filled up to, at times
+        self.filled = 0.3  #: how often values are filled up to what length, at least and at most
+        self.value_bytes: tuple[int, int] | None = None
         #: (key) -> cas uniques seen, of which cas may use one.
         self.seen: dict[bytes, int] = {}
 
@@ -237,8 +238,8 @@ class Speech:
         """Return a value that was never used before."""
         self._last += 1
         value = b"v%d." % self._last
-        if self.value_bytes and self.random.random() < 0.3:
-            value = value.ljust(self.random.randrange(self.value_bytes) + len(value), b"x")
+        if self.value_bytes is not None and self.random.random() < self.filled:
+            value = value.ljust(self.random.randrange(*self.value_bytes), b"x")
         return value
 
     def exptime(self, key: bytes) -> int:
@@ -599,9 +600,7 @@ class Client:
         cut = random_.randrange(len(data)) if random_.random() < 0.1 else 0
         for piece in (data[:cut], data[cut:]):
             if piece:
-                self._leaves_at = max(
-                    self._leaves_at, self.world.now + random_.random() * 0.0005
-                )
+                self._leaves_at = max(self._leaves_at, self.world.now + random_.random() * 0.0005)
                 self.world.at(self._leaves_at, self._reach, visit, piece)
         self._token += 1
         if self._pending:
@@ -618,9 +617,7 @@ class Client:
 
     def _sent(self, session: int, data: bytes) -> None:
         """Have what a server sends arrive later."""
-        self._arrives_at = max(
-            self._arrives_at, self.world.now + self.random.random() * 0.0005
-        )
+        self._arrives_at = max(self._arrives_at, self.world.now + self.random.random() * 0.0005)
         self.world.at(self._arrives_at, self._hear, session, data)
 
     def _hear(self, session: int, data: bytes) -> None:

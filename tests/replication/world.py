@@ -528,9 +528,7 @@ class Host:
 
     # -- turns -----------------------------------------------------------------------------------
 
-    def post(
-        self, channel: object, call: Callable[..., None], *arguments: Any, life: int
-    ) -> None:
+    def post(self, channel: object, call: Callable[..., None], *arguments: Any, life: int) -> None:
         """Have something handled in the next turn, after what came before on that channel."""
         if not self.alive or life != self.life:
             return

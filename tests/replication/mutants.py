@@ -1,0 +1,238 @@
+"""The replication core, broken on purpose: each of these must be caught by the simulation.
+
+A mutant replaces a few methods of the core while it is applied. What it breaks is one promise; if
+the simulation runs on as if nothing were wrong, the checkers are worth nothing.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from pymcd.protocol import Service
+from pymcd.replication import frames
+from pymcd.replication.changes import Changes
+from pymcd.replication.frames import Kind
+from pymcd.replication.gate import Gate
+from pymcd.replication.membership import Membership
+from pymcd.replication.node import Node
+from pymcd.replication.peer import Channel, Peer
+from pymcd.replication.versions import FOREVER, Tombstones
+
+from .simulation import Report, Simulation, run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@dataclass
+class Mutant:
+    """One way to break the core."""
+
+    name: str
+    #: (class, attribute, function of the original that returns what takes its place).
+    changes: list[tuple[type, str, Callable[[Any], Any]]]
+    #: The first seed that was seen to catch it, and in how many from there on it must be caught.
+    first_seed: int = 0
+    within: int = 60
+    #: A condition without which it cannot show.
+    condition: str | None = None
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Break the core, for a while."""
+        before = [(owner, name, owner.__dict__.get(name)) for owner, name, _ in self.changes]
+        for owner, name, change in self.changes:
+            setattr(owner, name, change(owner.__dict__.get(name)))
+        try:
+            yield
+        finally:
+            for owner, name, original in reversed(before):
+                if original is None:
+                    delattr(owner, name)
+                else:
+                    setattr(owner, name, original)
+
+    def seeds(self) -> Iterator[int]:
+        """Yield the seeds with which it is to be looked for."""
+        seed = self.first_seed
+        while True:
+            if self.condition is None or self.condition in Simulation(seed).conditions:
+                yield seed
+            seed += 1
+
+    def hunt(self, within: int | None = None) -> Report | None:
+        """Return the first report in which something is found; None: it gets away."""
+        for seed in islice(self.seeds(), within or self.within):
+            with self.applied():
+                report = run(seed)
+            if report.found and not run(seed).found:
+                return report
+        return None
+
+
+def _nothing(original: Any) -> Any:
+    return lambda self, *arguments, **more: None
+
+
+def _release_at_once(original: Any) -> Any:
+    return lambda self, waiter: waiter.released()
+
+
+def _acknowledge_all(original: Any) -> Any:
+    return lambda self, number: original(self, self.sent)
+
+
+def _apply_stale(original: Any) -> Any:
+    def receive(self: Membership, peer: Peer, body: bytes) -> None:
+        kind, _, _, epoch, number, _ = frames.decode_head(body)
+        stale = peer.channel is None or peer.channel.epoch != epoch
+        if kind == Kind.CHANGES and number and stale:
+            self._node.gate.changes_arrived(peer, body)
+        original(self, peer, body)
+
+    return receive
+
+
+def _forget_requests(original: Any) -> Any:
+    def leave_channel(self: Peer) -> Any:
+        unacked = original(self)
+        self.executed.clear()
+        return unacked
+
+    return leave_channel
+
+
+def _apply_older(original: Any) -> Any:
+    def apply_state(self: Changes, record: Any, origin_s: int, *, relay: bool) -> bool:
+        if self.cache.linked(record[1]) is not None:
+            self.forget([record[1]])
+        return bool(original(self, record, origin_s, relay=relay))
+
+    return apply_state
+
+
+def _no_lease(original: Any) -> Any:
+    def refresh_lease(self: Gate, now: float) -> None:
+        self.open_until = inf
+        self.resume_waiting()
+
+    return refresh_lease
+
+
+def _emptiness_wins(original: Any) -> Any:
+    def join_arrived(self: Membership, peer: Peer, fields: dict[str, Any], now: float) -> None:
+        original(self, peer, {**fields, "replace": 1 << 62}, now)
+
+    return join_arrived
+
+
+def _alone_at_once(original: Any) -> Any:
+    def link_down(self: Membership, link: Any, reason: str = "") -> None:
+        peer = link.peer
+        was_used = peer is not None and peer.link is link
+        original(self, link, reason)
+        if was_used and peer.in_view:
+            self._node.lose([peer], "cut")
+
+    return link_down
+
+
+def _begin_at_once(original: Any) -> Any:
+    def start(self: Node) -> None:
+        original(self)
+        if self.role == "starting":
+            self.go_alone()
+
+    return start
+
+
+def _ignore_skew(original: Any) -> Any:
+    return lambda self, skew_s=0.0: original(self)
+
+
+def _evictions_travel(original: Any) -> Any:
+    def on_evict(self: Service, item: Any) -> None:
+        original(self, item)
+        self.gate.changes.deleted(item.key)  # type: ignore[union-attr]
+
+    return on_evict
+
+
+def _followers_decide(original: Any) -> Any:
+    def set_role(self: Node, role: str) -> None:
+        original(self, role)
+        if role == "follower":
+            self.gate.leading = True
+
+    return set_role
+
+
+def _all_is_settled(original: Any) -> Any:
+    return property(lambda self: FOREVER, lambda self, version: None)
+
+
+def _no_live_changes(original: Any) -> Any:
+    def send(self: Peer, now: float, kind: Kind, *payload: bytes, **more: Any) -> None:
+        if kind != Kind.CHANGES or more.get("keys") is None or self.in_view:
+            original(self, now, kind, *payload, **more)
+
+    return send
+
+
+def _nothing_missed(original: Any) -> Any:
+    return lambda self, sequence: []
+
+
+def _deposed_notices_nothing(original: Any) -> Any:
+    def deposed(self: Node, peer: Peer, received: int) -> None:
+        self.lose([peer], "left")
+
+    return deposed
+
+
+def _ignore_flush(original: Any) -> Any:
+    return lambda self, version, *, relay: False
+
+
+MUTANTS = [
+    Mutant("replies go out before anybody else has the write", [(Gate, "hold", _release_at_once)]),
+    Mutant(
+        "one acknowledgement counts for all that was sent",
+        [(Channel, "acknowledge", _acknowledge_all)],
+    ),
+    Mutant("deletions leave no tombstone", [(Tombstones, "add", _nothing)]),
+    Mutant("messages of older epochs are applied", [(Membership, "receive", _apply_stale)]),
+    Mutant(
+        "what was executed for others is forgotten with the link, and executed again",
+        [(Peer, "leave_channel", _forget_requests)],
+    ),
+    Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
+    Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)]),
+    Mutant("an empty node's emptiness wins", [(Membership, "_join_arrived", _emptiness_wins)]),
+    Mutant("a lost link is a lost peer", [(Membership, "link_down", _alone_at_once)]),
+    Mutant("who is deposed takes nothing back", [(Gate, "give_up", _nothing)]),
+    Mutant(
+        "who is deposed goes on deciding",
+        [(Node, "deposed", _deposed_notices_nothing)],
+    ),
+    Mutant("an empty node serves at once", [(Node, "start", _begin_at_once)]),
+    Mutant("differences between clocks move expiry", [(Changes, "origin_s", _ignore_skew)]),
+    Mutant(
+        "an eviction travels as a deletion",
+        [(Service, "_on_evict", _evictions_travel)],
+        condition="small_memory",
+    ),
+    Mutant("followers decide by themselves", [(Node, "set_role", _followers_decide)]),
+    Mutant("what is not acknowledged may be read", [(Gate, "settled", _all_is_settled)]),
+    Mutant("changes during a resync are lost", [(Peer, "send", _no_live_changes)]),
+    Mutant("a partial resync sends nothing", [(Changes, "since", _nothing_missed)]),
+    Mutant("a flush stays where it was said", [(Changes, "apply_flush", _ignore_flush)]),
+    Mutant(
+        "versions do not follow the clock, nor each other",
+        [(Changes, "tick", _nothing), (Changes, "observe", _nothing)],
+    ),
+]
