@@ -267,9 +267,10 @@ class Node:
         """Go on without these peers of our view."""
         for peer in lost:
             peer.last_error = reason
+            how = "left" if reason == "left" else f"does not answer ({reason})"
             self.complain(
                 f"lost {peer.node_id}",
-                f"replication: {peer.node_id} does not answer ({reason}); going on without it",
+                f"replication: {peer.node_id} {how}; going on without it",
             )
             peer.lapses += 1
             delay_s = min(READMIT_MAX_S, READMIT_MIN_S * 2 ** (peer.lapses - 1))
@@ -521,6 +522,19 @@ class Node:
             peer.channel is None or peer.link is None or not peer.channel.unacked
             for peer in self.peers.values()
         )
+
+    def leave(self) -> None:
+        """Let the others go on at once, without this node. What it holds must be acknowledged.
+
+        From then on nothing is executed here; the host closes the links.
+        """
+        for peer in self.peers.values():
+            if peer.channel is not None:
+                self.drop(peer)
+        self.followers.clear()
+        self.leader = None
+        self.set_role(STARTING)
+        self.membership.announce_status()
 
     def rows(self) -> Rows:
         """Return the rows of `stats replication`."""

@@ -128,6 +128,13 @@ class Peering:
         """Whether a peer that we are linked to has yet to acknowledge what changed here."""
         return self.node.changes.pending or not self.node.drained()
 
+    def leave(self) -> None:
+        """Part from the peers, if they have all that we have; they need not miss us first."""
+        if not self.owes:
+            self.node.leave()
+            self.flush()
+        self.close_all()
+
     def flush(self) -> None:
         """Send what the commands since the last call have brought about. At the end of a turn."""
         # Hot path: bench/ "pair16".

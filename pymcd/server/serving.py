@@ -235,6 +235,8 @@ class Server:
                 self.service.listening.clear()
                 close_all(for_clients)
                 await self._drain()
+                if self.peering is not None:
+                    self.peering.leave()
                 nursery.cancel_scope.cancel()
         finally:
             close_all(endpoints)

@@ -278,6 +278,20 @@ async def test_a_server_that_stops_waits_for_its_peer(use_hub: bool) -> None:
 
 
 @both_drivers
+@pytest.mark.parametrize("stops", [0, 1], ids=["coordinator", "follower"])
+async def test_who_is_left_by_a_server_goes_on_at_once(use_hub: bool, stops: int) -> None:
+    async with synced_pair(use_hub=use_hub) as servers:
+        leaves, stays = servers[stops], servers[1 - stops]
+        client = await stays.connect()
+        assert await ask(client, b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        leaves.stop()
+        await leaves.finished.wait()
+        # Time stands still: nobody has been waited for.
+        await until(lambda: role(stays) == "alone")
+        assert await ask(client, b"incr k 1\r\n") != b"NOT_FOUND\r\n"
+
+
+@both_drivers
 async def test_nobody_waits_for_a_peer_for_ever(use_hub: bool) -> None:
     async with synced_pair(use_hub=use_hub, shutdown_timeout_s=0) as (a, b):
         client = await a.connect()
