@@ -20,7 +20,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from .binary import COMMANDS, REQUEST_MAGIC, Command, encode_request, run_binary
+from .binary import COMMANDS, REQUEST_MAGIC, Command, encode_error, encode_request, run_binary
 from .connection import _PLAIN_SET, Connection
 from .framing import Verb, run_text
 from .text import VERBS, value_suffix
@@ -61,7 +61,6 @@ class Gate(Protocol):
     def hold(self, waiter: PairedConnection) -> None: ...
     def forward(self, waiter: PairedConnection, protocol: str, commands: bytes) -> None: ...
     def wait_open(self, waiter: PairedConnection) -> None: ...
-    def refusal(self, protocol: str) -> bytes: ...
     def tick(self) -> None: ...
     def rows(self) -> list[tuple[str, str | int | float]]: ...
 
@@ -288,6 +287,11 @@ class PairedConnection(Connection):
 _BINARY: Final = bytes([REQUEST_MAGIC])
 
 
+NOT_REPLICATED: Final = (
+    b"SERVER_ERROR not replicated: no peer acknowledges (--replication-ack strict)\r\n"
+)
+
+
 # -- text --------------------------------------------------------------------------------------
 
 
@@ -304,7 +308,7 @@ def _writing(verb: Verb) -> Verb:
         def handle(connection: PairedConnection, tokens: list[bytes]) -> None:
             if connection.gate.refusing:
                 if tokens[-1] != b"noreply":
-                    connection.reply(connection.gate.refusal("text"))
+                    connection.reply(NOT_REPLICATED)
                 return
             connection.batch.append(_line(tokens))
             if not connection.following:
@@ -327,7 +331,7 @@ def _writing(verb: Verb) -> Verb:
     def store(connection: PairedConnection, header: type_Header, block: bytes) -> None:
         if connection.gate.refusing:
             if header[1] is not True:
-                connection.reply(connection.gate.refusal("text"))
+                connection.reply(NOT_REPLICATED)
             return
         connection.batch += (connection.request_line, block, b"\r\n")
         if not connection.following:
@@ -423,6 +427,11 @@ _BINARY_WRITERS: Final = frozenset(
 _BINARY_READERS: Final = frozenset((0x00, 0x09, 0x0C, 0x0D, 0x0A))
 
 
+#: memcached's number for a temporary failure.
+_NOT_REPLICATED: Final = 0x86
+_NOT_REPLICATED_TEXT: Final = b"Not replicated: no peer"
+
+
 def _pair_command(command: Command) -> Command:
     """Return a command of the binary protocol in its wrapper."""
     execute = command.handler
@@ -431,7 +440,9 @@ def _pair_command(command: Command) -> Command:
 
     def handle(connection: PairedConnection, request: Request) -> None:
         if writes and connection.gate.refusing:
-            connection.reply(connection.gate.refusal("binary"))
+            opcode, opaque = request.command.opcode, request.opaque
+            text = _NOT_REPLICATED_TEXT
+            connection.reply(encode_error(opcode, _NOT_REPLICATED, opaque, text))
         elif writes:
             connection.batch.append(encode_request(request))
             if not connection.following:
@@ -486,6 +497,9 @@ class Executor:
 
     def __call__(self, protocol: str, commands: bytes) -> bytes:
         # Hot path: bench/ "pair16".
+        gate = self._service.gate
+        if gate is not None and gate.refusing:
+            return self._refuse(protocol, commands)
         proxy = self._proxies.get(protocol)
         if proxy is None:
             proxy = self._proxies[protocol] = self._connect(protocol)
@@ -502,6 +516,20 @@ class Executor:
         if proxy.buffer or proxy.awaited is not None or proxy.swallow_bytes or proxy.closing:
             del self._proxies[protocol]  # what comes next shall not suffer for that
         return b"".join(pieces)
+
+    def _refuse(self, protocol: str, commands: bytes) -> bytes:
+        """Answer each command as it must be while nothing may be changed; some want no answer."""
+        proxy = PairedConnection(
+            self._service,
+            connection_id=-1,
+            address="peer",
+            protocol="binary" if protocol == "binary" else "ascii",
+        )
+        proxy.stranger_since = None
+        proxy.receive_data(commands)
+        while proxy.run():
+            pass
+        return b"".join(proxy.pieces)
 
     def _connect(self, protocol: str) -> Connection:
         proxy = Connection(

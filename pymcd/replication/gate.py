@@ -264,9 +264,6 @@ class Gate:
     def _execute_here(self, forward: Forward) -> None:
         """Execute what was to be forwarded, since nobody else decides any more."""
         self.forwards.pop(forward.number, None)
-        if self.refusing:
-            forward.waiter.answered(self.refusal(forward.protocol))
-            return
         reply = self._execute(forward.protocol, forward.commands)
         waiter = forward.waiter
         if self.protecting:
@@ -278,13 +275,6 @@ class Gate:
         results, peer.results = peer.results, []
         payload = b"".join([frames.encode_result(*result) for result in results])
         peer.send(now, Kind.CHANGES, payload, results=results)
-
-    def refusal(self, protocol: str) -> bytes:
-        """Return what a client hears whose command cannot be executed."""
-        if protocol == "binary":
-            text = b"Not replicated: no peer"
-            return b"\x81\x01\0\0\0\0\0\x86" + len(text).to_bytes(4, "big") + bytes(12) + text
-        return b"SERVER_ERROR not replicated: no peer acknowledges (--replication-ack strict)\r\n"
 
     def changes_arrived(self, peer: Peer, body: bytes) -> None:
         """Apply records, then answer the clients whose requests they result from."""
@@ -362,9 +352,6 @@ class Gate:
     def execute_for(self, peer: Peer, request: int, protocol: str, commands: bytes) -> None:
         """Execute what a peer forwarded; the reply travels with what it changes."""
         if request in peer.executed or request in peer.executing:
-            return
-        if self.refusing:
-            peer.results.append((request, self.refusal(protocol)))
             return
         if not self.leading:
             return  # it will learn so, and come again
@@ -468,7 +455,7 @@ class Gate:
         self.unsent_forwards = []
         if self.refusing:
             for _, waiter in self.held:
-                waiter.answered(self.refusal(waiter.held_protocol))
+                waiter.answered(self._execute(waiter.held_protocol, waiter.held_request))
             self.held.clear()
         for forward in forwards.values():
             self._execute_here(forward)
