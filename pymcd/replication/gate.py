@@ -64,7 +64,8 @@ class Gate:
         self.settled = FOREVER  #: items with a later version are not acknowledged yet
         self.watermark = 0  #: the latest version when nothing was unacknowledged
         self.ticket = 1  #: of the batch that is being gathered
-        self.held: deque[tuple[int, Waiter]] = deque()
+        self.holding: list[Waiter] = []  #: for the batch that is being gathered
+        self.held: deque[tuple[int, list[Waiter]]] = deque()  #: for those that were sent
         self.waiting: list[Waiter] = []  #: for the lease
         self.waiting_since = inf
         self.forwards: dict[int, Forward] = {}  #: without a result yet
@@ -92,12 +93,29 @@ class Gate:
 
     def hold(self, waiter: Waiter) -> None:
         """Have a waiter released when what has been executed so far is acknowledged."""
-        # Hot path: bench/ "pair16".
+        if self.changes.pending or not self.held:
+            if not self.holding:
+                self.begin_batch()
+            self.holding.append(waiter)
+        else:
+            self.held[-1][1].append(waiter)
+
+    def begin_batch(self) -> None:
+        """Take note that something was changed, which is to be put to `holding` now."""
         if self.settled is FOREVER:
             self.settled = self.watermark
-        changes = self.changes
-        fresh = changes.fresh or changes.pending
-        self.held.append((self.ticket if fresh else self.ticket - 1, waiter))
+
+    @property
+    def somebody_waits(self) -> bool:
+        """Whether any client waits for other nodes."""
+        return bool(self.waiting or self.forwards or self.held or self.holding)
+
+    def take_held(self) -> list[Waiter]:
+        """Return all whose replies are held, and hold them no more."""
+        waiters = [waiter for _, waiters in self.held for waiter in waiters] + self.holding
+        self.held.clear()
+        self.holding = []
+        return waiters
 
     @property
     def unsettled(self) -> bool:
@@ -129,8 +147,13 @@ class Gate:
         """Make messages of what has changed and what is to be forwarded; acknowledge."""
         # Hot path: bench/ "pair16".
         changes = self.changes
-        if (changes.fresh or changes.pending) and not self._batch_under_way():
-            self.flush_changes(self.clock.monotonic())
+        if changes.fresh or changes.pending:
+            if not self._batch_under_way():
+                self.flush_changes(self.clock.monotonic())
+        elif self.holding:  # what they changed was undone by a flush, say
+            self.held.append((self.ticket - 1, self.holding))
+            self.holding = []
+            self.settle()
         if changes.strays:
             self._forward_strays()
         if self.unsent_forwards and not self._forwards_under_way():
@@ -197,6 +220,9 @@ class Gate:
                 version=version,
             )
         self._executed.clear()
+        if self.holding:
+            self.held.append((ticket, self.holding))
+            self.holding = []
         if self.protecting:
             if self.settled is FOREVER:
                 self.settled = self.watermark
@@ -217,7 +243,6 @@ class Gate:
             [
                 frames.encode_executed(origin.node_id, request, reply)
                 for origin, request, reply in self._executed
-                if origin is not peer
             ]
         )
 
@@ -403,7 +428,12 @@ class Gate:
         # Hot path: bench/ "pair16".
         held = self.held
         while held and held[0][0] <= ticket:
-            held.popleft()[1].released()
+            for waiter in held.popleft()[1]:
+                waiter.released()
+        if ticket >= self.ticket and self.holding:
+            holding, self.holding = self.holding, []
+            for waiter in holding:
+                waiter.released()
 
     def refresh_lease(self, now: float) -> None:
         # Hot path: bench/ "pair16".
@@ -430,6 +460,10 @@ class Gate:
                 peer = self._node.peers.get(node_id)
                 if peer is not None:
                     peer.executed[request] = reply
+                elif node_id == self._node.node_id:
+                    forward = self.forwards.pop(request, None)
+                    if forward is not None:
+                        forward.waiter.answered(reply)
         self.unstable.clear()
 
     def give_up_unstable(self, successor: Peer) -> None:
@@ -454,9 +488,8 @@ class Gate:
         forwards, self.forwards = self.forwards, {}
         self.unsent_forwards = []
         if self.refusing:
-            for _, waiter in self.held:
+            for waiter in self.take_held():
                 waiter.answered(self._execute(waiter.held_protocol, waiter.held_request))
-            self.held.clear()
         for forward in forwards.values():
             self._execute_here(forward)
         for waiter in redo:

@@ -356,8 +356,8 @@ class Node:
             # What the new coordinator has seen did happen, whatever others have seen.
             self.gate.release(peer.acked_ticket)
             self.gate.give_up(void, peer, flushed=flushed)
-            self.gate.redo += [waiter for _, waiter in self.gate.held if waiter.held_request]
-            self.gate.held.clear()
+            held = self.gate.take_held()
+            self.gate.redo += [waiter for waiter in held if waiter.held_request]
             self.gate.settled = FOREVER
         self._rejoin(peer)
 
@@ -406,12 +406,7 @@ class Node:
     def _delay(self, now: float) -> float:
         if not self.peers and not self.links and self.role == ALONE:
             delay = HEARTBEAT_S if self.changes.flush_due_at else inf
-        elif (
-            now < self.gate.active_until
-            or self.gate.waiting
-            or self.gate.forwards
-            or self.gate.held
-        ):
+        elif now < self.gate.active_until or self.gate.somebody_waits:
             delay = min(ACTIVE_STEP_S, self.ack_timeout_s / 4)
             oldest = min((self._since(peer) for peer in self.partners()), default=inf)
             deadline = max(oldest, self._awake_since) + self.ack_timeout_s

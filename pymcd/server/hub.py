@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY_S: Final = 0.004
 LINGER_S: Final = 0.001
+SPIN_S: Final = 0.00005
 #: Chunks of one client's reply sent in one turn.
 _CHUNKS_PER_TURN: Final = 8
 
@@ -98,6 +99,7 @@ class Hub:
         self.on_turn_end: Callable[[], None] | None = None
         #: How long to wait in `poll` before parking; 0 while other tasks must not wait for it.
         self.linger_s = LINGER_S
+        self.eager = False
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -157,7 +159,9 @@ class Hub:
             if self._queue:
                 ready = poll(0)
             else:
-                ready = poll(self.linger_s)
+                ready = self._spin() if self.eager else []
+                if not ready:
+                    ready = poll(self.linger_s)
                 if not ready:
                     self._parked = True
                     try:
@@ -172,6 +176,17 @@ class Hub:
                 await trio.lowlevel.checkpoint()
                 service.tick()
                 pause_at = monotonic() + CHECKPOINT_EVERY_S
+
+    def _spin(self) -> list[tuple[int, int]]:
+        """Wait for a moment without falling asleep, and let others run who want to."""
+        poll = self._epoll.poll
+        monotonic = time.monotonic
+        until = monotonic() + SPIN_S
+        while True:
+            ready = poll(0)
+            if ready or monotonic() > until:
+                return ready
+            os.sched_yield()
 
     def _turn(self, ready: list[tuple[int, int]]) -> None:
         """Serve each ready socket once."""

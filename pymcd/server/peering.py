@@ -87,6 +87,7 @@ class Peering:
     ) -> None:
         """`context` returns that of a new link, where links use TLS: the server's for True."""
         self.node = node
+        self._gate = node.gate
         self.stepping = Chore(self._step)
         self._peers = peers
         self._hub = hub
@@ -125,8 +126,13 @@ class Peering:
 
     @property
     def owes(self) -> bool:
-        """Whether a peer that we are linked to has yet to acknowledge what changed here."""
-        return self.node.changes.pending or not self.node.drained()
+        """Whether a peer that we are linked to has yet to acknowledge, or get, what is here."""
+        node = self.node
+        if node.changes.pending or not node.drained():
+            return True
+        return node.gate.leading and any(
+            peer.link is not None and not peer.in_view for peer in node.peers.values()
+        )
 
     def leave(self) -> None:
         """Part from the peers, if they have all that we have; they need not miss us first."""
@@ -139,7 +145,7 @@ class Peering:
         """Send what the commands since the last call have brought about. At the end of a turn."""
         # Hot path: bench/ "pair16".
         try:
-            self.node.flush()
+            self._gate.flush()
             for wire in self._wires:
                 wire.send()
         except Exception as error:
@@ -150,6 +156,8 @@ class Peering:
             return self.node.step()
         finally:
             self.flush()
+            if self._hub is not None:
+                self._hub.eager = self.node.in_sync
 
     # -- links ---------------------------------------------------------------------------------
 

@@ -128,11 +128,10 @@ class Wire:
     def send(self) -> None:
         """Send what the link has to say, as far as the socket takes it; close if the link is."""
         # Hot path: called at the end of each turn of the hub, mostly for nothing.
-        if not self._unsent:
-            pieces = self.link.take_output()
-            if pieces or self._tls is not None:
-                self._say(pieces)
-        if self.link.closed:
+        link = self.link
+        if not self._unsent and (link.output or self._tls is not None):
+            self._say(link.take_output())
+        if link.closed:
             self.close()
 
     def close(self) -> None:
