@@ -292,6 +292,30 @@ async def test_who_is_left_by_a_server_goes_on_at_once(use_hub: bool, stops: int
 
 
 @both_drivers
+async def test_a_server_does_not_leave_before_its_peer_has_everything(use_hub: bool) -> None:
+    (a_endpoints, a_address), (b_endpoints, _) = open_endpoints(), open_endpoints()
+    common: dict[str, Any] = {"clock": ManualClock(), "replication_listen": ("127.0.0.1:0",)}
+    number = 5000  # more than are sent at once
+    with trio.fail_after(PATIENCE_S):
+        async with serving(endpoints=a_endpoints, node_id="a", use_hub=use_hub, **common) as a:
+            await until(lambda: role(a) == "alone")
+            client = await a.connect()
+            for start in range(0, number, 100):
+                keys = range(start, start + 100)
+                request = b"".join([b"set k%d 0 0 500\r\n%500d\r\n" % (key, key) for key in keys])
+                reply = await ask(client, request, end=b"STORED\r\n" * 100)
+                assert reply == b"STORED\r\n" * 100
+            async with serving(
+                endpoints=b_endpoints, node_id="b", peers=(a_address,), use_hub=use_hub, **common
+            ) as b:
+                await until(lambda: bool(a.peering and a.peering.node.peers))
+                a.stop()
+                await a.finished.wait()
+                await until(lambda: role(b) == "alone")
+                assert all(b.service.cache.peek(b"k%d" % key) for key in range(number))
+
+
+@both_drivers
 async def test_nobody_waits_for_a_peer_for_ever(use_hub: bool) -> None:
     async with synced_pair(use_hub=use_hub, shutdown_timeout_s=0) as (a, b):
         client = await a.connect()

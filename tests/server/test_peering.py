@@ -75,6 +75,8 @@ class FakeNode:
         self.steps = 0
         self.flushes = 0
         self.started = False
+        self.gate = self
+        self.in_sync = False
 
     def start(self) -> None:
         self.started = True
