@@ -337,6 +337,7 @@ class Membership:
             "wants": [frames.encode_text(key) for key in peer.wants],
             "all": peer.wants_all or self._node.role == STARTING,
             "leads": self._node.gate.leading,
+            "left": peer.left["epoch"],
             "pending": list(self._node.gate.forwards),
             "replace": floor if floor > peer.departed_version else 0,
         }
@@ -347,7 +348,7 @@ class Membership:
             wants = [frames.decode_text(key) for key in fields["wants"]]
             pending = [frames.decode_number(number) for number in fields["pending"]]
             replace, wants_all = frames.decode_number(fields["replace"]), bool(fields["all"])
-            leads = bool(fields["leads"])
+            leads, left = bool(fields["leads"]), frames.decode_number(fields["left"])
         except (KeyError, TypeError, ValueError, AttributeError):
             raise FrameError("a JOIN without what belongs into it") from None
         if not self._node.gate.leading:
@@ -355,6 +356,8 @@ class Membership:
             return
         if leads and peer.joining and self._node.node_id > peer.node_id:
             return  # both lead, and ask each other
+        if peer.channel is not None and peer.flowing and peer.channel.epoch != left:
+            return  # asked again, while our answer was on its way
         peer.joining = False
         if peer.in_view:
             self._node.lose([peer], "joins anew")
@@ -381,6 +384,9 @@ class Membership:
             peer.channel is not None and peer.channel.epoch >= epoch
         ):
             self.stale_frames += 1
+            if peer.channel is None:
+                peer.left = {"epoch": epoch, "received": 0}
+                self._send_status(peer)  # it need not go on with that
             return
         try:
             replace, whole = frames.decode_number(fields["replace"]), bool(fields["all"])

@@ -469,6 +469,8 @@ class Node:
                 for peer in self.peers.values()
             )
             overdue = now - self._started_at >= self._sync_timeout_s and not busy
+            # Who stood still has not heard yet what others had to say meanwhile.
+            overdue = overdue and now - self._awake_since >= JOIN_GRACE_S
             if overdue or not self.settings_peers:
                 self.go_alone()
         elif self.role == JOINING:
