@@ -58,6 +58,7 @@ class Gate:
         self._queue_max = settings.replication_queue
         self.open_until = -inf  #: nothing may be executed later, on the monotonic clock
         self.leading = False  #: changes are made here
+        self.retired = False  #: but no more: this node is about to leave
         self.remote = False  #: everything is forwarded, reads too
         self.protecting = False  #: replies wait for acknowledgement
         self.refusing = False  #: strict, and nobody else would have what is written
@@ -378,7 +379,7 @@ class Gate:
         """Execute what a peer forwarded; the reply travels with what it changes."""
         if request in peer.executed or request in peer.executing:
             return
-        if not self.leading:
+        if not self.leading or self.retired:
             return  # it will learn so, and come again
         self.forwards_executed += 1
         reply = self._execute(protocol, commands)

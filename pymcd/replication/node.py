@@ -514,17 +514,22 @@ class Node:
             self.cache.counters.flush_cmds -= 1  # it was counted when it was asked for
 
     def drained(self) -> bool:
-        """Return whether everything has been acknowledged: this node may go."""
+        """Return whether every node that we are linked to has acknowledged what we sent."""
         return all(
             peer.channel is None or peer.link is None or not peer.channel.unacked
             for peer in self.peers.values()
         )
 
-    def leave(self) -> None:
-        """Let the others go on at once, without this node. What it holds must be acknowledged.
+    def leave(self) -> bool:
+        """Let the others go on at once, without this node; False: call again a little later.
 
-        From then on nothing is executed here; the host closes the links.
+        From the first call on nothing is executed for others: they come again when they learn that
+        this node has left, which it does when everything is acknowledged. The host then closes.
         """
+        self.gate.retired = True
+        self.gate.flush()
+        if not self.drained():
+            return False
         for peer in self.peers.values():
             if peer.channel is not None:
                 self.drop(peer)
@@ -532,6 +537,14 @@ class Node:
         self.leader = None
         self.set_role(STARTING)
         self.membership.announce_status()
+        return True
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a node that we are linked to is still to be brought in sync by this one."""
+        return self.gate.leading and any(
+            peer.link is not None and not peer.in_view for peer in self.peers.values()
+        )
 
     def rows(self) -> Rows:
         """Return the rows of `stats replication`."""

@@ -126,20 +126,19 @@ class Peering:
 
     @property
     def owes(self) -> bool:
-        """Whether a peer that we are linked to has yet to acknowledge, or get, what is here."""
-        node = self.node
-        if node.changes.pending or not node.drained():
-            return True
-        return node.gate.leading and any(
-            peer.link is not None and not peer.in_view for peer in node.peers.values()
-        )
+        """Whether a peer that we are linked to has yet to acknowledge what changed here."""
+        return self.node.changes.pending or not self.node.drained()
 
-    def leave(self) -> None:
-        """Part from the peers, if they have all that we have; they need not miss us first."""
-        if not self.owes:
-            self.node.leave()
-            self.flush()
-        self.close_all()
+    def leave(self) -> bool:
+        """Part from the peers, when they have all that we have; False: call again a little later.
+
+        So they need not miss us first. Whoever cannot wait calls `close_all`.
+        """
+        if self.node.awaited:
+            return False
+        left = self.node.leave()
+        self.flush()
+        return left
 
     def flush(self) -> None:
         """Send what the commands since the last call have brought about. At the end of a turn."""

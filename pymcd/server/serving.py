@@ -235,8 +235,6 @@ class Server:
                 self.service.listening.clear()
                 close_all(for_clients)
                 await self._drain()
-                if self.peering is not None:
-                    self.peering.leave()
                 nursery.cancel_scope.cancel()
         finally:
             close_all(endpoints)
@@ -282,7 +280,7 @@ class Server:
                         connection.close()
                         if not connection.waiting:
                             connection.wake()
-                if not self.service.connections and not self._owes_peers():
+                if not self.service.connections and (self.peering is None or self.peering.leave()):
                     return
                 with trio.move_on_after(_DRAIN_LOOK_S):
                     await self._at_once.wait()
@@ -342,10 +340,6 @@ class Server:
         """Tell the peers what has changed. After commands that the hub did not run."""
         if self.peering is not None:
             self.peering.flush()
-
-    def _owes_peers(self) -> bool:
-        """Return whether a peer has yet to acknowledge what changed here."""
-        return self.peering is not None and self.peering.owes
 
     # -- clients -------------------------------------------------------------------------------
 
