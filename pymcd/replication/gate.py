@@ -483,14 +483,17 @@ class Gate:
             successor.wants = list(dict.fromkeys(keys))
             self.changes.forget(successor.wants)
 
+    def refuse_held(self) -> None:
+        """Refuse what was executed and is acknowledged by nobody, if that is what is wanted."""
+        if self.refusing:
+            for waiter in self.take_held():
+                waiter.answered(self._execute(waiter.held_protocol, waiter.held_request))
+
     def decide_open_questions(self) -> None:
         """Execute or answer, now that we decide, what waits for a decision."""
         redo, self.redo = self.redo, []
         forwards, self.forwards = self.forwards, {}
         self.unsent_forwards = []
-        if self.refusing:
-            for waiter in self.take_held():
-                waiter.answered(self._execute(waiter.held_protocol, waiter.held_request))
         for forward in forwards.values():
             self._execute_here(forward)
         for waiter in redo:

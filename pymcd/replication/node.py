@@ -214,10 +214,10 @@ class Node:
             self.gate.open_until = inf
             self.coordinator = "-" if self.leader is None else self.leader.node_id
         self.note_departures()
-        self._count_degradation()
         if not self.ready and role in (ALONE, COORDINATOR, FOLLOWER):
             self.ready = True
             self.on_ready()
+        self._count_degradation()
         if before != role:
             self._tell_role(before)
 
@@ -329,6 +329,7 @@ class Node:
                 self.drop(peer)
         self.set_role(ALONE)
         self.gate.take_over()
+        self.gate.refuse_held()
         self.gate.settle()
         self.gate.decide_open_questions()
         self.membership.announce_status()
