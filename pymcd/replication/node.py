@@ -464,9 +464,9 @@ class Node:
     def _see_to_joining(self, now: float) -> None:
         if self.role == STARTING:
             busy = any(peer.channel is not None and peer.link for peer in self.peers.values())
-            # A peer that has data but does not lead will, soon.
+            # A peer that has data but does not lead will, soon; one just linked will tell.
             busy = busy or any(
-                peer.link is not None and peer.status.get("role", STARTING) != STARTING
+                peer.link is not None and peer.status.get("role") != STARTING
                 for peer in self.peers.values()
             )
             overdue = now - self._started_at >= self._sync_timeout_s and not busy
