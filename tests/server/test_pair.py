@@ -292,6 +292,26 @@ async def test_who_is_left_by_a_server_goes_on_at_once(use_hub: bool, stops: int
 
 
 @both_drivers
+async def test_what_others_forward_does_not_keep_a_server(use_hub: bool) -> None:
+    async with synced_pair(use_hub=use_hub) as (a, b):
+        written = 0
+
+        async def write() -> None:
+            nonlocal written
+            client = await b.connect()
+            while not (a.finished.is_set() and role(b) == "alone"):
+                assert await ask(client, b"add k%d 0 0 1\r\nx\r\n" % written) == b"STORED\r\n"
+                written += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await until(lambda: written > 10)
+            a.stop()
+        assert all(b.service.cache.peek(b"k%d" % key) for key in range(written))
+        assert not a.service.cache.peek(b"k%d" % (written - 1))
+
+
+@both_drivers
 async def test_a_server_does_not_leave_before_its_peer_has_everything(use_hub: bool) -> None:
     (a_endpoints, a_address), (b_endpoints, _) = open_endpoints(), open_endpoints()
     common: dict[str, Any] = {"clock": ManualClock(), "replication_listen": ("127.0.0.1:0",)}
