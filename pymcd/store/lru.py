@@ -234,16 +234,7 @@ class Lru:
         if evict:
             if not self.evictions:
                 return 0
-            slab_class.evicted += 1
-            slab_class.evicted_time_s = self._now() - item.last_access
-            if item.expires_at:
-                slab_class.evicted_nonzero += 1
-            if not item.access & FETCHED:
-                slab_class.evicted_unfetched += 1
-            if item.access & ACTIVE:
-                slab_class.evicted_active += 1
-            self._on_evict(item)
-            self._remove(item)
+            self.evict(item, slab_class)
             return 1
         if item.access & ACTIVE and self.segmented:
             slab_class.moves_to_warm += 1
@@ -251,6 +242,19 @@ class Lru:
             self._move(item, slab_class.warm)
             return 1
         return 0
+
+    def evict(self, item: Item, slab_class: SlabClass) -> None:
+        """Remove a living item for the sake of others, and count that."""
+        slab_class.evicted += 1
+        slab_class.evicted_time_s = self._now() - item.last_access
+        if item.expires_at:
+            slab_class.evicted_nonzero += 1
+        if not item.access & FETCHED:
+            slab_class.evicted_unfetched += 1
+        if item.access & ACTIVE:
+            slab_class.evicted_active += 1
+        self._on_evict(item)
+        self._remove(item)
 
     def juggle(self, slab_class: SlabClass, *, temporary: bool, most: int) -> int:
         """Bring one class into balance, by at most `most` pulls; return how many moved.

@@ -1,0 +1,58 @@
+"""The server as a fake for tests: started in a millisecond, with a clock, faults and a call log.
+
+It is the same server, never a second implementation: only its host differs. `MemcachedServer` runs
+it in a thread for any kind of test, `MemcachedPair` runs two that replicate, `serve` runs one in
+the event loop of a trio test. The fixtures for pytest are in `plugin`.
+
+The names are imported when first used: pytest loads the plugin, and with it this module, in every
+run, also in those that want none of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .asynchronous import AsyncMemcachedServer, serve
+    from .calls import Call, CallLog
+    from .controls import Item
+    from .faults import Fault, FaultBuilder
+    from .pair import MemcachedPair
+    from .server import MemcachedServer
+
+__all__ = [
+    "AsyncMemcachedServer",
+    "Call",
+    "CallLog",
+    "Fault",
+    "FaultBuilder",
+    "Item",
+    "MemcachedPair",
+    "MemcachedServer",
+    "serve",
+]
+
+_HOMES = {
+    "AsyncMemcachedServer": "asynchronous",
+    "Call": "calls",
+    "CallLog": "calls",
+    "Fault": "faults",
+    "FaultBuilder": "faults",
+    "Item": "controls",
+    "MemcachedPair": "pair",
+    "MemcachedServer": "server",
+    "serve": "asynchronous",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,194 @@
+"""`serve`: a server in the event loop of a trio test, on memory streams or on real sockets."""
+
+from __future__ import annotations
+
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from ..clock import OffsetClock
+from .calls import Call, as_key, matching
+from .controls import Controls, good_count, good_item, good_seconds, too_few
+from .engine import Engine
+from .plan import make_plan
+from .ports import Port
+from .requests import as_commands
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+
+
+class _TrioClock:
+    """The event loop's clock, so that trio's `MockClock` moves this server's time, too."""
+
+    def __init__(self) -> None:
+        self._offset_s = time.time() - trio.current_time()
+
+    def monotonic(self) -> float:
+        return trio.current_time()
+
+    def realtime(self) -> float:
+        return trio.current_time() + self._offset_s
+
+
+class AsyncMemcachedServer(Controls):
+    """A server in this event loop; `serve` makes one. What may have to wait is asynchronous.
+
+    >>> import trio
+    >>> from pymcd.testing import serve
+    >>> async def main():
+    ...     async with serve() as server:
+    ...         await server.put("a", b"1", ttl=60)
+    ...         await server.advance(61)
+    ...         return server.get("a")
+    >>> trio.run(main) is None
+    True
+    """
+
+    def __init__(self, engine: Engine, nursery: trio.Nursery, address: tuple[str, int] | None):
+        self._engine = engine
+        self._nursery = nursery
+        self._address = address
+        self._called = trio.Event()
+        engine.script.record.on_change = self._note_call
+
+    def _note_call(self) -> None:
+        self._called.set()
+        self._called = trio.Event()
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        return getattr(self._engine, name)(*arguments)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, of a server with `sockets=True`."""
+        if self._address is None:
+            raise RuntimeError(
+                "this server has no port: connect() gives a stream to it;"
+                " write serve(sockets=True) for one that has"
+            )
+        return self._address
+
+    def connect(self) -> trio.abc.Stream:
+        """Return a new client's stream, in memory.
+
+        >>> import trio
+        >>> from pymcd.testing import serve
+        >>> async def main():
+        ...     async with serve() as server, server.connect() as stream:
+        ...         await stream.send_all(b"version\\r\\n")
+        ...         return await stream.receive_some()
+        >>> bytes(trio.run(main))
+        b'VERSION 1.6.18\\r\\n'
+        """
+        from trio.testing import memory_stream_pair
+
+        client, server = memory_stream_pair()
+        self._nursery.start_soon(self._engine.serve_stream, server)
+        return client
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass on the server's clock, as `MemcachedServer.advance` does."""
+        await self._engine.advance(good_seconds(seconds))
+
+    async def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
+        """Store an item, as `MemcachedServer.put` does."""
+        await self._engine.put(*good_item(key, value, flags, ttl))
+
+    async def reset(self) -> None:
+        """Be as after the start, as `MemcachedServer.reset` does."""
+        await self._engine.reset()
+
+    async def stats(self, name: str = "") -> dict[str, str]:
+        """Return a report, as `MemcachedServer.stats` does."""
+        return await self._engine.stats(name)
+
+    async def drop_connections(self) -> int:
+        """Close all clients' connections; return how many there were."""
+        return await self._engine.drop_connections()
+
+    async def wait_for(
+        self,
+        command: str | Iterable[str] | None = None,
+        key: str | bytes | None = None,
+        *,
+        count: int = 1,
+        timeout: float = 5.0,  # noqa: ASYNC109 - as everywhere else in this package
+    ) -> list[Call]:
+        """Return the calls of a command and key as soon as there are `count`."""
+        good_count(count, timeout)
+        commands, wanted = as_commands(command), as_key(key)
+        with trio.move_on_after(timeout):
+            while True:
+                found = matching(self._engine.calls(), commands, wanted)
+                if len(found) >= count:
+                    return found
+                await self._called.wait()
+        raise too_few(self._engine.calls(), commands, wanted, count, timeout)
+
+
+@asynccontextmanager
+async def serve(
+    *,
+    sockets: bool = False,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    unix_socket: str | None = None,
+    memory_limit: int = 64,
+    max_item_size: int = 1 << 20,
+    protocol: str = "auto",
+    users: Mapping[str, str] | None = None,
+    tls: tuple[str, str] | None = None,
+    clock: str = "real",
+    options: Sequence[str] = (),
+) -> AsyncIterator[AsyncMemcachedServer]:
+    """Run a server in this event loop while the block does.
+
+    `connect()` gives a client's stream in memory. With `sockets=True` it listens as well. All else
+    is as with `MemcachedServer`. Its time is trio's, so `MockClock` and `autojump_clock` move it.
+
+    >>> import trio
+    >>> from pymcd.testing import serve
+    >>> async def main():
+    ...     async with serve(sockets=True) as server:
+    ...         stream = await trio.open_tcp_stream(*server.address)
+    ...         await stream.send_all(b"version\\r\\n")
+    ...         answer = await stream.receive_some()
+    ...         await stream.aclose()
+    ...         return bytes(answer)
+    >>> trio.run(main)
+    b'VERSION 1.6.18\\r\\n'
+    """
+    plan = make_plan(
+        host=host,
+        port=port,
+        unix_socket=unix_socket,
+        memory_limit=memory_limit,
+        max_item_size=max_item_size,
+        protocol=protocol,
+        users=users,
+        tls=tls,
+        clock=clock,
+        options=options,
+    )
+    time_of_test = OffsetClock(_TrioClock())
+    if clock == "frozen":
+        time_of_test.pause()
+    sockets = sockets or unix_socket is not None
+    reserved = Port(host, port) if sockets and unix_socket is None else None
+    try:
+        engine = Engine(plan, clock=time_of_test, port=reserved, use_hub=sockets, sockets=sockets)
+        started = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(engine.run, started.set)
+            await started.wait()
+            address = None if reserved is None else (host, reserved.number)
+            try:
+                yield AsyncMemcachedServer(engine, nursery, address)
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        if reserved is not None:
+            reserved.close()

@@ -1,0 +1,44 @@
+"""A certificate authority for one test, and the server's certificate, in files of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+
+class Certificates:
+    """The files of `tls=True`."""
+
+    def __init__(self, host: str) -> None:
+        """Make a certificate for that host, and for localhost."""
+        try:
+            import trustme
+        except ImportError:
+            raise RuntimeError(
+                "tls=True makes a certificate with the package trustme, which is not installed;"
+                ' install it, or write tls=("chain.pem", "key.pem")'
+            ) from None
+        self._folder = TemporaryDirectory(prefix="pymcd-testing-")
+        folder = Path(self._folder.name)
+        authority = trustme.CA()
+        certificate = authority.issue_cert(*dict.fromkeys([host, "localhost"]))
+        self.ca_file = str(folder / "ca.pem")
+        self._chain_file = str(folder / "chain.pem")
+        self._key_file = str(folder / "key.pem")
+        authority.cert_pem.write_to_path(self.ca_file)
+        certificate.private_key_pem.write_to_path(self._key_file)
+        for blob in certificate.cert_chain_pems:
+            blob.write_to_path(self._chain_file, append=True)
+
+    def add_to(self, plan: Plan) -> Plan:
+        """Return the plan with these files in the place of `tls=True`."""
+        return dataclasses.replace(plan, tls=(self._chain_file, self._key_file))
+
+    def remove(self) -> None:
+        """Delete the files."""
+        self._folder.cleanup()

@@ -1,0 +1,283 @@
+"""What a test can ask of a fake and do to it, wherever the fake runs.
+
+`Controls` is the part that the fakes have in common. It translates what tests write into calls of
+`engine.Engine` by name, and says what is wrong with what they write. How such a call gets there,
+into another thread or process or just so, is `_ask`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .calls import Call, CallLog, as_key, describe
+from .faults import Action, Fault, FaultBuilder, make_criteria
+from .requests import as_commands
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_KEY_MAX_BYTES = 250
+_FLAGS_MAX = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item, as it was when it was asked for.
+
+    >>> from pymcd.testing import MemcachedServer
+    >>> with MemcachedServer() as server:
+    ...     server.put("a", b"1", flags=2)
+    ...     item = server.get("a")
+    >>> item.key, item.value, item.flags, item.expires
+    (b'a', b'1', 2, 0)
+    """
+
+    key: bytes
+    value: bytes
+    #: What the client stored beside the value.
+    flags: int
+    #: In seconds of Unix time on the server's clock; 0: never.
+    expires: int
+    #: The cas unique: another one after each change.
+    cas: int
+    #: In seconds of Unix time on the server's clock.
+    last_access: int
+
+
+class Controls:
+    """The controls that do not depend on where the fake runs."""
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        """Have the engine execute the method of that name."""
+        raise NotImplementedError
+
+    @property
+    def now(self) -> float:
+        """The server's time, in seconds of Unix time: real, plus what `advance` added.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer(clock="frozen") as server:
+        ...     before = server.now
+        ...     server.advance(60)
+        ...     round(server.now - before)
+        60
+        """
+        now: float = self._ask("now")
+        return now
+
+    def items(self) -> dict[bytes, Item]:
+        """Return all living items by key; nothing changes by that.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.put("a", b"1")
+        ...     {key: item.value for key, item in server.items().items()}
+        {b'a': b'1'}
+        """
+        items: dict[bytes, Item] = self._ask("items")
+        return items
+
+    def get(self, key: str | bytes) -> Item | None:
+        """Return one living item, or None. It counts in no statistic and moves nothing.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.get("a") is None
+        True
+        """
+        item: Item | None = self._ask("get", good_key(key))
+        return item
+
+    def evict(self, key: str | bytes) -> bool:
+        """Evict an item, as the server does when it needs the memory; False: it is not there.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.put("a", b"1")
+        ...     server.evict("a"), server.evict("a"), server.stats()["evictions"]
+        (True, False, '1')
+        """
+        evicted: bool = self._ask("evict", good_key(key))
+        return evicted
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.connections
+        0
+        """
+        number: int = self._ask("connections")
+        return number
+
+    @property
+    def log(self) -> list[str]:
+        """The last lines of the server's log; `options=["-vv"]` makes it say more.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.log
+        []
+        """
+        lines: list[str] = self._ask("log")
+        return lines
+
+    @property
+    def calls(self) -> CallLog:
+        """What clients said so far.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server, Client(server.address) as client:
+        ...     values = client.get_many(["a", "b"])
+        ...     call = server.calls[0]
+        >>> call.command, call.keys, call.reply
+        ('get', (b'a', b'b'), b'END\\r\\n')
+        """
+        return CallLog(lambda: self._ask("calls"), lambda: self._ask("clear_calls"))
+
+    # -- what goes wrong -----------------------------------------------------------------------
+
+    def fault(
+        self,
+        *,
+        command: str | Iterable[str] | None = None,
+        key: str | bytes | None = None,
+        connection: int | None = None,
+        times: int | None = None,
+        probability: float = 1.0,
+        seed: int = 0,
+    ) -> FaultBuilder:
+        """Choose the calls to which something shall happen; the `FaultBuilder` says what.
+
+        Calls of that command (or of one of several), on that key, by that client (counted from 1);
+        the first `times` of them; each with that probability, by a generator that starts from
+        `seed`. What is left out does not matter.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server, Client(server.address) as client:
+        ...     with server.fault(command="get", key="a").drop():
+        ...         try:
+        ...             client.get("a")
+        ...         except Exception as error:
+        ...             print(type(error).__name__)
+        ...     client.get("a")
+        MemcacheUnexpectedCloseError
+        """
+        criteria = make_criteria(
+            as_commands(command),
+            None if key is None else good_key(key),
+            connection,
+            times,
+            probability,
+            seed,
+        )
+
+        def install(action: Action) -> Fault:
+            number: int = self._ask("add_fault", criteria, action)
+            return self._fault(number, "remove_fault")
+
+        return FaultBuilder(install)
+
+    def refuse_connections(self) -> Fault:
+        """Refuse new connections; clients that are connected stay.
+
+        >>> import socket
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     with server.refuse_connections():
+        ...         try:
+        ...             socket.create_connection(server.address)
+        ...         except ConnectionRefusedError:
+        ...             print("refused")
+        ...     socket.create_connection(server.address).close()
+        refused
+        """
+        return self._fault(self._ask("refuse"), "remove_refusal")
+
+    def pause(self) -> None:
+        """Answer nobody from now on; connections are accepted, and what is sent is kept.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.pause()
+        ...     server.resume()
+        """
+        self._ask("pause")
+
+    def resume(self) -> None:
+        """Go on after `pause()`, with what came meanwhile."""
+        self._ask("resume")
+
+    def _fault(self, number: int, remove: str) -> Fault:
+        return Fault(lambda: self._remove(remove, number), lambda: self._ask("fault_met", number))
+
+    def _remove(self, remove: str, number: int) -> int:
+        met: int = self._ask(remove, number)
+        return met
+
+
+def good_key(key: str | bytes) -> bytes:
+    """Return a key as the server has it; raise `ValueError` if no server could."""
+    encoded = as_key(key)
+    if encoded is None:
+        raise TypeError("a key is a str or bytes, not None")
+    if not 0 < len(encoded) <= _KEY_MAX_BYTES:
+        raise ValueError(f"a key has 1 to {_KEY_MAX_BYTES} bytes, this has {len(encoded)}: {key!r}")
+    return encoded
+
+
+def good_item(
+    key: str | bytes, value: bytes, flags: int, ttl: float
+) -> tuple[bytes, bytes, int, int]:
+    """Return what `put` was given, or say what is wrong with it."""
+    if not isinstance(value, bytes):
+        raise TypeError(
+            f"put() stores bytes as a client would send them, not {type(value).__name__};"
+            " write value.encode(), or store it with your client"
+        )
+    if not 0 <= flags <= _FLAGS_MAX:
+        raise ValueError(f"flags={flags!r}: they are a number of 32 bits")
+    if ttl != int(ttl):
+        raise ValueError(f"ttl={ttl!r}: memcached knows whole seconds; 0 is for ever")
+    return good_key(key), value, flags, int(ttl)
+
+
+def good_seconds(seconds: float) -> float:
+    """Return how far to move the clock, or say why that cannot be."""
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(
+            f"advance({seconds!r}): time only goes forward, by 0 seconds or more;"
+            " reset() sets the clock back and removes all items"
+        )
+    return seconds
+
+
+def too_few(
+    calls: list[Call],
+    commands: frozenset[str] | None,
+    key: bytes | None,
+    count: int,
+    timeout_s: float,
+) -> TimeoutError:
+    """Return what to raise when calls that were waited for did not come."""
+    what = " or ".join(sorted(commands)) if commands else "calls"
+    if key is not None:
+        what += f" of {key!r}"
+    found = sum(call.matches(commands, key) for call in calls)
+    return TimeoutError(
+        f"waited {timeout_s:g} s for {count} {what}, there were {found};"
+        f" of everybody: {describe(calls)}"
+    )
+
+
+def good_count(count: int, timeout: float) -> None:
+    """Say what is wrong with what `wait_for` was given."""
+    if not isinstance(count, int) or count < 1:
+        raise ValueError(f"count={count!r}: wait_for() waits for 1 call or more")
+    if not timeout >= 0:
+        raise ValueError(f"timeout={timeout!r}: that takes seconds, 0 or more")

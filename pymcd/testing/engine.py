@@ -1,0 +1,659 @@
+"""One fake, inside its event loop: the server of `server/`, on the fake's clock, with its script.
+
+Everything here runs in the event loop that serves; the classes that tests use (`controls`) call it
+from wherever they are, by the names of the methods.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+import time
+from collections import deque
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from .. import limits
+from ..arguments import split_arguments
+from ..auth import Authenticator, User
+from ..clock import OffsetClock, SystemClock
+from ..config import ConfigError, Settings
+from ..options import Draft
+from ..protocol import Connection, PairedConnection
+from ..protocol.framing import run_text
+from ..server.listening import Endpoint, open_internet_endpoints, open_unix_endpoint
+from ..server.log import Log
+from ..server.maintenance import Chore
+from ..server.serving import Server
+from ..store.expiry import FlushHorizon
+from ..store.item import SHARED_MARKS
+from .controls import Item
+from .links import Links
+from .scripted import Script, ScriptedConnection, ScriptedPairedConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ..clock import Clock
+    from ..replication.node import Node
+    from ..server.hub import Hub
+    from ..server.peering import Peering
+    from .calls import Call
+    from .faults import Action, Criteria
+    from .plan import Plan
+    from .ports import Port
+
+_LOG_LINES_MAX: Final = 1000
+_LINE_MAX_BYTES: Final = 64 << 10
+#: Turns of the event loop for those who were told to close.
+_TURNS_TO_CLOSE: Final = 100
+#: How often a node is asked whether it is in sync by now.
+_LOOK_EVERY_S: Final = 0.001
+
+#: Options that start the process of a server, which this is not; what to write instead.
+_INSTEAD: Final = {
+    "port": "port=",
+    "listen": "host=",
+    "unix-socket": "unix_socket=",
+    "enable-ssl": "tls=",
+    "enable-sasl": "users=",
+    "peer": "MemcachedPair",
+    "replication-listen": "MemcachedPair",
+    "replication-port": "MemcachedPair",
+    "http": "",
+    "udp-port": "",
+    "daemon": "",
+    "user": "",
+    "pidfile": "",
+    "config": "",
+    "help": "",
+    "license": "",
+    "version": "",
+}
+
+
+def make_settings(plan: Plan, port: int, **more: Any) -> Settings:
+    """Return the settings of a server; raise `ValueError` for what it cannot be."""
+    draft = Draft()
+    try:
+        draft.set("listen", (plan.host,))
+        draft.set("port", port)
+        draft.set("unix_socket", plan.unix_socket)
+        draft.set("memory_limit_bytes", plan.memory_limit << 20)
+        draft.set("item_size_max_bytes", plan.max_item_size)
+        if plan.protocol != "auto":
+            draft.set("protocol", plan.protocol)
+        if plan.users is not None and plan.protocol != "ascii":
+            draft.set("enable_sasl", value=True)
+        if isinstance(plan.tls, tuple):
+            draft.set("enable_ssl", value=True)
+            draft.set("ssl_chain_cert", plan.tls[0])
+            draft.set("ssl_key", plan.tls[1])
+        for option, word in split_arguments(plan.options):
+            if option.name in _INSTEAD:
+                instead = _INSTEAD[option.name]
+                say = f"; write {instead}" if instead else ""
+                raise ValueError(f"--{option.name} is not for a server of tests{say}")
+            option.apply(draft, word)
+        for name, value in more.items():
+            draft.set(name, value)
+        return draft.build()
+    except ConfigError as error:
+        raise ValueError(error.message) from None
+
+
+class _LinkClock:
+    """What replication goes by: its leases are real, its versions and the items share a time."""
+
+    def __init__(self, items: Clock) -> None:
+        self.monotonic = time.monotonic
+        self.realtime = items.realtime
+
+
+class _MemoryLog(Log):
+    """A log that is kept; faults of the server itself are written to stderr as ever."""
+
+    def __init__(self, *, realtime: Callable[[], float]) -> None:
+        super().__init__(realtime=realtime)
+        self.lines: deque[str] = deque(maxlen=_LOG_LINES_MAX)
+
+    def line(self, message: str) -> None:
+        self.lines.append(message)
+
+    def warning(self, message: str) -> None:
+        self.lines.append(message)
+
+    def failure(self, message: str, error: BaseException) -> None:
+        self.lines.append(f"{message}: {error!r}")
+        super().failure(message, error)
+
+
+class _Door:
+    """A listening socket that can be shut, so that the system refuses connections."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.scope = trio.CancelScope()  #: of listening there
+
+    def shut(self, hub: Hub | None) -> None:
+        """Listen no more; the address stays ours."""
+        self.scope.cancel()
+        old = self.endpoint
+        if hub is not None:
+            hub.unwatch(old.sock.fileno())
+        if old.path is None:
+            with suppress(OSError):  # it may not listen yet
+                old.sock.shutdown(socket.SHUT_RDWR)
+            return
+        # A Unix socket that was shut down never listens again.
+        if hub is None:
+            trio.lowlevel.notify_closing(old.sock)
+        old.close()
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        sock.bind(old.path)
+        self.endpoint = old._replace(sock=sock, inode=os.lstat(old.path).st_ino)
+
+    def open(self, settings: Settings) -> None:
+        """Listen again."""
+        self.scope = trio.CancelScope()
+        self.endpoint.listen(settings)
+
+
+class _FakeServer(Server):
+    """The server, with connections that follow a script."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: OffsetClock,
+        script: Script,
+        users: Mapping[str, str] | None,
+        use_hub: bool,
+    ) -> None:
+        self.memory_log = _MemoryLog(realtime=clock.realtime)
+        self._users = users
+        self._script = script
+        self._refusals = 0
+        self._accepting_again = trio.Event()
+        self.doors: list[_Door] = []
+        super().__init__(settings, clock=clock, log=self.memory_log, use_hub=use_hub)
+        self._clock = _LinkClock(clock)
+        self._new_connection = partial(ScriptedConnection, self.service)
+        self.releasing = Chore(script.release_due)
+        script.wake = self.releasing.wake
+        self.chores.append(self.releasing)
+        self.links = Links()
+
+    def _demand_logins(self) -> None:
+        if self._users is None:
+            super()._demand_logins()
+            return
+        users = [User(name.encode(), word.encode(), {}) for name, word in self._users.items()]
+        self.service.authenticator = Authenticator(
+            lambda: users,
+            make_nonce=lambda: secrets.token_hex(16),
+            secret=secrets.token_bytes(16),
+        )
+        self.service.call_later = self._call_later
+        if self.settings.login_timeout_s:
+            self.chores.append(self._login_kicking)
+
+    def _join_group(self, endpoints: Sequence[Endpoint]) -> Peering:
+        peering = super()._join_group(endpoints)
+        self._new_connection = partial(ScriptedPairedConnection, self.service)
+        assert self._clients is not None
+        self.links.attach(peering, self._clients)
+        return peering
+
+    def _admit(self, connection: Connection, protocol: str) -> None:
+        super()._admit(connection, protocol)
+        self._script.take_on(connection)
+
+    def _gone(self, connection: Connection) -> None:
+        self._script.let_go(connection)
+        super()._gone(connection)
+
+    # -- refusing ------------------------------------------------------------------------------
+
+    async def _listen(self, endpoint: Endpoint) -> None:
+        door = _Door(endpoint)
+        self.doors.append(door)
+        if self._refusals:
+            door.shut(self.hub)
+        try:
+            while True:
+                with door.scope:
+                    await super()._listen(door.endpoint)
+                await self._accepting_again.wait()
+        finally:
+            if door.endpoint is not endpoint:
+                door.endpoint.close()
+
+    def refuse(self) -> None:
+        """Have the system refuse new clients, until `accept_again` was called as often."""
+        self._refusals += 1
+        if self._refusals == 1:
+            self._accepting_again = trio.Event()
+            for door in self.doors:
+                door.shut(self.hub)
+
+    def accept_again(self) -> None:
+        """Refuse clients once less."""
+        self._refusals -= 1
+        if not self._refusals:
+            for door in self.doors:
+                door.open(self.settings)
+            self._accepting_again.set()
+
+    def kick(self) -> None:
+        """Look now for clients that are idle, or late with their login."""
+        if self.settings.idle_timeout_s:
+            self._kicker.step()
+        self._login_kicker.step()
+
+    def close_client(self, connection: Connection) -> None:
+        """Close a client without waiting for anything."""
+        if self.hub is not None:
+            self.hub.shut(connection)
+        connection.close()
+        connection.wake()
+
+
+class Engine:
+    """One fake. Create it anywhere, and run it in one event loop."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        clock: OffsetClock | None = None,
+        port: Port | None = None,
+        script: Script | None = None,
+        use_hub: bool = True,
+        sockets: bool = True,
+        **settings: Any,
+    ) -> None:
+        """`port` is that of clients; `settings` are further ones, such as a pair's.
+
+        With a `script` this goes on where another engine, which is no more, has ended.
+        """
+        self.frozen = plan.clock == "frozen"
+        self.clock = clock or new_clock(plan.clock)
+        self.settings = make_settings(plan, 0 if port is None else port.number, **settings)
+        self.script = script or Script(
+            self.clock, value_max_bytes=self.settings.item_size_max_bytes, frozen=self.frozen
+        )
+        self.server = _FakeServer(
+            self.settings,
+            clock=self.clock,
+            script=self.script,
+            users=plan.users,
+            use_hub=use_hub and sys.platform == "linux",
+        )
+        self.endpoints: list[Endpoint] = []
+        if sockets:
+            try:
+                if plan.unix_socket is not None:
+                    self.endpoints = [open_unix_endpoint(self.settings, plan.unix_socket)]
+                else:
+                    self.endpoints = open_internet_endpoints(self.settings)
+            except ConfigError as error:
+                self.close()
+                raise OSError(error.message) from None
+        self._scope = trio.CancelScope()
+        self._refusing: set[int] = set()
+        self._refusal = 0
+
+    async def run(self, started: Callable[[], None]) -> None:
+        """Serve until `stop`; `started` is called when a client, or a peer, would be answered."""
+        with self._scope:
+            await self.server.serve(self.endpoints, started=started)
+
+    def stop(self) -> None:
+        """Have `run` return: all connections are closed at once, as if the process was killed."""
+        self._scope.cancel()
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one client over a stream."""
+        await self.server.serve_stream(stream, address="memory")
+
+    def close_copies(self) -> None:
+        """Close, in a forked child, the copies of all sockets; nothing happens to the server."""
+        server = self.server
+        for endpoint in self.endpoints:
+            endpoint.sock.close()
+        for door in server.doors:
+            door.endpoint.sock.close()
+        # As objects: descriptors that were closed by number would be closed again later.
+        if server.hub is not None:
+            for session in server.hub._sessions.values():
+                session.sock.close()
+        if server.peering is not None:
+            for wire in server.peering._wires:
+                wire.sock.close()
+
+    def close(self) -> None:
+        """Close what was opened by an engine that never ran."""
+        for endpoint in self.endpoints:
+            endpoint.close()
+        if self.server.hub is not None:
+            self.server.hub.close_all()
+
+    @property
+    def _node(self) -> Node | None:
+        peering = self.server.peering
+        return None if peering is None else peering.node
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def now(self) -> float:
+        """Return the Unix time of this server."""
+        return self.clock.realtime()
+
+    async def advance(self, seconds: float) -> None:
+        """Let time pass, and what is due with it happen."""
+        self.clock.advance(seconds)
+        self.script.advanced_s += seconds
+        await self.catch_up()
+
+    async def catch_up(self) -> None:
+        """See what is due, after the clock was moved."""
+        service = self.server.service
+        service.tick()
+        self.script.release_due()
+        self.server.kick()
+        for chore in self.server.chores:
+            chore.wake()
+        if self.server.peering is not None:
+            self.server.peering.stepping.wake()
+        await self._let_go_of_closing()
+
+    async def _let_go_of_closing(self) -> None:
+        """Wait until those who were told to close are gone; not for those who do not read."""
+        connections = self.server.service.connections
+        for _ in range(_TURNS_TO_CLOSE):
+            await trio.lowlevel.checkpoint()
+            if not any(each.closing for each in connections.values()):
+                break
+
+    # -- items ---------------------------------------------------------------------------------
+
+    def items(self) -> dict[bytes, Item]:
+        """Return all living items by key."""
+        cache = self.server.service.cache
+        self.server.service.tick()
+        return {
+            item.key: self._shown(item) for item in list(cache.items()) if not cache.is_dead(item)
+        }
+
+    def get(self, key: bytes) -> Item | None:
+        """Return one living item; nothing changes by that."""
+        self.server.service.tick()
+        item = self.server.service.cache.inspect(key)
+        return None if item is None else self._shown(item)
+
+    def _shown(self, item: Any) -> Item:
+        unix_time = self.server.service.cache.expiry.unix_time
+        return Item(
+            key=item.key,
+            value=item.value,
+            flags=item.client_flags,
+            expires=unix_time(item.expires_at) if item.expires_at else 0,
+            cas=item.cas_unique,
+            last_access=unix_time(item.last_access),
+        )
+
+    async def put(self, key: bytes, value: bytes, flags: int, ttl: int) -> None:
+        """Store an item, on all nodes of a pair."""
+        service = self.server.service
+        service.tick()
+        if ttl > limits.EXPTIME_RELATIVE_MAX_S:
+            ttl += int(self.clock.realtime())
+        if self._node is not None:
+            command = b"ms %b %d F%d T%d\r\n%b\r\n" % (key, len(value), flags, ttl, value)
+            reply = await self._say(command)
+            if not reply.startswith(b"HD"):
+                raise RuntimeError(f"the item {key!r} was not stored: {reply.decode().rstrip()}")
+            return
+        cache = service.cache
+        before = cache.inspect(key)
+        expires_at = cache.expiry.expires_at(ttl)
+        if not cache.fits(key, len(value), flags):
+            raise ValueError(
+                f"the item {key!r} of {len(value)} bytes is too large for this server;"
+                " start it with a larger max_item_size="
+            )
+        if cache.create(key, value, flags, expires_at) is None:
+            state = "is gone" if before else "was not stored"
+            raise RuntimeError(f"there is no memory for the item, {key!r} {state}")
+
+    async def _say(self, command: bytes) -> bytes:
+        """Have a connection of our own, without log and faults, execute a text command."""
+        service = self.server.service
+        connection: Connection
+        if self._node is None:
+            connection = Connection(service, address="test", protocol="ascii")
+        else:
+            connection = PairedConnection(service, address="test", protocol="ascii")
+        connection.stranger_since = None
+        connection.runner = run_text
+        woken = trio.Event()
+        connection.wake = lambda: woken.set()
+        connection.receive_data(command)
+        reply: list[bytes] = []
+        while True:
+            connection.run()
+            if self.server.peering is not None:
+                self.server.peering.flush()
+            while connection.waiting:
+                await woken.wait()
+                woken = trio.Event()
+            chunk = connection.next_chunk()
+            while chunk is not None:
+                reply.append(chunk)
+                chunk = connection.next_chunk()
+            if reply or connection.position == len(connection.buffer):
+                return b"".join(reply)
+
+    def evict(self, key: bytes) -> bool:
+        """Evict one item as if its memory were needed; False: it is not there."""
+        cache = self.server.service.cache
+        self.server.service.tick()
+        item = cache.inspect(key)
+        if item is None:
+            return False
+        if not cache.lru.evictions:
+            raise RuntimeError("this server never evicts: it was started with -M")
+        assert item.segment is not None
+        cache.lru.evict(item, item.segment.slab_class)
+        return True
+
+    def kept_items(self) -> list[tuple[Any, ...]]:
+        """Return all living items as another engine can install them."""
+        cache = self.server.service.cache
+        self.server.service.tick()
+        return [
+            (
+                item.key,
+                item.value,
+                item.client_flags,
+                cache.expiry.unix_time(item.expires_at) if item.expires_at else 0,
+                item.cas_unique,
+                item.access & SHARED_MARKS,
+            )
+            for item in list(cache.items())
+            if not cache.is_dead(item)
+        ]
+
+    def install(self, items: Sequence[tuple[Any, ...]]) -> None:
+        """Begin with items of another engine, before the first client comes."""
+        cache = self.server.service.cache
+        origin_s = cache.expiry.unix_time(0)
+        for key, value, flags, expires, cas_unique, marks in items:
+            expires_at = max(1, expires - origin_s) if expires else 0
+            cache.install(key, value, flags, expires_at, cas_unique, marks)
+            cache.cas_unique = max(cache.cas_unique, cas_unique)
+        cache.reset_counters()
+
+    async def reset(self) -> None:
+        """Be as after the start: no items, statistics, faults or calls; the clock is set back."""
+        server = self.server
+        service = server.service
+        for number in list(self._refusing):
+            self.remove_refusal(number)
+        self.links.clear()
+        self.script.clear_faults()
+        self.script.resume()
+        if self._node is None:
+            service.cache.clear()
+            service.cache.horizon = FlushHorizon()
+            self.clock.advance(-self.script.advanced_s)
+            self.script.advanced_s = 0.0
+            # It may have started in what is the future now.
+            cache = service.cache
+            cache._started_at = min(cache._started_at, self.clock.monotonic())
+            service.tick()
+            for connection in service.connections.values():
+                connection.last_command_at = service.cache.now
+        else:
+            await self._say(b"flush_all\r\n")
+        service.reset_counters()
+        self.script.record.clear()
+        server.memory_log.lines.clear()
+
+    # -- what is going on ----------------------------------------------------------------------
+
+    async def stats(self, name: str) -> dict[str, str]:
+        """Return the rows of one report."""
+        self.server.service.tick()
+        reply = await self._say(f"stats {name}".rstrip().encode() + b"\r\n")
+        rows: dict[str, str] = {}
+        for line in reply.decode().split("\r\n"):
+            if line.startswith("STAT "):
+                _, row, value = line.split(" ", 2)
+                rows[row] = value
+            elif line not in ("END", "RESET", "OK", ""):
+                raise ValueError(f"stats({name!r}): {line}")
+        return rows
+
+    def connections(self) -> int:
+        """Return how many clients are connected."""
+        return len(self.server.service.connections)
+
+    def log(self) -> list[str]:
+        """Return the last lines of the log."""
+        return list(self.server.memory_log.lines)
+
+    def calls(self) -> list[Call]:
+        """Return the calls so far."""
+        return self.script.record.snapshot()
+
+    def clear_calls(self) -> None:
+        """Forget the calls so far."""
+        self.script.record.clear()
+
+    # -- what goes wrong -----------------------------------------------------------------------
+
+    def add_fault(self, criteria: Criteria, action: Action) -> int:
+        """Have a fault happen; return its number."""
+        return self.script.faults.add(criteria, action)
+
+    def remove_fault(self, number: int) -> int:
+        """End a fault; return how many calls it was done to."""
+        return self.script.remove_fault(number)
+
+    def fault_met(self, number: int) -> int:
+        """Return how many calls a fault was done to so far."""
+        return self.script.faults.met(number)
+
+    def refuse(self) -> int:
+        """Refuse new clients from now on; return the number of this refusal."""
+        self._refusal += 1
+        self._refusing.add(self._refusal)
+        self.server.refuse()
+        return self._refusal
+
+    def remove_refusal(self, number: int) -> int:
+        """End one refusal; the last one lets clients in again."""
+        if number in self._refusing:
+            self._refusing.discard(number)
+            self.server.accept_again()
+        return 0
+
+    async def drop_connections(self) -> int:
+        """Close all clients; return how many there were."""
+        connections = list(self.server.service.connections.values())
+        for connection in connections:
+            self.server.close_client(connection)
+        await self._let_go_of_closing()
+        return len(connections)
+
+    def pause(self) -> None:
+        """Answer nobody from now on, clients or peers."""
+        self.script.pause()
+        self.links.pause()
+
+    def resume(self) -> None:
+        """Answer again."""
+        self.links.resume()
+        self.script.resume()
+
+    # -- of a pair -----------------------------------------------------------------------------
+
+    @property
+    def links(self) -> Links:
+        return self.server.links
+
+    def role(self) -> str:
+        """Return what this node is to the other."""
+        node = self._node
+        return "single" if node is None else node.role
+
+    def accepting(self) -> bool:
+        """Return whether clients are let in."""
+        return (
+            bool(self.server.service.listening)
+            and self.server.ready.is_set()
+            and all(
+                endpoint.sock.fileno() in self.server.service.listening
+                for endpoint in self.endpoints
+            )
+        )
+
+    def settled(self) -> bool:
+        """Return whether the other node holds everything that this one does."""
+        node, peering = self._node, self.server.peering
+        return (
+            node is not None
+            and peering is not None
+            and self.accepting()
+            and node.in_sync
+            and not peering.owes
+        )
+
+    def cut_links(self) -> None:
+        """Close the links, and open none from now on."""
+        self.links.cut()
+
+    def mend_links(self) -> None:
+        """Let there be links again."""
+        self.links.mend()
+
+    def delay_links(self, seconds: float) -> None:
+        """Have what peers send arrive so much later."""
+        self.links.delay(seconds)
+
+
+def new_clock(kind: str) -> OffsetClock:
+    """Return the clock of a fake, "real" or "frozen"."""
+    clock = OffsetClock(SystemClock())
+    if kind == "frozen":
+        clock.pause()
+    return clock

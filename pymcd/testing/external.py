@@ -1,0 +1,134 @@
+"""A memcached that runs somewhere else, in the shape of `MemcachedServer`, for the fixtures.
+
+It does what any memcached can be asked over its text protocol. A test that wants more of it, a
+clock that moves or a fault, is skipped with the reason.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+
+import pytest
+
+from .controls import Item, good_item, good_key
+from .server import MemcachedServer
+
+if TYPE_CHECKING:
+    from .calls import CallLog
+    from .faults import Fault, FaultBuilder
+
+_TIMEOUT_S: Final = 5.0
+
+
+class ExternalServer(MemcachedServer):
+    """The server of `--memcached-server`."""
+
+    def __init__(self, address: str) -> None:
+        host, colon, port = address.rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"{address!r} is no HOST:PORT")
+        super().__init__(host=host.strip("[]"), port=int(port))
+
+    def start(self) -> Self:
+        """Empty it."""
+        self.reset()
+        return self
+
+    def stop(self) -> None:
+        """Leave it as it is."""
+
+    def __repr__(self) -> str:
+        return f"<ExternalServer at {self.url}>"
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        return self._port_number
+
+    # -- what any memcached can do -------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Remove all items and zero the statistics."""
+        self._say(b"flush_all\r\n")
+        self._say(b"stats reset\r\n")
+
+    def get(self, key: str | bytes) -> Item | None:
+        """Return one item; it does not count as a use, but in the statistics."""
+        encoded = good_key(key)
+        head, _, rest = self._say(b"mg %b s f t c l v\r\n" % encoded).partition(b"\r\n")
+        words = head.split()
+        if words[0] != b"VA":
+            return None
+        flags = {word[:1]: int(word[1:]) for word in words[2:]}
+        now = int(self.stats()["time"])
+        return Item(
+            key=encoded,
+            value=rest[: int(words[1])],
+            flags=flags[b"f"],
+            expires=now + flags[b"t"] if flags[b"t"] >= 0 else 0,
+            cas=flags[b"c"],
+            last_access=now - flags[b"l"],
+        )
+
+    def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
+        """Store an item; it counts as a set."""
+        encoded, value, flags, ttl = good_item(key, value, flags, ttl)
+        command = b"set %b %d %d %d\r\n%b\r\n" % (encoded, flags, ttl, len(value), value)
+        reply = self._say(command)
+        if reply != b"STORED\r\n":
+            raise RuntimeError(f"the item {key!r} was not stored: {reply.decode().rstrip()}")
+
+    def stats(self, name: str = "") -> dict[str, str]:
+        """Return a report."""
+        reply = self._say(f"stats {name}".rstrip().encode() + b"\r\n").decode()
+        rows = [line.split(" ", 2) for line in reply.split("\r\n")]
+        return {row[1]: row[2] for row in rows if row[0] == "STAT"}
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected, less the one that asks, and memcached's own."""
+        return max(0, int(self.stats()["curr_connections"]) - 1)
+
+    def _say(self, command: bytes) -> bytes:
+        """Send a command and return the reply."""
+        with socket.create_connection(self.address, _TIMEOUT_S) as sock:
+            # The second one shows where the answer to the first has ended.
+            sock.sendall(command + b"mn\r\n")
+            reply = b""
+            while not reply.endswith(b"MN\r\n"):
+                data = sock.recv(1 << 16)
+                if not data:
+                    raise RuntimeError(f"{self.url} closed the connection")
+                reply += data
+        return reply.removesuffix(b"MN\r\n")
+
+    # -- what only the fake can do -------------------------------------------------------------
+
+    def _ask(self, name: str, *arguments: Any) -> NoReturn:
+        _skip(name)
+
+    def fault(self, **criteria: Any) -> FaultBuilder:
+        """Skip the test."""
+        _skip("fault")
+
+    def refuse_connections(self) -> Fault:
+        """Skip the test."""
+        _skip("refuse_connections")
+
+    def restart(self, *, keep_items: bool = False) -> None:
+        """Skip the test."""
+        _skip("restart")
+
+    def wait_for(self, *criteria: Any, **how: Any) -> NoReturn:
+        """Skip the test."""
+        _skip("wait_for")
+
+    @property
+    def calls(self) -> CallLog:
+        """Skip the test."""
+        _skip("calls")
+
+
+def _skip(name: str) -> NoReturn:
+    pytest.skip(f"{name} is beyond a real memcached (--memcached-server)")

@@ -1,0 +1,211 @@
+"""An engine in a thread of its own, with its own event loop, and how to call it from outside.
+
+Not for processes that gevent or eventlet have patched: there a thread is none, and the event loop
+finds no way to wait. `check_threads` says so.
+
+A child that is forked while a server runs has no such thread, but a copy of every socket; it closes
+these, or clients would not notice when the server closes theirs.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import threading
+import weakref
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .engine import Engine
+
+#: For a thread to begin or to end: only one that hangs gets there.
+_PATIENCE_S: Final = 30.0
+
+#: Of this process; only for what a forked child must close.
+_hosts: weakref.WeakSet[ThreadHost] = weakref.WeakSet()
+
+
+class _Answer:
+    """What becomes of one call."""
+
+    __slots__ = ("_done", "_error", "_value")
+
+    def __init__(self) -> None:
+        self._done = threading.Lock()
+        self._done.acquire()
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def set(self, value: Any) -> None:
+        self._value = value
+        self._done.release()
+
+    def fail(self, error: BaseException) -> None:
+        self._error = error
+        self._done.release()
+
+    def wait(self) -> Any:
+        self._done.acquire()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class ThreadHost:
+    """Runs one engine in a thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        """Start; return when a client would be answered."""
+        self.engine = engine
+        self._process = os.getpid()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._open: set[_Answer] = set()
+        self._ending = threading.Lock()
+        self._ended = False
+        self.failure: BaseException | None = None
+        started = _Answer()
+        self._thread = threading.Thread(
+            target=self._run, args=(started,), name="pymcd.testing", daemon=True
+        )
+        try:
+            self._thread.start()
+            started.wait()
+        except BaseException:
+            engine.close()
+            raise
+        _hosts.add(self)
+
+    def _run(self, started: _Answer) -> None:
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            begun = True
+            self._token = trio.lowlevel.current_trio_token()
+            started.set(None)
+
+        failure: BaseException | None = None
+        try:
+            trio.run(self.engine.run, begin)
+        except BaseException as error:
+            failure = error
+        if not begun:
+            started.fail(failure or RuntimeError("the server ended before it began"))
+        self.failure = failure if begun else None
+        with self._ending:
+            self._ended = True
+            unanswered, self._open = self._open, set()
+        for answer in unanswered:
+            answer.fail(RuntimeError(_STOPPED_MEANWHILE))
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Have the engine execute a method in its event loop; return what that returns."""
+        method: Callable[..., Any] = getattr(self.engine, name)
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "this server runs in the process that started it; a forked child can be its"
+                " client, and only the parent can control it"
+            )
+        if threading.current_thread() is self._thread:
+            if inspect.iscoroutinefunction(method):
+                raise RuntimeError(
+                    f"{name}() waits for the server, so it cannot be called inside it (from a"
+                    " function given to `.reply()`)"
+                )
+            return method(*arguments)
+        answer = _Answer()
+        with self._ending:
+            if self._ended:
+                raise RuntimeError(_STOPPED_MEANWHILE)
+            self._open.add(answer)
+        assert self._token is not None
+        try:
+            self._token.run_sync_soon(self._answer, answer, method, arguments)
+        except trio.RunFinishedError:
+            pass  # `_run` is about to say so
+        return answer.wait()
+
+    def _answer(
+        self, answer: _Answer, method: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> None:
+        if inspect.iscoroutinefunction(method):
+            trio.lowlevel.spawn_system_task(self._answer_later, answer, method, arguments)
+            return
+        try:
+            value = method(*arguments)
+        except Exception as error:
+            self._close(answer, None, error)
+        else:
+            self._close(answer, value, None)
+
+    async def _answer_later(
+        self, answer: _Answer, method: Callable[..., Any], arguments: tuple[Any, ...]
+    ) -> None:
+        try:
+            value = await method(*arguments)
+        except Exception as error:
+            self._close(answer, None, error)
+        else:
+            self._close(answer, value, None)
+
+    def _close(self, answer: _Answer, value: Any, error: Exception | None) -> None:
+        with self._ending:
+            if answer not in self._open:
+                return
+            self._open.discard(answer)
+        if error is None:
+            answer.set(value)
+        else:
+            answer.fail(error)
+
+    def stop(self) -> None:
+        """End the thread; return when it is gone and everything is closed."""
+        if os.getpid() != self._process:
+            return
+        if self._token is not None:
+            try:
+                self._token.run_sync_soon(self.engine.stop)
+            except trio.RunFinishedError:
+                pass
+        self._thread.join(_PATIENCE_S)
+        if self._thread.is_alive():
+            raise RuntimeError(f"the server did not stop within {_PATIENCE_S:g} s")
+        _hosts.discard(self)
+        if self.failure is not None:
+            failure, self.failure = self.failure, None
+            raise failure
+
+
+_STOPPED_MEANWHILE: Final = "the server has stopped; start() it again"
+
+
+def check_threads() -> None:
+    """Raise `RuntimeError` where no server can run in a thread, saying what to write instead."""
+    for library, module, question in (
+        ("gevent", "gevent.monkey", "is_module_patched"),
+        ("eventlet", "eventlet.patcher", "is_monkey_patched"),
+    ):
+        patcher = sys.modules.get(module)
+        if patcher is None:
+            continue
+        is_patched = getattr(patcher, question)
+        if any(is_patched(name) for name in ("select", "socket", "thread", "threading")):
+            raise RuntimeError(
+                f"{library} has replaced threads and sockets in this process, so no server can run"
+                " in a thread of it; write MemcachedServer(process=True) to run it in a process of"
+                " its own"
+            )
+
+
+def _close_in_child() -> None:
+    for host in list(_hosts):
+        host.engine.close_copies()
+    _hosts.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)

@@ -1,0 +1,292 @@
+"""`MemcachedPair`: two servers that replicate, on one clock, over real sockets."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from .controls import good_seconds
+from .faults import Fault
+from .server import MemcachedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .ports import Port
+
+Which = Literal["a", "b"]
+
+_HOST = "127.0.0.1"
+_LOOK_EVERY_S = 0.001
+
+
+class MemcachedPair:
+    """Two servers that behave as one: each is the other's peer, over sockets of loopback.
+
+    A context manager; on entry they are in sync. `a` and `b` are each a `MemcachedServer`.
+
+    >>> from pymcd.testing import MemcachedPair
+    >>> with MemcachedPair() as pair:
+    ...     pair.a.put("session", b"alice")
+    ...     pair.kill("a")
+    ...     pair.b.get("session").value
+    b'alice'
+
+    Args:
+        memory_limit: Of each server, in megabytes.
+        max_item_size: In bytes.
+        clock: "real", or "frozen"; both servers share it. Replication itself goes by real time.
+        options: Further options of both, such as `["--replication-ack", "strict"]`.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory_limit: int = 64,
+        max_item_size: int = 1 << 20,
+        clock: str = "real",
+        options: Sequence[str] = (),
+    ) -> None:
+        def new_server() -> MemcachedServer:
+            return MemcachedServer(
+                host=_HOST,
+                memory_limit=memory_limit,
+                max_item_size=max_item_size,
+                clock=clock,
+                options=options,
+            )
+
+        self.a = new_server()
+        self.b = new_server()
+        self._clock_kind = clock
+        self._link_ports: list[Port] = []
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Start both; return when they are in sync.
+
+        >>> from pymcd.testing import MemcachedPair
+        >>> pair = MemcachedPair().start()
+        >>> pair.stop()
+        """
+        if self._link_ports:
+            raise RuntimeError("the pair runs already; stop() it first, or start another one")
+        from .host import check_threads
+
+        check_threads()
+        from .engine import new_clock
+        from .ports import Port
+
+        clock = new_clock(self._clock_kind)
+        try:
+            self._link_ports = [Port(_HOST), Port(_HOST)]
+            own, other = (f"{_HOST}:{port.number}" for port in self._link_ports)
+            for server, name, mine, theirs in (
+                (self.a, "a", own, other),
+                (self.b, "b", other, own),
+            ):
+                server._clock = clock
+                server._settings = {
+                    "node_id": name,
+                    "replication_listen": (mine,),
+                    "peers": (theirs,),
+                }
+                server.start()
+            self.wait_in_sync()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """Stop both; nothing is left behind. Doing so twice is harmless."""
+        try:
+            self.a.stop()
+        finally:
+            try:
+                self.b.stop()
+            finally:
+                for port in self._link_ports:
+                    port.close()
+                self._link_ports = []
+
+    def __enter__(self) -> Self:
+        """Start on entry and stop on exit."""
+        return self.start()
+
+    def __exit__(self, *failure: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<MemcachedPair {self.a!r} {self.b!r}>"
+
+    # -- what happens to it --------------------------------------------------------------------
+
+    def wait_in_sync(self, timeout: float = 5.0) -> None:
+        """Return when each server holds everything that the other does; else `TimeoutError`.
+
+        >>> from pymcd.testing import MemcachedPair
+        >>> with MemcachedPair() as pair:
+        ...     pair.kill("b")
+        ...     pair.a.put("a", b"1")
+        ...     pair.restart("b")
+        ...     pair.wait_in_sync()
+        ...     pair.b.get("a").value
+        b'1'
+        """
+        for name in ("a", "b"):
+            if self._server(name)._host is None:
+                raise RuntimeError(
+                    f"{name} does not run, so the pair will not be in sync;"
+                    f' write restart("{name}") first'
+                )
+        if not self._within(timeout, lambda: self.a._ask("settled") and self.b._ask("settled")):
+            roles = f"a is {self.a._ask('role')}, b is {self.b._ask('role')}"
+            raise TimeoutError(
+                f"the pair was not in sync within {timeout:g} s: {roles};"
+                " a partition must be removed before"
+            )
+
+    def partition(self) -> Fault:
+        """Cut the link, so that each server serves by itself until the `Fault` is removed.
+
+        >>> from pymcd.testing import MemcachedPair
+        >>> with MemcachedPair() as pair:
+        ...     with pair.partition():
+        ...         pair.a.put("a", b"1")
+        ...         pair.b.get("a") is None
+        ...     pair.wait_in_sync()
+        ...     pair.b.get("a").value
+        True
+        b'1'
+        """
+        servers = self._both("partition()")
+        for server in servers:
+            server._ask("cut_links")
+        # Each first waits whether the other comes back at once.
+        self._within(5.0, lambda: all(server._ask("role") == "alone" for server in servers))
+        return _link_fault(servers, "mend_links")
+
+    def delay_link(self, seconds: float) -> Fault:
+        """Have everything between the servers arrive so much later, in real time.
+
+        Later than the acknowledgement time-out, and they go on alone, as they do in production.
+
+        >>> from pymcd.testing import MemcachedPair
+        >>> with MemcachedPair() as pair, pair.delay_link(0.01):
+        ...     pair.a.put("a", b"1")
+        ...     pair.b.get("a").value
+        b'1'
+        """
+        if not 0 <= seconds < float("inf"):
+            raise ValueError(
+                f"delay_link({seconds!r}): that takes seconds, 0 or more;"
+                " for a link that is dead there is partition()"
+            )
+        servers = self._both("delay_link()")
+        for server in servers:
+            server._ask("delay_links", seconds)
+        return _link_fault(servers, "delay_links", 0.0)
+
+    def kill(self, which: Which | str) -> None:
+        """Kill one server, "a" or "b", as `kill -9` does; its address stays reserved.
+
+        >>> from pymcd.testing import MemcachedPair
+        >>> with MemcachedPair() as pair:
+        ...     pair.kill("a")
+        ...     pair.b.stats("replication")["role"] != ""
+        True
+        """
+        server = self._server(which)
+        server._running()
+        server._end()
+
+    def restart(self, which: Which | str) -> None:
+        """Start a server that was killed, empty and at the same address; or kill it before.
+
+        Returns when it lets clients in, which is when it is in sync with the other.
+
+        >>> from pymcd.testing import MemcachedPair
+        >>> with MemcachedPair() as pair:
+        ...     pair.restart("a")
+        ...     pair.wait_in_sync()
+        """
+        server = self._server(which)
+        if not self._link_ports:
+            raise RuntimeError("the pair is not running; write `with MemcachedPair() as pair:`")
+        server._end()
+        server._start()
+        if not self._within(10.0, lambda: server._ask("accepting")):
+            raise TimeoutError(
+                f"{which} found no peer in sync within 10 s, and lets no client in;"
+                " a partition must be removed before"
+            )
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass for the items of both.
+
+        >>> from pymcd.testing import MemcachedPair
+        >>> with MemcachedPair() as pair:
+        ...     pair.a.put("a", b"1", ttl=60)
+        ...     pair.advance(61)
+        ...     pair.a.get("a"), pair.b.get("a")
+        (None, None)
+        """
+        good_seconds(seconds)
+        running = [server for server in (self.a, self.b) if server._host is not None]
+        if not running:
+            raise RuntimeError("the pair is not running; write `with MemcachedPair() as pair:`")
+        # One clock: the second server has only to see what is due by now.
+        running[0]._ask("advance", seconds)
+        for server in running[1:]:
+            server._ask("catch_up")
+
+    @property
+    def now(self) -> float:
+        """The time of both, in seconds of Unix time.
+
+        >>> from pymcd.testing import MemcachedPair
+        >>> with MemcachedPair(clock="frozen") as pair:
+        ...     pair.now == pair.a.now == pair.b.now
+        True
+        """
+        return (self.a if self.a._host is not None else self.b).now
+
+    # -- helpers -------------------------------------------------------------------------------
+
+    def _server(self, which: str) -> MemcachedServer:
+        if which not in ("a", "b"):
+            raise ValueError(f'there is no server {which!r}; write "a" or "b"')
+        return self.a if which == "a" else self.b
+
+    def _both(self, what: str) -> list[MemcachedServer]:
+        servers = [self.a, self.b]
+        for name, server in zip("ab", servers, strict=True):
+            if server._host is None:
+                raise RuntimeError(
+                    f"{what} is about two servers, and {name} does not run;"
+                    f' write restart("{name}") first'
+                )
+        return servers
+
+    @staticmethod
+    def _within(timeout_s: float, condition: Callable[[], Any]) -> bool:
+        until = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > until:
+                return False
+            time.sleep(_LOOK_EVERY_S)
+        return True
+
+
+def _link_fault(servers: list[MemcachedServer], undo: str, *arguments: Any) -> Fault:
+    """Return the fault that is undone by a call of each server's engine."""
+
+    def remove() -> int:
+        for server in servers:
+            if server._host is not None:  # a new one knows nothing of it
+                server._ask(undo, *arguments)
+        return 0
+
+    return Fault(remove, lambda: 0)

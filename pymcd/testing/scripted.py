@@ -1,0 +1,305 @@
+"""Connections that note what clients say, and to which faults happen.
+
+An `Actor` stands in the place of a connection's runner (as the tracer of `-vv` does) and lets the
+runner behind it execute one command at a time; so it sees each command whole before it is executed,
+and its reply before it is sent. The server knows nothing of it: one that is no fake has the runner
+itself there.
+
+Where a command waits, for a fault or for other servers, its connection executes nothing more.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import struct
+from contextlib import contextmanager
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from ..protocol import Connection, PairedConnection
+from ..protocol.binary import NO_MEMORY, encode_error
+from .calls import Call, CallRecord
+from .faults import FaultTable, Rule
+from .requests import INCOMPLETE, STORING, Request, read_request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..clock import OffsetClock
+    from ..protocol.connection import Runner
+    from ..store import Cache
+
+_OUT_OF_MEMORY: Final = b"SERVER_ERROR out of memory\r\n"
+#: Close without sending what is left: the other side sees a reset.
+_LINGER_RESET: Final = struct.pack("ii", 1, 0)
+_HOLDING: Final = ("delay", "stall")
+
+
+class Script:
+    """What a fake adds to one server: the log of calls, faults, and clients that are held."""
+
+    def __init__(self, clock: OffsetClock, *, value_max_bytes: int, frozen: bool) -> None:
+        self.clock = clock
+        self.value_max_bytes = value_max_bytes
+        self.frozen = frozen
+        self.record = CallRecord()
+        self.faults = FaultTable()
+        self.paused = False
+        self.advanced_s = 0.0  #: what the clock is ahead of the base clock
+        #: Has the host call `release_due` at once.
+        self.wake: Callable[[], None] = lambda: None
+        self._actors: dict[int, Actor] = {}
+        self._numbers = itertools.count(1)
+
+    def take_on(self, connection: Connection) -> None:
+        """Stand between a new connection and its runner."""
+        actor = Actor(self, connection, next(self._numbers))
+        self._actors[connection.id] = actor
+        connection.runner = actor
+
+    def let_go(self, connection: Connection) -> None:
+        """Forget a connection that is gone."""
+        self._actors.pop(connection.id, None)
+
+    def remove_fault(self, number: int) -> int:
+        """End a fault; whom it held goes on. Returns how many calls it was done to."""
+        met = self.faults.met(number)
+        self.faults.remove(number)
+        for actor in list(self._actors.values()):
+            if actor.rule is not None and actor.rule.number == number:
+                actor.release()
+        return met
+
+    def clear_faults(self) -> None:
+        """End all faults and the pause."""
+        self.faults.clear()
+        self.paused = False
+        for actor in list(self._actors.values()):
+            actor.release()
+
+    def pause(self) -> None:
+        """Execute nothing from now on."""
+        self.paused = True
+
+    def resume(self) -> None:
+        """Go on with what came meanwhile."""
+        self.paused = False
+        for actor in list(self._actors.values()):
+            actor.connection.wake()
+
+    def release_due(self) -> float:
+        """Go on with commands that were delayed long enough; return when the next one is due."""
+        now = self.clock.monotonic()
+        wait_s = inf
+        for actor in list(self._actors.values()):
+            if actor.held_until <= now:
+                actor.release()
+            elif actor.held_until < inf:
+                wait_s = min(wait_s, actor.held_until - now)
+        return inf if self.frozen else wait_s
+
+
+class Actor:
+    """The runner of one connection of a fake."""
+
+    def __init__(self, script: Script, connection: Connection, number: int) -> None:
+        self.connection = connection
+        self.rule: Rule | None = None
+        self.held_until = -inf  #: on the server's clock; nothing is executed before
+        self._script = script
+        self._runner: Runner = connection.runner
+        self._number = number
+        self._request = INCOMPLETE
+        self._call: Call | None = None  #: being executed, or waiting for that
+        self._executing = False
+        self._begin = 0  #: of its reply, in the pieces
+
+    def __call__(self, connection: Connection, budget: int, /) -> bool:
+        """Execute `budget` commands at most; True: there may be more."""
+        more = True
+        # Of a pair's connection one at a time, as its replies come later.
+        for _ in range(1 if isinstance(connection, PairedConnection) else max(1, budget)):
+            more = self._step(connection)
+            if (
+                not more
+                or connection.closing
+                or connection.source is not None
+                or connection.watching
+                or connection.held
+            ):
+                break
+        return more and not connection.closing
+
+    def release(self) -> None:
+        """Hold the connection no longer."""
+        if self.held_until > -inf:
+            self.held_until = -inf
+            self.connection.wake()
+
+    # -- one command ---------------------------------------------------------------------------
+
+    def _step(self, connection: Connection) -> bool:
+        """Execute the next command, if it is there; False: no more can be done now."""
+        script = self._script
+        if script.paused or self.held_until > -inf:
+            return False
+        if self._call is None:
+            if connection.awaited is not None or connection.swallow_bytes:
+                return self._run(connection)
+            buffer, position = connection.buffer, connection.position
+            request = read_request(buffer, position, script.value_max_bytes)
+            if request is None:
+                return self._run(connection)
+            if request is INCOMPLETE:
+                return False
+            self._accept(request)
+            if self.held_until > -inf:
+                return False
+        self._execute(connection, self._request)
+        if not isinstance(connection, PairedConnection):
+            self.settle(connection)
+        return connection.position < len(connection.buffer)
+
+    def _accept(self, request: Request) -> None:
+        script = self._script
+        self._request = request
+        call = self._call = Call(
+            request.command,
+            request.keys,
+            request.opaque,
+            connection=self._number,
+            at=script.clock.realtime(),
+        )
+        script.record.add(call)
+        rule = self.rule = script.faults.pick(call)
+        if rule is not None and rule.action.kind in _HOLDING:
+            self.held_until = inf
+            if rule.action.kind == "delay":
+                self.held_until = script.clock.monotonic() + rule.action.seconds
+            script.wake()
+            script.record.tell()
+
+    def _execute(self, connection: Connection, request: Request) -> None:
+        call = self._call
+        assert call is not None
+        self._executing = True
+        self._begin = len(connection.pieces)
+        action = None if self.rule is None else self.rule.action
+        if action is None or action.kind in (*_HOLDING, "truncate", "garbage") or action.executed:
+            self._run(connection)
+        elif action.kind == "out_of_memory" and self._may_lack_memory(connection, request):
+            with no_memory(connection.cache):
+                self._run(connection)
+        else:
+            opcode = connection.buffer[connection.position + 1 :][:1]
+            connection.position = request.end
+            if action.kind == "out_of_memory":
+                connection.reply(
+                    encode_error(opcode[0], NO_MEMORY, request.opaque or b"")
+                    if request.binary
+                    else _OUT_OF_MEMORY
+                )
+            elif action.kind == "reply":
+                reply = action.reply
+                connection.reply(reply if isinstance(reply, bytes) else reply(call))
+
+    @staticmethod
+    def _may_lack_memory(connection: Connection, request: Request) -> bool:
+        # One of a pair may execute it elsewhere.
+        return request.command in STORING and not isinstance(connection, PairedConnection)
+
+    def _run(self, connection: Connection) -> bool:
+        """Have the real runner do one command."""
+        # Choosing the protocol replaces the runner of the connection: let it, and step in again.
+        counters = connection.cache.counters
+        yields = counters.conn_yields
+        connection.runner = self._runner
+        try:
+            more = self._runner(connection, 1)
+        finally:
+            self._runner = connection.runner
+            connection.runner = self
+        # Stopping between commands was ours, not the client's doing.
+        counters.conn_yields = yields
+        return more
+
+    def settle(self, connection: Connection) -> None:
+        """Take note of a reply that is complete, and do to it what the fault wants."""
+        call = self._call
+        if call is None or not self._executing:
+            return
+        self._call = None
+        self._executing = False
+        rule, self.rule = self.rule, None
+        pieces = connection.pieces
+        begin = self._begin
+        if rule is not None:
+            action = rule.action
+            if action.kind == "truncate":
+                pieces[begin:] = [b"".join(pieces[begin:])[: action.size]]
+                self._close(connection)
+            elif action.kind == "garbage":
+                pieces[begin:] = [rule.random.randbytes(action.size) + b"\r\n"]
+                connection.source = None
+            elif action.kind in ("drop", "reset"):
+                del pieces[begin:]
+                if action.kind == "reset":
+                    reset_on_close(connection)
+                self._close(connection)
+        call.reply = b"".join(pieces[begin:])
+        self._script.record.tell()
+
+    @staticmethod
+    def _close(connection: Connection) -> None:
+        connection.source = None
+        connection.close()
+
+
+class ScriptedConnection(Connection):
+    """A client of a fake."""
+
+
+class ScriptedPairedConnection(PairedConnection):
+    """A client of a fake that replicates: its replies may have to wait."""
+
+    def run(self) -> bool:
+        more = super().run()
+        if not self.waiting:
+            self._settle()
+        return more
+
+    def released(self) -> None:
+        self._settle()
+        super().released()
+
+    def _settle(self) -> None:
+        runner: Any = self.runner
+        if isinstance(runner, Actor):
+            runner.settle(self)
+
+
+def reset_on_close(connection: Connection) -> None:
+    """Have the system reset a client's connection when it is closed. Streams just end."""
+    if connection.id <= 0 or connection.transport == "udp":
+        return
+    with socket.socket(fileno=os.dup(connection.id)) as sock:
+        # An option of the connection, not of this name for it.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+
+
+@contextmanager
+def no_memory(cache: Cache) -> Iterator[None]:
+    """Have the cache find no memory for any item."""
+
+    def allocate(slab_class: Any, *sizes: int) -> None:
+        slab_class.outofmemory += 1
+
+    bypassed: Any = cache
+    bypassed.set = lambda *item, **flags: False
+    bypassed._allocate = allocate
+    try:
+        yield
+    finally:
+        del bypassed.set, bypassed._allocate

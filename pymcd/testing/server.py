@@ -1,0 +1,414 @@
+"""`MemcachedServer`: a server for any kind of test, in a thread or in a process of its own."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from .calls import Call, CallLog, as_key
+from .controls import Controls, good_count, good_item, good_seconds, too_few
+from .plan import Plan, make_plan
+from .requests import as_commands
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ..clock import OffsetClock
+
+
+class Host(Protocol):
+    """Where an engine runs."""
+
+    def ask(self, name: str, *arguments: Any) -> Any: ...
+    def stop(self) -> None: ...
+
+
+class MemcachedServer(Controls):
+    """A memcached for tests: the real server, in a thread of this process, on a free port.
+
+    A context manager. Any client can use it, from threads, asyncio, Django or a forked child:
+
+    >>> from pymcd.testing import MemcachedServer
+    >>> from pymemcache import Client
+    >>> with MemcachedServer() as server, Client(server.address) as client:
+    ...     client.set("greeting", "hello", expire=60)
+    ...     client.get("greeting")
+    ...     server.advance(61)
+    ...     client.get("greeting")
+    True
+    b'hello'
+
+    Args:
+        host: The address to listen on.
+        port: Any free one if left out, which is what tests want.
+        unix_socket: The path of a Unix socket, to listen there and on no port.
+        memory_limit: In megabytes, as `-m`.
+        max_item_size: In bytes, as `-I`.
+        protocol: "auto", "ascii" or "binary", as `-B`.
+        users: Names and passwords, of whom one must log in: by SASL, which speaks the binary
+            protocol, or with protocol="ascii" by a first `set`, as memcached's `-Y`.
+        tls: True for a certificate made for this test (`tls_ca_file` is its authority; that takes
+            the package trustme), or the paths of a certificate chain and its key.
+        clock: "real", or "frozen", which only `advance` moves.
+        process: Run in a process of its own, as gevent needs it.
+        options: Further options of the command line, such as `["-M", "-o", "idle_timeout=5"]`.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        unix_socket: str | None = None,
+        memory_limit: int = 64,
+        max_item_size: int = 1 << 20,
+        protocol: str = "auto",
+        users: Mapping[str, str] | None = None,
+        tls: bool | tuple[str, str] | None = None,
+        clock: str = "real",
+        process: bool = False,
+        options: Sequence[str] = (),
+    ) -> None:
+        self._plan = make_plan(
+            host=host,
+            port=port,
+            unix_socket=unix_socket,
+            memory_limit=memory_limit,
+            max_item_size=max_item_size,
+            protocol=protocol,
+            users=users,
+            tls=tls,
+            clock=clock,
+            options=options,
+        )
+        self._process = process
+        self._host: Host | None = None
+        self._port: Any = None  #: reserved
+        self._port_number = port
+        self._certificates: Any = None
+        self._last_calls: list[Call] = []
+        # Of a pair.
+        self._clock: OffsetClock | None = None
+        self._settings: dict[str, Any] = {}
+
+    # -- life ----------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Start; return when a connection will succeed.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> server = MemcachedServer().start()
+        >>> server.stop()
+        """
+        if self._host is not None:
+            raise RuntimeError("the server runs already; restart() it, or start another one")
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self, items: Sequence[tuple[Any, ...]] = (), script: Any = None) -> None:
+        """Start on the port that is reserved, if one is."""
+        plan = self._plan
+        if plan.tls is True and self._certificates is None:
+            from .certificates import Certificates
+
+            self._certificates = Certificates(plan.host)
+        if self._process:
+            from .child import ChildHost
+
+            plan = self._ready_plan()
+            child = ChildHost(plan)
+            self._host = child
+            self._port_number = child.port
+            return
+        from .host import ThreadHost, check_threads
+
+        check_threads()
+        from .engine import Engine
+        from .ports import Port
+
+        if plan.unix_socket is None and self._port is None:
+            self._port = Port(plan.host, plan.port)
+            self._port_number = self._port.number
+        engine = Engine(
+            self._ready_plan(),
+            clock=self._clock,
+            port=self._port,
+            script=script,
+            **self._settings,
+        )
+        engine.install(items)
+        self._host = ThreadHost(engine)
+
+    def _ready_plan(self) -> Plan:
+        """Return the plan with the certificates that are there now."""
+        return self._plan if self._certificates is None else self._certificates.add_to(self._plan)
+
+    def stop(self) -> None:
+        """Stop; nothing is left behind. Doing so twice is harmless.
+
+        Connections are closed at once. `calls` stay to be looked at.
+        """
+        try:
+            self._end()
+        finally:
+            if self._port is not None:
+                self._port.close()
+                self._port = None
+            if self._certificates is not None:
+                self._certificates.remove()
+                self._certificates = None
+
+    def _end(self) -> None:
+        """Stop, but keep the port."""
+        host, self._host = self._host, None
+        if host is None:
+            return
+        try:
+            self._last_calls = host.ask("calls")
+        except RuntimeError:
+            pass  # it ended by itself, or this is a forked child
+        host.stop()
+
+    def restart(self, *, keep_items: bool = False) -> None:
+        """Stop and start again at the same address, with or without the items.
+
+        Clients are disconnected; faults, calls and the clock stay as they are.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.put("a", b"1")
+        ...     server.restart(keep_items=True)
+        ...     server.get("a").value
+        ...     server.restart()
+        ...     server.get("a") is None
+        b'1'
+        True
+        """
+        host = self._running()
+        if self._process:
+            host.ask("restart", keep_items)
+            return
+        items = host.ask("kept_items") if keep_items else ()
+        engine = host.engine  # type: ignore[attr-defined]  # it is a ThreadHost
+        self._end()
+        self._clock = engine.clock
+        try:
+            self._start(items, engine.script)
+        except BaseException:
+            self.stop()
+            raise
+
+    def __enter__(self) -> Self:
+        """Start on entry and stop on exit."""
+        return self.start()
+
+    def __exit__(self, *failure: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._host is None else f"at {self.url}"
+        return f"<MemcachedServer {state}>"
+
+    def _running(self) -> Host:
+        if self._host is None:
+            raise RuntimeError(
+                "the server is not running; use it inside `with MemcachedServer() as server:`,"
+                " or start() it"
+            )
+        return self._host
+
+    def _ask(self, name: str, *arguments: Any) -> Any:
+        return self._running().ask(name, *arguments)
+
+    # -- where it is ---------------------------------------------------------------------------
+
+    @property
+    def host(self) -> str:
+        """The address that it listens on."""
+        return self._plan.host
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on."""
+        if self._plan.unix_socket is not None:
+            raise RuntimeError("the server listens on a Unix socket: use unix_socket, or url")
+        self._running()
+        return self._port_number
+
+    @property
+    def unix_socket(self) -> str | None:
+        """The path of the Unix socket, if it has one."""
+        return self._plan.unix_socket
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.address == (server.host, server.port)
+        True
+        """
+        return self.host, self.port
+
+    @property
+    def url(self) -> str:
+        """What clients take for a server: "127.0.0.1:41234", or the path of the Unix socket.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.url == f"127.0.0.1:{server.port}"
+        True
+        """
+        if self._plan.unix_socket is not None:
+            return self._plan.unix_socket
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def tls_ca_file(self) -> str:
+        """With `tls=True`: the file with the authority that clients must trust."""
+        if self._certificates is None:
+            raise RuntimeError(
+                "there is no authority: start the server with tls=True;"
+                " with files of your own, you know who signed them"
+            )
+        path: str = self._certificates.ca_file
+        return path
+
+    # -- what waits for the server ---------------------------------------------------------------
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass on the server's clock: items expire, and what waits for a time happens.
+
+        Expiry, a delayed flush_all, idle time-outs and delays of faults go by this clock.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.put("a", b"1", ttl=60)
+        ...     server.advance(61)
+        ...     server.get("a") is None
+        True
+        """
+        self._ask("advance", good_seconds(seconds))
+
+    def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
+        """Store an item; it counts in no statistic. `ttl` in seconds, 0 for ever.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.put("a", b"1", ttl=60)
+        ...     server.get("a").value
+        b'1'
+        """
+        self._ask("put", *good_item(key, value, flags, ttl))
+
+    def reset(self) -> None:
+        """Be as after the start: no items, statistics, faults or calls, and the clock set back.
+
+        Clients stay connected. For tests that share a server.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.put("a", b"1")
+        ...     server.reset()
+        ...     server.items()
+        {}
+        """
+        self._ask("reset")
+
+    def stats(self, name: str = "") -> dict[str, str]:
+        """Return a report, as the `stats` command gives it: "", "items", "slabs", "settings" ...
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.stats()["curr_items"]
+        '0'
+        """
+        rows: dict[str, str] = self._ask("stats", name)
+        return rows
+
+    def drop_connections(self) -> int:
+        """Close all clients' connections; return how many there were.
+
+        >>> import socket
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server, socket.create_connection(server.address) as client:
+        ...     client.sendall(b"version\\r\\n")
+        ...     client.recv(100)
+        ...     server.drop_connections()
+        ...     client.recv(100)
+        b'VERSION 1.6.18\\r\\n'
+        1
+        b''
+        """
+        number: int = self._ask("drop_connections")
+        return number
+
+    @property
+    def calls(self) -> CallLog:
+        """What clients said so far; also when the server has stopped.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server, Client(server.address) as client:
+        ...     values = client.get_many(["a", "b"])
+        >>> call = server.calls[0]
+        >>> call.command, call.keys, call.reply
+        ('get', (b'a', b'b'), b'END\\r\\n')
+        """
+        return CallLog(self._calls, lambda: self._ask("clear_calls"))
+
+    def _calls(self) -> list[Call]:
+        if self._host is None:
+            return self._last_calls[:]
+        calls: list[Call] = self._ask("calls")
+        return calls
+
+    def wait_for(
+        self,
+        command: str | Iterable[str] | None = None,
+        key: str | bytes | None = None,
+        *,
+        count: int = 1,
+        timeout: float = 5.0,
+    ) -> list[Call]:
+        """Return the calls of a command, and of a key, as soon as there are `count`.
+
+        Calls of the past count, too. Raises `TimeoutError` after `timeout` seconds.
+
+        >>> import threading
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server, Client(server.address) as client:
+        ...     worker = threading.Thread(target=client.set, args=("a", "1"))
+        ...     worker.start()
+        ...     calls = server.wait_for("set", "a")
+        ...     worker.join()
+        >>> len(calls)
+        1
+        """
+        good_count(count, timeout)
+        commands, wanted = as_commands(command), as_key(key)
+        until = time.monotonic() + timeout
+        while True:
+            left = max(0.0, until - time.monotonic())
+            found = self._wait(commands, wanted, count, left)
+            if found is not None:
+                return found
+            if not left:
+                raise too_few(self._calls(), commands, wanted, count, timeout)
+
+    def _wait(
+        self, commands: frozenset[str] | None, key: bytes | None, count: int, timeout_s: float
+    ) -> list[Call] | None:
+        host = self._running()
+        if self._process:
+            found: list[Call] | None = host.ask("wait", commands, key, count, timeout_s)
+            return found
+        record = host.engine.script.record  # type: ignore[attr-defined]  # it is a ThreadHost
+        calls: list[Call] | None = record.wait(commands, key, count, timeout_s)
+        return calls
