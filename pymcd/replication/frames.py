@@ -34,6 +34,10 @@ HEAD_BYTES: Final = _HEAD.size
 STRANGER_FRAME_MAX_BYTES: Final = 4096
 #: What a peer may, beyond the largest item.
 FRAME_MAX_BYTES: Final = 16 << 20
+#: Payloads that are larger travel in parts, as a turn of many clients may change much ...
+PART_BYTES: Final = 4 << 20
+#: ... but not without end.
+PARTS_MAX_BYTES: Final = 1 << 30
 
 
 class Kind(IntEnum):
@@ -53,6 +57,7 @@ class Kind(IntEnum):
     FORWARD = 12  #: commands that you are to execute for my clients
     ACK = 13  #: nothing but the head
     PING = 14  #: nothing but the head, and answer at once
+    PART = 15  #: of the payload of the next message that is something else
 
 
 class Record(IntEnum):

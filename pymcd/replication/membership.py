@@ -75,6 +75,7 @@ class Membership:
                     raise FrameError("a message is missing")
                 channel.received = number
                 peer.answer_due = True
+                body = channel.assemble(body)
                 if kind == Kind.CHANGES:
                     self._node.gate.changes_arrived(peer, body)
                 else:

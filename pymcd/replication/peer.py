@@ -15,7 +15,14 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from .frames import Kind, encode_message
+from .frames import (
+    HEAD_BYTES,
+    PART_BYTES,
+    PARTS_MAX_BYTES,
+    FrameError,
+    Kind,
+    encode_message,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +73,7 @@ class Channel:
         self.received = 0
         self.unacked: deque[Unacked] = deque()
         self.unacked_bytes = 0
+        self._parts: list[bytes] = []
 
     def take(self, message: Unacked) -> None:
         """Keep a message until it is acknowledged."""
@@ -80,6 +88,18 @@ class Channel:
             last = unacked.popleft()
             self.unacked_bytes -= last.size
         return last
+
+
+    def assemble(self, body: bytes) -> bytes:
+        """Return a message that came in parts, once it is whole; until then its last part."""
+        if body[0] == Kind.PART:
+            self._parts.append(body[HEAD_BYTES:])
+            if len(self._parts) > PARTS_MAX_BYTES // PART_BYTES:
+                raise FrameError("a message without end")
+        elif self._parts:
+            body = b"".join((body[:HEAD_BYTES], *self._parts, body[HEAD_BYTES:]))
+            self._parts.clear()
+        return body
 
 
 class Peer:
@@ -191,6 +211,9 @@ class Peer:
     ) -> None:
         """Send a message on the channel; while there is no link it waits for the next."""
         # Hot path: bench/ "pair16".
+        while len(payload) > PART_BYTES and kind not in (Kind.PART, Kind.WELCOME):
+            self.send(now, Kind.PART, payload[:PART_BYTES])
+            payload = payload[PART_BYTES:]
         channel = self.channel
         assert channel is not None
         channel.sent = number = channel.sent + 1

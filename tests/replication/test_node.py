@@ -1,0 +1,1063 @@
+"""A group of nodes: who decides, who waits for whom, and what is left when one is gone.
+
+Two nodes (or three) tied back to back, with a clock that is moved by hand. What can go wrong at any
+moment whatever is for the simulation; here each promise is looked at by itself.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pymcd.replication import frames
+from pymcd.replication.frames import Kind
+from pymcd.replication.link import ADVICE
+from pymcd.replication.membership import PEERS_MAX
+from pymcd.replication.node import (
+    COMPLAIN_EVERY_S,
+    HEARTBEAT_S,
+    JOIN_GRACE_S,
+    READMIT_MAX_S,
+    SILENCE_S,
+)
+from pymcd.replication.versions import version_at
+from tests.protocol import binary_client as binary
+from tests.replication.helpers import (
+    ACK_TIMEOUT_S,
+    Group,
+    Guest,
+    Host,
+    Wire,
+    address_of,
+    decode_sent,
+    encode_state,
+    make_group,
+    without_ends,
+)
+
+#: In which a node must have noticed that time is up.
+SLACK_S = 0.02
+#: How long any client may have to wait, once.
+PATIENCE_S = ACK_TIMEOUT_S + SLACK_S
+SET = b"set k 0 0 1\r\n1\r\n"
+GET = b"get k\r\n"
+HIT = b"VALUE k 0 1\r\n1\r\nEND\r\n"
+MISS = b"END\r\n"
+STORED = b"STORED\r\n"
+
+
+def roles(group: Group) -> list[str]:
+    return [host.node.role for host in group.hosts.values() if host.alive]
+
+
+def fill(host: Host, count: int, prefix: bytes = b"k") -> None:
+    """Store items of all kinds."""
+    guest = Guest(host)
+    for number in range(count):
+        how = b"F%d T%d" % (number % 3, number % 4 * 100)
+        assert guest.ask(b"ms %s%d 3 %s\r\n%03d\r\n" % (prefix, number, how, number)) == b"HD\r\n"
+
+
+def wait_for(guest: Guest, limit_s: float) -> tuple[bytes, float]:
+    """Return what a client is answered, and after how long; not longer than `limit_s`."""
+    group = guest.host.group
+    waited_s = 0.0
+    while not (answer := guest.take()) and waited_s < limit_s:
+        group.advance(0.005)
+        waited_s += 0.005
+    return answer, waited_s
+
+
+# -- the beginning -----------------------------------------------------------------------------
+
+
+class TestBeginning:
+    def test_two_that_are_new_serve_at_once(self):
+        group = Group()
+        group.link("a", "b")
+        assert roles(group) == ["coordinator", "follower"]
+        for host in group.hosts.values():
+            assert host.node.ready
+            assert host.ready_calls == 1
+            assert host.rows["state"] == "in_sync"
+            assert host.rows["coordinator"] == "a"
+            assert host.rows["degraded"] == "no"
+        assert group["a"].lines == [
+            "replication: serving alone: there is no other node with data",
+            "replication: in sync with b; this node coordinates",
+        ]
+        assert group["b"].lines == ["replication: in sync; a coordinates"]
+
+    def test_one_that_finds_nobody_waits_for_a_while(self):
+        group = Group(sync_timeout_s=10.0)
+        host = group["a"]
+        group.advance(9.8)
+        assert host.node.role == "starting"
+        assert not host.node.ready
+        group.advance(0.4)
+        assert host.node.role == "alone"
+        assert host.node.ready
+        assert host.rows["degraded"] == "yes"
+
+    def test_meanwhile_clients_wait(self):
+        group = Group(sync_timeout_s=1.0)
+        guest = Guest(group["a"])
+        assert guest.ask(SET + GET) == b""
+        group.advance(1.2)
+        assert guest.take() == STORED + HIT
+
+    def test_one_that_has_no_peers_serves_at_once(self):
+        group = Group("a")
+        group.advance(0.1)
+        assert group["a"].node.ready
+        assert group["a"].rows["degraded"] == "no"
+        assert Guest(group["a"]).ask(SET) == STORED
+        assert group["a"].rows["unprotected_writes"] == 0
+        assert group["a"].node.step() == float("inf")
+
+    def test_three_that_are_new_wait_for_all_of_them(self):
+        group = Group("abc")
+        group.link("a", "b")
+        assert roles(group) == ["starting"] * 3
+        group.link("a", "c")
+        group.link("b", "c")
+        group.advance(0.5)
+        assert roles(group) == ["coordinator", "follower", "follower"]
+
+    def test_a_returning_one_is_not_ready_before_it_has_everything(self):
+        group = make_group()
+        fill(group["a"], 50)
+        group["b"].stop()
+        group.advance(1)
+        group["b"].start()
+        wire = group.link("a", "b")
+        assert group["b"].node.ready  # it does not take long
+        wire.cut()
+        group["b"].stop()
+        group.advance(1)
+        group["b"].start()
+        wire = Wire(group["b"], group["a"])
+        readiness = []
+        for _ in range(40):
+            wire.carry()
+            for host in group.hosts.values():
+                host.turn()
+            readiness.append((group["b"].node.ready, len(group["b"].values())))
+        assert (False, 50) in readiness
+        assert {count for ready, count in readiness if ready} == {50}
+        group.check_equal()
+
+
+class TestReturning:
+    @pytest.mark.parametrize(("goes", "stays"), ["ab", "ba"])
+    @pytest.mark.parametrize("away_s", [0.0, 0.05, 1.0, 100.0])
+    def test_whoever_returns_empty_gets_everything(self, goes, stays, away_s):
+        """Emptiness never wins, however quickly it comes back."""
+        group = make_group()
+        fill(group["a"], 300)
+        Guest(group["b"]).ask(b"md k5\r\nmd k6 I\r\nms k7 1 E77\r\n7\r\ntouch k8 500\r\n")
+        before = group[stays].state()
+        assert len(before) == 299
+        group[goes].stop()
+        group.advance(away_s)
+        group[goes].start()
+        group.link(stays, goes)
+        group.advance(12)
+        assert group[stays].node.role == "coordinator"
+        assert group[goes].node.role == "follower"
+        group.check_equal()
+        expected = {key: state for key, state in before.items() if away_s < 99 or state[2] == 0}
+        got = {key: group[goes].state()[key] for key in expected}
+        assert without_ends(got) == without_ends(expected)
+        assert group[stays].rows["full_resyncs"] >= 1
+
+    def test_what_is_written_meanwhile_comes_along(self):
+        group = make_group()
+        fill(group["a"], 1000)
+        group["b"].stop()
+        group.advance(1)
+        group["b"].start()
+        wire = Wire(group["b"], group["a"])
+        guest = Guest(group["a"])
+        for number in range(60):
+            wire.carry()
+            group["b"].turn()
+            guest.feed(b"set k%d 0 0 3\r\nnew\r\ndelete k%d\r\n" % (number * 7, number * 11 + 3))
+            group["a"].turn()
+        group.advance(1)
+        assert group["b"].node.in_sync
+        group.check_equal()
+        assert b"k80" not in group["b"].values()
+
+    def test_a_short_absence_costs_only_what_changed(self):
+        group = make_group()
+        fill(group["a"], 500)
+        group.wire("a", "b").cut()
+        group.advance(1)
+        assert roles(group) == ["alone", "alone"]
+        Guest(group["a"]).ask(b"set k1 0 0 3\r\nnew\r\ndelete k2\r\ntouch k3 1000\r\n")
+        full = group["a"].rows["full_resyncs"] + group["b"].rows["full_resyncs"]
+        wire = group.link("a", "b")
+        group.advance(1)
+        assert sorted(roles(group)) == ["coordinator", "follower"]
+        group.check_equal()
+        assert group["a"].values()[b"k1"] == b"new"
+        assert b"k2" not in group["b"].values()
+        rows = [host.rows for host in group.hosts.values()]
+        assert sum(each["full_resyncs"] for each in rows) == full
+        assert sum(each["partial_resyncs"] for each in rows) >= 2
+        assert sum(map(len, wire.sent[0])) + sum(map(len, wire.sent[1])) < 8000
+
+    def test_if_too_much_changed_for_the_backlog_everything_is_sent(self):
+        group = make_group(replication_backlog_bytes=8000)
+        fill(group["a"], 100)
+        group.wire("a", "b").cut()
+        group.advance(1)
+        fill(group["a"], 60, b"new")
+        group.link("a", "b")
+        group.advance(1)
+        group.check_equal()
+        assert len(group["b"].values()) == 160
+        assert group["a"].rows["full_resyncs"] == 2
+
+    def test_what_is_written_while_the_peer_is_gone_costs_no_more_than_the_backlog(self):
+        group = make_group(replication_backlog_bytes=100_000)
+        group["b"].stop()
+        group.advance(1)
+        guest = Guest(group["a"])
+        for number in range(3000):
+            guest.ask(b"set key%d 0 0 1\r\n1\r\ndelete gone%d\r\n" % (number, number))
+        rows = group["a"].rows
+        assert rows["backlog_bytes"] <= 100_000
+        assert rows["backlog_items"] < 400
+        assert rows["queue_items"] == rows["queue_bytes"] == 0
+        assert group["a"].peer("b").channel is None
+
+    def test_deletions_that_had_to_be_forgotten_are_not_undone(self):
+        group = make_group(replication_backlog_bytes=8000)
+        fill(group["a"], 100)
+        group.wire("a", "b").cut()
+        group.advance(1)
+        guest = Guest(group["a"])
+        for number in range(50):
+            guest.ask(b"delete k%d\r\n" % number)
+        assert group["a"].rows["tombstones"] < 10
+        group.advance(0.1)
+        Guest(group["b"]).ask(b"set fresh 0 0 1\r\n1\r\n")
+        group.link("a", "b")
+        group.advance(2)
+        group.check_equal()
+        assert set(group["b"].values()) == {b"k%d" % number for number in range(50, 100)} | {
+            b"fresh"
+        }
+        lines = group["a"].lines + group["b"].lines
+        assert any("there was no room to remember all deletions" in line for line in lines)
+
+
+# -- one server --------------------------------------------------------------------------------
+
+
+class TestTogether:
+    def test_whoever_is_asked_it_is_one_server(self):
+        group = make_group()
+        first, second = Guest(group["a"]), Guest(group["b"])
+        assert second.ask(b"add k 5 100 1\r\n1\r\n") == STORED
+        assert first.ask(b"add k 0 0 1\r\n2\r\n") == b"NOT_STORED\r\n"
+        assert second.ask(b"incr k 4\r\n") == b"5\r\n"
+        assert first.ask(b"incr k 4\r\n") == b"9\r\n"
+        cas = first.ask(b"gets k\r\n").split()[4]
+        assert cas == second.ask(b"gets k\r\n").split()[4]
+        assert second.ask(b"cas k 0 0 1 %s\r\n3\r\n" % cas) == STORED
+        assert first.ask(b"cas k 0 0 1 %s\r\n4\r\n" % cas) == b"EXISTS\r\n"
+        assert second.ask(b"append k 0 0 1\r\n3\r\n") == STORED
+        assert first.ask(GET) == b"VALUE k 0 2\r\n33\r\nEND\r\n"
+        assert second.ask(b"delete k\r\n") == b"DELETED\r\n"
+        assert first.ask(GET) == MISS
+        group.check_equal()
+
+    def test_of_two_that_add_at_once_one_wins(self):
+        group = make_group()
+        group.warm()
+        first, second = Guest(group["a"]), Guest(group["b"])
+        first.feed(b"add k 0 0 1\r\n1\r\n")
+        second.feed(b"add k 0 0 1\r\n2\r\n")
+        group.settle()
+        assert sorted([first.take(), second.take()]) == [b"NOT_STORED\r\n", STORED]
+
+    def test_a_stale_item_is_won_once(self):
+        group = make_group()
+        first, second = Guest(group["a"]), Guest(group["b"])
+        first.ask(SET + b"md k I\r\n")
+        answers = [second.ask(b"mg k v\r\n"), first.ask(b"mg k v\r\n"), second.ask(b"mg k v\r\n")]
+        assert [b" W" in answer for answer in answers] == [True, False, False]
+
+    def test_a_reply_waits_until_both_have_it(self):
+        group = make_group()
+        group.warm()
+        guest = Guest(group["a"])
+        wire = group.wire("a", "b")
+        wire.stall(group["b"])  # what is sent arrives, the answer does not
+        assert guest.ask(SET) == b""
+        assert group["b"].values() == {b"k": b"1"}
+        wire.resume()
+        assert guest.ask() == STORED
+
+    def test_so_does_who_reads_what_is_not_safe_yet(self):
+        group = make_group()
+        group.warm()
+        writer, reader, other = (Guest(group["a"]) for _ in range(3))
+        writer.ask(b"set old 0 0 1\r\n1\r\n")
+        other.ask(b"get old\r\n")
+        wire = group.wire("a", "b")
+        wire.stall(group["b"])
+        writer.feed(SET)
+        assert reader.ask(GET) == b""
+        assert other.ask(b"get old\r\n") == b"VALUE old 0 1\r\n1\r\nEND\r\n"
+        wire.resume()
+        assert reader.ask() == HIT
+
+    def test_async_waits_for_nobody(self):
+        group = make_group(replication_ack="async")
+        group.warm()
+        wire = group.wire("a", "b")
+        wire.stall()
+        guest = Guest(group["a"])
+        assert guest.ask(SET + GET) == STORED + HIT
+        wire.resume()
+        group.settle()
+        group.check_equal()
+
+    def test_a_flush_reaches_all(self):
+        group = make_group()
+        fill(group["a"], 20)
+        guest = Guest(group["b"])
+        assert guest.ask(b"flush_all\r\nset k 0 0 1\r\n1\r\n") == b"OK\r\n" + STORED
+        for host in group.hosts.values():
+            assert host.values() == {b"k": b"1"}
+        group.advance(2)
+        assert Guest(group["a"]).ask(GET) == HIT  # that was stored in the second of the flush
+        group.check_equal()
+
+    @pytest.mark.parametrize("node", "ab")
+    def test_a_flush_to_come_comes_for_all(self, node):
+        group = make_group()
+        guest = Guest(group[node])
+        assert guest.ask(SET + b"flush_all 10\r\n") == STORED + b"OK\r\n"
+        before = group["a"].cache.counters.flush_cmds
+        group.advance(8)
+        assert [len(host.values()) for host in group.hosts.values()] == [1, 1]
+        group.advance(3)
+        assert [len(host.values()) for host in group.hosts.values()] == [0, 0]
+        assert guest.ask(b"set k 0 0 1\r\n1\r\n" + GET) == STORED + HIT
+        group.advance(20)
+        assert guest.ask(GET) == HIT
+        assert group["a"].cache.counters.flush_cmds == before
+
+    def test_even_if_the_one_that_was_to_do_it_is_gone(self):
+        group = make_group()
+        Guest(group["a"]).ask(SET + b"flush_all 10\r\n")
+        group["a"].stop()
+        group.advance(11)
+        assert group["b"].node.role == "alone"
+        assert group["b"].values() == {}
+
+    def test_and_to_who_joins_later(self):
+        group = make_group()
+        group["b"].stop()
+        group.advance(1)
+        Guest(group["a"]).ask(SET + b"flush_all 10\r\n")
+        group["b"].start()
+        group.link("a", "b")
+        group.advance(1)
+        assert group["b"].changes.flush_due_at == group["a"].changes.flush_due_at > 0
+        group.advance(10)
+        assert group["b"].values() == {}
+
+    def test_what_is_evicted_here_stays_there(self):
+        group = Group("a", peers=(address_of("b"),), item_size_max_bytes=1 << 19)
+        group["a"].cache.slabs.limit_bytes = 1 << 20
+        group.add("b", peers=(address_of("a"),), item_size_max_bytes=1 << 19)
+        group.link_all()
+        guest = Guest(group["a"])
+        for number in range(30):
+            data = b"set k%d 0 0 100000\r\n" % number + bytes(100_000) + b"\r\n"
+            assert guest.ask(data) == STORED
+        assert len(group["a"].values()) < 12
+        assert len(group["b"].values()) == 30
+        group.check()
+
+    def test_times_to_live_survive_clocks_that_differ(self):
+        group = Group("a", peers=(address_of("b"),))
+        group.add("b", peers=(address_of("a"),), skew_s=30.0)
+        group.link_all()
+        Guest(group["a"]).ask(b"set k 0 20 1\r\n1\r\n")
+        group.advance(18)
+        assert [len(host.values()) for host in group.hosts.values()] == [1, 1]
+        group.advance(4)
+        for host in group.hosts.values():
+            host.service.tick()
+            assert host.values() == {}
+
+    def test_large_values_pass(self):
+        group = make_group()
+        guest = Guest(group["b"])
+        for number in range(5):
+            data = b"set k%d 0 0 1000000\r\n" % number + bytes(1_000_000) + b"\r\n"
+            assert guest.ask(data) == STORED
+        group.check_equal()
+        group["a"].stop()
+        group.advance(1)
+        group["a"].start()
+        group.link("a", "b")
+        group.advance(1)
+        group.check_equal()
+
+
+# -- loss --------------------------------------------------------------------------------------
+
+
+class TestLoss:
+    @pytest.mark.parametrize("how", ["stalled", "cut", "stopped", "frozen"])
+    @pytest.mark.parametrize(("dies", "stays"), ["ab", "ba"])
+    def test_a_client_waits_no_longer_than_the_time_out_and_once(self, dies, stays, how):
+        group = make_group()
+        group.warm()
+        guest = Guest(group[stays])
+        guest.ask(b"set old 0 0 1\r\n1\r\n")
+        if how == "stalled":
+            group.wire("a", "b").stall()
+        elif how == "cut":
+            group.wire("a", "b").cut()
+        elif how == "stopped":
+            group[dies].stop()
+        else:
+            group[dies].frozen = True
+        guest.feed(SET)
+        answer, waited_s = wait_for(guest, 1)
+        assert answer == STORED
+        assert waited_s <= PATIENCE_S
+        assert group[stays].node.role == "alone"
+        assert guest.ask(b"incr k 1\r\nget old k\r\n") == (
+            b"2\r\nVALUE old 0 1\r\n1\r\nVALUE k 0 1\r\n2\r\nEND\r\n"
+        )
+        rows = group[stays].rows
+        assert rows["degraded"] == "yes"
+        assert rows["degraded_count"] == 1
+        assert rows["unprotected_now"] >= 1
+        assert rows["state"] == rows["role"] == "alone"
+        group.advance(10)
+        assert group[stays].rows["degraded_seconds"] >= 10
+
+    def test_not_before_the_time_out_is_an_unprotected_write_acknowledged(self):
+        """A host that is dying often loses its link first."""
+        group = make_group()
+        group.warm()
+        guest = Guest(group["a"])
+        group.wire("a", "b").cut()
+        guest.feed(SET)
+        group.advance(ACK_TIMEOUT_S - 0.01)
+        assert guest.take() == b""
+
+    @pytest.mark.parametrize("node", "ab")
+    def test_who_is_idle_notices_by_the_silence(self, node):
+        group = make_group()
+        group.wire("a", "b").stall()
+        group.advance(SILENCE_S - HEARTBEAT_S - 0.1)
+        assert group[node].node.in_sync
+        group.advance(2 * HEARTBEAT_S + 0.2)
+        assert group[node].node.role == "alone"
+        group.advance(2 * SILENCE_S)
+        assert group[node].node.links == []
+
+    def test_what_was_acknowledged_is_there(self):
+        group = make_group()
+        first, second = Guest(group["a"]), Guest(group["b"])
+        for number in range(20):
+            guest = first if number % 2 else second
+            assert guest.ask(b"set k%d 0 0 1\r\n1\r\n" % number) == STORED
+        group["a"].stop()
+        group.advance(1)
+        assert len(group["b"].values()) == 20
+
+    def test_a_forward_that_was_answered_in_vain_is_not_executed_twice(self):
+        """The coordinator executes it, and dies before anybody hears of it."""
+        group = make_group()
+        guest = Guest(group["b"])
+        guest.ask(b"set n 0 0 1\r\n0\r\n")
+        group.wire("a", "b").stall(group["a"])
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        assert group["a"].values() == {b"n": b"1"}
+        group["a"].stop()
+        assert wait_for(guest, 1)[0] == b"1\r\n"
+        assert group["b"].values() == {b"n": b"1"}
+
+    def test_one_whose_result_arrived_is_not_executed_at_all(self):
+        group = make_group()
+        guest = Guest(group["b"])
+        guest.ask(b"set n 0 0 1\r\n0\r\n")
+        group.wire("a", "b").stall(group["b"])
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        group.wire("a", "b").resume()
+        group.settle()
+        group["a"].stop()
+        assert guest.take() == b"1\r\n"
+        group.advance(1)
+        assert group["b"].values() == {b"n": b"1"}
+
+    def test_strict_refuses_what_nobody_else_would_have(self):
+        group = make_group(replication_ack="strict")
+        group.warm()
+        guest, other = Guest(group["a"]), Guest(group["a"], fast=False)
+        assert guest.ask(SET) == STORED
+        group.wire("a", "b").cut()
+        guest.feed(b"set k 0 0 1\r\n2\r\n")
+        answer, _ = wait_for(guest, 1)
+        refusal = (
+            b"SERVER_ERROR not replicated: no peer acknowledges (--replication-ack strict)\r\n"
+        )
+        assert answer == refusal
+        for command in (SET, b"delete k\r\n", b"incr k 1\r\n", b"touch k 0\r\n", b"flush_all\r\n"):
+            assert guest.ask(command) == refusal
+            assert other.ask(command) == refusal
+        assert guest.ask(b"set k 0 0 1 noreply\r\n5\r\ndelete k noreply\r\nversion\r\n") == (
+            b"VERSION 1.6.18\r\n"
+        )
+        assert guest.ask(b"get k\r\n").startswith(b"VALUE k 0 1\r\n")
+        (reply,) = binary.decode(Guest(group["a"]).ask(binary.store(binary.SET, b"k", b"3")))
+        assert reply.status == 0x86
+        assert reply.value == b"Not replicated: no peer"
+        group.link("a", "b")
+        group.advance(2)
+        assert guest.ask(b"set k 0 0 1\r\n4\r\n") == STORED
+        group.check_equal()
+
+    def test_strict_refuses_followers_clients_as_well(self):
+        group = make_group(replication_ack="strict")
+        guest = Guest(group["b"])
+        group["a"].stop()
+        guest.feed(SET)
+        assert wait_for(guest, 1)[0].startswith(b"SERVER_ERROR not replicated")
+        assert group["b"].values() == {}
+
+    def test_who_was_lost_again_and_again_is_taken_back_later(self):
+        group = make_group()
+        guest = Guest(group["a"])
+        gaps = []
+        for _ in range(3):
+            wire = group.wire("a", "b")
+            wire.stall()
+            guest.feed(SET)
+            wait_for(guest, 1)
+            wire.cut()
+            group.link("a", "b")
+            gap_s = 0.0
+            while not group["a"].node.in_sync:
+                group.advance(0.05)
+                gap_s += 0.05
+            gaps.append(gap_s)
+        assert gaps == sorted(gaps)
+        assert gaps[-1] > 2 * gaps[0]
+        assert gaps[-1] <= READMIT_MAX_S + 1
+        group.advance(7 * READMIT_MAX_S)
+        assert group["a"].peer("b").lapses == 0
+
+    def test_a_line_a_minute(self):
+        group = make_group()
+        for _ in range(4):
+            group.wire("a", "b").cut()
+            group.advance(0.5)
+            group.link("a", "b")
+            group.advance(READMIT_MAX_S)
+        lines = [line for line in group["a"].lines if "does not answer" in line]
+        assert lines == ["replication: b does not answer (the link is down); going on without it"]
+        group.advance(COMPLAIN_EVERY_S)
+        group.wire("a", "b").cut()
+        group.advance(1)
+        lines = [line for line in group["a"].lines if "does not answer" in line]
+        assert len(lines) == 2
+
+
+class TestFrozen:
+    def test_who_wakes_up_asks_before_it_answers(self):
+        group = make_group()
+        Guest(group["a"]).ask(SET)
+        guest = Guest(group["a"])
+        group["a"].frozen = True
+        group.advance(5)
+        other = Guest(group["b"])
+        assert group["b"].node.role == "alone"
+        assert other.ask(b"set k 0 0 1\r\n2\r\n") == STORED
+        group["a"].frozen = False
+        guest.feed(GET)  # before it hears anything
+        group["a"].turn()
+        assert guest.take() == b""
+        wire = group.wires[0] if group.wires else group.link("a", "b")
+        assert wire
+        answer, waited_s = wait_for(guest, 3)
+        assert answer == b"VALUE k 0 1\r\n2\r\nEND\r\n"
+        assert waited_s <= 1
+
+    def test_what_it_executed_alone_is_executed_again_elsewhere(self):
+        group = make_group()
+        group.warm()
+        first, second = Guest(group["a"]), Guest(group["b"])
+        first.ask(b"set n 0 0 2\r\n10\r\n")
+        first.feed(b"incr n 1\r\n")  # executed, but nobody has heard of it
+        group["a"].frozen = True
+        second.feed(b"incr n 1\r\n")
+        assert wait_for(second, 1)[0] == b"11\r\n"
+        group["a"].frozen = False
+        answer, _ = wait_for(first, 3)
+        assert answer == b"12\r\n"
+        group.advance(2)
+        assert group["a"].values() == {b"n": b"12"}
+        group.check_equal()
+        assert group["b"].node.role == "coordinator"
+        assert any("went on without this node" in line for line in group["a"].lines)
+
+    @pytest.mark.parametrize("fast", [True, False])
+    def test_a_pipeline_is_executed_again_as_a_whole(self, fast):
+        group = make_group()
+        group.warm()
+        first, second = Guest(group["a"], fast=fast), Guest(group["b"])
+        first.ask(b"set n 0 0 2\r\n10\r\n")
+        first.feed(b"version\r\nincr n 1\r\nnonsense\r\nget n\r\nset m 0 0 1\r\n1\r\n")
+        group["a"].frozen = True
+        second.feed(b"incr n 1\r\n")
+        assert wait_for(second, 1)[0] == b"11\r\n"
+        group["a"].frozen = False
+        group.advance(2)
+        assert first.take() == (
+            b"VERSION 1.6.18\r\n12\r\nERROR\r\nVALUE n 0 2\r\n12\r\nEND\r\nSTORED\r\n"
+        )
+        group.check_equal()
+
+    def test_a_flush_that_nobody_heard_of_is_taken_back(self):
+        group = make_group()
+        group.warm()
+        first, second = Guest(group["a"]), Guest(group["b"])
+        fill(group["a"], 10)
+        first.feed(b"flush_all\r\n")
+        group["a"].frozen = True
+        second.feed(SET)
+        assert wait_for(second, 1)[0] == STORED
+        group["a"].frozen = False
+        answer, _ = wait_for(first, 3)
+        assert answer == b"OK\r\n"
+        group.advance(2)
+        group.check_equal()
+        assert group["a"].values() == {}
+
+    def test_who_slept_a_little_goes_on(self):
+        group = make_group()
+        guest = Guest(group["a"])
+        group["a"].frozen = True
+        group.advance(0.5)
+        group["a"].frozen = False
+        group.advance(0.1)
+        assert guest.ask(SET) == STORED
+        assert roles(group) == ["coordinator", "follower"]
+        assert group["a"].rows["degraded_count"] == 0
+
+    def test_nobody_is_blamed_for_ones_own_sleep(self):
+        """What came meanwhile has not been read yet: whoever is late must not give up others."""
+        group = make_group()
+        guest = Guest(group["b"])
+        guest.ask(SET)
+        for name in "ab":
+            group[name].frozen = True
+        group.advance(10)
+        for name in "ab":
+            group[name].frozen = False
+        group.advance(0.05)
+        assert roles(group) == ["coordinator", "follower"]
+        assert guest.ask(GET) == HIT
+
+
+class TestPartition:
+    def part(self, **settings) -> Group:
+        group = make_group(**settings)
+        fill(group["a"], 30)
+        group.wire("a", "b").cut()
+        group.advance(1)
+        assert roles(group) == ["alone", "alone"]
+        return group
+
+    def heal(self, group: Group) -> None:
+        group.link("a", "b")
+        group.advance(2)
+        assert sorted(roles(group)) == ["coordinator", "follower"]
+        group.check_equal()
+
+    def test_both_serve_and_the_later_write_wins(self):
+        group = self.part()
+        first, second = Guest(group["a"]), Guest(group["b"])
+        first.ask(b"set x 0 0 1\r\na\r\nset onlya 0 0 1\r\n1\r\ndelete k3\r\n")
+        group.advance(0.1)
+        second.ask(b"set x 0 0 1\r\nb\r\nset onlyb 0 0 1\r\n1\r\nset y 0 0 1\r\nb\r\n"
+                   b"set k3 0 0 1\r\nb\r\n")  # fmt: skip
+        group.advance(0.1)
+        first.ask(b"set y 0 0 1\r\na\r\ndelete k4\r\n")
+        self.heal(group)
+        values = group["a"].values()
+        assert (values[b"x"], values[b"y"], values[b"k3"]) == (b"b", b"a", b"b")
+        assert {b"onlya", b"onlyb"} <= set(values)
+        assert b"k4" not in values
+        assert sum(host.rows["conflicts"] for host in group.hosts.values()) >= 3
+
+    def test_what_did_not_change_is_no_conflict(self):
+        group = self.part()
+        Guest(group["a"]).ask(b"set k1 0 0 1\r\na\r\n")
+        Guest(group["b"]).ask(b"set k2 0 0 1\r\nb\r\n")
+        self.heal(group)
+        assert [host.rows["conflicts"] for host in group.hosts.values()] == [0, 0]
+
+    def test_a_flush_counts_for_what_was_there_before(self):
+        group = self.part()
+        Guest(group["a"]).ask(b"flush_all\r\n")
+        group.advance(0.1)
+        Guest(group["b"]).ask(b"set later 0 0 1\r\n1\r\n")
+        self.heal(group)
+        assert group["a"].values() == {b"later": b"1"}
+
+    def test_what_expired_on_one_side_does_not_come_back_from_the_other(self):
+        group = self.part()
+        Guest(group["a"]).ask(b"set k0 0 1 1\r\na\r\n")
+        group.advance(3)
+        assert Guest(group["a"]).ask(b"get k0\r\n") == MISS
+        self.heal(group)
+        assert b"k0" not in group["b"].values()
+
+    def test_a_newer_write_is_safe_while_the_older_side_recovers(self):
+        group = self.part()
+        Guest(group["b"]).ask(b"set k0 0 0 1\r\nb\r\n")
+        wire = Wire(group["a"], group["b"])
+        guest = Guest(group["b"])
+        for number in range(30):
+            guest.feed(b"set k0 0 0 2\r\n%02d\r\n" % number)
+            group["b"].turn()
+            wire.carry()
+            group["a"].turn()
+        group.advance(2)
+        group.check_equal()
+        assert group["a"].values()[b"k0"] == b"29"
+
+    def test_strict_nodes_let_nobody_write_in_it(self):
+        group = self.part(replication_ack="strict")
+        for name in "ab":
+            assert b"SERVER_ERROR" in Guest(group[name]).ask(SET)
+        self.heal(group)
+        assert group["a"].rows["conflicts"] == 0
+
+
+# -- slow peers --------------------------------------------------------------------------------
+
+
+class TestSlow:
+    def test_async_keeps_no_more_than_the_queue(self):
+        group = make_group(replication_ack="async", replication_queue=20)
+        group.warm()
+        wire = group.wire("a", "b")
+        guest = Guest(group["a"])
+        wire.stall()
+        for number in range(100):
+            data = b"set k%d 0 0 100000\r\n" % number + bytes(100_000) + b"\r\n"
+            assert guest.ask(data) == STORED
+        rows = group["a"].rows
+        assert rows["queue_bytes"] <= 12 << 20
+        assert rows["queue_items"] <= 20
+        assert group["a"].node.gate.queue_free <= 20
+        wire.resume()
+        group.advance(0.05)
+        group.check_equal()
+        assert len(group["b"].values()) == 100
+
+    def test_what_changed_often_is_sent_once(self):
+        group = make_group(replication_ack="async")
+        group.warm()
+        wire = group.wire("a", "b")
+        guest = Guest(group["a"])
+        wire.stall()
+        value = bytes(500_000)
+        for number in range(40):
+            guest.ask(b"set k%d 0 0 500000\r\n" % (number % 4) + value + b"\r\n")
+        sent = sum(map(len, wire.queues[0]))
+        assert sent < 6 << 20
+        wire.resume()
+        group.advance(0.05)
+        group.check_equal()
+
+    def test_nothing_is_acknowledged_that_waits_behind_others(self):
+        """A node is taken in while more changes than can be on their way at once."""
+        group = make_group()
+        fill(group["a"], 10)
+        group["b"].stop()
+        group.advance(1)
+        group["b"].start()
+        wire = Wire(group["b"], group["a"])
+        guest = Guest(group["a"])
+        value = bytes(900_000)
+        acknowledged = []
+        for number in range(40):
+            if group["a"].peer("b").proposed if "b" in group["a"].node.peers else False:
+                wire.stall(group["a"])
+            if not guest.connection.waiting:
+                key = b"big%d" % number
+                guest.feed(b"set %s 0 0 900000\r\n" % key + value + b"\r\n")
+                if guest.take() == STORED:
+                    acknowledged.append(key)
+            group["a"].turn()
+            wire.carry()
+            group["b"].turn()
+        wire.resume()
+        for _ in range(60):
+            wire.carry()
+            for host in group.hosts.values():
+                host.turn()
+            if guest.take() == STORED and group["a"].node.in_sync:
+                break
+            group.clock.advance(0.001)
+            if not guest.connection.waiting and not guest.unread:
+                guest.feed(b"set last 0 0 1\r\n1\r\n")
+        group.advance(0.5)
+        group.check_equal()
+
+
+class TestLarge:
+    """However much there is to say at once, no frame is too large for the other side."""
+
+    VALUE = bytes(1_000_000)
+    COUNT = 40
+
+    def fill(self, group: Group) -> None:
+        guest = Guest(group["a"])
+        for number in range(self.COUNT):
+            assert guest.ask(self.request(number)) == STORED
+
+    def request(self, number: int) -> bytes:
+        return b"set k%d 0 0 1000000\r\n" % number + self.VALUE + b"\r\n"
+
+    @pytest.mark.parametrize("node", "ab")
+    def test_many_large_writes_in_one_turn(self, node):
+        group = make_group(memory_limit_bytes=200 << 20)
+        group.warm()
+        guests = [Guest(group[node]) for _ in range(self.COUNT)]
+        for number, guest in enumerate(guests):
+            guest.feed(self.request(number))
+        group.settle()
+        assert [guest.take() for guest in guests] == [STORED] * self.COUNT
+        assert len(group.wires) == 1
+        assert group["a"].rows["reconnects"] == 0
+        group.check_equal()
+
+    def test_a_pipeline_that_writes_and_then_reads_a_lot(self):
+        group = make_group(memory_limit_bytes=200 << 20)
+        self.fill(group)
+        guest = Guest(group["b"])
+        keys = b" ".join([b"k%d" % number for number in range(self.COUNT)])
+        answer = guest.ask(b"set x 0 0 1\r\n1\r\nget " + keys + b"\r\n")
+        group.advance(0.5)
+        answer += guest.take()
+        assert answer.startswith(STORED)
+        assert answer.count(b"VALUE") == self.COUNT
+        assert group["a"].rows["reconnects"] == 0
+        assert group["a"].node.in_sync
+        group.check_equal()
+
+
+# -- three -------------------------------------------------------------------------------------
+
+
+class TestThree:
+    def test_all_hold_everything(self):
+        group = make_group("abc")
+        for name in "abc":
+            fill(group[name], 5, name.encode())
+        group.check_equal()
+        assert len(group["c"].values()) == 15
+        assert group["b"].rows["coordinator"] == group["c"].rows["coordinator"] == "a"
+
+    def test_a_reply_waits_for_all(self):
+        group = make_group("abc")
+        group.warm()
+        for name in "abc":
+            guest = Guest(group[name])
+            group.wire("a", "c").stall()
+            assert guest.ask(b"set k 0 0 1\r\n1\r\n") == b"", name
+            group.wire("a", "c").resume()
+            assert guest.ask() == STORED, name
+
+    def test_when_one_is_gone_the_others_go_on(self):
+        group = make_group("abc")
+        group.warm()
+        guest = Guest(group["b"])
+        group["c"].stop()
+        guest.feed(SET)
+        answer, waited_s = wait_for(guest, 1)
+        assert answer == STORED
+        assert waited_s <= PATIENCE_S + SLACK_S
+        assert roles(group) == ["coordinator", "follower"]
+        assert group["a"].node.members == group["b"].node.members == ["a", "b"]
+        group["c"].start()
+        group.link("a", "c")
+        group.link("b", "c")
+        group.advance(2)
+        assert roles(group) == ["coordinator", "follower", "follower"]
+        group.check_equal()
+
+    def test_when_the_coordinator_is_gone_the_smallest_goes_on(self):
+        group = make_group("abc")
+        fill(group["c"], 20)
+        guests = [Guest(group[name]) for name in "bc"]
+        group["a"].stop()
+        for guest in guests:
+            guest.feed(b"add k%s 0 0 1\r\n1\r\n" % guest.host.name.encode())
+        group.advance(3)
+        assert [guest.take() for guest in guests] == [STORED, STORED]
+        assert roles(group) == ["coordinator", "follower"]
+        assert group["b"].rows["coordinator"] == "b"
+        group.check_equal()
+        assert len(group["b"].values()) == 22
+        group["a"].start()
+        group.link("a", "b")
+        group.link("a", "c")
+        group.advance(2)
+        assert group["b"].node.role == "coordinator"
+        assert group["a"].node.role == "follower"
+        group.check_equal()
+
+    def test_two_that_are_cut_off_from_the_third(self):
+        group = make_group("abc")
+        fill(group["a"], 5)
+        group.wire("a", "c").cut()
+        group.wire("b", "c").cut()
+        group.advance(1)
+        assert [group[name].node.role for name in "abc"] == ["coordinator", "follower", "alone"]
+        Guest(group["b"]).ask(b"set x 0 0 1\r\nb\r\ndelete k1\r\n")
+        group.advance(0.1)
+        Guest(group["c"]).ask(b"set x 0 0 1\r\nc\r\nset y 0 0 1\r\nc\r\n")
+        group.link("a", "c")
+        group.link("b", "c")
+        group.advance(3)
+        group.check_equal()
+        assert sorted(roles(group)) == ["coordinator", "follower", "follower"]
+        values = group["a"].values()
+        assert values[b"x"] == b"c"
+        assert values[b"y"] == b"c"
+        assert b"k1" not in values
+
+
+# -- what others say ---------------------------------------------------------------------------
+
+
+class TestMessages:
+    def send(self, group: Group, payload: bytes, kind: Kind = Kind.CHANGES) -> None:
+        """Have the coordinator say something to the follower that it would never say."""
+        peer = group["a"].peer("b")
+        peer.send(group.clock.monotonic(), kind, payload)
+        group.settle()
+
+    @pytest.mark.parametrize("kind", ["state", "gone"])
+    def test_what_comes_from_the_future_is_refused(self, kind):
+        group = make_group()
+        version = version_at(group.clock.realtime() + 1000, 0)
+        record = encode_state(b"k", b"1", 0, 0, version, version)
+        if kind == "gone":
+            record = frames.encode_gone(b"k", version)
+        self.send(group, record)
+        assert "sent a version from the future" in group["b"].lines[-1]
+        assert group["b"].cache.cas_unique < version
+
+    @pytest.mark.parametrize("node", "ab")
+    def test_what_is_no_record_ends_the_link(self, node):
+        group = make_group()
+        self.send(group, b"\x77")
+        assert "sent a record of unknown kind 119" in group["b"].lines[-1]
+
+    def test_a_forward_that_comes_again_is_executed_once(self):
+        group = make_group()
+        guest = Guest(group["a"])
+        guest.ask(b"set n 0 0 1\r\n0\r\n")
+        peer = group["b"].peer("a")
+        for _ in range(2):
+            payload = frames.encode_forward(99, "text", b"incr n 1\r\n")
+            peer.send(group.clock.monotonic(), Kind.FORWARD, payload)
+        group.settle()
+        assert group["a"].values()[b"n"] in (b"1", b"2")
+        assert group["b"].node.in_sync
+
+    def test_what_was_forwarded_travels_as_it_came(self):
+        group = make_group()
+        group.warm()
+        wire = group.wire("a", "b")
+        sent = len(wire.sent[1])
+        Guest(group["b"]).ask(b"set k 0 0 1\r\n1\r\nincr k 1\r\nget k\r\n")
+        forwards = [
+            commands
+            for kind, payload in decode_sent(wire.sent[1][sent:])
+            if kind == Kind.FORWARD
+            for _, _, commands in frames.decode_forwards(payload, 0)
+        ]
+        assert forwards == [b"set k 0 0 1\r\n1\r\nincr k 1\r\nget k\r\n"]
+        assert group["b"].rows["forwards_sent"] == 1
+        assert group["a"].rows["forwards_executed"] == 1
+
+
+class TestStatistics:
+    FIRST = (
+        "state role node_id epoch coordinator ready ack_mode ack_timeout_ms degraded"
+        " degraded_count degraded_seconds unprotected_writes"
+    )
+
+    def test_the_names_and_their_order(self):
+        names = [name for name, _ in make_group()["a"].node.rows()]
+        assert " ".join(names).startswith(self.FIRST)
+        others = (
+            "sequence queue_items queue_bytes backlog_items backlog_bytes tombstones conflicts"
+            " stale_frames forwards_sent forwards_executed full_resyncs partial_resyncs reconnects"
+            " authentication_failures handshake_failures last_refusal peer_0:node_id"
+            " peer_0:address peer_0:link peer_0:in_sync peer_0:state peer_0:acked_sequence"
+            " peer_0:lag_items peer_0:lag_ms peer_0:unacked_bytes peer_0:clock_skew_ms"
+            " peer_0:last_heard_ms peer_0:last_error"
+        )
+        assert set(others.split()) <= set(names)
+
+    def test_values_are_words(self):
+        group = make_group()
+        for _ in range(2):
+            for host in group.hosts.values():
+                for _, value in host.node.rows():
+                    assert str(value)
+                    assert " " not in str(value)
+            group.wire("a", "b").cut()
+            group.advance(1)
+            group.link("a", "b")
+            group.wire("a", "b").stall()
+        assert set(ADVICE) >= {"secret", "version", "cluster", "clock", "node_id"}
+
+    def test_what_is_behind_shows(self):
+        group = make_group()
+        group.warm()
+        Guest(group["a"]).ask(SET)
+        group.wire("a", "b").stall()
+        Guest(group["a"]).ask(SET)
+        group.clock.advance(0.01)
+        rows = group["a"].rows
+        assert rows["peer_0:lag_items"] == 1
+        assert rows["peer_0:lag_ms"] == 10.0
+        assert rows["peer_0:unacked_bytes"] == rows["queue_bytes"] > 0
+        assert not group["a"].node.drained()
+        group.wire("a", "b").resume()
+        group.settle()
+        assert group["a"].rows["peer_0:lag_items"] == 0
+        assert group["a"].node.drained()
+
+
+def test_a_peer_that_is_not_there_costs_nothing():
+    group = make_group()
+    group["b"].stop()
+    group.advance(100)
+    assert group["a"].node.links == []
+    assert len(group["a"].node.peers) == 1 < PEERS_MAX
+    assert JOIN_GRACE_S < 100
