@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: How long after the last command a node counts as active.
 ACTIVE_S: Final = 1.0
-#: Changes gathered at most while a message is on its way.
+#: Forwarded commands gathered at most while others are on their way.
 BATCH_MAX: Final = 64
 #: On their way to a peer that nobody waits for; what changes beyond that is sent later.
 QUEUE_BYTES: Final = 4 << 20
@@ -149,8 +149,7 @@ class Gate:
         # Hot path: bench/ "pair16".
         changes = self.changes
         if changes.fresh or changes.pending:
-            if not self._batch_under_way():
-                self.flush_changes(self.clock.monotonic())
+            self.flush_changes(self.clock.monotonic())
         elif self.holding:  # what they changed was undone by a flush, say
             self.held.append((self.ticket - 1, self.holding))
             self.holding = []
@@ -165,19 +164,8 @@ class Gate:
             if peer.answer_due:
                 peer.signal(self.clock.monotonic(), Kind.ACK)
 
-    def _batch_under_way(self) -> bool:
-        """Return whether to gather more, as what was sent before is not acknowledged yet.
-
-        Replies wait for that anyway, and one message of many changes costs less than many.
-        """
-        return (
-            bool(self._node.followers)
-            and min([peer.acked_ticket for peer in self._node.followers]) < self.ticket - 1
-            and len(self.changes.fresh) < BATCH_MAX
-        )
-
     def _forwards_under_way(self) -> bool:
-        """Return whether to gather more, for the same reason."""
+        """Return whether to gather more, as what was sent before is not answered yet."""
         waiting = len(self.unsent_forwards)
         return not self.leading and len(self.forwards) > waiting and waiting < BATCH_MAX
 

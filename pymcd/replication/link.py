@@ -20,6 +20,8 @@ from . import frames
 from .frames import FrameError, Kind
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .node import Node
     from .peer import Peer
 
@@ -43,6 +45,10 @@ ADVICE: Final = {
 }
 
 
+def _wait_for_the_host() -> None:
+    """Stand in: the host looks at the output when it is called back."""
+
+
 class Link:
     """One connection, from the first byte to the last."""
 
@@ -52,6 +58,8 @@ class Link:
         self.address = address
         self.opened_at = opened_at
         self.output: list[bytes] = []
+        #: The host may set it to what sends `output` at once.
+        self.push: Callable[[], None] = _wait_for_the_host
         self.closed = False
         self.peer: Peer | None = None  #: who it is, once that is proven
         self._chunks: list[bytes] = []

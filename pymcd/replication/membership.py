@@ -77,6 +77,9 @@ class Membership:
                 peer.answer_due = True
                 body = channel.assemble(body)
                 if kind == Kind.CHANGES:
+                    if peer.in_view:
+                        # It is here, and nobody is answered before it is applied: say so now.
+                        peer.acknowledge(now)
                     self._node.gate.changes_arrived(peer, body)
                 else:
                     self._message_arrived(peer, kind, body[HEAD_BYTES:], now)

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY_S: Final = 0.004
 LINGER_S: Final = 0.001
-SPIN_S: Final = 0.00005
+#: How long an eager hub stays awake before it lingers. To be woken takes longer than to serve.
+SPIN_S: Final = 0.0002
 #: Chunks of one client's reply sent in one turn.
 _CHUNKS_PER_TURN: Final = 8
 
@@ -99,6 +100,7 @@ class Hub:
         self.on_turn_end: Callable[[], None] | None = None
         #: How long to wait in `poll` before parking; 0 while other tasks must not wait for it.
         self.linger_s = LINGER_S
+        #: Other servers answer within moments, and clients wait for that: stay awake for it.
         self.eager = False
 
     def __len__(self) -> int:
@@ -283,10 +285,9 @@ class Hub:
             session.connection.reply(reply)
             self._enqueue(session)
             return
-        fd = session.fd
         if reply:
             try:
-                sent = os.write(fd, reply)
+                sent = os.write(session.fd, reply)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:
@@ -299,7 +300,7 @@ class Hub:
         if session.muted:
             self._settle(session)
         else:
-            self._responders[fd] = session.respond
+            self._responders[session.fd] = session.respond
 
     def _resume(self, session: Session) -> None:
         """Go on with a session that was blocked, or had more to do than one turn allows."""

@@ -112,6 +112,7 @@ class Wire:
         self._on_blocked = on_blocked
         self._on_closed = on_closed
         self._complain = complain
+        link.push = self.send
 
     @property
     def blocked(self) -> bool:
