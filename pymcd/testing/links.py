@@ -7,6 +7,7 @@ here, in order; a link that closes takes it along.
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 from typing import TYPE_CHECKING
 
 import trio
@@ -49,9 +50,21 @@ class Links:
                 else:
                     receive(data)
 
+            take_output = link.take_output
+
+            def take_output_later() -> list[bytes]:
+                return [] if self._paused else take_output()
+
             link.receive = receive_later  # type: ignore[method-assign]
+            link.take_output = take_output_later  # type: ignore[method-assign]
             return link
 
+        step = node.step
+
+        def step_later() -> float:
+            return inf if self._paused else step()
+
+        node.step = step_later  # type: ignore[method-assign]
         node.open_link = open_slow_link  # type: ignore[method-assign]
         node.should_dial = lambda peer: not self._cuts and should_dial(peer)  # type: ignore[method-assign]
         node.may_accept = lambda: not self._cuts and may_accept()  # type: ignore[method-assign]
@@ -66,6 +79,11 @@ class Links:
     def mend(self) -> None:
         """Undo one cut."""
         self._cuts = max(0, self._cuts - 1)
+        peering = self._peering
+        if peering is not None and not self._cuts:
+            # Whoever would look again in a second does so now.
+            peering._lost.set()
+            peering._lost = trio.Event()
 
     def delay(self, seconds: float) -> None:
         """Have everything arrive so much later; 0: no more."""
@@ -73,19 +91,23 @@ class Links:
         self._change()
 
     def pause(self) -> None:
-        """Hear nothing from now on."""
+        """Hear, say and notice nothing from now on, as if the process was stopped."""
         self._paused = True
 
     def resume(self) -> None:
         """Hear what came meanwhile, and go on."""
         self._paused = False
         self._change()
+        if self._peering is not None:
+            self._peering.stepping.wake()
 
     def clear(self) -> None:
         """Be as at the start."""
-        self._cuts = 0
         self._delay_s = 0.0
         self.resume()
+        if self._cuts:
+            self._cuts = 1
+            self.mend()
 
     def _change(self) -> None:
         self._changed.set()
@@ -102,6 +124,6 @@ class Links:
                 receive(data)
                 assert self._peering is not None
                 self._peering.flush()
-            deadline = self._late[0][0] if self._late and not self._paused else float("inf")
+            deadline = self._late[0][0] if self._late and not self._paused else inf
             with trio.move_on_at(deadline):
                 await self._changed.wait()
