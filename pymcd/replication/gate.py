@@ -384,6 +384,7 @@ class Gate:
         last = channel.acknowledge(number)
         if last is None:
             return
+        peer.moved_at = peer.heard_at
         if last.sequence > peer.acked_sequence:
             peer.acked_sequence = last.sequence
         if last.ticket > peer.acked_ticket:

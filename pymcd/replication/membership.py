@@ -147,6 +147,7 @@ class Membership:
         peer.flowing = False
         peer.joining = False
         peer.heard_at = self.clock.monotonic()
+        peer.moved_at = peer.heard_at
         peer.clock_skew_s = -inf
         self._note_clock(peer, hello["clock"])
         peer.connects += 1

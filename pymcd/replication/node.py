@@ -272,6 +272,8 @@ class Node:
                 f"lost {peer.node_id}",
                 f"replication: {peer.node_id} {how}; going on without it",
             )
+            if peer.link is None:
+                continue  # the link's fault: nobody is slow
             peer.lapses += 1
             delay_s = min(READMIT_MAX_S, READMIT_MIN_S * 2 ** (peer.lapses - 1))
             peer.not_before = self.clock.monotonic() + delay_s
@@ -487,12 +489,25 @@ class Node:
                     peer.joining = False  # our question crossed with something; ask again
                 self.membership.consider(peer)
                 continue
-            if not peer.in_view and now - max(peer.heard_at, self._awake_since) >= SILENCE_S:
+            if not peer.in_view and (
+                now - max(peer.heard_at, self._awake_since) >= SILENCE_S
+                or self._is_stuck(peer, now)
+            ):
                 self.drop(peer)
+                self.membership.announce_status()
             elif self.gate.leading and peer.flowing:
                 self.membership.propose(peer, now)
             if peer.in_view and peer.lapses and now - peer.not_before >= 6 * READMIT_MAX_S:
                 peer.lapses = 0
+
+    def _is_stuck(self, peer: Peer, now: float) -> bool:
+        """Return whether a resync makes no progress though the peer is there: begin it anew."""
+        channel = peer.channel
+        assert channel is not None
+        if not channel.unacked or not peer.flowing:
+            return False
+        moved_at = max(channel.unacked[0].sent_at, peer.moved_at, self._awake_since)
+        return now - moved_at >= 2 * SILENCE_S
 
     def _keep_in_touch(self, now: float) -> None:
         """Ping who has not heard of us, and keep leases while there is something to do."""

@@ -159,6 +159,7 @@ class Peer:
         self.clock_skew_s = 0.0
         self.skew_s = 0  #: the same in whole seconds, as times of expiry are corrected
         self.connects = 0
+        self.moved_at = _NOT_YET  #: when it last acknowledged anything, or its link came up
         self.not_before = 0.0  #: when it may be taken into a view again
         self.lapses = 0  #: times that it was lost of late
         self.last_error = "-"
