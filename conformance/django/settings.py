@@ -1,29 +1,43 @@
-"""Settings under which Django's tests run: its two memcached caches on one server.
+"""Settings under which Django's tests run: both of its memcached caches, on one server.
 
-Beside them the runner, which writes what became of each test. With a server of `pymcd.testing`
-`time.sleep` moves that server's clock: the tests of expiry wait for nothing else.
+The server is the one that the environment names; without one, this starts one of `pymcd.testing`.
+Only the process of the tests imports this module.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import unittest
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from unittest import mock
+from typing import TYPE_CHECKING
+
+from .suite import ADDRESS_VARIABLE
 
 if TYPE_CHECKING:
     from pymcd.testing import MemcachedServer
 
-ADDRESS_VARIABLE = "CONFORMANCE_DJANGO_SERVER"
-OUTCOMES_VARIABLE = "CONFORMANCE_DJANGO_OUTCOMES"
+SERVER: MemcachedServer | None = None
+if ADDRESS_VARIABLE in os.environ:
+    _LOCATION = os.environ[ADDRESS_VARIABLE]
+else:
+    from pymcd.testing import MemcachedServer
 
+    SERVER = MemcachedServer().start()
+    _LOCATION = SERVER.url
+
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache",
+        "LOCATION": _LOCATION,
+    },
+    "pylibmc": {
+        "BACKEND": "django.core.cache.backends.memcached.PyLibMCCache",
+        "LOCATION": _LOCATION,
+    },
+}
 DATABASES = {
     "default": {"ENGINE": "django.db.backends.sqlite3"},
     "other": {"ENGINE": "django.db.backends.sqlite3"},
 }
-SECRET_KEY = "of tests"  # noqa: S105 - Django wants one
+SECRET_KEY = "of tests"
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 USE_TZ = False
-TEST_RUNNER = "conformance.django.settings.Runner"
+TEST_RUNNER = "conformance.django.recording.Runner"

@@ -1,7 +1,7 @@
 """Fetch Django's tests, run those of its memcached caches, and say what became of each.
 
 The tests run as Django's own `runtests.py` runs them, in a process of their own. `settings` is the
-settings module of that process: it names the server, or starts one of `pymcd.testing`.
+settings module of that process and `recording` its runner.
 """
 
 from __future__ import annotations
@@ -16,11 +16,15 @@ import tempfile
 from pathlib import Path
 
 from ..clients.catalog import home
-from .settings import ADDRESS_VARIABLE, OUTCOMES_VARIABLE
 
 #: Test cases of `tests/cache/tests.py`, one for each cache that speaks to a memcached.
 CASES = ("cache.tests.PyMemcacheCacheTests", "cache.tests.PyLibMCCacheTests")
+#: What must be installed for them.
 MODULES = ("django", "pymemcache", "pylibmc")
+#: How the process of the tests learns which server to use, and where to write what became of them.
+ADDRESS_VARIABLE = "CONFORMANCE_DJANGO_SERVER"
+OUTCOMES_VARIABLE = "CONFORMANCE_DJANGO_OUTCOMES"
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 RUN_TIMEOUT_S = 300
 FETCH_TIMEOUT_S = 300

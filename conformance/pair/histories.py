@@ -5,6 +5,7 @@ The judge is that of the simulation; here the processes, sockets, kills and cloc
 
 from __future__ import annotations
 
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 CLIENTS_PER_NODE = 3
 KEYS = 24
-FAULTS = ("nothing", "kill", "link reset", "slow link")
+FAULTS = ("nothing", "kill", "link reset", "freeze", "slow link")
 STATUS = {
     b"STORED\r\n": "ok",
     b"DELETED\r\n": "ok",
@@ -92,26 +93,33 @@ def _client(number: int, rng: random.Random, history: list[Operation]) -> Client
 
 
 def linear(run: Run) -> None:
-    """Histories from clients on both nodes, some across a kill -9, judged for linearizability."""
+    """Histories from clients on both nodes, some across a kill -9 or SIGSTOP: one server's?"""
     operations = bad = undecided = answered = judged = void = 0
-    with Pair() as pair:
-        for number in range(run.times(24)):
-            pair.wait_in_sync()
-            fault = FAULTS[number % len(FAULTS)]
-            history, in_sync = _history(run, pair, number, fault)
-            if not in_sync:
-                void += 1
-                run.say(f"history {number}, {fault}: degraded meanwhile, does not count")
-                continue
-            judged += 1
-            verdicts = judge(history)
-            operations += len(history)
-            answered += sum(each.outcome is not None for each in history)
-            bad += sum(verdict.decided for verdict in verdicts.values())
-            undecided += sum(not verdict.decided for verdict in verdicts.values())
-            run.say(f"history {number}, {fault}: {len(history):,} operations, {len(verdicts)} bad")
-            for key, verdict in verdicts.items():
-                run.problem(f"history {number}, {fault}: {key!r}", *verdict.explain().splitlines())
+    trials = run.times(25)
+    for first in range(0, trials, len(FAULTS)):
+        # New ones now and then: a node that was lost often is taken back later each time.
+        with Pair() as pair:
+            for number in range(first, min(first + len(FAULTS), trials)):
+                pair.wait_in_sync()
+                fault = FAULTS[number % len(FAULTS)]
+                history, counts = _history(run, pair, number, fault)
+                if not counts:
+                    void += 1
+                    run.say(f"history {number}, {fault}: degraded meanwhile, does not count")
+                    continue
+                judged += 1
+                verdicts = judge(history)
+                operations += len(history)
+                answered += sum(each.outcome is not None for each in history)
+                bad += sum(verdict.decided for verdict in verdicts.values())
+                undecided += sum(not verdict.decided for verdict in verdicts.values())
+                run.say(
+                    f"history {number}, {fault}: {len(history):,} operations, {len(verdicts)} bad"
+                )
+                for key, verdict in verdicts.items():
+                    run.problem(
+                        f"history {number}, {fault}: {key!r}", *verdict.explain().splitlines()
+                    )
     run.figure("keys whose history no single server explains", bad, 0, of=f"{operations:,} steps")
     run.figure("histories too entangled to decide", undecided, 0)
     run.figure("histories judged", judged, 1, at_least=True)
@@ -138,9 +146,16 @@ def _history(run: Run, pair: Pair, number: int, fault: str) -> tuple[list[Operat
     elif fault == "link reset":
         for _ in range(3):
             load.at(rng.uniform(0.1, 0.5), pair.cut)
+    elif fault == "freeze":
+        # Longer than the other one waits. Only one of the two serves at any time.
+        node = nodes[victim]
+        at_s = rng.uniform(0.1, 0.2)
+        load.at(at_s, lambda: node.signal(signal.SIGSTOP))
+        load.at(at_s + rng.uniform(0.15, 0.3), lambda: node.signal(signal.SIGCONT))
     load.run(run.count(6) / 10)
     alone = [after.times_alone() - count for after, count in zip(nodes, before, strict=True)]
+    if fault in ("kill", "freeze"):
+        alone[1 - victim] = 0
     if fault == "kill":
-        alone[1 - victim] -= 1
         pair.restart(victim)
     return history, alone == [0, 0]

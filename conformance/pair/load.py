@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from .nodes import Node, TrialError
+from .nodes import STANDSTILL_S, Node, TrialError
 
 if TYPE_CHECKING:
     import random
@@ -120,7 +120,12 @@ class Load:
                 now_s = time.monotonic()
             due_s = min(ends_s, self._timers[0][0] if self._timers else ends_s)
             wait_s = min(max(due_s - now_s, 0.0), 1.0)
-            for descriptor, _ in self._epoll.poll(wait_s):
+            events = self._epoll.poll(wait_s)
+            if (lost_s := time.monotonic() - now_s - wait_s) > STANDSTILL_S:
+                # The whole machine stood still, as virtual ones do. Nothing has happened.
+                ends_s += lost_s
+                self._timers = [(at_s + lost_s, nth, do) for at_s, nth, do in self._timers]
+            for descriptor, _ in events:
                 found = self._by_fd.get(descriptor)
                 if found is not None:
                     self._receive(found)
