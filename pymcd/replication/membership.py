@@ -485,6 +485,8 @@ class Membership:
             self.propose(peer, now)
         elif peer.in_view:
             peer.mode = "in_sync"
+        else:
+            self.propose(peer, now)
 
     def _next_key(self, peer: Peer) -> bytes | None:
         if peer.todo is not None:
@@ -519,6 +521,7 @@ class Membership:
             and peer.got_all
             and not peer.proposed
             and not peer.behind
+            and peer.todo is None
             and now >= peer.not_before
         ):
             peer.proposed = True
@@ -550,6 +553,10 @@ class Membership:
             return
         if self.changes.pending:
             self._node.gate.flush_changes(now)
+        if peer.behind or peer.todo is not None:
+            # Since we asked more has changed than may be on its way: once that is sent, again.
+            peer.proposed = False
+            return
         assert peer.channel is not None
         peer.in_view = peer.known = True
         peer.mode = "in_sync"

@@ -6,8 +6,8 @@ wrong, in words; nothing means that all is well.
 
 Time is divided by what the promises say. In an *era* there is one group of nodes in sync, or one
 node alone: everything in it must look like one server. An era ends when nodes serve apart from
-each other (a partition), or when the only one that had the latest data dies. Between eras the later write
-wins; what the next era begins with is unknown to the checkers, but what they can conclude.
+each other (a partition), or when the only one that had the latest data dies. Between eras the
+later write wins; what an era begins with is unknown to the checkers, but what they can conclude.
 """
 
 from __future__ import annotations

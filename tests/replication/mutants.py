@@ -203,12 +203,18 @@ MUTANTS = [
     Mutant(
         "one acknowledgement counts for all that was sent",
         [(Channel, "acknowledge", _acknowledge_all)],
+        first_seed=20,
     ),
     Mutant("deletions leave no tombstone", [(Tombstones, "add", _nothing)]),
-    Mutant("messages of older epochs are applied", [(Membership, "receive", _apply_stale)]),
+    Mutant(
+        "messages of older epochs are applied",
+        [(Membership, "receive", _apply_stale)],
+        first_seed=100,
+    ),
     Mutant(
         "what was executed for others is forgotten with the link, and executed again",
         [(Peer, "leave_channel", _forget_requests)],
+        first_seed=375,
     ),
     Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
     Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)]),
@@ -218,16 +224,22 @@ MUTANTS = [
     Mutant(
         "who is deposed goes on deciding",
         [(Node, "deposed", _deposed_notices_nothing)],
+        first_seed=140,
     ),
     Mutant("an empty node serves at once", [(Node, "start", _begin_at_once)]),
     Mutant("differences between clocks move expiry", [(Changes, "origin_s", _ignore_skew)]),
     Mutant(
         "an eviction travels as a deletion",
         [(Service, "_on_evict", _evictions_travel)],
+        first_seed=700,
         condition="small_memory",
     ),
     Mutant("followers decide by themselves", [(Node, "set_role", _followers_decide)]),
-    Mutant("what is not acknowledged may be read", [(Gate, "settled", _all_is_settled)]),
+    Mutant(
+        "what is not acknowledged may be read",
+        [(Gate, "settled", _all_is_settled)],
+        first_seed=60,
+    ),
     Mutant("changes during a resync are lost", [(Peer, "send", _no_live_changes)]),
     Mutant("a partial resync sends nothing", [(Changes, "since", _nothing_missed)]),
     Mutant("a flush stays where it was said", [(Changes, "apply_flush", _ignore_flush)]),

@@ -561,7 +561,9 @@ class Simulation:
             self._check_beginning(host)
         if was.role not in ("coordinator", "follower") or was.life != now.life:
             return
-        for name in was.partners:
+        # A follower depends on its coordinator; of the others it does not hear.
+        lost = was.partners if was.role == "coordinator" else (was.coordinator,)
+        for name in lost:
             if name in now.partners or now.role not in ("alone", "coordinator"):
                 continue
             other = self.world.hosts[name]
@@ -576,7 +578,6 @@ class Simulation:
                     f"{self.world.now:.6f}: {host.name} acts without {name}, from which it"
                     f" heard {silence_s:.3f} s ago"
                 )
-
 
     def _check_beginning(self, host: Host) -> None:
         """A node without data begins to serve only if nobody who has data is to be found."""

@@ -175,7 +175,8 @@ _BINARY_STATUS: Final = {0: "ok", 1: "not_found", 2: "exists", 5: "not_stored", 
 def _parse_binary(buffer: bytes, operations: list[Operation]) -> int:
     if len(buffer) < 24:
         return 0
-    magic, opcode, key_bytes, extras_bytes, _, code, size, _, cas = _HEADER.unpack_from(buffer)
+    head: tuple[int, ...] = _HEADER.unpack_from(buffer)
+    magic, opcode, key_bytes, extras_bytes, _, code, size, _, cas = head
     if magic != 0x81:
         raise Garbled(f"magic {magic}")
     if len(buffer) < 24 + size:
@@ -446,7 +447,8 @@ def _parse_noop(buffer: bytes, operations: list[Operation]) -> int:
     """Read what a quiet binary command and the noop behind it say: an error, perhaps, and that."""
     used = 0
     while len(buffer) >= used + 24:
-        _, opcode, *_, size, _, _ = _HEADER.unpack_from(buffer, used)
+        head: tuple[int, ...] = _HEADER.unpack_from(buffer, used)
+        opcode, size = head[1], head[6]
         used += 24 + size
         if len(buffer) < used:
             return 0
