@@ -69,11 +69,13 @@ class CallLog(Sequence[Call]):
 
     >>> from pymcd.testing import MemcachedServer
     >>> from pymemcache import Client
-    >>> with MemcachedServer() as server, Client(server.address) as client:
-    ...     client.set("a", "1")
+    >>> with MemcachedServer() as server:
+    ...     client = Client(server.address)
+    ...     client.set("a", "1", noreply=False)
     ...     [str(call) for call in server.calls]
     ...     server.calls[-1].reply
     ...     server.calls.of("get")
+    ...     client.close()
     True
     ['set a']
     b'STORED\\r\\n'

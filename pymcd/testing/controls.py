@@ -131,9 +131,11 @@ class Controls:
 
         >>> from pymcd.testing import MemcachedServer
         >>> from pymemcache import Client
-        >>> with MemcachedServer() as server, Client(server.address) as client:
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address)
         ...     values = client.get_many(["a", "b"])
         ...     call = server.calls[0]
+        ...     client.close()
         >>> call.command, call.keys, call.reply
         ('get', (b'a', b'b'), b'END\\r\\n')
         """
@@ -159,13 +161,15 @@ class Controls:
 
         >>> from pymcd.testing import MemcachedServer
         >>> from pymemcache import Client
-        >>> with MemcachedServer() as server, Client(server.address) as client:
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address)
         ...     with server.fault(command="get", key="a").drop():
         ...         try:
         ...             client.get("a")
         ...         except Exception as error:
         ...             print(type(error).__name__)
         ...     client.get("a")
+        ...     client.close()
         MemcacheUnexpectedCloseError
         """
         criteria = make_criteria(

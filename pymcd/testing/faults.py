@@ -105,11 +105,13 @@ class Fault:
 
     >>> from pymcd.testing import MemcachedServer
     >>> from pymemcache import Client
-    >>> with MemcachedServer() as server, Client(server.address) as client:
+    >>> with MemcachedServer() as server:
+    ...     client = Client(server.address)
     ...     with server.fault(command="get").reply(b"VALUE a 0 1\\r\\n7\\r\\nEND\\r\\n") as fault:
     ...         client.get("a")
     ...     fault.met
     ...     client.get("a")
+    ...     client.close()
     b'7'
     1
     """
@@ -152,13 +154,15 @@ class FaultBuilder:
 
     >>> from pymcd.testing import MemcachedServer
     >>> from pymemcache import Client
-    >>> with MemcachedServer() as server, Client(server.address) as client:
+    >>> with MemcachedServer() as server:
+    ...     client = Client(server.address)
     ...     fault = server.fault(command="set", times=1).out_of_memory()
     ...     try:
     ...         client.set("a", "1", noreply=False)
     ...     except Exception as error:
     ...         print(error)
     ...     client.set("a", "1", noreply=False)
+    ...     client.close()
     b'out of memory storing object'
     True
     """

@@ -100,7 +100,12 @@ class MemcachedPair:
         return self
 
     def stop(self) -> None:
-        """Stop both; nothing is left behind. Doing so twice is harmless."""
+        """Stop both; nothing is left behind. Doing so twice is harmless.
+
+        >>> from pymcd.testing import MemcachedPair
+        >>> pair = MemcachedPair().start()
+        >>> pair.stop()
+        """
         try:
             self.a.stop()
         finally:

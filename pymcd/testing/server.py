@@ -30,11 +30,13 @@ class MemcachedServer(Controls):
 
     >>> from pymcd.testing import MemcachedServer
     >>> from pymemcache import Client
-    >>> with MemcachedServer() as server, Client(server.address) as client:
+    >>> with MemcachedServer() as server:
+    ...     client = Client(server.address)
     ...     client.set("greeting", "hello", expire=60)
     ...     client.get("greeting")
     ...     server.advance(61)
     ...     client.get("greeting")
+    ...     client.close()
     True
     b'hello'
 
@@ -151,6 +153,11 @@ class MemcachedServer(Controls):
         """Stop; nothing is left behind. Doing so twice is harmless.
 
         Connections are closed at once. `calls` stay to be looked at.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> server = MemcachedServer().start()
+        >>> server.stop()
+        >>> server.stop()
         """
         try:
             self._end()
@@ -228,12 +235,23 @@ class MemcachedServer(Controls):
 
     @property
     def host(self) -> str:
-        """The address that it listens on."""
+        """The address that it listens on.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> MemcachedServer().host
+        '127.0.0.1'
+        """
         return self._plan.host
 
     @property
     def port(self) -> int:
-        """The port that it listens on."""
+        """The port that it listens on, a free one unless it was given.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.port == server.address[1]
+        True
+        """
         if self._plan.unix_socket is not None:
             raise RuntimeError("the server listens on a Unix socket: use unix_socket, or url")
         self._running()
@@ -241,7 +259,21 @@ class MemcachedServer(Controls):
 
     @property
     def unix_socket(self) -> str | None:
-        """The path of the Unix socket, if it has one."""
+        """The path of the Unix socket, if it has one.
+
+        >>> import os, tempfile
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "memcached.sock")
+        ...     with MemcachedServer(unix_socket=path) as server:
+        ...         client = Client(server.unix_socket)
+        ...         client.get("a") is None
+        ...         client.close()
+        ...     os.path.exists(path)
+        True
+        False
+        """
         return self._plan.unix_socket
 
     @property
@@ -270,7 +302,18 @@ class MemcachedServer(Controls):
 
     @property
     def tls_ca_file(self) -> str:
-        """With `tls=True`: the file with the authority that clients must trust."""
+        """With `tls=True`: the file with the authority that clients must trust.
+
+        >>> import ssl
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer(tls=True) as server:
+        ...     context = ssl.create_default_context(cafile=server.tls_ca_file)
+        ...     client = Client(server.address, tls_context=context)
+        ...     client.version()
+        ...     client.close()
+        b'1.6.18'
+        """
         if self._certificates is None:
             raise RuntimeError(
                 "there is no authority: start the server with tls=True;"
@@ -354,8 +397,10 @@ class MemcachedServer(Controls):
 
         >>> from pymcd.testing import MemcachedServer
         >>> from pymemcache import Client
-        >>> with MemcachedServer() as server, Client(server.address) as client:
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address)
         ...     values = client.get_many(["a", "b"])
+        ...     client.close()
         >>> call = server.calls[0]
         >>> call.command, call.keys, call.reply
         ('get', (b'a', b'b'), b'END\\r\\n')
@@ -383,11 +428,13 @@ class MemcachedServer(Controls):
         >>> import threading
         >>> from pymcd.testing import MemcachedServer
         >>> from pymemcache import Client
-        >>> with MemcachedServer() as server, Client(server.address) as client:
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address)
         ...     worker = threading.Thread(target=client.set, args=("a", "1"))
         ...     worker.start()
         ...     calls = server.wait_for("set", "a")
         ...     worker.join()
+        ...     client.close()
         >>> len(calls)
         1
         """

@@ -1,0 +1,69 @@
+"""Every public name of `pymcd.testing` is documented, with an example that runs."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import pymcd.testing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytest.importorskip("pymemcache", reason="the examples use pymemcache as their client")
+
+#: What only names the moments of a `with` statement, or stands beside its opposite.
+WITHOUT_EXAMPLE = {"__enter__", "__exit__", "resume"}
+#: Their examples are those of `MemcachedServer`.
+LIKE_OTHERS = {"AsyncMemcachedServer"}
+
+
+def public_members() -> Iterator[tuple[str, Any]]:
+    """Yield all that users can call or read, by its full name."""
+    for name in pymcd.testing.__all__:
+        thing = getattr(pymcd.testing, name)
+        yield name, thing
+        if inspect.isclass(thing):
+            for member in dir(thing):
+                found = inspect.getattr_static(thing, member)
+                is_ours = getattr(inspect.unwrap(_function(found)), "__module__", "")
+                if not member.startswith("_") and str(is_ours).startswith("pymcd.testing"):
+                    yield f"{name}.{member}", found
+
+
+def _function(member: Any) -> Any:
+    return member.fget if isinstance(member, property) else member
+
+
+MEMBERS = dict(public_members())
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_is_documented(name: str) -> None:
+    assert inspect.getdoc(MEMBERS[name]), f"{name} has no docstring"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in MEMBERS if ">>>" in (inspect.getdoc(MEMBERS[name]) or "")]
+)
+def test_example_runs(name: str) -> None:
+    text = inspect.getdoc(MEMBERS[name]) or ""
+    test = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+    said: list[str] = []
+    runner = doctest.DocTestRunner(verbose=False)
+    runner.run(test, out=said.append)
+    assert "".join(said) == ""
+
+
+def test_everything_that_can_be_done_to_a_server_has_an_example() -> None:
+    missing = [
+        name
+        for name, member in MEMBERS.items()
+        if name.split(".")[0] in ("MemcachedServer", "MemcachedPair", "serve")
+        and name.split(".")[-1] not in WITHOUT_EXAMPLE
+        and ">>>" not in (inspect.getdoc(member) or "")
+    ]
+    assert missing == []
