@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 #: How long after the last command a node counts as active.
 ACTIVE_S: Final = 1.0
-#: Forwarded commands gathered at most while others are on their way.
+#: Changes or commands gathered at most while others are on their way.
 BATCH_MAX: Final = 64
 #: On their way to a peer that nobody waits for; what changes beyond that is sent later.
 QUEUE_BYTES: Final = 4 << 20
@@ -144,12 +144,26 @@ class Gate:
         self.active_until = now + ACTIVE_S
         self._node.expect_step(now + self._node.ack_timeout_s)
 
+    @property
+    def has_news(self) -> bool:
+        """Whether commands have brought about anything that `flush` would act on."""
+        changes = self.changes
+        return bool(
+            changes.fresh
+            or self.unsent_forwards
+            or self.holding
+            or self.waiting
+            or changes.strays
+            or changes.pending
+        )
+
     def flush(self) -> None:
         """Make messages of what has changed and what is to be forwarded; acknowledge."""
         # Hot path: bench/ "pair16".
         changes = self.changes
-        if changes.fresh or changes.pending:
-            self.flush_changes(self.clock.monotonic())
+        if changes.pending:
+            if self.protecting or not self._batch_under_way():
+                self.flush_changes(self.clock.monotonic())
         elif self.holding:  # what they changed was undone by a flush, say
             self.held.append((self.ticket - 1, self.holding))
             self.holding = []
@@ -163,6 +177,13 @@ class Gate:
                 self._flush_results(peer, self.clock.monotonic())
             if peer.answer_due:
                 peer.signal(self.clock.monotonic(), Kind.ACK)
+
+    def _batch_under_way(self) -> bool:
+        """Return whether to gather more, where nobody waits: one message costs less than many."""
+        ticket = self.ticket - 1
+        return len(self.changes.fresh) < BATCH_MAX and any(
+            peer.acked_ticket < ticket for peer in self._node.followers
+        )
 
     def _forwards_under_way(self) -> bool:
         """Return whether to gather more, as what was sent before is not answered yet."""
@@ -434,7 +455,9 @@ class Gate:
         elif self._node.role == FOLLOWER:
             assert self._node.leader is not None
             self.open_until = self._node.leader.echoed + self._node.lease_s
-        if self.waiting and now < self.open_until:
+        # Who waits is content with any word that is later than the question.
+        since = self.open_until - self._node.lease_s
+        if self.waiting and (now < self.open_until or since >= self.waiting_since):
             self.resume_waiting()
 
     def resume_waiting(self) -> None:

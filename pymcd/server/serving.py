@@ -311,7 +311,7 @@ class Server:
             context=context,
         )
         if self.hub is not None:
-            self.hub.on_turn_end = self.peering.flush
+            self.hub.on_turn_end = self.peering.end_turn
         return self.peering
 
     def _get_ready(self) -> None:
