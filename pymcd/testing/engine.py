@@ -86,6 +86,9 @@ def make_settings(plan: Plan, port: int, **more: Any) -> Settings:
         draft.set("unix_socket", plan.unix_socket)
         draft.set("memory_limit_bytes", plan.memory_limit << 20)
         draft.set("item_size_max_bytes", plan.max_item_size)
+        if plan.max_item_size < draft.get("slab_chunk_max_bytes"):
+            # Which must divide both it and a page.
+            draft.set("slab_chunk_max_bytes", plan.max_item_size & -plan.max_item_size)
         if plan.protocol != "auto":
             draft.set("protocol", plan.protocol)
         if plan.users is not None and plan.protocol != "ascii":
@@ -137,6 +140,7 @@ class _Door:
     """A listening socket that can be shut, so that the system refuses connections."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        self.first = endpoint
         self.endpoint = endpoint
         self.scope = trio.CancelScope()  #: of listening there
 
@@ -223,8 +227,10 @@ class _FakeServer(Server):
     # -- refusing ------------------------------------------------------------------------------
 
     async def _listen(self, endpoint: Endpoint) -> None:
-        door = _Door(endpoint)
-        self.doors.append(door)
+        door = next((door for door in self.doors if door.first is endpoint), None)
+        if door is None:  # of UDP
+            await super()._listen(endpoint)
+            return
         if self._refusals:
             door.shut(self.hub)
         try:
@@ -242,13 +248,14 @@ class _FakeServer(Server):
         if self._refusals == 1:
             self._accepting_again = trio.Event()
             for door in self.doors:
+                self._accept_some(door.endpoint)  # who is connected, for all that they know
                 door.shut(self.hub)
 
     def accept_again(self) -> None:
         """Refuse clients once less."""
         self._refusals -= 1
         if not self._refusals:
-            for door in self.doors:
+            for door in self.doors if self.ready.is_set() else ():
                 door.open(self.settings)
             self._accepting_again.set()
 
@@ -307,6 +314,10 @@ class Engine:
             except ConfigError as error:
                 self.close()
                 raise OSError(error.message) from None
+        # Known from the start: a client may be refused before the server has listened once.
+        self.server.doors = [
+            _Door(endpoint) for endpoint in self.endpoints if endpoint.transport != "replication"
+        ]
         self._scope = trio.CancelScope()
         self._refusing: set[int] = set()
         self._refusal = 0

@@ -1,0 +1,497 @@
+"""`MemcachedServer`: its life, its clock, and what a test can see of it and do to it."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pymcd.testing import MemcachedServer
+
+from .helpers import RawClient, nothing_left, raw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+#: Python and trio open and keep things when they are first used.
+WARM_UP = MemcachedServer()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    with WARM_UP, raw(WARM_UP) as client:
+        client.ask(b"version\r\n")
+
+
+# -- life --------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_of_two_hundred_servers() -> None:
+    with nothing_left():
+        for _ in range(200):
+            with MemcachedServer() as server, raw(server) as client:
+                assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+
+
+def test_connected_clients_are_left_without_a_server() -> None:
+    with nothing_left():
+        with MemcachedServer() as server:
+            clients = [RawClient(server.address) for _ in range(10)]
+            for client in clients:
+                client.ask(b"set a 0 0 1\r\nx\r\n")
+        for client in clients:
+            assert client.read() == b""
+            client.close()
+
+
+def test_a_test_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with nothing_left():
+        kinds: list[dict[str, Any]] = [{}, {"unix_socket": path}]
+        for arguments in kinds:
+            with pytest.raises(ZeroDivisionError):
+                fail_amid_everything(arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def fail_amid_everything(arguments: dict[str, Any]) -> None:
+    with MemcachedServer(**arguments) as server, raw(server) as client:
+        server.fault().stall()
+        client.send(b"get a\r\n")
+        server.wait_for("get")
+        server.refuse_connections()
+        server.pause()
+        raise ZeroDivisionError
+
+
+def test_a_server_that_cannot_start_leaves_nothing_behind() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, nothing_left():
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="leave `port` out") as failure:
+            MemcachedServer(port=port).start()
+        assert failure.value.errno == errno.EADDRINUSE
+        with pytest.raises(ValueError, match="higher than"):
+            MemcachedServer(memory_limit=1, max_item_size=1 << 30).start()
+        with pytest.raises(OSError, match="/nowhere/socket"):
+            MemcachedServer(unix_socket="/nowhere/socket").start()
+
+
+def test_stop_is_harmless_when_repeated_and_start_works_again() -> None:
+    server = MemcachedServer()
+    server.stop()
+    server.start()
+    server.put("a", b"1")
+    server.stop()
+    server.stop()
+    with server:
+        assert server.items() == {}
+
+
+def test_servers_of_one_process_share_nothing() -> None:
+    with MemcachedServer(clock="frozen") as one, MemcachedServer(clock="frozen") as two:
+        one.put("a", b"1", ttl=10)
+        assert two.items() == {}
+        two.put("a", b"2", ttl=10)
+        one.advance(11)
+        assert one.get("a") is None
+        assert two.get("a") is not None
+        one.fault(command="get").drop()
+        with raw(two) as client:
+            assert client.ask(b"get b\r\n") == b"END\r\n"
+        assert list(one.calls) == []
+        assert len(two.calls) == 1
+        assert one.stats()["get_misses"] == "0"
+
+
+def test_restart_keeps_the_address_and_what_it_is_told_to() -> None:
+    with MemcachedServer() as server:
+        address = server.address
+        with raw(server) as client:
+            client.ask(b"set a 7 100 1\r\nx\r\n")
+            client.ask(b"set b 0 0 1\r\ny\r\n")
+            before = server.items()
+            server.restart(keep_items=True)
+            assert client.read() == b""
+        assert server.address == address
+        after = server.items()
+        for key, item in before.items():
+            kept = after[key]
+            assert (kept.value, kept.flags, kept.cas) == (item.value, item.flags, item.cas)
+            assert abs(kept.expires - item.expires) <= 1
+        with raw(server) as client:
+            assert client.ask(b"gets a\r\n", b"END\r\n") == b"VALUE a 7 1 1\r\nx\r\nEND\r\n"
+            # No cas unique is given out twice.
+            client.ask(b"set c 0 0 1\r\nz\r\n")
+            assert server.items()[b"c"].cas > max(item.cas for item in before.values())
+        assert server.stats()["total_items"] == "1"
+        server.restart()
+        assert server.items() == {}
+        assert server.address == address
+
+
+def test_restart_keeps_the_clock_faults_and_calls() -> None:
+    with MemcachedServer(clock="frozen") as server:
+        server.put("a", b"1", ttl=100)
+        server.advance(60)
+        now = server.now
+        fault = server.fault(command="get").reply(b"SERVER_ERROR\r\n")
+        with raw(server) as client:
+            client.ask(b"version\r\n")
+        server.restart(keep_items=True)
+        assert server.now == now
+        with raw(server) as client:
+            assert client.ask(b"get a\r\n") == b"SERVER_ERROR\r\n"
+        fault.remove()
+        server.advance(39)
+        assert server.get("a") is not None
+        server.advance(2)
+        assert server.get("a") is None
+        assert [call.command for call in server.calls] == ["version", "get"]
+        server.reset()
+        server.put("a", b"1")
+        assert server.get("a") is not None
+
+
+def test_calls_can_be_looked_at_afterwards() -> None:
+    with MemcachedServer() as server, raw(server) as client:
+        client.ask(b"get a\r\n")
+    assert [str(call) for call in server.calls] == ["get a"]
+
+
+# -- wrong use ---------------------------------------------------------------------------------
+
+WRONG: list[tuple[str, Callable[[MemcachedServer], Any], type[Exception], str]] = [
+    ("starting twice", lambda s: s.start(), RuntimeError, "restart"),
+    ("back in time", lambda s: s.advance(-1), ValueError, "reset"),
+    ("no time", lambda s: s.advance(float("nan")), ValueError, "forward"),
+    ("for ever", lambda s: s.advance(float("inf")), ValueError, "forward"),
+    ("unknown command", lambda s: s.fault(command="gett"), ValueError, "did you mean 'get'"),
+    ("upper case", lambda s: s.fault(command="GET"), ValueError, "did you mean 'get'"),
+    ("command of bytes", lambda s: s.fault(command=[b"get"]), ValueError, "the commands are"),  # type: ignore[list-item]
+    ("never", lambda s: s.fault(times=0), ValueError, "leave times out"),
+    ("no chance", lambda s: s.fault(probability=0), ValueError, "probability=0.25"),
+    ("client 0", lambda s: s.fault(connection=0), ValueError, "counted from 1"),
+    ("negative delay", lambda s: s.fault().delay(-1), ValueError, "0 or more"),
+    ("endless delay", lambda s: s.fault().delay(float("inf")), ValueError, "stall"),
+    ("reply of str", lambda s: s.fault().reply("END"), TypeError, 'write b"'),  # type: ignore[arg-type]
+    ("less than nothing", lambda s: s.fault().truncate(-1), ValueError, "0 or more"),
+    ("no garbage", lambda s: s.fault().garbage(0), ValueError, "1 or more"),
+    ("put of str", lambda s: s.put("a", "1"), TypeError, "encode"),  # type: ignore[arg-type]
+    ("put of half a second", lambda s: s.put("a", b"1", ttl=0.5), ValueError, "whole"),  # type: ignore[arg-type]
+    ("put of odd flags", lambda s: s.put("a", b"1", flags=-1), ValueError, "32 bits"),
+    ("put of too much", lambda s: s.put("a", bytes(2 << 20)), ValueError, "max_item_size"),
+    ("empty key", lambda s: s.get(""), ValueError, "1 to 250"),
+    ("long key", lambda s: s.get("a" * 251), ValueError, "1 to 250"),
+    ("key of a number", lambda s: s.get(1), TypeError, "str or bytes"),  # type: ignore[arg-type]
+    ("wait for nothing", lambda s: s.wait_for("get", count=0), ValueError, "1 call"),
+    ("wait for unknown", lambda s: s.wait_for("got"), ValueError, "did you mean"),
+    ("unknown report", lambda s: s.stats("bogus"), ValueError, "ERROR"),
+    ("authority", lambda s: s.tls_ca_file, RuntimeError, "tls=True"),
+]
+
+
+@pytest.mark.parametrize(
+    ("use", "error", "words"), [w[1:] for w in WRONG], ids=[w[0] for w in WRONG]
+)
+def test_wrong_use_says_what_to_write(
+    use: Callable[[MemcachedServer], Any], error: type[Exception], words: str
+) -> None:
+    with MemcachedServer() as server:
+        with pytest.raises(error, match=f"(?i){re.escape(words)}"):
+            use(server)
+        with raw(server) as client:
+            assert client.ask(b"get a\r\n") == b"END\r\n"
+
+
+WRONG_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
+    ({"clock": "stopped"}, 'clock="frozen"'),
+    ({"protocol": "udp"}, "binary"),
+    ({"options": "-M -vv"}, "['-M', '-vv']"),
+    ({"memory_limit": 0.5}, "megabytes"),
+    ({"users": {}}, '"name": "password"'),
+    ({"tls": "cert.pem"}, "tls=True"),
+    ({"options": ["-p", "11211"]}, "port="),
+    ({"options": ["-l", "::1"]}, "host="),
+    ({"options": ["-d"]}, "not for a server of tests"),
+    ({"options": ["--bogus"]}, "unrecognized option"),
+    ({"options": ["-x", "localhost"]}, "MemcachedPair"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), WRONG_ARGUMENTS, ids=lambda value: str(value))
+def test_wrong_arguments_say_what_to_write(arguments: dict[str, Any], words: str) -> None:
+    with nothing_left(), pytest.raises((ValueError, TypeError), match=re.escape(words)):
+        MemcachedServer(**arguments).start()
+
+
+STOPPED: list[Callable[[MemcachedServer], Any]] = [
+    lambda s: s.address,
+    lambda s: s.url,
+    lambda s: s.now,
+    lambda s: s.advance(1),
+    lambda s: s.items(),
+    lambda s: s.put("a", b"1"),
+    lambda s: s.fault().drop(),
+    lambda s: s.wait_for("get"),
+    lambda s: s.restart(),
+    lambda s: s.reset(),
+]
+
+
+@pytest.mark.parametrize("use", STOPPED)
+@pytest.mark.parametrize("was_started", [False, True])
+def test_a_server_that_does_not_run_says_so(
+    use: Callable[[MemcachedServer], Any], was_started: bool
+) -> None:
+    server = MemcachedServer()
+    if was_started:
+        with server:
+            pass
+    with pytest.raises(RuntimeError, match="with MemcachedServer"):
+        use(server)
+
+
+# -- time --------------------------------------------------------------------------------------
+
+
+def test_an_item_is_gone_after_its_time_in_every_protocol() -> None:
+    for clock in ("real", "frozen"):
+        with MemcachedServer(clock=clock) as server, raw(server) as text, raw(server) as binary:
+            text.ask(b"set a 0 60 1\r\nx\r\n")
+            text.ask(b"ms b 1 T60\r\nx\r\n")
+            binary.ask_binary(0x01, b"c", b"\0\0\0\0\0\0\0\x3c", b"x")
+            assert len(server.items()) == 3
+            server.advance(58)
+            for key in (b"a", b"b", b"c"):
+                assert text.ask(b"get %b\r\n" % key, b"END\r\n") != b"END\r\n"
+            server.advance(3)
+            assert server.items() == {}
+            for key in (b"a", b"b", b"c"):
+                assert text.ask(b"get %b\r\n" % key) == b"END\r\n"
+                assert text.ask(b"mg %b v\r\n" % key) == b"EN\r\n"
+                assert binary.ask_binary(0x00, key)[0] == 1
+
+
+def test_a_flush_to_come_comes() -> None:
+    with MemcachedServer(clock="frozen") as server, raw(server) as client:
+        server.put("a", b"1")
+        assert client.ask(b"flush_all 30\r\n") == b"OK\r\n"
+        server.advance(28)
+        assert server.get("a") is not None
+        server.advance(3)
+        assert server.get("a") is None
+
+
+def test_idle_clients_are_closed_by_the_clock() -> None:
+    with (
+        MemcachedServer(clock="frozen", options=["-o", "idle_timeout=10"]) as server,
+        raw(server) as client,
+    ):
+        client.ask(b"version\r\n")
+        server.advance(9)
+        assert server.connections == 1
+        server.advance(20)
+        assert server.connections == 0
+        assert client.read() == b""
+        assert server.stats()["idle_kicks"] == "1"
+
+
+def test_a_frozen_clock_stands_and_a_real_one_goes_on() -> None:
+    with MemcachedServer(clock="frozen") as frozen, MemcachedServer() as real:
+        assert abs(real.now - time.time()) < 60
+        assert abs(frozen.now - time.time()) < 60
+        then = frozen.now
+        assert frozen.now == then
+        real_then = real.now
+        real.advance(1000)
+        assert 1000 <= real.now - real_then < 1060
+
+
+# -- items -------------------------------------------------------------------------------------
+
+
+def test_items_are_shown_as_clients_stored_them() -> None:
+    with MemcachedServer(clock="frozen") as server, raw(server) as client:
+        client.ask(b"set a 5 100 3\r\nabc\r\n")
+        client.ask(b"ms Yg== 1 b\r\nx\r\n")
+        item = server.get("a")
+        assert item is not None
+        assert (item.key, item.value, item.flags) == (b"a", b"abc", 5)
+        assert abs(item.expires - server.now - 100) <= 1
+        assert abs(item.last_access - server.now) <= 1
+        reply = client.ask(b"gets a\r\n", b"END\r\n")
+        assert reply == b"VALUE a 5 3 %d\r\nabc\r\nEND\r\n" % item.cas
+        assert set(server.items()) == {b"a", b"b"}
+        never = server.get("b")
+        assert never is not None
+        assert never.expires == 0
+
+
+def test_looking_at_items_changes_nothing() -> None:
+    with MemcachedServer() as server, raw(server) as client:
+        client.ask(b"set a 0 0 1\r\nx\r\n")
+        before = server.stats(), server.stats("items"), server.get("a")
+        server.items()
+        server.get("a")
+        server.get("b")
+        stats = server.stats()
+        for changing in ("time", "uptime", "rusage_user", "rusage_system"):
+            stats[changing] = before[0][changing]
+        assert (stats, server.stats("items"), server.get("a")) == before
+
+
+def test_put_stores_what_clients_get() -> None:
+    with MemcachedServer(clock="frozen") as server, raw(server) as client:
+        server.put("a", b"abc", flags=3, ttl=60)
+        server.put("a", b"abcd", flags=4, ttl=60)
+        server.put("far", b"1", ttl=40 * 24 * 3600)
+        server.put("over", b"1", ttl=-1)
+        assert client.ask(b"get a\r\n", b"END\r\n") == b"VALUE a 4 4\r\nabcd\r\nEND\r\n"
+        assert server.stats()["cmd_set"] == "0"
+        assert server.get("over") is None
+        server.advance(61)
+        assert server.get("a") is None
+        far = server.get("far")
+        assert far is not None
+        assert abs(far.expires - server.now - 40 * 24 * 3600 + 61) <= 1
+
+
+def test_evict_is_an_eviction() -> None:
+    with MemcachedServer() as server:
+        server.put("a", b"1", ttl=60)
+        server.put("b", b"1")
+        assert server.evict("a")
+        assert not server.evict("a")
+        assert list(server.items()) == [b"b"]
+        assert server.stats()["evictions"] == "1"
+        assert server.stats()["evicted_unfetched"] == "1"
+    with MemcachedServer(options=["-M"]) as server:
+        server.put("a", b"1")
+        with pytest.raises(RuntimeError, match="-M"):
+            server.evict("a")
+
+
+def test_reset_is_as_good_as_new() -> None:
+    with MemcachedServer(clock="frozen") as server, raw(server) as client:
+        then = server.now
+        client.ask(b"set a 0 0 1\r\nx\r\n")
+        client.ask(b"flush_all 50\r\n")
+        server.advance(1000)
+        server.fault().reply(b"ERROR\r\n")
+        server.pause()
+        refusal = server.refuse_connections()
+        server.reset()
+        assert server.now == then
+        assert server.items() == {}
+        assert list(server.calls) == []
+        assert server.stats()["cmd_set"] == server.stats()["cmd_flush"] == "0"
+        # The client is still there, and the server is all right.
+        client.ask(b"set a 0 10 1\r\nx\r\n")
+        server.advance(9)
+        assert server.get("a") is not None
+        server.advance(100)
+        assert client.ask(b"get a\r\n") == b"END\r\n"
+        with raw(server) as another:
+            assert another.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+        refusal.remove()
+        with raw(server) as another:
+            assert another.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+
+
+def test_reset_between_many_examples() -> None:
+    with MemcachedServer() as server, raw(server) as client:
+        for number in range(50):
+            assert client.ask(b"add a 0 0 3\r\n%03d\r\n" % number) == b"STORED\r\n"
+            assert len(server.calls) == 1
+            server.advance(number)
+            server.reset()
+
+
+# -- how it can be started ---------------------------------------------------------------------
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "socket")
+    with MemcachedServer(unix_socket=path) as server, raw(server) as client:
+        assert server.url == path
+        assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+        with pytest.raises(RuntimeError, match="unix_socket"):
+            _ = server.port
+        server.restart()
+        with raw(server) as again, server.refuse_connections():
+            with pytest.raises(ConnectionRefusedError):
+                RawClient(path)
+            assert again.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+        with raw(server) as again:
+            assert again.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_address_of_ipv6() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with MemcachedServer(host="::1") as server, raw(server) as client:
+        assert server.url == f"[::1]:{server.port}"
+        assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+
+
+def test_tls_with_a_certificate_of_its_own() -> None:
+    pytest.importorskip("trustme")
+    with MemcachedServer(tls=True) as server:
+        context = ssl.create_default_context(cafile=server.tls_ca_file)
+        for name in ("localhost", "127.0.0.1"):
+            with (
+                socket.create_connection(server.address) as sock,
+                context.wrap_socket(sock, server_hostname=name) as client,
+            ):
+                client.sendall(b"set a 0 0 1\r\nx\r\n")
+                assert client.recv(100) == b"STORED\r\n"
+                assert server.calls[-1].reply == b"STORED\r\n"
+        server.restart(keep_items=True)
+        assert server.get("a") is not None
+
+
+def test_users_of_the_text_protocol() -> None:
+    with MemcachedServer(users={"alice": "secret"}, protocol="ascii") as server:
+        with raw(server) as client:
+            assert client.ask(b"get a\r\n") == b"CLIENT_ERROR unauthenticated\r\n"
+            wrong = b"set x 0 0 11\r\nalice wrong\r\n"
+            assert client.ask(wrong) == b"CLIENT_ERROR authentication failure\r\n"
+            assert client.ask(b"set x 0 0 12\r\nalice secret\r\n") == b"STORED\r\n"
+            assert client.ask(b"get a\r\n") == b"END\r\n"
+        server.put("a", b"1")
+        assert server.stats()["auth_errors"] == "1"
+
+
+def test_users_of_sasl() -> None:
+    with MemcachedServer(users={"alice": "secret"}) as server, raw(server) as client:
+        assert client.ask_binary(0x21, b"PLAIN", value=b"\0alice\0wrong")[0] == 0x20
+        assert client.ask_binary(0x21, b"PLAIN", value=b"\0alice\0secret")[0] == 0
+        assert client.ask_binary(0x00, b"a")[0] == 1
+
+
+def test_options_of_the_command_line() -> None:
+    with MemcachedServer(
+        memory_limit=8, max_item_size=2048, options=["-M", "-o", "hot_lru_pct=33"]
+    ) as server:
+        settings = server.stats("settings")
+        assert settings["maxbytes"] == str(8 << 20)
+        assert settings["item_size_max"] == "2048"
+        assert settings["evictions"] == "off"
+        assert settings["hot_lru_pct"] == "33"
+
+
+def test_the_log_is_kept_and_not_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    with MemcachedServer(options=["-vv"]) as server, raw(server) as client:
+        client.ask(b"get a\r\n")
+        assert any(line.endswith("get a") for line in server.log)
+        assert [str(call) for call in server.calls] == ["get a"]
+    assert capfd.readouterr() == ("", "")
