@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT_EVERY_S: Final = 0.004
 LINGER_S: Final = 0.001
-#: How long an eager hub stays awake before it lingers. To be woken takes longer than to serve.
-SPIN_S: Final = 0.0002
+#: An eager hub stays awake for so long, if what it waited for last took no longer.
+AWAKE_S: Final = 0.0002
 #: Chunks of one client's reply sent in one turn.
 _CHUNKS_PER_TURN: Final = 8
 
@@ -100,8 +100,9 @@ class Hub:
         self.on_turn_end: Callable[[], None] | None = None
         #: How long to wait in `poll` before parking; 0 while other tasks must not wait for it.
         self.linger_s = LINGER_S
-        #: Other servers answer within moments, and clients wait for that: stay awake for it.
+        #: Other servers answer within moments, and clients wait for that.
         self.eager = False
+        self._brisk = False  #: the last wait of an eager hub was short
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -161,9 +162,7 @@ class Hub:
             if self._queue:
                 ready = poll(0)
             else:
-                ready = self._spin() if self.eager else []
-                if not ready:
-                    ready = poll(self.linger_s)
+                ready = self._await() if self.eager else poll(self.linger_s)
                 if not ready:
                     self._parked = True
                     try:
@@ -179,16 +178,25 @@ class Hub:
                 service.tick()
                 pause_at = monotonic() + CHECKPOINT_EVERY_S
 
-    def _spin(self) -> list[tuple[int, int]]:
-        """Wait for a moment without falling asleep, and let others run who want to."""
+    def _await(self) -> list[tuple[int, int]]:
+        """Wait as `poll` does; if that was short last time, stay awake for as long this time.
+
+        To fall asleep and be woken takes longer than to serve a request. Others may run meanwhile.
+        """
         poll = self._epoll.poll
         monotonic = time.monotonic
-        until = monotonic() + SPIN_S
-        while True:
-            ready = poll(0)
-            if ready or monotonic() > until:
-                return ready
-            os.sched_yield()
+        since = monotonic()
+        if self._brisk:
+            while True:
+                ready = poll(0)
+                if ready:
+                    return ready
+                if monotonic() - since > AWAKE_S:
+                    break
+                os.sched_yield()
+        ready = poll(self.linger_s)
+        self._brisk = monotonic() - since < AWAKE_S
+        return ready
 
     def _turn(self, ready: list[tuple[int, int]]) -> None:
         """Serve each ready socket once."""
