@@ -49,7 +49,7 @@ class Result(unittest.TextTestResult):
             self.outcomes[test.id()] = "failed"
 
 
-class Runner(DiscoverRunner):
+class Runner(DiscoverRunner):  # type: ignore[misc]  # Django has no annotations
     """Django's runner, writing the outcomes to the file which the environment names."""
 
     def get_resultclass(self) -> type[unittest.TextTestResult]:

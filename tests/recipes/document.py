@@ -1,0 +1,80 @@
+"""Cut the examples out of docs/testing.md.
+
+A section of the page is one recipe: its Python blocks become one test file, but for a block whose
+first line is a comment with a file's name, which becomes that file. So page and test cannot differ.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "testing.md"
+TEST_FILE = "test_recipe.py"
+
+# A heading, or a block of any language: what looks like a heading in a block is a comment.
+_PART = re.compile(
+    r"^#+ (?P<title>.*)$|^```(?P<language>.*)\n(?P<block>(?s:.*?))^```$", re.MULTILINE
+)
+_FILE_NAME = re.compile(r"# (\w+\.py)\n")
+
+
+@dataclass(slots=True)
+class Recipe:
+    """The examples of one section."""
+
+    title: str
+    #: By file name; several blocks for one file follow each other.
+    files: dict[str, str] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        for name, text in self.files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+
+    def missing(self) -> list[str]:
+        """Return the modules that the recipe imports and that are not installed."""
+        return sorted(
+            {
+                name
+                for text in self.files.values()
+                for name in _imported(text)
+                if name not in sys.stdlib_module_names and importlib.util.find_spec(name) is None
+            }
+        )
+
+
+def _imported(text: str) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def _parts(page: str | None) -> list[re.Match[str]]:
+    return list(_PART.finditer(PAGE.read_text(encoding="utf-8") if page is None else page))
+
+
+def titles(page: str | None = None) -> list[str]:
+    """Return the headings of the page, in its order."""
+    return [part["title"] for part in _parts(page) if part["title"] is not None]
+
+
+def recipes(page: str | None = None) -> list[Recipe]:
+    """Return the recipes of the page, in its order."""
+    found: list[Recipe] = []
+    for part in _parts(page):
+        if part["title"] is not None:
+            found.append(Recipe(part["title"]))
+        elif part["language"] == "python":
+            named = _FILE_NAME.match(part["block"])
+            name = named.group(1) if named else TEST_FILE
+            files = found[-1].files
+            files[name] = files.get(name, "") + part["block"]
+    return [recipe for recipe in found if recipe.files]

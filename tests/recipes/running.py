@@ -1,0 +1,43 @@
+"""Run pytest on a folder of test files, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+RUN_TIMEOUT_S = 100
+#: What this run of pytest tells its own children, and what makes hypothesis another one.
+_PRIVATE = ("PYTEST_", "COV_", "HYPOTHESIS_")
+
+
+def run_pytest(folder: Path, *arguments: str) -> str:
+    """Run pytest in `folder` as from a shell; return what it printed. All tests must pass."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE)
+    }
+    options = ["-q", "-p", "no:cacheprovider", "--strict-markers"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *arguments],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def counts(said: str) -> dict[str, int]:
+    """Return the numbers of pytest's last line: {"passed": 3, "skipped": 1}."""
+    return {
+        word: int(count) for count, word in re.findall(r"(\d+) ([a-z]+)", said.splitlines()[-1])
+    }

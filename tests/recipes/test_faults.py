@@ -1,0 +1,166 @@
+"""Every fault, met by real client libraries: what each makes of it is as docs/testing.md tells."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pymcd.testing import MemcachedServer
+
+from .clients import CLIENTS, PATIENT_S, Client, connect
+from .document import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: So soon does a client give up which waits for an answer that never comes.
+IMPATIENT_S = 0.05
+DELAY_S = 10
+
+#: By their words in the page's table; each begins and goes on.
+FAULTS: dict[str, Callable[[MemcachedServer], object]] = {
+    "fault().stall()": lambda server: server.fault().stall(),
+    "fault().drop()": lambda server: server.fault().drop(),
+    "fault().reset()": lambda server: server.fault().reset(),
+    r'fault().reply(b"SERVER_ERROR busy\r\n")': lambda server: server.fault().reply(
+        b"SERVER_ERROR busy\r\n"
+    ),
+    "fault().truncate(5)": lambda server: server.fault().truncate(5),
+    "fault().garbage()": lambda server: server.fault().garbage(),
+    "fault().out_of_memory()": lambda server: server.fault().out_of_memory(),
+    "refuse_connections()": lambda server: server.refuse_connections(),
+    "drop_connections()": lambda server: server.drop_connections(),
+    "pause()": lambda server: server.pause(),
+}
+DELAYED = "fault().delay(10)"
+#: Of these a client learns by its own time-out.
+SILENT = {"fault().stall()", "pause()"}
+#: The client must be connected when it happens.
+LATE = {"drop_connections()"}
+
+MISS = "a miss"
+ANSWER = "the answer"
+
+
+def table() -> dict[str, dict[str, set[str]]]:
+    """Return the page's table: by fault and column the words for what the client may see."""
+    section = PAGE.read_text(encoding="utf-8").partition("\n## Every fault\n")[2]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.splitlines()
+        if line.startswith("|")
+    ]
+    columns = [cell.replace("`", "") for cell in rows[0]]
+    return {
+        row[0].strip("`"): {
+            column: {word.strip("`") for word in re.split(r",? or ", cell)}
+            for column, cell in zip(columns[2:], row[2:], strict=True)
+        }
+        for row in rows[2:]
+    }
+
+
+TABLE = table()
+#: The library, its method, and where the table has it.
+COLUMNS = [
+    ("pymemcache", "get", "pymemcache"),
+    ("pymemcache", "set", "pymemcache"),
+    ("pylibmc", "get", "pylibmc get"),
+    ("pylibmc", "set", "pylibmc set"),
+    ("aiomcache", "get", "aiomcache get"),
+]
+every_column = pytest.mark.parametrize(("library", "method", "column"), COLUMNS)
+
+
+@pytest.fixture
+def server() -> Iterator[MemcachedServer]:
+    with MemcachedServer(clock="frozen") as started:
+        started.put("key", b"value")
+        yield started
+
+
+def outcome(client: Client, method: str) -> str:
+    """Ask the client; return what it says, in the words of the table."""
+    try:
+        if method == "set":
+            client.set("key", b"value")
+            return ANSWER
+        return ANSWER if client.get("key") == b"value" else MISS
+    except Exception as error:
+        return type(error).__name__
+
+
+def test_the_table_has_every_fault():
+    assert set(TABLE) == {*FAULTS, DELAYED}
+
+
+@every_column
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_client_meets(server, fault, library, method, column):
+    timeout_s = IMPATIENT_S if fault in SILENT else PATIENT_S
+    with closing(connect(library, server, timeout_s)) as client:
+        if fault in LATE:
+            client.get("key")
+        FAULTS[fault](server)
+        assert outcome(client, method) in TABLE[fault][column]
+
+
+@every_column
+def test_a_client_waits_for_a_delayed_answer(server, library, method, column):
+    with closing(connect(library, server)) as client, ThreadPoolExecutor(1) as thread:
+        fault = server.fault(command=method).delay(DELAY_S)
+        found = thread.submit(outcome, client, method)
+        (call,) = server.wait_for(method, "key")
+        server.advance(DELAY_S - 1)
+        assert call.reply is None
+        assert not found.done()
+        server.advance(2)
+        assert {found.result(PATIENT_S)} == TABLE[DELAYED][column]
+        assert fault.met == 1
+
+
+@pytest.mark.parametrize("library", CLIENTS)
+def test_who_was_paused_goes_on(server, library):
+    with closing(connect(library, server)) as client, ThreadPoolExecutor(1) as thread:
+        server.pause()
+        found = thread.submit(outcome, client, "get")
+        assert not found.done()
+        server.resume()
+        assert found.result(PATIENT_S) == ANSWER
+
+
+@pytest.mark.parametrize("library", CLIENTS)
+def test_who_was_stalled_goes_on_when_the_fault_is_removed(server, library):
+    with closing(connect(library, server)) as client, ThreadPoolExecutor(1) as thread:
+        with server.fault(command="get", key="key").stall():
+            found = thread.submit(outcome, client, "get")
+            server.wait_for("get", "key")
+        assert found.result(PATIENT_S) == ANSWER
+
+
+@pytest.mark.parametrize("library", CLIENTS)
+def test_a_fault_is_for_one_key_and_so_many_times(server, library):
+    server.put("other", b"value")
+    with closing(connect(library, server)) as client:
+        fault = server.fault(command="get", key="other", times=1).reply(b"END\r\n")
+        found = [client.get("key"), client.get("other"), client.get("other")]
+        assert (found, fault.met) == ([b"value", None, b"value"], 1)
+
+
+def test_what_was_executed_before_the_reset_stays(server):
+    exceptions = pytest.importorskip("pymemcache.exceptions")
+    with closing(connect("pymemcache", server)) as client:
+        with (
+            server.fault(command="set").reset(executed=True),
+            pytest.raises(ConnectionResetError),
+        ):
+            client.set("key", b"changed")
+        assert server.get("key").value == b"changed"
+        with server.fault(command="set").drop(), pytest.raises(exceptions.MemcacheServerError):
+            client.set("key", b"again")
+        assert server.get("key").value == b"changed"
+        assert client.get("key") == b"changed"

@@ -1,0 +1,90 @@
+"""Each example of docs/testing.md runs as its reader runs it: by pytest, in its own process."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from .document import PAGE, TEST_FILE, Recipe, recipes, titles
+from .running import counts, run_pytest
+
+RECIPES = recipes()
+
+#: What the page must have, so that no recipe goes missing by a mistake in the markup.
+EXPECTED = {
+    "A memcached for your tests",
+    "Without pytest",
+    "Looking inside",
+    "pymemcache",
+    "pylibmc",
+    "Django",
+    "aiomcache and asyncio",
+    "Flask sessions",
+    "Expiry",
+    "Retries and faults",
+    "Fail-over",
+    "hypothesis",
+    "pytest-xdist",
+    "trio",
+    "gevent",
+    "Threads",
+    "Forked children",
+    "Logins and Unix sockets",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.title)
+def test_recipe(recipe: Recipe, tmp_path):
+    if missing := recipe.missing():
+        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[test]'")
+    recipe.write(tmp_path)
+    arguments = ["-n", "2"] if recipe.title == "pytest-xdist" else []
+    said = run_pytest(tmp_path, *arguments, TEST_FILE)
+    # Nothing was skipped, and nothing gave a warning.
+    assert set(counts(said)) == {"passed"}, said
+
+
+def test_no_recipe_is_missing():
+    assert {recipe.title for recipe in RECIPES} >= EXPECTED
+
+
+def test_links_of_the_page_lead_somewhere():
+    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles()}
+    links = re.findall(r"\]\(#([^)]*)\)", PAGE.read_text(encoding="utf-8"))
+    assert links
+    assert set(links) - anchors == set()
+
+
+SMALL_PAGE = """\
+# One
+```python
+a = 1
+```
+text
+```python
+# conftest.py
+b = 2
+```
+```sh
+# not a heading
+```
+```python
+c = 3
+```
+## Two
+nothing
+## Three
+```python
+import no_such_thing
+```
+"""
+
+
+def test_blocks_become_files():
+    one, three = recipes(SMALL_PAGE)
+    assert one.title == "One"
+    assert one.files == {TEST_FILE: "a = 1\nc = 3\n", "conftest.py": "# conftest.py\nb = 2\n"}
+    assert (three.title, three.missing()) == ("Three", ["no_such_thing"])
+    assert titles(SMALL_PAGE) == ["One", "Two", "Three"]
