@@ -6,9 +6,11 @@ import argparse
 import os
 import shlex
 import sys
-import time
+
+from conformance.servers import StartError
 
 from . import histories, lags, locks, losses, namespaces, partitions, resources, strangers
+from .clock import now_s, standstill_s
 from .nodes import Pair, TrialError
 from .trial import Run
 
@@ -23,6 +25,7 @@ TRIALS = {
     "freeze": partitions.freeze,
     "lag": lags.lag,
     "strangers": strangers.strangers,
+    "tls": strangers.tls,
     "badinput": strangers.badinput,
     "evictions": resources.evictions,
     "memory": resources.memory,
@@ -59,17 +62,19 @@ def main() -> int:
     failed = 0
     for name in options.name or TRIALS:
         run = Run(options.trials, options.seed, options.scale, options.verbose)
-        started_s = time.monotonic()
+        started_s, stood_still_s = now_s(), standstill_s()
         busy = os.getloadavg()[0]
         try:
             TRIALS[name](run)
-        except (TrialError, OSError) as error:
+        except (TrialError, StartError, OSError) as error:
             failed += 1
             run.problem(*f"gave up: {type(error).__name__}: {error}".splitlines(), most=200)
         failed += not run.passes
-        print(f"{name}  ({time.monotonic() - started_s:.0f} s, load before {busy:.1f})")
+        print(f"{name}  ({now_s() - started_s:.0f} s, load before {busy:.1f})")
         for figure in run.figures:
             print(f"  {figure}")
+        if standstill_s() > stood_still_s:
+            print(f"  (the machine stood still for {standstill_s() - stood_still_s:.0f} s of that)")
         for line in run.problems:
             print(f"  ! {line}")
         sys.stdout.flush()

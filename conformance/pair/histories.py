@@ -145,7 +145,7 @@ def _history(run: Run, pair: Pair, number: int, fault: str) -> tuple[list[Operat
         load.at(rng.uniform(0.2, 0.4), pair.nodes[victim].kill)
     elif fault == "link reset":
         for _ in range(3):
-            load.at(rng.uniform(0.1, 0.5), pair.cut)
+            load.at(rng.uniform(0.1, 0.5), rng.choice((pair.cut, pair.halve)))
     elif fault == "freeze":
         # Longer than the other one waits. Only one of the two serves at any time.
         node = nodes[victim]

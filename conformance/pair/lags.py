@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
+from .clock import now_s
 from .load import Load, Request, quantile
 from .locks import Blocking
 from .nodes import Pair
@@ -36,13 +36,13 @@ def _lags(pair: Pair, source: int, sink: int, times: int) -> list[float]:
     lags = []
     for number in range(times):
         value = b"%d" % number
-        started_s = time.monotonic()
+        started_s = now_s()
         writer.send(b"set lag 0 0 %d\r\n%b\r\n" % (len(value), value))
         while True:
             reader.send(b"mg lag v\r\n")
             if reader.line().startswith(b"VA") and reader.line() == value + b"\r\n":
                 break
-        lags.append(time.monotonic() - started_s)
+        lags.append(now_s() - started_s)
         writer.line()
     writer.close()
     reader.close()
@@ -56,7 +56,7 @@ def _lag_under_load(run: Run, pair: Pair, mode: str) -> None:
     def probe_writer() -> Client:
         while True:
             state["value"] += 1
-            state["sent_s"] = time.monotonic()
+            state["sent_s"] = now_s()
             state["seen"] = False
             text = b"%d" % int(state["value"])
             yield Request(b"set probe 0 0 %d\r\n%b\r\n" % (len(text), text))
@@ -70,7 +70,7 @@ def _lag_under_load(run: Run, pair: Pair, mode: str) -> None:
                 continue
             lines = answer.split(b"\r\n")
             if lines[0].startswith(b"VALUE") and lines[1] == b"%d" % int(state["value"]):
-                lags.append(time.monotonic() - float(state["sent_s"]))
+                lags.append(now_s() - float(state["sent_s"]))
                 state["seen"] = True
 
     def busy(name: bytes) -> Client:

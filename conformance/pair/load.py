@@ -11,12 +11,12 @@ from __future__ import annotations
 import heapq
 import select
 import socket
-import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from .nodes import STANDSTILL_S, Node, TrialError
+from .clock import now_s
+from .nodes import Node, TrialError
 
 if TYPE_CHECKING:
     import random
@@ -55,7 +55,6 @@ class Timing(NamedTuple):
 class Session:
     number: int
     client: Client
-    servers: Sequence[Callable[[], tuple[str, int]]]
     at: int
     roams: bool
     stream: socket.socket | None = None
@@ -87,7 +86,7 @@ class Load:
 
     def add(self, client: Client, server: int, *, roams: bool = False) -> None:
         """Add a client of the node with this index; `roams`: it goes elsewhere when that ends."""
-        session = Session(len(self._sessions), client, (), server, roams)
+        session = Session(len(self._sessions), client, server, roams)
         self._sessions.append(session)
         if self._running:
             self._advance(session)
@@ -95,37 +94,32 @@ class Load:
     def at(self, delay_s: float, action: Callable[[], None]) -> None:
         """Have something done so many seconds from now, between two answers."""
         self._timer_number += 1
-        heapq.heappush(self._timers, (time.monotonic() + delay_s, self._timer_number, action))
+        heapq.heappush(self._timers, (now_s() + delay_s, self._timer_number, action))
 
     def run(self, seconds: float = float("inf"), *, drain_s: float = 30.0) -> None:
         """Run all clients for a time, or until all have ended; what was asked is waited for."""
         self._running = True
         for session in list(self._sessions):
             self._advance(session)
-        ends_s = time.monotonic() + seconds
+        ends_s = now_s() + seconds
         while not all(session.done for session in self._sessions):
-            now_s = time.monotonic()
-            if now_s >= ends_s:
+            now = now_s()
+            if now >= ends_s:
                 if self.stopping:
                     waiting = [each.number for each in self._sessions if not each.done]
                     raise TrialError(f"no answer within {drain_s:g} s for clients {waiting}")
                 self.stopping = True
-                ends_s = now_s + drain_s
+                ends_s = now + drain_s
                 for session in self._sessions:
                     if session.request is None or session.stream is None:
                         self._finish(session)
                 continue
-            while self._timers and self._timers[0][0] <= now_s:
+            while self._timers and self._timers[0][0] <= now:
                 heapq.heappop(self._timers)[2]()
-                now_s = time.monotonic()
+                now = now_s()
             due_s = min(ends_s, self._timers[0][0] if self._timers else ends_s)
-            wait_s = min(max(due_s - now_s, 0.0), 1.0)
-            events = self._epoll.poll(wait_s)
-            if (lost_s := time.monotonic() - now_s - wait_s) > STANDSTILL_S:
-                # The whole machine stood still, as virtual ones do. Nothing has happened.
-                ends_s += lost_s
-                self._timers = [(at_s + lost_s, nth, do) for at_s, nth, do in self._timers]
-            for descriptor, _ in events:
+            wait_s = min(max(due_s - now, 0.0), 1.0)
+            for descriptor, _ in self._epoll.poll(wait_s):
                 found = self._by_fd.get(descriptor)
                 if found is not None:
                     self._receive(found)
@@ -182,7 +176,7 @@ class Load:
             return
         assert session.stream is not None
         session.answer.clear()
-        session.sent_s = time.monotonic()
+        session.sent_s = now_s()
         try:
             # Requests are far smaller than a socket's buffer.
             session.stream.setblocking(True)
@@ -230,7 +224,7 @@ class Load:
             return
         if failed:
             self.errors[answer] = self.errors.get(answer, 0) + 1
-        self.timings.append(Timing(session.number, session.at, session.sent_s, time.monotonic()))
+        self.timings.append(Timing(session.number, session.at, session.sent_s, now_s()))
         session.request = None
         self._advance(session, answer)
 

@@ -11,13 +11,13 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from conformance.servers import PYMCD, Server
 
+from .clock import now_s
 from .load import Ledger, Load, differing, quantile, read, read_items, writer
 from .nodes import Node, TrialError, until
 from .strangers import SECRET, secrets
@@ -183,10 +183,10 @@ def _pulled(run: Run, network: Network, hosts: list[Host], number: int) -> None:
     load.at(0.3, lambda: network.pull(number % 2))
     load.at(0.3 + away_s, lambda: network.plug(number % 2))
     load.run(0.5 + away_s)
-    plugged_s = time.monotonic() - 0.2
+    plugged_s = now_s() - 0.2
     _wait_in_sync(hosts)
     name = f"cable pulled for {away_s:g} s"
-    run.figure(f"{name}: in sync again after", time.monotonic() - plugged_s, unit="s")
+    run.figure(f"{name}: in sync again after", now_s() - plugged_s, unit="s")
     taken = [each.taken_s for each in load.timings]
     run.figure(f"{name}: p99", quantile(taken, 0.99) * 1e3, 100, "ms", timed=True)
     run.figure(f"{name}: longest wait", max(taken) * 1e3, unit="ms")

@@ -23,14 +23,13 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from conformance.servers import POLL_INTERVAL_S, PYMCD, Server
 
+from .clock import now_s
 from .wire import DIRECTIONS, Direction, Wires
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PATIENCE_S = 30.0
-#: For one look: longer is not the look.
-STANDSTILL_S = 2.0
 FAKETIME = shutil.which("faketime")
 
 
@@ -39,20 +38,13 @@ class TrialError(Exception):
 
 
 def until(what: str, reached: Callable[[], bool], patience_s: float = PATIENCE_S) -> float:
-    """Wait until `reached()`; return how many seconds that took.
-
-    While the whole machine stands still, as virtual ones do, nobody's patience is used up.
-    """
-    started_s = looked_s = time.monotonic()
-    standstill_s = 0.0
+    """Wait until `reached()`; return how many seconds that took."""
+    started_s = now_s()
     while not reached():
-        now_s = time.monotonic()
-        standstill_s += max(0.0, now_s - looked_s - STANDSTILL_S)
-        looked_s = now_s
-        if now_s - started_s - min(standstill_s, 2 * patience_s) > patience_s:
+        if now_s() - started_s > patience_s:
             raise TrialError(f"waited {patience_s:g} s in vain: {what}")
         time.sleep(POLL_INTERVAL_S)
-    return time.monotonic() - started_s
+    return now_s() - started_s
 
 
 def _free_port() -> int:
@@ -139,7 +131,8 @@ class Pair:
         options: of every node; `own` of one.
         count: how many nodes.
         wired: whether the links go through the wires, which cost some time.
-        wants: the command of a node in front of its options, where that is not pymcd's.
+        commands: what starts a node, where that is not pymcd's command.
+        environments: variables of a node.
     """
 
     #: Of all pairs, whatever a trial says: what does it show then?
@@ -149,7 +142,7 @@ class Pair:
     own: dict[int, Sequence[str]] = field(default_factory=dict)
     count: int = 2
     wired: bool = True
-    wants: dict[int, Sequence[str]] = field(default_factory=dict)
+    commands: dict[int, Sequence[str]] = field(default_factory=dict)
     environments: dict[int, dict[str, str]] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
     _wires: Wires | None = None
@@ -209,7 +202,9 @@ class Pair:
                     peers += ["--peer", f"127.0.0.1:{port}"]
         switches = ["--replication-port", str(own_port), "--node-id", f"node{index}", *peers]
         switches += [*self.options, *self.own.get(index, ()), *self.experiment]
-        return Node(self.wants.get(index, PYMCD), switches, dict(self.environments.get(index, {})))
+        return Node(
+            self.commands.get(index, PYMCD), switches, dict(self.environments.get(index, {}))
+        )
 
     def _start(self, index: int) -> None:
         node = self.nodes[index].start()

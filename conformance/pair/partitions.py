@@ -7,6 +7,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from .clock import now_s
 from .load import (
     Ledger,
     Load,
@@ -36,9 +37,9 @@ ACK_TIMEOUT_S = 0.08
 
 def _settled(pair: Pair, keys: Sequence[bytes], within_s: float) -> tuple[float, list[bytes]]:
     """Wait until all nodes hold the same; return how long it took and which keys differ then."""
-    started_s = time.monotonic()
+    started_s = now_s()
     while True:
-        asked_s = time.monotonic() - started_s
+        asked_s = now_s() - started_s
         held = [read_items(node, keys) for node in pair.nodes if node.accepts()]
         differ = sorted({key for other in held[1:] for key in differing(held[0], other)})
         if not differ or asked_s > within_s:
@@ -69,11 +70,11 @@ def partition(run: Run) -> None:
             _both_alone(pair)
             last = _conflicts(pair, rng, keys)
             pair.heal(lose=lose)
-            healed_s = time.monotonic()
+            healed_s = now_s()
             passed_s, found = _settled(pair, keys, 20.0)
             took.append(passed_s)
             pair.wait_in_sync()
-            in_sync.append(time.monotonic() - healed_s)
+            in_sync.append(now_s() - healed_s)
             differ += len(found)
             held = read(pair.nodes[0], keys)
             lost = [key for key, value in last.items() if held.get(key) != value]
@@ -236,13 +237,13 @@ def _stand_still(run: Run, pair: Pair, what: str, seconds: float, stands: int) -
 
     def look_for_sync() -> None:
         if pair.in_sync(timeout_s=0.5):
-            times["recovered"] = time.monotonic() - times["resumed"]
+            times["recovered"] = now_s() - times["resumed"]
             load.at(0.5, load.stop)
         else:
             load.at(0.05, look_for_sync)
 
     def resumed() -> None:
-        times["resumed"] = time.monotonic()
+        times["resumed"] = now_s()
         look_for_sync()
 
     load.at(1.0 + seconds + 0.02, resumed)

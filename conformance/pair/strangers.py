@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance.servers import PYMCD
+from conformance.tls import Identity
 
 from .load import Ledger, Load, read, writer
 from .nodes import FAKETIME, Node, Pair, TrialError, until
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Iterator, Sequence
 
     from .trial import Run
@@ -177,6 +179,51 @@ def _judge_strangers(
     run.figure("refusals that were counted", refused, 1, at_least=True)
 
 
+def _say_over_tls(node: Node, context: ssl.SSLContext) -> bytes:
+    """Shake hands as a client; return what is said to us, farewells of TLS aside."""
+    context.check_hostname = False
+    answer = b""
+    try:
+        with _dial(node) as plain, context.wrap_socket(plain) as stream:
+            while more := stream.recv(1 << 16):
+                answer += more
+    except TimeoutError:
+        raise TrialError("a stranger without a certificate is not hung up on") from None
+    except OSError:
+        pass  # an alert, or a reset: refused
+    return answer
+
+
+def tls(run: Run) -> None:
+    """Links over TLS: strangers without a certificate or with another's; a kill under load."""
+    ours, others = Identity(), Identity()
+    files = f"ssl_chain_cert={ours.chain_file},ssl_key={ours.key_file},ssl_ca_cert={ours.ca_file}"
+    with Pair(("--replication-tls", "-o", files)) as pair:
+        run.figure("TLS: in sync after", pair.wait_in_sync(), unit="s")
+        before = [node.rows() for node in pair.nodes]
+        answers = []
+        for node in pair.nodes:
+            answers += [_say(node, data) for data in (b"\0" * 100, b"get k\r\n" * 20)]
+            answers.append(_say_over_tls(node, ours.client()))
+            answers.append(_say_over_tls(node, ours.client(others.ca.issue_cert("node1"))))
+        told = sum(len(answer) for answer in answers[2::4] + answers[3::4])
+        run.figure("TLS: bytes told to who has no certificate of ours", told, 0)
+        after = [node.rows() for node in pair.nodes]
+        reconnects = [
+            int(b["reconnects"]) - int(a["reconnects"]) for a, b in zip(before, after, strict=True)
+        ]
+        run.figure("TLS: reconnects of the pair's link", sum(reconnects), 0)
+        ledger = Ledger()
+        load = Load(lambda: pair.nodes)
+        for index in range(2):
+            for client in range(4):
+                load.add(writer(ledger, f"t{index}{client}", run.rng()), index, roams=True)
+        load.at(0.3, pair.nodes[0].kill)
+        load.run(0.6)
+        lost = ledger.wrong(read(pair.nodes[1], list(ledger.acknowledged)))
+        run.figure("TLS: writes lost by a kill", len(lost), 0, of=f"{ledger.writes:,}")
+
+
 # -- peers that do not fit -----------------------------------------------------------------------
 
 OTHER_VERSION = (
@@ -203,7 +250,7 @@ def badinput(run: Run) -> None:
             "cluster": ("cluster", Pair(own={0: ("--cluster-id", "a"), 1: ("--cluster-id", "b")})),
             "version": (
                 "version",
-                Pair(wants={1: (sys.executable, "-c", OTHER_VERSION)}),
+                Pair(commands={1: (sys.executable, "-c", OTHER_VERSION)}),
             ),
         }
         if FAKETIME:
@@ -211,7 +258,7 @@ def badinput(run: Run) -> None:
             cases["clock"] = (
                 "clock",
                 Pair(
-                    wants={1: (FAKETIME, "-f", "+1h", sys.executable, "-m", "pymcd")},
+                    commands={1: (FAKETIME, "-f", "+1h", sys.executable, "-m", "pymcd")},
                     environments={1: {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}},
                 ),
             )

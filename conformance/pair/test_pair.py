@@ -43,6 +43,7 @@ SLOW = [
     ("freeze", 1, 0.5),
     ("lag", 50, 0.2),
     ("strangers", 1, 0.5),
+    ("tls", 1, 1.0),
     ("badinput", 1, 0.5),
     ("evictions", 2, 1.0),
     ("memory", 1, 0.3),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 import sys
-import time
 from dataclasses import dataclass, field
 
+from .clock import now_s
 from .load import quantile
 
 SHOWN_LINES = 8
@@ -54,7 +54,7 @@ class Run:
     verbose: bool = False
     figures: list[Figure] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    _started_s: float = field(default_factory=time.monotonic)
+    _started_s: float = field(default_factory=now_s)
 
     def rng(self, number: int = 0) -> random.Random:
         return random.Random(f"{self.seed}/{number}")
@@ -68,7 +68,7 @@ class Run:
     def say(self, text: str) -> None:
         """Tell how far the trial is."""
         if self.verbose:
-            print(f"[{time.monotonic() - self._started_s:6.1f} s] {text}", file=sys.stderr)
+            print(f"[{now_s() - self._started_s:6.1f} s] {text}", file=sys.stderr)
 
     def problem(self, *lines: str, most: int = SHOWN_LINES) -> None:
         """Keep what explains a figure that falls short."""
