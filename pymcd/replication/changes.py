@@ -189,7 +189,7 @@ class Changes:
         self.sequence += len(fresh)
         if self.logging:
             self._log(fresh)
-        origin_s = self.origin_s()
+        origin_s = 0
         exceptions = self.exceptions
         for key, item in fresh.items():
             if item is None:
@@ -200,6 +200,8 @@ class Changes:
             segment, expires_at, access = item.state
             cas_unique = item.cas_unique
             value = item.value
+            if expires_at and not origin_s:
+                origin_s = self.origin_s()
             records += (
                 pack_state(
                     STATE,
@@ -424,10 +426,12 @@ class Changes:
             self.fresh.pop(key, None)
 
     def forget_all(self) -> None:
-        """Drop all items and everything known of them."""
+        """Drop all items and everything known of them, flushes too."""
         self._applying = True
         self.cache.clear()
         self._applying = False
+        self.barrier = self.flush_sequence = 0
+        self.cache.settle_flush()
         self.exceptions.clear()
         self.fresh.clear()
         self.fresh_flush = self.fresh_flush_due = False

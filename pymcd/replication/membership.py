@@ -35,6 +35,9 @@ SLICE_ITEMS: Final = 200
 SLICE_BYTES: Final = 128 << 10
 WINDOW_BYTES: Final = 1 << 20
 
+#: Two links that were opened within this time are two attempts to be linked once.
+CROSSING_S: Final = 1.0
+
 
 class Membership:
     """What one node has to do with the others."""
@@ -58,7 +61,7 @@ class Membership:
         kind, time, echo, epoch, number, ack = frames.decode_head(body)
         now = self.clock.monotonic()
         peer.heard_at = now
-        if time > peer.their_time:
+        if time > peer.their_time and not peer.muted_at:
             peer.their_time = time
         renewed = echo > peer.echoed
         if renewed:
@@ -131,8 +134,10 @@ class Membership:
         old = peer.link
         if old is not None:
             mine, was_mine = link.dialled is not None, old.dialled is not None
-            if not renewed and mine != was_mine and mine != (self._node.node_id < node_id):
-                # Of two links the one stays that the smaller id dialled.
+            crossed = abs(link.opened_at - old.opened_at) < CROSSING_S and mine != was_mine
+            if not renewed and crossed and mine != (self._node.node_id < node_id):
+                # Of two links the one stays that the smaller id dialled. But who dials although
+                # it has been linked for long has lost that link: only we did not learn it.
                 link.close("busy")
                 return
             peer.link = None

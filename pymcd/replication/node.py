@@ -449,10 +449,17 @@ class Node:
         silent_since = max(peer.heard_at, self._awake_since)
         if now - silent_since >= SILENCE_S:
             return True
-        return (
-            now - max(self._since(peer), self._awake_since) >= self.ack_timeout_s
-            and now - silent_since >= self.lease_s
-        )
+        asked_at = max(self._since(peer), self._awake_since)
+        if now - asked_at >= self.ack_timeout_s and now - silent_since >= self.lease_s:
+            return True
+        if now - asked_at < self.ack_timeout_s or peer.echoed >= asked_at:
+            peer.muted_at = 0.0  # if it has heard the question, it is others who do not answer
+            return False
+        # We hear it, but it does not answer: perhaps it does not hear us. Before we may go on
+        # without it its lease must end, which what we say might prolong.
+        if not peer.muted_at:
+            peer.muted_at = now
+        return now - max(peer.muted_at, self._awake_since) >= self.lease_s
 
     def _close_slow_links(self, now: float) -> None:
         for link in list(self.links):

@@ -44,7 +44,6 @@ class Unacked:
         number: int,
         frame: list[bytes],
         sent_at: float,
-        *,
         keys: dict[bytes, Item | None] | None,
         has_flush: bool,
         results: list[tuple[int, bytes]] | None,
@@ -54,7 +53,7 @@ class Unacked:
     ) -> None:
         self.number = number
         self.frame = frame
-        self.size = sum(map(len, frame))
+        self.size = len(frame[0]) + len(frame[1])
         self.sent_at = sent_at
         self.keys = keys  #: changed by it; None: it is part of a resync
         self.has_flush = has_flush
@@ -88,7 +87,6 @@ class Channel:
             last = unacked.popleft()
             self.unacked_bytes -= last.size
         return last
-
 
     def assemble(self, body: bytes) -> bytes:
         """Return a message that came in parts, once it is whole; until then its last part."""
@@ -125,6 +123,8 @@ class Peer:
         self.heard_at = _NOT_YET  #: when anything came last
         self.echoed = _NOT_YET  #: when we sent the last thing that the other side has seen
         self.their_time = 0.0
+        #: Since when we say no more that we hear it, so that its lease ends; 0: we do.
+        self.muted_at = 0.0
         self.last_sent_at = _NOT_YET
         self.answer_due = False
         self.pinged_at = _NOT_YET
@@ -172,6 +172,7 @@ class Peer:
     def open_channel(self, epoch: int) -> None:
         """Begin anew."""
         self.channel = Channel(epoch)
+        self.muted_at = 0.0
         self.acked_ticket = 0
         self.todo = None
         self.behind.clear()
@@ -222,17 +223,7 @@ class Peer:
             kind, now, self.their_time, channel.epoch, number, channel.received, payload
         )
         channel.take(
-            Unacked(
-                number,
-                frame,
-                now,
-                keys=keys,
-                has_flush=has_flush,
-                results=results,
-                ticket=ticket,
-                sequence=sequence,
-                version=version,
-            )
+            Unacked(number, frame, now, keys, has_flush, results, ticket, sequence, version)
         )
         if self.flowing:
             assert self.link is not None

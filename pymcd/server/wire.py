@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Read from a peer at once.
 RECEIVE_BYTES: Final = 64 << 10
+#: More pieces are joined before they are sent. # POSIX: IOV_MAX is 16 at least
+_PIECES_MAX: Final = 16
 #: OpenSSL's buffers keep the size of the largest piece that they were ever given.
 _FEED_BYTES: Final = 16 << 10
 _SEAL_BYTES: Final = 64 << 10
@@ -153,7 +155,19 @@ class Wire:
                 self._give_up(error)
                 return
         else:
-            data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if len(pieces) <= _PIECES_MAX:
+                try:
+                    sent = self.sock.sendmsg(pieces)
+                except (BlockingIOError, InterruptedError):
+                    sent = 0
+                except OSError:
+                    self.close()
+                    return
+                if sent == sum(map(len, pieces)):
+                    return
+                data = b"".join(pieces)[sent:]
+            else:
+                data = b"".join(pieces)
         if data:
             self._write(memoryview(data))
 
