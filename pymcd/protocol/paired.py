@@ -520,7 +520,7 @@ class Executor:
         if proxy is None:
             proxy = self._proxies[protocol] = self._connect(protocol)
         reply = proxy.respond(commands)
-        if reply is not None and proxy.position == len(proxy.buffer):
+        if reply is not None and (proxy.prompt or proxy.binary_prompt):
             return reply
         pieces = [reply or b""]
         while True:

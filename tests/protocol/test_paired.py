@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.clock import ManualClock
+from pymcd.protocol.paired import Executor
 from pymcd.replication.changes import Changes
 from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client, make_service
@@ -311,3 +312,229 @@ def test_what_one_node_evicted_can_be_deleted_on_all(evicting, node, command, re
     for name in "ab":
         assert Guest(group[name]).ask(b"get k\r\n") == b"END\r\n"
     group.check_equal()
+
+
+# -- waiting -----------------------------------------------------------------------------------
+
+SET = b"set k 0 0 1\r\n1\r\n"
+HIT = b"VALUE k 0 1\r\n1\r\nEND\r\n"
+
+
+def warm_group(**settings: Any) -> Group:
+    group = quiet_group(**settings)
+    group.warm()
+    return group
+
+
+@pytest.mark.parametrize("fast", DRIVERS)
+@pytest.mark.parametrize("node", NODES)
+class TestWaiting:
+    def test_nothing_is_answered_before_it_may_be(self, node, fast):
+        group = warm_group()
+        guest = Guest(group[node], fast=fast)
+        group.wire("a", "b").stall()
+        assert guest.ask(SET) == b""
+        assert guest.connection.waiting
+        assert guest.connection.next_chunk() is None
+        assert not guest.connection.run()
+        group.wire("a", "b").resume()
+        assert guest.ask() == b"STORED\r\n"
+        assert not guest.connection.waiting
+        assert guest.connection.held_request == b""
+
+    def test_what_follows_waits_its_turn(self, node, fast):
+        group = warm_group()
+        guest = Guest(group[node], fast=fast)
+        group.wire("a", "b").stall()
+        guest.ask(SET)
+        for _ in range(5):
+            assert guest.ask(b"incr k 1\r\n", b"version\r\n") == b""
+        assert group["a"].values().get(b"k", b"1") == b"1"
+        group.wire("a", "b").resume()
+        wanted = b"STORED\r\n" + b"".join(b"%d\r\nVERSION 1.6.18\r\n" % (n + 2) for n in range(5))
+        assert guest.ask() == wanted
+
+    def test_meanwhile_little_is_kept_of_it(self, node, fast):
+        """The driver stops reading: the rest stays in the client's socket."""
+        group = warm_group()
+        guest = Guest(group[node], fast=fast)
+        group.wire("a", "b").stall()
+        guest.ask(SET)
+        for _ in range(100):
+            guest.feed(b"set k 0 0 100\r\n" + bytes(100) + b"\r\n")
+        assert len(guest.connection.buffer) < 1000
+        assert len(guest.unread) >= 99
+        group.wire("a", "b").resume()
+        assert guest.ask() == b"STORED\r\n" * 101
+
+    def test_everybody_else_goes_on(self, node, fast):
+        group = warm_group()
+        guest, other = Guest(group[node], fast=fast), Guest(group[node], fast=fast)
+        other.ask(b"set other 0 0 1\r\n1\r\nversion\r\n")
+        group.wire("a", "b").stall()
+        guest.ask(SET)
+        assert other.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+        if fast or node == "b":
+            assert other.ask(b"get other\r\n") == b"VALUE other 0 1\r\n1\r\nEND\r\n"
+
+    def test_a_client_may_leave_while_it_waits(self, node, fast):
+        group = warm_group()
+        guest = Guest(group[node], fast=fast)
+        group.wire("a", "b").stall()
+        guest.ask(SET)
+        # As a driver does.
+        connection = guest.connection
+        connection.closing = True
+        connection.suspend, connection.deliver, connection.wake = (lambda: None), None, lambda: None
+        group[node].service.disconnected(connection)
+        group[node].guests.remove(guest)
+        group.wire("a", "b").resume()
+        group.settle()
+        assert Guest(group["a"]).ask(b"get k\r\n") == HIT
+        group.check_equal()
+
+    def test_a_value_may_be_on_its_way_when_the_node_changes_its_part(self, node, fast):
+        group = warm_group()
+        guest = Guest(group[node], fast=fast)
+        guest.ask(b"set first 0 0 1\r\n1\r\nset k 0 0 10\r\n12345")
+        guest.take()
+        group["a" if node == "b" else "b"].stop()
+        group.advance(0.5)
+        assert group[node].node.role == "alone"
+        assert guest.ask(b"67890\r\nget k\r\n") == (
+            b"STORED\r\nVALUE k 0 10\r\n1234567890\r\nEND\r\n"
+        )
+
+    def test_who_has_no_lease_waits_for_one_round_trip(self, node, fast):
+        group = quiet_group()
+        guest = Guest(group[node], fast=fast)
+        guest.ask(SET)
+        group.advance(2)
+        group.wire("a", "b").stall()
+        assert guest.ask(b"get k\r\n") == b""
+        assert not guest.connection.batch  # nothing is executed
+        group.wire("a", "b").resume()
+        assert guest.ask() == HIT
+
+    def test_a_login_and_what_is_about_the_server_is_not_forwarded(self, node, fast):
+        group = warm_group()
+        guest = Guest(group[node], fast=fast)
+        group.wire("a", "b").stall()
+        assert guest.ask(b"version\r\nverbosity 0\r\nstats settings\r\n").endswith(b"END\r\n")
+
+    def test_binary_waits_as_well(self, node, fast):
+        group = warm_group()
+        guest = Guest(group[node], fast=fast)
+        group.wire("a", "b").stall()
+        stream = binary.store(binary.SET, b"k", b"1") + binary.request(binary.VERSION)
+        assert guest.ask(stream) == b""
+        assert guest.connection.held_protocol == "binary"
+        group.wire("a", "b").resume()
+        replies = binary.decode(guest.ask())
+        assert [reply.opcode for reply in replies] == [binary.SET, binary.VERSION]
+
+
+class TestForwarding:
+    def test_what_came_together_goes_together(self):
+        group = warm_group()
+        guest = Guest(group["b"])
+        guest.ask(SET + b"incr k 1\r\nget k\r\nincr k 1\r\n")
+        assert group["b"].rows["forwards_sent"] == 1
+
+    def test_what_only_reads_stays(self):
+        group = warm_group()
+        guest = Guest(group["b"])
+        guest.ask(SET)
+        guest.ask(b"get k\r\ngets k\r\nmg k v\r\nmn\r\nme k\r\n", b"get k\r\n", b"get q\r\n")
+        assert group["b"].rows["forwards_sent"] == 1
+
+    @pytest.mark.parametrize("flags", [b"T30 v", b"N30 v", b"R30 v", b"E5 N3"])
+    def test_unless_it_changes_something_after_all(self, flags):
+        group = warm_group()
+        guest = Guest(group["b"])
+        guest.ask(b"mg k " + flags + b"\r\n")
+        assert group["b"].rows["forwards_sent"] == 1
+
+    @pytest.mark.parametrize("key", [b"k", b"aw== b"])
+    def test_or_the_item_is_stale(self, key):
+        group = warm_group()
+        guest = Guest(group["b"])
+        guest.ask(SET)
+        guest.ask(b"md k I\r\n")
+        name, _, flag = key.partition(b" ")
+        assert b" W" in guest.ask(b"mg " + name + b" v " + flag + b"\r\n")
+        assert group["b"].rows["forwards_sent"] == 3
+
+    def test_a_key_that_is_no_base64_is_read_here(self):
+        group = warm_group()
+        assert Guest(group["b"]).ask(b"mg a v b\r\n").startswith(b"CLIENT_ERROR")
+        assert group["b"].rows["forwards_sent"] == 0
+
+    def test_who_joins_forwards_everything(self):
+        group = warm_group()
+        Guest(group["a"]).ask(SET)
+        guest = Guest(group["b"])
+        gate = group["b"].node.gate
+        gate.remote = True
+        assert guest.ask(b"get k\r\n", b"mg k v\r\n", b"gets q\r\n") == (
+            HIT + b"VA 1\r\n1\r\nEND\r\n"
+        )
+        other = Guest(group["b"])
+        (reply,) = binary.decode(other.ask(binary.request(binary.GET, b"k")))
+        assert reply.value == b"1"
+        assert group["b"].rows["forwards_sent"] >= 4
+
+
+class TestExecutor:
+    def executor(self) -> tuple[Executor, Service]:
+        service = make_service(**SMALL_ITEMS)
+        quiet(service)
+        return Executor(service), service
+
+    def test_it_executes_and_returns_the_replies(self):
+        execute, _ = self.executor()
+        assert execute("text", SET + b"get k\r\n") == b"STORED\r\n" + HIT
+        (reply,) = binary.decode(execute("binary", binary.request(binary.GET, b"k")))
+        assert reply.value == b"1"
+
+    @given(st.lists(st.tuples(st.sampled_from(["text", "binary"]), st.binary(max_size=60))))
+    def test_nothing_that_comes_harms_what_comes_next(self, requests):
+        execute, _ = self.executor()
+        for protocol, commands in requests:
+            execute(protocol, commands)
+            assert execute("text", SET) == b"STORED\r\n"
+            (reply,) = binary.decode(execute("binary", binary.request(binary.GET, b"k")))
+            assert reply.value == b"1"
+
+    @pytest.mark.parametrize(
+        "commands",
+        [b"get", b"set k 0 0 5\r\nhe", b"set k 0 0 5000\r\nhe", b"quit\r\n", b"x" * 5000,
+         b"set k 0 0 1\r\n1\r\nget k"],
+    )  # fmt: skip
+    def test_half_a_command_is_forgotten(self, commands):
+        execute, _ = self.executor()
+        execute("text", commands)
+        assert execute("text", b"version\r\n") == b"VERSION 1.6.18\r\n"
+
+    def test_long_batches_are_executed_to_the_end(self):
+        execute, service = self.executor()
+        service.reqs_per_event = 3
+        assert execute("text", SET * 50 + b"get k\r\n") == b"STORED\r\n" * 50 + HIT
+
+    def test_whoever_forwards_has_seen_to_the_login(self):
+        service = make_service(enable_sasl=True, protocol="binary")
+        execute = Executor(service)
+        (reply,) = binary.decode(execute("binary", binary.store(binary.SET, b"k", b"1")))
+        assert reply.status == 0
+
+
+def test_statistics_tell_of_the_group():
+    group = warm_group()
+    answer = Guest(group["b"]).ask(b"stats replication\r\n")
+    assert b"STAT state in_sync\r\n" in answer
+    assert b"STAT role follower\r\n" in answer
+    plain = Guest(group["a"]).ask(b"stats\r\n")
+    assert plain.endswith(
+        b"STAT replication MASTER\r\nSTAT repcached_version 2.3.1\r\n"
+        b"STAT repcached_qi_free 65536\r\nEND\r\n"
+    )

@@ -13,6 +13,7 @@ from tests.replication.helpers import encode_state
 U64 = st.integers(0, 2**64 - 1)
 U32 = st.integers(0, 2**32 - 1)
 KEYS = st.binary(min_size=1, max_size=250)
+NODE_IDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=255)
 LIMIT_BYTES = 4096
 
 STATES = st.tuples(
@@ -34,6 +35,10 @@ RECORDS = st.one_of(
     U64.map(lambda due: (frames.encode_flush_due(due), (Record.FLUSH_DUE, due))),
     st.tuples(U64, st.binary(max_size=300)).map(
         lambda result: (frames.encode_result(*result), (Record.RESULT, *result))
+    ),
+    st.tuples(U64, U64).map(lambda batch: (frames.encode_batch(*batch), (Record.BATCH, *batch))),
+    st.tuples(NODE_IDS, U64, st.binary(max_size=300)).map(
+        lambda executed: (frames.encode_executed(*executed), (Record.EXECUTED, *executed))
     ),
 )
 FORWARDS = st.tuples(U64, st.sampled_from(["text", "binary"]), st.binary(max_size=300))
@@ -160,6 +165,19 @@ class TestForwards:
         end = data.draw(st.integers(1, len(payload) - 1))
         with pytest.raises(FrameError, match="cut off"):
             list(frames.decode_forwards(payload[:end], 0))
+
+
+class TestNumbers:
+    @pytest.mark.parametrize("number", [0, 1, 2**63 - 1])
+    def test_what_fits_is_a_number(self, number):
+        assert frames.decode_number(number) == number
+
+    @pytest.mark.parametrize(
+        "what", [-1, 2**63, 10**400, 1.0, float("inf"), float("nan"), True, "1", None, [], {}]
+    )
+    def test_what_does_not_is_refused(self, what):
+        with pytest.raises(FrameError, match="out of range"):
+            frames.decode_number(what)
 
 
 class TestJson:

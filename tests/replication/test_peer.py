@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from itertools import count
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -13,6 +13,9 @@ from pymcd.replication import frames
 from pymcd.replication.frames import Kind
 from pymcd.replication.peer import Channel, Peer, Unacked
 from tests.replication.helpers import Guest, decode_sent, make_group
+
+if TYPE_CHECKING:
+    import random
 
 
 def unacked(number: int, size: int = 1) -> Unacked:
@@ -85,9 +88,9 @@ class TestPeer:
         peer.signal(1.0, Kind.PING)
         peer.link = link = FakeLink()  # type: ignore[assignment]
         peer.send(1.0, Kind.CHANGES, b"two")  # the other side has not said yet what it has
-        assert link.output == []  # type: ignore[attr-defined]
+        assert link.output == []
         peer.resend(2.0, 0)
-        assert numbers(link.output) == [1, 2]  # type: ignore[attr-defined]
+        assert numbers(link.output) == [1, 2]
 
     def test_only_what_the_other_side_has_not_is_sent_again(self):
         peer, link = linked_peer()
@@ -248,13 +251,26 @@ class TestAcrossLinks:
         assert not link.closed
         assert group["b"].rows["stale_frames"] == 1
 
-    def test_many_changes_are_one_message(self):
-        """While one is on its way what follows gathers: that costs nobody any time."""
+    @pytest.mark.parametrize(("node", "kind"), [("a", Kind.CHANGES), ("b", Kind.FORWARD)])
+    def test_what_a_turn_has_to_say_is_one_message(self, node, kind):
         group = make_group()
         group.warm()
         wire = group.wire("a", "b")
-        guests = [Guest(group["a"]) for _ in range(10)]
-        sent = len(wire.sent[0])
+        guests = [Guest(group[node]) for _ in range(10)]
+        said = wire.sent["ab".index(node)]
+        before = len(said)
+        for number, guest in enumerate(guests):
+            guest.feed(b"set k%d 0 0 1\r\n1\r\n" % number)
+        group.settle()
+        assert [guest.take() for guest in guests] == [b"STORED\r\n"] * 10
+        assert [each for each, _ in decode_sent(said[before:])].count(kind) == 1
+
+    def test_forwards_gather_while_others_are_on_their_way(self):
+        group = make_group()
+        group.warm()
+        wire = group.wire("a", "b")
+        guests = [Guest(group["b"]) for _ in range(10)]
+        before = len(wire.sent[1])
         wire.stall()
         for guest in guests:
             guest.feed(b"set k 0 0 1\r\n1\r\n")
@@ -262,5 +278,4 @@ class TestAcrossLinks:
         wire.resume()
         group.settle()
         assert [guest.take() for guest in guests] == [b"STORED\r\n"] * 10
-        messages = [kind for kind, _ in decode_sent(wire.sent[0][sent:])]
-        assert messages.count(Kind.CHANGES) == 2
+        assert [each for each, _ in decode_sent(wire.sent[1][before:])].count(Kind.FORWARD) == 2
