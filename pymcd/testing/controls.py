@@ -218,11 +218,8 @@ class Controls:
         self._ask("resume")
 
     def _fault(self, number: int, remove: str) -> Fault:
-        return Fault(lambda: self._remove(remove, number), lambda: self._ask("fault_met", number))
-
-    def _remove(self, remove: str, number: int) -> int:
-        met: int = self._ask(remove, number)
-        return met
+        """Return the handle of a fault that the method `remove` ends."""
+        return Fault(lambda: self._ask(remove, number), lambda: self._ask("fault_met", number))
 
 
 def good_key(key: str | bytes) -> bytes:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from .calls import Call, CallLog, as_key
 from .controls import Controls, good_count, good_item, good_seconds, too_few
+from .faults import Fault
 from .plan import Plan, make_plan
 from .requests import as_commands
 
@@ -89,6 +90,7 @@ class MemcachedServer(Controls):
         self._port_number = port
         self._certificates: Any = None
         self._last_calls: list[Call] = []
+        self._lives = 0  #: faults end with the one that they were made in
         # Of a pair.
         self._clock: OffsetClock | None = None
         self._settings: dict[str, Any] = {}
@@ -104,6 +106,7 @@ class MemcachedServer(Controls):
         """
         if self._host is not None:
             raise RuntimeError("the server runs already; restart() it, or start another one")
+        self._lives += 1
         try:
             self._start()
         except BaseException:
@@ -230,6 +233,17 @@ class MemcachedServer(Controls):
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         return self._running().ask(name, *arguments)
+
+    def _fault(self, number: int, remove: str) -> Fault:
+        life = self._lives
+
+        def ask(name: str) -> int:
+            if self._host is None or self._lives != life:
+                return 0
+            answer: int = self._ask(name, number)
+            return answer
+
+        return Fault(lambda: ask(remove), lambda: ask("fault_met"))
 
     # -- where it is ---------------------------------------------------------------------------
 

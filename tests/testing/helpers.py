@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -89,12 +89,16 @@ def nothing_left() -> Iterator[None]:
     """Whatever the block starts, it must end: threads and descriptors."""
     before = possessions()
     yield
-    assert possessions() == before
+    assert possessions() - before == set()
 
 
-def possessions() -> dict[str, Any]:
+def possessions() -> set[str]:
     """Return what a process has that must be given back."""
-    return {
-        "threads": sorted(thread.name for thread in threading.enumerate()),
-        "descriptors": sorted(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0,
-    }
+    found = {thread.name + str(thread.ident) for thread in threading.enumerate()}
+    folder = "/proc/self/fd"
+    for fd in os.listdir(folder) if os.path.isdir(folder) else ():
+        try:
+            found.add(f"{fd} {os.readlink(os.path.join(folder, fd))}")
+        except OSError:
+            continue  # it was that of this listing
+    return found

@@ -1,0 +1,216 @@
+"""`MemcachedPair`: two servers that replicate, and what can happen to them."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pymcd.testing import MemcachedPair, MemcachedServer
+
+from .helpers import RawClient, nothing_left, raw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def pair() -> Iterator[MemcachedPair]:
+    with MemcachedPair() as running:
+        yield running
+
+
+def value(server: MemcachedServer, key: bytes) -> bytes | None:
+    item = server.get(key)
+    return None if item is None else item.value
+
+
+def test_nothing_is_left_of_pairs() -> None:
+    with MemcachedPair():
+        pass  # what is opened once and for all
+    with nothing_left():
+        for _ in range(5):
+            with MemcachedPair() as pair, raw(pair.a) as client:
+                assert client.ask(b"set a 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        with MemcachedPair() as pair, pair.partition(), pair.delay_link(1):
+            pair.a.pause()
+            pair.kill("b")
+        pair.stop()
+
+
+def test_they_behave_as_one_server(pair: MemcachedPair) -> None:
+    with raw(pair.a) as a, raw(pair.b) as b:
+        for number, (one, other) in enumerate([(a, b), (b, a)] * 10):
+            key = b"k%d" % number
+            assert one.ask(b"add %b 0 0 1\r\n1\r\n" % key) == b"STORED\r\n"
+            assert other.ask(b"add %b 0 0 1\r\n1\r\n" % key) == b"NOT_STORED\r\n"
+            assert other.ask(b"incr %b 1\r\n" % key) == b"2\r\n"
+            assert one.ask(b"get %b\r\n" % key, b"END\r\n") == b"VALUE %b 0 1\r\n2\r\nEND\r\n" % key
+        assert [call.command for call in pair.a.calls[:5]] == ["add", "get", "add", "incr", "add"]
+        assert all(call.reply for call in (*pair.a.calls, *pair.b.calls))
+        # Replies of the one that forwards are noted as they were sent.
+        incr = pair.b.calls.of("incr")[0]
+        assert incr.reply == b"2\r\n"
+
+
+def test_put_evict_and_reset(pair: MemcachedPair) -> None:
+    for server, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        server.put("a", b"1", flags=3, ttl=100)
+        item = other.get("a")
+        assert item is not None
+        assert (item.value, item.flags) == (b"1", 3)
+        # Eviction stays where it happened.
+        assert server.evict("a")
+        assert value(other, b"a") == b"1"
+        server.put("a", b"2")
+        server.reset()
+        pair.wait_in_sync()
+        assert pair.a.items() == pair.b.items() == {}
+
+
+@pytest.mark.parametrize("clock", ["real", "frozen"])
+def test_one_clock(clock: str) -> None:
+    with MemcachedPair(clock=clock) as pair, raw(pair.a) as a, raw(pair.b) as b:
+        a.ask(b"set a 0 60 1\r\n1\r\n")
+        b.ask(b"set b 0 60 1\r\n2\r\n")
+        assert abs(pair.a.now - pair.b.now) < 10
+        pair.advance(58)
+        for client in (a, b):
+            assert client.ask(b"get a\r\n", b"END\r\n") == b"VALUE a 0 1\r\n1\r\nEND\r\n"
+        pair.advance(3)
+        for client in (a, b):
+            assert client.ask(b"get a b\r\n") == b"END\r\n"
+        # No lease ended by that.
+        assert a.ask(b"set a 0 60 1\r\n1\r\n") == b"STORED\r\n"
+        pair.wait_in_sync()
+        pair.b.advance(61)
+        assert value(pair.a, b"a") is None
+
+
+@pytest.mark.parametrize("victim", ["a", "b"])
+def test_no_acknowledged_write_is_lost_when_one_is_killed(pair: MemcachedPair, victim: str) -> None:
+    dying, staying = (pair.a, pair.b) if victim == "a" else (pair.b, pair.a)
+    with raw(dying) as client, raw(staying) as other:
+        for number in range(50):
+            assert client.ask(b"set k%d 0 0 1\r\nx\r\n" % number) == b"STORED\r\n"
+        address = dying.address
+        pair.kill(victim)
+        assert client.read() == b""
+        with pytest.raises(ConnectionRefusedError):
+            RawClient(address)
+        for number in range(50):
+            assert other.ask(b"get k%d\r\n" % number, b"END\r\n").startswith(b"VALUE")
+        assert other.ask(b"set after 0 0 1\r\ny\r\n") == b"STORED\r\n"
+        pair.restart(victim)
+        assert dying.address == address
+        pair.wait_in_sync()
+        assert value(dying, b"after") == b"y"
+        assert len(dying.items()) == 51
+
+
+def test_after_a_partition_the_later_write_stands(pair: MemcachedPair) -> None:
+    with raw(pair.a) as a, raw(pair.b) as b:
+        a.ask(b"set gone 0 0 1\r\nx\r\n")
+        with pair.partition() as partition:
+            assert a.ask(b"set k 0 0 1\r\na\r\n") == b"STORED\r\n"
+            assert b.ask(b"get k\r\n") == b"END\r\n"
+            assert b.ask(b"set k 0 0 1\r\nb\r\n") == b"STORED\r\n"
+            assert b.ask(b"delete gone\r\n") == b"DELETED\r\n"
+            with pytest.raises(TimeoutError, match="partition"):
+                pair.wait_in_sync(timeout=0.01)
+            assert partition.active
+        pair.wait_in_sync()
+        for client in (a, b):
+            assert client.ask(b"get k gone\r\n", b"END\r\n") == b"VALUE k 0 1\r\nb\r\nEND\r\n"
+
+
+def test_a_slow_link_is_waited_for(pair: MemcachedPair) -> None:
+    with raw(pair.a) as a, raw(pair.b) as b, pair.delay_link(0.005):
+        for client, other in ((a, b), (b, a)):
+            assert client.ask(b"set k 0 0 1\r\na\r\n") == b"STORED\r\n"
+            assert other.ask(b"get k\r\n", b"END\r\n") == b"VALUE k 0 1\r\na\r\nEND\r\n"
+
+
+def test_a_paused_server_is_replaced_and_finds_out(pair: MemcachedPair) -> None:
+    for server, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        with raw(server) as frozen, raw(other) as client:
+            client.ask(b"set k 0 0 1\r\n1\r\n")
+            server.pause()
+            frozen.send(b"get k\r\n")
+            assert client.ask(b"set k 0 0 1\r\n2\r\n") == b"STORED\r\n"
+            server.resume()
+            # It does not answer with what it had.
+            assert frozen.read(b"END\r\n") == b"VALUE k 0 1\r\n2\r\nEND\r\n"
+            pair.wait_in_sync()
+
+
+def test_faults_of_one_server(pair: MemcachedPair) -> None:
+    pair.b.put("a", b"1")
+    for server, other in ((pair.a, pair.b), (pair.b, pair.a)):
+        with raw(server) as client, raw(other) as undisturbed:
+            with server.fault(command="set").out_of_memory():
+                assert client.ask(b"set a 0 0 1\r\nx\r\n").startswith(b"SERVER_ERROR out of mem")
+            with server.fault(command="get").truncate(5), raw(server) as cut:
+                assert cut.ask(b"get a\r\n") == b"VALUE"
+            with server.fault(command="set").drop(executed=True), raw(server) as dropped:
+                assert dropped.ask(b"set d 0 0 1\r\nx\r\n") == b""
+            assert undisturbed.ask(b"get d\r\n", b"END\r\n") == b"VALUE d 0 1\r\nx\r\nEND\r\n"
+            with server.fault(command="set").garbage():
+                client.ask(b"set a 0 0 1\r\nx\r\n")
+                assert len(server.calls[-1].reply or b"") == 66
+            with server.fault(key="slow").stall() as stalled:
+                client.send(b"set slow 0 0 1\r\nx\r\n")
+                server.wait_for("set", "slow")
+                assert undisturbed.ask(b"get slow\r\n") == b"END\r\n"
+                stalled.remove()
+            assert client.read() == b"STORED\r\n"
+            assert undisturbed.ask(b"delete slow\r\n") == b"DELETED\r\n"
+
+
+def test_options_are_for_both() -> None:
+    with MemcachedPair(options=["--replication-ack", "strict"]) as pair:
+        pair.kill("b")
+        with raw(pair.a) as client:
+            assert client.ask(b"set a 0 0 1\r\nx\r\n").startswith(b"SERVER_ERROR")
+
+
+WRONG: list[tuple[Callable[[MemcachedPair], Any], type[Exception], str]] = [
+    (lambda pair: pair.start(), RuntimeError, "runs already"),
+    (lambda pair: pair.kill("c"), ValueError, '"a" or "b"'),
+    (lambda pair: pair.restart("A"), ValueError, '"a" or "b"'),
+    (lambda pair: pair.advance(-1), ValueError, "forward"),
+    (lambda pair: pair.delay_link(-1), ValueError, "0 or more"),
+    (lambda pair: pair.delay_link(float("inf")), ValueError, "partition()"),
+]
+
+
+@pytest.mark.parametrize(("use", "error", "words"), WRONG)
+def test_wrong_use_says_what_to_write(
+    pair: MemcachedPair, use: Callable[[MemcachedPair], Any], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=re.escape(words)):
+        use(pair)
+
+
+def test_what_takes_two_says_how_to_have_two(pair: MemcachedPair) -> None:
+    pair.kill("b")
+    for use in (pair.wait_in_sync, pair.partition, lambda: pair.delay_link(0.1)):
+        with pytest.raises(RuntimeError, match=re.escape('restart("b")')):
+            use()
+    with pytest.raises(RuntimeError, match="not running"):
+        pair.kill("b")
+
+
+def test_a_pair_that_does_not_run_says_so() -> None:
+    pair = MemcachedPair()
+    uses: list[Callable[[], Any]] = [
+        lambda: pair.advance(1),
+        lambda: pair.restart("a"),
+        lambda: pair.partition(),
+        lambda: pair.a.items(),
+        lambda: pair.now,
+    ]
+    for use in uses:
+        with pytest.raises(RuntimeError, match=r"restart\(|with Memcached"):
+            use()
