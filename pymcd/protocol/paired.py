@@ -76,6 +76,7 @@ class PairedConnection(Connection):
     """The state of one client, of a server that replicates."""
 
     __slots__ = (
+        "admitted",
         "batch",
         "deliver",
         "following",
@@ -97,6 +98,8 @@ class PairedConnection(Connection):
         self.monotonic = self.gate.clock.monotonic
         #: Nothing is executed, and what was is not answered, until the gate calls back.
         self.waiting = False
+        #: What waits now may be executed, however long that word was on its way.
+        self.admitted = False
         self.following = False  #: what changes something is collected, not executed
         self.batch: list[bytes] = []  #: commands executed, or collected, in this run
         self.held_request = b""  #: the same, while the reply is held
@@ -177,10 +180,11 @@ class PairedConnection(Connection):
         if self.waiting or self.closing:
             return False
         gate = self.gate
-        if self.monotonic() >= gate.open_until:
+        if self.monotonic() >= gate.open_until and not self.admitted:
             self._wait(b"")
             gate.wait_open(self)
             return False
+        self.admitted = False
         if self.verbs is VERBS:
             self.verbs = PAIRED_VERBS
         if self.commands is COMMANDS:
@@ -263,8 +267,9 @@ class PairedConnection(Connection):
         self.released()
 
     def resumed(self) -> None:
-        """Try again what could not be executed."""
+        """Execute what had to wait for word from others: there is, later than it was asked."""
         self.waiting = False
+        self.admitted = True
         self.wake()
 
     def postpone(self, commands: bytes) -> None:
