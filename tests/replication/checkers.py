@@ -344,7 +344,8 @@ def check_final(
             if undone:
                 found.append(f"{key.decode()}: came back:\n    {maker}\n    {undone[-1]}")
         elif not lossy:
-            removals = [op for op in operations if op.verb in ("delete", "flush")]
+            # One that found nothing removes what others have, as well.
+            removals = [op for op in operations if op.verb in ("delete", "flush", "invalidate")]
             for maker in sure:
                 if maker.verb not in _CHANGING or (protected_only and not in_view(maker)):
                     continue

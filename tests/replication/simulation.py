@@ -572,11 +572,13 @@ class Simulation:
             theirs = other.history[-1]
             if theirs.role not in ("coordinator", "follower") or host.name not in theirs.partners:
                 continue
-            silence_s = host.waking_s - host.heard_at.get((name, other.life), 0.0)
-            if silence_s < self.ack_timeout_s * 0.5:
+            who = (name, other.life)
+            silence_s = host.waking_s - host.heard_at.get(who, 0.0)
+            unanswered_s = host.waking_s - host.answered_at.get(who, 0.0)
+            if silence_s < self.ack_timeout_s * 0.5 and unanswered_s < self.ack_timeout_s * 0.9:
                 self.report.found.append(
                     f"{self.world.now:.6f}: {host.name} acts without {name}, from which it"
-                    f" heard {silence_s:.3f} s ago"
+                    f" heard {silence_s:.3f} s ago, and had an answer {unanswered_s:.3f} s ago"
                 )
 
     def _check_beginning(self, host: Host) -> None:
@@ -584,6 +586,11 @@ class Simulation:
         for other in self.hosts:
             if other is host or not other.alive or not other.node.ready:
                 continue
+            ready_at = next(
+                each.at for each in other.history if each.ready and each.life == other.life
+            )
+            if ready_at > self.world.now - 0.5:
+                continue  # it has not had any for long
             heard_at = host.heard_at.get((other.name, other.life), -1e9)
             waited_s = self.world.now - host.started_at
             silence_s = host.waking_s - heard_at

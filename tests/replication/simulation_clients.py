@@ -596,6 +596,8 @@ class Client:
                 operation.session = f"{self.name}.{self._session}"
                 operation.node = self._host.name
                 operation.notes["life"] = self._host.life
+                if visit.blocked_until > self.world.now:
+                    operation.notes["blocked"] = True
                 self.history.append(operation)
             if not pending.quiet or pending.parse is not _parse_nothing:
                 self._pending.append(pending)
@@ -663,6 +665,9 @@ class Client:
         if token == self._token and self._pending:
             self.timeouts += 1
             self.world.tell(self.name, "gives up")
+            for pending in self._pending:
+                for operation in pending.operations:
+                    operation.notes["gave_up"] = self.world.now
             self._leave()
             self._think()
 

@@ -151,10 +151,9 @@ class End:
         self.link: Link | None = None
         self.gone = False  #: this side knows of the end
         self._last_at = 0.0
-        self._held: list[bytes] = []
-        self._under_way: list[float] = []
+        self._held: list[tuple[bytes, tuple[float, float]]] = []
         self.under_way_bytes = 0
-        self.heard_from_life = 0
+        self.last_taken = -_EVER  #: when what was handled here last was sent there
 
     def send(self, data: bytes, *, delay_s: float = 0.0) -> None:
         """Send to the other end."""
@@ -163,31 +162,35 @@ class End:
         if world.random.random() < world.splitting:
             cut = world.random.randrange(len(data) + 1)
             pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
+        known = (self.host.waking_s, self.last_taken)
         for piece in pieces:
             self._last_at = max(self._last_at, world.now + delay_s + world.delay())
             self.under_way_bytes += len(piece)
-            world.at(self._last_at, self._arrive, piece)
+            world.at(self._last_at, self._arrive, piece, known)
 
-    def _arrive(self, data: bytes) -> None:
+    def _arrive(self, data: bytes, known: tuple[float, float]) -> None:
         if self.wire.dead:
             return
         if self._held or self.host.world.blocked(self.host.name, self.other.host.name):
-            self._held.append(data)
+            self._held.append((data, known))
             return
-        self._deliver(data)
-
-    def _deliver(self, data: bytes) -> None:
         other = self.other
-        other.host.post(other, other.take, data, life=other.life)
+        other.host.post(other, other.take, data, known, life=other.life)
 
-    def take(self, data: bytes) -> None:
-        """Handle bytes that came from the other end; in a turn of our host."""
+    def take(self, data: bytes, known: tuple[float, float]) -> None:
+        """Handle bytes that came from the other end; in a turn of our host.
+
+        `known`: when they were sent, and what of ours had been handled there, each on the sender's
+        clock as a host lives it.
+        """
         self.other.under_way_bytes -= len(data)
         if self.gone or self.link is None:
             return
         self.link.receive(data)
-        if self.link.peer is not None:
-            self.host.heard(self.other)
+        self.last_taken = known[0]
+        peer = self.link.peer
+        if peer is not None and peer.link is self.link:
+            self.host.heard(self.other, known[1])
         if self.other.under_way_bytes <= self.host.world.window_bytes:
             self.other.host.post(self.other, self.other.room, life=self.other.life)
 
@@ -197,9 +200,9 @@ class End:
     def resume(self) -> None:
         """Deliver what was held back."""
         held, self._held = self._held, []
-        for data in held:
+        for data, known in held:
             self._last_at = max(self._last_at, self.host.world.now + self.host.world.delay())
-            self.host.world.at(self._last_at, self._arrive, data)
+            self.host.world.at(self._last_at, self._arrive, data, known)
 
     def lose(self, delay_s: float) -> None:
         """Have this side learn that the connection is gone."""
@@ -413,6 +416,8 @@ class Host:
         #: on a clock that stands still while this host does.
         self.heard_at: dict[tuple[str, int], float] = {}
         self._heard_now: dict[tuple[str, int], float] = {}
+        #: (host, life) -> the latest moment of ours that we know that one to have heard of.
+        self.answered_at: dict[tuple[str, int], float] = {}
         self._stood_still_s = 0.0
         self._froze_at = 0.0
         self.started_at = 0.0
@@ -432,6 +437,7 @@ class Host:
         self.frozen = False
         self.started_at = world.now
         self.heard_at.clear()
+        self.answered_at.clear()
         self._heard_now.clear()
         self.evicted = set()
         service = Service(self.settings, self.clock)
@@ -517,9 +523,11 @@ class Host:
         self.log.append((self.world.now, line))
         self.world.tell(self.name, f"log: {line}")
 
-    def heard(self, end: End) -> None:
-        """Note that something from another host is being handled."""
-        self._heard_now[end.host.name, end.life] = self.waking_s
+    def heard(self, end: End, answered_at: float) -> None:
+        """Note that something from another host is being handled, and what it had heard of us."""
+        who = (end.host.name, end.life)
+        self._heard_now[who] = self.waking_s
+        self.answered_at[who] = max(answered_at, self.answered_at.get(who, -_EVER))
 
     @property
     def waking_s(self) -> float:
