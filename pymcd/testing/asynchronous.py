@@ -181,14 +181,18 @@ async def serve(
     try:
         engine = Engine(plan, clock=time_of_test, port=reserved, use_hub=sockets, sockets=sockets)
         started = trio.Event()
+        failure: BaseException | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.run, started.set)
             await started.wait()
             address = None if reserved is None else (host, reserved.number)
             try:
                 yield AsyncMemcachedServer(engine, nursery, address)
-            finally:
-                nursery.cancel_scope.cancel()
+            except BaseException as error:
+                failure = error  # which the nursery would wrap into a group
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
     finally:
         if reserved is not None:
             reserved.close()

@@ -57,6 +57,7 @@ def test_they_behave_as_one_server(pair: MemcachedPair) -> None:
 def test_put_evict_and_reset(pair: MemcachedPair) -> None:
     for server, other in ((pair.a, pair.b), (pair.b, pair.a)):
         server.put("a", b"1", flags=3, ttl=100)
+        pair.wait_in_sync()
         item = other.get("a")
         assert item is not None
         assert (item.value, item.flags) == (b"1", 3)

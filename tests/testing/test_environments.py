@@ -1,0 +1,314 @@
+"""The fake beside what tests run in: threads, asyncio, trio, forked children, gevent, processes."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+
+from pymcd.testing import Call, MemcachedServer
+
+from .helpers import RawClient, nothing_left, raw
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_threads() -> None:
+    def work(number: int) -> None:
+        with raw(server) as client:
+            for turn in range(50):
+                assert client.ask(b"incr shared 1\r\n").strip().isdigit()
+                server.put(f"own{number}", b"%d" % turn)
+                assert server.get(f"own{number}") is not None
+
+    with MemcachedServer() as server:
+        server.put("shared", b"0")
+        threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        shared = server.get("shared")
+        assert shared is not None
+        assert shared.value == b"400"
+        assert len(server.calls) == 400
+
+
+def test_asyncio() -> None:
+    async def work(number: int) -> bytes:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"set k%d 0 60 1\r\nx\r\nget k%d\r\n" % (number, number))
+        answer = await reader.readuntil(b"END\r\n")
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    async def main() -> None:
+        answers = await asyncio.gather(*(work(number) for number in range(20)))
+        assert all(answer.startswith(b"STORED\r\nVALUE k") for answer in answers)
+        # The controls block the event loop for a moment, no longer.
+        server.advance(61)
+        assert server.items() == {}
+
+    with MemcachedServer() as server:
+        asyncio.run(main())
+
+
+async def test_trio() -> None:
+    with MemcachedServer() as server:
+        async with await trio.open_tcp_stream(*server.address) as stream:
+            await stream.send_all(b"set a 0 60 1\r\nx\r\n")
+            assert await stream.receive_some() == b"STORED\r\n"
+            server.advance(61)
+            await stream.send_all(b"get a\r\n")
+            assert await stream.receive_some() == b"END\r\n"
+
+
+def test_a_thread_waits_for_what_another_does() -> None:
+    with MemcachedServer() as server, raw(server) as client:
+        waiting = threading.Event()
+        found: list[Call] = []
+
+        def wait() -> None:
+            waiting.set()
+            found.extend(server.wait_for("set", "b", timeout=60))
+
+        thread = threading.Thread(target=wait)
+        thread.start()
+        waiting.wait()
+        client.ask(b"set a 0 0 1\r\nx\r\n")
+        assert not found
+        client.ask(b"set b 0 0 1\r\nx\r\n")
+        thread.join()
+        assert [str(call) for call in found] == ["set b"]
+        with pytest.raises(TimeoutError, match="2 delete of b'c', there were 0"):
+            server.wait_for("delete", "c", count=2, timeout=0)
+
+
+def test_stopping_ends_those_who_wait_for_the_server() -> None:
+    server = MemcachedServer().start()
+    server.stop()
+    with pytest.raises(RuntimeError, match="not running"):
+        server.items()
+
+
+# -- forked children ---------------------------------------------------------------------------
+
+pytestmark_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+
+
+def in_child(work: Any) -> int:
+    """Run a function in a forked child; return its exit status."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytestmark_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_is_a_client() -> None:
+    def work() -> None:
+        with raw(server) as client:
+            assert client.ask(b"set child 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        try:
+            server.items()
+        except RuntimeError as error:
+            assert "parent" in str(error)  # noqa: PT017 - this is not pytest's process
+        else:
+            raise AssertionError
+        server.stop()  # what the end of a `with` block would do
+
+    with MemcachedServer() as server:
+        assert in_child(work) == 0
+        assert server.get("child") is not None
+        with raw(server) as client:
+            assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+
+
+@pytestmark_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_keeps_no_socket_of_the_server() -> None:
+    reading, writing = os.pipe()
+    with MemcachedServer() as server, raw(server) as client:
+        client.ask(b"version\r\n")
+        address = server.address
+        child = os.fork()
+        if child == 0:
+            os.read(reading, 1)  # until the parent has looked
+            os._exit(0)
+        try:
+            assert server.drop_connections() == 1
+            assert client.read() == b""
+            server.stop()
+            with pytest.raises(ConnectionRefusedError):
+                RawClient(address)
+        finally:
+            os.write(writing, b"x")
+            os.waitpid(child, 0)
+            os.close(reading)
+            os.close(writing)
+
+
+def _get_in_process(address: tuple[str, int]) -> None:
+    client = RawClient(address)
+    client.ask(b"set child 0 0 1\r\nx\r\n")
+    client.close()
+
+
+def test_a_spawned_child_is_a_client() -> None:
+    with MemcachedServer() as server:
+        process = multiprocessing.get_context("spawn").Process(
+            target=_get_in_process, args=(server.address,)
+        )
+        process.start()
+        process.join()
+        assert server.get("child") is not None
+
+
+# -- a process of its own ----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def elsewhere() -> Iterator[MemcachedServer]:
+    with MemcachedServer(process=True, clock="frozen") as server:
+        yield server
+
+
+def test_a_server_in_a_process_can_do_the_same(elsewhere: MemcachedServer) -> None:
+    elsewhere.reset()
+    with raw(elsewhere) as client:
+        assert client.ask(b"set a 0 60 1\r\nx\r\n") == b"STORED\r\n"
+        item = elsewhere.get("a")
+        assert item is not None
+        assert item.value == b"x"
+        assert [str(call) for call in elsewhere.wait_for("set")] == ["set a"]
+        elsewhere.advance(61)
+        assert elsewhere.items() == {}
+        with elsewhere.fault(command="get").reply(b"SERVER_ERROR busy\r\n") as fault:
+            assert client.ask(b"get a\r\n") == b"SERVER_ERROR busy\r\n"
+            assert fault.met == 1
+        assert client.ask(b"get a\r\n") == b"END\r\n"
+        elsewhere.put("a", b"1")
+        address = elsewhere.address
+        elsewhere.restart(keep_items=True)
+        assert client.read() == b""
+        assert elsewhere.address == address
+        assert list(elsewhere.items()) == [b"a"]
+        assert elsewhere.stats()["curr_items"] == "1"
+        assert [str(call) for call in elsewhere.calls] == ["set a", "get a", "get a"]
+        elsewhere.calls.clear()
+        assert len(elsewhere.calls) == 0
+
+
+def test_errors_come_from_the_process(elsewhere: MemcachedServer) -> None:
+    with pytest.raises(ValueError, match="too large"):
+        elsewhere.put("a", bytes(2 << 20))
+    with pytest.raises(ValueError, match="another process can import"):
+        elsewhere.fault().reply(lambda call: b"")
+    with pytest.raises(TimeoutError):
+        elsewhere.wait_for("delete", timeout=0.01)
+    with pytest.raises(ValueError, match="port="):
+        MemcachedServer(process=True, options=["-p", "1"]).start()
+
+
+def test_nothing_is_left_of_a_process() -> None:
+    with nothing_left():
+        server = MemcachedServer(process=True).start()
+        address = server.address
+        with raw(server) as client:
+            client.ask(b"get a\r\n")
+        server.stop()
+        server.stop()
+        with pytest.raises(ConnectionRefusedError):
+            RawClient(address)
+        assert [str(call) for call in server.calls] == ["get a"]
+
+
+def test_a_process_that_dies_is_noticed() -> None:
+    with MemcachedServer(process=True) as server:
+        child: Any = server._host
+        child._child.kill()
+        child._child.wait()
+        with pytest.raises(RuntimeError, match="has ended"):
+            server.items()
+
+
+# -- gevent ------------------------------------------------------------------------------------
+
+GEVENT = """
+from gevent import monkey
+monkey.patch_all()
+import gevent, socket
+from pymcd.testing import MemcachedPair, MemcachedServer
+for start in (MemcachedServer().start, MemcachedPair().start):
+    try:
+        start()
+    except RuntimeError as error:
+        assert "process=True" in str(error), error
+    else:
+        raise AssertionError
+
+def ask(request, end=b"\\r\\n"):
+    with socket.create_connection(server.address) as client:
+        client.sendall(request)
+        answer = b""
+        while not answer.endswith(end):
+            answer += client.recv(100)
+        return answer
+
+with MemcachedServer(process=True) as server:
+    waiting = gevent.spawn(server.wait_for, "set", count=20, timeout=60)
+    answers = [gevent.spawn(ask, b"set k%d 0 60 1\\r\\nx\\r\\n" % number) for number in range(20)]
+    gevent.joinall(answers, raise_error=True)
+    assert all(answer.value == b"STORED\\r\\n" for answer in answers)
+    assert len(waiting.get()) == 20
+    server.advance(61)
+    assert server.items() == {}
+print("good")
+"""
+
+
+@pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
+def test_gevent() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", GEVENT],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert (done.stdout, done.returncode) == ("good\n", 0), done.stderr
+
+
+# -- costs -------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_hundred_servers_take_less_than_three_seconds() -> None:
+    """CPU time of this process, that other work on the machine does not count."""
+    with MemcachedServer():
+        pass
+    begin = time.process_time()
+    for _ in range(200):
+        with MemcachedServer() as server, raw(server) as client:
+            client.ask(b"version\r\n")
+    assert time.process_time() - begin < 3
