@@ -35,7 +35,7 @@ HEALED_S = 2.0
 ACK_TIMEOUT_S = 0.08
 
 
-def _settled(pair: Pair, keys: Sequence[bytes], within_s: float) -> tuple[float, list[bytes]]:
+def settled(pair: Pair, keys: Sequence[bytes], within_s: float) -> tuple[float, list[bytes]]:
     """Wait until all nodes hold the same; return how long it took and which keys differ then."""
     started_s = now_s()
     while True:
@@ -71,7 +71,7 @@ def partition(run: Run) -> None:
             last = _conflicts(pair, rng, keys)
             pair.heal(lose=lose)
             healed_s = now_s()
-            passed_s, found = _settled(pair, keys, 20.0)
+            passed_s, found = settled(pair, keys, 20.0)
             took.append(passed_s)
             pair.wait_in_sync()
             in_sync.append(now_s() - healed_s)
@@ -255,7 +255,7 @@ def _stand_still(run: Run, pair: Pair, what: str, seconds: float, stands: int) -
     if what == "peer frozen":
         run.figure(f"{name}: stale answers", versions.stale, 0, of=f"{versions.read:,}")
     keys = [*ledger.acknowledged, *frozen_ledger.acknowledged]
-    _, differ = _settled(pair, keys, 5.0)
+    _, differ = settled(pair, keys, 5.0)
     run.figure(f"{name}: keys that differ in the end", len(differ), 0, of=f"{len(keys):,}")
     held = read(pair.nodes[healthy], keys)
     wrong = ledger.wrong(held) + frozen_ledger.wrong(held)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from conformance.servers import PYMCD, Server
 
-from .load import Ledger, Load, differing, read, read_items, store, writer
+from .load import Ledger, Load, read, read_items, store, writer
 from .locks import Blocking, adds, cas_wins, incr_lost
 from .nodes import Pair, TrialError, resident_bytes
+from .partitions import settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -178,9 +179,13 @@ def _one_cut_off(run: Run, pair: Pair) -> None:
     load.run(1.6)
     run.figure("three nodes, one cut off: in sync again after", pair.wait_in_sync(), unit="s")
     keys = list(ledger.acknowledged)
-    held = [read_items(node, keys) for node in pair.nodes]
-    differ = {key for other in held[1:] for key in differing(held[0], other)}
+    passed_s, differ = settled(pair, keys, 5.0)
     run.figure("three nodes, one cut off: keys that differ", len(differ), 0, of=f"{len(keys):,}")
+    run.figure("three nodes, one cut off: all the same after", passed_s, unit="s")
+    held = [read_items(node, keys) for node in pair.nodes]
+    for key in differ:
+        items = [each.get(key) for each in held]
+        run.problem(f"{key.decode()}: {[item and (item.value[:10], *item[1:]) for item in items]}")
     wrong = ledger.wrong({key: item.value for key, item in held[0].items()})
     run.figure("three nodes, one cut off: acknowledged writes lost", len(wrong), 0)
     run.problem(*wrong)
