@@ -92,7 +92,12 @@ class ExternalServer(MemcachedServer):
 
     def _say(self, command: bytes) -> bytes:
         """Send a command and return the reply."""
-        with socket.create_connection(self.address, _TIMEOUT_S) as sock:
+        try:
+            sock = socket.create_connection(self.address, _TIMEOUT_S)
+        except OSError as error:
+            reason = error.strerror or error
+            raise RuntimeError(f"nobody answers at {self.url}: {reason}") from None
+        with sock:
             # The second one shows where the answer to the first has ended.
             sock.sendall(command + b"mn\r\n")
             reply = b""

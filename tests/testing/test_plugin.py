@@ -1,0 +1,230 @@
+"""The fixtures for pytest, as a project that uses them has them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pymcd.testing import MemcachedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+ROOT = Path(__file__).parents[2]
+
+IMPORTS_NOTHING = """
+import sys, time
+import pytest
+before = set(sys.modules)
+begin = time.process_time()
+import pymcd.testing.plugin
+cost = time.process_time() - begin
+new = {name.split(".")[0] for name in set(sys.modules) - before}
+assert new == {"pymcd"}, new
+assert set(sys.modules) - before == {"pymcd", "pymcd.testing", "pymcd.testing.plugin"}
+assert cost < 0.010, cost
+import pymcd.testing
+dir(pymcd.testing)
+assert "trio" not in sys.modules
+from pymcd.testing import MemcachedServer
+with MemcachedServer():
+    pass
+assert "trio" in sys.modules
+assert "click" not in sys.modules
+"""
+
+SUITE = """
+import socket
+import pytest
+
+def ask(server, request):
+    with socket.create_connection(server.address) as client:
+        client.sendall(request)
+        answer = b""
+        while not answer.endswith(b"\\r\\n"):
+            answer += client.recv(1000)
+        return answer
+
+def test_what_every_server_can_do(memcached_server):
+    server = memcached_server
+    assert server.get("a") is None
+    assert ask(server, b"set a 3 100 1\\r\\nx\\r\\n") == b"STORED\\r\\n"
+    item = server.get("a")
+    assert (item.value, item.flags, item.key) == (b"x", 3, b"a")
+    assert item.expires > 1_700_000_000 and item.cas
+    server.put("b", b"2", ttl=60)
+    assert ask(server, b"get b\\r\\n").endswith(b"2\\r\\nEND\\r\\n")
+    assert server.stats()["curr_items"] == "2"
+    assert "item_size_max" in server.stats("settings")
+    assert isinstance(server.connections, int)
+    assert server.url == "%s:%d" % server.address
+    server.reset()
+    assert ask(server, b"get a\\r\\n") == b"END\\r\\n"
+
+def test_empty_again(memcached_server):
+    assert ask(memcached_server, b"get a\\r\\n") == b"END\\r\\n"
+
+@pytest.mark.parametrize("use", [
+    lambda server: server.advance(60),
+    lambda server: server.items(),
+    lambda server: server.now,
+    lambda server: server.evict("a"),
+    lambda server: server.fault(command="get").drop(),
+    lambda server: server.refuse_connections(),
+    lambda server: server.drop_connections(),
+    lambda server: server.pause(),
+    lambda server: server.restart(),
+    lambda server: server.calls,
+    lambda server: server.log,
+], ids=str)
+def test_what_only_the_fake_can_do(memcached_server, use):
+    use(memcached_server)
+
+def test_pair(memcached_pair):
+    memcached_pair.a.put("a", b"1")
+    memcached_pair.wait_in_sync()
+    assert memcached_pair.b.get("a").value == b"1"
+
+@pytest.fixture(scope="session")
+def shared(memcached_server_factory):
+    return memcached_server_factory()
+
+def test_factory(shared):
+    shared.put("a", b"1")
+    assert ask(shared, b"get a\\r\\n").endswith(b"END\\r\\n")
+
+def test_factory_again(shared):
+    shared.reset()
+    assert shared.get("a") is None
+
+def test_factory_with_arguments(memcached_server_factory):
+    server = memcached_server_factory(clock="frozen", memory_limit=8)
+    assert server.now == server.now
+"""
+
+
+def run_suite(folder: Path, *words: str, suite: str = SUITE) -> tuple[dict[str, int], str]:
+    """Run a project's tests; return how many passed, failed, were skipped, and the output."""
+    (folder / "test_suite.py").write_text(suite)
+    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    loaded: Sequence[str] = ()
+    if not is_installed():
+        loaded = ("-p", "pymcd.testing.plugin")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *loaded, *words],
+        cwd=folder,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    counts: dict[str, int] = {}
+    last = done.stdout.strip().rpartition("\n")[2]
+    for part in last.replace("=", "").partition(" in ")[0].split(","):
+        number, _, kind = part.strip().partition(" ")
+        if number.isdigit():
+            counts[kind] = int(number)
+    return counts, done.stdout + done.stderr
+
+
+def _environment() -> dict[str, str]:
+    import os
+
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def is_installed() -> bool:
+    """Return whether pytest finds the plugin by itself, by the entry point."""
+    from importlib.metadata import entry_points
+
+    return any(each.value == "pymcd.testing.plugin" for each in entry_points(group="pytest11"))
+
+
+def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORTS_NOTHING],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_fixtures(tmp_path: Path) -> None:
+    counts, output = run_suite(tmp_path)
+    assert counts == {"passed": 17}, output
+
+
+def test_on_a_server_that_is_there_already(tmp_path: Path) -> None:
+    with MemcachedServer() as server:
+        counts, output = run_suite(tmp_path, f"--memcached-server={server.url}")
+        assert counts == {"passed": 4, "skipped": 13}, output
+        assert "advance is beyond a real memcached (--memcached-server)" in output
+        assert "clock=, memory_limit= cannot be chosen for the server of" in output
+        assert "two servers that replicate are not behind --memcached-server" in output
+        # It was used, and left as it was.
+        assert server.connections == 0
+        assert server.calls.of("set", "a")
+
+
+def test_a_wrong_address_is_told(tmp_path: Path) -> None:
+    _, output = run_suite(tmp_path, "--memcached-server=nonsense")
+    assert "'nonsense' is no HOST:PORT" in output
+    with MemcachedServer() as server:
+        url = server.url
+    _, output = run_suite(tmp_path, f"--memcached-server={url}", "-x")
+    assert f"nobody answers at {url}" in output
+
+
+def test_a_failing_test_fails_alone(tmp_path: Path) -> None:
+    counts, output = run_suite(
+        tmp_path,
+        suite="""
+import threading
+def test_one(memcached_server):
+    memcached_server.fault().stall()
+    assert False
+def test_two(memcached_server, memcached_pair):
+    assert threading.active_count() == 4
+def test_three():
+    assert threading.active_count() == 1
+""",
+    )
+    assert counts == {"passed": 2, "failed": 1}, output
+
+
+def test_help_names_the_option() -> None:
+    words = ["--help"] if is_installed() else ["-p", "pymcd.testing.plugin", "--help"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *words], capture_output=True, text=True, check=False
+    )
+    assert "--memcached-server=HOST:PORT" in done.stdout
+
+
+@pytest.mark.slow
+def test_many_tests_in_two_processes(tmp_path: Path) -> None:
+    pytest.importorskip("xdist")
+    counts, output = run_suite(
+        tmp_path,
+        "-n2",
+        suite="""
+import socket
+import pytest
+
+@pytest.mark.parametrize("number", range(300))
+def test_it(memcached_server, number):
+    with socket.create_connection(memcached_server.address) as client:
+        client.sendall(b"add k 0 60 3\\r\\n%03d\\r\\n" % number)
+        assert client.recv(100) == b"STORED\\r\\n"
+    memcached_server.advance(61)
+    assert memcached_server.items() == {}
+    assert [str(call) for call in memcached_server.calls] == ["add k"]
+""",
+    )
+    assert counts == {"passed": 300}, output
