@@ -13,6 +13,8 @@ each ready socket one `read`, `Connection.respond`, and one joined `write`. What
 * Quiet. With nothing to do the hub is parked in trio. Parking costs about as much as three
   requests, so after a turn it first waits `LINGER_S` in `poll` itself: a client that asks again
   at once is answered at once. Not while other tasks serve clients, too (`linger_s`).
+* A hub of a server that replicates does not fall asleep at once, as long as waits are short: the
+  other server answers within microseconds, and clients wait for that.
 * One bug in a handler closes that one connection, with a traceback in the log.
 
 `os.read` and `os.write` do what `recv` and `send` do, and cost 5 % of a request less.
@@ -96,8 +98,8 @@ class Hub:
         self._epoll.register(self._alarm, _READ)
         self._parked = False
         self.tls_turn = Turn()
-        #: Called at the end of each turn; it must not raise.
-        self.on_turn_end: Callable[[], None] | None = None
+        #: Called after each turn, and told whether no client waits; it must not raise.
+        self.on_turn_end: Callable[[bool], None] | None = None
         #: How long to wait in `poll` before parking; 0 while other tasks must not wait for it.
         self.linger_s = LINGER_S
         #: Other servers answer within moments, and clients wait for that.
@@ -161,8 +163,9 @@ class Hub:
         while True:
             if self._queue:
                 ready = poll(0)
+                self._end_turn(idle=False)
             else:
-                ready = self._await() if self.eager else poll(self.linger_s)
+                ready = poll(self.linger_s) if self.on_turn_end is None else self._await()
                 if not ready:
                     self._parked = True
                     try:
@@ -179,14 +182,19 @@ class Hub:
                 pause_at = monotonic() + CHECKPOINT_EVERY_S
 
     def _await(self) -> list[tuple[int, int]]:
-        """Wait as `poll` does; if that was short last time, stay awake for as long this time.
+        """Wait as `poll` does, in a group of servers.
 
-        To fall asleep and be woken takes longer than to serve a request. Others may run meanwhile.
+        If the last wait was short, stay awake for as long this time: to fall asleep and be woken
+        takes longer than to serve a request. Others may run meanwhile.
         """
         poll = self._epoll.poll
+        ready = poll(0)
+        self._end_turn(idle=not ready)
+        if ready:
+            return ready
         monotonic = time.monotonic
         since = monotonic()
-        if self._brisk:
+        if self._brisk and self.eager:
             while True:
                 ready = poll(0)
                 if ready:
@@ -248,8 +256,10 @@ class Hub:
             counters.bytes_read -= turn.surplus_read
             counters.bytes_written -= turn.surplus_written
             turn.begin()
+
+    def _end_turn(self, *, idle: bool) -> None:
         if self.on_turn_end is not None:
-            self.on_turn_end()
+            self.on_turn_end(idle)
 
     def _resume_queued(self) -> None:
         queue, self._queue = self._queue, []

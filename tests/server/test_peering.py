@@ -75,7 +75,9 @@ class FakeNode:
         self.steps = 0
         self.flushes = 0
         self.started = False
-        self.gate = self
+        self.gate = self.changes = self
+        self.fresh: dict[bytes, bytes] = {}
+        self.has_news = True
         self.in_sync = False
 
     def start(self) -> None:
@@ -121,7 +123,7 @@ class Member:
             chance=lambda: 0.0,
         )
         if self.hub is not None:
-            self.hub.on_turn_end = self.peering.flush
+            self.hub.on_turn_end = self.peering.end_turn
         self.endpoints: list[Endpoint] = open_internet_endpoints(self.settings)
 
     @property
