@@ -59,7 +59,10 @@ class Result(Nobody):
 
     def released(self) -> None:
         self.peer.executing.discard(self.number)
-        self.peer.results.append((self.number, self.reply))
+        if self.peer.channel is None:  # it has left; when it comes again, it will ask
+            self.peer.executed[self.number] = self.reply
+        else:
+            self.peer.results.append((self.number, self.reply))
 
 
 class Answer(Nobody):
