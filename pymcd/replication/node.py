@@ -52,6 +52,8 @@ LEASE_SHARE: Final = 0.75
 #: A peer that says nothing for so long is gone, though nobody waits for it.
 SILENCE_S: Final = 3.0
 HEARTBEAT_S: Final = 1.0
+#: Whatever is due: nobody is woken all the time.
+SHORTEST_STEP_S: Final = 0.0005
 #: While clients are served, leases are kept warm: how often we look.
 ACTIVE_STEP_S: Final = 0.02
 HANDSHAKE_S: Final = 2.0
@@ -420,14 +422,15 @@ class Node:
             if self.role in (STARTING, JOINING):
                 delay = ACTIVE_STEP_S * 5
             for peer in self.partners():
-                if peer.link is None:
-                    delay = min(delay, max(0.0, peer.link_lost_at + self.ack_timeout_s - now))
+                if peer.link is None and self.role != JOINING:
+                    patient_since = max(peer.link_lost_at, self._awake_since)
+                    delay = min(delay, patient_since + self.ack_timeout_s - now)
             for peer in self.peers.values():
                 if peer.channel is not None and now < peer.not_before:
                     delay = min(delay, peer.not_before - now)
-        if self.changes.flush_due_at:
-            delay = min(delay, max(0.0, self.changes.flush_due_at - self.clock.realtime()))
-        return delay
+        if self.changes.flush_due_at and self.gate.leading:
+            delay = min(delay, self.changes.flush_due_at - self.clock.realtime())
+        return max(delay, SHORTEST_STEP_S)
 
     def _since(self, peer: Peer) -> float:
         """Return since when somebody has been waiting for a peer."""

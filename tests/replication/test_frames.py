@@ -145,8 +145,13 @@ class TestRecords:
         with pytest.raises(FrameError, match=f"unknown kind {kind}"):
             list(frames.decode_records(bytes([kind]) + rest, 0))
 
-    @given(st.binary(max_size=200))
-    def test_anything_at_all(self, payload):
+    def test_a_name_that_is_no_text_is_somebody_elses(self):
+        record = frames.encode_executed("b", 1, b"").replace(b"b", b"\xff")
+        assert list(frames.decode_records(record, 0)) == [(Record.EXECUTED, "\ufffd", 1, b"")]
+
+    @given(st.sampled_from(Record), st.binary(max_size=200))
+    def test_anything_at_all(self, kind, payload):
+        payload = bytes([kind]) + payload
         try:
             list(frames.decode_records(payload, 0))
         except FrameError:

@@ -19,7 +19,7 @@ from pymcd.replication.node import (
     READMIT_MAX_S,
     SILENCE_S,
 )
-from pymcd.replication.versions import version_at
+from pymcd.replication.versions import tag_of, version_at
 from tests.protocol import binary_client as binary
 from tests.replication.helpers import (
     ACK_TIMEOUT_S,
@@ -1065,6 +1065,97 @@ class TestStatistics:
         group.settle()
         assert group["a"].rows["peer_0:lag_items"] == 0
         assert group["a"].node.drained()
+
+
+class TestAwkwardMoments:
+    @pytest.mark.parametrize("turns", range(1, 12))
+    @pytest.mark.parametrize(("returns", "stays"), ["ab", "ba"])
+    def test_a_link_may_break_at_any_moment_of_joining(self, returns, stays, turns):
+        group = make_group()
+        fill(group["a"], 20)
+        group[returns].stop()
+        group.advance(1)
+        group[returns].start()
+        wire = Wire(group[returns], group[stays])
+        for _ in range(turns):
+            wire.carry()
+            group[returns].turn()
+            wire.carry()
+            group[stays].turn()
+        if wire in group.wires:
+            wire.cut()
+        group.link(stays, returns)
+        group.advance(3)
+        assert group[stays].node.role == "coordinator"
+        assert group[returns].node.role == "follower"
+        group.check_equal()
+        assert len(group[returns].values()) == 20
+
+    def test_who_leaves_lets_the_others_go_on_at_once(self):
+        group = make_group()
+        group.warm()
+        guest = Guest(group["b"])
+        guest.ask(SET)
+        assert group["a"].node.leave()
+        group.settle()
+        assert group["b"].node.role == "alone"
+        assert guest.ask(GET + b"incr k 1\r\n") == HIT + b"2\r\n"
+
+    def test_but_not_before_everything_is_acknowledged(self):
+        group = make_group()
+        group.warm()
+        guest = Guest(group["a"])
+        group.wire("a", "b").stall()
+        guest.feed(SET)
+        group.settle()
+        assert not group["a"].node.leave()
+        group.wire("a", "b").resume()
+        group.settle()
+        assert guest.take() == STORED
+        assert group["a"].node.leave()
+        group.settle()
+        assert group["b"].values() == {b"k": b"1"}
+
+    def test_who_was_joining_serves_what_it_has_when_the_other_one_is_gone(self):
+        group = make_group()
+        group.warm()
+        first, second = Guest(group["a"]), Guest(group["b"])
+        first.ask(b"set n 0 0 2\r\n10\r\n")
+        first.feed(b"incr n 1\r\n")
+        group["a"].frozen = True
+        second.feed(b"incr n 1\r\n")
+        assert wait_for(second, 1)[0] == b"11\r\n"
+        group["a"].frozen = False
+        for _ in range(20):
+            group["a"].turn()
+            for wire in list(group.wires):
+                wire.carry()
+            if group["a"].node.role == "joining":
+                break
+        group["b"].stop()
+        answer, waited_s = wait_for(first, 5)
+        assert answer  # it had given that key up: the only other one that had it is gone
+        assert waited_s <= JOIN_GRACE_S + 1
+        assert group["a"].node.role == "alone"
+
+    def test_nodes_never_give_out_the_same_version(self):
+        """Names that happen to have the same tag."""
+        tags: dict[int, str] = {}
+        for number in range(5000):
+            name = f"n{number}"
+            other = tags.setdefault(tag_of(name), name)
+            if other != name:
+                break
+        group = Group([other, name])
+        group.link_all()
+        group.advance(1)
+        assert group[other].changes.tag != group[name].changes.tag
+
+    def test_what_is_complained_about_is_bounded(self):
+        node = make_group()["a"].node
+        for number in range(1000):
+            node.complain(f"number {number}", "a line")
+        assert len(node._complaints) <= 101
 
 
 def test_a_peer_that_is_not_there_costs_nothing():

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def unacked(number: int, size: int = 1) -> Unacked:
     return Unacked(
-        number, [b"x" * size], 0.0,
+        number, [b"x", b"x" * (size - 1)], 0.0,
         keys=None, has_flush=False, results=None, ticket=0, sequence=0, version=0,
     )  # fmt: skip
 
