@@ -86,6 +86,11 @@ class Link:
         )
         self.output.append(frames.encode_frame(self._my_hello_body))
 
+    @property
+    def called_a_stranger(self) -> bool:
+        """Whether we called, and nothing that a node would say was the answer so far."""
+        return self.dialled is not None and not self._hello
+
     def take_output(self) -> list[bytes]:
         """Return what is to be sent, in pieces."""
         output, self.output = self.output, []

@@ -208,6 +208,10 @@ class Membership:
         if peer is None:
             if reason not in ("busy", "self"):
                 self.handshake_failures += 1
+            # Where a node has answered before, it may just be frozen.
+            known = self._node.who.get(link.dialled or "")
+            if link.called_a_stranger and not known and reason in ("handshake", "frame"):
+                self.note_refusal(link, "magic")
         elif peer.link is link:
             peer.link = None
             peer.flowing = False
@@ -219,8 +223,10 @@ class Membership:
             self._node.expect_step(peer.link_lost_at + self._node.ack_timeout_s)
 
     def note_bad_frame(self, link: Link, what: str) -> None:
-        """Count and log what cannot be understood."""
-        self._node.complain("frame", f"replication: {link.address} sent {what}; the link is closed")
+        """Log what cannot be understood."""
+        if not link.called_a_stranger:
+            line = f"replication: {link.address} sent {what}; the link is closed"
+            self._node.complain("frame", line)
 
     def note_refusal(self, link: Link, reason: str) -> None:
         """Count and log that one side did not want the other."""
@@ -344,8 +350,8 @@ class Membership:
             self._node.leader = peer
         floor = self.changes.tombstones.floor
         fields = {
-            "wants": [frames.encode_text(key) for key in peer.wants],
-            "all": peer.wants_all or self._node.role == STARTING,
+            "wants": [frames.encode_text(key) for key in self._node.wants],
+            "all": self._node.wants_all or self._node.role == STARTING,
             "leads": self._node.gate.leading,
             "left": peer.left["epoch"],
             "pending": list(self._node.gate.forwards),
@@ -385,7 +391,12 @@ class Membership:
             if number in peer.executed
         }
         peer.executed.clear()
-        welcome = {"replace": floor if replaces else 0, "done": done, "all": bool(replace)}
+        welcome = {
+            "replace": floor if replaces else 0,
+            "done": done,
+            "all": bool(replace) or self._node.wants_all,
+            "wants": [frames.encode_text(key) for key in self._node.wants],
+        }
         peer.send(now, Kind.WELCOME, frames.encode_json(welcome))
         self.begin_todo(peer, wants, whole=wants_all or replaces)
 
@@ -400,12 +411,12 @@ class Membership:
             return
         try:
             replace, whole = frames.decode_number(fields["replace"]), bool(fields["all"])
+            wants = [frames.decode_text(key) for key in fields["wants"]]
             done = {int(n): frames.decode_text(reply) for n, reply in fields["done"].items()}
         except (KeyError, TypeError, ValueError, AttributeError):
             raise FrameError("a WELCOME without what belongs into it") from None
         self._node.gate.flush()
         peer.joining = False
-        peer.wants, peer.wants_all = [], False
         peer.open_channel(epoch)
         peer.flowing = True
         assert peer.channel is not None
@@ -426,7 +437,7 @@ class Membership:
                 self._node.gate.forward(waiter, waiter.held_protocol, waiter.held_request)
         # Whoever just starts has nothing. Else there may be something here that the other has lost,
         # if it is not the one that we were in sync with.
-        self.begin_todo(peer, whole=whole)
+        self.begin_todo(peer, wants, whole=whole)
 
     def begin_todo(self, peer: Peer, wants: Iterable[bytes] = (), *, whole: bool = False) -> None:
         """Begin to send a peer what it may lack."""

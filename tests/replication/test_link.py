@@ -135,6 +135,17 @@ class TestHandshake:
         stranger.say_hello()
         assert stranger.answers() == [(Kind.REFUSAL, {"reason": "magic"})]
 
+    @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
+    def test_calling_what_is_no_replication_port_is_said_so(self, answer):
+        host = lone_host()
+        link = host.node.open_link(dialled="127.0.0.1:11211")
+        link.receive(answer)
+        host.group.clock.advance(HANDSHAKE_S)
+        host.node.step()
+        assert link.closed
+        assert host.rows["last_refusal"] == "magic"
+        assert len([line for line in host.lines if "is not a replication port" in line]) == 1
+
     def test_a_hello_tells_nothing_that_must_be_secret(self):
         stranger = Stranger(lone_host())
         assert SECRET not in stranger.theirs
@@ -238,7 +249,8 @@ class TestRefusals:
         stranger.say_hello()
         assert stranger.link.closed
         assert not stranger.answers()
-        assert "a HELLO without what belongs into it" in stranger.host.lines[0]
+        expected = "a HELLO without what belongs into it" if calls else ADVICE["magic"]
+        assert expected in stranger.host.lines[0]
 
     @pytest.mark.parametrize("missing", ["cluster", "node", "incarnation", "clock", "tag"])
     def test_nothing_may_be_missing(self, missing):
