@@ -191,6 +191,7 @@ class Gate:
         return not self.leading and len(self.forwards) > waiting and waiting < BATCH_MAX
 
     def flush_changes(self, now: float) -> None:
+        """Make a message of what has changed, for every peer that is to hear of it."""
         # Hot path: bench/ "pair16".
         changes = self.changes
         records, keys, ordinary = changes.take_fresh()
@@ -401,6 +402,7 @@ class Gate:
             peer.results.append((request, reply))
 
     def acknowledged(self, peer: Peer, channel: Channel, number: int) -> None:
+        """Take note that a peer has applied our messages up to a number."""
         # Hot path: bench/ "pair16".
         last = channel.acknowledge(number)
         if last is None:
@@ -447,6 +449,7 @@ class Gate:
                 waiter.released()
 
     def refresh_lease(self, now: float) -> None:
+        """See until when commands may be executed, and who has waited for that."""
         # Hot path: bench/ "pair16".
         if self._node.role == COORDINATOR:
             self.open_until = (
@@ -461,6 +464,7 @@ class Gate:
             self.resume_waiting()
 
     def resume_waiting(self) -> None:
+        """Let go on who waited for the lease."""
         waiting, self.waiting = self.waiting, []
         self.waiting_since = inf
         for waiter in waiting:
@@ -479,21 +483,22 @@ class Gate:
                         forward.waiter.answered(reply)
         self.unstable.clear()
 
-    def give_up_unstable(self, successor: Peer) -> None:
+    def give_up_unstable(self) -> None:
         """Undo what the coordinator executed last, as its successor may not have seen it."""
         keys = [key for _, keys, _ in self.unstable for key in keys]
         self.unstable.clear()
-        self.give_up([key for key in keys if key is not None], successor, flushed=None in keys)
+        self.give_up([key for key in keys if key is not None], flushed=None in keys)
 
-    def give_up(self, keys: Iterable[bytes], successor: Peer, *, flushed: bool) -> None:
-        """Undo changes that came to nothing; who decides now says what is there instead."""
+    def give_up(self, keys: Iterable[bytes], *, flushed: bool) -> None:
+        """Undo changes that came to nothing; who is next in sync with us says what is there."""
         if flushed:
             # A flush cannot be taken back: begin with nothing.
             self.changes.forget_all()
-            successor.wants_all = True
+            self._node.wants_all = True
         else:
-            successor.wants = list(dict.fromkeys(keys))
-            self.changes.forget(successor.wants)
+            given_up = dict.fromkeys(keys)
+            self._node.wants.update(given_up)
+            self.changes.forget(given_up)
 
     def refuse_held(self) -> None:
         """Refuse what was executed and is acknowledged by nobody, if that is what is wanted."""

@@ -241,6 +241,7 @@ class Membership:
         peer.skew_s = round(peer.clock_skew_s)
 
     def announce_status(self) -> None:
+        """Tell everybody what we are."""
         for peer in self._node.peers.values():
             self._send_status(peer)
 
@@ -305,6 +306,7 @@ class Membership:
         self.consider(peer)
 
     def consider_all(self) -> None:
+        """See whether there is anybody to join."""
         for peer in list(self._node.peers.values()):
             self.consider(peer)
         if self._node.role == STARTING:
@@ -575,6 +577,7 @@ class Membership:
             return
         assert peer.channel is not None
         peer.in_view = peer.known = True
+        self._node.wants, self._node.wants_all = {}, False
         peer.mode = "in_sync"
         self._node.followers.append(peer)
         self._node.epoch = self._node.next_epoch()
@@ -587,6 +590,7 @@ class Membership:
         self._node.gate.refresh_lease(now)
 
     def announce_view(self, now: float) -> None:
+        """Tell the followers who is in the view, and everybody what we are."""
         view = {"epoch": self._node.epoch, "members": self._node.members}
         for peer in self._node.followers:
             peer.send(now, Kind.VIEW, frames.encode_json(view))
@@ -606,6 +610,7 @@ class Membership:
         self._node.coordinator = peer.node_id
         self._node.members = members
         peer.in_view = peer.known = True
+        self._node.wants, self._node.wants_all = {}, False
         peer.mode = "in_sync"
         peer.acked_sequence = self.changes.sequence
         if self._node.role != FOLLOWER:

@@ -131,6 +131,9 @@ class Node:
         self.followers: list[Peer] = []
         self.members: list[str] = [node_id]
         self.coordinator = "-"
+        #: Keys that were given up here, and are asked of whoever is next in sync with us.
+        self.wants: dict[bytes, None] = {}
+        self.wants_all = False
 
         self._settled_ticket = 0
 
@@ -181,6 +184,7 @@ class Node:
         self.membership.consider_all()
 
     def expect_step(self, deadline: float) -> None:
+        """Have `step` called at that time, unless it will be before."""
         if self._next_step_at > deadline:
             self._next_step_at = deadline
             self.wake()
@@ -299,7 +303,7 @@ class Node:
             if successor is None:
                 self.go_alone()
             else:
-                self.gate.give_up_unstable(successor)
+                self.gate.give_up_unstable()
                 self._rejoin(successor)
 
     def drop(self, peer: Peer) -> list[Unacked]:
@@ -360,7 +364,7 @@ class Node:
         if was_coordinator:
             # What the new coordinator has seen did happen, whatever others have seen.
             self.gate.release(peer.acked_ticket)
-            self.gate.give_up(void, peer, flushed=flushed)
+            self.gate.give_up(void, flushed=flushed)
             held = self.gate.take_held()
             self.gate.redo += [waiter for waiter in held if waiter.held_request]
             self.gate.settled = FOREVER

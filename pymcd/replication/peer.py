@@ -135,8 +135,6 @@ class Peer:
         self.acked_version = 0  #: it has what is not newer, while it is in the view
         self.departed_version = 0  #: what is newer it may not have, since it left
         self.known = False  #: it has been in sync with us since we started
-        self.wants: list[bytes] = []  #: keys that we gave up, and need from it
-        self.wants_all = False
 
         # A resync, under way.
         self.todo: Iterator[bytes] | None = None  #: keys still to be sent
