@@ -19,6 +19,8 @@ from .requests import as_commands
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
+    from .certificates import Certificates
+
 
 class _TrioClock:
     """The event loop's clock, so that trio's `MockClock` moves this server's time, too."""
@@ -47,7 +49,14 @@ class AsyncMemcachedServer(Controls):
     True
     """
 
-    def __init__(self, engine: Engine, nursery: trio.Nursery, address: tuple[str, int] | None):
+    def __init__(
+        self,
+        engine: Engine,
+        nursery: trio.Nursery,
+        address: tuple[str, int] | None,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self._certificates = certificates
         self._engine = engine
         self._nursery = nursery
         self._address = address
@@ -59,6 +68,7 @@ class AsyncMemcachedServer(Controls):
         self._called = trio.Event()
 
     def _ask(self, name: str, *arguments: Any) -> Any:
+        self._engine.take_in()
         return getattr(self._engine, name)(*arguments)
 
     @property
@@ -70,6 +80,13 @@ class AsyncMemcachedServer(Controls):
                 " write serve(sockets=True) for one that has"
             )
         return self._address
+
+    @property
+    def tls_ca_file(self) -> str:
+        """With `tls=True`: the file with the authority that clients of the port must trust."""
+        if self._certificates is None:
+            raise RuntimeError("there is no authority: write serve(sockets=True, tls=True)")
+        return self._certificates.ca_file
 
     def connect(self) -> trio.abc.Stream:
         """Return a new client's stream, in memory.
@@ -91,22 +108,27 @@ class AsyncMemcachedServer(Controls):
 
     async def advance(self, seconds: float) -> None:
         """Let time pass on the server's clock, as `MemcachedServer.advance` does."""
+        self._engine.take_in()
         await self._engine.advance(good_seconds(seconds))
 
     async def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
         """Store an item, as `MemcachedServer.put` does."""
+        self._engine.take_in()
         await self._engine.put(*good_item(key, value, flags, ttl))
 
     async def reset(self) -> None:
         """Be as after the start, as `MemcachedServer.reset` does."""
+        self._engine.take_in()
         await self._engine.reset()
 
     async def stats(self, name: str = "") -> dict[str, str]:
         """Return a report, as `MemcachedServer.stats` does."""
+        self._engine.take_in()
         return await self._engine.stats(name)
 
     async def drop_connections(self) -> int:
         """Close all clients' connections; return how many there were."""
+        self._engine.take_in()
         return await self._engine.drop_connections()
 
     async def wait_for(
@@ -140,7 +162,7 @@ async def serve(
     max_item_size: int = 1 << 20,
     protocol: str = "auto",
     users: Mapping[str, str] | None = None,
-    tls: tuple[str, str] | None = None,
+    tls: bool | tuple[str, str] | None = None,
     clock: str = "real",
     options: Sequence[str] = (),
 ) -> AsyncIterator[AsyncMemcachedServer]:
@@ -178,7 +200,13 @@ async def serve(
         time_of_test.pause()
     sockets = sockets or unix_socket is not None
     reserved = Port(host, port) if sockets and unix_socket is None else None
+    certificates: Certificates | None = None
     try:
+        if plan.tls is True:
+            from .certificates import Certificates as Maker
+
+            certificates = Maker(host)
+            plan = certificates.add_to(plan)
         engine = Engine(plan, clock=time_of_test, port=reserved, use_hub=sockets, sockets=sockets)
         started = trio.Event()
         failure: BaseException | None = None
@@ -187,7 +215,7 @@ async def serve(
             await started.wait()
             address = None if reserved is None else (host, reserved.number)
             try:
-                yield AsyncMemcachedServer(engine, nursery, address)
+                yield AsyncMemcachedServer(engine, nursery, address, certificates)
             except BaseException as error:
                 failure = error  # which the nursery would wrap into a group
             nursery.cancel_scope.cancel()
@@ -196,3 +224,5 @@ async def serve(
     finally:
         if reserved is not None:
             reserved.close()
+        if certificates is not None:
+            certificates.remove()

@@ -137,6 +137,7 @@ class ThreadHost:
             trio.lowlevel.spawn_system_task(self._answer_later, answer, method, arguments)
             return
         try:
+            self.engine.take_in()
             value = method(*arguments)
         except Exception as error:
             self._close(answer, None, error)
@@ -147,6 +148,7 @@ class ThreadHost:
         self, answer: _Answer, method: Callable[..., Any], arguments: tuple[Any, ...]
     ) -> None:
         try:
+            self.engine.take_in()
             value = await method(*arguments)
         except Exception as error:
             self._close(answer, None, error)

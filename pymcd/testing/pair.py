@@ -18,6 +18,8 @@ Which = Literal["a", "b"]
 
 _HOST = "127.0.0.1"
 _LOOK_EVERY_S = 0.001
+#: A machine that runs tests stands still at times, and that shall not look like the end of a node.
+_PATIENT = ("--replication-ack-timeout", "0.25")
 
 
 class MemcachedPair:
@@ -36,7 +38,9 @@ class MemcachedPair:
         memory_limit: Of each server, in megabytes.
         max_item_size: In bytes.
         clock: "real", or "frozen"; both servers share it. Replication itself goes by real time.
-        options: Further options of both, such as `["--replication-ack", "strict"]`.
+        options: Further options of both, such as `["--replication-ack", "strict"]`. The
+            acknowledgement time-out is 0.25 s here, so that a slow machine is no failure; a node
+            that is killed is replaced after that time.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class MemcachedPair:
                 memory_limit=memory_limit,
                 max_item_size=max_item_size,
                 clock=clock,
-                options=options,
+                options=[*_PATIENT, *options],
             )
 
         self.a = new_server()

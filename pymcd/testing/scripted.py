@@ -47,6 +47,7 @@ class Script:
         self.record = CallRecord()
         self.faults = FaultTable()
         self.paused = False
+        self.executing = False  #: a command, right now
         self.advanced_s = 0.0  #: what the clock is ahead of the base clock
         #: Has the host call `release_due` at once.
         self.wake: Callable[[], None] = lambda: None
@@ -71,6 +72,11 @@ class Script:
             if actor.rule is not None and actor.rule.number == number:
                 actor.release()
         return met
+
+    @property
+    def busy(self) -> bool:
+        """Whether a command that was held is still to be executed or answered."""
+        return any(actor.busy for actor in self._actors.values())
 
     def clear_faults(self) -> None:
         """End all faults and the pause."""
@@ -132,6 +138,11 @@ class Actor:
                 break
         return more and not connection.closing
 
+    @property
+    def busy(self) -> bool:
+        """Whether a command has come that was not answered yet."""
+        return self._call is not None
+
     def release(self) -> None:
         """Hold the connection no longer."""
         if self.held_until > -inf:
@@ -142,6 +153,13 @@ class Actor:
 
     def _step(self, connection: Connection) -> bool:
         """Execute the next command, if it is there; False: no more can be done now."""
+        self._script.executing = True
+        try:
+            return self._try_step(connection)
+        finally:
+            self._script.executing = False
+
+    def _try_step(self, connection: Connection) -> bool:
         script = self._script
         if script.paused or self.held_until > -inf:
             return False

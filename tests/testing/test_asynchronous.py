@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 from typing import TYPE_CHECKING
 
 import pytest
@@ -135,6 +136,19 @@ async def test_stats_and_users() -> None:
         assert await ask(stream, b"get a\r\n") == b"CLIENT_ERROR unauthenticated\r\n"
         assert await ask(stream, b"set x 0 0 12\r\nalice secret\r\n") == b"STORED\r\n"
         assert (await server.stats())["auth_cmds"] == "1"
+
+
+async def test_tls() -> None:
+    pytest.importorskip("trustme")
+    async with serve(sockets=True, tls=True) as server:
+        context = ssl.create_default_context(cafile=server.tls_ca_file)
+        async with await trio.open_ssl_over_tcp_stream(
+            *server.address, ssl_context=context
+        ) as stream:
+            assert await ask(stream, b"version\r\n") == b"VERSION 1.6.18\r\n"
+    async with serve() as server:
+        with pytest.raises(RuntimeError, match="tls=True"):
+            _ = server.tls_ca_file
 
 
 async def test_a_test_that_fails_leaves_nothing_behind() -> None:

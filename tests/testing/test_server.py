@@ -404,6 +404,30 @@ def test_reset_is_as_good_as_new() -> None:
             assert another.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
 
 
+def test_what_was_held_does_not_outlive_a_reset() -> None:
+    with MemcachedServer(clock="frozen") as server, raw(server) as client, raw(server) as other:
+        server.fault(key="a").stall()
+        client.send(b"set a 0 0 1\r\nx\r\n")
+        server.wait_for("set", "a")
+        server.fault(key="b").delay(5)
+        other.send(b"set b 0 0 1\r\nx\r\nset c 0 0 1\r\nx\r\n")
+        server.wait_for("set", "b")
+        server.reset()
+        assert client.read() == b"STORED\r\n"
+        assert server.get("a") is server.get("b") is None
+
+
+def test_reports() -> None:
+    with MemcachedServer(options=["-D", ":"]) as server, raw(server) as client:
+        client.ask(b"set x:a 0 0 1\r\nx\r\n")
+        assert server.stats("detail dump") == {"x": "get 0 hit 0 set 1 del 0"}
+        assert server.stats("slabs")["active_slabs"] == "1"
+        assert server.stats("sizes") == {"sizes_status": "disabled"}
+        assert server.stats("reset") == {}
+        assert server.stats()["cmd_set"] == "0"
+        assert server.calls.of("stats") == []
+
+
 def test_reset_between_many_examples() -> None:
     with MemcachedServer() as server, raw(server) as client:
         for number in range(50):
@@ -411,6 +435,31 @@ def test_reset_between_many_examples() -> None:
             assert len(server.calls) == 1
             server.advance(number)
             server.reset()
+
+
+def test_what_clients_sent_before_is_done_before() -> None:
+    """Nothing waits for these commands: their clients do not, as there will be no reply."""
+    with MemcachedServer(clock="frozen") as server:
+        for number in range(100):
+            with raw(server) as client:
+                client.send(b"set a 0 60 1 noreply\r\nx\r\n" + b"incr n 1 noreply\r\n" * 50)
+                item = server.get("a")
+                assert item is not None
+                client.send(b"delete a noreply\r\n")
+                assert server.items() == {}
+                assert len(server.calls) == 52
+                client.send(b"set b 0 60 1 noreply\r\nx\r\n")
+                server.advance(61)
+                assert server.get("b") is None
+                client.send(b"set c 0 0 1 noreply\r\nx\r\n")
+                with server.fault(command="set").drop() as fault:
+                    assert fault.met == 0
+                client.send(b"get %d\r\n" % number)
+                server.reset()
+                assert server.items() == {}
+    with MemcachedServer() as server, raw(server) as client:
+        client.send(b"delete a noreply\r\n")
+    assert [str(call) for call in server.calls] == ["delete a"]
 
 
 # -- how it can be started ---------------------------------------------------------------------
