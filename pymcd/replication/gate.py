@@ -402,7 +402,7 @@ class Gate:
             peer.results.append((request, reply))
 
     def acknowledged(self, peer: Peer, channel: Channel, number: int) -> None:
-        """Take note that a peer has applied our messages up to a number."""
+        """Take note that a peer has our messages up to a number."""
         # Hot path: bench/ "pair16".
         last = channel.acknowledge(number)
         if last is None:

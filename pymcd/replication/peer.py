@@ -1,9 +1,10 @@
 """What is known of another node, across the links to it; and the channel that spans links.
 
 A channel delivers messages to the other side once and in order. Each has a number; they are kept
-until the other side has acknowledged, which it does when what they say is applied. When a link
-breaks and the next comes up in time, the channel goes on: each side says what it has received,
-and the rest is sent again. So "acknowledged" on the channel is "held by both".
+until the other side has acknowledged, which it does when it has them: they are applied before any
+client of its is answered. When a link breaks and the next comes up in time, the channel goes on:
+each side says what it has received, and the rest is sent again. So "acknowledged" on the channel
+is "held by both".
 
 A channel is made when a node joins another, and given up by whoever decides to act alone. Its
 epoch is its name: a message of another epoch is stale and means nothing.
