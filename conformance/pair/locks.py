@@ -7,16 +7,20 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from .load import Load, Request
-from .nodes import Pair, TrialError, until
+from .nodes import Pair, TrialError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .load import Client
     from .nodes import Node
     from .trial import Run
 
+    Contest = Callable[[str], "Outcomes"]
+
 CLIENTS_PER_NODE = 8
+#: How often something was tried, and how often it went wrong in each of two ways.
+Outcomes = tuple[int, int, int]
 LINK_DELAYS_S = (0.0, 0.002)
 
 
@@ -120,24 +124,30 @@ def locks(run: Run) -> None:
             open_connections.callback(connections[-1].close)
         for delay_s in LINK_DELAYS_S:
             pair.delay(delay_s)
-            until("in sync", pair.in_sync)
-            _locks_at(run, pair, connections, rounds, f"link delay {delay_s * 1e3:g} ms")
-        for index, node in enumerate(pair.nodes):
-            rows = node.rows()
-            if rows.get("degraded_count") != "0":
-                run.problem(f"node{index} was degraded {rows.get('degraded_count')} times")
+            contend(run, pair, connections, rounds, f"link delay {delay_s * 1e3:g} ms")
 
 
-def _locks_at(
-    run: Run, pair: Pair, connections: Sequence[Blocking], rounds: int, where: str
-) -> None:
-    name = where.replace(" ", "")
-    double, none = adds(connections, rounds, f"add{name}")
-    run.figure(f"{where}: add won on both nodes", double, 0, of=f"{rounds:,}")
-    run.figure(f"{where}: add won on neither", none, 0, of=f"{rounds:,}")
-    done, lost, twice = incr_lost(pair, max(rounds // 8, 1), f"incr{name}")
-    run.figure(f"{where}: incr lost", lost, 0, of=f"{done:,}")
-    run.figure(f"{where}: the same count given twice", twice, 0)
-    double, none = cas_wins(connections, rounds, f"cas{name}")
-    run.figure(f"{where}: cas won on both nodes", double, 0, of=f"{rounds:,}")
-    run.figure(f"{where}: cas won on neither", none, 0, of=f"{rounds:,}")
+def contend(run: Run, pair: Pair, connections: Sequence[Blocking], rounds: int, where: str) -> None:
+    """Have all connections ask for the same at once, with each command that must be atomic."""
+    contests: dict[str, Contest] = {
+        "add": lambda name: (rounds, *adds(connections, rounds, name)),
+        "cas": lambda name: (rounds, *cas_wins(connections, rounds, name)),
+        "incr": lambda name: incr_lost(pair, max(rounds // 8, 1), name),
+    }
+    said = {
+        "add": ("add won more than once", "add won by nobody"),
+        "cas": ("cas won more than once", "cas won by nobody"),
+        "incr": ("incr lost", "the same count given twice"),
+    }
+    for verb, contest in contests.items():
+        name = f"{verb}{where.replace(' ', '')}"
+
+        def attempt(number: int, contest: Contest = contest, name: str = name) -> Outcomes:
+            return contest(f"{name}:{number}")
+
+        figures = pair.undisturbed(attempt)
+        if figures is None:
+            run.problem(f"{where}, {verb}: the nodes do not stay in sync here")
+            continue
+        for what, count in zip(said[verb], figures[1:], strict=True):
+            run.figure(f"{where}: {what}", count, 0, of=f"{figures[0]:,}")

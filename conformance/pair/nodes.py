@@ -19,7 +19,7 @@ import socket
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
 from conformance.servers import POLL_INTERVAL_S, PYMCD, Server
 
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 PATIENCE_S = 30.0
+ATTEMPTS = 4
 FAKETIME = shutil.which("faketime")
+
+
+T = TypeVar("T")
 
 
 class TrialError(Exception):
@@ -219,22 +223,26 @@ class Pair:
         self._start(index)
         return self.nodes[index]
 
-    def in_sync(self, timeout_s: float = PATIENCE_S) -> bool:
-        """Say whether all nodes are in sync, under one that holds all others to be in sync."""
+    def in_sync(self, timeout_s: float = PATIENCE_S, without: int | None = None) -> bool:
+        """Say whether all nodes are in sync, under one that holds all others to be in sync.
+
+        `without` leaves one node out.
+        """
         leaders = set()
         followers = 0
-        for node in self.nodes:
+        nodes = [node for index, node in enumerate(self.nodes) if index != without]
+        for node in nodes:
             rows = node.rows(timeout_s=timeout_s)
             if rows.get("state") != "in_sync":
                 return False
             leaders.add(rows["coordinator"])
             if rows["role"] == "coordinator":
                 followers = sum(rows[name] == "yes" for name in rows if name.endswith(":in_sync"))
-        return len(leaders) == 1 and followers == self.count - 1
+        return len(leaders) == 1 and followers == len(nodes) - 1
 
-    def wait_in_sync(self, patience_s: float = PATIENCE_S) -> float:
+    def wait_in_sync(self, patience_s: float = PATIENCE_S, without: int | None = None) -> float:
         try:
-            return until("in sync", self.in_sync, patience_s)
+            return until("in sync", lambda: self.in_sync(without=without), patience_s)
         except TrialError as error:
             raise TrialError(f"{error}\n{self.report()}") from None
 
@@ -242,6 +250,20 @@ class Pair:
         """Wait until a node has given the others up."""
         node = self.nodes[index]
         until(f"node{index} alone", lambda: node.rows().get("state") == "alone")
+
+    def undisturbed(self, act: Callable[[int], T]) -> T | None:
+        """Do something while all are in sync; None: at each attempt a node went on by itself.
+
+        So they do when they get no CPU, and what is atomic in sync is not promised then. `act` is
+        given the number of the attempt.
+        """
+        for attempt in range(ATTEMPTS):
+            self.wait_in_sync()
+            before = [node.times_alone() for node in self.nodes]
+            result = act(attempt)
+            if before == [node.times_alone() for node in self.nodes] and self.in_sync():
+                return result
+        return None
 
     def states(self) -> list[str]:
         return [node.rows().get("state", "-") for node in self.nodes]
