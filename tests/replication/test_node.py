@@ -988,6 +988,35 @@ class TestMessages:
         self.send(group, b"\x77")
         assert "sent a record of unknown kind 119" in group["b"].lines[-1]
 
+    @pytest.mark.parametrize(
+        ("kind", "epoch", "what"),
+        [(Kind.STATUS, 0, "STATUS"), (Kind.JOIN, 0, "JOIN"), (Kind.WELCOME, 5, "WELCOME")],
+    )
+    @pytest.mark.parametrize("payload", [b"{}", b'{"epoch":[]}'])
+    def test_what_lacks_something_ends_the_link(self, kind, epoch, what, payload):
+        group = Group()
+        wire = Wire(group["a"], group["b"])
+        for _ in range(2):  # the handshake
+            wire.carry()
+        link = group["b"].peer("a").link
+        assert link is wire.links[1]
+        number = 1 if epoch else 0
+        link.receive(b"".join(frames.encode_message(kind, 0.0, 0.0, epoch, number, 0, payload)))
+        assert link.closed
+        assert f"sent a {what} without what belongs into it" in group["b"].lines[-1]
+
+    def test_so_does_a_view_without_members(self):
+        group = make_group()
+        self.send(group, b'{"epoch":1}', Kind.VIEW)
+        assert "sent a VIEW without what belongs into it" in group["b"].lines[-1]
+
+    def test_so_do_parts_without_end(self, monkeypatch):
+        monkeypatch.setattr("pymcd.replication.peer.PARTS_MAX_BYTES", 2 * frames.PART_BYTES)
+        group = make_group()
+        for _ in range(3):
+            self.send(group, b"x", Kind.PART)
+        assert "sent a message without end" in group["b"].lines[-1]
+
     def test_a_forward_that_comes_again_is_executed_once(self):
         group = make_group()
         guest = Guest(group["a"])
