@@ -12,7 +12,6 @@ import socket
 import sys
 import time
 from collections import deque
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -145,14 +144,15 @@ class _Door:
         self.scope = trio.CancelScope()  #: of listening there
 
     def shut(self, hub: Hub | None) -> None:
-        """Listen no more; the address stays ours."""
+        """Listen no more; the address stays ours. Doing so twice is harmless."""
         self.scope.cancel()
         old = self.endpoint
         if hub is not None:
             hub.unwatch(old.sock.fileno())
+        if not old.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            return  # a second shutdown would be remembered, and passed on to its connections
         if old.path is None:
-            with suppress(OSError):  # it may not listen yet
-                old.sock.shutdown(socket.SHUT_RDWR)
+            old.sock.shutdown(socket.SHUT_RDWR)
             return
         # A Unix socket that was shut down never listens again.
         if hub is None:

@@ -274,6 +274,15 @@ def test_refuse_again_and_again(server: MemcachedServer) -> None:
             assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
 
 
+def test_refuse_a_server_that_has_only_begun() -> None:
+    for _ in range(50):
+        with MemcachedServer() as server:
+            with server.refuse_connections(), pytest.raises(ConnectionRefusedError):
+                RawClient(server.address)
+            with raw(server) as client:
+                assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+
+
 def test_drop_connections(server: MemcachedServer, client: Any) -> None:
     client.set("a", "1")
     with raw(server) as another, raw(server) as stalled:
