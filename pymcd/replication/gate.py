@@ -413,7 +413,7 @@ class Gate:
         if last.ticket > peer.acked_ticket:
             peer.acked_ticket = last.ticket
             peer.acked_version = last.version
-        if peer.executed and not channel.unacked:
+        if peer.executed and not channel.unacked and not peer.results:
             peer.executed.clear()
         if peer.in_view and self._node.role == COORDINATOR:
             if not channel.unacked:

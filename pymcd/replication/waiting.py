@@ -59,9 +59,9 @@ class Result(Nobody):
 
     def released(self) -> None:
         self.peer.executing.discard(self.number)
-        if self.peer.channel is None:  # it has left; when it comes again, it will ask
-            self.peer.executed[self.number] = self.reply
-        else:
+        # It may have left meanwhile, or have come again and be asking for it a second time.
+        self.peer.executed[self.number] = self.reply
+        if self.peer.channel is not None:
             self.peer.results.append((self.number, self.reply))
 
 
