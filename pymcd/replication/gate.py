@@ -484,10 +484,19 @@ class Gate:
         self.unstable.clear()
 
     def give_up_unstable(self) -> None:
-        """Undo what the coordinator executed last, as its successor may not have seen it."""
-        keys = [key for _, keys, _ in self.unstable for key in keys]
+        """Undo what the coordinator executed last, as its successor may not have seen it.
+
+        Only when the successor takes us in: else we are perhaps the one who is to stand by it.
+        """
+        keys, flushed = self.unstable_keys()
         self.unstable.clear()
-        self.give_up([key for key in keys if key is not None], flushed=None in keys)
+        if keys or flushed:
+            self.give_up(keys, flushed=flushed)
+
+    def unstable_keys(self) -> tuple[list[bytes], bool]:
+        """Return what we have and others perhaps have not; and whether there was a flush."""
+        keys = [key for _, keys, _ in self.unstable for key in keys]
+        return [key for key in keys if key is not None], None in keys
 
     def give_up(self, keys: Iterable[bytes], *, flushed: bool) -> None:
         """Undo changes that came to nothing; who is next in sync with us says what is there."""

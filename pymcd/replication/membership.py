@@ -351,9 +351,10 @@ class Membership:
         if self._node.role == JOINING:
             self._node.leader = peer
         floor = self.changes.tombstones.floor
+        unstable, flushed = self._node.gate.unstable_keys()
         fields = {
-            "wants": [frames.encode_text(key) for key in self._node.wants],
-            "all": self._node.wants_all or self._node.role == STARTING,
+            "wants": [frames.encode_text(key) for key in (*self._node.wants, *unstable)],
+            "all": self._node.wants_all or flushed or self._node.role == STARTING,
             "leads": self._node.gate.leading,
             "left": peer.left["epoch"],
             "pending": list(self._node.gate.forwards),
@@ -418,6 +419,8 @@ class Membership:
         except (KeyError, TypeError, ValueError, AttributeError):
             raise FrameError("a WELCOME without what belongs into it") from None
         self._node.gate.flush()
+        if self._node.role == JOINING:
+            self._node.gate.give_up_unstable()
         peer.joining = False
         peer.open_channel(epoch)
         peer.flowing = True

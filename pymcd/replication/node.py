@@ -303,7 +303,6 @@ class Node:
             if successor is None:
                 self.go_alone()
             else:
-                self.gate.give_up_unstable()
                 self._rejoin(successor)
 
     def drop(self, peer: Peer) -> list[Unacked]:
