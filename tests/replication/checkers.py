@@ -106,13 +106,12 @@ def apart(state: dict[str, Observation]) -> bool:
     )
 
 
-def united(state: dict[str, Observation]) -> bool:
-    """Return whether all nodes that serve are one group."""
-    serving = {name for name, each in state.items() if each.ready and each.role != "dead"}
-    if not serving:
-        return True
-    first = min(serving)
-    return group_of(first, state) >= serving
+def united(state: dict[str, Observation], names: list[str]) -> bool:
+    """Return whether all nodes are one group, and what was done apart is merged.
+
+    That one of them dies is not enough: what it had sent may still be on its way.
+    """
+    return len(state) == len(names) and len(group_of(names[0], state)) == len(names)
 
 
 def divide(timeline: Timeline, end: float) -> Eras:
@@ -143,7 +142,7 @@ def divide(timeline: Timeline, end: float) -> Eras:
             eras.append(Era(start, at))
             start = None
             splits += 1
-        elif start is None and not apart(state) and united(state):
+        elif start is None and united(state, timeline.names):
             start = at
         before = state
     if start is not None:

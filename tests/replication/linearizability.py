@@ -254,9 +254,11 @@ def step(state: State, operation: Operation, *, lossy: bool = False) -> tuple[bo
 
     `lossy`: any item may be missing anywhere at any time, as where memory is short.
     """
-    if isinstance(state, Unknown):
-        return True, _step_unknown(operation)
     outcome = operation.outcome
+    if isinstance(state, Unknown):
+        if lossy and outcome is not None and outcome.status in ("not_found", "not_stored"):
+            return True, state
+        return True, _step_unknown(operation)
     if operation.verb in _READS:
         fits, after = _read(state, operation)
     else:

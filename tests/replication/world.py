@@ -186,10 +186,12 @@ class End:
         self.other.under_way_bytes -= len(data)
         if self.gone or self.link is None:
             return
+        peer = self.link.peer
+        before = None if peer is None else peer.their_time
         self.link.receive(data)
         self.last_taken = known[0]
-        peer = self.link.peer
-        if peer is not None and peer.link is self.link:
+        if peer is not None and peer.link is self.link and peer.their_time != before:
+            # A whole message, over the link that is in use.
             self.host.heard(self.other, known[1])
         if self.other.under_way_bytes <= self.host.world.window_bytes:
             self.other.host.post(self.other, self.other.room, life=self.other.life)
@@ -418,6 +420,7 @@ class Host:
         self._heard_now: dict[tuple[str, int], float] = {}
         #: (host, life) -> the latest moment of ours that we know that one to have heard of.
         self.answered_at: dict[tuple[str, int], float] = {}
+        self._answered_now: dict[tuple[str, int], float] = {}
         self._stood_still_s = 0.0
         self._froze_at = 0.0
         self.started_at = 0.0
@@ -438,6 +441,7 @@ class Host:
         self.started_at = world.now
         self.heard_at.clear()
         self.answered_at.clear()
+        self._answered_now.clear()
         self._heard_now.clear()
         self.evicted = set()
         service = Service(self.settings, self.clock)
@@ -527,7 +531,7 @@ class Host:
         """Note that something from another host is being handled, and what it had heard of us."""
         who = (end.host.name, end.life)
         self._heard_now[who] = self.waking_s
-        self.answered_at[who] = max(answered_at, self.answered_at.get(who, -_EVER))
+        self._answered_now[who] = max(answered_at, self.answered_at.get(who, -_EVER))
 
     @property
     def waking_s(self) -> float:
@@ -586,6 +590,7 @@ class Host:
         service.tick()
         self.heard_at.update(self._heard_now)
         self._heard_now.clear()
+        self.answered_at.update(self._answered_now)
         inbox, self._inbox = self._inbox, {}
         queues = list(inbox.values())
         while queues:
