@@ -154,6 +154,15 @@ class Hub:
                 self._close(session)
                 return
 
+    def serve_ready(self, turns: int) -> None:
+        """Serve, in so many turns at most, who is ready now; never from within a turn."""
+        self._service.tick()
+        for _ in range(turns):
+            ready = self._epoll.poll(0)
+            if not ready and not self._queue:
+                break
+            self._turn(ready)
+
     async def run(self) -> None:
         """Serve until cancelled."""
         poll = self._epoll.poll

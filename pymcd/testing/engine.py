@@ -377,16 +377,11 @@ class Engine:
         hub = server.hub
         if hub is None or self.script.executing:
             return
-        server.service.tick()
         if server.lets_in:
             for door in server.doors:
                 server._accept_some(door.endpoint)
-        # The hub waits meanwhile, between two of its turns.
-        for _ in range(_TURNS_TO_TAKE_IN):
-            ready = hub._epoll.poll(0)
-            if not ready and not hub._queue:
-                break
-            hub._turn(ready)
+        # It waits meanwhile, between two of its turns.
+        hub.serve_ready(_TURNS_TO_TAKE_IN)
 
     # -- time ----------------------------------------------------------------------------------
 
