@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from pymcd.testing import MemcachedServer
+
 from .document import PAGE, TEST_FILE, Recipe, recipes, titles
 from .running import counts, run_pytest
 
@@ -88,3 +90,19 @@ def test_blocks_become_files():
     assert one.files == {TEST_FILE: "a = 1\nc = 3\n", "conftest.py": "# conftest.py\nb = 2\n"}
     assert (three.title, three.missing()) == ("Three", ["no_such_thing"])
     assert titles(SMALL_PAGE) == ["One", "Two", "Three"]
+
+
+@pytest.mark.slow
+def test_the_same_recipes_on_a_server_that_is_there_already(tmp_path):
+    """Any server will do for that, so also one of ours."""
+    (expiry,) = (recipe for recipe in RECIPES if recipe.title == "Expiry")
+    if missing := expiry.missing():
+        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[test]'")
+    expiry.write(tmp_path)
+    with MemcachedServer() as there:
+        there.put("someone's", b"item")
+        said = run_pytest(tmp_path, "-rs", f"--memcached-server={there.url}", TEST_FILE)
+        assert there.items() == {}
+    # Those that start a server of their own pass; the one that uses the fixture moves the clock.
+    assert counts(said) == {"passed": 4, "skipped": 1}
+    assert "advance is beyond a real memcached" in said
