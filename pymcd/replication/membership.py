@@ -558,8 +558,10 @@ class Membership:
             self._node.gate.flush_changes(now)
         self.pump(peer, now, whole=True)
         if self._node.gate.leading:
-            for other in list(self._node.followers):
-                self._node.drop(other)
+            # Nor can we bring others in sync: they are to turn to who decides now.
+            for other in list(self._node.peers.values()):
+                if other is not peer and other.channel is not None:
+                    self._node.drop(other)
             self._node.leader = peer
             self._node.leader_lost_at = now
             self._node.set_role(JOINING)
