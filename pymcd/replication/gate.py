@@ -316,7 +316,13 @@ class Gate:
         """Apply records, then answer the clients whose requests they result from."""
         # Hot path: bench/ "pair16".
         changes = self.changes
-        relay = self.leading and len(self._node.followers) > (1 if peer.in_view else 0)
+        peers = self._node.peers
+        # Others are in sync with us, or are just being brought in sync.
+        relay = (
+            self.leading
+            and len(peers) > 1
+            and any(other is not peer and other.channel is not None for other in peers.values())
+        )
         newest = 0
         merging = not peer.in_view
         limit = version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0)
