@@ -137,7 +137,7 @@ def divide(timeline: Timeline, end: float) -> Eras:
                     deaths.append(at)
                     if start is not None:
                         eras.append(Era(start, at))
-                        start = at
+                        start = None
         if start is not None and apart(state):
             eras.append(Era(start, at))
             start = None

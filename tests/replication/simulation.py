@@ -583,7 +583,7 @@ class Simulation:
             who = (name, other.life)
             silence_s = host.waking_s - host.heard_at.get(who, 0.0)
             unanswered_s = host.waking_s - host.answered_at.get(who, 0.0)
-            if silence_s < self.ack_timeout_s * 0.5 and unanswered_s < self.ack_timeout_s * 0.9:
+            if silence_s < self.ack_timeout_s * 0.5 and unanswered_s < self.ack_timeout_s * 0.5:
                 self.report.found.append(
                     f"{self.world.now:.6f}: {host.name} acts without {name}, from which it"
                     f" heard {silence_s:.3f} s ago, and had an answer {unanswered_s:.3f} s ago"
