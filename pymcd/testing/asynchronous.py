@@ -73,7 +73,16 @@ class AsyncMemcachedServer(Controls):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port, of a server with `sockets=True`."""
+        """Host and port, of a server with `sockets=True`.
+
+        >>> import trio
+        >>> from pymcd.testing import serve
+        >>> async def main():
+        ...     async with serve(sockets=True) as server:
+        ...         return server.address[0]
+        >>> trio.run(main)
+        '127.0.0.1'
+        """
         if self._address is None:
             raise RuntimeError(
                 "this server has no port: connect() gives a stream to it;"
@@ -83,7 +92,16 @@ class AsyncMemcachedServer(Controls):
 
     @property
     def tls_ca_file(self) -> str:
-        """With `tls=True`: the file with the authority that clients of the port must trust."""
+        """With `tls=True`: the file with the authority that clients of the port must trust.
+
+        >>> import trio
+        >>> from pymcd.testing import serve
+        >>> async def main():
+        ...     async with serve(sockets=True, tls=True) as server:
+        ...         return server.tls_ca_file.rpartition(".")[2]
+        >>> trio.run(main)
+        'pem'
+        """
         if self._certificates is None:
             raise RuntimeError("there is no authority: write serve(sockets=True, tls=True)")
         return self._certificates.ca_file
@@ -107,27 +125,79 @@ class AsyncMemcachedServer(Controls):
         return client
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass on the server's clock, as `MemcachedServer.advance` does."""
+        """Let time pass on the server's clock, as `MemcachedServer.advance` does.
+
+        >>> import trio
+        >>> from pymcd.testing import serve
+        >>> async def main():
+        ...     async with serve(clock="frozen") as server:
+        ...         before = server.now
+        ...         await server.advance(60)
+        ...         return round(server.now - before)
+        >>> trio.run(main)
+        60
+        """
         self._engine.take_in()
         await self._engine.advance(good_seconds(seconds))
 
     async def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
-        """Store an item, as `MemcachedServer.put` does."""
+        """Store an item, as `MemcachedServer.put` does.
+
+        >>> import trio
+        >>> from pymcd.testing import serve
+        >>> async def main():
+        ...     async with serve() as server:
+        ...         await server.put("a", b"1")
+        ...         return server.get("a").value
+        >>> trio.run(main)
+        b'1'
+        """
         self._engine.take_in()
         await self._engine.put(*good_item(key, value, flags, ttl))
 
     async def reset(self) -> None:
-        """Be as after the start, as `MemcachedServer.reset` does."""
+        """Be as after the start, as `MemcachedServer.reset` does.
+
+        >>> import trio
+        >>> from pymcd.testing import serve
+        >>> async def main():
+        ...     async with serve() as server:
+        ...         await server.put("a", b"1")
+        ...         await server.reset()
+        ...         return server.items()
+        >>> trio.run(main)
+        {}
+        """
         self._engine.take_in()
         await self._engine.reset()
 
     async def stats(self, name: str = "") -> dict[str, str]:
-        """Return a report, as `MemcachedServer.stats` does."""
+        """Return a report, as `MemcachedServer.stats` does.
+
+        >>> import trio
+        >>> from pymcd.testing import serve
+        >>> async def main():
+        ...     async with serve() as server:
+        ...         return (await server.stats())["curr_items"]
+        >>> trio.run(main)
+        '0'
+        """
         self._engine.take_in()
         return await self._engine.stats(name)
 
     async def drop_connections(self) -> int:
-        """Close all clients' connections; return how many there were."""
+        """Close all clients' connections; return how many there were.
+
+        >>> import trio
+        >>> from pymcd.testing import serve
+        >>> async def main():
+        ...     async with serve() as server, server.connect() as stream:
+        ...         await stream.send_all(b"version\\r\\n")
+        ...         await stream.receive_some()
+        ...         return await server.drop_connections()
+        >>> trio.run(main)
+        1
+        """
         self._engine.take_in()
         return await self._engine.drop_connections()
 
@@ -139,7 +209,18 @@ class AsyncMemcachedServer(Controls):
         count: int = 1,
         timeout: float = 5.0,  # noqa: ASYNC109 - as everywhere else in this package
     ) -> list[Call]:
-        """Return the calls of a command and key as soon as there are `count`."""
+        """Return the calls of a command and key as soon as there are `count`.
+
+        >>> import trio
+        >>> from pymcd.testing import serve
+        >>> async def main():
+        ...     async with serve() as server, server.connect() as stream:
+        ...         await stream.send_all(b"get a\\r\\n")
+        ...         (call,) = await server.wait_for("get", "a")
+        ...         return str(call)
+        >>> trio.run(main)
+        'get a'
+        """
         good_count(count, timeout)
         commands, wanted = as_commands(command), as_key(key)
         with trio.move_on_after(timeout):

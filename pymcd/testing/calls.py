@@ -44,15 +44,21 @@ class Call:
 
     @property
     def key(self) -> bytes | None:
-        """The first key, or None for a command without."""
-        return self.keys[0] if self.keys else None
+        """The first key, or None for a command without.
 
-    def matches(self, commands: frozenset[str] | None, key: bytes | None) -> bool:
-        """Return whether it is one of these commands, on that key; None: any."""
-        return (commands is None or self.command in commands) and (key is None or key in self.keys)
+        >>> from pymcd.testing import Call
+        >>> Call("get", (b"a", b"b")).key, Call("version").key
+        (b'a', None)
+        """
+        return self.keys[0] if self.keys else None
 
     def __str__(self) -> str:
         return " ".join([self.command, *(key.decode("utf-8", "replace") for key in self.keys)])
+
+
+def fits(call: Call, commands: frozenset[str] | None, key: bytes | None) -> bool:
+    """Return whether a call is one of these commands, on that key; None: any."""
+    return (commands is None or call.command in commands) and (key is None or key in call.keys)
 
 
 def as_key(key: str | bytes | None) -> bytes | None:
@@ -91,14 +97,37 @@ class CallLog(Sequence[Call]):
     def of(
         self, command: str | Iterable[str] | None = None, key: str | bytes | None = None
     ) -> list[Call]:
-        """Return the calls of a command (or of one of several), and of a key."""
+        """Return the calls of a command (or of one of several), and of a key.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, default_noreply=False)
+        ...     values = client.get("a"), client.set("a", "1")
+        ...     [str(call) for call in server.calls.of("set")]
+        ...     len(server.calls.of(["get", "set"], "a"))
+        ...     client.close()
+        ['set a']
+        2
+        """
         from .requests import as_commands
 
         commands, wanted = as_commands(command), as_key(key)
-        return [call for call in self._snapshot() if call.matches(commands, wanted)]
+        return [call for call in self._snapshot() if fits(call, commands, wanted)]
 
     def clear(self) -> None:
-        """Forget all calls so far."""
+        """Forget all calls so far.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, default_noreply=False)
+        ...     value = client.get("a")
+        ...     server.calls.clear()
+        ...     len(server.calls)
+        ...     client.close()
+        0
+        """
         self._clear()
 
     @overload
@@ -170,7 +199,7 @@ def matching(
     calls: Iterable[Call], commands: frozenset[str] | None, key: bytes | None
 ) -> list[Call]:
     """Return those that match."""
-    return [call for call in calls if call.matches(commands, key)]
+    return [call for call in calls if fits(call, commands, key)]
 
 
 def describe(calls: Sequence[Call]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .calls import Call, CallLog, as_key, describe
+from .calls import Call, CallLog, as_key, describe, fits
 from .faults import Action, Fault, FaultBuilder, make_criteria
 from .requests import as_commands
 
@@ -214,7 +214,13 @@ class Controls:
         self._ask("pause")
 
     def resume(self) -> None:
-        """Go on after `pause()`, with what came meanwhile."""
+        """Go on after `pause()`, with what came meanwhile.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     server.pause()
+        ...     server.resume()
+        """
         self._ask("resume")
 
     def _fault(self, number: int, remove: str) -> Fault:
@@ -269,7 +275,7 @@ def too_few(
     what = " or ".join(sorted(commands)) if commands else "calls"
     if key is not None:
         what += f" of {key!r}"
-    found = sum(call.matches(commands, key) for call in calls)
+    found = sum(fits(call, commands, key) for call in calls)
     return TimeoutError(
         f"waited {timeout_s:g} s for {count} {what}, there were {found};"
         f" of everybody: {describe(calls)}"

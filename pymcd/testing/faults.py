@@ -11,6 +11,8 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
+from .calls import fits
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -60,7 +62,7 @@ class Rule:
         return (
             (criteria.times is None or self.met < criteria.times)
             and (criteria.connection is None or call.connection == criteria.connection)
-            and call.matches(criteria.commands, criteria.key)
+            and fits(call, criteria.commands, criteria.key)
             and (criteria.probability >= 1 or self.random.random() < criteria.probability)
         )
 
@@ -123,16 +125,47 @@ class Fault:
 
     @property
     def active(self) -> bool:
-        """Whether it was not removed yet."""
+        """Whether it was not removed yet.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> with MemcachedServer() as server:
+        ...     with server.fault(command="get").drop() as fault:
+        ...         fault.active
+        ...     fault.active
+        True
+        False
+        """
         return self._met is None
 
     @property
     def met(self) -> int:
-        """How many calls it was done to."""
+        """How many calls it was done to.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, default_noreply=False)
+        ...     with server.fault(command="get").reply(b"END\\r\\n") as fault:
+        ...         values = client.get("a"), client.get("b")
+        ...         fault.met
+        ...     client.close()
+        2
+        """
         return self._count() if self._met is None else self._met
 
     def remove(self) -> None:
-        """End it; clients that it holds go on. Doing so twice is harmless."""
+        """End it; clients that it holds go on. Doing so twice is harmless.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, default_noreply=False)
+        ...     fault = server.fault(command="get").reply(b"SERVER_ERROR busy\\r\\n")
+        ...     fault.remove()
+        ...     client.get("a") is None
+        ...     client.close()
+        True
+        """
         if self._met is None:
             self._met = 0
             self._met = self._remove()
@@ -175,23 +208,89 @@ class FaultBuilder:
 
         `advance` ends the wait as time does; with a frozen clock nothing else does. A client that
         leaves before takes its command with it.
+
+        >>> import threading
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer(clock="frozen") as server:
+        ...     client = Client(server.address)
+        ...     with server.fault(command="get").delay(10):
+        ...         worker = threading.Thread(target=client.get, args=("a",))
+        ...         worker.start()
+        ...         (call,) = server.wait_for("get")
+        ...         call.reply is None
+        ...         server.advance(10)
+        ...         worker.join()
+        ...         call.reply
+        ...     client.close()
+        True
+        b'END\\r\\n'
         """
         return self._install(Action("delay", seconds=_positive("delay", seconds)))
 
     def stall(self) -> Fault:
-        """Do not answer, as long as the fault is there; then execute and answer."""
+        """Do not answer, as long as the fault is there; then execute and answer.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, timeout=0.01)
+        ...     with server.fault(command="get").stall():
+        ...         try:
+        ...             client.get("a")
+        ...         except TimeoutError:
+        ...             print("no answer")
+        ...     client.close()
+        no answer
+        """
         return self._install(Action("stall"))
 
     def drop(self, *, executed: bool = False) -> Fault:
-        """Close the connection instead of an answer; with `executed` the command was done."""
+        """Close the connection instead of an answer; with `executed` the command was done.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, default_noreply=False)
+        ...     with server.fault(command="set").drop(executed=True):
+        ...         try:
+        ...             client.set("a", "1")
+        ...         except Exception as error:
+        ...             print(type(error).__name__)
+        ...     client.close()
+        MemcacheUnexpectedCloseError
+        """
         return self._install(Action("drop", executed=executed))
 
     def reset(self, *, executed: bool = False) -> Fault:
-        """Reset the connection instead of an answer: the client sees `ConnectionResetError`."""
+        """Reset the connection instead of an answer: the client sees `ConnectionResetError`.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, default_noreply=False)
+        ...     with server.fault(command="get").reset():
+        ...         try:
+        ...             client.get("a")
+        ...         except Exception as error:
+        ...             print(type(error).__name__)
+        ...     client.close()
+        ConnectionResetError
+        """
         return self._install(Action("reset", executed=executed))
 
     def reply(self, reply: bytes | Callable[[Call], bytes]) -> Fault:
-        """Answer this instead of executing: bytes, or what a function makes of the `Call`."""
+        """Answer this instead of executing: bytes, or what a function makes of the `Call`.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, default_noreply=False)
+        ...     with server.fault(command="incr").reply(lambda call: b"%d\\r\\n" % len(call.key)):
+        ...         client.incr("abc", 1)
+        ...     client.close()
+        3
+        """
         if not isinstance(reply, bytes) and not callable(reply):
             raise TypeError(
                 f"reply() takes bytes or a function of the call, not {reply!r};"
@@ -200,19 +299,58 @@ class FaultBuilder:
         return self._install(Action("reply", reply=reply))
 
     def truncate(self, size: int) -> Fault:
-        """Execute, send only the first bytes of the answer, and close."""
+        """Execute, send only the first bytes of the answer, and close.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, default_noreply=False)
+        ...     with server.fault(command="get").truncate(2):
+        ...         try:
+        ...             client.get("a")
+        ...         except Exception as error:
+        ...             print(type(error).__name__)
+        ...     client.close()
+        MemcacheUnexpectedCloseError
+        """
         if not isinstance(size, int) or size < 0:
             raise ValueError(f"truncate() takes how many bytes to send, 0 or more, not {size!r}")
         return self._install(Action("truncate", size=size))
 
     def garbage(self, size: int = GARBAGE_BYTES) -> Fault:
-        """Execute, and send random bytes (by the fault's `seed`) and a line end for an answer."""
+        """Execute, and send random bytes (by the fault's `seed`) and a line end for an answer.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, default_noreply=False)
+        ...     with server.fault(command="get").garbage():
+        ...         try:
+        ...             client.get("a")
+        ...         except Exception as error:
+        ...             print(type(error).__name__)
+        ...     client.close()
+        MemcacheUnknownError
+        """
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"garbage() takes how many bytes to send, 1 or more, not {size!r}")
         return self._install(Action("garbage", size=size))
 
     def out_of_memory(self) -> Fault:
-        """Have the server find no memory for what is stored; other commands fail for it, too."""
+        """Have the server find no memory for what is stored; other commands fail for it, too.
+
+        >>> from pymcd.testing import MemcachedServer
+        >>> from pymemcache import Client
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address, default_noreply=False)
+        ...     with server.fault().out_of_memory():
+        ...         try:
+        ...             client.set("a", "1")
+        ...         except Exception as error:
+        ...             print(type(error).__name__)
+        ...     client.close()
+        MemcacheServerError
+        """
         return self._install(Action("out_of_memory"))
 
 
