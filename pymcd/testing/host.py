@@ -103,14 +103,18 @@ class ThreadHost:
         for answer in unanswered:
             answer.fail(RuntimeError(_STOPPED_MEANWHILE))
 
-    def ask(self, name: str, *arguments: Any) -> Any:
-        """Have the engine execute a method in its event loop; return what that returns."""
-        method: Callable[..., Any] = getattr(self.engine, name)
+    def check_process(self) -> None:
+        """Raise `RuntimeError` in a forked child, which has no such thread."""
         if os.getpid() != self._process:
             raise RuntimeError(
                 "this server runs in the process that started it; a forked child can be its"
                 " client, and only the parent can control it"
             )
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Have the engine execute a method in its event loop; return what that returns."""
+        method: Callable[..., Any] = getattr(self.engine, name)
+        self.check_process()
         if threading.current_thread() is self._thread:
             if inspect.iscoroutinefunction(method):
                 raise RuntimeError(

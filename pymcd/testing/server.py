@@ -202,6 +202,7 @@ class MemcachedServer(Controls):
         if self._process:
             host.ask("restart", keep_items)
             return
+        host.check_process()  # type: ignore[attr-defined]  # it is a ThreadHost
         items = host.ask("kept_items") if keep_items else ()
         engine = host.engine  # type: ignore[attr-defined]  # it is a ThreadHost
         self._end()
@@ -470,6 +471,7 @@ class MemcachedServer(Controls):
         if self._process:
             found: list[Call] | None = host.ask("wait", commands, key, count, timeout_s)
             return found
-        record = host.engine.script.record  # type: ignore[attr-defined]  # it is a ThreadHost
+        host.check_process()  # type: ignore[attr-defined]  # it is a ThreadHost
+        record = host.engine.script.record  # type: ignore[attr-defined]
         calls: list[Call] | None = record.wait(commands, key, count, timeout_s)
         return calls
