@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ..store.cache import TABLES
 from . import frames
 from .frames import HEAD_BYTES, FrameError, Kind
-from .link import ADVICE
+from .link import ADVICE, CLOCK_SKEW_MAX_S
 from .peer import Peer
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
-from .versions import FOREVER
+from .versions import FOREVER, version_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -257,6 +257,7 @@ class Membership:
             "channel": channel and {"epoch": channel.epoch, "received": channel.received},
             "left": peer.left,
             "clock": self.clock.realtime(),
+            "version": self.cache.cas_unique,
         }
         peer.signal(self.clock.monotonic(), Kind.STATUS, frames.encode_json(fields))
 
@@ -272,9 +273,13 @@ class Membership:
                 received = frames.decode_number(theirs["received"])
             leads = status["role"] in (ALONE, COORDINATOR)
             len(status["members"])
+            version = frames.decode_number(status["version"])
             self._note_clock(peer, float(status["clock"]))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise FrameError("a STATUS without what belongs into it") from None
+        # What we gave out in a former life, by the time of others, is not to be given out again.
+        if version <= version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0):
+            self.changes.observe(version)
         peer.status = status
         if not leads:
             peer.joining = False  # it takes nobody in, and may want to join us
@@ -582,6 +587,7 @@ class Membership:
             return
         assert peer.channel is not None
         peer.in_view = peer.known = True
+        peer.joined_at = now
         self._node.wants, self._node.wants_all = {}, False
         peer.mode = "in_sync"
         self._node.followers.append(peer)
@@ -615,6 +621,7 @@ class Membership:
         self._node.coordinator = peer.node_id
         self._node.members = members
         peer.in_view = peer.known = True
+        peer.joined_at = now
         self._node.wants, self._node.wants_all = {}, False
         peer.mode = "in_sync"
         peer.acked_sequence = self.changes.sequence

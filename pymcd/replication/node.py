@@ -441,9 +441,9 @@ class Node:
         channel = peer.channel
         if self.role == COORDINATOR:
             if channel is not None and channel.unacked and self.gate.protecting:
-                oldest = channel.unacked[0].sent_at
+                oldest = max(channel.unacked[0].sent_at, peer.joined_at)
         elif self.gate.forwards:
-            oldest = next(iter(self.gate.forwards.values())).since
+            oldest = max(next(iter(self.gate.forwards.values())).since, peer.joined_at)
         if self.gate.waiting and peer.echoed + self.lease_s < self.clock.monotonic():
             oldest = min(oldest, self.gate.waiting_since)
         if peer.link is None:
@@ -484,7 +484,17 @@ class Node:
                 peer.link is not None and peer.status.get("role") != STARTING
                 for peer in self.peers.values()
             )
-            overdue = now - self._started_at >= self._sync_timeout_s and not busy
+            # Who was there a moment ago, with data, is likely to come again.
+            heard_at = max(
+                (
+                    peer.heard_at
+                    for peer in self.peers.values()
+                    if peer.status and peer.status["role"] != STARTING
+                ),
+                default=-inf,
+            )
+            alone_since = max(self._started_at, heard_at)
+            overdue = now - alone_since >= self._sync_timeout_s and not busy
             # Who stood still has not heard yet what others had to say meanwhile.
             overdue = overdue and now - self._awake_since >= JOIN_GRACE_S
             if overdue or not self.settings_peers:

@@ -116,6 +116,7 @@ class Peer:
         #: The channel that we gave up last, and how much of it we had received.
         self.left: dict[str, int] = {"epoch": 0, "received": 0}
         self.in_view = False
+        self.joined_at = _NOT_YET  #: the view
         #: The link carries the channel: what was lost with the one before is sent again.
         self.flowing = False
         self.joining = False  #: we asked to join it, and it has not answered
