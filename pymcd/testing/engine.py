@@ -51,6 +51,9 @@ _LOG_LINES_MAX: Final = 1000
 _LINE_MAX_BYTES: Final = 64 << 10
 #: Turns of the event loop for those who were told to close.
 _TURNS_TO_CLOSE: Final = 100
+#: For clients of one node to hear from the other, and how often to look.
+_SETTLE_S: Final = 2.0
+_LOOK_EVERY_S: Final = 0.0005
 #: Turns of the hub for what clients have sent.
 _TURNS_TO_TAKE_IN: Final = 1000
 
@@ -382,6 +385,13 @@ class Engine:
                 server._accept_some(door.endpoint)
         # It waits meanwhile, between two of its turns.
         hub.serve_ready(_TURNS_TO_TAKE_IN)
+
+    async def settle_clients(self) -> None:
+        """Wait until no client of this node waits for the other one."""
+        connections = self.server.service.connections
+        with trio.move_on_after(_SETTLE_S):
+            while not self.script.paused and any(each.waiting for each in connections.values()):
+                await trio.sleep(_LOOK_EVERY_S)  # noqa: ASYNC110 - nobody tells
 
     # -- time ----------------------------------------------------------------------------------
 

@@ -62,6 +62,7 @@ class MemcachedPair:
 
         self.a = new_server()
         self.b = new_server()
+        self.a._partner, self.b._partner = self.b, self.a
         self._clock_kind = clock
         self._link_ports: list[Port] = []
 

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from ..clock import OffsetClock
 
 
+#: What is asked of one of a pair when clients of both have been answered.
+_AFTER_CLIENTS = frozenset(
+    ("get", "items", "calls", "stats", "put", "evict", "reset", "advance", "clear_calls")
+)
+
+
 class Host(Protocol):
     """Where an engine runs."""
 
@@ -92,6 +98,7 @@ class MemcachedServer(Controls):
         self._last_calls: list[Call] = []
         self._lives = 0  #: faults end with the one that they were made in
         # Of a pair.
+        self._partner: MemcachedServer | None = None
         self._clock: OffsetClock | None = None
         self._settings: dict[str, Any] = {}
 
@@ -233,7 +240,12 @@ class MemcachedServer(Controls):
         return self._host
 
     def _ask(self, name: str, *arguments: Any) -> Any:
-        return self._running().ask(name, *arguments)
+        host = self._running()
+        if self._partner is not None and name in _AFTER_CLIENTS:
+            for server in (self._partner, self):
+                if server._host is not None:
+                    server._host.ask("settle_clients")
+        return host.ask(name, *arguments)
 
     def _fault(self, number: int, remove: str) -> Fault:
         life = self._lives

@@ -174,6 +174,7 @@ def _get_in_process(address: tuple[str, int]) -> None:
     client.close()
 
 
+@pytest.mark.slow
 def test_a_spawned_child_is_a_client() -> None:
     with MemcachedServer() as server:
         process = multiprocessing.get_context("spawn").Process(
@@ -193,6 +194,7 @@ def elsewhere() -> Iterator[MemcachedServer]:
         yield server
 
 
+@pytest.mark.slow
 def test_a_server_in_a_process_can_do_the_same(elsewhere: MemcachedServer) -> None:
     elsewhere.reset()
     with raw(elsewhere) as client:
@@ -219,6 +221,7 @@ def test_a_server_in_a_process_can_do_the_same(elsewhere: MemcachedServer) -> No
         assert len(elsewhere.calls) == 0
 
 
+@pytest.mark.slow
 def test_errors_come_from_the_process(elsewhere: MemcachedServer) -> None:
     with pytest.raises(ValueError, match="too large"):
         elsewhere.put("a", bytes(2 << 20))
@@ -230,6 +233,7 @@ def test_errors_come_from_the_process(elsewhere: MemcachedServer) -> None:
         MemcachedServer(process=True, options=["-p", "1"]).start()
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_process() -> None:
     with nothing_left():
         server = MemcachedServer(process=True).start()
@@ -243,6 +247,7 @@ def test_nothing_is_left_of_a_process() -> None:
         assert [str(call) for call in server.calls] == ["get a"]
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_noticed() -> None:
     with MemcachedServer(process=True) as server:
         child: Any = server._host
@@ -288,6 +293,7 @@ print("good")
 
 
 @pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
+@pytest.mark.slow
 def test_gevent() -> None:
     done = subprocess.run(
         [sys.executable, "-c", GEVENT],

@@ -26,6 +26,7 @@ def value(server: MemcachedServer, key: bytes) -> bytes | None:
     return None if item is None else item.value
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_pairs() -> None:
     with MemcachedPair():
         pass  # what is opened once and for all
@@ -90,6 +91,7 @@ def test_one_clock(clock: str) -> None:
 
 
 @pytest.mark.parametrize("victim", ["a", "b"])
+@pytest.mark.slow
 def test_no_acknowledged_write_is_lost_when_one_is_killed(pair: MemcachedPair, victim: str) -> None:
     dying, staying = (pair.a, pair.b) if victim == "a" else (pair.b, pair.a)
     with raw(dying) as client, raw(staying) as other:
@@ -110,6 +112,7 @@ def test_no_acknowledged_write_is_lost_when_one_is_killed(pair: MemcachedPair, v
         assert len(dying.items()) == 51
 
 
+@pytest.mark.slow
 def test_after_a_partition_the_later_write_stands(pair: MemcachedPair) -> None:
     with raw(pair.a) as a, raw(pair.b) as b:
         a.ask(b"set gone 0 0 1\r\nx\r\n")
@@ -133,6 +136,7 @@ def test_a_slow_link_is_waited_for(pair: MemcachedPair) -> None:
             assert other.ask(b"get k\r\n", b"END\r\n") == b"VALUE k 0 1\r\na\r\nEND\r\n"
 
 
+@pytest.mark.slow
 def test_a_paused_server_is_replaced_and_finds_out(pair: MemcachedPair) -> None:
     for server, other in ((pair.a, pair.b), (pair.b, pair.a)):
         with raw(server) as frozen, raw(other) as client:
@@ -167,6 +171,17 @@ def test_faults_of_one_server(pair: MemcachedPair) -> None:
                 stalled.remove()
             assert client.read() == b"STORED\r\n"
             assert undisturbed.ask(b"delete slow\r\n") == b"DELETED\r\n"
+
+
+def test_what_clients_sent_before_is_done_before(pair: MemcachedPair) -> None:
+    """Nothing waits for these commands, on either server: there will be no reply."""
+    with raw(pair.a) as a, raw(pair.b) as b:
+        for number in range(50):
+            for client in (a, b):
+                client.send(b"set k 0 0 2 noreply\r\n%02d\r\n" % number)
+                assert value(pair.a, b"k") == value(pair.b, b"k") == b"%02d" % number
+                client.send(b"delete k noreply\r\n")
+                assert pair.a.items() == pair.b.items() == {}
 
 
 def test_options_are_for_both() -> None:

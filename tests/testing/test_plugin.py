@@ -14,6 +14,7 @@ from pymcd.testing import MemcachedServer
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 IMPORTS_NOTHING = """
@@ -207,7 +208,6 @@ def test_help_names_the_option() -> None:
     assert "--memcached-server=HOST:PORT" in done.stdout
 
 
-@pytest.mark.slow
 def test_many_tests_in_two_processes(tmp_path: Path) -> None:
     pytest.importorskip("xdist")
     counts, output = run_suite(

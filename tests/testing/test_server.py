@@ -32,6 +32,7 @@ def _warm() -> None:
 # -- life --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_two_hundred_servers() -> None:
     with nothing_left():
         for _ in range(200):
