@@ -389,9 +389,13 @@ class Engine:
     async def settle_clients(self) -> None:
         """Wait until no client of this node waits for the other one."""
         connections = self.server.service.connections
+
+        def is_waiting() -> bool:
+            return not self.script.paused and any(each.waiting for each in connections.values())
+
         with trio.move_on_after(_SETTLE_S):
-            while not self.script.paused and any(each.waiting for each in connections.values()):
-                await trio.sleep(_LOOK_EVERY_S)  # noqa: ASYNC110 - nobody tells
+            while is_waiting():  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(_LOOK_EVERY_S)
 
     # -- time ----------------------------------------------------------------------------------
 
