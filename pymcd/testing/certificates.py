@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import shutil
+import weakref
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,8 +26,9 @@ class Certificates:
                 "tls=True makes a certificate with the package trustme, which is not installed;"
                 ' install it, or write tls=("chain.pem", "key.pem")'
             ) from None
-        self._folder = TemporaryDirectory(prefix="pymcd-testing-")
-        folder = Path(self._folder.name)
+        folder = Path(mkdtemp(prefix="pymcd-testing-"))
+        #: Called at the end of the process, if not before.
+        self._remove = weakref.finalize(self, _remove, folder, os.getpid())
         authority = trustme.CA()
         certificate = authority.issue_cert(*dict.fromkeys([host, "localhost"]))
         self.ca_file = str(folder / "ca.pem")
@@ -41,4 +45,10 @@ class Certificates:
 
     def remove(self) -> None:
         """Delete the files."""
-        self._folder.cleanup()
+        self._remove()
+
+
+def _remove(folder: Path, process: int) -> None:
+    # Not in a forked child, whose parent's they are.
+    if os.getpid() == process:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -162,6 +162,18 @@ def test_what_a_forked_child_stops_goes_on(shared_server):
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_deletes_no_file_of_the_server(tmp_path):
+    pytest.importorskip("trustme")
+    path = str(tmp_path / "socket")
+    with MemcachedServer(tls=True) as secret, MemcachedServer(unix_socket=path) as local:
+        files = [secret.tls_ca_file, path]
+        in_a_forked_child(secret.stop)
+        in_a_forked_child(local.stop)
+        assert [os.path.exists(file) for file in files] == [True, True]
+    assert [os.path.exists(file) for file in files] == [False, False]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_may_have_a_server_of_its_own(shared_server):
     def own() -> bytes:
         with MemcachedServer() as server:
