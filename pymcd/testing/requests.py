@@ -13,6 +13,7 @@ import difflib
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from .. import limits
 from ..protocol.binary import HEADER_BYTES, REQUEST_MAGIC
 from ..protocol.text import VERBS
 
@@ -121,7 +122,8 @@ def read_request(buffer: bytes, position: int, value_max_bytes: int) -> Request 
             length = int(words[length_word])
         except ValueError:
             length = -1
-        if 0 <= length <= value_max_bytes:
+        # Behind a key that is too long the server expects no block.
+        if 0 <= length <= value_max_bytes and len(words[1]) <= limits.KEY_MAX_BYTES:
             end += length + 2
             if len(buffer) < end:
                 return INCOMPLETE
