@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-RUN_TIMEOUT_S = 100
+#: So slow may a machine be; also the marker of the tests that run pytest.
+RUN_TIMEOUT_S = 600
 #: What this run of pytest tells its own children, and what makes hypothesis another one.
 _PRIVATE = ("PYTEST_", "COV_", "HYPOTHESIS_")
 

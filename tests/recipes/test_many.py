@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .running import counts, run_pytest
+from .running import RUN_TIMEOUT_S, counts, run_pytest
 
 TESTS = """
 import pytest
@@ -24,6 +24,7 @@ def test_alone(memcached_server, number):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(RUN_TIMEOUT_S)
 def test_a_thousand_tests_in_two_processes(tmp_path):
     pytest.importorskip("xdist")
     (tmp_path / "test_many.py").write_text(TESTS)

@@ -9,7 +9,7 @@ import pytest
 from pymcd.testing import MemcachedServer
 
 from .document import PAGE, TEST_FILE, Recipe, recipes, titles
-from .running import counts, run_pytest
+from .running import RUN_TIMEOUT_S, counts, run_pytest
 
 RECIPES = recipes()
 
@@ -37,6 +37,7 @@ EXPECTED = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(RUN_TIMEOUT_S)
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.title)
 def test_recipe(recipe: Recipe, tmp_path):
     if missing := recipe.missing():
@@ -93,6 +94,7 @@ def test_blocks_become_files():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(RUN_TIMEOUT_S)
 def test_the_same_recipes_on_a_server_that_is_there_already(tmp_path):
     """Any server will do for that, so also one of ours."""
     (expiry,) = (recipe for recipe in RECIPES if recipe.title == "Expiry")
