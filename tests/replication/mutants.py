@@ -106,6 +106,15 @@ def _forget_requests(original: Any) -> Any:
     return leave_channel
 
 
+def _execute_again(original: Any) -> Any:
+    def execute_for(self: Gate, peer: Peer, *request: Any) -> None:
+        peer.executed.clear()
+        peer.executing.clear()
+        original(self, peer, *request)
+
+    return execute_for
+
+
 def _apply_older(original: Any) -> Any:
     def apply_state(self: Changes, record: Any, origin_s: int, *, relay: bool) -> bool:
         if self.cache.linked(record[1]) is not None:
@@ -213,8 +222,8 @@ MUTANTS = [
     ),
     Mutant(
         "what was executed for others is forgotten with the link, and executed again",
-        [(Peer, "leave_channel", _forget_requests)],
-        first_seed=375,
+        [(Peer, "leave_channel", _forget_requests), (Gate, "execute_for", _execute_again)],
+        first_seed=65,
     ),
     Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
     Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)]),
