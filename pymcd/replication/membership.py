@@ -559,6 +559,11 @@ class Membership:
             raise FrameError("a proposal, though we decide for it")
         if self._node.role == FOLLOWER:
             return
+        if any(other.accepted and other is not peer for other in self._node.peers.values()):
+            self._node.drop(peer)  # another one was faster, and has our word
+            self._send_status(peer)
+            return
+        peer.accepted = True
         if self.changes.pending:
             self._node.gate.flush_changes(now)
         self.pump(peer, now, whole=True)

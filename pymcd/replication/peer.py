@@ -146,6 +146,7 @@ class Peer:
         self.sent_all = False  #: it was told that it has everything
         self.got_all = False  #: it told us so
         self.hosted = False  #: it joins us; not we it
+        self.accepted = False  #: its proposal, while the channel lasts
         self.asked_at = _NOT_YET  #: when we asked to join it last
         self.proposed = False
         self.replace_up_to = 0  #: what it does not confirm, up to that version, is to be dropped
@@ -177,6 +178,7 @@ class Peer:
         self.todo = None
         self.behind.clear()
         self.sent_all = self.got_all = self.proposed = self.hosted = False
+        self.accepted = False
         self.results.clear()
         self.confirmed = None
 
@@ -189,6 +191,7 @@ class Peer:
         self.behind.clear()
         self.confirmed = None
         self.sent_all = self.got_all = self.proposed = self.hosted = False
+        self.accepted = False
         if channel is None:
             return []
         self.left = {"epoch": channel.epoch, "received": channel.received}
