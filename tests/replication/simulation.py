@@ -555,6 +555,11 @@ class Simulation:
                 lossy="small_backlog" in self.conditions or (self.lossy and hosts[0].life > 1),
                 protected_only=self.lossy,
             )
+        if promising and not self.conditions & {"three_nodes", "strict"}:
+            # Word from the other, then its acknowledgement of what was sent before, then of this:
+            # each within time-out and lease.
+            bound_s = 3 * 1.75 * self.ack_timeout_s + PATIENCE_S
+            found += checkers.check_patience(history, hosts, bound_s, self.excused)
         if not report.found and "skew_beyond" not in self.conditions:
             found += checkers.check_converged(hosts)
         found += checkers.check_cas_uniques(history, hosts)
