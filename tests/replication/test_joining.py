@@ -23,7 +23,7 @@ def test_follower_went_on_and_both_want_to_join_each_other():
 
 def test_what_was_given_up_for_one_successor_is_asked_of_another():
     # c has what a decided last, and does not know whether b has it. It loses both, expects b to go
-    # on, and gives up what b may not have; but it is a who goes on, and believes c has it all.
+    # on, and alone stands by what it has; but it is a who goes on, and believes c has it all.
     group = make_group("abc")
     assert Guest(group["a"]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
     for other in "ab":
@@ -31,7 +31,7 @@ def test_what_was_given_up_for_one_successor_is_asked_of_another():
     group.advance(0.07)
     Guest(group["c"]).ask(b"get k\r\n")
     group.advance(2.0)
-    assert (group["c"].node.role, group["c"].values()) == ("alone", {})
+    assert (group["c"].node.role, group["c"].values()) == ("alone", {b"k": b"x"})
     for other in "ab":
         group.wire(other, "c").resume()
     group.advance(5.0)
