@@ -168,6 +168,17 @@ def test_a_forked_child_keeps_no_socket_of_the_server() -> None:
             os.close(writing)
 
 
+@pytestmark_fork
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_deletes_no_certificates() -> None:
+    pytest.importorskip("trustme")
+    with MemcachedServer(tls=True) as server:
+        path = server.tls_ca_file
+        assert in_child(server.stop) == 0
+        assert os.path.exists(path)
+    assert not os.path.exists(path)
+
+
 def _get_in_process(address: tuple[str, int]) -> None:
     client = RawClient(address)
     client.ask(b"set child 0 0 1\r\nx\r\n")
