@@ -196,13 +196,6 @@ def _nothing_missed(original: Any) -> Any:
     return lambda self, sequence: []
 
 
-def _deposed_notices_nothing(original: Any) -> Any:
-    def deposed(self: Node, peer: Peer, received: int) -> None:
-        self.lose([peer], "left")
-
-    return deposed
-
-
 def _ignore_flush(original: Any) -> Any:
     return lambda self, version, *, relay: False
 
@@ -230,11 +223,6 @@ MUTANTS = [
     Mutant("an empty node's emptiness wins", [(Membership, "_join_arrived", _emptiness_wins)]),
     Mutant("a lost link is a lost peer", [(Membership, "link_down", _alone_at_once)]),
     Mutant("who is deposed takes nothing back", [(Gate, "give_up", _nothing)]),
-    Mutant(
-        "who is deposed goes on deciding",
-        [(Node, "deposed", _deposed_notices_nothing)],
-        first_seed=140,
-    ),
     Mutant("an empty node serves at once", [(Node, "start", _begin_at_once)]),
     Mutant("differences between clocks move expiry", [(Changes, "origin_s", _ignore_skew)]),
     Mutant(

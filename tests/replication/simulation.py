@@ -570,7 +570,7 @@ class Simulation:
         if len(host.history) < 2 or host.history[-1].at != self.world.now:
             return
         was, now = host.history[-2], host.history[-1]
-        if was.role == "starting" and now.role == "alone":
+        if now.role == "alone" and (was.role == "starting" or was.life != now.life):
             self._check_beginning(host)
         if was.role not in ("coordinator", "follower") or was.life != now.life:
             return
