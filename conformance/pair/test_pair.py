@@ -168,7 +168,8 @@ def test_wire_that_refuses(server: Server, wires: Wires) -> None:
     wire, port = wires.open()
     wires.order("target", wire=wire, port=server.port)
     wires.order("refuse", wire=wire)
-    with _through(port) as stream, pytest.raises(ConnectionResetError):
+    # Where the machine is slow it is the connecting that fails.
+    with pytest.raises(ConnectionResetError), _through(port) as stream:
         stream.recv(100)
 
 

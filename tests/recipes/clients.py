@@ -103,5 +103,5 @@ CLIENTS: dict[str, Callable[[MemcachedServer, float], Client]] = {
 
 def connect(name: str, server: MemcachedServer, timeout_s: float = PATIENT_S) -> Client:
     """Return a client of the named library; skip the test where that is not installed."""
-    pytest.importorskip(name, reason=f"needs {name}: pip install -e '.[test]'")
+    pytest.importorskip(name, reason=f"needs {name}: pip install -e '.[recipes]'")
     return CLIENTS[name](server, timeout_s)

@@ -41,7 +41,7 @@ EXPECTED = {
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.title)
 def test_recipe(recipe: Recipe, tmp_path):
     if missing := recipe.missing():
-        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[test]'")
+        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[recipes]'")
     recipe.write(tmp_path)
     arguments = ["-n", "2"] if recipe.title == "pytest-xdist" else []
     said = run_pytest(tmp_path, *arguments, TEST_FILE)
@@ -99,7 +99,7 @@ def test_the_same_recipes_on_a_server_that_is_there_already(tmp_path):
     """Any server will do for that, so also one of ours."""
     (expiry,) = (recipe for recipe in RECIPES if recipe.title == "Expiry")
     if missing := expiry.missing():
-        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[test]'")
+        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[recipes]'")
     expiry.write(tmp_path)
     with MemcachedServer() as there:
         there.put("someone's", b"item")

@@ -231,7 +231,7 @@ print("done")
 @pytest.mark.slow
 def test_gevent_after_monkey_patching():
     for module in ("gevent", "pymemcache"):
-        pytest.importorskip(module, reason=f"needs {module}: pip install -e '.[test]'")
+        pytest.importorskip(module, reason=f"needs {module}: pip install -e '.[recipes]'")
     done = subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", GEVENT],
         capture_output=True,
