@@ -104,6 +104,20 @@ def apart(state: dict[str, Observation]) -> bool:
     )
 
 
+def begins_with_nothing(before: dict[str, Observation], state: dict[str, Observation]) -> bool:
+    """Return whether a node begins to serve though another has data, which was not to be found."""
+    for name, each in state.items():
+        was = before.get(name)
+        is_new = was is None or not was.ready or was.life != each.life
+        if each.role == "alone" and is_new:
+            return any(
+                other.ready and other.role != "dead"
+                for other_name, other in state.items()
+                if other_name != name
+            )
+    return False
+
+
 def united(state: dict[str, Observation], names: list[str]) -> bool:
     """Return whether all nodes are one group, and what was done apart is merged.
 
@@ -136,7 +150,7 @@ def divide(timeline: Timeline, end: float) -> Eras:
                     if start is not None:
                         eras.append(Era(start, at))
                         start = None
-        if start is not None and apart(state):
+        if start is not None and (apart(state) or begins_with_nothing(before, state)):
             eras.append(Era(start, at))
             start = None
             splits += 1
