@@ -299,8 +299,11 @@ def check_final(
 
     def in_view(operation: Operation) -> bool:
         """Whether its node was in sync with others when it answered."""
-        index = bisect_right(changes_at[operation.node], operation.returned_at or 0.0) - 1
-        return histories[operation.node][index].role in _IN_VIEW
+        at = operation.returned_at or operation.invoked_at
+        index = bisect_right(changes_at[operation.node], at) - 1
+        return histories[operation.node][index].role in _IN_VIEW and (
+            "gave_up" not in operation.notes
+        )
 
     def later(second: Operation, first: Operation) -> bool:
         """Whether the second certainly has a later version than the first."""
@@ -358,11 +361,16 @@ def check_final(
             # One that found nothing removes what others have, as well.
             removals = [op for op in operations if op.verb in ("delete", "flush", "invalidate")]
             makers = [operation for operation in operations if operation.verb in _CHANGING]
-            if protected_only and not all(in_view(operation) for operation in makers):
-                continue  # the latest may have been evicted where it was all alone
             for maker in sure:
                 if maker.verb not in _CHANGING:
                     continue
+                if protected_only and not in_view(maker):
+                    continue
+                if protected_only and not all(
+                    in_view(other) or (other.returned_at or maker.invoked_at) < maker.invoked_at
+                    for other in makers
+                ):
+                    continue  # a later one may have been evicted where it was all alone
                 if not any(not later(maker, removal) for removal in removals):
                     found.append(f"{key.decode()}: is lost: {maker}")
                     break

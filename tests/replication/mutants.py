@@ -228,7 +228,7 @@ MUTANTS = [
     Mutant(
         "an eviction travels as a deletion",
         [(Service, "_on_evict", _evictions_travel)],
-        first_seed=700,
+        first_seed=3200,
         condition="small_memory",
     ),
     Mutant("followers decide by themselves", [(Node, "set_role", _followers_decide)]),
