@@ -17,8 +17,9 @@ from .nodes import Pair
 if TYPE_CHECKING:
     import random
 
+    from conformance.trial import Run
+
     from .load import Client
-    from .trial import Run
 
 CLIENTS_PER_NODE = 3
 KEYS = 24

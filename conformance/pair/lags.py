@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .clock import now_s
-from .load import Load, Request, quantile
+from conformance.clock import now_s
+from conformance.trial import quantile
+
+from .load import Load, Request
 from .locks import Blocking
 from .nodes import Pair
 
 if TYPE_CHECKING:
+    from conformance.trial import Run
+
     from .load import Client
-    from .trial import Run
 
 
 def lag(run: Run) -> None:

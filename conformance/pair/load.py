@@ -15,11 +15,13 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from .clock import now_s
-from .nodes import Node, TrialError
+from conformance.clock import now_s
+from conformance.trial import TrialError
 
 if TYPE_CHECKING:
     import random
+
+    from .nodes import Node
 
 RETRY_S = 0.005
 RECEIVE_BYTES = 1 << 18
@@ -247,12 +249,6 @@ class Load:
         session.done = True
         self._disconnect(session)
         session.client.close()
-
-
-def quantile(values: Sequence[float], share: float) -> float:
-    """The value which this share of all do not exceed; 0 of none."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] if ordered else 0.0
 
 
 # -- the ledger ----------------------------------------------------------------------------------

@@ -6,15 +6,18 @@ import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from conformance.trial import TrialError
+
 from .load import Load, Request
-from .nodes import Pair, TrialError
+from .nodes import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from conformance.trial import Run
+
     from .load import Client
     from .nodes import Node
-    from .trial import Run
 
     Contest = Callable[[str], "Outcomes"]
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from .clock import now_s
+from conformance.clock import now_s
+from conformance.trial import TrialError
+
 from .load import Ledger, Load, Request, differing, read, read_items, store, writer
-from .nodes import Pair, TrialError
+from .nodes import Pair
 
 if TYPE_CHECKING:
     import random
 
+    from conformance.trial import Run
+
     from .load import Client
-    from .trial import Run
 
 CLIENTS_PER_NODE = 8
 ACK_TIMEOUT_S = 0.08

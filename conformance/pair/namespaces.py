@@ -15,18 +15,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from conformance.clock import now_s
 from conformance.servers import PYMCD, Server
+from conformance.trial import TrialError, quantile, until
 
-from .clock import now_s
-from .load import Ledger, Load, differing, quantile, read, read_items, writer
-from .nodes import Node, TrialError, until
+from .load import Ledger, Load, differing, read, read_items, writer
+from .nodes import Node
 from .strangers import SECRET, secrets
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from .trial import Run
+    from conformance.trial import Run
 
 NETWORK = "198.18.0"  # set aside for measurements like this (RFC 2544)
 REPLICATION_PORT = 11212

@@ -16,46 +16,23 @@ import re
 import shutil
 import signal
 import socket
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
 
-from conformance.servers import POLL_INTERVAL_S, PYMCD, Server
+from conformance.servers import PYMCD, Server
+from conformance.trial import PATIENCE_S, TrialError, free_port, until
 
-from .clock import now_s
 from .wire import DIRECTIONS, Direction, Wires
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-PATIENCE_S = 30.0
 ATTEMPTS = 4
 FAKETIME = shutil.which("faketime")
 
 
 T = TypeVar("T")
-
-
-class TrialError(Exception):
-    """What should have happened did not, within PATIENCE_S or at all."""
-
-
-def until(what: str, reached: Callable[[], bool], patience_s: float = PATIENCE_S) -> float:
-    """Wait until `reached()`; return how many seconds that took."""
-    started_s = now_s()
-    while not reached():
-        if now_s() - started_s > patience_s:
-            raise TrialError(f"waited {patience_s:g} s in vain: {what}")
-        time.sleep(POLL_INTERVAL_S)
-    return now_s() - started_s
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def resident_bytes(pid: int) -> int:
@@ -135,6 +112,7 @@ class Pair:
         options: of every node; `own` of one.
         count: how many nodes.
         wired: whether the links go through the wires, which cost some time.
+        settled: whether a node comes back at the port where its clients know it.
         commands: what starts a node, where that is not pymcd's command.
         environments: variables of a node.
     """
@@ -146,6 +124,7 @@ class Pair:
     own: dict[int, Sequence[str]] = field(default_factory=dict)
     count: int = 2
     wired: bool = True
+    settled: bool = False
     commands: dict[int, Sequence[str]] = field(default_factory=dict)
     environments: dict[int, dict[str, str]] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
@@ -153,6 +132,7 @@ class Pair:
     # (who dials, whom): number and port of the wire
     _links: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     _ports: list[int] = field(default_factory=list)
+    _client_ports: list[int] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         try:
@@ -162,8 +142,10 @@ class Pair:
             raise
 
     def _set_up(self) -> Self:
+        if self.settled:
+            self._client_ports = [free_port() for _ in range(self.count)]
         if not self.wired:
-            self._ports = [_free_port() for _ in range(self.count)]
+            self._ports = [free_port() for _ in range(self.count)]
             self._begin()
             return self
         self._wires = Wires()
@@ -205,6 +187,8 @@ class Pair:
                 if port != own_port:
                     peers += ["--peer", f"127.0.0.1:{port}"]
         switches = ["--replication-port", str(own_port), "--node-id", f"node{index}", *peers]
+        if self.settled:
+            switches += ["-p", str(self._client_ports[index])]
         switches += [*self.options, *self.own.get(index, ()), *self.experiment]
         return Node(
             self.commands.get(index, PYMCD), switches, dict(self.environments.get(index, {}))

@@ -7,28 +7,30 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from .clock import now_s
+from conformance.clock import now_s
+from conformance.trial import TrialError, quantile, until
+
 from .load import (
     Ledger,
     Load,
     Pause,
     Request,
     differing,
-    quantile,
     read,
     read_items,
     store,
     writer,
 )
 from .locks import Blocking
-from .nodes import Pair, TrialError, until
+from .nodes import Pair
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from conformance.trial import Run
+
     from .load import Client
     from .nodes import Node
-    from .trial import Run
 
 CLIENTS_PER_NODE = 8
 HEALED_S = 2.0

@@ -8,16 +8,17 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from conformance.servers import PYMCD, Server
+from conformance.trial import TrialError
 
 from .load import Ledger, Load, read, read_items, store, writer
 from .locks import Blocking, contend
-from .nodes import Pair, TrialError, resident_bytes
+from .nodes import Pair, resident_bytes
 from .partitions import settled
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .trial import Run
+    from conformance.trial import Run
 
 MIB = 1 << 20
 ITEM_BYTES = 1024

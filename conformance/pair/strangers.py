@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING
 
 from conformance.servers import PYMCD
 from conformance.tls import Identity
+from conformance.trial import TrialError, until
 
 from .load import Ledger, Load, read, writer
-from .nodes import FAKETIME, Node, Pair, TrialError, until
+from .nodes import FAKETIME, Node, Pair
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator, Sequence
 
-    from .trial import Run
+    from conformance.trial import Run
 
 HALF_OPEN = 200
 ANSWER_MAX_BYTES = 4096

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.servers import PYMCD, Server
+from conformance.trial import Figure, Run, TrialError, quantile
 
 from .__main__ import TRIALS
-from .load import Item, Ledger, Load, Pause, Request, differing, quantile, read, store, writer
+from .load import Item, Ledger, Load, Pause, Request, differing, read, store, writer
 from .namespaces import why_not
-from .nodes import Node, Pair, TrialError
-from .trial import Figure, Run
+from .nodes import Node, Pair
 from .wire import Wires
 
 if TYPE_CHECKING:
