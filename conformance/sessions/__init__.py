@@ -1,0 +1,1 @@
+"""Sessions of web applications, in a memcached or a pair of them."""
