@@ -649,6 +649,14 @@ def is_loopback(host: str | None) -> bool:
     return address.is_loopback
 
 
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _parse_address(text: str, default_port: int, what: str, *, listens: bool = False) -> Address:
     """Take `HOST[:PORT]`, `[V6]:PORT` or `V6` apart; who listens may say `*` and port 0."""
     host, port_text = text, ""
@@ -677,6 +685,8 @@ def _parse_address(text: str, default_port: int, what: str, *, listens: bool = F
             port = ANY_PORT
     if host == "*" and listens:
         return Address(None, port)
+    if ":" in host and not _is_ipv6(host):
+        raise _address_error(what, text, "more than one colon is only in an IPv6 address")
     if not host or not all("!" <= each <= "~" for each in host) or any(c in host for c in "*/,;"):
         raise _address_error(what, text, "HOST, HOST:PORT or [V6]:PORT is possible")
     return Address(host, port)

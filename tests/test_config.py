@@ -397,6 +397,8 @@ def test_nothing_leaves_this_host_without_a_secret_or_certificates(host):
 
 
 BAD_PEERS = [
+    ("bad:port:x", "more than one colon is only in an IPv6 address"),
+    ("[10.0.0.1:5]:6", "more than one colon is only in an IPv6 address"),
     ("localhost:", "'' is no port number"),
     ("localhost:x", "'x' is no port number"),
     ("localhost:70000", "'70000' is no port number"),
