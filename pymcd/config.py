@@ -650,8 +650,10 @@ def is_loopback(host: str | None) -> bool:
 
 
 def _is_ipv6(host: str) -> bool:
+    import ipaddress
+
     try:
-        ipaddress.IPv6Address(host)
+        ipaddress.IPv6Address(host.partition("%")[0])
     except ValueError:
         return False
     return True
