@@ -1,0 +1,118 @@
+"""PHP's own sessions, kept by php-memcached, in the configurations that its users choose from.
+
+The application is `index.php`; what is particular to a configuration are PHP's settings. Each
+worker is PHP's own web server with several processes: like those of php-fpm they stay, and with
+them the connections of `memcached.sess_persistent`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from conformance.clients.catalog import output_of
+from conformance.sessions.app import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from conformance.sessions.app import Setting
+
+APPLICATION = Path(__file__).resolve().parent / "index.php"
+PROCESSES = 4
+
+#: What every configuration has. A lock that nobody releases, as its owner died or could not reach
+#: the server, ends after LOCK_EXPIRE_S; a request waits for a lock for up to 15 s.
+LOCK_EXPIRE_S = 10
+COMMON = {
+    "memcached.sess_locking": "1",
+    "memcached.sess_lock_expire": str(LOCK_EXPIRE_S),
+    "memcached.sess_lock_wait_min": "10",
+    "memcached.sess_lock_wait_max": "50",
+    "memcached.sess_lock_retries": "300",
+    # Errors go to the log; the application tells them as well.
+    "display_errors": "0",
+    "log_errors": "0",
+}
+
+
+def why_not() -> str:
+    """Say what is missing here; nothing if PHP sessions can be tried."""
+    if shutil.which("php") is None:
+        return "no php installed (Debian: apt-get install php-cli php-memcached)"
+    if not output_of("php", "-r", "echo phpversion('memcached');"):
+        return "PHP has no memcached extension (Debian: apt-get install php-memcached)"
+    return ""
+
+
+def _command(settings: Mapping[str, str]) -> Callable[[Setting], Sequence[str]]:
+    def command(setting: Setting) -> list[str]:
+        all_settings = {
+            "session.save_handler": "memcached",
+            "session.save_path": ",".join(setting.addresses),
+            "session.gc_maxlifetime": str(setting.lifetime_s),
+            **COMMON,
+            **settings,
+        }
+        options = [
+            word for name, value in all_settings.items() for word in ("-d", f"{name}={value}")
+        ]
+        return ["php", *options, "-S", f"127.0.0.1:{setting.port}", str(APPLICATION)]
+
+    return command
+
+
+def kind(
+    name: str,
+    settings: Mapping[str, str],
+    *,
+    minding: bool = True,
+    recommended: bool = True,
+    two_addresses: bool = False,
+) -> Kind:
+    """Return PHP with these settings; `minding`: the application looks at PHP's warnings."""
+    environment = {"PHP_CLI_SERVER_WORKERS": str(PROCESSES)}
+    if not minding:
+        environment["MIND_WARNINGS"] = "0"
+    return Kind(
+        name,
+        _command(settings),
+        why_not,
+        environment,
+        locking=settings.get("memcached.sess_locking") != "0",
+        recommended=recommended,
+        two_addresses=two_addresses,
+    )
+
+
+BINARY = {"memcached.sess_binary_protocol": "1"}
+TEXT = {"memcached.sess_binary_protocol": "0"}
+#: One connection a process that stays, and a server that failed once is left out.
+PERSISTENT = {"memcached.sess_persistent": "1"}
+EJECTING = {
+    "memcached.sess_remove_failed_servers": "1",
+    "memcached.sess_server_failure_limit": "1",
+}
+
+KINDS = (
+    kind("php", BINARY),
+    kind("php-text", TEXT),
+    kind("php-persistent", BINARY | PERSISTENT),
+    kind("php-strict", BINARY | {"session.use_strict_mode": "1"}),
+    kind("php-unlocked", BINARY | {"memcached.sess_locking": "0"}),
+    kind("php-unminded", BINARY, minding=False, recommended=False),
+    kind("php-two", BINARY, recommended=False, two_addresses=True),
+    kind(
+        "php-two-persistent",
+        BINARY | PERSISTENT | EJECTING,
+        recommended=False,
+        two_addresses=True,
+    ),
+    kind(
+        "php-two-replicas",
+        BINARY | EJECTING | {"memcached.sess_number_of_replicas": "1"},
+        recommended=False,
+        two_addresses=True,
+    ),
+)
