@@ -1,0 +1,143 @@
+"""Applications under trial: how one is started, with several workers, on a memcached or more.
+
+An application in one configuration is a `Kind`; `App` runs workers of it, each a process with a
+port of its own, as web servers behind a balancer are. What a worker must answer is told in
+`users`. It finds its settings on the command line that its kind makes, or in the environment:
+SESSIONS_ADDRESSES (`host:port`, with commas between several), SESSIONS_LIFETIME_S (after which an
+idle session ends) and what the kind has in `environment`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Self
+
+from conformance.servers import ROOT
+from conformance.trial import TrialError, free_port, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+ADDRESSES_VARIABLE = "SESSIONS_ADDRESSES"
+LIFETIME_VARIABLE = "SESSIONS_LIFETIME_S"
+
+LIFETIME_S = 1800
+WORKERS = 2
+
+
+class Setting(NamedTuple):
+    """What a worker must know."""
+
+    port: int
+    #: `host:port` of the memcached, of what stands in front of a pair, or of both nodes.
+    addresses: Sequence[str]
+    lifetime_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """An application in one configuration."""
+
+    #: For figures: the application and what is particular about this configuration.
+    name: str
+    #: What starts a worker that listens on 127.0.0.1.
+    command: Callable[[Setting], Sequence[str]]
+    #: Says what is missing here and how to install it; nothing if all is there.
+    why_not: Callable[[], str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    #: Whether requests of one session take turns, so that none of its counts may be lost.
+    locking: bool = False
+    #: Whether it is meant to lose nothing. Others are there to show what they lose.
+    recommended: bool = True
+    #: Whether it is given both nodes of a pair, instead of one address in front of them.
+    two_addresses: bool = False
+
+
+@dataclass(slots=True)
+class App:
+    """Running workers of an application. A context manager."""
+
+    kind: Kind
+    addresses: Sequence[str]
+    lifetime_s: int = LIFETIME_S
+    workers: int = WORKERS
+    urls: list[str] = field(default_factory=list)
+    _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        if reason := self.kind.why_not():
+            raise TrialError(f"{self.kind.name}: {reason}")
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="conformance-", ignore_cleanup_errors=True
+        )
+        try:
+            ports = [self._start() for _ in range(self.workers)]
+            until(f"{self.kind.name} listens", lambda: all(map(self._listens, ports)))
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self) -> int:
+        assert self._folder is not None
+        setting = Setting(free_port(), self.addresses, self.lifetime_s)
+        environment = {
+            **os.environ,
+            ADDRESSES_VARIABLE: ",".join(self.addresses),
+            LIFETIME_VARIABLE: str(self.lifetime_s),
+            "SESSIONS_FOLDER": self._folder.name,
+            "PYTHONPATH": str(ROOT),
+            **self.kind.environment,
+        }
+        with (Path(self._folder.name) / "log").open("ab") as log:
+            self._processes.append(
+                subprocess.Popen(
+                    list(self.kind.command(setting)),
+                    env=environment,
+                    cwd=self._folder.name,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            )
+        self.urls.append(f"http://127.0.0.1:{setting.port}")
+        return setting.port
+
+    def _listens(self, port: int) -> bool:
+        if any(process.poll() is not None for process in self._processes):
+            raise TrialError(f"{self.kind.name}: a worker ended\n{self.log()}")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    def log(self) -> str:
+        """Return what the workers printed so far."""
+        if self._folder is None:
+            return ""
+        return (Path(self._folder.name) / "log").read_text(errors="replace")
+
+    def kill(self, index: int) -> None:
+        """End a worker, and the processes that it started, by SIGKILL."""
+        process = self._processes[index]
+        with contextlib.suppress(ProcessLookupError):
+            # Its own process group, which it leads.
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self) -> None:
+        for index in range(len(self._processes)):
+            self.kill(index)
+        if self._folder is not None:
+            self._folder.cleanup()
+            self._folder = None
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()

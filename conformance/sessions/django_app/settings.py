@@ -1,0 +1,84 @@
+"""Settings of the application, and the configurations that are tried; the environment names one.
+
+`CONFIGURATIONS` hold what users of a memcached, or a pair, put into CACHES, and the engine of
+sessions. `LOCATION` is added.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from conformance.sessions.app import ADDRESSES_VARIABLE, LIFETIME_VARIABLE
+
+from . import CONFIGURATION_VARIABLE
+
+_DJANGO = "django.core.cache.backends.memcached"
+_OURS = "conformance.sessions.django_app.caches"
+_ENGINE = "django.contrib.sessions.backends"
+_STRICT = "conformance.sessions.django_app.strict_sessions"
+
+#: One address: asked again at once after an error, and never given up.
+PYMEMCACHE_ONE = {
+    "connect_timeout": 1,
+    "timeout": 5,
+    "no_delay": True,
+    "retry_attempts": 1_000_000_000,
+    "retry_timeout": 0,
+}
+#: Two addresses: the first error leads to the other node; after 5 s the first one is tried again.
+PYMEMCACHE_TWO = {
+    "connect_timeout": 1,
+    "timeout": 1,
+    "no_delay": True,
+    "retry_attempts": 0,
+    "dead_timeout": 5,
+}
+
+CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "pymemcache": ({"BACKEND": f"{_DJANGO}.PyMemcacheCache"}, f"{_ENGINE}.cache"),
+    "pymemcache ignore_exc": (
+        {"BACKEND": f"{_DJANGO}.PyMemcacheCache", "OPTIONS": {"ignore_exc": True}},
+        f"{_ENGINE}.cache",
+    ),
+    "pymemcache cached_db": ({"BACKEND": f"{_DJANGO}.PyMemcacheCache"}, f"{_ENGINE}.cached_db"),
+    "pymemcache strict": (
+        {"BACKEND": f"{_DJANGO}.PyMemcacheCache", "OPTIONS": PYMEMCACHE_ONE},
+        _STRICT,
+    ),
+    "pymemcache repeating": (
+        {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_ONE},
+        _STRICT,
+    ),
+    "pymemcache repeating two": (
+        {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_TWO},
+        _STRICT,
+    ),
+    "pylibmc": ({"BACKEND": f"{_DJANGO}.PyLibMCCache"}, f"{_ENGINE}.cache"),
+    "pylibmc repeating": (
+        {
+            "BACKEND": f"{_OURS}.RepeatingPyLibMCCache",
+            "OPTIONS": {"behaviors": {"tcp_nodelay": True, "retry_timeout": 1}},
+        },
+        _STRICT,
+    ),
+}
+
+_cache, SESSION_ENGINE = CONFIGURATIONS[os.environ[CONFIGURATION_VARIABLE]]
+CACHES = {"default": {**_cache, "LOCATION": os.environ[ADDRESSES_VARIABLE].split(",")}}
+SESSION_COOKIE_AGE = int(os.environ[LIFETIME_VARIABLE])
+
+INSTALLED_APPS = ["django.contrib.sessions"]
+MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": Path(os.environ["SESSIONS_FOLDER"]) / "sessions.sqlite3",
+        "OPTIONS": {"timeout": 30, "transaction_mode": "IMMEDIATE"},
+    },
+}
+ROOT_URLCONF = "conformance.sessions.django_app.views"
+WSGI_APPLICATION = "conformance.sessions.django_app.site.application"
+SECRET_KEY = "of trials"
+ALLOWED_HOSTS = ["127.0.0.1"]

@@ -1,0 +1,305 @@
+"""What is done to applications and their servers, and what their users must not lose.
+
+A trial takes a `Run`, a `Kind` and, where it does not start a pair itself, the address of a
+server. All figures bear the kind's name. A kind that is not recommended is there to show what it
+loses: its figures have no bar.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+from conformance.clock import now_s
+from conformance.front.haproxy import HAProxy, active_active, documented
+from conformance.pair.nodes import Pair
+from conformance.servers import PYMCD, Server, find_memcached
+from conformance.trial import TrialError, until
+
+from .app import App
+from .users import Crowd, User, make_users
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from conformance.trial import Run
+
+    from .app import Kind
+
+USERS = 12
+BYSTANDERS = 30
+#: Long enough that the request right after the first one comes before the end.
+SHORT_LIFETIME_S = 4
+FROZEN_S = 8.0
+AT_ONCE = 8
+
+
+def _bar(kind: Kind, most: float = 0) -> float | None:
+    return most if kind.recommended else None
+
+
+def _loses(run: Run, kind: Kind, what: str, lost: Sequence[str], of: str = "") -> None:
+    run.figure(f"{kind.name}: {what}", len(lost), _bar(kind), of=of)
+    if kind.recommended:
+        run.problem(*lost)
+    else:
+        for line in lost[:3]:
+            run.say(line)
+
+
+# -- one application, one server -----------------------------------------------------------------
+
+
+def servers() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Name the servers that stand alone, and their commands; memcached where there is one."""
+    if command := find_memcached():
+        yield "memcached", command
+    yield "pymcd", PYMCD
+
+
+def alone(run: Run, kind: Kind) -> None:
+    """All that sessions do, on one server: memcached, then pymcd."""
+    for name, command in servers():
+        with Server(command) as server:
+            everyday(run, kind, [server.address], name)
+
+
+def paired(run: Run, kind: Kind) -> None:
+    """All that sessions do, on a pair behind HAProxy that nothing happens to."""
+    with Servers(kind) as servers_:
+        everyday(run, kind, servers_.addresses, "pair")
+
+
+def everyday(run: Run, kind: Kind, addresses: Sequence[str], server: str) -> None:
+    """Users at work, one session at several workers at once, big sessions, and expiry."""
+    with App(kind, addresses) as app:
+        crowd = Crowd(
+            make_users(app.urls, USERS, seed=run.seed), reads=20, rotations=10, logouts=10
+        )
+        with crowd:
+            until("counts", lambda: crowd.counts >= run.count(300))
+        crowd.settle()
+        _loses(run, kind, f"{server}: lost", crowd.lost, f"{crowd.counts:,} counts")
+        errors = [f"{count} times {error}" for error, count in crowd.errors.items()]
+        _loses(run, kind, f"{server}: errors", errors, f"{crowd.requests:,} requests")
+        _loses(run, kind, f"{server}: big sessions that went wrong", _big(app))
+        _at_once(run, kind, app, server)
+    with App(kind, addresses, lifetime_s=SHORT_LIFETIME_S) as app:
+        _loses(run, kind, f"{server}: ends of lifetimes that went wrong", _expiry(app))
+
+
+def _big(app: App) -> list[str]:
+    (user,) = make_users(app.urls, 1)
+    user.count()
+    for size in (100, 10_000, 500_000, 100):
+        user.ask(f"/put?bytes={size}")
+        user.count()
+    return user.lost
+
+
+def _expiry(app: App) -> list[str]:
+    (user,) = make_users(app.urls, 1)
+    user.count()
+    user.read()
+    time.sleep(SHORT_LIFETIME_S + 2)
+    answer = user.ask("/read")
+    return user.lost + [f"there after its end: {answer}"] * bool(answer.n)
+
+
+def _at_once(run: Run, kind: Kind, app: App, server: str) -> None:
+    """Requests of one session at once; who locks counts all of them."""
+    (first,) = make_users(app.urls, 1)
+    first.count()
+    same = [
+        User(app.urls, name=f"tab{number}", rng=run.rng(number), cookies=dict(first.cookies))
+        for number in range(AT_ONCE)
+    ]
+    threads = [
+        threading.Thread(target=lambda tab=tab: [tab.count("/count?wait_ms=20") for _ in range(3)])
+        for tab in same
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counted = sum(tab.counts for tab in same)
+    left = first.ask("/read").n - 1
+    what = f"{kind.name}: {server}: counts at once that are missing"
+    run.figure(what, counted - left, 0 if kind.locking else None, of=f"{counted}")
+
+
+# -- a pair ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Servers:
+    """A pair, and HAProxy in front of it unless the kind knows both nodes. A context manager.
+
+    Args:
+        both: whether HAProxy uses both nodes at a time.
+    """
+
+    kind: Kind
+    both: bool = False
+    pair: Pair | None = None
+    proxy: HAProxy | None = None
+    _stack: contextlib.ExitStack | None = None
+
+    def __enter__(self) -> Self:
+        with contextlib.ExitStack() as stack:
+            self.pair = stack.enter_context(Pair(wired=False, settled=True))
+            self.pair.wait_in_sync()
+            if not self.kind.two_addresses:
+                text = documented()
+                ports = [node.port for node in self.pair.nodes]
+                self.proxy = HAProxy(ports, active_active(text) if self.both else text)
+                stack.enter_context(self.proxy)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        assert self._stack is not None
+        self._stack.close()
+
+    @property
+    def addresses(self) -> list[str]:
+        """What the application is told."""
+        assert self.pair is not None
+        if self.proxy is not None:
+            return [self.proxy.address]
+        return [node.address for node in self.pair.nodes]
+
+
+class Watch:
+    """Users of an application on a pair while something happens: who works, and who only waits.
+
+    Bystanders have a session, some of them one that they ended, and look at it once, when all is
+    over: what nobody has written since must be there as well.
+    """
+
+    def __init__(self, run: Run, kind: Kind, app: App) -> None:
+        self._run, self._kind = run, kind
+        everybody = make_users(app.urls, USERS + BYSTANDERS, seed=run.seed)
+        self.crowd = Crowd(everybody[:USERS])
+        self._bystanders = everybody[USERS:]
+        for number, user in enumerate(self._bystanders):
+            user.count()
+            if number % 3 == 0:
+                user.logout()
+        self._reached = 0
+
+    def work(self, counts: int) -> None:
+        """Wait until the crowd has counted so much further."""
+        self._reached = self.crowd.counts + counts
+        until("users go on", lambda: self.crowd.counts >= self._reached)
+
+    def tell(self, what: str) -> None:
+        """Everybody looks a last time; give the figures."""
+        self.crowd.settle()
+        lost = list(self.crowd.lost)
+        for user in self._bystanders:
+            user.read()
+            user.look_back()
+            lost += user.lost
+        of = f"{self.crowd.counts:,} counts and {BYSTANDERS} sessions at rest"
+        _loses(self._run, self._kind, f"{what}: lost", lost, of)
+        errors = self.crowd.errors
+        for error, count in errors.most_common(3):
+            self._run.say(f"{count} times {error}")
+        name = f"{self._kind.name}: {what}"
+        requests = f"{self.crowd.requests:,} requests"
+        self._run.figure(f"{name}: errors seen", errors.total(), of=requests)
+        self._run.figure(f"{name}: longest outage", self.crowd.longest_outage_s(), unit="s")
+
+
+def kills(run: Run, kind: Kind) -> None:
+    """kill -9 of one node, its empty return, kill -9 of the other, and so on; users at work."""
+    _kills(run, kind, both=False, what="kill -9")
+
+
+def kills_both(run: Run, kind: Kind) -> None:
+    """The same with HAProxy using both nodes at a time."""
+    if not kind.two_addresses:
+        _kills(run, kind, both=True, what="kill -9, both nodes used")
+
+
+def _kills(run: Run, kind: Kind, *, both: bool, what: str) -> None:
+    with Servers(kind, both=both) as servers_, App(kind, servers_.addresses) as app:
+        pair = servers_.pair
+        assert pair is not None
+        watch = Watch(run, kind, app)
+        with watch.crowd:
+            watch.work(run.count(60))
+            for victim in itertools.islice(itertools.cycle((0, 1)), run.times(4)):
+                pair.nodes[victim].kill()
+                watch.work(run.count(120))
+                pair.restart(victim)
+                pair.wait_in_sync()
+                # HAProxy finds out that it is back, and leads the clients there.
+                time.sleep(1.5)
+                watch.work(run.count(60))
+        watch.tell(what)
+
+
+def freeze(run: Run, kind: Kind) -> None:
+    """The node that clients talk to stands still for 8 s, and goes on."""
+    with Servers(kind) as servers_, App(kind, servers_.addresses) as app:
+        pair = servers_.pair
+        assert pair is not None
+        watch = Watch(run, kind, app)
+        with watch.crowd:
+            watch.work(run.count(60))
+            pair.nodes[0].signal(signal.SIGSTOP)
+            began_s = now_s()
+            try:
+                watch.work(run.count(60))
+                time.sleep(max(0.0, began_s + FROZEN_S - now_s()))
+            finally:
+                pair.nodes[0].signal(signal.SIGCONT)
+            pair.wait_in_sync()
+            watch.work(run.count(120))
+        watch.tell("a node frozen for 8 s")
+
+
+def lone_kill(run: Run, kind: Kind) -> None:
+    """What the same users lose where there is one server, which dies and comes back."""
+    with Pair(count=1, wired=False, settled=True) as server:
+        with App(kind, [server.nodes[0].address]) as app:
+            watch = Watch(run, kind, app)
+            with watch.crowd:
+                watch.work(run.count(60))
+                server.nodes[0].kill()
+                server.restart(0)
+                watch.work(run.count(60))
+            lost = len(watch.crowd.lost)
+        run.figure(f"{kind.name}: one server, killed: lost", lost, 1, at_least=True)
+
+
+TRIALS = {
+    "alone": alone,
+    "paired": paired,
+    "kills": kills,
+    "both": kills_both,
+    "freeze": freeze,
+    "lone": lone_kill,
+}
+
+
+def run_all(run: Run, kinds: Sequence[Kind], names: Sequence[str]) -> None:
+    """Run trials with all kinds of an application that can be had here.
+
+    Raises:
+        TrialError: none can be had.
+    """
+    missing = {kind.name: kind.why_not() for kind in kinds}
+    there = [kind for kind in kinds if not missing[kind.name]]
+    if not there:
+        raise TrialError("; ".join(sorted(set(missing.values()))))
+    for kind in there:
+        for name in names:
+            TRIALS[name](run, kind)
