@@ -235,7 +235,9 @@ class Load:
         self._disconnect(session)
         if session.roams:
             session.at = (session.at + 1) % len(self._nodes())
-        self._advance(session, None)
+        # Who pauses has asked nothing: the end of his pause goes on with a new connection.
+        if session.request is not None:
+            self._advance(session, None)
 
     def _disconnect(self, session: Session) -> None:
         if session.stream is not None:

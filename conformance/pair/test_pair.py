@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -213,6 +214,29 @@ def test_clients_and_their_ledger(server: Server) -> None:
     assert ledger.wrong(held) == []
     held = dict.fromkeys(ledger.acknowledged, b"old")
     assert len(ledger.wrong(held)) == len(ledger.acknowledged)
+
+
+def test_connection_lost_in_a_pause_is_made_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answers = []
+
+        def slow() -> Client:
+            for _ in range(2):
+                answers.append((yield Request(b"mn\r\n")))
+                yield Pause(0.2)
+
+        def answer_and_close() -> None:
+            for _ in range(2):
+                stream, _ = listener.accept()
+                with stream:
+                    stream.recv(100)
+                    stream.sendall(b"MN\r\n")
+
+        threading.Thread(target=answer_and_close, daemon=True).start()
+        load = Load([Node(PYMCD, port=listener.getsockname()[1])])
+        load.add(slow(), 0)
+        load.run(30.0)
+        assert (answers, load.lost) == ([b"MN\r\n"] * 2, 2)
 
 
 def test_client_that_roams_goes_on_elsewhere(server: Server) -> None:
