@@ -16,7 +16,8 @@ adds), `fresh` (whether this request found no session), `n` (the session's count
 
 A `User` has one session and makes one request at a time. What was answered with 200 is
 acknowledged, so the next count must be one higher; after a request that failed nobody knows, and
-either is right. A `Crowd` is many users, each in a thread of its own, while things happen to the
+either is right. An application that answers although it could not store the session says so in a
+header, `X-Stored: no`: that is not acknowledged either. A `Crowd` is many users, each in a thread of its own, while things happen to the
 servers.
 """
 
@@ -37,6 +38,7 @@ from conformance.clock import now_s
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from email.message import Message
 
 REQUEST_TIMEOUT_S = 30.0
 
@@ -50,6 +52,8 @@ class Answer(NamedTuple):
     fresh: bool
     n: int
     worker: str
+    #: Whether what the request changed has reached the store, as far as the application knows.
+    stored: bool = True
 
 
 class Timing(NamedTuple):
@@ -81,6 +85,8 @@ class User:
     #: Cookies of sessions that were ended: they must not come back.
     ended: list[dict[str, str]] = field(default_factory=list)
     counts: int = 0
+    #: Requests that were answered, and what they changed was not stored.
+    unstored: int = 0
     timings: list[Timing] = field(default_factory=list)
     #: What was lost, came back or was not there, each as a line for a person.
     lost: list[str] = field(default_factory=list)
@@ -107,14 +113,21 @@ class User:
             raise RequestError(f"{path} at {self.urls[at]}: {error}")
         if cookies is None:
             self._keep(headers)
+            self.unstored += headers.get("X-Stored") == "no"
         try:
             told: dict[str, Any] = json.loads(body)
-            return Answer(str(told["id"]), bool(told["fresh"]), int(told["n"]), str(told["worker"]))
+            return Answer(
+                str(told["id"]),
+                bool(told["fresh"]),
+                int(told["n"]),
+                str(told["worker"]),
+                headers.get("X-Stored") != "no",
+            )
         except (ValueError, KeyError, TypeError) as problem:
             raise RequestError(f"{path}: not an answer: {body[:300]!r}") from problem
 
-    def _keep(self, headers: list[str]) -> None:
-        for header in headers:
+    def _keep(self, headers: Message) -> None:
+        for header in headers.get_all("Set-Cookie") or []:
             for name, morsel in SimpleCookie(header).items():
                 if morsel["max-age"] == "0" or "1970" in morsel["expires"] or not morsel.value:
                     self.cookies.pop(name, None)
@@ -132,7 +145,10 @@ class User:
             return None
         self._look(path, answer, answer.n - 1)
         self.counts += 1
-        self.acknowledged, self.unknown = answer.n, 0
+        if answer.stored:
+            self.acknowledged, self.unknown = answer.n, 0
+        else:
+            self.unknown = answer.n - self.acknowledged
         return answer
 
     def read(self) -> Answer | None:
@@ -162,16 +178,19 @@ class User:
         if answer.id == before:
             self.lost.append(f"{self.name}: the id stayed {before}")
         self._look("/rotate", answer, answer.n)
+        if not answer.stored:
+            self.acknowledged, self.unknown = 0, answer.n
 
     def logout(self) -> None:
         """End the session and begin anew; an ended one is looked at by `look_back`."""
         before = dict(self.cookies)
         try:
-            self.ask("/logout")
+            answer = self.ask("/logout")
         except RequestError:
             pass  # nobody knows whether it ended
         else:
-            self.ended.append(before)
+            if answer.stored:
+                self.ended.append(before)
         self.begin_anew()
 
     def begin_anew(self) -> None:
@@ -205,7 +224,7 @@ class User:
 
 def _fetch(
     host: str | None, port: int | None, path: str, cookies: dict[str, str]
-) -> tuple[int, list[str], bytes]:
+) -> tuple[int, Message, bytes]:
     assert host is not None
     connection = http.client.HTTPConnection(host, port, timeout=REQUEST_TIMEOUT_S)
     try:
@@ -214,7 +233,7 @@ def _fetch(
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
         connection.request("GET", path, headers=headers)
         response = connection.getresponse()
-        return response.status, response.headers.get_all("Set-Cookie") or [], response.read()
+        return response.status, response.headers, response.read()
     finally:
         connection.close()
 
@@ -299,6 +318,10 @@ class Crowd:
     @property
     def requests(self) -> int:
         return sum(len(user.timings) for user in self.users)
+
+    @property
+    def unstored(self) -> int:
+        return sum(user.unstored for user in self.users)
 
     @property
     def lost(self) -> list[str]:
