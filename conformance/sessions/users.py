@@ -17,8 +17,8 @@ adds), `fresh` (whether this request found no session), `n` (the session's count
 A `User` has one session and makes one request at a time. What was answered with 200 is
 acknowledged, so the next count must be one higher; after a request that failed nobody knows, and
 either is right. An application that answers although it could not store the session says so in a
-header, `X-Stored: no`: that is not acknowledged either. A `Crowd` is many users, each in a thread of its own, while things happen to the
-servers.
+header, `X-Stored: no`: that is not acknowledged either. A `Crowd` is many users, each in a thread
+of its own, while things happen to the servers.
 """
 
 from __future__ import annotations

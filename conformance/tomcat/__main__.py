@@ -1,16 +1,22 @@
-"""Try Tomcat's sessions on memcached, pymcd and pairs: `python -m conformance.tomcat [NAME ...]`."""
+"""Try Tomcat's sessions on servers and pairs: `python -m conformance.tomcat [NAME ...]`."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 from conformance.trial import main
 
 from . import single
 from .install import install
 
-TRIALS = {**single.TRIALS}
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conformance.trial import Run
+
+TRIALS: dict[str, Callable[[Run], None]] = {**single.TRIALS}
 
 if __name__ == "__main__":
     try:

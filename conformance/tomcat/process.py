@@ -96,10 +96,11 @@ class Tomcat:
         self.port = self.port or free_port()
         opens = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
         properties = [f"-D{name}={value}" for name, value in self.properties.items()]
+        java = ("java", *QUICK, *opens, *LOGGING, *properties, "-cp", class_path(), "Main")
+        arguments = (str(file), str(self.port), self.route or "-", str(folder / "base"))
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
-                ["java", *QUICK, *opens, *LOGGING, *properties, "-cp", class_path(), "Main"]
-                + [str(file), str(self.port), self.route or "-", str(folder / "base")],
+                [*java, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -175,3 +176,11 @@ def started(*tomcats: Tomcat) -> Iterator[tuple[Tomcat, ...]]:
     finally:
         for each in tomcats:
             each.kill()
+
+
+def two_tomcats(
+    manager: Mapping[str, object], other: Mapping[str, object] | None = None
+) -> tuple[Tomcat, Tomcat]:
+    """Return two alike, or the second with another manager; routes where sessions are sticky."""
+    routes = ("t1", "t2") if manager["sticky"] else ("", "")
+    return Tomcat(manager, routes[0]), Tomcat(other or manager, routes[1])
