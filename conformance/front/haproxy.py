@@ -1,11 +1,12 @@
 """A real HAProxy in front of a pair, with the configuration that docs/replication.md tells users.
 
 Of the documented text only the addresses are replaced, so that what is copied from there is what is
-tested here.
+tested here. A second file adds a socket to ask HAProxy what it thinks of the nodes.
 """
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 import socket
@@ -13,7 +14,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from conformance.servers import ROOT
 from conformance.trial import TrialError, free_port, until
@@ -43,19 +44,32 @@ def active_active(text: str) -> str:
     return text.replace(" on-marked-up shutdown-backup-sessions", "").replace(" backup\n", "\n")
 
 
+class Backend(NamedTuple):
+    """What HAProxy thinks of a node."""
+
+    up: bool
+    #: Connections of clients that lead there now.
+    connections: int
+    #: How its last check ended, `L7OK`; `INI` before the first one.
+    check: str
+
+
 @dataclass(slots=True)
 class HAProxy:
     """A running HAProxy. A context manager; `stop` and `start` restart it at the same port.
 
     Args:
-        nodes: ports of the two nodes on 127.0.0.1, the one that is used first in front.
+        nodes: ports of the two nodes on 127.0.0.1, the one that is used first in front; or
+            `host:port`.
         text: configuration, with the documented addresses.
     """
 
-    nodes: Sequence[int]
+    nodes: Sequence[int | str]
     text: str = field(default_factory=documented)
     port: int = 0
     _process: subprocess.Popen[bytes] | None = None
+    #: Those which were replaced by `reload`.
+    _former: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
@@ -63,52 +77,111 @@ class HAProxy:
         return f"127.0.0.1:{self.port}"
 
     def configuration(self) -> str:
-        first, second = self.nodes
+        first, second = (
+            f"127.0.0.1:{node}" if isinstance(node, int) else node for node in self.nodes
+        )
         replaced = self.text
-        for documented_address, port in (
-            ("10.0.0.4:11211", self.port),
+        for documented_address, address in (
+            ("10.0.0.4:11211", self.address),
             ("10.0.0.5:11211", first),
             ("10.0.0.6:11211", second),
         ):
             if documented_address not in replaced:
                 raise TrialError(f"{PAGE.name} no longer speaks of {documented_address}")
-            replaced = replaced.replace(documented_address, f"127.0.0.1:{port}")
+            replaced = replaced.replace(documented_address, address)
         return replaced
 
     def start(self) -> Self:
+        """Start it; return when it listens and has checked both nodes."""
         if reason := why_not():
             raise TrialError(reason)
-        assert PROGRAM is not None
         self.port = self.port or free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="conformance-")
-        file = Path(self._folder.name) / "haproxy.cfg"
-        file.write_text(self.configuration())
-        log = Path(self._folder.name) / "log"
-        with log.open("wb") as sink:
+        self._path("haproxy.cfg").write_text(self.configuration())
+        self._path("socket.cfg").write_text(
+            f"global\n    stats socket {self._path('socket')} level admin expose-fd listeners\n"
+        )
+        self._run()
+        until("haproxy listens", self._listens)
+        self._wait_checked()
+        return self
+
+    def _path(self, name: str) -> Path:
+        assert self._folder is not None
+        return Path(self._folder.name) / name
+
+    def _run(self, *more: str) -> None:
+        assert PROGRAM is not None
+        files = ("-f", str(self._path("haproxy.cfg")), "-f", str(self._path("socket.cfg")))
+        with self._path("log").open("ab") as sink:
             self._process = subprocess.Popen(
-                [PROGRAM, "-db", "-f", str(file)],
+                [PROGRAM, "-db", *files, *more],
                 stdin=subprocess.DEVNULL,
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
             )
-        until("haproxy listens", self._listens)
-        return self
 
     def _listens(self) -> bool:
         assert self._process is not None
-        assert self._folder is not None
         if self._process.poll() is not None:
-            raise TrialError(f"haproxy ended: {(Path(self._folder.name) / 'log').read_text()}")
+            raise TrialError(f"haproxy ended: {self.log()}")
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def _wait_checked(self) -> None:
+        until("haproxy has checked", lambda: all(each.check != "INI" for each in self.backends()))
+
+    def log(self) -> str:
+        """Return what it printed since its start."""
+        return self._path("log").read_text(errors="replace")
+
+    def _ask(self, question: str) -> str:
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.settimeout(10.0)
+            stream.connect(str(self._path("socket")))
+            stream.sendall(question.encode() + b"\n")
+            answer = b""
+            while data := stream.recv(1 << 16):
+                answer += data
+        return answer.decode()
+
+    def backends(self) -> list[Backend]:
+        """Return what it thinks of the nodes, in the order of `nodes`."""
+        rows = csv.DictReader(self._ask("show stat").removeprefix("# ").splitlines())
+        return [
+            Backend(
+                row["status"].startswith("UP"),
+                int(row["scur"]),
+                row["check_status"].removeprefix("* "),
+            )
+            for row in rows
+            if row["svname"] not in ("FRONTEND", "BACKEND")
+        ]
+
+    def wait_up(self) -> None:
+        """Wait until it holds both nodes to be well."""
+        until("haproxy: both nodes up", lambda: all(each.up for each in self.backends()))
+
+    def reload(self) -> None:
+        """Replace the process, as `systemctl reload` does: the former one keeps its connections."""
+        assert self._process is not None
+        former = self._process
+        self._former.append(former)
+        self._run("-x", str(self._path("socket")), "-sf", str(former.pid))
+        own = f"\nPid: {self._process.pid}\n"
+        until("the new haproxy answers", lambda: own in self._ask("show info"))
+        self._wait_checked()
 
     def stop(self) -> None:
         """End the process. Does nothing the second time."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self._former.append(self._process)
             self._process = None
+        for process in self._former:
+            process.kill()
+            process.wait()
+        self._former.clear()
         if self._folder is not None:
             self._folder.cleanup()
             self._folder = None

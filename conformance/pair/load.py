@@ -13,7 +13,7 @@ import select
 import socket
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from conformance.clock import now_s
 from conformance.trial import TrialError
@@ -38,6 +38,13 @@ class Pause(NamedTuple):
 
 
 Client = Generator[Request | Pause, bytes | None, None]
+
+
+class Door(Protocol):
+    """Where clients connect: a node, or what leads to one."""
+
+    host: str
+    port: int
 
 
 class Timing(NamedTuple):
@@ -73,7 +80,7 @@ class Load:
         nodes: asked anew at each connection, so a restarted node is found at its new port.
     """
 
-    def __init__(self, nodes: Sequence[Node] | Callable[[], Sequence[Node]]) -> None:
+    def __init__(self, nodes: Sequence[Door] | Callable[[], Sequence[Door]]) -> None:
         self._nodes = nodes if callable(nodes) else lambda: nodes
         self._epoll = select.epoll()
         self._sessions: list[Session] = []

@@ -1,0 +1,191 @@
+"""HAProxy in front of a pair, as documented: what clients notice when nodes die, freeze, return."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from conformance.clock import now_s
+from conformance.pair.load import store
+from conformance.pair.nodes import Pair
+from conformance.trial import TrialError
+
+from .haproxy import HAProxy, active_active, documented
+from .watch import Address, Watch, tell
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conformance.trial import Run
+
+
+ITEMS = 5_000
+ITEM_BYTES = 1024
+#: Before and after what happens.
+CALM_S = 0.5
+FROZEN_S = 8
+
+#: Another configuration to try, which speaks of the documented addresses.
+configuration_file: Path | None = None
+
+NAMES = ("the first node", "the second node")
+
+
+@contextmanager
+def _front(*, both: bool = False) -> Iterator[tuple[Pair, HAProxy]]:
+    """Run a pair in sync, and a HAProxy in front of it that knows so."""
+    text = configuration_file.read_text() if configuration_file else documented()
+    with Pair(wired=False, settled=True) as pair:
+        pair.wait_in_sync()
+        ports = [node.port for node in pair.nodes]
+        with HAProxy(ports, active_active(text) if both else text) as proxy:
+            yield pair, proxy
+
+
+def _fill(pair: Pair, count: int) -> dict[bytes, bytes]:
+    """Store items that stay as they are; return them."""
+    items = {
+        b"fixed%d" % number: (b"value %d " % number).ljust(ITEM_BYTES, b".")
+        for number in range(count)
+    }
+    requests = [b"set %b 0 0 %d\r\n%b\r\n" % (key, ITEM_BYTES, items[key]) for key in items]
+    store(pair.nodes[0], requests)
+    return items
+
+
+def _calm(pair: Pair, proxy: HAProxy) -> None:
+    """Wait until everything is well again, and clients have had time to notice."""
+    pair.wait_in_sync()
+    proxy.wait_up()
+    time.sleep(CALM_S)
+
+
+def _returns(run: Run, pair: Pair, proxy: HAProxy, index: int) -> tuple[int, float]:
+    """Let a killed node come back; count looks that found it serving clients too early."""
+    started_s = now_s()
+    node = pair.restart(index)
+    early = 0
+    while True:
+        # In this order: who is in sync now may not have been so a moment ago, but stays so.
+        connections = proxy.backends()[index].connections
+        if node.rows().get("state") == "in_sync":
+            break
+        early += connections > 0
+        if now_s() - started_s > 30.0:
+            raise TrialError(f"it does not come back\n{pair.report()}")
+    taken_s = now_s() - started_s
+    _calm(pair, proxy)
+    run.say(f"back after {taken_s:.2f} s")
+    return early, taken_s
+
+
+def _kills(run: Run, what: str, *, both: bool, times: int) -> None:
+    early = 0
+    returns: list[float] = []
+    watches: dict[int, list[Watch]] = {0: [], 1: []}
+    with _front(both=both) as (pair, proxy):
+        fixed = _fill(pair, run.count(ITEMS))
+        for number in range(2 * times):
+            victim = number % 2
+            with Watch([Address(proxy.port)], run.rng(number), fixed=fixed) as watch:
+                time.sleep(CALM_S)
+                watch.fault()
+                pair.nodes[victim].kill()
+                time.sleep(2 * CALM_S)
+                looks, taken_s = _returns(run, pair, proxy, victim)
+            watch.compare(pair.nodes)
+            watches[victim].append(watch)
+            early += looks
+            returns.append(taken_s)
+    for victim, noticed in watches.items():
+        tell(run, f"{what}, {NAMES[victim]} killed", noticed)
+    run.figure(f"{what}: looks that found clients at a node before it was in sync", early, 0)
+    run.spread(f"{what}: the killed node, from its start to in sync", returns, "s", 1)
+
+
+def _freezes(run: Run, what: str, *, both: bool, times: int) -> None:
+    watches: dict[int, list[Watch]] = {0: [], 1: []}
+    with _front(both=both) as (pair, proxy):
+        for number in range(2 * times):
+            victim = number % 2
+            with Watch([Address(proxy.port)], run.rng(number)) as watch:
+                time.sleep(CALM_S)
+                watch.fault()
+                pair.nodes[victim].signal(signal.SIGSTOP)
+                time.sleep(run.count(10 * FROZEN_S) / 10)
+                pair.nodes[victim].signal(signal.SIGCONT)
+                _calm(pair, proxy)
+            watch.compare(pair.nodes)
+            watches[victim].append(watch)
+    for victim, noticed in watches.items():
+        tell(run, f"{what}, {NAMES[victim]} frozen", noticed)
+
+
+def kill(run: Run) -> None:
+    """kill -9 of the node that HAProxy uses, and of the other; both return empty."""
+    _kills(run, "one node used", both=False, times=run.times(3))
+
+
+def freeze(run: Run) -> None:
+    """SIGSTOP for 8 s of the node that HAProxy uses, and of the other."""
+    _freezes(run, "one node used", both=False, times=run.times(2))
+
+
+def both(run: Run) -> None:
+    """HAProxy uses both nodes at a time: kill -9 and SIGSTOP of either."""
+    _kills(run, "both nodes used", both=True, times=run.times(3))
+    _freezes(run, "both nodes used", both=True, times=run.times(1))
+
+
+def proxy(run: Run) -> None:
+    """HAProxy itself is killed and started again; it is reloaded, then a node dies or freezes."""
+    killed, reloaded = [], []
+    died: list[Watch] = []
+    froze: list[Watch] = []
+    for number in range(run.times(2)):
+        with _front() as (pair, front):
+            doors = [Address(front.port)]
+            with Watch(doors, run.rng(number)) as watch:
+                time.sleep(CALM_S)
+                watch.fault()
+                front.stop()
+                front.start()
+                time.sleep(CALM_S)
+            watch.compare(pair.nodes)
+            killed.append(watch)
+            with Watch(doors, run.rng(number)) as watch:
+                time.sleep(CALM_S)
+                watch.fault()
+                front.reload()
+                time.sleep(CALM_S)
+            watch.compare(pair.nodes)
+            reloaded.append(watch)
+            with Watch(doors, run.rng(number)) as watch:
+                time.sleep(CALM_S)
+                front.reload()
+                time.sleep(CALM_S)
+                watch.fault()
+                pair.nodes[0].kill()
+                time.sleep(2 * CALM_S)
+                pair.restart(0)
+                _calm(pair, front)
+            watch.compare(pair.nodes)
+            died.append(watch)
+            with Watch(doors, run.rng(number)) as watch:
+                time.sleep(CALM_S)
+                front.reload()
+                time.sleep(CALM_S)
+                watch.fault()
+                pair.nodes[0].signal(signal.SIGSTOP)
+                time.sleep(run.count(10 * FROZEN_S) / 10)
+                pair.nodes[0].signal(signal.SIGCONT)
+                _calm(pair, front)
+            watch.compare(pair.nodes)
+            froze.append(watch)
+    tell(run, "HAProxy killed and started", killed)
+    tell(run, "HAProxy reloaded", reloaded)
+    tell(run, "HAProxy reloaded, then the first node killed", died)
+    tell(run, "HAProxy reloaded, then the first node frozen", froze)

@@ -1,0 +1,103 @@
+"""What stands in front of a pair, shortened: what is right must hold; times are not judged."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from conformance.pair.nodes import Node
+from conformance.servers import PYMCD, Server
+from conformance.trial import Run
+
+from . import haproxy
+from .__main__ import TRIALS
+from .haproxy import HAProxy, active_active, documented
+from .watch import Address, History, Watch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+#: Name, how often, the part of it that is done.
+QUICK = [("kill", 1, 0.2), ("freeze", 1, 0.2)]
+SLOW = [("kill", 3, 1.0), ("freeze", 1, 1.0), ("both", 1, 1.0), ("proxy", 1, 0.3)]
+
+needs_haproxy = pytest.mark.skipif(bool(haproxy.why_not()), reason=haproxy.why_not())
+
+
+def _try(name: str, trials: int, scale: float) -> None:
+    run = Run(trials=trials, scale=scale)
+    TRIALS[name](run)
+    short = [str(figure) for figure in run.figures if not figure.passes and not figure.timed]
+    assert short == [], "\n".join(run.problems)
+
+
+@needs_haproxy
+@pytest.mark.parametrize(("name", "trials", "scale"), QUICK, ids=[row[0] for row in QUICK])
+def test_trial(name: str, trials: int, scale: float) -> None:
+    _try(name, trials, scale)
+
+
+@needs_haproxy
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "trials", "scale"), SLOW, ids=[row[0] for row in SLOW])
+def test_long_trial(name: str, trials: int, scale: float) -> None:
+    _try(name, trials, scale)
+
+
+@pytest.fixture
+def strangers() -> Iterator[list[Server]]:
+    """Two servers that know nothing of each other: no pair."""
+    with Server(PYMCD) as first, Server(PYMCD) as second:
+        yield [first, second]
+
+
+@needs_haproxy
+def test_loss_would_be_noticed(strangers: list[Server]) -> None:
+    first, second = strangers
+    fixed = {b"fixed": b"value"}
+    first.tell(b"set fixed 0 0 5\r\nvalue\r\n")
+    with HAProxy([first.port, second.port]) as proxy:
+        watch = Watch([Address(proxy.port)], random.Random(1), fixed=fixed)
+        with watch:
+            time.sleep(0.5)
+            watch.fault()
+            first.stop()
+            time.sleep(1.5)
+    assert watch.connections_lost >= 12
+    assert any(line.startswith("crowd") for line in watch.stale)
+    watch.compare([Node(PYMCD, port=second.port)])
+    assert "fixed at node0: nothing, not write 1 or a later one" in watch.lost
+
+
+@needs_haproxy
+@pytest.mark.parametrize(("text", "used"), [(documented(), 1), (active_active(documented()), 2)])
+def test_nodes_are_used_as_documented(strangers: list[Server], text: str, used: int) -> None:
+    with (
+        HAProxy([server.port for server in strangers], text) as proxy,
+        Watch([Address(proxy.port)], random.Random(1)),
+    ):
+        time.sleep(0.3)
+        connections = [each.connections for each in proxy.backends()]
+    assert sum(connections) == 12
+    assert sum(number > 0 for number in connections) == used
+
+
+@pytest.mark.parametrize(
+    ("found", "since", "wrong"),
+    [
+        (b"two", 2, ""),
+        (b"three", 2, ""),
+        (None, 2, "nothing, not write 2 or a later one"),
+        (b"one", 2, "write 1, which had been given up, not write 2 or a later one"),
+        (b"one", 1, ""),
+        (None, 0, ""),
+        (b"four", 0, "b'four', which nobody wrote"),
+    ],
+)
+def test_history_knows_what_is_stale(found: bytes | None, since: int, wrong: str) -> None:
+    history = History([None, b"one", b"two", b"three"], acknowledged=2, given_up={1})
+    assert history.judge(found, since) == wrong
