@@ -14,6 +14,7 @@ a value which is wrong in itself has exit code 1, ports and sizes excepted.
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import limits
@@ -41,6 +42,7 @@ INFINITY = float("inf")
 LOGIN_FAILURE_DELAY_MAX_S = 60
 
 REPLICATION_PORT = 11212  # repcached's
+COUCHBASE_PORT = 8091  # where clients of Couchbase look
 PEERS_MAX = 15
 NODE_NAME_MAX_CHARACTERS = 64
 # Nobody waits longer for an answer, so nobody can mean more.
@@ -206,6 +208,11 @@ class Settings:
     sync_timeout_s: float = 30.0
     tombstone_ttl_s: float = 3600.0
 
+    # The bucket that clients of Couchbase see. `couchbase` is where it is asked for; None: nowhere.
+    couchbase: str | None = None
+    couchbase_name: str | None = None  # of this node, as those clients call it
+    couchbase_peers: tuple[str, ...] = ()  # in the order of `peers`; empty: as we are ourselves
+
     @property
     def replicated(self) -> bool:
         """Whether this server is, or may become, one of several that replicate."""
@@ -234,6 +241,31 @@ class Settings:
         if any(host and ":" in host for host in hosts):
             listeners.append(Address("::1", port))
         return listeners
+
+    def couchbase_listener(self) -> Address | None:
+        """Return where clients of Couchbase ask; a port of -1 is any free one."""
+        if self.couchbase is None:
+            return None
+        return _parse_address(
+            self.couchbase, COUCHBASE_PORT, "address for --couchbase", listens=True
+        )
+
+    def couchbase_host(self) -> str | None:
+        """Return the name of this node for clients of Couchbase; None: that of this host."""
+        listener = self.couchbase_listener()
+        host = self.couchbase_name or (listener and listener.host)
+        return None if host in ("0.0.0.0", None) else host
+
+    def couchbase_sites(self, port: int, http_port: int) -> dict[str, tuple[str, int, int]]:
+        """Return by peer where clients of Couchbase find it: host, port, and that of its bucket.
+
+        Where nothing was said, its ports are ours, which are given.
+        """
+        sites = self.couchbase_peers or [str(peer.host) for peer in self.peer_addresses()]
+        return {
+            peer: _parse_site(site, port, http_port)
+            for peer, site in zip(self.peers, sites, strict=True)
+        }
 
     def listeners(self, port: int) -> list[Listener]:
         """Return where to listen; `port` is for addresses that name none."""
@@ -264,6 +296,8 @@ class Settings:
             peers = dict.fromkeys(map(str, self.peer_addresses()))
             object.__setattr__(self, "peers", tuple(peers))
             _check_replication(self)
+        if self.couchbase is not None:
+            _check_couchbase(self)
 
 
 def _port_error(port: int) -> str:
@@ -442,7 +476,20 @@ _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str],
         "The time to remember deletions must be a number of seconds above 0",
         EXIT_USAGE,
     ),
+    "couchbase_name": (
+        lambda v: v is None or _is_site_host(v),
+        lambda v: f"ERROR: Invalid name for clients of Couchbase {v}: {_SITE_RULE}.",
+        EXIT_USAGE,
+    ),
 }
+
+
+_SITE_RULE = "they need a host name or an IPv4 address"
+
+
+def _is_site_host(host: str) -> bool:
+    """Return whether a host can stand in a map; couchbase-client looks for colons there."""
+    return re.fullmatch(r"[A-Za-z0-9_.-]{1,253}", host) is not None
 
 
 def _is_name(name: str) -> bool:
@@ -632,6 +679,60 @@ def _check_replication(settings: Settings) -> None:
                     )
 
 
+def _check_couchbase(settings: Settings) -> None:
+    """Refuse a bucket that its clients could not use."""
+    s = settings
+    listener = s.couchbase_listener()
+    assert listener is not None
+    if s.unix_socket is not None or not s.port:
+        raise _clash("ERROR: --couchbase needs a TCP port.", "couchbase", "port", "unix_socket")
+    if not any(each.tls is None and each.protocol != "ascii" for each in s.listeners(s.port)):
+        raise _clash(
+            "ERROR: --couchbase needs a port for the binary protocol without TLS: its clients speak"
+            " nothing else.",
+            "couchbase",
+            "enable_ssl",
+            "protocol",
+        )
+    host = s.couchbase_host()
+    if host is not None and not _is_site_host(host):
+        raise _clash(
+            f"ERROR: --couchbase {listener} needs --couchbase-name: {_SITE_RULE}.",
+            "couchbase",
+            "couchbase_name",
+        )
+    if len(s.couchbase_peers) not in (0, len(s.peers)):
+        raise _clash(
+            "ERROR: --couchbase-peer is to be given once for each --peer, in the same order.",
+            "couchbase_peers",
+            "peers",
+        )
+    s.couchbase_sites(s.port, listener.port)
+
+
+def _parse_site(text: str, port: int, http_port: int) -> tuple[str, int, int]:
+    """Take `HOST[:PORT[:HTTP_PORT]]` apart."""
+    host, *ports = text.split(":")
+    numbers = [port, http_port]
+    for index, word in enumerate(ports):
+        if index < 2 and word.isascii() and word.isdigit() and 0 < int(word[:9]) <= PORT_MAX:
+            numbers[index] = int(word)
+        else:
+            raise _clash(
+                f"ERROR: Invalid --couchbase-peer {text}: HOST, HOST:PORT or HOST:PORT:HTTP_PORT is"
+                " possible.",
+                "couchbase_peers",
+            )
+    if not _is_site_host(host):
+        raise _clash(
+            f"ERROR: Clients of Couchbase cannot use {text!r}: {_SITE_RULE}. Name it with"
+            " --couchbase-peer.",
+            "couchbase_peers",
+            "peers",
+        )
+    return host, numbers[0], numbers[1]
+
+
 def is_loopback(host: str | None) -> bool:
     """Return whether an address surely never leaves this host; other names than localhost may."""
     import ipaddress  # only who replicates needs it
@@ -695,7 +796,7 @@ def _parse_address(text: str, default_port: int, what: str, *, listens: bool = F
 
 
 def _address_error(what: str, text: str, reason: str) -> ConfigError:
-    field = "replication_listen" if "address" in what else "peers"
+    field = {"peer": "peers", "replication address": "replication_listen"}.get(what, "couchbase")
     return ConfigError(f"ERROR: Invalid {what} {text}: {reason}.", EXIT_USAGE, (field,))
 
 

@@ -77,14 +77,19 @@ class Draft:
         if self.get("udp_port") != 0 and "port" not in values:
             values["port"] = self.get("udp_port")
         if not (self.get("peers") or self.get("replication_listen")):
-            for option, name in ONLY_WITH_PEERS.items():
-                if name in values:
-                    self.notice(f"--{option} has no effect without --peer")
+            self._notice_idle(ONLY_WITH_PEERS, "--peer")
+        if not self.get("couchbase"):
+            self._notice_idle(ONLY_WITH_COUCHBASE, "--couchbase")
         try:
             return Settings(**values)
         except ConfigError as error:
             places = [self._places[name] for name in error.fields if self._places.get(name)]
             raise error.at(", ".join(dict.fromkeys(places))) from None
+
+    def _notice_idle(self, options: dict[str, str], needed: str) -> None:
+        for option, name in options.items():
+            if name in self.values:
+                self.notice(f"--{option} has no effect without {needed}")
 
 
 # How words are read.
@@ -494,6 +499,11 @@ ONLY_WITH_PEERS = {
     "replication-ack": "replication_ack",
 }
 
+ONLY_WITH_COUCHBASE = {
+    "couchbase-name": "couchbase_name",
+    "couchbase-peer": "couchbase_peers",
+}
+
 # `-h`, `-i` and `-V` answer and end; the command line does that.
 _ANSWERED: Apply = lambda draft, text: None  # noqa: E731 - the others are made by functions
 
@@ -789,6 +799,34 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
         "how long deletions are remembered, and longer while a peer is away (default 3600)",
         _store("tombstone_ttl_s", _seconds),
+        own=True,
+    ),
+    # The bucket.
+    Option(
+        "",
+        "couchbase",
+        "ADDRESS",
+        "serve clients of Couchbase, too: address where they ask for their bucket, HOST, HOST:PORT,"
+        " * or *:PORT (default port 8091); needs the extra http",
+        _store("couchbase", _text),
+        own=True,
+    ),
+    Option(
+        "",
+        "couchbase-name",
+        "HOST",
+        "this host as those clients call it (default the HOST of --couchbase, or else the system's"
+        " name)",
+        _store("couchbase_name", _text),
+        own=True,
+    ),
+    Option(
+        "",
+        "couchbase-peer",
+        "HOST[:PORT[:HTTP_PORT]]",
+        "the peer as those clients call it, its port for clients and that of its --couchbase; for"
+        " each --peer one, in the same order (default the host of --peer, and our own ports)",
+        _addresses("couchbase_peers"),
         own=True,
     ),
     # Everything else.

@@ -15,7 +15,8 @@ PACKAGE = Path(pymcd.__file__).parent
 
 #: Layer -> the layers that it may import besides itself. Tables of names count as `config`.
 CONFIGURATION = {"config", "options", "arguments", "sources"}
-BELOW_SERVER = {"", "limits", "clock", "auth", "store", "protocol", "replication", *CONFIGURATION}
+CORE = {"limits", "clock", "auth", "store", "protocol", "replication", "couchbase", *CONFIGURATION}
+BELOW_SERVER = {"", *CORE}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),  # pymcd/__init__.py: the version
     "limits": set(),
@@ -29,6 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"limits", "clock"},
     "protocol": {"", "store", "auth", "limits", "clock", "config"},
     "replication": {"store", "limits", "clock"},
+    "couchbase": {"replication"},
     "server": BELOW_SERVER,
     "testing": {*BELOW_SERVER, "server"},
     "cli": {*BELOW_SERVER, "server", "tools"},
@@ -47,10 +49,11 @@ USERS = {
     "socket": {"server", "testing", "tools"},
     "threading": {"server", "testing"},
     "sortedcontainers": {"store"},
+    "h11": {"couchbase"},
     "random": {"server", "testing", "cli", "tools"},
     "time": {"clock", "server", "testing", "cli", "tools"},
 }
-SYNCHRONOUS = {"limits", "clock", "auth", "store", "protocol", "replication", *CONFIGURATION}
+SYNCHRONOUS = CORE
 
 
 def modules() -> Iterator[tuple[str, str, ast.Module]]:

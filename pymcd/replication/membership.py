@@ -158,6 +158,7 @@ class Membership:
         peer.connects += 1
         if peer.connects > 1:
             self.reconnects += 1
+        self._node.on_view()
         self._send_status(peer)
 
     def _meet_anew(self, peer: Peer, incarnation: str) -> None:
@@ -221,6 +222,7 @@ class Membership:
             if peer is self._node.leader:
                 self._node.leader_lost_at = peer.link_lost_at
             self._node.expect_step(peer.link_lost_at + self._node.ack_timeout_s)
+            self._node.on_view()
 
     def note_bad_frame(self, link: Link, what: str) -> None:
         """Log what cannot be understood."""
@@ -281,6 +283,7 @@ class Membership:
         if version <= version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0):
             self.changes.observe(version)
         peer.status = status
+        self._node.on_view()
         if not leads:
             peer.joining = False  # it takes nobody in, and may want to join us
         self._node.highest_epoch = max(self._node.highest_epoch, epoch, left_epoch)

@@ -98,6 +98,8 @@ class Node:
         self.log = log
         self.wake: Callable[[], None] = _ignore
         self.on_ready: Callable[[], None] = _ignore
+        #: Called when it may have changed who serves: our role, who is in sync, whom we reach.
+        self.on_view: Callable[[], None] = _ignore
         self.frame_max_bytes = max(
             frames.FRAME_MAX_BYTES, 2 * settings.item_size_max_bytes + (1 << 20)
         )
@@ -226,6 +228,7 @@ class Node:
         self._count_degradation()
         if before != role:
             self._tell_role(before)
+        self.on_view()
 
     def _tell_role(self, before: str) -> None:
         others = ", ".join(member for member in self.members if member != self.node_id)
@@ -316,6 +319,7 @@ class Node:
             if peer in self.followers:
                 self.followers.remove(peer)
         self.note_departures()
+        self.on_view()
         return unacked
 
     def _successor(self, leader: Peer) -> Peer | None:

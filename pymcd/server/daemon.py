@@ -40,14 +40,14 @@ def allow_core_dumps() -> None:
         raise ConfigError("failed to ensure corefile creation", EXIT_OS_ERROR)
 
 
-def raise_descriptor_limit(conn_limit: int) -> None:
-    """Allow so many connections (`-c`); a limit that is already higher stays.
+def raise_descriptor_limit(conn_limit: int, others: int = 0) -> None:
+    """Allow so many connections (`-c`), and others beside; a limit that is already higher stays.
 
     If the system allows all connections but not our own descriptors beside them, the last few
     connections will find no descriptor, and that is dealt with when it happens.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = conn_limit + SPARE_DESCRIPTORS
+    wanted = conn_limit + others + SPARE_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
     for new_soft in (wanted, conn_limit):
@@ -65,12 +65,15 @@ def raise_descriptor_limit(conn_limit: int) -> None:
         )
 
 
-def connections_beside_links(conn_limit: int) -> int:
-    """Return how many clients may be served so that links to peers always find descriptors."""
+def connections_beside_links(conn_limit: int, others: int = 0) -> int:
+    """Return how many clients may be served so that links to peers always find descriptors.
+
+    Likewise those who are not clients of the cache, so many.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return conn_limit
-    return max(1, min(conn_limit, soft - SPARE_DESCRIPTORS))
+    return max(1, min(conn_limit, soft - others - SPARE_DESCRIPTORS))
 
 
 def drop_privileges(user: str | None) -> None:

@@ -28,7 +28,7 @@ from ..config import ANY_PORT, EXIT_OS_ERROR, ConfigError, Listener, Protocol, S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Transport = Literal["tcp", "udp", "local", "replication"]
+Transport = Literal["tcp", "udp", "local", "replication", "couchbase"]
 
 #: Linux takes no more for a backlog than this, and fails for a negative one elsewhere.
 _BACKLOG_MAX: Final = 65535
@@ -103,6 +103,10 @@ def open_internet_endpoints(settings: Settings) -> list[Endpoint]:
             for host, port in settings.replication_listeners():
                 listener = Listener(host, port, None, settings.protocol)
                 endpoints += _open(settings, listener, "replication")
+        bucket = settings.couchbase_listener()
+        if bucket is not None:
+            listener = Listener(bucket.host, bucket.port, None, settings.protocol)
+            endpoints += _open(settings, listener, "couchbase")
     except BaseException:
         close_all(endpoints)
         raise
@@ -120,7 +124,7 @@ def _open(settings: Settings, listener: Listener, transport: Transport) -> list[
     endpoints: list[Endpoint] = []
     kind = socket.SOCK_DGRAM if transport == "udp" else socket.SOCK_STREAM
     port = 0 if listener.port == ANY_PORT else listener.port
-    listens_later = settings.replicated and transport == "tcp"
+    listens_later = settings.replicated and transport in ("tcp", "couchbase")
     # As bytes: for a str the host would pass through the IDNA codec, slow to import.
     host = None if listener.host is None else os.fsencode(listener.host)
     skipped: OSError | None = None
@@ -205,8 +209,8 @@ def _refusal(
 ) -> ConfigError:
     # memcached: main
     reason = getattr(error, "strerror", None) or "Name or service not known"
-    if transport == "replication":
-        where = f"replication port {listener.port} of {listener.host or 'any interface'}"
+    if transport in ("replication", "couchbase"):
+        where = f"{transport} port {listener.port} of {listener.host or 'any interface'}"
     elif settings.inter is None:
         port = settings.port if transport == "tcp" else settings.udp_port
         where = f"{transport.upper()} port {port}"

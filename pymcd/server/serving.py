@@ -33,7 +33,7 @@ import trio
 
 from ..auth import preload
 from ..clock import SystemClock
-from ..config import ConfigError, Settings
+from ..config import EXIT_USAGE, ConfigError, Settings
 from ..protocol import Connection, PairedConnection, Service
 from ..protocol.binary import holds_request, run_binary
 from ..protocol.trace import Tracer
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
 
     from ..clock import Clock
     from ..config import Tls
+    from .couchbase import BucketServer
     from .peering import Peering
 
 TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
@@ -204,7 +205,8 @@ class Server:
         its peers would be. Raises `ConfigError` when a port that was bound cannot be used.
         """
         for_peers = [each for each in endpoints if each.transport == "replication"]
-        for_clients = [each for each in endpoints if each.transport != "replication"]
+        for_buckets = [each for each in endpoints if each.transport == "couchbase"]
+        for_clients = [each for each in endpoints if each not in (*for_peers, *for_buckets)]
         try:
             async with trio.open_nursery() as nursery:
                 self._clients = nursery
@@ -229,6 +231,10 @@ class Server:
                         else:
                             self._announce(endpoint)
                             accepting.start_soon(self._listen, endpoint)
+                    if for_buckets:
+                        buckets = self._open_bucket(for_buckets[0], for_clients)
+                        for endpoint in for_buckets:
+                            accepting.start_soon(self._listen_for_buckets, endpoint, buckets)
                     started()
                     await self._stopping.wait()
                     accepting.cancel_scope.cancel()
@@ -325,6 +331,12 @@ class Server:
         self.ready.set()
 
     async def _listen_when_ready(self, endpoint: Endpoint) -> None:
+        if await self._become_ready(endpoint):
+            self._announce(endpoint)
+            await self._listen(endpoint)
+
+    async def _become_ready(self, endpoint: Endpoint) -> bool:
+        """Have an endpoint listen when clients may come in; False: it cannot."""
         await self.ready.wait()
         try:
             endpoint.listen(self.settings)
@@ -332,14 +344,41 @@ class Server:
             self._refusal = error
             self.log.warning(error.message)
             self.stop()
-            return
-        self._announce(endpoint)
-        await self._listen(endpoint)
+            return False
+        return True
 
     def _flush(self) -> None:
         """Tell the peers what has changed. After commands that the hub did not run."""
         if self.peering is not None:
             self.peering.flush()
+
+    # -- the bucket ----------------------------------------------------------------------------
+
+    def _open_bucket(self, asked_at: Endpoint, for_clients: Sequence[Endpoint]) -> BucketServer:
+        """Return what serves clients of Couchbase."""
+        from . import couchbase  # which most servers need not load
+
+        settings = self.settings
+        port = next(
+            endpoint.sock.getsockname()[1]
+            for endpoint in for_clients
+            if endpoint.transport == "tcp" and not endpoint.tls and endpoint.protocol != "ascii"
+        )
+        http_port = asked_at.sock.getsockname()[1]
+        node = None if self.peering is None else self.peering.node
+        check = None if self.service.authenticator is None else self.service.authenticator.check
+        buckets = couchbase.new_bucket_server(
+            settings, port, http_port, node, check=check, on_error=self._mishap
+        )
+        if node is not None:
+            node.on_view = buckets.look
+        if self.service.verbosity > 0:
+            self.log.line(f"couchbase: clients are told to use {buckets.here.server}")
+        return buckets
+
+    async def _listen_for_buckets(self, endpoint: Endpoint, buckets: BucketServer) -> None:
+        if await self._become_ready(endpoint):
+            await buckets.listen(endpoint)
 
     # -- clients -------------------------------------------------------------------------------
 
@@ -562,7 +601,10 @@ def run(settings: Settings) -> int:
         log.warning("warning: ssl_kernel_tls has no effect here.  proceeding without.")
     if settings.enable_coredumps:
         daemon.allow_core_dumps()
-    daemon.raise_descriptor_limit(settings.conn_limit)
+    others = 0
+    if settings.couchbase is not None:
+        others = _import_couchbase()
+    daemon.raise_descriptor_limit(settings.conn_limit, others)
     endpoints = open_internet_endpoints(settings)
     if settings.enable_sasl or settings.auth_file is not None:
         preload()
@@ -594,7 +636,7 @@ def run(settings: Settings) -> int:
             endpoints.append(open_unix_endpoint(settings, unix_socket))
         server = Server(settings, clock=clock, log=log, certificates=certificates, secret=secret)
         if settings.replicated:
-            server.connections_max = daemon.connections_beside_links(settings.conn_limit)
+            server.connections_max = daemon.connections_beside_links(settings.conn_limit, others)
     except ConfigError as error:
         if announce is not None:
             log.warning(error.message)
@@ -629,6 +671,21 @@ def run(settings: Settings) -> int:
             log.line("Exiting normally")
         log.close()
     return 0
+
+
+def _import_couchbase() -> int:
+    """Load what serves clients of Couchbase, while we can; return how many those may be."""
+    try:
+        module = import_module(".couchbase", __package__)
+    except ModuleNotFoundError as error:
+        if error.name != "h11":
+            raise
+        raise ConfigError(
+            "ERROR: --couchbase needs h11: install it, or pymcd with its extra (pymcd[http]).",
+            EXIT_USAGE,
+        ) from None
+    clients_max: int = module.CLIENTS_MAX
+    return clients_max
 
 
 async def _serve_until_signal(

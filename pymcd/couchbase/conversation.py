@@ -1,0 +1,188 @@
+"""HTTP with one client: bytes in, bytes out, by h11.
+
+A client asks for documents, on one connection or on several, and last for the stream of its bucket:
+an answer without an end, in which each new map follows when there is one. On the wire a map is a
+chunk, and behind it, as a chunk of its own, stand four line ends: couchbase-client looks for that
+chunk, not for the bytes.
+
+The one module that uses h11, which is an extra.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote, urlsplit
+
+import h11
+
+from . import documents
+from .documents import BUCKETS_PATH, DEFAULT_BUCKET, POOL_PATH, POOLS_PATH, STREAMING_PATH
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .documents import View
+
+#: A request, with its headers. Those of couchbase-client have some hundred bytes.
+REQUEST_MAX_BYTES: Final = 16 << 10
+SEPARATOR: Final = b"\n\n\n\n"
+
+_SERVER: Final = (b"Server", b"pymcd")
+#: Maps are of the moment.
+_HEADERS: Final = [_SERVER, (b"Content-Type", b"application/json"), (b"Cache-Control", b"no-cache")]
+
+
+class Conversation:
+    """One connection of a client.
+
+    Args:
+        view: says what clients are to know now; None: they are not to be served.
+        check: whether that is the password of that user; None: nobody need log in, and there is
+            the bucket `default`. Else each user has a bucket by the same name, and sees no other.
+    """
+
+    def __init__(
+        self,
+        view: Callable[[], View | None],
+        check: Callable[[bytes, bytes], bool] | None = None,
+    ) -> None:
+        self._view = view
+        self._check = check
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_MAX_BYTES)
+        #: What the client streams; None: nothing.
+        self.streaming: str | None = None
+        #: The view that the client was told last by its stream.
+        self.told: View | None = None
+        #: Nothing more is to be said: close, once everything is sent.
+        self.closing = False
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the client has yet to ask for something."""
+        return self.streaming is None and not self.closing
+
+    def receive(self, data: bytes) -> bytes:
+        """Take what the client sent, b"" at its end; return what to answer."""
+        if self.closing:
+            return b""
+        if self.streaming is not None:
+            # What a client says while it listens means nothing, and is not kept.
+            self.closing = not data
+            return b""
+        answer = b""
+        try:
+            self._http.receive_data(data)
+            while True:
+                event = self._http.next_event()
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    return answer
+                if isinstance(event, h11.Request):
+                    answer += self._answer(event)
+                elif isinstance(event, h11.EndOfMessage):
+                    self._next()
+                elif isinstance(event, h11.ConnectionClosed):
+                    self.closing = True
+                    return answer
+                if not self.waiting:
+                    return answer
+        except h11.RemoteProtocolError as error:
+            self.closing = True
+            return answer + self._refusal(error.error_status_hint)
+
+    def publish(self) -> bytes:
+        """Return the present map for the stream; ends it where there is none."""
+        assert self.streaming is not None
+        self.told = self._view()
+        if self.told is None:
+            return self.end()
+        document = documents.encode(documents.bucket(self.streaming, self.told))
+        return self._send(h11.Data(document)) + self._send(h11.Data(SEPARATOR))
+
+    def end(self) -> bytes:
+        """Return what ends the stream; the client comes again, here or elsewhere."""
+        self.closing = True
+        return self._send(h11.EndOfMessage())
+
+    # -- requests ------------------------------------------------------------------------------
+
+    def _answer(self, request: h11.Request) -> bytes:
+        if request.method != b"GET":
+            return self._say(HTTPStatus.METHOD_NOT_ALLOWED, (b"Allow", b"GET"))
+        name = self._bucket_of(request)
+        if name is None:
+            return self._say(
+                HTTPStatus.UNAUTHORIZED, (b"WWW-Authenticate", b'Basic realm="bucket"')
+            )
+        view = self._view()
+        if view is None:
+            return self._say(HTTPStatus.SERVICE_UNAVAILABLE)
+        if _path(request.target) == f"{STREAMING_PATH}/{name}":
+            return self._begin_stream(name)
+        found: dict[str, Callable[[], Any]] = {
+            POOLS_PATH: documents.pools,
+            POOL_PATH: lambda: documents.pool(view),
+            BUCKETS_PATH: lambda: [documents.bucket(name, view)],
+            f"{BUCKETS_PATH}/{name}": lambda: documents.bucket(name, view),
+        }
+        make = found.get(_path(request.target))
+        if make is None:
+            return self._say(HTTPStatus.NOT_FOUND)
+        return self._say(HTTPStatus.OK, body=documents.encode(make()))
+
+    def _bucket_of(self, request: h11.Request) -> str | None:
+        """Return the bucket that a client may see; None: it has not proven who it is."""
+        if self._check is None:
+            return DEFAULT_BUCKET
+        for header, value in request.headers:
+            if header == b"authorization":
+                scheme, _, token = value.partition(b" ")
+                if scheme.lower() != b"basic":
+                    continue
+                try:
+                    name, colon, password = b64decode(token, validate=True).partition(b":")
+                    if colon and self._check(name, password):
+                        return name.decode()
+                except ValueError:
+                    pass
+        return None
+
+    def _begin_stream(self, name: str) -> bytes:
+        self.streaming = name
+        # A chunked answer: its length is not known.
+        return self._send(h11.Response(status_code=200, headers=_HEADERS)) + self.publish()
+
+    def _next(self) -> None:
+        """Be ready for the next request, if there may be one."""
+        if self._http.our_state is h11.DONE:
+            self._http.start_next_cycle()
+        else:
+            self.closing = True
+
+    def _say(self, status: HTTPStatus, *headers: tuple[bytes, bytes], body: bytes = b"") -> bytes:
+        length = (b"Content-Length", b"%d" % len(body))
+        response = h11.Response(
+            status_code=status.value,
+            reason=status.phrase.encode(),
+            headers=[*_HEADERS, *headers, length],
+        )
+        parts = [response, h11.Data(body)] if body else [response]
+        answer = b"".join(self._send(part) for part in [*parts, h11.EndOfMessage()])
+        if self._http.our_state is h11.MUST_CLOSE:
+            self.closing = True
+        return answer
+
+    def _refusal(self, status: int) -> bytes:
+        """Return the answer to what is no HTTP, if anything has to be answered."""
+        if self._http.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            return b""
+        return self._say(HTTPStatus(status))
+
+    def _send(self, event: Any) -> bytes:
+        return self._http.send(event) or b""
+
+
+def _path(target: bytes) -> str:
+    """Return what a request asks for. The stream is asked for with the whole address."""
+    return unquote(urlsplit(target.decode("latin-1")).path, errors="replace").rstrip("/")

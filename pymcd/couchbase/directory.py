@@ -1,0 +1,70 @@
+"""What one node knows of the others, as the map of a bucket.
+
+Owns the answer to "who serves the bucket now?", which follows from the node's role. Nobody is in
+the map who is not in sync, or not yet letting clients in. While a follower has lost its link to
+the coordinator, and neither has been given up nor come back, it names itself: if the other has
+died, clients that ask here meanwhile wait for a moment, instead of talking to the dead; if it has
+not, they are forwarded.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING
+from .documents import Site, View
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..replication.node import Node
+    from ..replication.peer import Peer
+
+
+class Directory:
+    """Where this node and its peers are, and what that makes of the node's role."""
+
+    def __init__(self, here: Site, peers: Mapping[str, Site], node: Node | None = None) -> None:
+        """`peers`: by the address that the node dials. `node`: None where there is no group."""
+        self.here = here
+        self._peers = dict(peers)
+        self._node = node
+        # The same order on every node, so that no map differs by that alone.
+        self._sites = tuple(sorted({here, *peers.values()}))
+
+    def view(self) -> View | None:
+        """Return what clients are to know; None: not to be served here."""
+        here, node = self.here, self._node
+        if node is None or node.role == ALONE:
+            return self._view(here, (), here)
+        if node.role == COORDINATOR:
+            present = [
+                site
+                for peer in node.followers
+                # It lets clients in when it has learnt, and said, that it follows.
+                if peer.status.get("role") == FOLLOWER and (site := self._site(peer)) is not None
+            ]
+            return self._view(here, tuple(present), present[0] if present else here)
+        if node.role not in (FOLLOWER, JOINING):
+            return None
+        leader = node.leader
+        site = None if leader is None else self._site(leader)
+        if leader is None or site is None:
+            return self._view(here, (), here)
+        if node.role == JOINING:
+            return self._view(site, (), site)
+        if leader.link is None:
+            return self._view(here, (site,), here)
+        return self._view(site, (here,), here)
+
+    def _view(self, master: Site, replicas: tuple[Site, ...], herald: Site) -> View:
+        return View(master, replicas, herald, self._sites)
+
+    def _site(self, peer: Peer) -> Site | None:
+        """Return where clients reach a peer; None: nobody has said."""
+        assert self._node is not None
+        for address, node_id in self._node.who.items():
+            if node_id == peer.node_id and address in self._peers:
+                return self._peers[address]
+        # Of two nodes it is clear who is meant, though only the other one may have dialled.
+        return next(iter(self._peers.values())) if len(self._peers) == 1 else None

@@ -1,0 +1,189 @@
+"""The port of a bucket: HTTP for clients of Couchbase, and the streams that tell them of changes.
+
+What is said is `couchbase.Conversation`'s; here are sockets, time-outs and bounds. When the view of
+the group changes, every stream gets the new map at once. A stream that began here because this node
+was to be its herald ends when another one has been that for `MOVE_AFTER_S`: the client then asks
+again, and streams from there. Not at once, so that a node which has just come back is found
+listening.
+
+A client that has yet to ask for something is given up for a newer one when there are too many;
+a stream is not.
+"""
+
+from __future__ import annotations
+
+import socket
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ..couchbase.conversation import Conversation
+from ..couchbase.directory import Directory
+from ..couchbase.documents import Site
+from .listening import OUT_OF_RESOURCES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..config import Settings
+    from ..replication.node import Node
+    from .listening import Endpoint
+
+#: Streams, one for each pool of connections of a client, and those who ask.
+CLIENTS_MAX: Final = 256
+#: For a client to ask for something, and to take an answer.
+REQUEST_TIMEOUT_S: Final = 10.0
+SEND_TIMEOUT_S: Final = 10.0
+#: How long another node must have been the herald before streams go there.
+MOVE_AFTER_S: Final = 1.0
+RECEIVE_BYTES: Final = 16 << 10
+#: A client that vanished is noticed after about two minutes, though nothing is sent to it.
+_KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+_ACCEPTS_PER_TURN: Final = 16
+#: How soon to try again when the system has no descriptor for a client.
+_ACCEPT_RETRY_S: Final = 0.1
+
+
+def new_bucket_server(
+    settings: Settings,
+    port: int,
+    http_port: int,
+    node: Node | None,
+    *,
+    check: Callable[[bytes, bytes], bool] | None,
+    on_error: Callable[[Exception], None],
+) -> BucketServer:
+    """Return the bucket of this server, whose clients come to `port` and ask at `http_port`."""
+    here = Site(settings.couchbase_host() or socket.gethostname(), port, http_port)
+    peers = settings.couchbase_sites(port, http_port)
+    directory = Directory(here, {peer: Site(*site) for peer, site in peers.items()}, node)
+    return BucketServer(directory, check=check, on_error=on_error)
+
+
+class BucketServer:
+    """Serves a bucket's documents and streams, to any number of endpoints."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        *,
+        check: Callable[[bytes, bytes], bool] | None,
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        """`check`: see `Conversation`. `on_error` is told of a bug, which costs one client."""
+        self._directory = directory
+        self.here = directory.here
+        self._check = check
+        self._on_error = on_error
+        self.view = directory.view()
+        self._changed = trio.Event()
+        #: Those who have yet to ask for something, the oldest first.
+        self._waiting: dict[trio.CancelScope, None] = {}
+        self.clients = 0
+
+    def look(self) -> None:
+        """See whether the view has changed, and tell the streams. From any synchronous code."""
+        view = self._directory.view()
+        if view != self.view:
+            self.view = view
+            changed, self._changed = self._changed, trio.Event()
+            changed.set()
+
+    async def listen(self, endpoint: Endpoint) -> None:
+        """Serve one endpoint until cancelled; it is closed by its owner."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await trio.lowlevel.wait_readable(endpoint.sock)
+                if not self._accept_some(endpoint, nursery):
+                    await trio.sleep(_ACCEPT_RETRY_S)
+
+    def _accept_some(self, endpoint: Endpoint, nursery: trio.Nursery) -> bool:
+        """Serve some who have come; False: the system has no descriptor left."""
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                sock, _ = endpoint.sock.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno in OUT_OF_RESOURCES:
+                    return False
+                continue  # who came has gone again
+            if self.clients >= CLIENTS_MAX and not self._make_room():
+                sock.close()
+                continue
+            sock.setblocking(False)
+            for name, value in _KEEPALIVE.items():
+                if hasattr(socket, name):
+                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+            nursery.start_soon(self.serve_stream, stream)
+        return True
+
+    def _make_room(self) -> bool:
+        """Give up the client that has had most time to ask; False: all are streams."""
+        oldest = next(iter(self._waiting), None)
+        if oldest is None:
+            return False
+        del self._waiting[oldest]
+        oldest.cancel()
+        return True
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one client, until it has gone or has heard enough."""
+        self.clients += 1
+        try:
+            async with stream:
+                conversation = Conversation(lambda: self.view, self._check)
+                await self._answer(stream, conversation)
+                if conversation.streaming is not None:
+                    await self._tell(stream, conversation)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+            pass
+        except* Exception as errors:
+            self._on_error(errors)
+        finally:
+            self.clients -= 1
+
+    async def _answer(self, stream: trio.abc.Stream, conversation: Conversation) -> None:
+        """Answer requests until there is a stream, or no more to say."""
+        while conversation.waiting:
+            with trio.move_on_after(REQUEST_TIMEOUT_S) as patience:
+                self._waiting[patience] = None
+                try:
+                    data = await stream.receive_some(RECEIVE_BYTES)
+                finally:
+                    self._waiting.pop(patience, None)
+            if patience.cancelled_caught:
+                return
+            await self._send(stream, conversation.receive(bytes(data)))
+
+    async def _tell(self, stream: trio.abc.Stream, conversation: Conversation) -> None:
+        """Tell a client of all changes, until it goes or has to go elsewhere."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._notice_end, stream, conversation, nursery.cancel_scope)
+            was_herald = False
+            while not conversation.closing:
+                if conversation.told != self.view:
+                    await self._send(stream, conversation.publish())
+                    continue
+                is_herald = self.view is not None and self.view.herald == self.here
+                was_herald = was_herald or is_herald
+                changed = self._changed
+                with trio.move_on_after(MOVE_AFTER_S if was_herald and not is_herald else inf):
+                    await changed.wait()
+                if not changed.is_set():
+                    await self._send(stream, conversation.end())
+            nursery.cancel_scope.cancel()
+
+    async def _notice_end(
+        self, stream: trio.abc.Stream, conversation: Conversation, scope: trio.CancelScope
+    ) -> None:
+        while not conversation.closing:
+            conversation.receive(bytes(await stream.receive_some(RECEIVE_BYTES)))
+        scope.cancel()
+
+    async def _send(self, stream: trio.abc.Stream, data: bytes) -> None:
+        if data:
+            with trio.fail_after(SEND_TIMEOUT_S):
+                await stream.send_all(data)
