@@ -79,6 +79,8 @@ class User:
     name: str = ""
     rng: random.Random = field(default_factory=lambda: random.Random(0))
     cookies: dict[str, str] = field(default_factory=dict)
+    #: The session's, as the last answer had it.
+    id: str = ""
     #: What the session must hold at least, and how many more counts there may have been.
     acknowledged: int = 0
     unknown: int = 0
@@ -116,7 +118,7 @@ class User:
             self.unstored += headers.get("X-Stored") == "no"
         try:
             told: dict[str, Any] = json.loads(body)
-            return Answer(
+            answer = Answer(
                 str(told["id"]),
                 bool(told["fresh"]),
                 int(told["n"]),
@@ -125,6 +127,9 @@ class User:
             )
         except (ValueError, KeyError, TypeError) as problem:
             raise RequestError(f"{path}: not an answer: {body[:300]!r}") from problem
+        if cookies is None:
+            self.id = answer.id
+        return answer
 
     def _keep(self, headers: Message) -> None:
         for header in headers.get_all("Set-Cookie") or []:
@@ -169,8 +174,8 @@ class User:
 
     def rotate(self) -> None:
         """Have the session's id changed. Without an answer this user begins anew."""
+        before = self.id
         try:
-            before = self.ask("/read").id
             answer = self.ask("/rotate")
         except RequestError:
             self.begin_anew()

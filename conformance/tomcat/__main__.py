@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from conformance.trial import main
 
-from . import single
+from . import pair, single
 from .install import install
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from conformance.trial import Run
 
-TRIALS: dict[str, Callable[[Run], None]] = {**single.TRIALS}
+TRIALS: dict[str, Callable[[Run], None]] = {**single.TRIALS, **pair.TRIALS}
 
 if __name__ == "__main__":
     try:

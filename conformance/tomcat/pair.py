@@ -1,0 +1,329 @@
+"""Two Tomcats, HAProxy, a pair: what users notice, and what must not be lost, when a node dies.
+
+HAProxy has the configuration of docs/replication.md: one node is used, the other waits. Two things
+are told apart. Faults of the node in use cost its users a moment, which is a figure. Faults of the
+other one are behind the back of the session manager, whose backups must not even be late.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from conformance.front.haproxy import HAProxy, active_active, documented
+from conformance.pair.load import store
+from conformance.pair.nodes import Pair
+from conformance.servers import PYMCD, Server
+from conformance.sessions.users import Crowd, make_users
+from conformance.trial import free_port, until
+
+from .managers import non_sticky, sticky
+from .process import KRYO, started, two_tomcats
+from .single import keep_on
+from .together import count_together
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from conformance.sessions.users import User
+    from conformance.trial import Run
+
+    from .process import Tomcat
+
+    Manager = Callable[[str], Mapping[str, object]]
+
+USERS = 12
+BYSTANDERS = 30
+PAUSE_S = 0.05
+FROZEN_S = 8.0
+#: Beside sessions, so that the copy to a node that comes back takes a while.
+FILL_ITEMS = 20_000
+FILL_BYTES = 1024
+
+#: When the session manager gives a backup up by default, and how long a fault may make them late.
+LATE_S = 0.1
+GRACE_S = 1.0
+BACKUPS = ("MEMCACHED_UPDATE", "NON_STICKY_AFTER_BACKUP")
+
+#: What is tried, for the address of HAProxy.
+STICKY = functools.partial(sticky, transcoderFactoryClass=KRYO)
+NON_STICKY = functools.partial(
+    non_sticky, locking="all", operationTimeout=5000, transcoderFactoryClass=KRYO
+)
+
+
+@dataclass(slots=True)
+class Stage:
+    """What is on it, and when something happened to the node that is not in use."""
+
+    pair: Pair
+    proxy: HAProxy
+    tomcats: Sequence[Tomcat]
+    #: Times (time.monotonic) from which backups must not be late, and until when.
+    quiet: list[tuple[float, float]] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def nobody_waits(self, grace_s: float = 0.0) -> Iterator[None]:
+        """Do something after which, but for so long, backups must not be late."""
+        since_s = time.monotonic() + grace_s
+        yield
+        self.quiet.append((since_s, time.monotonic()))
+
+    def late(self) -> tuple[list[str], int]:
+        """Return the backups that were late, and the number of all at these times."""
+        lines, total = [], 0
+        for tomcat in self.tomcats:
+            for event in tomcat.statistics().events:
+                began_s = event.at_s - event.taken_s
+                if event.what not in BACKUPS or not any(a <= began_s <= b for a, b in self.quiet):
+                    continue
+                total += 1
+                if event.taken_s > LATE_S:
+                    lines.append(f"{event.what} took {event.taken_s:.3f} s at {began_s:.3f}")
+        return lines, total
+
+    def back(self, index: int) -> None:
+        """Let a killed node come back, empty, until both it and HAProxy are well again."""
+        self.pair.restart(index)
+        self.pair.wait_in_sync()
+        self.proxy.wait_up()
+
+
+@contextlib.contextmanager
+def stage(manager: Manager, *, both: bool = False) -> Iterator[Stage]:
+    """Set up; `both`: HAProxy uses both nodes at a time."""
+    with Pair(("-m", "256"), wired=False, settled=True) as pair:
+        pair.wait_in_sync()
+        text = active_active(documented()) if both else documented()
+        with HAProxy([node.port for node in pair.nodes], text) as proxy:
+            tomcats = two_tomcats(manager(proxy.address))
+            with started(*tomcats):
+                yield Stage(pair, proxy, tomcats)
+
+
+def busy(user: User) -> None:
+    """One thing after the other, as a user does.
+
+    Who ends a session, or changes its id, wrote to it right before. After a request that only read,
+    the manager looks behind its answer whether the session is still there, and stores it again if
+    not: on any server, a session that ends in these milliseconds at another Tomcat comes back.
+    """
+    dice = user.rng.randrange(100)
+    if dice < 20:
+        user.read()
+        return
+    answer = user.count()
+    if answer is None or not answer.stored:
+        return
+    if dice < 23:
+        user.rotate()
+    elif dice < 27:
+        user.logout()
+
+
+class Watch:
+    """Users at work, and others who look after their sessions when all is over."""
+
+    def __init__(self, run: Run, on: Stage) -> None:
+        self._run, self._on = run, on
+        self.is_sticky = bool(on.tomcats[0].manager["sticky"])
+        urls = [each.url for each in on.tomcats]
+        count = USERS + BYSTANDERS
+        everybody = make_users(urls, count, sticky=self.is_sticky, seed=run.seed)
+        self.crowd = Crowd(everybody[:USERS], pause_s=PAUSE_S, each=busy)
+        self.bystanders = everybody[USERS:]
+        for number, user in enumerate(self.bystanders):
+            user.count()
+            if number % 3 == 0:
+                user.logout()
+
+    def work(self, counts: int) -> None:
+        """Wait until the crowd has counted so much further, and the counts were stored."""
+        reached = self._stored() + self._run.count(counts)
+        until("users go on", lambda: self._stored() >= reached)
+
+    def _stored(self) -> int:
+        return self.crowd.counts - self.crowd.unstored
+
+    def tell(self, what: str) -> None:
+        """End it: a Tomcat dies, the other has all sessions from the pair. Give the figures."""
+        run, tomcats = self._run, self._on.tomcats
+        everybody = [*self.crowd.users, *self.bystanders]
+        late, backups = self._on.late()
+        counters = [each.statistics().counters for each in tomcats]
+        failures = sum(each["NumBackupFailures"] for each in counters)
+        stored = sum(each["BackupCount"] for each in counters)
+        gone = {user.name for user in everybody if user.lost}
+        tomcats[0].kill()
+        keep_on(everybody, 1)
+        for user in everybody:
+            user.look_back()
+        lost = [line for user in everybody for line in user.lost]
+        kept = sum(not user.lost for user in everybody)
+        crowd = self.crowd
+        of = f"{crowd.counts:,} counts, {len(everybody)} users"
+        run.figure(f"{what}: acknowledged lost or stale, ended ones back", len(lost), 0, of=of)
+        run.problem(*lost)
+        run.say(f"{what}: lost before the Tomcat died: {sorted(gone)}")
+        people = len(everybody)
+        what_kept = f"{what}: users who keep their session"
+        run.figure(what_kept, kept, people, at_least=True, of=f"{people}")
+        if self._on.quiet:
+            run.figure(
+                f"{what}: backups later than 100 ms, {GRACE_S:g} s after a fault of the other node",
+                len(late),
+                0,
+                of=f"{backups:,}",
+                timed=True,
+            )
+            run.problem(*late)
+        run.figure(f"{what}: backups that failed", failures, of=f"{int(stored + failures):,}")
+        run.figure(f"{what}: answers without a backup", crowd.unstored, of=f"{crowd.requests:,}")
+        run.figure(f"{what}: errors seen", crowd.errors.total(), of=f"{crowd.requests:,}")
+        for error, count in crowd.errors.most_common(3):
+            run.say(f"{count} times {error}")
+        run.figure(f"{what}: longest wait of a user", crowd.longest_outage_s(), unit="s")
+
+
+# -- trials ----------------------------------------------------------------------------------------
+
+
+def _fill(run: Run, pair: Pair) -> None:
+    value = b"x" * FILL_BYTES
+    requests = (
+        b"set fill:%d 0 0 %d\r\n%b\r\n" % (number, len(value), value)
+        for number in range(run.count(FILL_ITEMS))
+    )
+    store(pair.nodes[0], list(requests))
+
+
+def kills(run: Run, manager: Manager, what: str) -> None:
+    """kill -9 of the node in use and of the other, their empty return; users at work."""
+    with stage(manager) as on:
+        _fill(run, on.pair)
+        watch = Watch(run, on)
+        with watch.crowd:
+            watch.work(60)
+            for number in range(run.times(2)):
+                run.say(f"{what} {number}: the other node dies")
+                with on.nobody_waits(GRACE_S):
+                    on.pair.nodes[1].kill()
+                    watch.work(200)
+                with on.nobody_waits():
+                    on.back(1)
+                    watch.work(60)
+                run.say(f"{what} {number}: the node in use dies")
+                on.pair.nodes[0].kill()
+                watch.work(200)
+                on.back(0)
+                watch.work(200)
+        watch.tell(what)
+
+
+def kills_both(run: Run, manager: Manager, what: str) -> None:
+    """The same while each Tomcat writes to a node of its own."""
+    with stage(manager, both=True) as on:
+        watch = Watch(run, on)
+        with watch.crowd:
+            watch.work(60)
+            for victim in (0, 1) * run.times(2):
+                on.pair.nodes[victim].kill()
+                watch.work(200)
+                on.back(victim)
+                watch.work(100)
+        watch.tell(what)
+
+
+def freeze(run: Run, manager: Manager, what: str) -> None:
+    """Each node stands still for 8 s and goes on, first the one that is not in use."""
+    with stage(manager) as on:
+        watch = Watch(run, on)
+        with watch.crowd:
+            watch.work(60)
+            with on.nobody_waits(GRACE_S), frozen(run, on.pair, 1):
+                watch.work(60)
+            with on.nobody_waits():
+                on.pair.wait_in_sync()
+                on.proxy.wait_up()
+                watch.work(60)
+            with frozen(run, on.pair, 0):
+                watch.work(60)
+            on.pair.wait_in_sync()
+            on.proxy.wait_up()
+            watch.work(120)
+        watch.tell(what)
+
+
+@contextlib.contextmanager
+def frozen(run: Run, pair: Pair, index: int) -> Iterator[None]:
+    """Stop a node's process for FROZEN_S, or until the body has ended."""
+    ends_s = time.monotonic() + max(FROZEN_S * min(run.scale, 1.0), 2.0)
+    pair.nodes[index].signal(signal.SIGSTOP)
+    try:
+        yield
+        time.sleep(max(0.0, ends_s - time.monotonic()))
+    finally:
+        pair.nodes[index].signal(signal.SIGCONT)
+
+
+def counter(run: Run) -> None:
+    """One session at both Tomcats at once, lockingMode=all, through kills of either node."""
+    for both in (False, True):
+        what = "both nodes in use" if both else "one node in use"
+        with stage(NON_STICKY, both=both) as on:
+
+            def kill_each(on: Stage = on) -> None:
+                time.sleep(1.0)
+                for victim in (0, 1) * run.times(1):
+                    on.pair.nodes[victim].kill()
+                    time.sleep(5.0)
+                    on.back(victim)
+                    time.sleep(1.0)
+
+            outcome = count_together(on.tomcats, seconds=0.0, meanwhile=kill_each)
+        of = f"{len(outcome.stored):,} acknowledged"
+        run.figure(f"{what}: counts wrong", len(outcome.wrong()), 0, of=of)
+        run.problem(*(f"{what}: {line}" for line in outcome.wrong()))
+        run.figure(f"{what}: answered without a backup", outcome.unstored)
+        run.figure(f"{what}: errors seen", outcome.failed)
+
+
+def lone(run: Run) -> None:
+    """What the same users lose where there is one server, which dies and comes back empty."""
+    switches = ("-p", str(free_port()))
+    with Server(PYMCD, switches) as server:
+        with started(*two_tomcats(STICKY(server.address))) as tomcats:
+            users = make_users([each.url for each in tomcats], USERS, sticky=True, seed=run.seed)
+            for user in users:
+                user.count()
+            server.stop()
+            server.start()
+            tomcats[0].kill()
+            kept = keep_on(users, 1)
+    run.figure("one server, killed: users who lose their session", USERS - kept, 1, at_least=True)
+
+
+def _trial(
+    act: Callable[[Run, Manager, str], None], manager: Manager, what: str
+) -> Callable[[Run], None]:
+    def trial(run: Run) -> None:
+        act(run, manager, what)
+
+    trial.__doc__ = f"{(act.__doc__ or '').strip().splitlines()[0]} {what.capitalize()}."
+    return trial
+
+
+TRIALS: dict[str, Callable[[Run], None]] = {
+    "kills-sticky": _trial(kills, STICKY, "sticky"),
+    "kills": _trial(kills, NON_STICKY, "non-sticky"),
+    "both-sticky": _trial(kills_both, STICKY, "sticky"),
+    "both": _trial(kills_both, NON_STICKY, "non-sticky"),
+    "freeze-sticky": _trial(freeze, STICKY, "sticky"),
+    "freeze": _trial(freeze, NON_STICKY, "non-sticky"),
+    "counter": counter,
+    "lone": lone,
+}
