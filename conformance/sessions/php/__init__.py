@@ -88,9 +88,11 @@ def kind(
 
 BINARY = {"memcached.sess_binary_protocol": "1"}
 TEXT = {"memcached.sess_binary_protocol": "0"}
-#: One connection a process that stays, and a server that failed once is left out.
-PERSISTENT = {"memcached.sess_persistent": "1"}
-EJECTING = {
+STRICT = {"session.use_strict_mode": "1"}
+UNLOCKED = {"memcached.sess_locking": "0"}
+#: Both nodes are known to PHP, which writes to both and reads from the one that is left.
+REPLICAS = {
+    "memcached.sess_number_of_replicas": "1",
     "memcached.sess_remove_failed_servers": "1",
     "memcached.sess_server_failure_limit": "1",
 }
@@ -98,21 +100,12 @@ EJECTING = {
 KINDS = (
     kind("php", BINARY),
     kind("php-text", TEXT),
-    kind("php-persistent", BINARY | PERSISTENT),
-    kind("php-strict", BINARY | {"session.use_strict_mode": "1"}),
-    kind("php-unlocked", BINARY | {"memcached.sess_locking": "0"}),
+    kind("php-strict", BINARY | STRICT),
+    kind("php-persistent", BINARY | {"memcached.sess_persistent": "1"}),
+    kind("php-unlocked", BINARY | UNLOCKED),
     kind("php-unminded", BINARY, minding=False, recommended=False),
-    kind("php-two", BINARY, recommended=False, two_addresses=True),
-    kind(
-        "php-two-persistent",
-        BINARY | PERSISTENT | EJECTING,
-        recommended=False,
-        two_addresses=True,
-    ),
-    kind(
-        "php-two-replicas",
-        BINARY | EJECTING | {"memcached.sess_number_of_replicas": "1"},
-        recommended=False,
-        two_addresses=True,
-    ),
+    kind("php-strict-unminded", BINARY | STRICT, minding=False, recommended=False),
+    # Locks live on one node only: with them two addresses outlive nothing.
+    kind("php-two", BINARY | REPLICAS | UNLOCKED, two_addresses=True, recommended=False),
+    kind("php-two-locked", BINARY | REPLICAS, two_addresses=True, recommended=False),
 )

@@ -34,9 +34,28 @@ function fail(): never {
 function start(): void {
     global $minding;
     $_SESSION = [];
+    $asked = session_id() ?: $_COOKIE[session_name()] ?? '';
     if (!session_start() && $minding) {
         fail();
     }
+    // In strict mode an unknown session gets a new id, and one that cannot be looked up now is
+    // taken for unknown.
+    if ($minding && $asked !== '' && session_id() !== $asked && !is_gone($asked)) {
+        fail();
+    }
+}
+
+/** Say whether the session surely does not exist. */
+function is_gone(string $id): bool {
+    global $warnings;
+    $memcached = new Memcached();
+    $memcached->addServers(array_map(
+        fn (string $server) => explode(':', $server),
+        explode(',', ini_get('session.save_path')),
+    ));
+    $memcached->get(ini_get('memcached.sess_prefix') . $id);
+    $warnings[] = 'another id: ' . $memcached->getResultMessage();
+    return $memcached->getResultCode() === Memcached::RES_NOTFOUND;
 }
 
 /** Write the session; only the warning says that it could not be written. */
