@@ -86,6 +86,8 @@ class Server:
     port: int = 0
     udp_port: int = 0
     unix_socket: str = ""
+    #: Where it listens unless the switches say otherwise.
+    listen: Sequence[str] = ("-l", "127.0.0.1", "-p", "-1")
     _process: subprocess.Popen[bytes] | None = None
     _folder: tempfile.TemporaryDirectory[str] | None = None
     _log: Path | None = None
@@ -104,7 +106,7 @@ class Server:
         if "-s" in arguments:
             self.unix_socket = arguments[arguments.index("-s") + 1]
         else:
-            arguments = ["-l", "127.0.0.1", "-p", "-1", *arguments]
+            arguments = [*self.listen, *arguments]
         if os.geteuid() == 0 and "-u" not in arguments:
             arguments = ["-u", "nobody", *arguments]
         environment = os.environ | self.environment | {"MEMCACHED_PORT_FILENAME": str(ports)}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from conformance.pair.nodes import Pair
 from conformance.trial import main
 
-from . import failover
+from . import failover, moving
 
 if TYPE_CHECKING:
     import argparse
@@ -20,6 +20,7 @@ TRIALS = {
     "freeze": failover.freeze,
     "both": failover.both,
     "proxy": failover.proxy,
+    "keepalived": moving.keepalived,
 }
 
 

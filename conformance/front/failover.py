@@ -13,7 +13,7 @@ from conformance.pair.nodes import Pair
 from conformance.trial import TrialError
 
 from .haproxy import HAProxy, active_active, documented
-from .watch import Address, Watch, tell
+from .watch import CALM_S, FROZEN_S, Address, Watch, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 ITEMS = 5_000
 ITEM_BYTES = 1024
-#: Before and after what happens.
-CALM_S = 0.5
-FROZEN_S = 8
+#: Longer than what the page lets connections of a former HAProxy live.
+RELOADED_S = 2.0
 
 #: Another configuration to try, which speaks of the documented addresses.
 configuration_file: Path | None = None
@@ -115,7 +114,7 @@ def _freezes(run: Run, what: str, *, both: bool, times: int) -> None:
                 time.sleep(CALM_S)
                 watch.fault()
                 pair.nodes[victim].signal(signal.SIGSTOP)
-                time.sleep(run.count(10 * FROZEN_S) / 10)
+                time.sleep(max(1.5, FROZEN_S * run.scale))
                 pair.nodes[victim].signal(signal.SIGCONT)
                 _calm(pair, proxy)
             watch.compare(pair.nodes)
@@ -141,51 +140,43 @@ def both(run: Run) -> None:
 
 
 def proxy(run: Run) -> None:
-    """HAProxy itself is killed and started again; it is reloaded, then a node dies or freezes."""
-    killed, reloaded = [], []
-    died: list[Watch] = []
-    froze: list[Watch] = []
+    """HAProxy itself is killed and started again, or reloaded; then a node dies or freezes."""
+    watches: dict[str, list[Watch]] = {
+        "HAProxy killed and started": [],
+        "HAProxy reloaded": [],
+        "the first node killed after a reload": [],
+        "the first node frozen after a reload": [],
+    }
     for number in range(run.times(2)):
         with _front() as (pair, front):
-            doors = [Address(front.port)]
-            with Watch(doors, run.rng(number)) as watch:
-                time.sleep(CALM_S)
-                watch.fault()
-                front.stop()
-                front.start()
-                time.sleep(CALM_S)
-            watch.compare(pair.nodes)
-            killed.append(watch)
-            with Watch(doors, run.rng(number)) as watch:
-                time.sleep(CALM_S)
-                watch.fault()
-                front.reload()
-                time.sleep(CALM_S)
-            watch.compare(pair.nodes)
-            reloaded.append(watch)
-            with Watch(doors, run.rng(number)) as watch:
-                time.sleep(CALM_S)
-                front.reload()
-                time.sleep(CALM_S)
-                watch.fault()
-                pair.nodes[0].kill()
-                time.sleep(2 * CALM_S)
-                pair.restart(0)
-                _calm(pair, front)
-            watch.compare(pair.nodes)
-            died.append(watch)
-            with Watch(doors, run.rng(number)) as watch:
-                time.sleep(CALM_S)
-                front.reload()
-                time.sleep(CALM_S)
-                watch.fault()
-                pair.nodes[0].signal(signal.SIGSTOP)
-                time.sleep(run.count(10 * FROZEN_S) / 10)
-                pair.nodes[0].signal(signal.SIGCONT)
-                _calm(pair, front)
-            watch.compare(pair.nodes)
-            froze.append(watch)
-    tell(run, "HAProxy killed and started", killed)
-    tell(run, "HAProxy reloaded", reloaded)
-    tell(run, "HAProxy reloaded, then the first node killed", died)
-    tell(run, "HAProxy reloaded, then the first node frozen", froze)
+            for what, noticed in watches.items():
+                with Watch([Address(front.port)], run.rng(number)) as watch:
+                    time.sleep(CALM_S)
+                    watch.fault()
+                    _disturb(run, what, pair, front, watch)
+                    _calm(pair, front)
+                watch.compare(pair.nodes)
+                noticed.append(watch)
+    for what, noticed in watches.items():
+        tell(run, what, noticed)
+
+
+def _disturb(run: Run, what: str, pair: Pair, front: HAProxy, watch: Watch) -> None:
+    if what == "HAProxy killed and started":
+        front.stop()
+        front.start()
+        return
+    front.reload()
+    # The former process keeps its connections for as long as it is let.
+    time.sleep(RELOADED_S)
+    if what == "HAProxy reloaded":
+        return
+    watch.fault()
+    if "killed" in what:
+        pair.nodes[0].kill()
+        time.sleep(2 * CALM_S)
+        pair.restart(0)
+    else:
+        pair.nodes[0].signal(signal.SIGSTOP)
+        time.sleep(max(3.0, FROZEN_S * run.scale))
+        pair.nodes[0].signal(signal.SIGCONT)

@@ -34,6 +34,11 @@ LATE_S = 0.1
 GRACE_S = 1.0
 VALUE_BYTES = 200
 
+#: Before and after what happens to the servers.
+CALM_S = 0.5
+FROZEN_S = 8
+GIVE_UP_EVERY_S = 0.02
+
 _crowds = itertools.count()
 
 
@@ -75,6 +80,8 @@ class Watch:
         doors: where the clients connect; one, or one for each node.
         rng: what the clients do.
         fixed: items that are there and are not written to: readers look at them, too.
+        patience_s: for how long clients wait for an answer before they connect anew; None: for
+            as long as the connection is there.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class Watch:
         readers: int = 4,
         fixed: Mapping[bytes, bytes] | None = None,
         pause_s: float = 0.004,
+        patience_s: float | None = None,
     ) -> None:
         self._load = Load(doors)
         crowd = next(_crowds)  # keys of its own, as there may have been others before
@@ -95,6 +103,7 @@ class Watch:
         }
         self._rng = rng
         self._pause_s = pause_s
+        self._patience_s = patience_s
         self.writes = 0
         #: When something was done to the servers.
         self.faults_s: list[float] = []
@@ -120,10 +129,17 @@ class Watch:
             raise self._broken
 
     def _run(self) -> None:
+        self._give_up()
         try:
             self._load.run()
         except Exception as error:
             self._broken = error
+
+    def _give_up(self) -> None:
+        """Now, and again in a moment, end the waiting of those who have no patience left."""
+        if self._patience_s is not None:
+            self._load.give_up(self._patience_s)
+            self._load.at(GIVE_UP_EVERY_S, self._give_up)
 
     def fault(self) -> None:
         """Note that something is being done to the servers now, which clients may notice."""
@@ -213,17 +229,20 @@ class Watch:
             longest[client] = max(longest.get(client, 0.0), until_s - since_s)
         return list(longest.values())
 
-    def late(self) -> int:
-        """Count answers that took too long, but for those of the first second after a fault."""
+    def late(self, grace_s: float) -> int:
+        """Count answers that took too long, but for those that came soon after a fault."""
         return sum(
             until_s - since_s > LATE_S + self._pause_s
-            and not any(0 <= until_s - fault_s <= GRACE_S for fault_s in self.faults_s)
+            and not any(0 <= until_s - fault_s <= grace_s for fault_s in self.faults_s)
             for _, since_s, until_s in self._gaps()
         )
 
 
-def tell(run: Run, what: str, watches: Sequence[Watch]) -> None:
-    """Give the figures of what was noticed, one time or several."""
+def tell(run: Run, what: str, watches: Sequence[Watch], grace_s: float = GRACE_S) -> None:
+    """Give the figures of what was noticed, one time or several.
+
+    Answers may be late for `grace_s` after a fault.
+    """
     lost = [line for watch in watches for line in watch.lost]
     writes = sum(watch.writes for watch in watches)
     run.figure(f"{what}: acknowledged writes lost", len(lost), 0, of=f"{writes:,}")
@@ -238,8 +257,8 @@ def tell(run: Run, what: str, watches: Sequence[Watch]) -> None:
     run.figure(f"{what}: connections lost", connections, of=clients)
     run.figure(f"{what}: longest outage", max(outages, default=0.0), unit="s")
     run.figure(f"{what}: outage, median", quantile(outages, 0.5), unit="s")
-    late = sum(watch.late() for watch in watches)
-    run.figure(f"{what}: late, but for the first second", late, 0, timed=True)
+    late = sum(watch.late(grace_s) for watch in watches)
+    run.figure(f"{what}: late answers after the first {grace_s:g} s", late, 0, timed=True)
     run.problem(*(f"{what}: lost: {line}" for line in lost))
     run.problem(*(f"{what}: stale: {line}" for line in stale))
     run.problem(*(f"{what}: {number} x {text!r}" for text, number in errors.items()))

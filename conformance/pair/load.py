@@ -155,6 +155,14 @@ class Load:
             if session.at == server:
                 self._finish(session)
 
+    def give_up(self, patience_s: float) -> None:
+        """To be called from an action: whoever has waited for so long drops his connection."""
+        now = now_s()
+        for session in self._sessions:
+            waits = session.request is not None and session.stream is not None
+            if waits and now - session.sent_s > patience_s:
+                self._lose(session)
+
     # -- one client ----------------------------------------------------------------------------
 
     def _advance(self, session: Session, answer: bytes | None = None) -> None:
