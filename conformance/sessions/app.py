@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
 import tempfile
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -56,8 +58,12 @@ class Kind:
     locking: bool = False
     #: Whether it is meant to lose nothing. Others are there to show what they lose.
     recommended: bool = True
+    #: Whether its users are meant to see no error either.
+    silent: bool = False
     #: Whether it is given both nodes of a pair, instead of one address in front of them.
     two_addresses: bool = False
+    #: How long after a node is back its clients may still hold it to be dead.
+    settles_s: float = 1.5
 
 
 @dataclass(slots=True)
@@ -123,6 +129,11 @@ class App:
         if self._folder is None:
             return ""
         return (Path(self._folder.name) / "log").read_text(errors="replace")
+
+    def exceptions(self) -> Counter[str]:
+        """Return the last lines of Python's tracebacks in the log, and how often each is there."""
+        pattern = r"^(?!Exception)[\w.]+(?:Error|Exception|Down|Dead)\b.*"
+        return Counter(re.findall(pattern, self.log(), re.MULTILINE))
 
     def kill(self, index: int) -> None:
         """End a worker, and the processes that it started, by SIGKILL."""

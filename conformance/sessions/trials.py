@@ -183,7 +183,7 @@ class Watch:
     """
 
     def __init__(self, run: Run, kind: Kind, app: App) -> None:
-        self._run, self._kind = run, kind
+        self._run, self._kind, self._app = run, kind, app
         everybody = make_users(app.urls, USERS + BYSTANDERS, seed=run.seed)
         self.crowd = Crowd(everybody[:USERS])
         self._bystanders = everybody[USERS:]
@@ -209,11 +209,12 @@ class Watch:
         of = f"{self.crowd.counts:,} counts and {BYSTANDERS} sessions at rest"
         _loses(self._run, self._kind, f"{what}: lost", lost, of)
         errors = self.crowd.errors
-        for error, count in errors.most_common(3):
-            self._run.say(f"{count} times {error}")
+        for error, count in errors.most_common(3) + self._app.exceptions().most_common(5):
+            self._run.say(f"{count} times {error[:200]}")
         name = f"{self._kind.name}: {what}"
         requests = f"{self.crowd.requests:,} requests"
-        self._run.figure(f"{name}: errors seen", errors.total(), of=requests)
+        most = 0 if self._kind.silent else None
+        self._run.figure(f"{name}: errors seen", errors.total(), most, of=requests)
         self._run.figure(f"{name}: longest outage", self.crowd.longest_outage_s(), unit="s")
 
 
@@ -240,8 +241,9 @@ def _kills(run: Run, kind: Kind, *, both: bool, what: str) -> None:
                 watch.work(run.count(120))
                 pair.restart(victim)
                 pair.wait_in_sync()
-                # HAProxy finds out that it is back, and leads the clients there.
-                time.sleep(1.5)
+                # Who is in front of it finds out. To kill the other one before is another trial:
+                # clients have nobody then, whoever lives.
+                time.sleep(kind.settles_s)
                 watch.work(run.count(60))
         watch.tell(what)
 

@@ -8,15 +8,58 @@ development do, would hide what a client makes of a connection that was lost.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from .app import Kind, Setting
+
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable, Sequence
 
 THREADS = 8
+
+
+#: How long a node that is back may be unused: HAProxy looks every second, clients with two
+#: addresses come back after `clients.DEAD_S`.
+SETTLES_S, SETTLES_TWO_S = 1.5, 6.5
+
+
+def kind_maker(
+    name: str, application: str, variable: str, modules: Sequence[str]
+) -> Callable[..., Kind]:
+    """Return what makes the kinds of a WSGI application.
+
+    Args:
+        name: of the application, for figures.
+        application: MODULE:NAME.
+        variable: of the environment, which tells the application its configuration.
+        modules: that must be installed.
+    """
+
+    def why_not() -> str:
+        missing = [each for each in modules if importlib.util.find_spec(each) is None]
+        return f"no {', '.join(missing)} (pip install -e '.[conformance]')" if missing else ""
+
+    def command(setting: Setting) -> list[str]:
+        return [sys.executable, "-m", "conformance.sessions.wsgi", application, str(setting.port)]
+
+    def make(configuration: str, *, recommended: bool = True, two_addresses: bool = False) -> Kind:
+        return Kind(
+            f"{name} {configuration}",
+            command,
+            why_not,
+            {variable: configuration},
+            recommended=recommended,
+            silent=recommended,
+            two_addresses=two_addresses,
+            settles_s=SETTLES_TWO_S if two_addresses else SETTLES_S,
+        )
+
+    return make
 
 
 class _QuietHandler(WSGIRequestHandler):

@@ -14,21 +14,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import pylibmc
 from django.core.cache.backends.memcached import PyLibMCCache, PyMemcacheCache
-from pymemcache.exceptions import MemcacheUnexpectedCloseError
+
+from conformance.sessions.clients import PATIENCE_S, PAUSE_S, lost_by_pylibmc, lost_by_pymemcache
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE_S = 10.0
-PAUSE_S = 0.1
-
 
 class _Repeating:
-    """Repeats for PATIENCE_S what raises one of `lost`; then the error stays one."""
+    """Repeats for PATIENCE_S what failed for want of a connection; then the error stays one."""
 
-    lost: tuple[type[Exception], ...]
+    is_lost: Callable[[Exception], bool]
     _cache: Any
 
     def _repeat(self, operation: Callable[..., Any], *given: Any, **named: Any) -> Any:
@@ -36,8 +33,8 @@ class _Repeating:
         while True:
             try:
                 return operation(*given, **named)
-            except self.lost:
-                if time.monotonic() > ends_s:
+            except Exception as error:
+                if not self.is_lost(error) or time.monotonic() > ends_s:
                     raise
                 self._cache.disconnect_all()
                 time.sleep(PAUSE_S)
@@ -59,8 +56,22 @@ class _Repeating:
 
 
 class RepeatingPyMemcacheCache(_Repeating, PyMemcacheCache):  # type: ignore[misc]
-    lost = (OSError, MemcacheUnexpectedCloseError)
+    is_lost = staticmethod(lost_by_pymemcache)
 
 
 class RepeatingPyLibMCCache(_Repeating, PyLibMCCache):  # type: ignore[misc]
-    lost = (pylibmc.Error,)
+    """PyLibMCCache, which asks twice before it believes that there is nothing.
+
+    libmemcached takes the end of a connection for a miss if it comes at a certain moment; its next
+    command tells that the server has failed.
+    """
+
+    is_lost = staticmethod(lost_by_pylibmc)
+
+    def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
+        nothing = object()
+        for _ in range(2):
+            found = super().get(key, nothing, version)
+            if found is not nothing:
+                return found
+        return default

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from conformance.sessions.app import ADDRESSES_VARIABLE, LIFETIME_VARIABLE
+from conformance.sessions.clients import PYLIBMC_ONE, PYLIBMC_TWO, PYMEMCACHE_ONE, PYMEMCACHE_TWO
 
 from . import CONFIGURATION_VARIABLE
 
@@ -18,23 +19,6 @@ _DJANGO = "django.core.cache.backends.memcached"
 _OURS = "conformance.sessions.django_app.caches"
 _ENGINE = "django.contrib.sessions.backends"
 _STRICT = "conformance.sessions.django_app.strict_sessions"
-
-#: One address: asked again at once after an error, and never given up.
-PYMEMCACHE_ONE = {
-    "connect_timeout": 1,
-    "timeout": 5,
-    "no_delay": True,
-    "retry_attempts": 1_000_000_000,
-    "retry_timeout": 0,
-}
-#: Two addresses: the first error leads to the other node; after 5 s the first one is tried again.
-PYMEMCACHE_TWO = {
-    "connect_timeout": 1,
-    "timeout": 1,
-    "no_delay": True,
-    "retry_attempts": 0,
-    "dead_timeout": 5,
-}
 
 CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "pymemcache": ({"BACKEND": f"{_DJANGO}.PyMemcacheCache"}, f"{_ENGINE}.cache"),
@@ -51,16 +35,21 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_ONE},
         _STRICT,
     ),
+    "pymemcache repeating cached_db": (
+        {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_ONE},
+        f"{_ENGINE}.cached_db",
+    ),
     "pymemcache repeating two": (
         {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_TWO},
         _STRICT,
     ),
     "pylibmc": ({"BACKEND": f"{_DJANGO}.PyLibMCCache"}, f"{_ENGINE}.cache"),
     "pylibmc repeating": (
-        {
-            "BACKEND": f"{_OURS}.RepeatingPyLibMCCache",
-            "OPTIONS": {"behaviors": {"tcp_nodelay": True, "retry_timeout": 1}},
-        },
+        {"BACKEND": f"{_OURS}.RepeatingPyLibMCCache", "OPTIONS": {"behaviors": PYLIBMC_ONE}},
+        _STRICT,
+    ),
+    "pylibmc repeating two": (
+        {"BACKEND": f"{_OURS}.RepeatingPyLibMCCache", "OPTIONS": {"behaviors": PYLIBMC_TWO}},
         _STRICT,
     ),
 }
