@@ -1,0 +1,55 @@
+"""Run trials and print their figures: `python -m conformance.shards NAME ... [--trials N]`."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from conformance.pair.nodes import Pair
+from conformance.trial import main
+
+from . import losses
+from .topology import Shards
+
+if TYPE_CHECKING:
+    import argparse
+
+TRIALS = {
+    "ketama": losses.ketama,
+    "pymemcache": losses.pymemcache,
+    "spymemcached": losses.spymemcached,
+    "twemproxy": losses.twemproxy,
+}
+
+
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--experiment",
+        default="",
+        metavar="OPTIONS",
+        help="more options for all nodes: with '--replication-ack async', what is lost?",
+    )
+    parser.add_argument(
+        "--single",
+        default="",
+        choices=("pymcd", "memcached"),
+        help="instead of pairs, servers alone: what is lost then?",
+    )
+
+
+def _take_options(options: argparse.Namespace) -> None:
+    Pair.experiment = shlex.split(options.experiment)
+    Shards.single = options.single
+
+
+if __name__ == "__main__":
+    sys.exit(
+        main(
+            "conformance.shards",
+            "Try pairs that share the keys: ketama in clients, twemproxy, a node of one killed.",
+            TRIALS,
+            _add_options,
+            _take_options,
+        )
+    )
