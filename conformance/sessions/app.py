@@ -60,6 +60,8 @@ class Kind:
     recommended: bool = True
     #: Whether its users are meant to see no error either.
     silent: bool = False
+    #: Whether its sessions are in a database as well.
+    durable: bool = False
     #: Whether it is given both nodes of a pair, instead of one address in front of them.
     two_addresses: bool = False
     #: How long after a node is back its clients may still hold it to be dead.

@@ -19,13 +19,13 @@ from conformance.clock import now_s
 from conformance.front.haproxy import HAProxy, active_active, documented
 from conformance.pair.nodes import Pair
 from conformance.servers import PYMCD, Server, find_memcached
-from conformance.trial import TrialError, until
+from conformance.trial import TrialError, free_port, until
 
 from .app import App
 from .users import Crowd, User, make_users
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from conformance.trial import Run
 
@@ -64,33 +64,30 @@ def servers() -> Iterator[tuple[str, tuple[str, ...]]]:
 
 def alone(run: Run, kind: Kind) -> None:
     """All that sessions do, on one server: memcached, then pymcd."""
+    if kind.two_addresses:
+        return
     for name, command in servers():
-        with Server(command) as server:
-            everyday(run, kind, [server.address], name)
+        with Server(command) as server, App(kind, [server.address]) as app:
+            everyday(run, kind, app, name)
 
 
 def paired(run: Run, kind: Kind) -> None:
-    """All that sessions do, on a pair behind HAProxy that nothing happens to."""
-    with Servers(kind) as servers_:
-        everyday(run, kind, servers_.addresses, "pair")
+    """All that sessions do, on a pair that nothing happens to."""
+    with Servers(kind) as servers_, App(kind, servers_.addresses) as app:
+        everyday(run, kind, app, "pair")
 
 
-def everyday(run: Run, kind: Kind, addresses: Sequence[str], server: str) -> None:
-    """Users at work, one session at several workers at once, big sessions, and expiry."""
-    with App(kind, addresses) as app:
-        crowd = Crowd(
-            make_users(app.urls, USERS, seed=run.seed), reads=20, rotations=10, logouts=10
-        )
-        with crowd:
-            until("counts", lambda: crowd.counts >= run.count(300))
-        crowd.settle()
-        _loses(run, kind, f"{server}: lost", crowd.lost, f"{crowd.counts:,} counts")
-        errors = [f"{count} times {error}" for error, count in crowd.errors.items()]
-        _loses(run, kind, f"{server}: errors", errors, f"{crowd.requests:,} requests")
-        _loses(run, kind, f"{server}: big sessions that went wrong", _big(app))
-        _at_once(run, kind, app, server)
-    with App(kind, addresses, lifetime_s=SHORT_LIFETIME_S) as app:
-        _loses(run, kind, f"{server}: ends of lifetimes that went wrong", _expiry(app))
+def everyday(run: Run, kind: Kind, app: App, server: str) -> None:
+    """Users at work, big sessions, and one session at several workers at once."""
+    crowd = Crowd(make_users(app.urls, USERS, seed=run.seed), reads=20, rotations=10, logouts=10)
+    with crowd:
+        until("counts", lambda: crowd.counts >= run.count(300))
+    crowd.settle()
+    _loses(run, kind, f"{server}: lost", crowd.lost, f"{crowd.counts:,} counts")
+    errors = [f"{count} times {error}" for error, count in crowd.errors.items()]
+    _loses(run, kind, f"{server}: errors", errors, f"{crowd.requests:,} requests")
+    _loses(run, kind, f"{server}: big sessions that went wrong", _big(app))
+    _at_once(run, kind, app, server)
 
 
 def _big(app: App) -> list[str]:
@@ -102,23 +99,19 @@ def _big(app: App) -> list[str]:
     return user.lost
 
 
-def _expiry(app: App) -> list[str]:
-    (user,) = make_users(app.urls, 1)
-    user.count()
-    user.read()
-    time.sleep(SHORT_LIFETIME_S + 2)
-    answer = user.ask("/read")
-    return user.lost + [f"there after its end: {answer}"] * bool(answer.n)
+def _tabs(run: Run, app: App) -> tuple[User, list[User]]:
+    """Return a user with a session in which 1 is counted, and others with the same session."""
+    (first,) = make_users(app.urls, 1)
+    first.count()
+    return first, [
+        User(app.urls, name=f"tab{number}", rng=run.rng(number), cookies=dict(first.cookies))
+        for number in range(AT_ONCE)
+    ]
 
 
 def _at_once(run: Run, kind: Kind, app: App, server: str) -> None:
     """Requests of one session at once; who locks counts all of them."""
-    (first,) = make_users(app.urls, 1)
-    first.count()
-    same = [
-        User(app.urls, name=f"tab{number}", rng=run.rng(number), cookies=dict(first.cookies))
-        for number in range(AT_ONCE)
-    ]
+    first, same = _tabs(run, app)
     threads = [
         threading.Thread(target=lambda tab=tab: [tab.count("/count?wait_ms=20") for _ in range(3)])
         for tab in same
@@ -131,6 +124,36 @@ def _at_once(run: Run, kind: Kind, app: App, server: str) -> None:
     left = first.ask("/read").n - 1
     what = f"{kind.name}: {server}: counts at once that are missing"
     run.figure(what, counted - left, 0 if kind.locking else None, of=f"{counted}")
+
+
+def expiry(run: Run, kind: Kind) -> None:
+    """Idle sessions end in time; on a pair also if the node that was told of it has died."""
+    if not kind.two_addresses:
+        for name, command in servers():
+            with Server(command) as server:
+                _expiry(run, kind, [server.address], name)
+    with Servers(kind) as servers_:
+        pair = servers_.pair
+        assert pair is not None
+        _expiry(run, kind, servers_.addresses, "pair", pair.nodes[0].kill)
+
+
+def _expiry(
+    run: Run,
+    kind: Kind,
+    addresses: Sequence[str],
+    server: str,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> None:
+    with App(kind, addresses, lifetime_s=SHORT_LIFETIME_S) as app:
+        (user,) = make_users(app.urls, 1)
+        user.count()
+        meanwhile()
+        user.read()
+        time.sleep(SHORT_LIFETIME_S + 2)
+        answer = user.ask("/read")
+    wrong = user.lost + [f"there after its end: {answer}"] * bool(answer.n)
+    _loses(run, kind, f"{server}: ends of lifetimes that went wrong", wrong)
 
 
 # -- a pair ---------------------------------------------------------------------------------------
@@ -248,6 +271,61 @@ def _kills(run: Run, kind: Kind, *, both: bool, what: str) -> None:
         watch.tell(what)
 
 
+def tabs(run: Run, kind: Kind) -> None:
+    """Requests of one session at once through two kills: who locks counts each of them once."""
+    if not kind.locking:
+        return
+    with Servers(kind) as servers_, App(kind, servers_.addresses) as app:
+        pair = servers_.pair
+        assert pair is not None
+        first, same = _tabs(run, app)
+        crowd = Crowd(same, each=lambda tab: tab.count("/count?wait_ms=20"))
+
+        def work() -> None:
+            reached = crowd.counts + run.count(30)
+            until("tabs go on", lambda: crowd.counts >= reached)
+
+        with crowd:
+            work()
+            for victim in (0, 1):
+                pair.nodes[victim].kill()
+                work()
+                pair.restart(victim)
+                pair.wait_in_sync()
+                time.sleep(kind.settles_s)
+                work()
+        # Not all of the requests that were answered with an error did nothing.
+        unknown = crowd.errors.total()
+        until("the session can be read", lambda: first.read() is not None)
+        more = first.ask("/read").n - 1 - crowd.counts
+        name = f"{kind.name}: kill -9, one session"
+        run.figure(f"{name}: counts missing", max(0, -more), _bar(kind), of=f"{crowd.counts}")
+        run.figure(
+            f"{name}: counts twice", max(0, more - unknown), _bar(kind), of=f"{crowd.counts}"
+        )
+        run.figure(f"{name}: errors seen", unknown, of=f"{crowd.requests:,} requests")
+        run.figure(f"{name}: longest outage", crowd.longest_outage_s(), unit="s")
+
+
+def restart(run: Run, kind: Kind) -> None:
+    """One node after the other is told to stop, and started again: an upgrade."""
+    with Servers(kind) as servers_, App(kind, servers_.addresses) as app:
+        pair = servers_.pair
+        assert pair is not None
+        watch = Watch(run, kind, app)
+        with watch.crowd:
+            watch.work(run.count(60))
+            for number in (0, 1):
+                pair.nodes[number].signal(signal.SIGTERM)
+                pair.nodes[number].wait()
+                watch.work(run.count(120))
+                pair.restart(number)
+                pair.wait_in_sync()
+                time.sleep(kind.settles_s)
+                watch.work(run.count(60))
+        watch.tell("both restarted")
+
+
 def freeze(run: Run, kind: Kind) -> None:
     """The node that clients talk to stands still for 8 s, and goes on."""
     with Servers(kind) as servers_, App(kind, servers_.addresses) as app:
@@ -268,27 +346,33 @@ def freeze(run: Run, kind: Kind) -> None:
         watch.tell("a node frozen for 8 s")
 
 
-def lone_kill(run: Run, kind: Kind) -> None:
-    """What the same users lose where there is one server, which dies and comes back."""
-    with Pair(count=1, wired=False, settled=True) as server:
-        with App(kind, [server.nodes[0].address]) as app:
-            watch = Watch(run, kind, app)
-            with watch.crowd:
-                watch.work(run.count(60))
-                server.nodes[0].kill()
-                server.restart(0)
-                watch.work(run.count(60))
-            lost = len(watch.crowd.lost)
-        run.figure(f"{kind.name}: one server, killed: lost", lost, 1, at_least=True)
+def lone(run: Run, kind: Kind) -> None:
+    """One server, which dies and comes back: the same users must notice that."""
+    if kind.two_addresses:
+        return
+    port = str(free_port())
+    with Server(PYMCD, ["-p", port]) as server, App(kind, [server.address]) as app:
+        watch = Watch(run, kind, app)
+        with watch.crowd:
+            watch.work(run.count(60))
+            server.stop()
+            server.start()
+            watch.work(run.count(60))
+        lost = len(watch.crowd.lost)
+    least = None if kind.durable else 1
+    run.figure(f"{kind.name}: one server, killed: lost", lost, least, at_least=True)
 
 
 TRIALS = {
     "alone": alone,
     "paired": paired,
+    "expiry": expiry,
     "kills": kills,
     "both": kills_both,
+    "tabs": tabs,
+    "restart": restart,
     "freeze": freeze,
-    "lone": lone_kill,
+    "lone": lone,
 }
 
 

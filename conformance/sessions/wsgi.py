@@ -55,6 +55,7 @@ def kind_maker(
             {variable: configuration},
             recommended=recommended,
             silent=recommended,
+            durable=configuration.endswith("_db"),
             two_addresses=two_addresses,
             settles_s=SETTLES_TWO_S if two_addresses else SETTLES_S,
         )
