@@ -17,8 +17,9 @@ adds), `fresh` (whether this request found no session), `n` (the session's count
 A `User` has one session and makes one request at a time. What was answered with 200 is
 acknowledged, so the next count must be one higher; after a request that failed nobody knows, and
 either is right. An application that answers although it could not store the session says so in a
-header, `X-Stored: no`: that is not acknowledged either. A `Crowd` is many users, each in a thread
-of its own, while things happen to the servers.
+header, `X-Stored: no`: that is not acknowledged either. (`X-Locked: no` says that it went on though
+it could not lock the session.) A `Crowd` is many users, each in a thread of its own, while things
+happen to the servers.
 """
 
 from __future__ import annotations
@@ -54,6 +55,8 @@ class Answer(NamedTuple):
     worker: str
     #: Whether what the request changed has reached the store, as far as the application knows.
     stored: bool = True
+    #: Whether the session was locked for it, as far as the application locks.
+    locked: bool = True
 
 
 class Timing(NamedTuple):
@@ -124,6 +127,7 @@ class User:
                 int(told["n"]),
                 str(told["worker"]),
                 headers.get("X-Stored") != "no",
+                headers.get("X-Locked") != "no",
             )
         except (ValueError, KeyError, TypeError) as problem:
             raise RequestError(f"{path}: not an answer: {body[:300]!r}") from problem

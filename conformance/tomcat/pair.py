@@ -38,8 +38,11 @@ if TYPE_CHECKING:
 
 USERS = 12
 BYSTANDERS = 30
+PEOPLE = 40
 PAUSE_S = 0.05
 FROZEN_S = 8.0
+#: After so long all Tomcats have found the other node.
+OUTAGE_S = 6.0
 #: Beside sessions, so that the copy to a node that comes back takes a while.
 FILL_ITEMS = 20_000
 FILL_BYTES = 1024
@@ -65,6 +68,8 @@ class Stage:
     tomcats: Sequence[Tomcat]
     #: Times (time.monotonic) from which backups must not be late, and until when.
     quiet: list[tuple[float, float]] = field(default_factory=list)
+    #: When the node in use was lost.
+    losses: list[float] = field(default_factory=list)
 
     @contextlib.contextmanager
     def nobody_waits(self, grace_s: float = 0.0) -> Iterator[None]:
@@ -85,6 +90,21 @@ class Stage:
                 if event.taken_s > LATE_S:
                     lines.append(f"{event.what} took {event.taken_s:.3f} s at {began_s:.3f}")
         return lines, total
+
+    def lose(self, index: int) -> None:
+        """Kill a node that is in use."""
+        self.losses.append(time.monotonic())
+        self.pair.nodes[index].kill()
+
+    def unstored_s(self) -> float:
+        """Return for how long after the loss of its node a Tomcat answered, and did not store."""
+        longest_s = 0.0
+        for tomcat in self.tomcats:
+            for event in tomcat.statistics().events:
+                since_s = [event.at_s - each for each in self.losses if event.at_s > each]
+                if event.what == "NOT_STORED" and since_s:
+                    longest_s = max(longest_s, min(since_s))
+        return longest_s
 
     def back(self, index: int) -> None:
         """Let a killed node come back, empty, until both it and HAProxy are well again."""
@@ -154,6 +174,7 @@ class Watch:
         run, tomcats = self._run, self._on.tomcats
         everybody = [*self.crowd.users, *self.bystanders]
         late, backups = self._on.late()
+        unstored_s = self._on.unstored_s()
         counters = [each.statistics().counters for each in tomcats]
         failures = sum(each["NumBackupFailures"] for each in counters)
         stored = sum(each["BackupCount"] for each in counters)
@@ -183,6 +204,8 @@ class Watch:
             run.problem(*late)
         run.figure(f"{what}: backups that failed", failures, of=f"{int(stored + failures):,}")
         run.figure(f"{what}: answers without a backup", crowd.unstored, of=f"{crowd.requests:,}")
+        if self._on.losses:
+            run.figure(f"{what}: nothing stored, at most for", unstored_s, unit="s")
         run.figure(f"{what}: errors seen", crowd.errors.total(), of=f"{crowd.requests:,}")
         for error, count in crowd.errors.most_common(3):
             run.say(f"{count} times {error}")
@@ -217,8 +240,10 @@ def kills(run: Run, manager: Manager, what: str) -> None:
                     on.back(1)
                     watch.work(60)
                 run.say(f"{what} {number}: the node in use dies")
-                on.pair.nodes[0].kill()
+                on.lose(0)
                 watch.work(200)
+                # Now its clients are led back, which costs them their connections once more.
+                on.losses.append(time.monotonic())
                 on.back(0)
                 watch.work(200)
         watch.tell(what)
@@ -231,7 +256,7 @@ def kills_both(run: Run, manager: Manager, what: str) -> None:
         with watch.crowd:
             watch.work(60)
             for victim in (0, 1) * run.times(2):
-                on.pair.nodes[victim].kill()
+                on.lose(victim)
                 watch.work(200)
                 on.back(victim)
                 watch.work(100)
@@ -272,38 +297,98 @@ def frozen(run: Run, pair: Pair, index: int) -> Iterator[None]:
 
 def counter(run: Run) -> None:
     """One session at both Tomcats at once, lockingMode=all, through kills of either node."""
-    for both in (False, True):
-        what = "both nodes in use" if both else "one node in use"
+    for what, both, victims in (
+        ("the other node dies", False, (1, 1)),
+        ("the node in use dies", False, (0, 0)),
+        ("either of both in use", True, (0, 1)),
+    ):
         with stage(NON_STICKY, both=both) as on:
 
-            def kill_each(on: Stage = on) -> None:
+            def kill_each(on: Stage = on, victims: Sequence[int] = victims) -> None:
                 time.sleep(1.0)
-                for victim in (0, 1) * run.times(1):
-                    on.pair.nodes[victim].kill()
-                    time.sleep(5.0)
+                for victim in victims[: run.times(len(victims))]:
+                    on.lose(victim)
+                    time.sleep(4.0)
                     on.back(victim)
-                    time.sleep(1.0)
+                    time.sleep(3.0)
 
             outcome = count_together(on.tomcats, seconds=0.0, meanwhile=kill_each)
         of = f"{len(outcome.stored):,} acknowledged"
         run.figure(f"{what}: counts wrong", len(outcome.wrong()), 0, of=of)
         run.problem(*(f"{what}: {line}" for line in outcome.wrong()))
-        run.figure(f"{what}: answered without a backup", outcome.unstored)
+        run.figure(f"{what}: counts for which the manager got no lock", len(outcome.unlocked))
+        missing = max(0, len(outcome.stored) + len(outcome.unlocked) - outcome.grown)
+        run.figure(f"{what}: counts missing because of that", missing)
+        run.figure(f"{what}: answers without a backup", outcome.unstored)
         run.figure(f"{what}: errors seen", outcome.failed)
+
+
+def advice(run: Run) -> None:
+    """One kill of the node in use with other attributes: what they cost, for users to choose."""
+    for what, manager, keeps in (
+        ("sticky", STICKY, True),
+        ("sticky, with a node id", lambda address: STICKY(f"n1:{address}"), True),
+        ("sticky, sessionBackupAsync", _asynchronous, True),
+        ("non-sticky, operationTimeout 5000", NON_STICKY, True),
+        ("non-sticky, operationTimeout 1000", _impatient, None),
+        ("non-sticky, with a node id", lambda address: NON_STICKY(f"n1:{address}"), False),
+    ):
+        crowd = _through_a_kill(run, manager)
+        losers = sum(bool(user.lost) for user in crowd.users)
+        run.figure(
+            f"{what}: users who lose their session, or a part of it",
+            losers,
+            None if keeps is None else 0 if keeps else 1,
+            at_least=keeps is False,
+            of=f"{PEOPLE}",
+        )
+        if keeps:
+            run.problem(*(f"{what}: {line}" for line in crowd.lost))
+        run.figure(f"{what}: longest wait of a user", crowd.longest_outage_s(), unit="s")
+        requests = f"{crowd.requests:,}"
+        run.figure(f"{what}: errors seen", crowd.errors.total(), of=requests)
+        run.figure(f"{what}: answers without a backup", crowd.unstored, of=requests)
+
+
+def _through_a_kill(run: Run, manager: Manager) -> Crowd:
+    """Lead many users through the death of the node in use, and some through a Tomcat's."""
+    with stage(manager) as on:
+        is_sticky = bool(on.tomcats[0].manager["sticky"])
+        urls = [each.url for each in on.tomcats]
+        users = make_users(urls, PEOPLE, sticky=is_sticky, seed=run.seed)
+        crowd = Crowd(users, pause_s=PAUSE_S, reads=0, rotations=0, logouts=0)
+        with crowd:
+            until("users at work", lambda: crowd.counts > 2 * PEOPLE)
+            on.lose(0)
+            time.sleep(OUTAGE_S)
+        if is_sticky:
+            on.tomcats[0].kill()
+        keep_on(users, 1)
+        return crowd
+
+
+def _asynchronous(address: str) -> Mapping[str, object]:
+    return {**STICKY(address), "sessionBackupAsync": True}
+
+
+def _impatient(address: str) -> Mapping[str, object]:
+    return {**NON_STICKY(address), "operationTimeout": 1000}
 
 
 def lone(run: Run) -> None:
     """What the same users lose where there is one server, which dies and comes back empty."""
     switches = ("-p", str(free_port()))
-    with Server(PYMCD, switches) as server:
-        with started(*two_tomcats(STICKY(server.address))) as tomcats:
-            users = make_users([each.url for each in tomcats], USERS, sticky=True, seed=run.seed)
-            for user in users:
-                user.count()
-            server.stop()
-            server.start()
-            tomcats[0].kill()
-            kept = keep_on(users, 1)
+    with (
+        Server(PYMCD, switches) as server,
+        started(*two_tomcats(STICKY(server.address))) as tomcats,
+    ):
+        users = make_users([each.url for each in tomcats], USERS, sticky=True, seed=run.seed)
+        for user in users:
+            user.count()
+        server.stop()
+        server.start()
+        tomcats[0].kill()
+        kept = keep_on(users, 1)
     run.figure("one server, killed: users who lose their session", USERS - kept, 1, at_least=True)
 
 
@@ -325,5 +410,6 @@ TRIALS: dict[str, Callable[[Run], None]] = {
     "freeze-sticky": _trial(freeze, STICKY, "sticky"),
     "freeze": _trial(freeze, NON_STICKY, "non-sticky"),
     "counter": counter,
+    "advice": advice,
     "lone": lone,
 }

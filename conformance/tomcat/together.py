@@ -25,18 +25,21 @@ if TYPE_CHECKING:
 class Outcome:
     """What came of it.
 
-    A request that was answered, and not stored, may have counted or not; so may one that failed.
+    A request that was answered, and not stored, may have counted or not; so may one that failed,
+    and one for which the session manager went on without the lock.
     """
 
+    #: What the acknowledged ones were told.
     stored: list[int] = field(default_factory=list)
     unstored: int = 0
+    unlocked: list[int] = field(default_factory=list)
     failed: int = 0
     #: By how much the session's counter grew.
     grown: int = 0
 
     @property
     def answered(self) -> int:
-        return len(self.stored) + self.unstored
+        return len(self.stored) + self.unstored + len(self.unlocked)
 
     def wrong(self) -> list[str]:
         """Tell which acknowledged counts got lost."""
@@ -75,10 +78,12 @@ def count_together(
                     outcome.failed += 1
             else:
                 with lock:
-                    if answer.stored:
+                    if not answer.stored:
+                        outcome.unstored += 1
+                    elif answer.locked:
                         outcome.stored.append(answer.n)
                     else:
-                        outcome.unstored += 1
+                        outcome.unlocked.append(answer.n)
             time.sleep(pause_s)
 
     users = make_users(urls, tabs, sticky=True)

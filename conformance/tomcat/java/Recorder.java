@@ -27,8 +27,9 @@ import de.javakaffee.web.msm.Statistics.StatsType;
  * The manager answers a request also when it could not store the session, and only its statistics
  * know. They are counters of the whole Tomcat; here each counter also notes the thread that counts,
  * which is that of the request where sessions are stored synchronously. The answer's header
- * X-Stored says whether all that the request changed has reached the store; X-Counted lists what
- * was counted. /statistics tells the manager's counters as its JMX bean does.
+ * X-Stored says whether all that the request changed has reached the store, and "X-Locked: no" that
+ * the manager went on without a lock which it could not get. /statistics tells the manager's
+ * counters as its JMX bean does.
  */
 final class Recorder extends ValveBase {
     private static final Set<String> CHANGING = Set.of("/count", "/put", "/rotate");
@@ -108,7 +109,9 @@ final class Recorder extends ValveBase {
         getNext().invoke(request, response);
         boolean stored = stored(path, noted);
         response.setHeader("X-Stored", stored ? "yes" : "no");
-        response.setHeader("X-Counted", noted.toString().replaceAll("[\\[\\],]", ""));
+        if (noted.contains(StatsType.ACQUIRE_LOCK_FAILURE)) {
+            response.setHeader("X-Locked", "no");
+        }
         if (!stored) {
             events.add(new Event("NOT_STORED", 0));
         }
