@@ -36,6 +36,8 @@ BYSTANDERS = 30
 #: Long enough that the request right after the first one comes before the end.
 SHORT_LIFETIME_S = 4
 FROZEN_S = 8.0
+#: Longer than `clients.PATIENCE_S`.
+OUTAGE_S = 13.0
 AT_ONCE = 8
 
 
@@ -221,8 +223,8 @@ class Watch:
         self._reached = self.crowd.counts + counts
         until("users go on", lambda: self.crowd.counts >= self._reached)
 
-    def tell(self, what: str) -> None:
-        """Everybody looks a last time; give the figures."""
+    def tell(self, what: str, *, silent: bool = True) -> None:
+        """Everybody looks a last time; give the figures. `silent`: there need be no error."""
         self.crowd.settle()
         lost = list(self.crowd.lost)
         for user in self._bystanders:
@@ -236,7 +238,7 @@ class Watch:
             self._run.say(f"{count} times {error[:200]}")
         name = f"{self._kind.name}: {what}"
         requests = f"{self.crowd.requests:,} requests"
-        most = 0 if self._kind.silent else None
+        most = 0 if self._kind.silent and silent else None
         self._run.figure(f"{name}: errors seen", errors.total(), most, of=requests)
         self._run.figure(f"{name}: longest outage", self.crowd.longest_outage_s(), unit="s")
 
@@ -279,7 +281,11 @@ def tabs(run: Run, kind: Kind) -> None:
         pair = servers_.pair
         assert pair is not None
         first, same = _tabs(run, app)
-        crowd = Crowd(same, each=lambda tab: tab.count("/count?wait_ms=20"))
+
+        def count(tab: User) -> None:
+            tab.count("/count?wait_ms=20")
+
+        crowd = Crowd(same, each=count)
 
         def work() -> None:
             reached = crowd.counts + run.count(30)
@@ -346,6 +352,26 @@ def freeze(run: Run, kind: Kind) -> None:
         watch.tell("a node frozen for 8 s")
 
 
+def outage(run: Run, kind: Kind) -> None:
+    """Both nodes stand still for longer than anybody waits: errors, but everybody keeps all."""
+    with Servers(kind) as servers_, App(kind, servers_.addresses) as app:
+        pair = servers_.pair
+        assert pair is not None
+        watch = Watch(run, kind, app)
+        with watch.crowd:
+            watch.work(run.count(60))
+            try:
+                for node in pair.nodes:
+                    node.signal(signal.SIGSTOP)
+                time.sleep(OUTAGE_S)
+            finally:
+                for node in pair.nodes:
+                    node.signal(signal.SIGCONT)
+            pair.wait_in_sync()
+            watch.work(run.count(120))
+        watch.tell(f"no node for {OUTAGE_S:g} s", silent=False)
+
+
 def lone(run: Run, kind: Kind) -> None:
     """One server, which dies and comes back: the same users must notice that."""
     if kind.two_addresses:
@@ -372,6 +398,7 @@ TRIALS = {
     "tabs": tabs,
     "restart": restart,
     "freeze": freeze,
+    "outage": outage,
     "lone": lone,
 }
 

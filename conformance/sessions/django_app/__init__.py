@@ -18,8 +18,11 @@ KINDS = (
     _kind("pylibmc repeating two", two_addresses=True),
     _kind("pymemcache repeating cached_db"),
     _kind("pymemcache", recommended=False),
+    _kind("pymemcache two", recommended=False, two_addresses=True),
+    _kind("pymemcache repeating, Django's engine", recommended=False),
     _kind("pymemcache ignore_exc", recommended=False),
     _kind("pymemcache strict", recommended=False),
     _kind("pymemcache cached_db", recommended=False),
     _kind("pylibmc", recommended=False),
+    _kind("pylibmc two", recommended=False, two_addresses=True),
 )

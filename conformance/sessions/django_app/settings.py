@@ -22,6 +22,7 @@ _STRICT = "conformance.sessions.django_app.strict_sessions"
 
 CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "pymemcache": ({"BACKEND": f"{_DJANGO}.PyMemcacheCache"}, f"{_ENGINE}.cache"),
+    "pymemcache two": ({"BACKEND": f"{_DJANGO}.PyMemcacheCache"}, f"{_ENGINE}.cache"),
     "pymemcache ignore_exc": (
         {"BACKEND": f"{_DJANGO}.PyMemcacheCache", "OPTIONS": {"ignore_exc": True}},
         f"{_ENGINE}.cache",
@@ -43,6 +44,11 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_TWO},
         _STRICT,
     ),
+    "pymemcache repeating, Django's engine": (
+        {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_ONE},
+        f"{_ENGINE}.cache",
+    ),
+    "pylibmc two": ({"BACKEND": f"{_DJANGO}.PyLibMCCache"}, f"{_ENGINE}.cache"),
     "pylibmc": ({"BACKEND": f"{_DJANGO}.PyLibMCCache"}, f"{_ENGINE}.cache"),
     "pylibmc repeating": (
         {"BACKEND": f"{_OURS}.RepeatingPyLibMCCache", "OPTIONS": {"behaviors": PYLIBMC_ONE}},
