@@ -85,9 +85,9 @@ KINDS = (
     _kind("rack", "rack"),
     _kind("rails", "rails"),
     _kind("rails-cache", "cache"),
-    # Who knows both nodes need not ask soon for one that is away.
-    _kind("rack-two", "rack", two_addresses=True, options=AS_SHIPPED),
-    _kind("rails-two", "rails", two_addresses=True, options=AS_SHIPPED),
+    # Here as well: a node that came back must be known before the other one dies.
+    _kind("rack-two", "rack", two_addresses=True),
+    _kind("rails-two", "rails", two_addresses=True),
     _kind("rack-silent", "rack", loud=False, recommended=False),
     _kind("rack-as-shipped", "rack", loud=False, recommended=False, options=AS_SHIPPED),
     _kind("rails-as-shipped", "rails", loud=False, recommended=False, options=AS_SHIPPED),
