@@ -138,11 +138,11 @@ class Changes:
 
     def unlinked(self, item: Item) -> None:
         if self.departed_version is not FOREVER:
-            # A peer that is away may hold an older value, which must not come back. What is
-            # replaced or deleted just now leaves a trace as well, but not for long.
+            # A peer that is away may hold an older value, which must not come back; this very one
+            # may. What is replaced or deleted just now leaves a trace as well, but not for long.
             version = self.version_of(item)
             if version > self.departed_version:
-                self.tombstones.add(item.key, version)
+                self.tombstones.add(item.key, version - 1)
         if self.exceptions:
             before = self.exceptions.pop(item.key, None)
             if before is not None and self.fresh.get(item.key) is item:

@@ -298,11 +298,14 @@ def check_final(
     histories = {host.name: host.history for host in hosts}
 
     def in_view(operation: Operation) -> bool:
-        """Whether its node was in sync with others when it answered."""
+        """Whether its node was in sync with others, the first among them, when it answered."""
         at = operation.returned_at or operation.invoked_at
         index = bisect_right(changes_at[operation.node], at) - 1
-        return histories[operation.node][index].role in _IN_VIEW and (
-            "gave_up" not in operation.notes
+        then = histories[operation.node][index]
+        return (
+            then.role in _IN_VIEW
+            and hosts[0].name in (operation.node, *then.partners)
+            and "gave_up" not in operation.notes
         )
 
     def later(second: Operation, first: Operation) -> bool:

@@ -680,8 +680,17 @@ class TestTraces:
         version = server.version(b"new")
         server.clock.advance(11)
         server.do(b"get new\r\n")
-        assert server.changes.tombstones.get(b"new") == version
+        assert server.changes.tombstones.get(b"new") == version - 1
         assert not apply(server, (Record.STATE, b"new", b"0", 0, 0, BASE, BASE, 0))
+
+    def test_the_same_value_may_come_back(self):
+        server = self.server()
+        version = server.version(b"new")
+        server.evict(b"new")
+        # Nor does an eviction travel: what is told of it makes nobody drop the same item.
+        assert server.changes.record_of(b"new") == frames.encode_gone(b"new", version - 1)
+        assert apply(server, (Record.STATE, b"new", b"1", 0, 0, version, version, 0))
+        assert server.changes.tombstones.get(b"new") == 0
 
     def test_what_the_peer_knows_leaves_none(self):
         server = self.server()
