@@ -272,6 +272,16 @@ class PairedConnection(Connection):
         self.admitted = True
         self.wake()
 
+    def abandoned(self) -> None:
+        """Close without an answer: the client may have turned to another server long ago."""
+        self.waiting = False
+        self.held_request = b""
+        self.held_reply = None
+        self.pieces.clear()
+        self.tail.clear()
+        self.close()
+        self.wake()
+
     def postpone(self, commands: bytes) -> None:
         """Leave a command for later, when what came before it is answered."""
         self.buffer = commands + self.buffer[self.position :]

@@ -476,6 +476,16 @@ class Gate:
         for waiter in waiting:
             waiter.resumed()
 
+    def abandon(self) -> None:
+        """End whoever waits for anything: what they asked is out of date and not to be executed."""
+        waiters = [*self.take_held(), *self.redo, *self.waiting]
+        waiters += [forward.waiter for forward in self.forwards.values()]
+        self.redo, self.waiting, self.unsent_forwards = [], [], []
+        self.waiting_since = inf
+        self.forwards.clear()
+        for waiter in waiters:
+            waiter.abandoned()
+
     def take_over(self) -> None:
         """Stand by what the coordinator executed last, though others may not have seen it."""
         for _, _, executed in self.unstable:

@@ -260,6 +260,7 @@ class Membership:
             "left": peer.left,
             "clock": self.clock.realtime(),
             "version": self.cache.cas_unique,
+            "alone_s": self.clock.monotonic() - self._node.went_on_at,
         }
         peer.signal(self.clock.monotonic(), Kind.STATUS, frames.encode_json(fields))
 
@@ -276,6 +277,7 @@ class Membership:
             leads = status["role"] in (ALONE, COORDINATOR)
             len(status["members"])
             version = frames.decode_number(status["version"])
+            status["alone_s"] = float(status.get("alone_s", 0.0))
             self._note_clock(peer, float(status["clock"]))
         except (KeyError, TypeError, ValueError, OverflowError):
             raise FrameError("a STATUS without what belongs into it") from None

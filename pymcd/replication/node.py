@@ -16,6 +16,10 @@ was frozen finds out, before it answers, that others went on without it.
 Deposed. What a coordinator executed and nobody acknowledged is taken back: the keys are
 forgotten and asked of the new coordinator, and the commands are executed again, there.
 
+Stood still. Who was frozen for longer than `STALE_S`, and then finds that the others went on, may
+have requests before it whose clients have long turned to another node. What that one has
+acknowledged since must not be undone: connections with anything unexecuted are closed.
+
 Three nodes. The coordinator waits for all followers. When it dies, the follower with the smallest
 id that the others can see goes on, and they join it. The same mechanism, no vote.
 
@@ -64,6 +68,8 @@ JOIN_GRACE_S: Final = 1.0
 #: A peer that was lost again and again is taken back later each time.
 READMIT_MIN_S: Final = 0.25
 READMIT_MAX_S: Final = 10.0
+#: Clients that were left waiting for longer may have turned to another node.
+STALE_S: Final = 0.5
 #: Lines in the log about the same trouble.
 COMPLAIN_EVERY_S: Final = 60.0
 TOMBSTONES_EXPIRE_EVERY_S: Final = 1.0
@@ -96,6 +102,8 @@ class Node:
         self.entropy = entropy
         self.incarnation = entropy(16).hex()
         self.log = log
+        #: Called when everything that clients have sent so far is out of date.
+        self.on_stale: Callable[[], None] = _ignore
         self.wake: Callable[[], None] = _ignore
         self.on_ready: Callable[[], None] = _ignore
         #: Called when it may have changed who serves: our role, who is in sync, whom we reach.
@@ -138,11 +146,13 @@ class Node:
         self.wants_all = False
 
         self._settled_ticket = 0
+        self.went_on_at = clock.monotonic()  #: when we last decided to go on without somebody
 
         self._started_at = clock.monotonic()
         self.leader_lost_at = -inf
         self._next_step_at = inf
         self._awake_since = -inf
+        self._overslept = False  #: for longer than STALE_S, and nobody has heard us since
         self._tombstones_expired_at = -inf
         self._complaints: dict[str, float] = {}
 
@@ -292,6 +302,7 @@ class Node:
                 self.drop(peer)
             if self.followers:
                 self.epoch = self.next_epoch()
+                self.went_on_at = self.clock.monotonic()
                 self.set_role(COORDINATOR)
                 self.membership.announce_view(self.clock.monotonic())
                 self.gate.refresh_lease(self.clock.monotonic())
@@ -334,7 +345,9 @@ class Node:
 
     def go_alone(self) -> None:
         """Decide by ourselves from now on."""
+        self._drop_stale()
         self.epoch = self.next_epoch()
+        self.went_on_at = self.clock.monotonic()
         for peer in self.peers.values():
             if peer.channel is not None and not (self.gate.leading and not peer.in_view):
                 self.drop(peer)
@@ -351,6 +364,12 @@ class Node:
             "deposed", f"replication: {peer.node_id} went on without this node for a while"
         )
         self.degraded_count += 1
+        self._note_lateness(self.clock.monotonic())
+        # While nothing is due, a pause seems shorter than it is: when did the other one go on? What
+        # it said of that may have been waiting for us ever since.
+        status_age_s = self.clock.realtime() + peer.clock_skew_s - peer.status["clock"]
+        alone_s = peer.status["alone_s"] + status_age_s
+        self._overslept = self._overslept or alone_s >= STALE_S
         was_coordinator = self.role == COORDINATOR
         if was_coordinator and peer.channel is not None:
             self.gate.acknowledged(peer, peer.channel, received)
@@ -375,12 +394,24 @@ class Node:
 
     def _rejoin(self, peer: Peer) -> None:
         """Come in sync again with a peer that decides, or soon will."""
+        self._drop_stale()
         self.leader = peer
         self.leader_lost_at = self.clock.monotonic()
         self.set_role(JOINING)
         self.gate.resume_waiting()
         self.membership.announce_status()
         self.membership.consider(peer)
+
+    def _drop_stale(self) -> None:
+        """Part from the clients that asked before or while this node stood still, if it did."""
+        if self._overslept:
+            self._overslept = False
+            self.complain(
+                "stale",
+                "replication: this node stood still; clients that asked meanwhile are disconnected",
+            )
+            self.gate.abandon()
+            self.on_stale()
 
     def complain(self, about: str, line: str) -> None:
         """Log, but once a minute about the same."""
@@ -394,10 +425,9 @@ class Node:
     def step(self) -> float:
         """Do what is due; return in how many seconds to call again."""
         now = self.clock.monotonic()
-        if now > self._next_step_at + self.ack_timeout_s / 4:
-            # We were late, perhaps frozen. What others said meanwhile has not been read yet: be
-            # as patient as if everything had been asked just now.
-            self._awake_since = now
+        self._note_lateness(now)
+        if self._overslept and all(peer.echoed >= self._awake_since for peer in self.partners()):
+            self._overslept = False  # and the others have not gone on without us
         self._close_slow_links(now)
         lost = [peer for peer in self.partners() if self._is_lost(peer, now)]
         if lost and self.role in (COORDINATOR, FOLLOWER):
@@ -414,6 +444,15 @@ class Node:
         delay = self._delay(now)
         self._next_step_at = now + delay
         return delay
+
+    def _note_lateness(self, now: float) -> None:
+        """See whether a step comes later than was asked for: perhaps we were frozen."""
+        late_s = now - self._next_step_at
+        if late_s > self.ack_timeout_s / 4:
+            # What others said meanwhile has not been read yet: be as patient as if everything had
+            # been asked just now.
+            self._awake_since = now
+            self._overslept = self._overslept or late_s >= STALE_S
 
     def _delay(self, now: float) -> float:
         if not self.peers and not self.links and self.role == ALONE:

@@ -30,6 +30,9 @@ class Waiter(Protocol):
     def resumed(self) -> None:
         """Try again what could not be executed yet."""
 
+    def abandoned(self) -> None:
+        """End, unanswered: nothing of what waits will be executed."""
+
 
 class Nobody:
     """Stands for who does not wait for the reply."""
@@ -44,6 +47,9 @@ class Nobody:
         """Nobody asked."""
 
     def resumed(self) -> None:
+        """Nobody asked."""
+
+    def abandoned(self) -> None:
         """Nobody asked."""
 
 
@@ -64,6 +70,9 @@ class Result(Nobody):
         if self.peer.channel is not None:
             self.peer.results.append((self.number, self.reply))
 
+    def abandoned(self) -> None:
+        self.released()  # it was executed, and must not be once more
+
 
 class Answer(Nobody):
     """The reply to commands that were executed again, waiting for the followers."""
@@ -81,6 +90,9 @@ class Answer(Nobody):
 
     def answered(self, reply: bytes) -> None:
         self.waiter.answered(reply)
+
+    def abandoned(self) -> None:
+        self.waiter.abandoned()
 
 
 class Forward:

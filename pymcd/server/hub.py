@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -39,7 +40,6 @@ from ..protocol.paired import PairedConnection
 from .tls import Turn
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from ..protocol import Connection, Service
@@ -153,6 +153,12 @@ class Hub:
             if session.connection is connection:
                 self._close(session)
                 return
+
+    def drop_unheard(self) -> None:
+        """Close every client that has sent anything which was not executed yet."""
+        for session in list(self._sessions.values()):
+            if session.queued or session.unsent is not None or _has_input(session.sock):
+                self._close(session)
 
     def serve_ready(self, turns: int) -> None:
         """Serve, in so many turns at most, who is ready now; never from within a turn."""
@@ -448,6 +454,17 @@ class Hub:
                 os.write(session.fd, last_words)
             except OSError:
                 pass
+
+
+def _has_input(sock: socket.socket) -> bool:
+    """Return whether there is anything to read, if only the end."""
+    try:
+        sock.recv(1, socket.MSG_PEEK)
+    except (BlockingIOError, InterruptedError):
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _no_wake() -> None:

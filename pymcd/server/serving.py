@@ -130,6 +130,7 @@ class Server:
         self._new_connection: Callable[..., Connection] = partial(Connection, self.service)
         #: The sockets of the group, if this is a member of one; while `serve` runs.
         self.peering: Peering | None = None
+        self._listening: list[Endpoint] = []  #: clients are let in there
         self._secret = secret
         if secret is None and settings.replication_secret_file is not None:
             self._secret, _ = read_secret(settings.replication_secret_file)
@@ -302,6 +303,7 @@ class Server:
         # Leases and versions keep to real time, whatever `debugtime` does to that of items.
         node = peering.new_node(self.service, self._clock, port, self._secret, self.log.warning)
         node.on_ready = self._get_ready
+        node.on_stale = self._drop_stale
         self.service.gate = node.gate
         self._new_connection = partial(PairedConnection, self.service)
         context = None
@@ -319,6 +321,19 @@ class Server:
         if self.hub is not None:
             self.hub.on_turn_end = self.peering.end_turn
         return self.peering
+
+    def _drop_stale(self) -> None:
+        """Close whoever has sent anything, also who came while nobody was there to let him in.
+
+        Where the stream driver serves clients, their unread requests cannot be told from new ones.
+        """
+        for endpoint in self._listening:
+            before = -1
+            while before < len(self.service.connections) and not self._is_full():
+                before = len(self.service.connections)
+                self._accept_some(endpoint)
+        if self.hub is not None:
+            self.hub.drop_unheard()
 
     def _get_ready(self) -> None:
         """Let clients in."""
@@ -393,6 +408,7 @@ class Server:
                 flush=self._flush,
             )
             return
+        self._listening.append(endpoint)
         while True:
             if self.hub is None:
                 await trio.lowlevel.wait_readable(endpoint.sock)

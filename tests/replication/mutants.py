@@ -216,7 +216,7 @@ MUTANTS = [
     Mutant(
         "what was executed for others is forgotten with the link, and executed again",
         [(Peer, "leave_channel", _forget_requests), (Gate, "execute_for", _execute_again)],
-        first_seed=65,
+        first_seed=190,
     ),
     Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
     Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)]),
@@ -228,14 +228,14 @@ MUTANTS = [
     Mutant(
         "an eviction travels as a deletion",
         [(Service, "_on_evict", _evictions_travel)],
-        first_seed=3200,
+        first_seed=5540,
         condition="small_memory",
     ),
     Mutant("followers decide by themselves", [(Node, "set_role", _followers_decide)]),
     Mutant(
         "what is not acknowledged may be read",
         [(Gate, "settled", _all_is_settled)],
-        first_seed=1030,
+        first_seed=1850,
     ),
     Mutant("changes during a resync are lost", [(Peer, "send", _no_live_changes)]),
     Mutant("a partial resync sends nothing", [(Changes, "since", _nothing_missed)]),

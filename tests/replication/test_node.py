@@ -18,6 +18,7 @@ from pymcd.replication.node import (
     JOIN_GRACE_S,
     READMIT_MAX_S,
     SILENCE_S,
+    STALE_S,
 )
 from pymcd.replication.versions import tag_of, version_at
 from tests.protocol import binary_client as binary
@@ -584,8 +585,10 @@ class TestFrozen:
         Guest(group["a"]).ask(SET)
         guest = Guest(group["a"])
         group["a"].frozen = True
-        group.advance(5)
+        group.advance(STALE_S - 0.1)
         other = Guest(group["b"])
+        other.feed(GET)
+        assert wait_for(other, 1)[0] == HIT
         assert group["b"].node.role == "alone"
         assert other.ask(b"set k 0 0 1\r\n2\r\n") == STORED
         group["a"].frozen = False
@@ -597,6 +600,59 @@ class TestFrozen:
         answer, waited_s = wait_for(guest, 3)
         assert answer == b"VALUE k 0 1\r\n2\r\nEND\r\n"
         assert waited_s <= 1
+
+    @pytest.mark.parametrize("frozen", ["a", "b"])
+    @pytest.mark.parametrize("frozen_s", [STALE_S + 0.1, 8])
+    def test_what_was_asked_of_who_stood_still_is_out_of_date(self, frozen, frozen_s):
+        group = make_group()
+        group.warm()
+        sleeper, awake = group[frozen], group["b" if frozen == "a" else "a"]
+        sent, executed, silent = Guest(sleeper), Guest(sleeper), Guest(sleeper)
+        silent.ask(SET)
+        executed.feed(b"set k 0 0 8\r\nexecuted\r\n")
+        sleeper.frozen = True
+        group.advance(frozen_s)
+        other = Guest(awake)
+        other.feed(b"set k 0 0 5\r\nlater\r\n")
+        assert wait_for(other, 1)[0] == STORED
+        sleeper.frozen = False
+        sent.feed(b"set k 0 0 5\r\nstale\r\n")
+        group.settle()
+        if not group.wires:  # it was silent for too long
+            group.link("a", "b")
+        group.advance(3)
+        assert sleeper.node.in_sync
+        assert sent.connection.closing
+        assert executed.connection.closing
+        assert sent.take() + executed.take() == b""
+        assert silent.ask(GET) == b"VALUE k 0 5\r\nlater\r\nEND\r\n"
+        group.check_equal()
+        assert any("stood still" in line for line in sleeper.lines)
+
+    def test_a_client_of_a_quiet_pair_is_not_cut_off_when_the_other_node_dies(self):
+        group = make_group()
+        group.advance(20)
+        group["b"].frozen = True
+        guest = Guest(group["a"])
+        guest.feed(SET)
+        assert wait_for(guest, 1)[0] == STORED
+        assert not guest.connection.closing
+
+    def test_who_was_late_but_not_missed_answers_everybody(self):
+        group = make_group()
+        group.warm()
+        guest = Guest(group["a"])
+        group["a"].frozen = group["b"].frozen = True
+        group.advance(8)
+        group["a"].frozen = group["b"].frozen = False
+        guest.feed(SET)
+        assert wait_for(guest, 3)[0] == STORED
+        assert not guest.connection.closing
+        # That it was late once is forgotten.
+        group.advance(0.5)
+        group["b"].frozen = True
+        guest.feed(SET)
+        assert wait_for(guest, 1)[0] == STORED
 
     def test_what_it_executed_alone_is_executed_again_elsewhere(self):
         group = make_group()

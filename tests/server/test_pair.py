@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -189,6 +189,28 @@ async def test_a_client_that_leaves_while_it_waits(use_hub: bool) -> None:
             await client.aclose()
         assert await ask(await b.connect(), b"incr k 1\r\n") != b"NOT_FOUND\r\n"
         await until(lambda: len(b.service.connections) == 1)
+
+
+@pytest.mark.skipif(not HAS_EPOLL, reason="needs epoll")
+async def test_what_was_sent_to_a_server_that_stood_still_is_not_executed() -> None:
+    async with synced_pair() as (a, _):
+        silent = await a.connect()
+        assert await ask(silent, b"mn\r\n") == b"MN\r\n"
+        address = ("127.0.0.1", a.port)
+        with socket.create_connection(address, timeout=5) as served:
+            await until(lambda: len(a.service.connections) == 2)
+            # What follows is not met by the event loop before it hears that it stood still.
+            waiting = socket.create_connection(address, timeout=5)
+            with waiting, socket.create_connection(address):
+                for client in (served, waiting):
+                    client.sendall(b"set k 0 0 5\r\nstale\r\n")
+                assert a.peering is not None
+                a.peering.node.on_stale()
+                assert len(a.service.connections) == 2
+                for client in (served, waiting):
+                    with suppress(ConnectionResetError):
+                        assert client.recv(100) == b""
+                assert await ask(silent, b"get k\r\n", end=b"END\r\n") == b"END\r\n"
 
 
 @both_drivers
