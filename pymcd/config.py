@@ -261,11 +261,12 @@ class Settings:
 
         Where nothing was said, its ports are ours, which are given.
         """
-        sites = self.couchbase_peers or [str(peer.host) for peer in self.peer_addresses()]
-        return {
-            peer: _parse_site(site, port, http_port)
-            for peer, site in zip(self.peers, sites, strict=True)
-        }
+        if self.couchbase_peers:
+            sites = [_parse_site(text, port, http_port) for text in self.couchbase_peers]
+        else:
+            hosts = [str(peer.host) for peer in self.peer_addresses()]
+            sites = [(_check_site_host(host), port, http_port) for host in hosts]
+        return dict(zip(self.peers, sites, strict=True))
 
     def listeners(self, port: int) -> list[Listener]:
         """Return where to listen; `port` is for addresses that name none."""
@@ -723,14 +724,18 @@ def _parse_site(text: str, port: int, http_port: int) -> tuple[str, int, int]:
                 " possible.",
                 "couchbase_peers",
             )
+    return _check_site_host(host), numbers[0], numbers[1]
+
+
+def _check_site_host(host: str) -> str:
     if not _is_site_host(host):
         raise _clash(
-            f"ERROR: Clients of Couchbase cannot use {text!r}: {_SITE_RULE}. Name it with"
+            f"ERROR: Clients of Couchbase cannot use {host!r}: {_SITE_RULE}. Name it with"
             " --couchbase-peer.",
             "couchbase_peers",
             "peers",
         )
-    return host, numbers[0], numbers[1]
+    return host
 
 
 def is_loopback(host: str | None) -> bool:

@@ -164,6 +164,16 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
             "tombstone_ttl_s": 60.0,
         },
     ),
+    (
+        "--peer localhost:5,127.0.0.1:6 --couchbase *:0 --couchbase-name me"
+        " --couchbase-peer a --couchbase-peer b:7:8",
+        {
+            "peers": ("localhost:5", "127.0.0.1:6"),
+            "couchbase": "*:0",
+            "couchbase_name": "me",
+            "couchbase_peers": ("a", "b:7:8"),
+        },
+    ),
     # With -x, -X and -q are repcached's.
     (
         "-X 11300 -vx localhost -q 500",
@@ -491,6 +501,11 @@ REFUSED_BY_US: list[tuple[str, int, str]] = [
     ),
     ("--peer ,", 64, "ERROR: Empty peer."),
     ("--peer localhost --peer-x 1", 1, "pymcd: unrecognized option '--peer-x'"),
+    (
+        "--couchbase :8091",
+        64,
+        "ERROR: Invalid address for --couchbase :8091: HOST, HOST:PORT or [V6]:PORT is possible.",
+    ),
     ("-x localhost -X", 1, "pymcd: option requires an argument -- 'X'"),
     ("-x localhost -X x", 64, "ERROR: Invalid replication port number x."),
     ("--peer ::1 -q 5", 1, "pymcd: invalid option -- 'q'"),
@@ -613,6 +628,13 @@ def test_the_secret_of_the_pair(content, mode, exit_code, message, serving, tmp_
 def test_what_only_a_pair_needs_has_no_effect_without_a_peer(capsys):
     assert cli.main(["-v", "--replication-ack", "strict"]) == 0
     assert capsys.readouterr().err == "warning: --replication-ack has no effect without --peer\n"
+
+
+def test_what_only_a_bucket_needs_has_no_effect_without_one(capsys):
+    assert cli.main(["-v", "--couchbase-name", "me"]) == 0
+    assert (
+        capsys.readouterr().err == "warning: --couchbase-name has no effect without --couchbase\n"
+    )
 
 
 def test_a_wrapper_named_debug_has_the_debug_commands(monkeypatch, serving):

@@ -459,3 +459,76 @@ def test_clients_and_peers_may_share_a_port_on_different_addresses():
     Settings(peers=("::1",), port=11212, listen=("10.0.0.1",))
     Settings(peers=("::1",), port=-1, replication_port=-1)
     Settings(peers=("::1",), port=11212, unix_socket="socket")
+
+
+# The bucket.
+
+
+def test_nobody_asks_for_a_bucket_unless_told():
+    assert Settings().couchbase_listener() is None
+
+
+BUCKETS: list[tuple[dict[str, Any], Address, str | None]] = [
+    ({"couchbase": "*"}, Address(None, 8091), None),
+    ({"couchbase": "*:0"}, Address(None, ANY_PORT), None),
+    ({"couchbase": "0.0.0.0:91"}, Address("0.0.0.0", 91), None),
+    ({"couchbase": "cache-1"}, Address("cache-1", 8091), "cache-1"),
+    ({"couchbase": "*", "couchbase_name": "cache-1"}, Address(None, 8091), "cache-1"),
+    ({"couchbase": "::1", "couchbase_name": "10.0.0.5"}, Address("::1", 8091), "10.0.0.5"),
+]
+
+
+@pytest.mark.parametrize(("values", "listener", "host"), BUCKETS)
+def test_where_a_bucket_is_asked_for_and_how_the_node_is_called(values, listener, host):
+    settings = Settings(**values)
+    assert (settings.couchbase_listener(), settings.couchbase_host()) == (listener, host)
+
+
+BUCKET_PEERS: list[tuple[tuple[str, ...], dict[str, tuple[str, int, int]]]] = [
+    ((), {"localhost:11212": ("localhost", 1, 2), "127.0.0.1:5": ("127.0.0.1", 1, 2)}),
+    (("a", "b:7"), {"localhost:11212": ("a", 1, 2), "127.0.0.1:5": ("b", 7, 2)}),
+    (("a:7:8", "b"), {"localhost:11212": ("a", 7, 8), "127.0.0.1:5": ("b", 1, 2)}),
+]
+
+
+@pytest.mark.parametrize(("named", "sites"), BUCKET_PEERS)
+def test_where_clients_of_a_bucket_find_the_peers(named, sites):
+    settings = Settings(couchbase="*", peers=("localhost", "127.0.0.1:5"), couchbase_peers=named)
+    assert settings.couchbase_sites(1, 2) == sites
+
+
+BAD_BUCKETS: list[tuple[dict[str, Any], str]] = [
+    ({"couchbase": "[::1"}, "Invalid address for --couchbase [::1: "),
+    ({"couchbase": "::1"}, "--couchbase [::1]:8091 needs --couchbase-name: they need a host name"),
+    ({"couchbase": "*", "couchbase_name": "a:1"}, "Invalid name for clients of Couchbase a:1: "),
+    ({"couchbase": "*", "couchbase_name": ""}, "Invalid name for clients of Couchbase : "),
+    ({"couchbase": "*", "port": 0}, "--couchbase needs a TCP port."),
+    ({"couchbase": "*", "unix_socket": "/x"}, "--couchbase needs a TCP port."),
+    ({"couchbase": "*", "enable_ssl": True}, "needs a port for the binary protocol without TLS"),
+    ({"couchbase": "*", "protocol": "ascii"}, "needs a port for the binary protocol without TLS"),
+    ({"couchbase": "*", "couchbase_peers": ("a",)}, "once for each --peer, in the same order"),
+    (
+        {"couchbase": "*", "peers": ("localhost",), "couchbase_peers": ("a", "b")},
+        "once for each --peer, in the same order",
+    ),
+    ({"couchbase": "*", "peers": ("::1",)}, "Name it with --couchbase-peer."),
+    *(
+        (
+            {"couchbase": "*", "peers": ("localhost",), "couchbase_peers": (wrong,)},
+            f"Invalid --couchbase-peer {wrong}: ",
+        )
+        for wrong in ("a:", "a:0", "a:x", "a:1:65536", "a:1:2:3", "::1")
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "words"), BAD_BUCKETS)
+def test_a_bucket_that_its_clients_could_not_use_is_refused(values, words):
+    with pytest.raises(ConfigError) as caught:
+        Settings(**values)
+    assert (words in caught.value.message, caught.value.exit_code) == (True, 64)
+
+
+def test_a_port_without_tls_is_enough_for_a_bucket():
+    settings = Settings(couchbase="*", enable_ssl=True, listen=("localhost", "notls:localhost:5"))
+    assert settings.couchbase_listener() == Address(None, 8091)

@@ -15,7 +15,7 @@ from ..replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING
 from .documents import Site, View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from ..replication.node import Node
     from ..replication.peer import Peer
@@ -36,29 +36,34 @@ class Directory:
         """Return what clients are to know; None: not to be served here."""
         here, node = self.here, self._node
         if node is None or node.role == ALONE:
-            return self._view(here, (), here)
+            return self._view(here)
         if node.role == COORDINATOR:
-            present = [
-                site
-                for peer in node.followers
-                # It lets clients in when it has learnt, and said, that it follows.
-                if peer.status.get("role") == FOLLOWER and (site := self._site(peer)) is not None
-            ]
-            return self._view(here, tuple(present), present[0] if present else here)
+            return self._view(here, *self._followers(node.followers))
         if node.role not in (FOLLOWER, JOINING):
             return None
         leader = node.leader
-        site = None if leader is None else self._site(leader)
-        if leader is None or site is None:
-            return self._view(here, (), here)
+        master = None if leader is None else self._site(leader)
+        if leader is None or master is None:
+            return self._view(here)
         if node.role == JOINING:
-            return self._view(site, (), site)
+            return self._view(master)
+        others = [peer for peer in node.peers.values() if peer.node_id in node.members]
+        followers = sorted([here, *self._followers(peer for peer in others if peer is not leader)])
         if leader.link is None:
-            return self._view(here, (site,), here)
-        return self._view(site, (here,), here)
+            followers.remove(here)
+            return self._view(here, *followers, master)._replace(herald=here)
+        return self._view(master, *followers)
 
-    def _view(self, master: Site, replicas: tuple[Site, ...], herald: Site) -> View:
-        return View(master, replicas, herald, self._sites)
+    def _view(self, master: Site, *replicas: Site) -> View:
+        return View(master, replicas, (*replicas, master)[0], self._sites)
+
+    def _followers(self, peers: Iterable[Peer]) -> list[Site]:
+        """Return where those are that let clients in: who has learnt, and said, that it follows."""
+        return sorted(
+            site
+            for peer in peers
+            if peer.status.get("role") == FOLLOWER and (site := self._site(peer)) is not None
+        )
 
     def _site(self, peer: Peer) -> Site | None:
         """Return where clients reach a peer; None: nobody has said."""

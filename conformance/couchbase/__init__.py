@@ -1,0 +1,1 @@
+"""The bucket of --couchbase, asked for by the real couchbase-client."""
