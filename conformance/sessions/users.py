@@ -264,7 +264,7 @@ class Crowd:
         reads: int = 20,
         rotations: int = 2,
         logouts: int = 3,
-        each: Callable[[User], None] | None = None,
+        each: Callable[[User], object] | None = None,
     ) -> None:
         self.users = users
         self._pause_s = pause_s

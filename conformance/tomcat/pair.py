@@ -295,6 +295,41 @@ def frozen(run: Run, pair: Pair, index: int) -> Iterator[None]:
         pair.nodes[index].signal(signal.SIGCONT)
 
 
+def host(run: Run) -> None:
+    """A host dies with the node in use and a Tomcat on it; users go on at the other Tomcat."""
+    for what, manager, keeps in (
+        ("sticky, operationTimeout 5000", _patient, True),
+        ("sticky, operationTimeout 1000", STICKY, False),
+        ("non-sticky, operationTimeout 5000", NON_STICKY, True),
+    ):
+        with stage(manager) as on:
+            watch = Watch(run, on)
+            with watch.crowd:
+                watch.work(60)
+                on.lose(0)
+                on.tomcats[0].kill()
+                for user in watch.crowd.users:
+                    user.home = 1
+                watch.work(100)
+            everybody = [*watch.crowd.users, *watch.bystanders]
+            keep_on(everybody, 1)
+            for user in everybody:
+                user.look_back()
+        losers = sum(bool(user.lost) for user in everybody)
+        of = f"{len(everybody)}"
+        run.figure(
+            f"{what}: users who lose anything acknowledged", losers, 0 if keeps else None, of=of
+        )
+        if keeps:
+            run.problem(*(line for user in everybody for line in user.lost))
+        run.figure(f"{what}: longest wait of a user", watch.crowd.longest_outage_s(), unit="s")
+        run.figure(f"{what}: errors seen", watch.crowd.errors.total())
+
+
+def _patient(address: str) -> Mapping[str, object]:
+    return {**STICKY(address), "operationTimeout": 5000}
+
+
 def counter(run: Run) -> None:
     """One session at both Tomcats at once, lockingMode=all, through kills of either node."""
     for what, both, victims in (
@@ -409,6 +444,7 @@ TRIALS: dict[str, Callable[[Run], None]] = {
     "both": _trial(kills_both, NON_STICKY, "non-sticky"),
     "freeze-sticky": _trial(freeze, STICKY, "sticky"),
     "freeze": _trial(freeze, NON_STICKY, "non-sticky"),
+    "host": host,
     "counter": counter,
     "advice": advice,
     "lone": lone,

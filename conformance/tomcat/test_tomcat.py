@@ -22,7 +22,7 @@ needs_haproxy = pytest.mark.skipif(
 )
 
 SLOW_ALONE = ["binary", "bare", "failover", "none", "auto", "uri", "nodes", "sasl", "prefix"]
-SLOW_PAIR = ["kills-sticky", "both-sticky", "both", "freeze-sticky", "freeze", "counter"]
+SLOW_PAIR = ["kills-sticky", "both-sticky", "both", "freeze-sticky", "freeze", "host", "counter"]
 
 
 def _try(name: str, trials: int = 0, scale: float = 1.0) -> None:
