@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from conformance.pair.nodes import Pair
 from conformance.trial import main
 
-from . import failover, moving
+from . import addresses, failover, moving
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +21,7 @@ TRIALS = {
     "both": failover.both,
     "proxy": failover.proxy,
     "keepalived": moving.keepalived,
+    "addresses": addresses.addresses,
 }
 
 
