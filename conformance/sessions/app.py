@@ -77,6 +77,7 @@ class App:
     lifetime_s: int = LIFETIME_S
     workers: int = WORKERS
     urls: list[str] = field(default_factory=list)
+    _ports: list[int] = field(default_factory=list)
     _processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     _folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -87,16 +88,19 @@ class App:
             prefix="conformance-", ignore_cleanup_errors=True
         )
         try:
-            ports = [self._start() for _ in range(self.workers)]
-            until(f"{self.kind.name} listens", lambda: all(map(self._listens, ports)))
+            for _ in range(self.workers):
+                self._ports.append(free_port())
+                self.urls.append(f"http://127.0.0.1:{self._ports[-1]}")
+                self._processes.append(self._start(self._ports[-1]))
+            self._wait()
         except BaseException:
             self.stop()
             raise
         return self
 
-    def _start(self) -> int:
+    def _start(self, port: int) -> subprocess.Popen[bytes]:
         assert self._folder is not None
-        setting = Setting(free_port(), self.addresses, self.lifetime_s)
+        setting = Setting(port, self.addresses, self.lifetime_s)
         environment = {
             **os.environ,
             ADDRESSES_VARIABLE: ",".join(self.addresses),
@@ -106,19 +110,18 @@ class App:
             **self.kind.environment,
         }
         with (Path(self._folder.name) / "log").open("ab") as log:
-            self._processes.append(
-                subprocess.Popen(
-                    list(self.kind.command(setting)),
-                    env=environment,
-                    cwd=self._folder.name,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            return subprocess.Popen(
+                list(self.kind.command(setting)),
+                env=environment,
+                cwd=self._folder.name,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
-        self.urls.append(f"http://127.0.0.1:{setting.port}")
-        return setting.port
+
+    def _wait(self) -> None:
+        until(f"{self.kind.name} listens", lambda: all(map(self._listens, self._ports)))
 
     def _listens(self, port: int) -> bool:
         if any(process.poll() is not None for process in self._processes):
@@ -144,6 +147,11 @@ class App:
             # Its own process group, which it leads.
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+
+    def restart(self, index: int) -> None:
+        """Start a worker that was killed anew, at the port that it had."""
+        self._processes[index] = self._start(self._ports[index])
+        self._wait()
 
     def stop(self) -> None:
         for index in range(len(self._processes)):

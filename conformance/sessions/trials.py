@@ -332,6 +332,21 @@ def restart(run: Run, kind: Kind) -> None:
         watch.tell("both restarted")
 
 
+def workers(run: Run, kind: Kind) -> None:
+    """kill -9 of one worker of the application after the other; its users go on at both."""
+    with Servers(kind) as servers_, App(kind, servers_.addresses) as app:
+        watch = Watch(run, kind, app)
+        with watch.crowd:
+            watch.work(run.count(60))
+            for number in range(app.workers):
+                app.kill(number)
+                watch.work(run.count(60))
+                app.restart(number)
+                watch.work(run.count(60))
+        # Nothing in front of the workers leads users away from a dead one.
+        watch.tell("kill -9 of a worker", silent=False)
+
+
 def freeze(run: Run, kind: Kind) -> None:
     """The node that clients talk to stands still for 8 s, and goes on."""
     with Servers(kind) as servers_, App(kind, servers_.addresses) as app:
@@ -397,6 +412,7 @@ TRIALS = {
     "both": kills_both,
     "tabs": tabs,
     "restart": restart,
+    "workers": workers,
     "freeze": freeze,
     "outage": outage,
     "lone": lone,
