@@ -345,6 +345,24 @@ def workers(run: Run, kind: Kind) -> None:
                 watch.work(run.count(60))
         # Nothing in front of the workers leads users away from a dead one.
         watch.tell("kill -9 of a worker", silent=False)
+        if kind.locking:
+            _left_lock(run, kind, app)
+
+
+def _left_lock(run: Run, kind: Kind, app: App) -> None:
+    """A worker dies while a request has the session's lock: for how long do others wait?"""
+    (user,) = make_users(app.urls, 1)
+    user.count()
+    first, other = (User(app.urls, home, cookies=dict(user.cookies)) for home in (0, 1))
+    thread = threading.Thread(target=lambda: first.count("/count?wait_ms=3000"))
+    thread.start()
+    time.sleep(1.0)
+    app.kill(0)
+    thread.join()
+    other.acknowledged = user.acknowledged
+    waited_s = until("the session is free", lambda: other.count() is not None)
+    _loses(run, kind, "lock of a dead worker: lost", other.lost)
+    run.figure(f"{kind.name}: lock of a dead worker: others wait for", waited_s, unit="s")
 
 
 def freeze(run: Run, kind: Kind) -> None:
