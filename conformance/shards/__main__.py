@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from conformance.pair.nodes import Pair
 from conformance.trial import main
 
-from . import losses
+from . import commands, growth, losses
 from .topology import Shards
 
 if TYPE_CHECKING:
@@ -20,6 +20,11 @@ TRIALS = {
     "pymemcache": losses.pymemcache,
     "spymemcached": losses.spymemcached,
     "twemproxy": losses.twemproxy,
+    "proxied": losses.proxied,
+    "freeze": losses.freeze,
+    "eject": losses.eject,
+    "commands": commands.commands,
+    "growth": growth.growth,
 }
 
 

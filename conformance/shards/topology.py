@@ -20,8 +20,32 @@ if TYPE_CHECKING:
 GONE_S = 0.3
 
 
+class Shard:
+    """Some nodes that have the same keys, behind one address."""
+
+    @property
+    def address(self) -> str:
+        raise NotImplementedError
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        raise NotImplementedError
+
+    def wait_ready(self) -> None:
+        """Wait until all nodes serve, and have what there is to have."""
+        raise NotImplementedError
+
+    def lose(self, node: int) -> None:
+        """Have a node die, as by a power cut."""
+        raise NotImplementedError
+
+    def bring_back(self, node: int) -> None:
+        """Start a node that died again, empty."""
+        raise NotImplementedError
+
+
 @dataclass(slots=True)
-class PairShard:
+class PairShard(Shard):
     """A pair behind HAProxy, which leads to the first node while that is healthy."""
 
     pair: Pair
@@ -46,24 +70,29 @@ class PairShard:
 
 
 @dataclass(slots=True)
-class SingleShard:
+class SingleShard(Shard):
     """One server alone, which comes back empty at the same port."""
 
     command: Sequence[str]
     port: int = field(default_factory=free_port)
-    nodes: list[Node] = field(default_factory=list)
+    _server: _Alone | None = None
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
+    @property
+    def nodes(self) -> Sequence[Node]:
+        assert self._server is not None
+        return [self._server]
+
     def start(self) -> None:
-        self.nodes = [_Alone(self.command, ("-p", str(self.port)))]
-        self.nodes[0].start()
+        self._server = _Alone(self.command, ("-p", str(self.port)))
+        self._server.start()
 
     def stop(self) -> None:
-        for node in self.nodes:
-            node.stop()
+        if self._server is not None:
+            self._server.stop()
 
     def wait_ready(self) -> None:
         until("a single server answers", self.nodes[0].accepts)
@@ -92,7 +121,7 @@ class Shards:
     single: ClassVar[str] = ""
 
     count: int = 3
-    shards: list[PairShard | SingleShard] = field(default_factory=list)
+    shards: list[Shard] = field(default_factory=list)
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     def __enter__(self) -> Self:
