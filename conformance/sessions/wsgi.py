@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 THREADS = 8
 
 
-#: How long a node that is back may be unused: HAProxy looks every second, clients with two
-#: addresses come back after `clients.DEAD_S`.
-SETTLES_S, SETTLES_TWO_S = 1.5, 6.5
+#: How long a node that is back may be unused: HAProxy looks every second; clients with two
+#: addresses come back after `clients.DEAD_S`, HashClient after up to twice that.
+SETTLES_S, SETTLES_TWO_S = 1.5, 11.0
 
 
 def kind_maker(
