@@ -62,8 +62,9 @@ class RepeatingPyMemcacheCache(_Repeating, PyMemcacheCache):  # type: ignore[mis
 class RepeatingPyLibMCCache(_Repeating, PyLibMCCache):  # type: ignore[misc]
     """PyLibMCCache, which asks twice before it believes that there is nothing.
 
-    libmemcached takes the end of a connection for a miss if it comes at a certain moment; its next
-    command tells that the server has failed.
+    libmemcached, at least up to the 1.0 of pylibmc's wheels, takes some time-outs and ends of
+    connections for a miss (awesomized/libmemcached#67); its next command says that the server has
+    failed.
     """
 
     is_lost = staticmethod(lost_by_pylibmc)

@@ -106,8 +106,8 @@ class RepeatingPylibmc(PooledPylibmc):
             time.sleep(PAUSE_S)
 
     def get(self, key: str, default: Any = None) -> Any:
-        # libmemcached takes the end of a connection for a miss if it comes at a certain moment;
-        # its next command tells that the server has failed.
+        # libmemcached takes some ends of connections for a miss (awesomized/libmemcached#67); its
+        # next command says that the server has failed.
         def twice(client: Any) -> Any:
             found = client.get(key)
             return client.get(key, default) if found is None else found
