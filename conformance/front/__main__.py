@@ -20,6 +20,7 @@ TRIALS = {
     "freeze": failover.freeze,
     "both": failover.both,
     "proxy": failover.proxy,
+    "vanish": failover.vanish,
     "keepalived": moving.keepalived,
     "addresses": addresses.addresses,
 }

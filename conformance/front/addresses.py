@@ -286,7 +286,7 @@ def addresses(run: Run) -> None:
 
 
 def _survives(run: Run, name: str, library: Library) -> None:
-    with Pair(Pair.experiment, wired=False, settled=True) as pair, ExitStack() as stack:
+    with Pair(wired=False, settled=True) as pair, ExitStack() as stack:
         pair.wait_in_sync()
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
         lines = addressed(library.lines(), [node.port for node in pair.nodes])

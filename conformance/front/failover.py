@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from conformance.clock import now_s
+from conformance.pair import namespaces
 from conformance.pair.load import store
 from conformance.pair.nodes import Pair
 from conformance.trial import TrialError
 
 from .haproxy import HAProxy, active_active, documented
+from .hosts import CLIENT_PORT, Hosts
 from .watch import CALM_S, FROZEN_S, Address, Watch, tell
 
 if TYPE_CHECKING:
@@ -33,10 +35,14 @@ configuration_file: Path | None = None
 NAMES = ("the first node", "the second node")
 
 
+def _text() -> str:
+    return configuration_file.read_text() if configuration_file else documented()
+
+
 @contextmanager
 def _front(*, both: bool = False) -> Iterator[tuple[Pair, HAProxy]]:
     """Run a pair in sync, and a HAProxy in front of it that knows so."""
-    text = configuration_file.read_text() if configuration_file else documented()
+    text = _text()
     with Pair(wired=False, settled=True) as pair:
         pair.wait_in_sync()
         ports = [node.port for node in pair.nodes]
@@ -180,3 +186,29 @@ def _disturb(run: Run, what: str, pair: Pair, front: HAProxy, watch: Watch) -> N
         pair.nodes[0].signal(signal.SIGSTOP)
         time.sleep(max(3.0, FROZEN_S * run.scale))
         pair.nodes[0].signal(signal.SIGCONT)
+
+
+def vanish(run: Run) -> None:
+    """HAProxy before two hosts of their own: the one that it uses vanishes without a word."""
+    if reason := namespaces.why_not():
+        run.problem(f"skipped: {reason}")
+        return
+    watches: dict[int, list[Watch]] = {0: [], 1: []}
+    with Hosts(Pair.experiment) as site:
+        addresses = [f"{node.host}:{CLIENT_PORT}" for node in site.nodes]
+        with HAProxy(addresses, _text()) as front:
+            for number in range(2 * run.times(2)):
+                victim = number % 2
+                with Watch([Address(front.port)], run.rng(number)) as watch:
+                    time.sleep(CALM_S)
+                    watch.fault()
+                    site.vanish(victim)
+                    time.sleep(4 * CALM_S)
+                    site.come_back(victim)
+                    site.wait_in_sync()
+                    front.wait_up()
+                    time.sleep(CALM_S)
+                watch.compare(site.nodes)
+                watches[victim].append(watch)
+    for victim, noticed in watches.items():
+        tell(run, f"the host of {NAMES[victim]} vanished", noticed)

@@ -11,24 +11,21 @@ import re
 import shutil
 import subprocess
 import tempfile
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from conformance.pair import namespaces
-from conformance.pair.namespaces import REPLICATION_PORT, Host, Network
-from conformance.pair.strangers import SECRET, secrets
-from conformance.servers import PYMCD, STOP_TIMEOUT_S
+from conformance.servers import STOP_TIMEOUT_S
 from conformance.trial import TrialError, until
 
 from .haproxy import PAGE
+from .hosts import Hosts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from contextlib import ExitStack
 
 PROGRAM = shutil.which("keepalived", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-CLIENT_PORT = 11211
 INTERFACE = "clients"
 ADDRESS = f"{namespaces.NETWORK}.50"
 
@@ -112,50 +109,16 @@ class Keepalived:
 
 
 @dataclass(slots=True)
-class MovingAddress:
-    """Two hosts with a node and a keepalived each. A context manager."""
+class MovingAddress(Hosts):
+    """Two hosts with a keepalived each. A context manager."""
 
-    #: More options for both nodes.
-    options: Sequence[str] = ()
-    network: Network = field(default_factory=Network)
-    hosts: list[Host] = field(default_factory=list)
     keepers: list[Keepalived] = field(default_factory=list)
-    _secret_file: str = ""
-    _stack: ExitStack = field(default_factory=ExitStack)
 
-    def __enter__(self) -> Self:
-        if reason := why_not():
-            raise TrialError(reason)
-        with ExitStack() as stack:
-            (self._secret_file,) = stack.enter_context(secrets(SECRET))
-            stack.enter_context(self.network)
-            for index in range(2):
-                self.hosts.append(self._make(index).start())
-                stack.callback(self.hosts[index].stop)
-            self.wait_in_sync()
-            self.keepers += [stack.enter_context(Keepalived(host)) for host in self.network.hosts]
-            self.wait_held()
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self._stack.close()
-
-    def _make(self, index: int) -> Host:
-        command = ("ip", "netns", "exec", self.network.hosts[index], *PYMCD)
-        link, other = (self.network.address(each, "link") for each in (index, 1 - index))
-        switches = ["-p", str(CLIENT_PORT), "--node-id", f"host{index}", *self.options]
-        switches += ["--replication-listen", link, "--replication-port", str(REPLICATION_PORT)]
-        switches += ["--peer", f"{other}:{REPLICATION_PORT}"]
-        switches += ["--replication-secret-file", self._secret_file]
-        # On all addresses, as the one that moves may not be here yet.
-        return Host(command, switches, host=self.network.address(index, "client"), listen=())
-
-    def restart(self, index: int) -> None:
-        """Let a node come back, empty."""
-        self.hosts[index].stop()
-        # The same object: it is stopped at the end.
-        self.hosts[index].start()
+    def _set_up(self, stack: ExitStack) -> None:
+        # Explicit: slots make a new class, which the bare super() does not know.
+        Hosts._set_up(self, stack)
+        self.keepers += [stack.enter_context(Keepalived(host)) for host in self.network.hosts]
+        self.wait_held()
 
     def holder(self) -> int | None:
         """Return the host that has the address; None: nobody, or both."""
@@ -176,12 +139,6 @@ class MovingAddress:
         holder = self.holder()
         assert holder is not None
         return holder
-
-    def wait_in_sync(self) -> None:
-        until(
-            "hosts in sync",
-            lambda: all(host.rows().get("state") == "in_sync" for host in self.hosts),
-        )
 
     def report(self) -> str:
         """What the keepers said, for a person."""

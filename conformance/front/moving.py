@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from conformance.pair.nodes import Pair
 
-from .keepalived import ADDRESS, CLIENT_PORT, MovingAddress, why_not
+from .hosts import CLIENT_PORT
+from .keepalived import ADDRESS, MovingAddress, why_not
 from .watch import CALM_S, FROZEN_S, Address, Watch, tell
 
 if TYPE_CHECKING:
@@ -26,15 +27,15 @@ GRACE_S = 2.0
 
 
 def _killed(site: MovingAddress, index: int, _: float) -> Callable[[], None]:
-    site.hosts[index].kill()
+    site.nodes[index].kill()
     time.sleep(AWAY_S)
     return lambda: site.restart(index)
 
 
 def _frozen(site: MovingAddress, index: int, scale: float) -> Callable[[], None]:
-    site.hosts[index].signal(signal.SIGSTOP)
+    site.nodes[index].signal(signal.SIGSTOP)
     time.sleep(max(AWAY_S, FROZEN_S * scale))
-    return lambda: site.hosts[index].signal(signal.SIGCONT)
+    return lambda: site.nodes[index].signal(signal.SIGCONT)
 
 
 def _cut_off(site: MovingAddress, index: int, _: float) -> Callable[[], None]:
@@ -44,17 +45,9 @@ def _cut_off(site: MovingAddress, index: int, _: float) -> Callable[[], None]:
 
 
 def _vanished(site: MovingAddress, index: int, _: float) -> Callable[[], None]:
-    site.network.pull(index, "client")
-    site.network.pull(index)
-    site.hosts[index].kill()
+    site.vanish(index)
     time.sleep(AWAY_S)
-
-    def return_() -> None:
-        site.network.plug(index, "client")
-        site.network.plug(index)
-        site.restart(index)
-
-    return return_
+    return lambda: site.come_back(index)
 
 
 #: What happens to the host that has the address; each returns how to undo it.
@@ -87,7 +80,7 @@ def keepalived(run: Run) -> None:
                     site.wait_in_sync()
                     time.sleep(2 * CALM_S)
                 moved_back += site.holder() == holder
-                watch.compare(site.hosts)
+                watch.compare(site.nodes)
                 watches[what].append(watch)
                 run.say(f"{what}: {watch.connections_lost} connections lost")
     for what, noticed in watches.items():

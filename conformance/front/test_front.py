@@ -8,21 +8,38 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from conformance.pair import namespaces
 from conformance.pair.nodes import Node
 from conformance.servers import PYMCD, Server
-from conformance.trial import Run
+from conformance.trial import Run, TrialError
 
-from . import haproxy
+from . import haproxy, keepalived
 from .__main__ import TRIALS
+from .addresses import LIBRARIES, addressed
 from .haproxy import HAProxy, active_active, documented
 from .watch import Address, History, Watch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 #: Name, how often, the part of it that is done.
 QUICK = [("kill", 1, 0.2), ("freeze", 1, 0.2)]
-SLOW = [("kill", 3, 1.0), ("freeze", 1, 1.0), ("both", 1, 1.0), ("proxy", 1, 0.3)]
+SLOW = [
+    ("kill", 3, 1.0),
+    ("freeze", 1, 1.0),
+    ("both", 1, 1.0),
+    ("proxy", 1, 0.3),
+    ("vanish", 1, 1.0),
+    ("keepalived", 1, 0.5),
+    ("addresses", 1, 1.0),
+]
+#: Say why a trial cannot be had here. `addresses` leaves out the libraries that are missing.
+REASONS: dict[str, Callable[[], str]] = {
+    **dict.fromkeys(("kill", "freeze", "both", "proxy"), haproxy.why_not),
+    "vanish": lambda: haproxy.why_not() or namespaces.why_not(),
+    "keepalived": keepalived.why_not,
+    "addresses": lambda: "",
+}
 
 needs_haproxy = pytest.mark.skipif(bool(haproxy.why_not()), reason=haproxy.why_not())
 
@@ -40,11 +57,12 @@ def test_trial(name: str, trials: int, scale: float) -> None:
     _try(name, trials, scale)
 
 
-@needs_haproxy
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("name", "trials", "scale"), SLOW, ids=[row[0] for row in SLOW])
 def test_long_trial(name: str, trials: int, scale: float) -> None:
+    if reason := REASONS[name]():
+        pytest.skip(reason)
     _try(name, trials, scale)
 
 
@@ -101,3 +119,26 @@ def test_nodes_are_used_as_documented(strangers: list[Server], text: str, used: 
 def test_history_knows_what_is_stale(found: bytes | None, since: int, wrong: str) -> None:
     history = History([None, b"one", b"two", b"three"], acknowledged=2, given_up={1})
     assert history.judge(found, since) == wrong
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_lines_of_every_client_get_other_addresses(name: str) -> None:
+    lines = addressed(LIBRARIES[name].lines(), [1, 2])
+    assert "10.0.0." not in lines
+    assert lines.count("127.0.0.1") == 2
+
+
+def test_lines_without_an_address_are_refused() -> None:
+    with pytest.raises(TrialError, match="no address of node 6"):
+        addressed('["10.0.0.5:11211"]', [1, 2])
+
+
+def test_configuration_without_an_address_is_refused() -> None:
+    with pytest.raises(TrialError, match=r"no longer speaks of 10\.0\.0\.4"):
+        HAProxy([1, 2], "bind 10.0.0.9:11211").configuration()
+
+
+def test_moving_address_is_documented() -> None:
+    configuration, script = keepalived.documented()
+    assert "nopreempt" in configuration
+    assert script.startswith("#!/bin/bash")
