@@ -30,7 +30,9 @@ QUICK = [
     ("django pymemcache repeating", "kills", 2, 0.2),
     ("flask pylibmc repeating", "kills", 2, 0.2),
     ("django pylibmc repeating", "alone", 1, 0.3),
+    ("php", "alone", 1, 0.3),
     ("php", "kills", 2, 0.2),
+    ("rack", "kills", 2, 0.2),
 ]
 
 #: Whatever is meant to lose nothing.
@@ -71,6 +73,16 @@ def test_long_trial(name: str, trial: str) -> None:
 def test_loss_would_be_noticed() -> None:
     # One server that comes back empty: the same users must miss their sessions.
     _try(KINDS["flask pymemcache repeating"], "lone", 1, 0.3)
+
+
+def test_missing_lock_would_be_noticed() -> None:
+    kind = replace(KINDS["php-unlocked"], locking=True)
+    if reason := kind.why_not():
+        pytest.skip(reason)
+    run = Run(scale=0.1)
+    TRIALS["alone"](run, kind)
+    short = {figure.what for figure in run.figures if not figure.passes}
+    assert f"{kind.name}: pymcd: counts at once that are missing" in short
 
 
 @pytest.mark.slow
