@@ -22,7 +22,17 @@ needs_haproxy = pytest.mark.skipif(
 )
 
 SLOW_ALONE = ["binary", "bare", "failover", "none", "auto", "uri", "nodes", "sasl", "prefix"]
-SLOW_PAIR = ["kills-sticky", "both-sticky", "both", "freeze-sticky", "freeze", "host", "counter"]
+SLOW_PAIR = [
+    "kills-sticky",
+    "kills-auto",
+    "kills-binary",
+    "both-sticky",
+    "both",
+    "freeze-sticky",
+    "freeze",
+    "host",
+    "counter",
+]
 
 
 def _try(name: str, trials: int = 0, scale: float = 1.0) -> None:
@@ -121,7 +131,7 @@ class _Told(Tomcat):
 
 def test_late_backups_are_those_at_quiet_times() -> None:
     on = Stage(None, None, [_Told({})], quiet=[(10.0, 20.0)], losses=[5.0, 14.0])  # type: ignore[arg-type]
-    late, total = on.late()
+    late, total = on.late(on.quiet)
     assert (len(late), total) == (1, 2)
     assert late[0].startswith("NON_STICKY_AFTER_BACKUP took 0.200 s")
     assert on.unstored_s() == 0.5
