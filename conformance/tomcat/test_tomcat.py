@@ -22,24 +22,8 @@ needs_haproxy = pytest.mark.skipif(
 )
 
 SLOW_ALONE = ["binary", "bare", "failover", "none", "auto", "uri", "nodes", "sasl", "prefix"]
-SLOW_PAIR = [
-    "kills-sticky",
-    "kills-auto",
-    "kills-binary",
-    "both-sticky",
-    "both",
-    "freeze-sticky",
-    "freeze",
-    "host",
-    "counter",
-]
-
-
-def _try(name: str, trials: int = 0, scale: float = 1.0) -> None:
-    run = Run(trials=trials, scale=scale)
-    TRIALS[name](run)
-    short = [str(figure) for figure in run.figures if not figure.passes and not figure.timed]
-    assert short == [], "\n".join(run.problems)
+SLOW_KILLS = ["kills-sticky", "kills-auto", "kills-binary", "both-sticky", "both", "host"]
+SLOW_PAIR = [*SLOW_KILLS, "freeze-sticky", "freeze", "counter", "advice"]
 
 
 @needs_tomcat
@@ -66,7 +50,7 @@ def test_alone_at_length(name: str) -> None:
 @needs_haproxy
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", [*SLOW_PAIR, "advice"])
+@pytest.mark.parametrize("name", SLOW_PAIR)
 def test_pair_at_length(name: str) -> None:
     _try(name)
 
