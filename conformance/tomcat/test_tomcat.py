@@ -26,6 +26,13 @@ SLOW_KILLS = ["kills-sticky", "kills-auto", "kills-binary", "both-sticky", "both
 SLOW_PAIR = [*SLOW_KILLS, "freeze-sticky", "freeze", "counter", "advice"]
 
 
+def _try(name: str, trials: int = 0, scale: float = 1.0) -> None:
+    run = Run(trials=trials, scale=scale)
+    TRIALS[name](run)
+    short = [str(figure) for figure in run.figures if not figure.passes and not figure.timed]
+    assert short == [], "\n".join(run.problems)
+
+
 @needs_tomcat
 @pytest.mark.parametrize("name", ["text", "all"])
 def test_alone(name: str) -> None:
