@@ -19,6 +19,7 @@ TRIALS = {
     "kill": failover.kill,
     "freeze": failover.freeze,
     "both": failover.both,
+    "stay": failover.stay,
     "proxy": failover.proxy,
     "vanish": failover.vanish,
     "keepalived": moving.keepalived,

@@ -13,12 +13,12 @@ from conformance.pair.load import store
 from conformance.pair.nodes import Pair
 from conformance.trial import TrialError
 
-from .haproxy import HAProxy, active_active, documented
+from .haproxy import HAProxy, active_active, documented, staying
 from .hosts import CLIENT_PORT, Hosts
 from .watch import CALM_S, FROZEN_S, Address, Watch, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from conformance.trial import Run
@@ -40,13 +40,14 @@ def _text() -> str:
 
 
 @contextmanager
-def _front(*, both: bool = False) -> Iterator[tuple[Pair, HAProxy]]:
+def _front(
+    changed: Callable[[str], str] = lambda text: text,
+) -> Iterator[tuple[Pair, HAProxy]]:
     """Run a pair in sync, and a HAProxy in front of it that knows so."""
-    text = _text()
     with Pair(wired=False, settled=True) as pair:
         pair.wait_in_sync()
         ports = [node.port for node in pair.nodes]
-        with HAProxy(ports, active_active(text) if both else text) as proxy:
+        with HAProxy(ports, changed(_text())) as proxy:
             yield pair, proxy
 
 
@@ -91,7 +92,7 @@ def _kills(run: Run, what: str, *, both: bool, times: int) -> None:
     early = 0
     returns: list[float] = []
     watches: dict[int, list[Watch]] = {0: [], 1: []}
-    with _front(both=both) as (pair, proxy):
+    with _front(active_active if both else lambda text: text) as (pair, proxy):
         fixed = _fill(pair, run.count(ITEMS))
         for number in range(2 * times):
             victim = number % 2
@@ -113,7 +114,7 @@ def _kills(run: Run, what: str, *, both: bool, times: int) -> None:
 
 def _freezes(run: Run, what: str, *, both: bool, times: int) -> None:
     watches: dict[int, list[Watch]] = {0: [], 1: []}
-    with _front(both=both) as (pair, proxy):
+    with _front(active_active if both else lambda text: text) as (pair, proxy):
         for number in range(2 * times):
             victim = number % 2
             with Watch([Address(proxy.port)], run.rng(number)) as watch:
@@ -143,6 +144,36 @@ def both(run: Run) -> None:
     """HAProxy uses both nodes at a time: kill -9 and SIGSTOP of either."""
     _kills(run, "both nodes used", both=True, times=run.times(3))
     _freezes(run, "both nodes used", both=True, times=run.times(1))
+
+
+def stay(run: Run) -> None:
+    """Clients stay at the node that they went to: kill -9 and SIGSTOP of the one in use."""
+    killed: list[Watch] = []
+    froze: list[Watch] = []
+    elsewhere = 0
+    with _front(staying) as (pair, proxy):
+        for number in range(2 * run.times(2)):
+            # As the nodes take turns: who comes back is not in use.
+            victim = number % 2
+            with Watch([Address(proxy.port)], run.rng(number)) as watch:
+                time.sleep(CALM_S)
+                elsewhere += proxy.backends()[1 - victim].connections
+                watch.fault()
+                if number % 4 < 2:
+                    pair.nodes[victim].kill()
+                    time.sleep(2 * CALM_S)
+                    pair.restart(victim)
+                else:
+                    pair.nodes[victim].signal(signal.SIGSTOP)
+                    time.sleep(max(1.5, FROZEN_S * run.scale))
+                    pair.nodes[victim].signal(signal.SIGCONT)
+                _calm(pair, proxy)
+            watch.compare(pair.nodes)
+            (killed if number % 4 < 2 else froze).append(watch)
+    tell(run, "the node in use killed", killed)
+    if froze:
+        tell(run, "the node in use frozen", froze)
+    run.figure("clients at the other node meanwhile", elsewhere, 0)
 
 
 def proxy(run: Run) -> None:

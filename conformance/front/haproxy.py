@@ -41,7 +41,19 @@ def documented() -> str:
 
 def active_active(text: str) -> str:
     """Return the configuration changed as the page says, so that both nodes are used."""
-    return text.replace(" on-marked-up shutdown-backup-sessions", "").replace(" backup\n", "\n")
+    return _not_led_back(text).replace(" backup\n", "\n")
+
+
+def staying(text: str) -> str:
+    """Return the configuration changed as the page says, so that clients are not led back."""
+    found = re.search(r"```\n( +stick-table .*?)```", PAGE.read_text(), re.DOTALL)
+    if found is None:
+        raise TrialError(f"{PAGE.name} does not say how clients stay where they are")
+    return _not_led_back(text).replace("backend pair\n", f"backend pair\n{found.group(1)}")
+
+
+def _not_led_back(text: str) -> str:
+    return text.replace(" on-marked-up shutdown-backup-sessions", "")
 
 
 class Backend(NamedTuple):
@@ -130,7 +142,13 @@ class HAProxy:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def _wait_checked(self) -> None:
-        until("haproxy has checked", lambda: all(each.check != "INI" for each in self.backends()))
+        until("haproxy has checked", self._has_checked)
+
+    def _has_checked(self) -> bool:
+        try:
+            return all(each.check != "INI" for each in self.backends())
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False  # it takes questions a moment after clients
 
     def log(self) -> str:
         """Return what it printed since its start."""

@@ -28,6 +28,7 @@ SLOW = [
     ("kill", 3, 1.0),
     ("freeze", 1, 1.0),
     ("both", 1, 1.0),
+    ("stay", 2, 0.4),
     ("proxy", 1, 0.3),
     ("vanish", 1, 1.0),
     ("keepalived", 1, 0.5),
@@ -35,7 +36,7 @@ SLOW = [
 ]
 #: Say why a trial cannot be had here. `addresses` leaves out the libraries that are missing.
 REASONS: dict[str, Callable[[], str]] = {
-    **dict.fromkeys(("kill", "freeze", "both", "proxy"), haproxy.why_not),
+    **dict.fromkeys(("kill", "freeze", "both", "stay", "proxy"), haproxy.why_not),
     "vanish": lambda: haproxy.why_not() or namespaces.why_not(),
     "keepalived": keepalived.why_not,
     "addresses": lambda: "",

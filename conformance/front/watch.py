@@ -229,13 +229,17 @@ class Watch:
             longest[client] = max(longest.get(client, 0.0), until_s - since_s)
         return list(longest.values())
 
-    def late(self, grace_s: float) -> int:
-        """Count answers that took too long, but for those that came soon after a fault."""
-        return sum(
-            until_s - since_s > LATE_S + self._pause_s
-            and not any(0 <= until_s - fault_s <= grace_s for fault_s in self.faults_s)
-            for _, since_s, until_s in self._gaps()
-        )
+    def late(self, grace_s: float) -> list[str]:
+        """Answers that took too long, but for those that came soon after a fault."""
+        lines = []
+        for client, since_s, until_s in self._gaps():
+            if until_s - since_s <= LATE_S + self._pause_s:
+                continue
+            after_s = min((until_s - at_s for at_s in self.faults_s if at_s <= until_s), default=-1)
+            if not 0 <= after_s <= grace_s:
+                text = f"client {client}: {until_s - since_s:.3f} s until {after_s:.3f} s after"
+                lines.append(text)
+        return lines
 
 
 def tell(run: Run, what: str, watches: Sequence[Watch], grace_s: float = GRACE_S) -> None:
@@ -257,8 +261,9 @@ def tell(run: Run, what: str, watches: Sequence[Watch], grace_s: float = GRACE_S
     run.figure(f"{what}: connections lost", connections, of=clients)
     run.figure(f"{what}: longest outage", max(outages, default=0.0), unit="s")
     run.figure(f"{what}: outage, median", quantile(outages, 0.5), unit="s")
-    late = sum(watch.late(grace_s) for watch in watches)
-    run.figure(f"{what}: late answers after the first {grace_s:g} s", late, 0, timed=True)
+    late = [line for watch in watches for line in watch.late(grace_s)]
+    run.figure(f"{what}: late answers after the first {grace_s:g} s", len(late), 0, timed=True)
     run.problem(*(f"{what}: lost: {line}" for line in lost))
     run.problem(*(f"{what}: stale: {line}" for line in stale))
     run.problem(*(f"{what}: {number} x {text!r}" for text, number in errors.items()))
+    run.problem(*(f"{what}: late: {line}" for line in late))
