@@ -50,6 +50,8 @@ FILL_BYTES = 1024
 #: When the session manager gives a backup up by default, and how long a fault may make them late.
 LATE_S = 0.1
 GRACE_S = 1.0
+#: Answers without a backup that are further apart have different reasons.
+APART_S = 1.0
 BACKUPS = ("MEMCACHED_UPDATE", "NON_STICKY_AFTER_BACKUP")
 
 #: What is tried, for the address of HAProxy.
@@ -70,8 +72,6 @@ class Stage:
     quiet: list[tuple[float, float]] = field(default_factory=list)
     #: The first moments after a fault, when they may be.
     grace: list[tuple[float, float]] = field(default_factory=list)
-    #: When the node in use was lost.
-    losses: list[float] = field(default_factory=list)
 
     @contextlib.contextmanager
     def nobody_waits(self, grace_s: float = 0.0) -> Iterator[None]:
@@ -94,19 +94,17 @@ class Stage:
                     lines.append(f"{event.what} took {event.taken_s:.3f} s at {began_s:.3f}")
         return lines, total
 
-    def lose(self, index: int) -> None:
-        """Kill a node that is in use."""
-        self.losses.append(time.monotonic())
-        self.pair.nodes[index].kill()
-
     def unstored_s(self) -> float:
-        """Return for how long after the loss of its node a Tomcat answered, and did not store."""
+        """Return for how long at most a Tomcat answered, and stored nothing of it."""
         longest_s = 0.0
         for tomcat in self.tomcats:
+            began_s = last_s = 0.0
             for event in tomcat.statistics().events:
-                since_s = [event.at_s - each for each in self.losses if event.at_s > each]
-                if event.what == "NOT_STORED" and since_s:
-                    longest_s = max(longest_s, min(since_s))
+                if event.what == "NOT_STORED":
+                    if event.at_s - last_s > APART_S:
+                        began_s = event.at_s
+                    last_s = event.at_s
+                    longest_s = max(longest_s, last_s - began_s)
         return longest_s
 
     def back(self, index: int) -> None:
@@ -209,8 +207,7 @@ class Watch:
             run.figure(f"{what}: and within that second", len(excused))
         run.figure(f"{what}: backups that failed", failures, of=f"{int(stored + failures):,}")
         run.figure(f"{what}: answers without a backup", crowd.unstored, of=f"{crowd.requests:,}")
-        if self._on.losses:
-            run.figure(f"{what}: nothing stored, at most for", unstored_s, unit="s")
+        run.figure(f"{what}: nothing stored, at most for", unstored_s, unit="s")
         run.figure(f"{what}: errors seen", crowd.errors.total(), of=f"{crowd.requests:,}")
         for error, count in crowd.errors.most_common(3):
             run.say(f"{count} times {error}")
@@ -245,10 +242,9 @@ def kills(run: Run, manager: Manager, what: str) -> None:
                     on.back(1)
                     watch.work(60)
                 run.say(f"{what} {number}: the node in use dies")
-                on.lose(0)
+                on.pair.nodes[0].kill()
                 watch.work(200)
                 # Now its clients are led back, which costs them their connections once more.
-                on.losses.append(time.monotonic())
                 on.back(0)
                 watch.work(200)
         watch.tell(what)
@@ -261,7 +257,7 @@ def kills_both(run: Run, manager: Manager, what: str) -> None:
         with watch.crowd:
             watch.work(60)
             for victim in (0, 1) * run.times(2):
-                on.lose(victim)
+                on.pair.nodes[victim].kill()
                 watch.work(200)
                 on.back(victim)
                 watch.work(100)
@@ -280,7 +276,6 @@ def freeze(run: Run, manager: Manager, what: str) -> None:
                 on.pair.wait_in_sync()
                 on.proxy.wait_up()
                 watch.work(60)
-            on.losses.append(time.monotonic())
             with frozen(run, on.pair, 0):
                 watch.work(60)
             on.pair.wait_in_sync()
@@ -312,7 +307,7 @@ def host(run: Run) -> None:
             watch = Watch(run, on)
             with watch.crowd:
                 watch.work(60)
-                on.lose(0)
+                on.pair.nodes[0].kill()
                 on.tomcats[0].kill()
                 for user in watch.crowd.users:
                     user.home = 1
@@ -348,7 +343,7 @@ def counter(run: Run) -> None:
             def kill_each(on: Stage = on, victims: Sequence[int] = victims) -> None:
                 time.sleep(1.0)
                 for victim in victims[: run.times(len(victims))]:
-                    on.lose(victim)
+                    on.pair.nodes[victim].kill()
                     time.sleep(4.0)
                     on.back(victim)
                     time.sleep(3.0)
@@ -400,7 +395,7 @@ def _through_a_kill(run: Run, manager: Manager) -> Crowd:
         crowd = Crowd(users, pause_s=PAUSE_S, reads=0, rotations=0, logouts=0)
         with crowd:
             until("users at work", lambda: crowd.counts > 2 * PEOPLE)
-            on.lose(0)
+            on.pair.nodes[0].kill()
             time.sleep(OUTAGE_S)
         if is_sticky:
             on.tomcats[0].kill()
