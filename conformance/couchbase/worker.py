@@ -52,7 +52,7 @@ class Worker:
         *,
         bucket: str = DEFAULT_BUCKET,
         password: str = "",
-        threads: int = 4,
+        threads: int = 8,
         timeout_ms: int = 1000,
         properties: Mapping[str, object] = USUAL,
     ) -> None:

@@ -67,8 +67,8 @@ def kills(run: Run, manager: Manager, what: str) -> None:
             watch.work(60)
             for number in range(run.times(2)):
                 for role in ("other", "master"):
-                    master, other = pair.servers(0)
-                    victim = master if role == "master" else other
+                    other = pair.herald()
+                    victim = 1 - other if role == "master" else other
                     run.say(f"{what} {number}: the {role} dies, node{victim}")
                     pair.nodes[victim].kill()
                     watch.work(200)
@@ -84,8 +84,8 @@ def freeze(run: Run, manager: Manager, what: str) -> None:
         with watch.crowd:
             watch.work(60)
             for role in ("other", "master"):
-                master, other = pair.servers(0)
-                with frozen(run, pair, master if role == "master" else other):
+                other = pair.herald()
+                with frozen(run, pair, 1 - other if role == "master" else other):
                     watch.work(60)
                 on.proxy.wait_up()
                 watch.work(60)

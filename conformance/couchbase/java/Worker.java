@@ -15,6 +15,7 @@ import net.spy.memcached.FailureMode;
  * found, -1 for a miss.
  */
 final class Worker {
+    private static final long PAUSE_MS = 10;
     private static volatile boolean stopping;
 
     public static void main(String[] arguments) throws Exception {
@@ -86,7 +87,7 @@ final class Worker {
             }
             tell("get", key, found, outcome, began);
             try {
-                Thread.sleep(1);
+                Thread.sleep(PAUSE_MS);
             } catch (InterruptedException error) {
                 return;
             }
