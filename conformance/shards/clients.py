@@ -82,21 +82,22 @@ class _Python:
             raise Failed(f"{type(error).__name__}: {error}") from None
 
 
-def python_block(module: str, addresses: Sequence[str], change: tuple[str, str] = ("", "")) -> Any:
-    """Execute the block that imports this module, and return the client that it makes."""
-    text = page.addressed(page.block("python", module), addresses)
+def _execute(text: str) -> Any:
+    """Execute a block of the page, and return the client that it makes."""
     names: dict[str, Any] = {}
-    exec(compile(page.changed(text, *change), page.PAGE.name, "exec"), names)
+    exec(compile(text, page.PAGE.name, "exec"), names)
     return names["client"]
 
 
-def with_pylibmc(change: tuple[str, str] = ("", "")) -> Maker:
-    """Return the maker of pylibmc's clients, with one setting of the page changed."""
+def with_pylibmc(*changes: page.Change) -> Maker:
+    """Return the maker of pylibmc's clients, with settings of the page changed."""
 
     @contextmanager
     def maker(addresses: Sequence[str]) -> Iterator[Make]:
+        text = page.changed(page.addressed(page.block("python", "pylibmc"), addresses), *changes)
+
         def make() -> Client:
-            client = python_block("pylibmc", addresses, change)
+            client = _execute(text)
             return _Python(client, client.disconnect_all, pylibmc.Error)
 
         yield make
@@ -104,11 +105,13 @@ def with_pylibmc(change: tuple[str, str] = ("", "")) -> Maker:
     return maker
 
 
-def with_pymemcache(change: tuple[str, str] = ("", "")) -> Maker:
+def with_pymemcache(*changes: page.Change) -> Maker:
     @contextmanager
     def maker(addresses: Sequence[str]) -> Iterator[Make]:
+        text = page.changed(page.addressed(page.block("python", "pymemcache"), addresses), *changes)
+
         def make() -> Client:
-            client = python_block("pymemcache", addresses, change)
+            client = _execute(text)
             return _Python(client, client.close, MemcacheError, OSError)
 
         yield make
@@ -183,9 +186,7 @@ class _Spy:
         self._stream.close()
 
 
-def with_spymemcached(
-    change: tuple[str, str] = ("", ""), *, proxied: bool = False, text: str | None = None
-) -> Maker:
+def with_spymemcached(*changes: page.Change, proxied: bool = False) -> Maker:
     """Return the maker of clients of one MemcachedClient in a JVM of its own.
 
     Args:
@@ -197,9 +198,9 @@ def with_spymemcached(
         with contextlib.ExitStack() as stack:
             known = addresses
             if proxied:
-                known = [stack.enter_context(Twemproxy(addresses, text or documented())).address]
+                known = [stack.enter_context(Twemproxy(addresses)).address]
             block = page.addressed(page.block("java", "KETAMA"), known)
-            port = stack.enter_context(_driver(page.changed(block, *change)))
+            port = stack.enter_context(_driver(page.changed(block, *changes)))
             yield lambda: _Spy(port)
 
     return maker
@@ -212,7 +213,7 @@ def _driver(block: str) -> Iterator[int]:
         raise TrialError(reason)
     with tempfile.TemporaryDirectory(prefix="conformance-") as name:
         source, log = Path(name) / "Driver.java", Path(name) / "log"
-        source.write_text(page.changed(DRIVER.read_text(), PLACEHOLDER, block))
+        source.write_text(page.changed(DRIVER.read_text(), (PLACEHOLDER, block)))
         with (
             log.open("wb") as sink,
             subprocess.Popen(

@@ -74,8 +74,8 @@ def _ways() -> list[tuple[str, Maker, float | None, bool]]:
         ("pymemcache rendezvous", with_pymemcache(), FEW, False),
     ]
     if not why_not():
-        modula = page.changed(documented(), "distribution: ketama", "distribution: modula")
-        fnv1a = page.changed(documented(), "hash: md5", "hash: fnv1a_64")
+        modula = page.changed(documented(), ("distribution: ketama", "distribution: modula"))
+        fnv1a = page.changed(documented(), ("hash: md5", "hash: fnv1a_64"))
         ways += [
             ("twemproxy ketama", through_twemproxy(), FEW, False),
             ("twemproxy modula", through_twemproxy(modula), MANY, True),
@@ -113,9 +113,7 @@ def _agreeing(places: dict[str, Places]) -> int:
 def _another_address(run: Run, servers: Sequence[Server], keys: Sequence[bytes]) -> None:
     """Give one shard another address: with names nothing moves."""
     text = documented()
-    nameless = text
-    for name in (" pair-1", " pair-2", " pair-3"):
-        nameless = page.changed(nameless, name, "")
+    nameless = page.changed(text, *((f" pair-{number}", "") for number in (1, 2, 3)))
     with Server(PYMCD, ("-p", str(free_port()))) as other:
         moved = [other, *servers[1:]]
         for what, configuration, bar in (("names", text, 0.0), ("no names", nameless, None)):

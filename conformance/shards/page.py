@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PAGE = ROOT / "docs" / "capacity.md"
 SHARDS = ("10.0.1.4:11211", "10.0.2.4:11211", "10.0.3.4:11211")
+#: What a block says, and what it is to say instead.
+Change = tuple[str, str]
 PROXY = "127.0.0.1:22121"
 
 
@@ -41,8 +43,10 @@ def addressed(text: str, addresses: Sequence[str]) -> str:
     return text
 
 
-def changed(text: str, old: str, new: str) -> str:
-    """Return a block with one setting changed, which must be there."""
-    if old not in text:
-        raise TrialError(f"{PAGE.name}: a block no longer has {old!r}")
-    return text.replace(old, new)
+def changed(text: str, *changes: Change) -> str:
+    """Return a block with settings changed, each of which must be there."""
+    for old, new in changes:
+        if old not in text:
+            raise TrialError(f"{PAGE.name}: a block no longer has {old!r}")
+        text = text.replace(old, new)
+    return text

@@ -193,4 +193,4 @@ def test_addresses_of_the_page_are_replaced_or_taken_out(language: str) -> None:
 
 def test_setting_that_the_page_no_longer_has() -> None:
     with pytest.raises(TrialError, match="no longer"):
-        page.changed(page.block("yaml"), "nothing of the kind", "")
+        page.changed(page.block("yaml"), ("nothing of the kind", ""))

@@ -57,7 +57,7 @@ class Twemproxy:
         folder = Path(self._folder.name)
         file = folder / "nutcracker.yml"
         text = page.addressed(self.text, self.addresses)
-        file.write_text(page.changed(text, page.PROXY, self.address))
+        file.write_text(page.changed(text, (page.PROXY, self.address)))
         own = ("-o", str(folder / "log"), "-p", str(folder / "pid"))
         statistics = ("-a", "127.0.0.1", "-s", str(free_port()))
         self._process = subprocess.Popen(
