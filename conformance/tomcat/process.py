@@ -179,8 +179,13 @@ def started(*tomcats: Tomcat) -> Iterator[tuple[Tomcat, ...]]:
 
 
 def two_tomcats(
-    manager: Mapping[str, object], other: Mapping[str, object] | None = None
+    manager: Mapping[str, object],
+    other: Mapping[str, object] | None = None,
+    properties: Mapping[str, object] | None = None,
 ) -> tuple[Tomcat, Tomcat]:
     """Return two alike, or the second with another manager; routes where sessions are sticky."""
     routes = ("t1", "t2") if manager["sticky"] else ("", "")
-    return Tomcat(manager, routes[0]), Tomcat(other or manager, routes[1])
+    return (
+        Tomcat(manager, routes[0], properties=properties or {}),
+        Tomcat(other or manager, routes[1], properties=properties or {}),
+    )
