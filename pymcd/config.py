@@ -52,7 +52,6 @@ Protocol = Literal["auto", "ascii", "binary"]
 MemoryAccounting = Literal["memcached", "resident"]
 LogFormat = Literal["text", "json"]
 ReplicationAck = Literal["async", "semi", "strict"]
-CouchbaseBucket = Literal["couchbase", "memcached"]
 # "tls" is as the settings say, "btls" never asks for a client certificate, "mtls" demands one.
 Tls = Literal["tls", "btls", "mtls"]
 
@@ -211,7 +210,6 @@ class Settings:
 
     # The bucket that clients of Couchbase see. `couchbase` is where it is asked for; None: nowhere.
     couchbase: str | None = None
-    couchbase_bucket: CouchbaseBucket = "couchbase"
     couchbase_name: str | None = None  # of this node, as those clients call it
     couchbase_peers: tuple[str, ...] = ()  # in the order of `peers`; empty: as we are ourselves
 
@@ -477,11 +475,6 @@ _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str],
     "tombstone_ttl_s": (
         lambda v: 0 < v < INFINITY,
         "The time to remember deletions must be a number of seconds above 0",
-        EXIT_USAGE,
-    ),
-    "couchbase_bucket": (
-        lambda v: v in ("couchbase", "memcached"),
-        lambda v: f"Unknown couchbase-bucket {v} (couchbase, memcached)",
         EXIT_USAGE,
     ),
     "couchbase_name": (

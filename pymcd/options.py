@@ -500,7 +500,6 @@ ONLY_WITH_PEERS = {
 }
 
 ONLY_WITH_COUCHBASE = {
-    "couchbase-bucket": "couchbase_bucket",
     "couchbase-name": "couchbase_name",
     "couchbase-peer": "couchbase_peers",
 }
@@ -810,15 +809,6 @@ OPTIONS: tuple[Option, ...] = (
         "serve clients of Couchbase, too: address where they ask for their bucket, HOST, HOST:PORT,"
         " * or *:PORT (default port 8091); needs the extra http",
         _store("couchbase", _text),
-        own=True,
-    ),
-    Option(
-        "",
-        "couchbase-bucket",
-        "KIND",
-        "what clients take the bucket for: couchbase, all use one node and move together, or"
-        " memcached, they spread over all nodes (default couchbase)",
-        _store("couchbase_bucket", _same),
         own=True,
     ),
     Option(

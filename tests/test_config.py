@@ -502,7 +502,6 @@ BAD_BUCKETS: list[tuple[dict[str, Any], str]] = [
     ({"couchbase": "::1"}, "--couchbase [::1]:8091 needs --couchbase-name: they need a host name"),
     ({"couchbase": "*", "couchbase_name": "a:1"}, "Invalid name for clients of Couchbase a:1: "),
     ({"couchbase": "*", "couchbase_name": ""}, "Invalid name for clients of Couchbase : "),
-    ({"couchbase": "*", "couchbase_bucket": "ephemeral"}, "Unknown couchbase-bucket ephemeral"),
     ({"couchbase": "*", "port": 0}, "--couchbase needs a TCP port."),
     ({"couchbase": "*", "unix_socket": "/x"}, "--couchbase needs a TCP port."),
     ({"couchbase": "*", "enable_ssl": True}, "needs a port for the binary protocol without TLS"),

@@ -20,7 +20,6 @@ HOST = "127.0.0.1"
 class BucketPair(Pair):
     """Two nodes, or one, that clients find by their bucket: they come back at the same ports."""
 
-    kind: str = "couchbase"
     wired: bool = False
     settled: bool = True
     _http_ports: list[int] = field(default_factory=list)
@@ -33,7 +32,6 @@ class BucketPair(Pair):
     def _make(self, index: int) -> Node:
         node = Pair._make(self, index)
         switches = ["--couchbase", f"{HOST}:{self._http_ports[index]}"]
-        switches += ["--couchbase-bucket", self.kind]
         if self.count == 1:
             switches += ["--replication-listen", HOST]  # a group of one, as a node knows it
         for other in range(self.count):
@@ -56,17 +54,13 @@ class BucketPair(Pair):
         return found
 
     def servers(self, index: int) -> list[int]:
-        """Return the nodes that a node tells clients to use; none if it does not answer."""
+        """Return the nodes in the map of a node, the master first; none if it does not answer."""
         try:
             bucket = self.bucket(index)
         except OSError:
             return []
-        if "vBucketServerMap" in bucket:
-            servers = bucket["vBucketServerMap"]["serverList"]
-            ports = [int(each.rpartition(":")[2]) for each in servers]
-        else:
-            ports = [node["ports"]["direct"] for node in bucket["nodes"]]
-        return [self._client_ports.index(port) for port in ports]
+        servers = bucket["vBucketServerMap"]["serverList"]
+        return [self._client_ports.index(int(each.rpartition(":")[2])) for each in servers]
 
     def herald(self, index: int = 0) -> int:
         """Return whom a node names as the one to hear of changes from: not the master."""

@@ -7,7 +7,6 @@ import signal
 import tempfile
 import time
 from functools import partial
-from itertools import product
 from typing import TYPE_CHECKING
 
 from conformance.trial import TrialError, until
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 
 #: Before and after what happens: streams follow the herald, which takes a second.
 CALM_S = 2.0
-KINDS = ("couchbase", "memcached")
 FROZEN_S = 8.0
 
 
@@ -55,7 +53,8 @@ def _dies(pair: BucketPair, victim: int) -> None:
 
 
 def _stops(pair: BucketPair, victim: int) -> None:
-    pair.nodes[victim].stop()
+    pair.nodes[victim].signal(signal.SIGTERM)
+    pair.nodes[victim].wait()
     time.sleep(CALM_S)
     pair.restart(victim)
 
@@ -68,9 +67,8 @@ def _stands_still(pair: BucketPair, victim: int, seconds: float) -> None:
 
 def _faults(run: Run, what: str, times: int, fault: Fault) -> None:
     """Do something to the master, and to the other node, again and again; clients at work."""
-    for kind, version in product(KINDS, VERSIONS):
-        name = f"{kind} bucket, {version}"
-        with BucketPair(kind=kind) as pair:
+    for version in VERSIONS:
+        with BucketPair() as pair:
             pair.wait_in_map()
             with Worker(pair.addresses, version) as worker:
                 time.sleep(CALM_S)
@@ -83,19 +81,19 @@ def _faults(run: Run, what: str, times: int, fault: Fault) -> None:
                     pair.wait_in_map()
                     time.sleep(CALM_S)
                     spans[role].append((began_s, time.monotonic()))
-                    run.say(f"{name}: the {role}, node{victim}, {what}")
+                    run.say(f"{version}: the {role}, node{victim}, {what}")
                 outcome = Outcome(worker.finish())
                 run.say(worker.log())
             lost = [*outcome.stale(), *_lost(pair, outcome)]
         of = f"{len(outcome.requests):,} requests"
-        run.figure(f"{name}: acknowledged lost or stale", len(lost), 0, of=of)
+        run.figure(f"{version}: acknowledged lost or stale", len(lost), 0, of=of)
         run.problem(*lost)
         for role, times_of in spans.items():
             inside = [_within(outcome.requests, *span) for span in times_of]
             failed = sum(len(each.failed) for each in inside)
-            run.figure(f"{name}, {role} {what}: requests that failed", failed)
+            run.figure(f"{version}, {role} {what}: requests that failed", failed)
             outages = [each.longest_outage_s() for each in inside]
-            run.spread(f"{name}, {role} {what}: wait", outages, "s", 1)
+            run.spread(f"{version}, {role} {what}: wait", outages, "s", 1)
             for each in inside:
                 run.say(f"{dict(each.errors)}")
 
@@ -108,18 +106,18 @@ def _within(requests: Sequence[Request], began_s: float, ended_s: float) -> Outc
 
 def kill(run: Run) -> None:
     """kill -9 of the master, then of the other node, which return empty."""
-    _faults(run, "killed", run.times(2), _dies)
+    _faults(run, "killed", run.times(3), _dies)
 
 
 def restart(run: Run) -> None:
     """SIGTERM to the master, then to the other node, which return empty."""
-    _faults(run, "stopped", run.times(2), _stops)
+    _faults(run, "stopped", run.times(3), _stops)
 
 
 def freeze(run: Run) -> None:
     """SIGSTOP of the master for 8 s, then of the other node."""
     seconds = max(2.0, FROZEN_S * min(run.scale, 1.0))
-    _faults(run, "frozen", run.times(1), partial(_stands_still, seconds=seconds))
+    _faults(run, "frozen", run.times(2), partial(_stands_still, seconds=seconds))
 
 
 def single(run: Run) -> None:

@@ -39,7 +39,6 @@ class Conversation:
 
     Args:
         view: says what clients are to know now; None: they are not to be served.
-        bucket: makes a bucket's document, of `documents.BUCKETS`.
         check: whether that is the password of that user; None: nobody need log in, and there is
             the bucket `default`. Else each user has a bucket by the same name, and sees no other.
     """
@@ -47,11 +46,9 @@ class Conversation:
     def __init__(
         self,
         view: Callable[[], View | None],
-        bucket: Callable[[str, View], Any],
         check: Callable[[bytes, bytes], bool] | None = None,
     ) -> None:
         self._view = view
-        self._bucket = bucket
         self._check = check
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_MAX_BYTES)
         #: What the client streams; None: nothing.
@@ -100,7 +97,7 @@ class Conversation:
         self.told = self._view()
         if self.told is None:
             return self.end()
-        document = documents.encode(self._bucket(self.streaming, self.told))
+        document = documents.encode(documents.bucket(self.streaming, self.told))
         return self._send(h11.Data(document)) + self._send(h11.Data(SEPARATOR))
 
     def end(self) -> bytes:
@@ -126,8 +123,8 @@ class Conversation:
         found: dict[str, Callable[[], Any]] = {
             POOLS_PATH: documents.pools,
             POOL_PATH: lambda: documents.pool(view),
-            BUCKETS_PATH: lambda: [self._bucket(name, view)],
-            f"{BUCKETS_PATH}/{name}": lambda: self._bucket(name, view),
+            BUCKETS_PATH: lambda: [documents.bucket(name, view)],
+            f"{BUCKETS_PATH}/{name}": lambda: documents.bucket(name, view),
         }
         make = found.get(_path(request.target))
         if make is None:

@@ -1,20 +1,16 @@
 """The JSON documents of a bucket: where its servers are, and which of them a client is to use.
 
-There are two kinds of buckets, by Couchbase's own names, and clients treat them differently.
+The bucket is of the kind with a map from parts of the keys ("vbuckets") to servers. Every node of
+a group has all items, so there is a single vbucket, and its master is the coordinator: what
+clients send there is forwarded nowhere, and all of them use the same node, even while the nodes
+do not see each other. A bucket of the kind "memcached" would have clients spread keys over all
+servers, and stay with a server that hangs until they hear of it; here they leave it.
 
-*couchbase*: a map tells for each part of the keys ("vbucket") which server is the master, and which
-are replicas. Every node of a group has all items, so there is a single vbucket, and its master is
-the coordinator: nothing is forwarded, and all clients use the same node, even while the nodes do
-not see each other. What they send to a master that has died waits for the next map.
+Who hangs or has vanished cannot tell its clients so. So the map names another node than the master
+as the one to hear of changes from (`View.herald`), by an absolute `streamingUri`.
 
-*memcached*: clients spread keys over all servers by ketama. Where a connection is lost they use
-another server at once; with one that hangs they stay until they hear of it.
-
-Who hangs or has vanished cannot tell its clients so. So another node than the master is named as
-the one to hear of changes from (`View.herald`), by an absolute `streamingUri`.
-
-A client keeps as places to ask those `nodes` that the last document named. A map lists its servers
-apart from them, so there it is all nodes, also those which are down.
+The client keeps as places to ask (`nodes`) those that the last map named: all nodes are, also those
+which are down. What it talks to (`serverList`) is in sync.
 
 Rules that the client has: `name`, `streamingUri` and for each node `hostname` and `ports` with
 `direct` and `proxy` must be there; the number of vbuckets is a power of two, that of replicas at
@@ -25,11 +21,8 @@ the nodes do not count together.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 POOLS_PATH: Final = "/pools"
 POOL_PATH: Final = "/pools/default"
@@ -80,18 +73,24 @@ def pools() -> Any:
 
 def pool(view: View) -> Any:
     """Return what is at POOL_PATH."""
-    return {"name": "default", "nodes": _nodes(view, view.sites), "buckets": {"uri": BUCKETS_PATH}}
+    return {"name": "default", "nodes": _nodes(view), "buckets": {"uri": BUCKETS_PATH}}
 
 
-def couchbase_bucket(name: str, view: View) -> Any:
-    """Return a bucket with a map."""
+def bucket(name: str, view: View) -> Any:
+    """Return a bucket with its map."""
     servers = [view.master, *view.replicas[:REPLICAS_MAX]]
     # A bucket has as many replicas as it should have, whether they are there or not.
     replicas = min(len(view.sites) - 1, REPLICAS_MAX)
     chain = [*range(len(servers)), *[-1] * (replicas + 1 - len(servers))]
-    return _bucket(name, view, view.sites) | {
+    where = quote(name, safe="")
+    return {
+        "name": name,
         "bucketType": "membase",
+        "authType": "sasl",
         "nodeLocator": "vbucket",
+        "uri": f"{BUCKETS_PATH}/{where}",
+        "streamingUri": f"http://{view.herald.http}{STREAMING_PATH}/{where}",
+        "nodes": _nodes(view),
         "replicaNumber": replicas,
         "vBucketServerMap": {
             "hashAlgorithm": "CRC",
@@ -102,32 +101,7 @@ def couchbase_bucket(name: str, view: View) -> Any:
     }
 
 
-def memcached_bucket(name: str, view: View) -> Any:
-    """Return a bucket whose servers share the keys."""
-    # The same order on every node.
-    present = [site for site in view.sites if site in (view.master, *view.replicas)]
-    return _bucket(name, view, present) | {"bucketType": "memcached", "nodeLocator": "ketama"}
-
-
-#: What makes the document of a bucket, by its kind.
-BUCKETS: Final[dict[str, Callable[[str, View], Any]]] = {
-    "couchbase": couchbase_bucket,
-    "memcached": memcached_bucket,
-}
-
-
-def _bucket(name: str, view: View, nodes: Iterable[Site]) -> dict[str, Any]:
-    where = quote(name, safe="")
-    return {
-        "name": name,
-        "authType": "sasl",
-        "uri": f"{BUCKETS_PATH}/{where}",
-        "streamingUri": f"http://{view.herald.http}{STREAMING_PATH}/{where}",
-        "nodes": _nodes(view, nodes),
-    }
-
-
-def _nodes(view: View, sites: Iterable[Site]) -> Any:
+def _nodes(view: View) -> Any:
     present = {view.master, *view.replicas}
     return [
         {
@@ -135,7 +109,7 @@ def _nodes(view: View, sites: Iterable[Site]) -> Any:
             "status": "healthy" if site in present else "unhealthy",
             "ports": {"direct": site.port, "proxy": site.port},
         }
-        for site in sites
+        for site in view.sites
     ]
 
 

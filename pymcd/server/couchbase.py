@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import socket
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from ..couchbase.conversation import Conversation
 from ..couchbase.directory import Directory
-from ..couchbase.documents import BUCKETS, Site, View
+from ..couchbase.documents import Site
 from .listening import OUT_OF_RESOURCES
 
 if TYPE_CHECKING:
@@ -58,8 +58,7 @@ def new_bucket_server(
     here = Site(settings.couchbase_host() or socket.gethostname(), port, http_port)
     peers = settings.couchbase_sites(port, http_port)
     directory = Directory(here, {peer: Site(*site) for peer, site in peers.items()}, node)
-    bucket = BUCKETS[settings.couchbase_bucket]
-    return BucketServer(directory, bucket, check=check, on_error=on_error)
+    return BucketServer(directory, check=check, on_error=on_error)
 
 
 class BucketServer:
@@ -68,15 +67,13 @@ class BucketServer:
     def __init__(
         self,
         directory: Directory,
-        bucket: Callable[[str, View], Any],
         *,
         check: Callable[[bytes, bytes], bool] | None,
         on_error: Callable[[Exception], None],
     ) -> None:
-        """`bucket`, `check`: see `Conversation`. `on_error` is told of a bug: it costs one client."""
+        """`check`: see `Conversation`. `on_error` is told of a bug, which costs one client."""
         self._directory = directory
         self.here = directory.here
-        self._bucket = bucket
         self._check = check
         self._on_error = on_error
         self.view = directory.view()
@@ -137,7 +134,7 @@ class BucketServer:
         self.clients += 1
         try:
             async with stream:
-                conversation = Conversation(lambda: self.view, self._bucket, self._check)
+                conversation = Conversation(lambda: self.view, self._check)
                 await self._answer(stream, conversation)
                 if conversation.streaming is not None:
                     await self._tell(stream, conversation)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.couchbase.conversation import REQUEST_MAX_BYTES, SEPARATOR, Conversation
-from pymcd.couchbase.documents import Site, View, couchbase_bucket
+from pymcd.couchbase.documents import Site, View
 
 A = Site("a", 11211, 8091)
 B = Site("b", 11221, 8092)
@@ -27,7 +27,7 @@ class Talk:
 
     def __init__(self, **options: Any) -> None:
         self.view: View | None = BOTH
-        self.conversation = Conversation(lambda: self.view, couchbase_bucket, **options)
+        self.conversation = Conversation(lambda: self.view, **options)
         self.client = h11.Connection(h11.CLIENT)
 
     def get(self, path: str, *headers: tuple[str, str], method: str = "GET") -> tuple[int, bytes]:
@@ -248,7 +248,7 @@ def test_without_logins_a_header_means_nothing():
     ],
 )
 def test_strangers_are_told_and_left(data, status):
-    conversation = Conversation(lambda: BOTH, couchbase_bucket)
+    conversation = Conversation(lambda: BOTH)
     answer = conversation.receive(data)
     assert answer.split()[1] == status
     assert conversation.closing
@@ -256,7 +256,7 @@ def test_strangers_are_told_and_left(data, status):
 
 
 def test_what_goes_wrong_behind_an_answer_gets_none():
-    conversation = Conversation(lambda: BOTH, couchbase_bucket)
+    conversation = Conversation(lambda: BOTH)
     request = b"GET /pools HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert conversation.receive(request).startswith(b"HTTP/1.1 200 ")
     assert conversation.receive(b"no number\r\n") == b""
@@ -273,7 +273,7 @@ def test_a_body_is_passed_over():
 
 def test_the_end_of_a_client():
     for data in (b"", b"GET /po"):
-        conversation = Conversation(lambda: BOTH, couchbase_bucket)
+        conversation = Conversation(lambda: BOTH)
         conversation.receive(data) if data else None
         conversation.receive(b"")
         assert conversation.closing
@@ -287,8 +287,8 @@ PIPELINE = b"".join(
 
 @given(st.lists(st.integers(0, len(PIPELINE))))
 def test_any_split_gives_the_same_answer(cuts):
-    whole = Conversation(lambda: BOTH, couchbase_bucket).receive(PIPELINE)
-    conversation = Conversation(lambda: BOTH, couchbase_bucket)
+    whole = Conversation(lambda: BOTH).receive(PIPELINE)
+    conversation = Conversation(lambda: BOTH)
     edges = [0, *sorted(cuts), len(PIPELINE)]
     pieces = [PIPELINE[a:b] for a, b in pairwise(edges) if a < b]
     assert b"".join(conversation.receive(piece) for piece in pieces) == whole
@@ -296,7 +296,7 @@ def test_any_split_gives_the_same_answer(cuts):
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8))
 def test_no_bytes_raise_anything(pieces):
-    conversation = Conversation(lambda: BOTH, couchbase_bucket, check=check)
+    conversation = Conversation(lambda: BOTH, check=check)
     for piece in pieces:
         conversation.receive(piece)
     assert conversation.streaming is None

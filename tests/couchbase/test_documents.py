@@ -36,7 +36,7 @@ MAPS = [
 
 @pytest.mark.parametrize(("what", "present", "servers", "chains", "replicas"), MAPS)
 def test_the_map_names_who_is_in_sync(what, present, servers, chains, replicas):
-    got = documents.couchbase_bucket("default", present)["vBucketServerMap"]
+    got = documents.bucket("default", present)["vBucketServerMap"]
     assert got == {
         "hashAlgorithm": "CRC",
         "numReplicas": replicas,
@@ -47,7 +47,7 @@ def test_the_map_names_who_is_in_sync(what, present, servers, chains, replicas):
 
 def test_places_to_ask_are_all_nodes():
     # The client forgets those that the last map did not name.
-    nodes = documents.couchbase_bucket("default", view(B))["nodes"]
+    nodes = documents.bucket("default", view(B))["nodes"]
     assert [(each["hostname"], each["status"]) for each in nodes] == [
         ("a:8091", "unhealthy"),
         ("b:8092", "healthy"),
@@ -56,7 +56,7 @@ def test_places_to_ask_are_all_nodes():
 
 
 def test_the_stream_is_that_of_the_herald():
-    got = documents.couchbase_bucket("my sessions", view(A, B))
+    got = documents.bucket("my sessions", view(A, B))
     assert got["streamingUri"] == "http://b:8092/pools/default/bucketsStreaming/my%20sessions"
     assert got["uri"] == "/pools/default/buckets/my%20sessions"
 
@@ -70,24 +70,9 @@ def test_from_the_first_document_to_the_bucket():
 def test_no_revision():
     # Clients since 1.4.1 pass over a map with a revision that is not larger than the last one's,
     # whichever node it came from.
-    assert "rev" not in documents.couchbase_bucket("default", view(A, B))
+    assert "rev" not in documents.bucket("default", view(A, B))
 
 
 def test_documents_are_json():
-    document = documents.couchbase_bucket("default", view(A, B))
+    document = documents.bucket("default", view(A, B))
     assert json.loads(documents.encode(document)) == document
-
-
-def test_servers_that_share_the_keys():
-    assert documents.BUCKETS["memcached"] is documents.memcached_bucket
-    for present in (view(A, B, herald=A), view(B, A, herald=A)):
-        got = documents.memcached_bucket("default", present)
-        assert [each["hostname"] for each in got["nodes"]] == ["a:8091", "b:8092"]
-        # By that the client tells the kinds apart.
-        assert "vBucketServerMap" not in got
-        assert got["streamingUri"] == "http://a:8091/pools/default/bucketsStreaming/default"
-
-
-def test_who_is_not_in_sync_shares_no_keys():
-    got = documents.memcached_bucket("default", view(B))
-    assert [each["hostname"] for each in got["nodes"]] == ["b:8092"]

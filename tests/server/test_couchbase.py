@@ -17,7 +17,7 @@ from pymcd.clock import ManualClock
 from pymcd.config import EXIT_USAGE, ConfigError, Settings
 from pymcd.couchbase.conversation import Conversation
 from pymcd.couchbase.directory import Directory
-from pymcd.couchbase.documents import Site, View, couchbase_bucket
+from pymcd.couchbase.documents import Site, View
 from pymcd.server import couchbase as module
 from pymcd.server import serving as serving_module
 from pymcd.server.couchbase import MOVE_AFTER_S, REQUEST_TIMEOUT_S, BucketServer
@@ -102,9 +102,7 @@ class Bucket:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.directory = Told()
         self.errors: list[Exception] = []
-        self.server = BucketServer(
-            self.directory, couchbase_bucket, check=None, on_error=self.errors.append
-        )
+        self.server = BucketServer(self.directory, check=None, on_error=self.errors.append)
         self._nursery = nursery
 
     def connect(self) -> Client:
@@ -292,13 +290,6 @@ async def test_a_server_names_its_own_ports(use_hub):
         assert server.service.connections == {}
 
 
-async def test_a_bucket_of_the_other_kind():
-    async with serving(couchbase="127.0.0.1:0", couchbase_bucket="memcached") as server:
-        (found,) = await (await connect(server)).document("/pools/default/buckets")
-        assert found["nodes"][0]["ports"]["direct"] == server.port
-        assert "vBucketServerMap" not in found
-
-
 async def test_the_port_for_clients_is_one_without_tls_for_the_binary_protocol():
     listen = ("proto[ascii]:127.0.0.1", "127.0.0.1")
     async with serving(couchbase="127.0.0.1:0", couchbase_name="me", listen=listen) as server:
@@ -363,7 +354,7 @@ async def test_no_descriptor_left():
             def fileno(self) -> int:
                 return endpoint.sock.fileno()
 
-        buckets = BucketServer(Told(), couchbase_bucket, check=None, on_error=server._mishap)
+        buckets = BucketServer(Told(), check=None, on_error=server._mishap)
         async with trio.open_nursery() as nursery:
             poor = endpoint._replace(sock=Poor())  # type: ignore[arg-type]
             stream = await trio.open_tcp_stream("127.0.0.1", http_port(server))
