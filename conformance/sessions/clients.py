@@ -1,23 +1,19 @@
-"""What Python's two memcached clients need so that an application survives the loss of a node.
+"""Options of Python's two memcached clients with which an application survives the loss of a node.
 
-Neither repeats a command that failed where there is one address. So applications do: what failed
-for want of a connection is asked again, every PAUSE_S, for PATIENCE_S. The options are those which
-make an error come soon, and the next attempt reach a server that lives.
+They make an error come soon, and the next attempt reach a server that lives. The next attempt is
+the application's: neither client repeats a command that failed where there is one address. What
+does that is in `django_app.caches` and `flask_app.clients`.
 
 ONE is for one address, in front of a pair: behind it another node answers, and the address must
 never be given up. TWO is for the addresses of both nodes: an error leads to the other one for
-DEAD_S, then the first one is tried again.
+DEAD_S, then the first one is tried again. A server that was frozen for less than half a second
+may still execute what it was asked meanwhile, so nobody should be less patient than that.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import pylibmc
-from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
-
-PATIENCE_S = 10.0
-PAUSE_S = 0.1
 DEAD_S = 5
 
 #: Of Client and PooledClient, too.
@@ -50,26 +46,3 @@ PYLIBMC_TWO: dict[str, Any] = {
     "retry_timeout": 1,
     "dead_timeout": DEAD_S,
 }
-
-#: Errors of pylibmc that would come again: what was asked is refused.
-_PYLIBMC_REFUSALS = (
-    pylibmc.BadKeyProvided,
-    pylibmc.ClientError,
-    pylibmc.NotFound,
-    pylibmc.NotSupportedError,
-    pylibmc.ProtocolError,
-    pylibmc.ServerError,
-    pylibmc.TooBig,
-)
-
-
-def lost_by_pymemcache(error: Exception) -> bool:
-    """Say whether an error speaks of a connection that was lost, or could not be made."""
-    # MemcacheError itself is what HashClient raises when it has given up all servers for a while.
-    lost = isinstance(error, (OSError, MemcacheUnexpectedCloseError))
-    return lost or type(error) is MemcacheError
-
-
-def lost_by_pylibmc(error: Exception) -> bool:
-    """Say whether an error speaks of a connection that was lost, or could not be made."""
-    return isinstance(error, pylibmc.Error) and not isinstance(error, _PYLIBMC_REFUSALS)

@@ -36,7 +36,7 @@ BYSTANDERS = 30
 #: Long enough that the request right after the first one comes before the end.
 SHORT_LIFETIME_S = 4
 FROZEN_S = 8.0
-#: Longer than `clients.PATIENCE_S`.
+#: Longer than the ten seconds for which the applications repeat what failed.
 OUTAGE_S = 13.0
 AT_ONCE = 8
 

@@ -14,19 +14,25 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import pylibmc
 from django.core.cache.backends.memcached import PyLibMCCache, PyMemcacheCache
-
-from conformance.sessions.clients import PATIENCE_S, PAUSE_S, lost_by_pylibmc, lost_by_pymemcache
+from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+PATIENCE_S = 10.0
+PAUSE_S = 0.1
 
 
 class _Repeating:
     """Repeats for PATIENCE_S what failed for want of a connection; then the error stays one."""
 
-    is_lost: Callable[[Exception], bool]
     _cache: Any
+
+    def is_lost(self, error: Exception) -> bool:
+        """Say whether an error speaks of a connection that was lost, or could not be made."""
+        raise NotImplementedError
 
     def _repeat(self, operation: Callable[..., Any], *given: Any, **named: Any) -> Any:
         ends_s = time.monotonic() + PATIENCE_S
@@ -56,7 +62,12 @@ class _Repeating:
 
 
 class RepeatingPyMemcacheCache(_Repeating, PyMemcacheCache):  # type: ignore[misc]
-    is_lost = staticmethod(lost_by_pymemcache)
+    """PyMemcacheCache for one address, or both of a pair."""
+
+    def is_lost(self, error: Exception) -> bool:
+        # MemcacheError itself is what comes when all servers have been given up for a while.
+        lost = isinstance(error, (OSError, MemcacheUnexpectedCloseError))
+        return lost or type(error) is MemcacheError
 
 
 class RepeatingPyLibMCCache(_Repeating, PyLibMCCache):  # type: ignore[misc]
@@ -67,7 +78,9 @@ class RepeatingPyLibMCCache(_Repeating, PyLibMCCache):  # type: ignore[misc]
     failed.
     """
 
-    is_lost = staticmethod(lost_by_pylibmc)
+    def is_lost(self, error: Exception) -> bool:
+        refused = isinstance(error, (pylibmc.TooBig, pylibmc.ServerError))
+        return isinstance(error, pylibmc.Error) and not refused
 
     def get(self, key: str, default: Any = None, version: int | None = None) -> Any:
         nothing = object()

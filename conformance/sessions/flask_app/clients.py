@@ -19,18 +19,17 @@ from pymemcache.client.retrying import RetryingClient
 from pymemcache.exceptions import MemcacheError, MemcacheUnexpectedCloseError
 
 from conformance.sessions.clients import (
-    PATIENCE_S,
-    PAUSE_S,
     PYLIBMC_ONE,
     PYLIBMC_TWO,
     PYMEMCACHE_PLAIN,
     PYMEMCACHE_TWO,
-    lost_by_pylibmc,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+PATIENCE_S = 10.0
+PAUSE_S = 0.1
 POOL = 16
 
 
@@ -99,8 +98,10 @@ class RepeatingPylibmc(PooledPylibmc):
             with self._pool.reserve(block=True) as client:
                 try:
                     return act(client)
-                except pylibmc.Error as error:
-                    if not lost_by_pylibmc(error) or time.monotonic() > ends_s:
+                except (pylibmc.TooBig, pylibmc.ServerError):
+                    raise  # refused, and not for want of a connection
+                except pylibmc.Error:
+                    if time.monotonic() > ends_s:
                         raise
                     client.disconnect_all()
             time.sleep(PAUSE_S)
