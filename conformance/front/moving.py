@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 PATIENCE_S = 1.0
 #: Longer than the address takes to move.
 AWAY_S = 3.0
-#: The check comes once a second, and then the other host must take over.
-GRACE_S = 2.0
+#: The check comes once a second and takes 0.3 s at a node that hangs; then the other host must take
+#: over; and who asked right before still waits for PATIENCE_S.
+GRACE_S = 1.5 + PATIENCE_S
 
 
 def _killed(site: MovingAddress, index: int, _: float) -> Callable[[], None]:
