@@ -4,7 +4,8 @@ Owns the answer to "who serves the bucket now?", which follows from the node's r
 the map who is not in sync, or not yet letting clients in. While a follower has lost its link to
 the coordinator, and neither has been given up nor come back, it names itself: if the other has
 died, clients that ask here meanwhile wait for a moment, instead of talking to the dead; if it has
-not, they are forwarded.
+not, they are forwarded. So it does when the coordinator says that it will leave, which waits a
+moment for clients to go.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Directory:
             return self._view(master)
         others = [peer for peer in node.peers.values() if peer.node_id in node.members]
         followers = sorted([here, *self._followers(peer for peer in others if peer is not leader)])
-        if leader.link is None:
+        if leader.link is None or leader.status.get("retiring"):
             followers.remove(here)
             return self._view(here, *followers, master)._replace(herald=here)
         return self._view(master, *followers)

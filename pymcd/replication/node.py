@@ -135,6 +135,8 @@ class Node:
 
         self.role = STARTING
         self.ready = False
+        #: This node is about to leave; it still does its part.
+        self.retiring = False
         self.epoch = 0
         self.highest_epoch = 0
         self.leader: Peer | None = None
@@ -601,6 +603,11 @@ class Node:
             peer.channel is None or peer.link is None or not peer.channel.unacked
             for peer in self.peers.values()
         )
+
+    def announce_retirement(self) -> None:
+        """Tell the others that this node will leave soon, so that they can tell their clients."""
+        self.retiring = True
+        self.membership.announce_status()
 
     def leave(self) -> bool:
         """Let the others go on at once, without this node; False: call again a little later.

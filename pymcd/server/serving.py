@@ -75,6 +75,9 @@ _ACCEPT_RETRY_S: Final = 0.1
 #: How often a draining server looks whether the last client is done.
 _DRAIN_LOOK_S: Final = 0.02
 
+#: How long a server that stops goes on while another one tells clients of its bucket to go there.
+_BUCKET_HAND_OVER_S: Final = 0.5
+
 _PROTOCOL_NAMES: Final = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
 _GREETINGS: Final = {
     "auto": "<%d new auto-negotiating client connection",
@@ -241,6 +244,8 @@ class Server:
                     accepting.cancel_scope.cancel()
                 self.service.listening.clear()
                 close_all(for_clients)
+                if for_buckets:
+                    await self._hand_over_bucket()
                 await self._drain()
                 nursery.cancel_scope.cancel()
         finally:
@@ -390,6 +395,15 @@ class Server:
         if self.service.verbosity > 0:
             self.log.line(f"couchbase: clients are told to use {buckets.here.server}")
         return buckets
+
+    async def _hand_over_bucket(self) -> None:
+        """Give clients who use this node a moment to learn from the other that they should not."""
+        if self.peering is None or self.peering.node.role != "coordinator":
+            return
+        self.peering.node.announce_retirement()
+        self.peering.flush()
+        with trio.move_on_after(_BUCKET_HAND_OVER_S):
+            await self._at_once.wait()
 
     async def _listen_for_buckets(self, endpoint: Endpoint, buckets: BucketServer) -> None:
         if await self._become_ready(endpoint):

@@ -113,6 +113,17 @@ def test_who_was_deposed_names_the_other_one_alone():
     assert "joining" in roles
 
 
+def test_a_coordinator_that_will_leave_has_its_clients_go_to_the_other():
+    group = make_group("ab")
+    here = directories(group)
+    group["a"].node.announce_retirement()
+    group.settle()
+    assert here["b"].view() == View(B, (A,), B, (A, B))
+    # It does not leave before they have gone.
+    assert [host.node.role for host in group.hosts.values()] == ["coordinator", "follower"]
+    assert Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+
+
 def test_who_leaves_is_not_to_be_asked():
     group = make_group("ab")
     here = directories(group)

@@ -23,7 +23,7 @@ from pymcd.server import serving as serving_module
 from pymcd.server.couchbase import MOVE_AFTER_S, REQUEST_TIMEOUT_S, BucketServer
 from pymcd.server.listening import OUT_OF_RESOURCES, open_internet_endpoints
 
-from .helpers import Running, serving
+from .helpers import Running, ask, serving
 from .test_pair import pass_time, role, until
 
 if TYPE_CHECKING:
@@ -424,6 +424,23 @@ async def test_the_follower_tells_its_streams_when_the_coordinator_is_gone():
         await pass_time(clock, 0.2, b)
         assert role(b) == "alone"
         assert await client.servers() == [to_b]
+
+
+async def test_a_coordinator_that_stops_waits_until_clients_know(monkeypatch):
+    monkeypatch.setattr(serving_module, "_BUCKET_HAND_OVER_S", 0.05)
+    async with bucket_pair(ManualClock()) as (a, b):
+        to_a, to_b = f"127.0.0.1:{a.port}", f"127.0.0.1:{b.port}"
+        streaming, working = await connect(b), await a.connect()
+        assert await streaming.ask(STREAM) == 200
+        assert await streaming.servers() == [to_a, to_b]
+        assert await ask(working, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        a.stop()
+        assert await streaming.servers() == [to_b, to_a]
+        # Who has not heard of it is still served.
+        assert await ask(working, b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        assert await streaming.servers() == [to_b]
+        assert await working.receive_some() == b""
+        await a.finished.wait()
 
 
 async def test_a_node_that_is_not_ready_refuses():
