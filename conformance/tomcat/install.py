@@ -20,22 +20,29 @@ JAVA = HERE / "java"
 PROGRAMS = {"java": "default-jre-headless", "javac": "default-jdk-headless", "mvn": "maven"}
 
 
-def folder() -> Path:
-    """Return where all of it is kept: one folder for each state of the sources here."""
-    sources = sorted([POM, *JAVA.glob("*.java")])
-    state = sha256(b"".join(each.read_bytes() for each in sources)).hexdigest()
-    return home() / "tomcat" / state[:12]
+def _of(what: str, *sources: Path) -> Path:
+    """Return the folder of what was made of these sources, as they are now."""
+    state = sha256(b"".join(each.read_bytes() for each in sorted(sources))).hexdigest()
+    return home() / "tomcat" / f"{what}-{state[:12]}"
+
+
+def _jars() -> Path:
+    return _of("jars", POM)
+
+
+def _classes() -> Path:
+    return _of("classes", POM, *JAVA.glob("*.java"))
 
 
 def class_path() -> str:
-    return f"{folder() / 'classes'}:{folder() / 'jars'}/*"
+    return f"{_classes()}:{_jars()}/*"
 
 
 def why_not() -> str:
     """Say why there can be no Tomcat here; nothing if there can."""
     if shutil.which("java") is None:
         return "no java installed (Debian: apt-get install default-jdk-headless maven)"
-    if not (folder() / "classes" / "Main.class").exists():
+    if not (_classes() / "Main.class").exists():
         return "no Tomcat here: python -m conformance.tomcat.install fetches it"
     return ""
 
@@ -51,15 +58,13 @@ def install() -> None:
     for program, package in PROGRAMS.items():
         if shutil.which(program) is None:
             raise FileNotFoundError(f"no {program} installed (Debian: apt-get install {package})")
-    jars, classes = folder() / "jars", folder() / "classes"
+    jars, classes = _jars(), _classes()
     classes.mkdir(parents=True, exist_ok=True)
     goal = ("dependency:copy-dependencies", f"-DoutputDirectory={jars}")
     subprocess.run(["mvn", "-q", "-B", "-f", str(POM), *goal], check=True)
-    subprocess.run(
-        ["javac", "-nowarn", "-encoding", "UTF-8", "-cp", f"{jars}/*", "-d", str(classes)]
-        + [str(each) for each in sorted(JAVA.glob("*.java"))],
-        check=True,
-    )
+    sources = [str(each) for each in sorted(JAVA.glob("*.java"))]
+    compiler = ("javac", "-nowarn", "-encoding", "UTF-8")
+    subprocess.run([*compiler, "-cp", f"{jars}/*", "-d", str(classes), *sources], check=True)
 
 
 def main() -> int:
@@ -68,7 +73,7 @@ def main() -> int:
     except (OSError, subprocess.SubprocessError) as error:
         print(f"tomcat: {error}", file=sys.stderr)
         return 1
-    print(folder())
+    print(class_path())
     return 0
 
 
