@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from conformance.pair.nodes import Pair
 from conformance.trial import main
 
-from . import pair, single
+from . import bucket, pair, single
 from .install import install
 
 if TYPE_CHECKING:
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
     from conformance.trial import Run
 
-TRIALS: dict[str, Callable[[Run], None]] = {**single.TRIALS, **pair.TRIALS}
+TRIALS: dict[str, Callable[[Run], None]] = {
+    **single.TRIALS,
+    **pair.TRIALS,
+    **bucket.TRIALS,
+}
 
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
