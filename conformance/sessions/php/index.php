@@ -31,21 +31,31 @@ function fail(): never {
     answer(503, ['error' => implode(' | ', $warnings)]);
 }
 
+/**
+ * Start the session that the browser has.
+ *
+ * What could not be read may look like what does not exist: libmemcached takes some ends of a
+ * connection for a miss, above all one between taking the lock and reading, and PHP then begins an
+ * empty session, which would be written over the real one. In strict mode any error at the look-up
+ * leads to a new id. So who comes with an id and finds nothing is not believed at once.
+ */
 function start(): void {
     global $minding;
     $_SESSION = [];
-    $asked = session_id() ?: $_COOKIE[session_name()] ?? '';
+    $asked = $_COOKIE[session_name()] ?? '';
     if (!session_start() && $minding) {
         fail();
     }
-    // In strict mode an unknown session gets a new id, and one that cannot be looked up now is
-    // taken for unknown.
-    if ($minding && $asked !== '' && session_id() !== $asked && !is_gone($asked)) {
+    if ($minding && $asked !== '' && $_SESSION === [] && !is_gone($asked)) {
         fail();
     }
 }
 
-/** Say whether the session surely does not exist. */
+/**
+ * Say whether the session surely does not exist.
+ *
+ * Twice on one connection: after a miss that was none the next command tells the error.
+ */
 function is_gone(string $id): bool {
     global $warnings;
     $memcached = new Memcached();
@@ -53,9 +63,14 @@ function is_gone(string $id): bool {
         fn (string $server) => explode(':', $server),
         explode(',', ini_get('session.save_path')),
     ));
-    $memcached->get(ini_get('memcached.sess_prefix') . $id);
-    $warnings[] = 'another id: ' . $memcached->getResultMessage();
-    return $memcached->getResultCode() === Memcached::RES_NOTFOUND;
+    foreach ([1, 2] as $_) {
+        $memcached->get(ini_get('memcached.sess_prefix') . $id);
+        if ($memcached->getResultCode() !== Memcached::RES_NOTFOUND) {
+            $warnings[] = 'nothing found; second look: ' . $memcached->getResultMessage();
+            return false;
+        }
+    }
+    return true;
 }
 
 /** Write the session; only the warning says that it could not be written. */
@@ -113,7 +128,7 @@ switch ($path) {
             // What deletes does not tell whether it could; what writes does.
             $_SESSION = [];
             store();
-            start();
+            session_start() || fail();
         }
         session_destroy();
         setcookie(session_name(), '', ['expires' => 1, 'path' => '/']);
