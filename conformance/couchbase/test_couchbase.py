@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from conformance.trial import Run
+from conformance.trial import Run, until
 
+from .bucket import BucketPair
 from .install import VERSIONS, why_not
 from .trials import TRIALS
-from .worker import Outcome, Request
+from .worker import Outcome, Request, Worker
 
 #: Name, how often, the part of it that is done.
 QUICK = [("kill", 1, 1.0)]
@@ -41,7 +42,7 @@ def test_long_trial(name: str, trials: int, scale: float) -> None:
 
 def _requests(*told: tuple[str, int, str]) -> list[Request]:
     return [
-        Request(what, "k", number, outcome, float(at), at + 0.5)
+        Request(what, "k-1", number, outcome, float(at), at + 0.5)
         for at, (what, number, outcome) in enumerate(told)
     ]
 
@@ -63,8 +64,23 @@ def test_what_is_lost_or_stale_is_noticed(told, wrong):
     assert len(Outcome(_requests(*told)).stale()) == wrong
 
 
+@needs_client
+@pytest.mark.slow
+def test_a_loss_would_be_noticed():
+    """One node, which comes back empty: the same clients, the same ledger."""
+    with BucketPair(count=1) as node:
+        node.wait_in_map()
+        with Worker(node.addresses, VERSIONS[0]) as worker:
+            until("requests", lambda: len(worker.requests()) >= 200)
+            node.nodes[0].kill()
+            node.restart(0)
+            before = len(worker.requests())
+            until("more", lambda: len(Outcome(worker.requests()[before:]).acknowledged()) > 8)
+            assert Outcome(worker.finish()).stale()
+
+
 def test_what_clients_notice_is_told():
     outcome = Outcome(_requests(("set", 1, "ok"), ("set", 2, "Timeout"), ("set", 3, "ok")))
-    assert outcome.acknowledged() == {"k": 3}
+    assert outcome.acknowledged() == {"k-1": 3}
     assert outcome.errors == {"set Timeout": 1}
     assert outcome.longest_outage_s() == 1.5

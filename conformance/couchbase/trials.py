@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .worker import Request
 
-    Fault = Callable[["BucketPair", int], None]
+    Fault = Callable[["BucketPair", int, "Worker"], None]
 
 #: Before and after what happens: streams follow the herald, which takes a second.
 CALM_S = 2.0
@@ -46,27 +46,35 @@ def _lost(pair: BucketPair, outcome: Outcome) -> list[str]:
     ]
 
 
-def _dies(pair: BucketPair, victim: int) -> None:
+def _dies(pair: BucketPair, victim: int, worker: Worker) -> None:
     pair.nodes[victim].kill()
-    time.sleep(CALM_S)
+    worker.go_on()
     pair.restart(victim)
 
 
-def _stops(pair: BucketPair, victim: int) -> None:
+def _stops(pair: BucketPair, victim: int, worker: Worker) -> None:
     pair.nodes[victim].signal(signal.SIGTERM)
     pair.nodes[victim].wait()
-    time.sleep(CALM_S)
+    worker.go_on()
     pair.restart(victim)
 
 
-def _stands_still(pair: BucketPair, victim: int, seconds: float) -> None:
+def _stands_still(pair: BucketPair, victim: int, worker: Worker, seconds: float) -> None:
+    ends_s = time.monotonic() + seconds
     pair.nodes[victim].signal(signal.SIGSTOP)
-    time.sleep(seconds)
-    pair.nodes[victim].signal(signal.SIGCONT)
+    try:
+        worker.go_on()
+        time.sleep(max(0.0, ends_s - time.monotonic()))
+    finally:
+        pair.nodes[victim].signal(signal.SIGCONT)
 
 
-def _faults(run: Run, what: str, times: int, fault: Fault) -> None:
-    """Do something to the master, and to the other node, again and again; clients at work."""
+def _faults(run: Run, what: str, times: int, fault: Fault, noticed: bool) -> None:
+    """Do something to the master, and to the other node, again and again; clients at work.
+
+    While a node is away clients go on. No request may fail where it is the other node that
+    something happens to; `noticed`: where it is the master, some may.
+    """
     for version in VERSIONS:
         with BucketPair() as pair:
             pair.wait_in_map()
@@ -77,7 +85,7 @@ def _faults(run: Run, what: str, times: int, fault: Fault) -> None:
                     other = pair.herald()
                     victim = 1 - other if role == "master" else other
                     began_s = time.monotonic()
-                    fault(pair, victim)
+                    fault(pair, victim, worker)
                     pair.wait_in_map()
                     time.sleep(CALM_S)
                     spans[role].append((began_s, time.monotonic()))
@@ -91,7 +99,8 @@ def _faults(run: Run, what: str, times: int, fault: Fault) -> None:
         for role, times_of in spans.items():
             inside = [_within(outcome.requests, *span) for span in times_of]
             failed = sum(len(each.failed) for each in inside)
-            run.figure(f"{version}, {role} {what}: requests that failed", failed)
+            bar = None if noticed and role == "master" else 0
+            run.figure(f"{version}, {role} {what}: requests that failed", failed, bar)
             outages = [each.longest_outage_s() for each in inside]
             run.spread(f"{version}, {role} {what}: wait", outages, "s", 1)
             for each in inside:
@@ -106,18 +115,18 @@ def _within(requests: Sequence[Request], began_s: float, ended_s: float) -> Outc
 
 def kill(run: Run) -> None:
     """kill -9 of the master, then of the other node, which return empty."""
-    _faults(run, "killed", run.times(3), _dies)
+    _faults(run, "killed", run.times(3), _dies, noticed=True)
 
 
 def restart(run: Run) -> None:
     """SIGTERM to the master, then to the other node, which return empty."""
-    _faults(run, "stopped", run.times(3), _stops)
+    _faults(run, "stopped", run.times(3), _stops, noticed=False)
 
 
 def freeze(run: Run) -> None:
     """SIGSTOP of the master for 8 s, then of the other node."""
     seconds = max(2.0, FROZEN_S * min(run.scale, 1.0))
-    _faults(run, "frozen", run.times(2), partial(_stands_still, seconds=seconds))
+    _faults(run, "frozen", run.times(2), partial(_stands_still, seconds=seconds), noticed=True)
 
 
 def single(run: Run) -> None:

@@ -65,6 +65,7 @@ class Worker:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         #: How long the client took to be ready.
         self.ready_s = 0.0
+        self._counted_bytes = self._answered = 0
 
     def __enter__(self) -> Self:
         self._folder = tempfile.TemporaryDirectory(prefix="conformance-")
@@ -97,6 +98,20 @@ class Worker:
         if self._process.poll() is not None:
             raise TrialError(f"the client cannot start: {' '.join(first)}\n{self.log()[-2000:]}")
         return False
+
+    def answered(self) -> int:
+        """Return how many requests were answered so far."""
+        with self._file("out").open("rb") as told:
+            told.seek(self._counted_bytes)
+            lines, _, _ = told.read().rpartition(b"\n")
+        self._counted_bytes += len(lines)
+        self._answered += lines.count(b" ok ")
+        return self._answered
+
+    def go_on(self, requests: int = 200) -> None:
+        """Wait until so many more requests are answered."""
+        reached = self.answered() + requests
+        until("clients go on", lambda: self.answered() >= reached)
 
     def finish(self) -> list[Request]:
         """End the work; return what was done."""
@@ -152,7 +167,7 @@ class Outcome:
                 if each.outcome == "ok":
                     least[each.key] = each.number
             elif each.outcome == "ok":
-                low, high = least.get(each.key, -1), most[each.key]
+                low, high = least.get(each.key, -1), most.get(each.key, -1)
                 if not low <= each.number <= high:
                     wrong.append(f"{each.key}: found {each.number}, not {low}..{high}")
         return wrong
@@ -166,12 +181,13 @@ class Outcome:
         }
 
     def longest_outage_s(self) -> float:
-        """Return how long one key went at most without an answer."""
+        """Return how long one thread went at most without an answer."""
         longest = 0.0
         since: dict[str, float] = {}
         for each in self.requests:
-            began_s = since.setdefault(each.key, each.began_s)
+            thread = each.key.partition("-")[0]
+            began_s = since.setdefault(thread, each.began_s)
             if each.outcome == "ok":
                 longest = max(longest, each.ended_s - began_s)
-                del since[each.key]
+                del since[thread]
         return longest

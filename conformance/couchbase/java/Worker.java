@@ -10,12 +10,13 @@ import net.spy.memcached.FailureMode;
  * Works with a bucket until standard input ends, and tells of each request.
  *
  * The client is made as memcached-session-manager makes it. Each thread counts in keys of its own:
- * it sets one, and reads it. A line for each request: "set" or "get", key, number, outcome, and
+ * it sets one, and reads the one that it set longest ago. A line for each request: "set" or "get", key, number, outcome, and
  * when it began and ended, in nanoseconds of the monotonic clock. "get" has the number that was
  * found, -1 for a miss.
  */
 final class Worker {
     private static final long PAUSE_MS = 10;
+    private static final int KEYS = 7;
     private static volatile boolean stopping;
 
     public static void main(String[] arguments) throws Exception {
@@ -45,11 +46,11 @@ final class Worker {
         System.out.println("ready " + (System.nanoTime() - began));
         List<Thread> workers = new ArrayList<Thread>();
         for (int number = 0; number < threads; number++) {
-            final String key = "worker" + number;
+            final String name = "worker" + number;
             Thread worker = new Thread(new Runnable() {
                 @Override
                 public void run() {
-                    work(client, key);
+                    work(client, name);
                 }
             });
             workers.add(worker);
@@ -66,8 +67,9 @@ final class Worker {
         System.exit(0);
     }
 
-    private static void work(CouchbaseClient client, String key) {
+    private static void work(CouchbaseClient client, String name) {
         for (int number = 1; !stopping; number++) {
+            String key = name + "-" + number % KEYS;
             long began = System.nanoTime();
             String outcome;
             try {
@@ -76,6 +78,7 @@ final class Worker {
                 outcome = words(error);
             }
             tell("set", key, number, outcome, began);
+            key = name + "-" + (number + 1) % KEYS;
             began = System.nanoTime();
             int found = -1;
             try {
