@@ -49,7 +49,7 @@ def staying(text: str) -> str:
     found = re.search(r"```\n( +stick-table .*?)```", PAGE.read_text(), re.DOTALL)
     if found is None:
         raise TrialError(f"{PAGE.name} does not say how clients stay where they are")
-    return _not_led_back(text).replace("backend pair\n", f"backend pair\n{found.group(1)}")
+    return _not_led_back(text).replace("\nbackend pair\n", f"\nbackend pair\n{found.group(1)}")
 
 
 def _not_led_back(text: str) -> str:
@@ -107,6 +107,14 @@ class HAProxy:
         """Start it; return when it listens and has checked both nodes."""
         if reason := why_not():
             raise TrialError(reason)
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self) -> None:
         self.port = self.port or free_port()
         self._folder = tempfile.TemporaryDirectory(prefix="conformance-")
         self._path("haproxy.cfg").write_text(self.configuration())
@@ -116,7 +124,6 @@ class HAProxy:
         self._run()
         until("haproxy listens", self._listens)
         self._wait_checked()
-        return self
 
     def _path(self, name: str) -> Path:
         assert self._folder is not None
@@ -147,7 +154,7 @@ class HAProxy:
     def _has_checked(self) -> bool:
         try:
             return all(each.check != "INI" for each in self.backends())
-        except (FileNotFoundError, ConnectionRefusedError):
+        except OSError:
             return False  # it takes questions a moment after clients
 
     def log(self) -> str:

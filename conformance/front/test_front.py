@@ -16,7 +16,7 @@ from conformance.trial import Run, TrialError
 from . import haproxy, keepalived
 from .__main__ import TRIALS
 from .addresses import LIBRARIES, addressed
-from .haproxy import HAProxy, active_active, documented
+from .haproxy import HAProxy, active_active, documented, staying
 from .watch import Address, History, Watch
 
 if TYPE_CHECKING:
@@ -72,6 +72,22 @@ def strangers() -> Iterator[list[Server]]:
     """Two servers that know nothing of each other: no pair."""
     with Server(PYMCD) as first, Server(PYMCD) as second:
         yield [first, second]
+
+
+@needs_haproxy
+@pytest.mark.parametrize("changed", [str, active_active, staying])
+def test_configurations_are_taken_without_a_warning(changed: Callable[[str], str]) -> None:
+    with HAProxy([1, 2], changed(documented())) as proxy:
+        assert not [line for line in proxy.log().splitlines() if "config" in line]
+
+
+@needs_haproxy
+def test_refused_configuration_leaves_nothing_behind() -> None:
+    proxy = HAProxy([1, 2], documented() + "    nonsense\n")
+    with pytest.raises(TrialError, match="unknown keyword 'nonsense'"):
+        proxy.start()
+    with pytest.raises(AssertionError):
+        proxy.log()
 
 
 @needs_haproxy
