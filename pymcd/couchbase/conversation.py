@@ -55,6 +55,8 @@ class Conversation:
         self.streaming: str | None = None
         #: The view that the client was told last by its stream.
         self.told: View | None = None
+        #: The client has not proven who it is.
+        self.refused = False
         #: Nothing more is to be said: close, once everything is sent.
         self.closing = False
 
@@ -112,9 +114,10 @@ class Conversation:
             return self._say(HTTPStatus.METHOD_NOT_ALLOWED, (b"Allow", b"GET"))
         name = self._bucket_of(request)
         if name is None:
-            return self._say(
-                HTTPStatus.UNAUTHORIZED, (b"WWW-Authenticate", b'Basic realm="bucket"')
-            )
+            # One guess for each connection.
+            self.refused = True
+            challenge = (b"WWW-Authenticate", b'Basic realm="bucket"')
+            return self._say(HTTPStatus.UNAUTHORIZED, challenge, (b"Connection", b"close"))
         view = self._view()
         if view is None:
             return self._say(HTTPStatus.SERVICE_UNAVAILABLE)
@@ -185,4 +188,8 @@ class Conversation:
 
 def _path(target: bytes) -> str:
     """Return what a request asks for. The stream is asked for with the whole address."""
-    return unquote(urlsplit(target.decode("latin-1")).path, errors="replace").rstrip("/")
+    try:
+        path = urlsplit(target.decode("latin-1")).path
+    except ValueError:
+        return ""
+    return unquote(path, errors="replace").rstrip("/")

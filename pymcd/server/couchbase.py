@@ -58,7 +58,12 @@ def new_bucket_server(
     here = Site(settings.couchbase_host() or socket.gethostname(), port, http_port)
     peers = settings.couchbase_sites(port, http_port)
     directory = Directory(here, {peer: Site(*site) for peer, site in peers.items()}, node)
-    return BucketServer(directory, check=check, on_error=on_error)
+    return BucketServer(
+        directory,
+        check=check,
+        on_error=on_error,
+        login_failure_delay_s=settings.login_failure_delay_s,
+    )
 
 
 class BucketServer:
@@ -70,12 +75,14 @@ class BucketServer:
         *,
         check: Callable[[bytes, bytes], bool] | None,
         on_error: Callable[[Exception], None],
+        login_failure_delay_s: float = 0.0,
     ) -> None:
         """`check`: see `Conversation`. `on_error` is told of a bug, which costs one client."""
         self._directory = directory
         self.here = directory.here
         self._check = check
         self._on_error = on_error
+        self._login_failure_delay_s = login_failure_delay_s
         self.view = directory.view()
         self._changed = trio.Event()
         #: Those who have yet to ask for something, the oldest first.
@@ -156,7 +163,10 @@ class BucketServer:
                     self._waiting.pop(patience, None)
             if patience.cancelled_caught:
                 return
-            await self._send(stream, conversation.receive(bytes(data)))
+            answer = conversation.receive(bytes(data))
+            if conversation.refused:
+                await trio.sleep(self._login_failure_delay_s)
+            await self._send(stream, answer)
 
     async def _tell(self, stream: trio.abc.Stream, conversation: Conversation) -> None:
         """Tell a client of all changes, until it goes or has to go elsewhere."""

@@ -80,7 +80,14 @@ def test_the_same_path_in_other_words(path):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/pool", "/pools/default/buckets/other", "/pools/default/bucketsStreaming/other", "*"],
+    [
+        "/",
+        "/pool",
+        "/pools/default/buckets/other",
+        "/pools/default/bucketsStreaming/other",
+        "*",
+        "http://[",
+    ],
 )
 def test_what_is_not_there(path):
     talk = Talk()
@@ -219,6 +226,8 @@ def test_nobody_else_learns_anything(headers, path):
     assert talk.get(path, *headers) == (401, b"")
     assert talk.headers[b"www-authenticate"].startswith(b"Basic ")
     assert talk.conversation.streaming is None
+    assert talk.conversation.refused
+    assert talk.conversation.closing
 
 
 def test_a_name_that_is_no_text():

@@ -226,6 +226,18 @@ async def test_who_does_not_read_is_left(autojump_clock):
         assert it.server.clients == 0
 
 
+async def test_a_failed_login_is_answered_late(autojump_clock):
+    server = BucketServer(
+        Told(), check=lambda *login: False, on_error=print, login_failure_delay_s=7.0
+    )
+    ours, theirs = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.serve_stream, ours)
+        began_s = trio.current_time()
+        assert await Client(theirs).ask("/pools") == 401
+        assert trio.current_time() - began_s == pytest.approx(7.0)
+
+
 async def test_who_goes_is_forgotten():
     async with bucket() as it:
         asking, streaming = it.connect(), it.connect()
@@ -303,9 +315,8 @@ async def test_with_logins_the_bucket_is_the_users(tmp_path, monkeypatch):
     users.write_text("sessions:secret\n")
     monkeypatch.setenv("MEMCACHED_SASL_PWDB", str(users))
     async with serving(couchbase="127.0.0.1:0", enable_sasl=True, protocol="binary") as server:
+        assert await (await connect(server)).ask("/pools") == 401
         client = await connect(server)
-        assert await client.ask("/pools") == 401
-        await client.body()
         token = b64encode(b"sessions:secret").decode()
         authorization = ("Authorization", f"Basic {token}")
         assert await client.ask("/pools/default/buckets", authorization) == 200
