@@ -83,7 +83,8 @@ class Conversation:
                 if isinstance(event, h11.Request):
                     answer += self._answer(event)
                 elif isinstance(event, h11.EndOfMessage):
-                    self._next()
+                    # It has been answered, and neither side wanted that to be the end.
+                    self._http.start_next_cycle()
                 elif isinstance(event, h11.ConnectionClosed):
                     self.closing = True
                     return answer
@@ -155,13 +156,6 @@ class Conversation:
         self.streaming = name
         # A chunked answer: its length is not known.
         return self._send(h11.Response(status_code=200, headers=_HEADERS)) + self.publish()
-
-    def _next(self) -> None:
-        """Be ready for the next request, if there may be one."""
-        if self._http.our_state is h11.DONE:
-            self._http.start_next_cycle()
-        else:
-            self.closing = True
 
     def _say(self, status: HTTPStatus, *headers: tuple[bytes, bytes], body: bytes = b"") -> bytes:
         length = (b"Content-Length", b"%d" % len(body))

@@ -120,9 +120,13 @@ class BucketServer:
                 sock.close()
                 continue
             sock.setblocking(False)
-            for name, value in _KEEPALIVE.items():
-                if hasattr(socket, name):
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            try:
+                for name, value in _KEEPALIVE.items():
+                    if hasattr(socket, name):
+                        sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            except OSError:
+                sock.close()  # likewise
+                continue
             stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
             nursery.start_soon(self.serve_stream, stream)
         return True
