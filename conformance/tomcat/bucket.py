@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 #: The bucket of those who do not log in; the manager has no default for it.
 BUCKET = {"username": "default", "memcachedProtocol": "binary", "transcoderFactoryClass": KRYO}
 STICKY = functools.partial(sticky, **BUCKET)
-NON_STICKY = functools.partial(non_sticky, locking="all", operationTimeout=5000, **BUCKET)
+NON_STICKY = functools.partial(non_sticky, locking="all", **BUCKET)
 
 #: Else each Tomcat first looks for 5 s at each node for a port of Couchbase's own.
 PROPERTIES = {"cbclient.disableCarrierBootstrap": "true"}
@@ -77,6 +78,22 @@ def kills(run: Run, manager: Manager, what: str) -> None:
         watch.tell(what)
 
 
+def restarts(run: Run, manager: Manager, what: str) -> None:
+    """SIGTERM to the node in use and to the other, their empty return; users at work."""
+    with stage(manager) as (on, pair):
+        watch = Watch(run, on)
+        with watch.crowd:
+            watch.work(60)
+            for _ in range(2 * run.times(2)):
+                victim = 1 - pair.herald()
+                pair.nodes[victim].signal(signal.SIGTERM)
+                pair.nodes[victim].wait()
+                watch.work(100)
+                on.back(victim)
+                watch.work(60)
+        watch.tell(what)
+
+
 def freeze(run: Run, manager: Manager, what: str) -> None:
     """Each node stands still for 8 s and goes on, first the one that is not in use."""
     with stage(manager) as (on, pair):
@@ -105,6 +122,7 @@ def _trial(
 TRIALS: dict[str, Callable[[Run], None]] = {
     "bucket-sticky": _trial(kills, STICKY, "bucket, sticky"),
     "bucket": _trial(kills, NON_STICKY, "bucket, non-sticky"),
+    "bucket-restarts": _trial(restarts, NON_STICKY, "bucket, non-sticky"),
     "bucket-freeze-sticky": _trial(freeze, STICKY, "bucket, sticky"),
     "bucket-freeze": _trial(freeze, NON_STICKY, "bucket, non-sticky"),
 }
