@@ -449,4 +449,10 @@ def run_all(run: Run, kinds: Sequence[Kind], names: Sequence[str]) -> None:
         raise TrialError("; ".join(sorted(set(missing.values()))))
     for kind in there:
         for name in names:
-            TRIALS[name](run, kind)
+            try:
+                TRIALS[name](run, kind)
+            except TrialError as error:
+                if kind.recommended:
+                    raise
+                # That its users do not get on is what it is there to show.
+                run.problem(f"{kind.name}: {name}: gave up: {str(error).splitlines()[0]}")
