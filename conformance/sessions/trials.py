@@ -223,14 +223,19 @@ class Watch:
         self._reached = self.crowd.counts + counts
         until("users go on", lambda: self.crowd.counts >= self._reached)
 
-    def tell(self, what: str, *, silent: bool = True) -> None:
-        """Everybody looks a last time; give the figures. `silent`: there need be no error."""
+    def look(self) -> list[str]:
+        """Everybody looks a last time; return what was lost."""
         self.crowd.settle()
         lost = list(self.crowd.lost)
         for user in self._bystanders:
             user.read()
             user.look_back()
             lost += user.lost
+        return lost
+
+    def tell(self, what: str, *, silent: bool = True) -> None:
+        """Everybody looks a last time; give the figures. `silent`: there need be no error."""
+        lost = self.look()
         of = f"{self.crowd.counts:,} counts and {BYSTANDERS} sessions at rest"
         _loses(self._run, self._kind, f"{what}: lost", lost, of)
         errors = self.crowd.errors
@@ -417,7 +422,7 @@ def lone(run: Run, kind: Kind) -> None:
             server.stop()
             server.start()
             watch.work(run.count(60))
-        lost = len(watch.crowd.lost)
+        lost = len(watch.look())
     least = None if kind.durable else 1
     run.figure(f"{kind.name}: one server, killed: lost", lost, least, at_least=True)
 
