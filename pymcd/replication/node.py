@@ -42,6 +42,7 @@ from .membership import Membership
 from .report import Rows, node_rows
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
 from .versions import FOREVER, TAG_BITS, tag_of, version_at
+from .waiting import Nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -603,6 +604,23 @@ class Node:
             peer.channel is None or peer.link is None or not peer.channel.unacked
             for peer in self.peers.values()
         )
+
+    def look_after_leader(self, patience_s: float) -> None:
+        """Have the coordinator show that it is there, for those who wait at it instead of here.
+
+        To be called again and again. A coordinator that has said nothing for so long is asked as if
+        a client waited for it here.
+        """
+        leader = self.leader
+        if self.role != FOLLOWER or leader is None or leader.link is None:
+            return
+        now = self.clock.monotonic()
+        if now - max(leader.heard_at, self._awake_since) < patience_s:
+            leader.pinged_at = now
+            leader.signal(now, Kind.PING)
+        elif not self.gate.waiting:
+            self.gate.wait_open(Nobody())
+        self.wake()
 
     def announce_retirement(self) -> None:
         """Tell the others that this node will leave soon, so that they can tell their clients."""

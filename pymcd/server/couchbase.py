@@ -6,6 +6,9 @@ was to be its herald ends when another one has been that for `MOVE_AFTER_S`: the
 again, and streams from there. Not at once, so that a node which has just come back is found
 listening.
 
+Clients use the coordinator, and nothing makes its follower miss it soon if it hangs. So a follower
+that has streams asks it now and then.
+
 A client that has yet to ask for something is given up for a newer one when there are too many;
 a stream is not.
 """
@@ -13,6 +16,7 @@ a stream is not.
 from __future__ import annotations
 
 import socket
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -37,6 +41,10 @@ REQUEST_TIMEOUT_S: Final = 10.0
 SEND_TIMEOUT_S: Final = 10.0
 #: How long another node must have been the herald before streams go there.
 MOVE_AFTER_S: Final = 1.0
+#: How often a coordinator is asked for those who stream, and how long it may be silent. With the
+#: acknowledgement time-out that is less than the second that session managers wait for an answer.
+LOOK_EVERY_S: Final = 0.1
+SILENCE_S: Final = 0.4
 RECEIVE_BYTES: Final = 16 << 10
 #: A client that vanished is noticed after about two minutes, though nothing is sent to it.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
@@ -63,6 +71,7 @@ def new_bucket_server(
         check=check,
         on_error=on_error,
         login_failure_delay_s=settings.login_failure_delay_s,
+        look_after_master=partial(node.look_after_leader, SILENCE_S) if node else None,
     )
 
 
@@ -76,6 +85,7 @@ class BucketServer:
         check: Callable[[bytes, bytes], bool] | None,
         on_error: Callable[[Exception], None],
         login_failure_delay_s: float = 0.0,
+        look_after_master: Callable[[], None] | None = None,
     ) -> None:
         """`check`: see `Conversation`. `on_error` is told of a bug, which costs one client."""
         self._directory = directory
@@ -83,11 +93,14 @@ class BucketServer:
         self._check = check
         self._on_error = on_error
         self._login_failure_delay_s = login_failure_delay_s
+        self._look_after_master = look_after_master
         self.view = directory.view()
         self._changed = trio.Event()
         #: Those who have yet to ask for something, the oldest first.
         self._waiting: dict[trio.CancelScope, None] = {}
         self.clients = 0
+        self._streams = 0
+        self._streaming = trio.Event()
 
     def look(self) -> None:
         """See whether the view has changed, and tell the streams. From any synchronous code."""
@@ -96,6 +109,18 @@ class BucketServer:
             self.view = view
             changed, self._changed = self._changed, trio.Event()
             changed.set()
+
+    async def watch(self) -> None:
+        """Look after the master while there are streams, until cancelled."""
+        if self._look_after_master is None:
+            return
+        while True:
+            await self._streaming.wait()
+            try:
+                self._look_after_master()
+            except Exception as error:
+                self._on_error(error)
+            await trio.sleep(LOOK_EVERY_S)
 
     async def listen(self, endpoint: Endpoint) -> None:
         """Serve one endpoint until cancelled; it is closed by its owner."""
@@ -148,13 +173,24 @@ class BucketServer:
                 conversation = Conversation(lambda: self.view, self._check)
                 await self._answer(stream, conversation)
                 if conversation.streaming is not None:
-                    await self._tell(stream, conversation)
+                    self._count_streams(+1)
+                    try:
+                        await self._tell(stream, conversation)
+                    finally:
+                        self._count_streams(-1)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass
         except* Exception as errors:
             self._on_error(errors)
         finally:
             self.clients -= 1
+
+    def _count_streams(self, change: int) -> None:
+        self._streams += change
+        if not self._streams:
+            self._streaming = trio.Event()
+        else:
+            self._streaming.set()
 
     async def _answer(self, stream: trio.abc.Stream, conversation: Conversation) -> None:
         """Answer requests until there is a stream, or no more to say."""

@@ -237,6 +237,7 @@ class Server:
                             accepting.start_soon(self._listen, endpoint)
                     if for_buckets:
                         buckets = self._open_bucket(for_buckets[0], for_clients)
+                        accepting.start_soon(buckets.watch)
                         for endpoint in for_buckets:
                             accepting.start_soon(self._listen_for_buckets, endpoint, buckets)
                     started()

@@ -1250,3 +1250,33 @@ def test_a_peer_that_is_not_there_costs_nothing():
     assert group["a"].node.links == []
     assert len(group["a"].node.peers) == 1 < PEERS_MAX
     assert JOIN_GRACE_S < 100
+
+
+def test_a_follower_misses_its_coordinator_soon_if_it_looks_after_it():
+    for patience_s, missed_s in ((None, 3.0), (0.4, 0.5)):
+        group = make_group("ab")
+        group["a"].frozen = True
+        waited_s = 0.0
+        while group["b"].node.role == "follower":
+            assert waited_s < 10
+            if patience_s is not None:
+                group["b"].node.look_after_leader(patience_s)
+            group.advance(0.02)
+            waited_s += 0.02
+        assert missed_s - 0.5 <= waited_s < missed_s + 0.2
+
+
+def test_looking_after_a_coordinator_that_has_nothing_to_say_does_no_harm():
+    group = make_group("ab")
+    for _ in range(500):
+        for host in group.hosts.values():
+            host.node.look_after_leader(0.4)
+        group.advance(0.02)
+        assert not group["b"].node.gate.waiting
+    assert [host.node.role for host in group.hosts.values()] == ["coordinator", "follower"]
+    assert group["b"].rows["degraded_count"] == 0
+    group.wire("a", "b").cut()
+    group["b"].node.look_after_leader(0.4)
+    group.advance(0.2)
+    group["b"].node.look_after_leader(0.4)
+    assert group["b"].node.role == "alone"

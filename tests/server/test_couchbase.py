@@ -226,6 +226,34 @@ async def test_who_does_not_read_is_left(autojump_clock):
         assert it.server.clients == 0
 
 
+async def test_the_master_is_looked_after_while_somebody_streams(autojump_clock):
+    looks: list[float] = []
+    server = BucketServer(
+        Told(),
+        check=None,
+        on_error=print,
+        look_after_master=lambda: looks.append(trio.current_time()),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.watch)
+        await trio.sleep(10)
+        assert looks == []
+        for _ in range(2):
+            ours, theirs = trio.testing.memory_stream_pair()
+            nursery.start_soon(server.serve_stream, ours)
+            client = Client(theirs)
+            await client.ask(STREAM)
+            looks.clear()
+            await trio.sleep(1.05)
+            assert 9 <= len(looks) <= 11
+            await theirs.aclose()
+            await trio.sleep(1)
+            looks.clear()
+            await trio.sleep(10)
+            assert looks == []
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_failed_login_is_answered_late(autojump_clock):
     server = BucketServer(
         Told(), check=lambda *login: False, on_error=print, login_failure_delay_s=7.0
