@@ -309,7 +309,9 @@ class _Versions:
         while True:
             before = self.acknowledged
             answer = yield Request(b"get version\r\n", b"END\r\n")
-            if answer is None or not answer.startswith(b"VALUE"):
+            if answer is None:
+                continue  # a node that stood still parts from who asked meanwhile
+            if not answer.startswith(b"VALUE"):
                 if self.watching and before:
                     self.stale += 1
                 continue

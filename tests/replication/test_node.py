@@ -585,7 +585,7 @@ class TestFrozen:
         Guest(group["a"]).ask(SET)
         guest = Guest(group["a"])
         group["a"].frozen = True
-        group.advance(STALE_S - 0.1)
+        group.advance(ACK_TIMEOUT_S)  # the lease of b ends
         other = Guest(group["b"])
         other.feed(GET)
         assert wait_for(other, 1)[0] == HIT
