@@ -23,7 +23,9 @@ APPLICATION = Path(__file__).resolve().parent / "index.php"
 PROCESSES = 4
 
 #: What every configuration has. A lock that nobody releases, as its owner died or could not reach
-#: the server, ends after LOCK_EXPIRE_S; a request waits for a lock for up to 15 s.
+#: the server, ends after LOCK_EXPIRE_S: that is how long those wait who had a request in flight
+#: when a node died. Left at 0, it ends with max_execution_time, and never where that is 0 as well.
+#: A request waits for a lock for up to 15 s, longer than a lock can be left behind.
 LOCK_EXPIRE_S = 10
 COMMON = {
     "memcached.sess_locking": "1",
@@ -90,7 +92,10 @@ BINARY = {"memcached.sess_binary_protocol": "1"}
 TEXT = {"memcached.sess_binary_protocol": "0"}
 STRICT = {"session.use_strict_mode": "1"}
 UNLOCKED = {"memcached.sess_locking": "0"}
-#: Both nodes are known to PHP, which writes to both and reads from the one that is left.
+#: Both nodes are known to PHP, which writes to both and reads from the one that is left. A node that
+#: stands still holds everybody up, 5 s for each command. Never together with sess_persistent:
+#: libmemcached then leaves answers of the second server unread, and takes them for those of the
+#: next request, on memcached as well.
 REPLICAS = {
     "memcached.sess_number_of_replicas": "1",
     "memcached.sess_remove_failed_servers": "1",
@@ -105,7 +110,7 @@ KINDS = (
     kind("php-unlocked", BINARY | UNLOCKED),
     kind("php-unminded", BINARY, minding=False, recommended=False),
     kind("php-strict-unminded", BINARY | STRICT, minding=False, recommended=False),
-    # Locks live on one node only: with them two addresses outlive nothing.
+    # Without locks: those are asked for at one address only, so that nobody gets them there.
     kind("php-two", BINARY | REPLICAS | UNLOCKED, two_addresses=True, recommended=False),
     kind("php-two-locked", BINARY | REPLICAS, two_addresses=True, recommended=False),
 )
