@@ -92,7 +92,7 @@ BINARY = {"memcached.sess_binary_protocol": "1"}
 TEXT = {"memcached.sess_binary_protocol": "0"}
 STRICT = {"session.use_strict_mode": "1"}
 UNLOCKED = {"memcached.sess_locking": "0"}
-#: Both nodes are known to PHP, which writes to both and reads from the one that is left. A node that
+#: Both nodes are known to PHP, which writes to both and reads from the one that is left. One that
 #: stands still holds everybody up, 5 s for each command. Never together with sess_persistent:
 #: libmemcached then leaves answers of the second server unread, and takes them for those of the
 #: next request, on memcached as well.
