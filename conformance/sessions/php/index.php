@@ -52,7 +52,7 @@ function start(): void {
 }
 
 /**
- * Say whether the session surely does not exist.
+ * Say whether the session surely does not exist, or is empty.
  *
  * Twice on one connection: after a miss that was none the next command tells the error.
  */
@@ -64,7 +64,9 @@ function is_gone(string $id): bool {
         explode(',', ini_get('session.save_path')),
     ));
     foreach ([1, 2] as $_) {
-        $memcached->get(ini_get('memcached.sess_prefix') . $id);
+        if ($memcached->get(ini_get('memcached.sess_prefix') . $id) === '') {
+            return true; // ended, only not deleted
+        }
         if ($memcached->getResultCode() !== Memcached::RES_NOTFOUND) {
             $warnings[] = 'nothing found; second look: ' . $memcached->getResultMessage();
             return false;
@@ -85,9 +87,6 @@ function store(): void {
 $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
 if ($path === '/read' && !isset($_COOKIE[session_name()])) {
     answer(200, ['id' => '', 'fresh' => true, 'n' => 0, 'worker' => getmypid()]);
-}
-if ($path === '/ini') {
-    answer(200, ini_get_all('memcached', false) + ini_get_all('session', false));
 }
 start();
 $fresh = !isset($_SESSION['n']);
