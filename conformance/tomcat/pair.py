@@ -372,6 +372,7 @@ def advice(run: Run) -> None:
         ("sticky, sessionBackupAsync", _asynchronous, True),
         ("non-sticky, operationTimeout 5000", NON_STICKY, True),
         ("non-sticky, operationTimeout 5000, at once", NON_STICKY, True),
+        ("non-sticky, operationTimeout 5000, at once, lockExpiration 2", _hasty, True),
         ("non-sticky, operationTimeout 1000", _impatient, None),
         ("non-sticky, with a node id", lambda address: NON_STICKY(f"n1:{address}"), False),
     )
@@ -412,6 +413,11 @@ def _through_a_kill(run: Run, manager: Manager, properties: Mapping[str, object]
 
 def _asynchronous(address: str) -> Mapping[str, object]:
     return {**STICKY(address), "sessionBackupAsync": True}
+
+
+def _hasty(address: str) -> Mapping[str, object]:
+    # A lock outlives the request that took it, where the answer to that was lost with the node.
+    return {**NON_STICKY(address), "lockExpiration": 2}
 
 
 def _impatient(address: str) -> Mapping[str, object]:
