@@ -1,11 +1,12 @@
 """What one node knows of the others, as the map of a bucket.
 
 Owns the answer to "who serves the bucket now?", which follows from the node's role. Nobody is in
-the map who is not in sync, or not yet letting clients in. While a follower has lost its link to
-the coordinator, and neither has been given up nor come back, it names itself: if the other has
-died, clients that ask here meanwhile wait for a moment, instead of talking to the dead; if it has
-not, they are forwarded. So it does when the coordinator says that it will leave, which waits a
-moment for clients to go.
+the map who is not in sync, or has not said that clients may come (`Node.announce_welcome`).
+
+While a follower has lost its link to the coordinator, and neither has been given up nor come back,
+it names itself: if the other has died, clients that ask here meanwhile wait for a moment, instead
+of talking to the dead; if it has not, they are forwarded. So it does when the coordinator says that
+clients may come no more, which is a moment before it leaves.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Directory:
             return self._view(master)
         others = [peer for peer in node.peers.values() if peer.node_id in node.members]
         followers = sorted([here, *self._followers(peer for peer in others if peer is not leader)])
-        if leader.link is None or leader.status.get("retiring"):
+        if leader.link is None or not leader.status.get("welcoming"):
             followers.remove(here)
             return self._view(here, *followers, master)._replace(herald=here)
         return self._view(master, *followers)
@@ -59,11 +60,13 @@ class Directory:
         return View(master, replicas, (*replicas, master)[0], self._sites)
 
     def _followers(self, peers: Iterable[Peer]) -> list[Site]:
-        """Return where those are that let clients in: who has learnt, and said, that it follows."""
+        """Return where those are that are in sync, and have said that clients may come."""
         return sorted(
             site
             for peer in peers
-            if peer.status.get("role") == FOLLOWER and (site := self._site(peer)) is not None
+            if peer.status.get("role") == FOLLOWER
+            and peer.status.get("welcoming")
+            and (site := self._site(peer)) is not None
         )
 
     def _site(self, peer: Peer) -> Site | None:

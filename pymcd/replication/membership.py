@@ -256,7 +256,7 @@ class Membership:
             "epoch": self._node.epoch,
             "members": self._node.members,
             "coordinator": self._node.coordinator,
-            "retiring": self._node.retiring,
+            "welcoming": self._node.welcoming,
             "channel": channel and {"epoch": channel.epoch, "received": channel.received},
             "left": peer.left,
             "clock": self.clock.realtime(),

@@ -137,8 +137,8 @@ class Node:
 
         self.role = STARTING
         self.ready = False
-        #: This node is about to leave; it still does its part.
-        self.retiring = False
+        #: Clients that are told of this node by others may come to it.
+        self.welcoming = False
         self.epoch = 0
         self.highest_epoch = 0
         self.leader: Peer | None = None
@@ -623,9 +623,9 @@ class Node:
             self.gate.wait_open(Nobody())
         self.wake()
 
-    def announce_retirement(self) -> None:
-        """Tell the others that this node will leave soon, so that they can tell their clients."""
-        self.retiring = True
+    def announce_welcome(self, welcoming: bool) -> None:
+        """Tell the others whether they may send their clients here: not yet, now, no more."""
+        self.welcoming = welcoming
         self.membership.announce_status()
 
     def leave(self) -> bool:

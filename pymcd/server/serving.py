@@ -238,6 +238,7 @@ class Server:
                     if for_buckets:
                         buckets = self._open_bucket(for_buckets[0], for_clients)
                         accepting.start_soon(buckets.watch)
+                        accepting.start_soon(self._welcome_by_bucket, for_clients, for_buckets)
                         for endpoint in for_buckets:
                             accepting.start_soon(self._listen_for_buckets, endpoint, buckets)
                     started()
@@ -397,11 +398,22 @@ class Server:
             self.log.line(f"couchbase: clients are told to use {buckets.here.server}")
         return buckets
 
+    async def _welcome_by_bucket(
+        self, for_clients: Sequence[Endpoint], for_buckets: Sequence[Endpoint]
+    ) -> None:
+        """Have the peers name this server to clients as soon as all its ports listen."""
+        for endpoint in (*for_clients, *for_buckets):
+            if endpoint.transport != "udp" and not await self._become_ready(endpoint):
+                return
+        if self.peering is not None:
+            self.peering.node.announce_welcome(True)
+            self.peering.flush()
+
     async def _hand_over_bucket(self) -> None:
         """Give clients who use this node a moment to learn from the other that they should not."""
         if self.peering is None or self.peering.node.role != "coordinator":
             return
-        self.peering.node.announce_retirement()
+        self.peering.node.announce_welcome(False)
         self.peering.flush()
         with trio.move_on_after(_BUCKET_HAND_OVER_S):
             await self._at_once.wait()

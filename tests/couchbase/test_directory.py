@@ -14,6 +14,9 @@ A, B, C = SITES.values()
 
 def directories(group: Group) -> dict[str, Directory]:
     names = list(group.hosts)
+    for host in group.hosts.values():
+        host.node.announce_welcome(True)
+    group.settle()
     return {
         name: Directory(
             SITES[name],
@@ -70,12 +73,12 @@ def test_a_follower_that_dies_leaves_the_map():
     assert here["a"].view() == View(A, (), A, (A, B))
 
 
-def test_who_comes_back_is_in_the_map_when_it_says_that_it_follows():
+def test_who_comes_back_is_in_the_map_when_it_says_that_clients_may_come():
     group = make_group("ab")
+    here = directories(group)
     group["a"].stop()
     group.advance(0.2)
     group["a"].start()
-    here = directories(group)
     seen: list[View | None] = []
 
     def look() -> None:
@@ -88,8 +91,11 @@ def test_who_comes_back_is_in_the_map_when_it_says_that_it_follows():
     group["b"].node.on_view = look
     group.link("a", "b")
     group.advance(1.0)
+    assert (group["a"].node.role, here["b"].view()) == ("follower", View(B, (), B, (A, B)))
+    group["a"].node.announce_welcome(True)
+    group.settle()
     assert seen == [View(B, (), B, (A, B)), View(B, (A,), A, (A, B))]
-    assert here["a"].view() == seen[-1]
+    assert directories(group)["a"].view() == seen[-1]
 
 
 def test_who_was_deposed_names_the_other_one_alone():
@@ -116,7 +122,7 @@ def test_who_was_deposed_names_the_other_one_alone():
 def test_a_coordinator_that_will_leave_has_its_clients_go_to_the_other():
     group = make_group("ab")
     here = directories(group)
-    group["a"].node.announce_retirement()
+    group["a"].node.announce_welcome(False)
     group.settle()
     assert here["b"].view() == View(B, (A,), B, (A, B))
     # It does not leave before they have gone.
