@@ -60,12 +60,16 @@ class Directory:
         return View(master, replicas, (*replicas, master)[0], self._sites)
 
     def _followers(self, peers: Iterable[Peer]) -> list[Site]:
-        """Return where those are that are in sync, and have said that clients may come."""
+        """Return where those are that are in sync, and have said that clients may come.
+
+        Who has lost the link is perhaps dead, and clients must not be sent there to hear of it.
+        """
         return sorted(
             site
             for peer in peers
             if peer.status.get("role") == FOLLOWER
             and peer.status.get("welcoming")
+            and peer.link is not None
             and (site := self._site(peer)) is not None
         )
 

@@ -69,8 +69,10 @@ def test_a_follower_that_dies_leaves_the_map():
     group = make_group("ab")
     here = directories(group)
     group["b"].stop()
+    # At once: clients that streamed from it come here, and must not be sent back.
+    assert (group["a"].node.role, here["a"].view()) == ("coordinator", View(A, (), A, (A, B)))
     group.advance(0.2)
-    assert here["a"].view() == View(A, (), A, (A, B))
+    assert (group["a"].node.role, here["a"].view()) == ("alone", View(A, (), A, (A, B)))
 
 
 def test_who_comes_back_is_in_the_map_when_it_says_that_clients_may_come():
