@@ -66,6 +66,8 @@ class Timing(NamedTuple):
     taken_s: float
     path: str
     error: str
+    #: Whether what it changed has reached the store, where it was answered.
+    stored: bool = True
 
 
 @dataclass(slots=True)
@@ -90,8 +92,6 @@ class User:
     #: Cookies of sessions that were ended: they must not come back.
     ended: list[dict[str, str]] = field(default_factory=list)
     counts: int = 0
-    #: Requests that were answered, and what they changed was not stored.
-    unstored: int = 0
     timings: list[Timing] = field(default_factory=list)
     #: What was lost, came back or was not there, each as a line for a person.
     lost: list[str] = field(default_factory=list)
@@ -107,18 +107,19 @@ class User:
         jar = self.cookies if cookies is None else cookies
         started_s = now_s()
         error = ""
+        stored = True
         try:
             status, headers, body = _fetch(address.hostname, address.port, path, jar)
             if status != 200:
                 error = f"status {status}: {body[:300].decode(errors='replace')}"
+            stored = headers.get("X-Stored") != "no"
         except (OSError, http.client.HTTPException) as problem:
             error = f"{type(problem).__name__}: {problem}"
-        self.timings.append(Timing(started_s, now_s() - started_s, path, error))
+        self.timings.append(Timing(started_s, now_s() - started_s, path, error, stored))
         if error:
             raise RequestError(f"{path} at {self.urls[at]}: {error}")
         if cookies is None:
             self._keep(headers)
-            self.unstored += headers.get("X-Stored") == "no"
         try:
             told: dict[str, Any] = json.loads(body)
             answer = Answer(
@@ -126,7 +127,7 @@ class User:
                 bool(told["fresh"]),
                 int(told["n"]),
                 str(told["worker"]),
-                headers.get("X-Stored") != "no",
+                stored,
                 headers.get("X-Locked") != "no",
             )
         except (ValueError, KeyError, TypeError) as problem:
@@ -219,6 +220,11 @@ class User:
     @property
     def errors(self) -> list[Timing]:
         return [each for each in self.timings if each.error]
+
+    @property
+    def unstored(self) -> list[Timing]:
+        """The requests that were answered though what they changed was not stored."""
+        return [each for each in self.timings if not each.stored and not each.error]
 
     def longest_outage_s(self) -> float:
         """Return how long it took at most from a request to the first one answered after it."""
@@ -330,7 +336,7 @@ class Crowd:
 
     @property
     def unstored(self) -> int:
-        return sum(user.unstored for user in self.users)
+        return sum(len(user.unstored) for user in self.users)
 
     @property
     def lost(self) -> list[str]:

@@ -22,14 +22,13 @@ from conformance.sessions.users import Crowd, make_users
 from conformance.trial import free_port, until
 
 from .managers import non_sticky, sticky
+from .people import busy, keep_on
 from .process import KRYO, started, two_tomcats
-from .single import keep_on
 from .together import count_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from conformance.sessions.users import User
     from conformance.trial import Run
 
     from .process import Tomcat
@@ -128,29 +127,6 @@ def stage(
             tomcats = two_tomcats(manager(proxy.address), properties=properties)
             with started(*tomcats):
                 yield Stage(pair, proxy, tomcats)
-
-
-def busy(user: User) -> None:
-    """One thing after the other, as a user does.
-
-    Who ends a session, or changes its id, wrote to it right before. After a request that only read,
-    the manager looks behind its answer whether the session is still there, and stores it again if
-    not: on any server, a session that ends in these milliseconds at another Tomcat comes back.
-    """
-    dice = user.rng.randrange(100)
-    if dice < 20:
-        user.read()
-        return
-    answer = user.count()
-    if answer is None or not answer.stored:
-        return
-    if dice < 23:
-        former = dict(user.cookies)
-        user.rotate()
-        if user.acknowledged:
-            user.ended.append(former)
-    elif dice < 27:
-        user.logout()
 
 
 class Watch:

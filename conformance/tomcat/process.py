@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from xml.sax.saxutils import quoteattr
 
+from conformance.sessions.users import User
 from conformance.trial import TrialError, free_port, until
 
 from .install import JAVA, class_path, why_not
@@ -122,6 +123,11 @@ class Tomcat:
             raise TrialError(f"Tomcat ended:\n{self.log()}")
         return f"listening on {self.port}" in self.log()
 
+    def stores(self) -> bool:
+        """Say whether a session that is made now is stored."""
+        answer = User([self.url]).count()
+        return answer is not None and answer.stored
+
     def log(self) -> str:
         if self._folder is None:
             return ""
@@ -165,13 +171,20 @@ class Tomcat:
 
 
 @contextlib.contextmanager
-def started(*tomcats: Tomcat) -> Iterator[tuple[Tomcat, ...]]:
-    """Start Tomcats at the same time, for as long as the context lasts."""
+def started(*tomcats: Tomcat, stores: bool = True) -> Iterator[tuple[Tomcat, ...]]:
+    """Start Tomcats at the same time, for as long as the context lasts.
+
+    `stores`: wait until they store sessions; before the session manager has connected, a Tomcat
+    already answers.
+    """
     try:
         for each in tomcats:
             each.launch()
         for each in tomcats:
             each.wait()
+        if stores:
+            for each in tomcats:
+                until("sessions are stored", each.stores)
         yield tomcats
     finally:
         for each in tomcats:

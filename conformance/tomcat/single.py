@@ -14,6 +14,7 @@ from conformance.sessions.users import Crowd, make_users
 from conformance.trial import until
 
 from .managers import non_sticky, sticky
+from .people import busy, keep_on
 from .process import KRYO, started, two_tomcats
 from .together import count_together
 
@@ -38,7 +39,7 @@ def everyday(run: Run, name: str, tomcats: Sequence[Tomcat]) -> None:
     """Users at work; then one Tomcat dies, and the other has all sessions."""
     is_sticky = bool(tomcats[0].manager["sticky"])
     users = make_users([each.url for each in tomcats], USERS, sticky=is_sticky, seed=run.seed)
-    crowd = Crowd(users, pause_s=0.0, rotations=8, logouts=8)
+    crowd = Crowd(users, pause_s=0.0, each=busy)
     with crowd:
         until("users at work", lambda: crowd.counts >= run.count(240))
     for user in users:
@@ -63,22 +64,12 @@ def everyday(run: Run, name: str, tomcats: Sequence[Tomcat]) -> None:
     of = f"{crowd.requests:,}"
     run.figure(f"{name}: requests that failed or were not stored", failed, 0, of=of)
     run.problem(*(f"{name}: {count} times {text}" for text, count in crowd.errors.items()))
+    run.problem(*(f"{name}: not stored: {each.path}" for user in users for each in user.unstored))
     run.figure(f"{name}: backups that failed", failures, 0, of=f"{int(backups):,}")
     run.figure(f"{name}: lost, stale, back after the end", len(lost), 0, of=of)
     run.problem(*(f"{name}: {line}" for line in lost))
     what = f"{name}: users who keep their session when a Tomcat dies"
     run.figure(what, kept, USERS, at_least=True, of=f"{USERS}")
-
-
-def keep_on(users: Sequence[User], home: int) -> int:
-    """Lead all users to one Tomcat; return how many find all of their session there."""
-    kept = 0
-    for user in users:
-        user.home = home
-        before = len(user.lost)
-        answer = user.read()
-        kept += answer is not None and not answer.fresh and len(user.lost) == before
-    return kept
 
 
 @contextlib.contextmanager
@@ -87,12 +78,14 @@ def on(
     manager: Mapping[str, object],
     switches: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    *,
+    stores: bool = True,
 ) -> Iterator[tuple[Server, tuple[Tomcat, Tomcat]]]:
     """Run two Tomcats on a server, whose address stands for {} in memcachedNodes."""
     with Server(command, switches, dict(environment or {})) as server:
         nodes = str(manager["memcachedNodes"]).replace("{}", server.address)
         tomcats = two_tomcats({**manager, "memcachedNodes": nodes})
-        with started(*tomcats):
+        with started(*tomcats, stores=stores):
             yield server, tomcats
 
 
@@ -215,10 +208,10 @@ def sasl(run: Run) -> None:
             )
             with start(manager=manager) as (_, tomcats):
                 everyday(run, name, tomcats)
-            with start(manager={**manager, "password": "wrong"}) as (_, tomcats):
+            with start(manager={**manager, "password": "wrong"}, stores=False) as (_, tomcats):
                 (user,) = make_users([tomcats[0].url], 1)
                 user.count()
-                run.figure(f"{name}: stored with a wrong password", 1 - user.unstored, 0)
+                run.figure(f"{name}: stored with a wrong password", 1 - len(user.unstored), 0)
 
 
 def prefix(run: Run) -> None:
