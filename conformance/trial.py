@@ -156,6 +156,14 @@ class Run:
         return all(figure.passes for figure in self.figures)
 
 
+def check(trial: Callable[[Run], None], trials: int = 0, scale: float = 1.0) -> None:
+    """Run a trial in a test: raise AssertionError if a figure falls short, times excepted."""
+    run = Run(trials=trials, scale=scale)
+    trial(run)
+    short = [str(figure) for figure in run.figures if not figure.passes and not figure.timed]
+    assert short == [], "\n".join([*short, *run.problems])
+
+
 def main(
     prog: str,
     description: str,

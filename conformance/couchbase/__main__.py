@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
-from typing import TYPE_CHECKING
 
-from conformance.pair.nodes import Pair
-from conformance.trial import main
+from conformance.pair.command import main
 
 from .install import install
 from .trials import TRIALS
-
-if TYPE_CHECKING:
-    import argparse
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--experiment",
-        default="",
-        metavar="OPTIONS",
-        help="more options for all nodes: with '--replication-ack async', what is lost?",
-    )
-
-
-def _take_options(options: argparse.Namespace) -> None:
-    Pair.experiment = shlex.split(options.experiment)
-
 
 if __name__ == "__main__":
     try:
@@ -40,7 +20,5 @@ if __name__ == "__main__":
             "conformance.couchbase",
             "Try the real couchbase-client on a pair's bucket.",
             TRIALS,
-            _add_options,
-            _take_options,
         )
     )

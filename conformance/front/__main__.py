@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformance.pair.nodes import Pair
-from conformance.trial import main
+from conformance.pair.command import main
 
 from . import addresses, failover, moving
 
@@ -29,12 +27,6 @@ TRIALS = {
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--experiment",
-        default="",
-        metavar="OPTIONS",
-        help="more options for all nodes: with '--replication-ack async', what is lost?",
-    )
-    parser.add_argument(
         "--haproxy",
         type=Path,
         metavar="FILE",
@@ -43,7 +35,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _take_options(options: argparse.Namespace) -> None:
-    Pair.experiment = shlex.split(options.experiment)
     failover.configuration_file = options.haproxy
 
 

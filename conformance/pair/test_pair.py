@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.servers import PYMCD, Server
-from conformance.trial import Figure, Run, TrialError, quantile
+from conformance.trial import Figure, Run, TrialError, check, quantile
 
 from .__main__ import TRIALS
 from .load import Item, Ledger, Load, Pause, Request, differing, read, store, writer
@@ -54,10 +54,7 @@ SLOW = [
 
 
 def _try(name: str, trials: int, scale: float) -> None:
-    run = Run(trials=trials, scale=scale)
-    TRIALS[name](run)
-    short = [str(figure) for figure in run.figures if not figure.passes and not figure.timed]
-    assert short == [], "\n".join(run.problems)
+    check(TRIALS[name], trials, scale)
 
 
 @pytest.mark.parametrize(("name", "trials", "scale"), QUICK, ids=[row[0] for row in QUICK])

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformance.trial import main
+from conformance.pair.command import main
 
 from .trials import TRIALS, run_all
 

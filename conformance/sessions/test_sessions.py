@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.front import haproxy
-from conformance.trial import Run, TrialError
+from conformance.trial import Run, TrialError, check
 
 from .__main__ import APPLICATIONS
 from .app import App, Kind
@@ -50,10 +50,7 @@ def _try(kind: Kind, name: str, trials: int, scale: float) -> None:
         pytest.skip(reason)
     if name not in {"alone", "lone"} and not kind.two_addresses and (reason := haproxy.why_not()):
         pytest.skip(reason)
-    run = Run(trials=trials, scale=scale)
-    TRIALS[name](run, kind)
-    short = [str(figure) for figure in run.figures if not figure.passes and not figure.timed]
-    assert short == [], "\n".join(run.problems)
+    check(lambda run: TRIALS[name](run, kind), trials, scale)
 
 
 @pytest.mark.parametrize(("name", "trial", "trials", "scale"), QUICK)

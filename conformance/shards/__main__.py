@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from conformance.pair.nodes import Pair
-from conformance.trial import main
+from conformance.pair.command import main
 
 from . import commands, growth, losses
 from .topology import Shards
@@ -30,12 +28,6 @@ TRIALS = {
 
 def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--experiment",
-        default="",
-        metavar="OPTIONS",
-        help="more options for all nodes: with '--replication-ack async', what is lost?",
-    )
-    parser.add_argument(
         "--single",
         default="",
         choices=("pymcd", "memcached"),
@@ -44,7 +36,6 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _take_options(options: argparse.Namespace) -> None:
-    Pair.experiment = shlex.split(options.experiment)
     Shards.single = options.single
 
 

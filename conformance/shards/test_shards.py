@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.front import haproxy
-from conformance.trial import Run, TrialError
+from conformance.trial import Run, TrialError, check
 
 from . import page, twemproxy
 from .__main__ import TRIALS
@@ -50,10 +50,7 @@ def _try(name: str, trials: int, scale: float) -> None:
     for why_not in needed:
         if reason := why_not():
             pytest.skip(reason)
-    run = Run(trials=trials, scale=scale)
-    TRIALS[name](run)
-    short = [str(figure) for figure in run.figures if not figure.passes and not figure.timed]
-    assert short == [], "\n".join(run.problems)
+    check(TRIALS[name], trials, scale)
 
 
 @pytest.mark.parametrize(("name", "trials", "scale"), QUICK, ids=[row[0] for row in QUICK])
