@@ -95,7 +95,10 @@ class Conversation:
             return answer + self._refusal(error.error_status_hint)
 
     def publish(self) -> bytes:
-        """Return the present map for the stream; ends it where there is none."""
+        """Return the present map for the stream; ends it where there is none.
+
+        The first one is not to follow the request at once: see `server.couchbase`.
+        """
         assert self.streaming is not None
         self.told = self._view()
         if self.told is None:
@@ -155,7 +158,7 @@ class Conversation:
     def _begin_stream(self, name: str) -> bytes:
         self.streaming = name
         # A chunked answer: its length is not known.
-        return self._send(h11.Response(status_code=200, headers=_HEADERS)) + self.publish()
+        return self._send(h11.Response(status_code=200, headers=_HEADERS))
 
     def _say(self, status: HTTPStatus, *headers: tuple[bytes, bytes], body: bytes = b"") -> bytes:
         length = (b"Content-Length", b"%d" % len(body))

@@ -45,6 +45,9 @@ MOVE_AFTER_S: Final = 1.0
 #: acknowledgement time-out that is less than the second that session managers wait for an answer.
 LOOK_EVERY_S: Final = 0.1
 SILENCE_S: Final = 0.4
+#: From the request of a stream to its first map. couchbase-client makes what it waits with in two
+#: threads without a lock: an answer in that very moment leaves it waiting for ever.
+FIRST_MAP_AFTER_S: Final = 0.05
 RECEIVE_BYTES: Final = 16 << 10
 #: A client that vanished is noticed after about two minutes, though nothing is sent to it.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
@@ -213,6 +216,7 @@ class BucketServer:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._notice_end, stream, conversation, nursery.cancel_scope)
             was_herald = False
+            await trio.sleep(FIRST_MAP_AFTER_S)
             while not conversation.closing:
                 if conversation.told != self.view:
                     await self._send(stream, conversation.publish())

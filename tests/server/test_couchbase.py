@@ -133,6 +133,16 @@ async def test_a_client_asks_and_streams():
         assert await client.servers() == ["here:1"]
 
 
+async def test_the_first_map_comes_when_the_client_is_ready_for_it(autojump_clock):
+    async with bucket() as it:
+        client = it.connect()
+        began_s = trio.current_time()
+        await client.ask(STREAM)
+        assert trio.current_time() == began_s
+        assert await client.servers() == ["here:1"]
+        assert trio.current_time() - began_s == pytest.approx(module.FIRST_MAP_AFTER_S)
+
+
 async def test_streams_hear_of_a_change_at_once_and_of_nothing_else(autojump_clock):
     async with bucket() as it:
         clients = [it.connect() for _ in range(3)]
