@@ -69,8 +69,8 @@ JOIN_GRACE_S: Final = 1.0
 #: A peer that was lost again and again is taken back later each time.
 READMIT_MIN_S: Final = 0.25
 READMIT_MAX_S: Final = 10.0
-#: Clients that were left waiting for longer may have turned to another node: a load balancer that is
-#: set up as docs/replication.md tells gives a node up after 0.3 s at the earliest.
+#: Clients that were left waiting for longer may have turned to another node: a load balancer set up
+#: as docs/replication.md tells gives a node up after 0.3 s at the earliest.
 STALE_S: Final = 0.25
 #: Lines in the log about the same trouble.
 COMPLAIN_EVERY_S: Final = 60.0
