@@ -7,12 +7,13 @@ import sys
 
 from conformance.pair.command import main
 
-from .install import install
+from .install import CLIENTS
 from .trials import TRIALS
 
 if __name__ == "__main__":
     try:
-        install()
+        for client in CLIENTS.values():
+            client.install()
     except (OSError, subprocess.SubprocessError) as error:
         sys.exit(f"couchbase-client cannot be fetched: {error}")
     sys.exit(

@@ -7,7 +7,7 @@ import pytest
 from conformance.trial import check, until
 
 from .bucket import BucketPair
-from .install import VERSIONS, why_not
+from .install import CLIENTS, VERSIONS
 from .trials import TRIALS
 from .worker import Outcome, Request, Worker
 
@@ -15,7 +15,7 @@ from .worker import Outcome, Request, Worker
 QUICK = [("kill", 1, 1.0)]
 SLOW = [("single", 1, 1.0), ("kill", 2, 1.0), ("restart", 1, 1.0), ("freeze", 1, 0.5)]
 
-REASON = next((reason for version in VERSIONS if (reason := why_not(version))), "")
+REASON = next((reason for client in CLIENTS.values() if (reason := client.why_not())), "")
 needs_client = pytest.mark.skipif(bool(REASON), reason=REASON)
 
 

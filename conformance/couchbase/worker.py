@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Self
 
 from conformance.trial import TrialError, until
 
-from .install import class_path, why_not
+from .install import CLIENTS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,10 +56,17 @@ class Worker:
         timeout_ms: int = 1000,
         properties: Mapping[str, object] = USUAL,
     ) -> None:
-        if reason := why_not(version):
+        if reason := CLIENTS[version].why_not():
             raise TrialError(reason)
         java = ["java", *QUICK, *(f"-D{k}={str(v).lower()}" for k, v in properties.items())]
-        program = ["-cp", class_path(version), "Worker", ",".join(addresses), bucket, password]
+        program = [
+            "-cp",
+            CLIENTS[version].class_path,
+            "Worker",
+            ",".join(addresses),
+            bucket,
+            password,
+        ]
         self._command = [*java, *program, str(threads), str(timeout_ms)]
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from conformance.pair.command import main
 
 from . import bucket, pair, single
-from .install import install
+from .install import TOMCAT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +25,7 @@ TRIALS: dict[str, Callable[[Run], None]] = {
 
 if __name__ == "__main__":
     try:
-        install()
+        TOMCAT.install()
     except (OSError, subprocess.SubprocessError) as error:
         sys.exit(f"Tomcat cannot be fetched: {error}")
     sys.exit(

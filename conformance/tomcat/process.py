@@ -16,7 +16,7 @@ from xml.sax.saxutils import quoteattr
 from conformance.sessions.users import User
 from conformance.trial import TrialError, free_port, until
 
-from .install import JAVA, class_path, why_not
+from .install import TOMCAT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -29,7 +29,7 @@ QUICK = ("-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:aut
 #: What kryo wants to look into, which java since 17 does not let it.
 OPENED = ("java.util", "java.util.concurrent", "java.lang")
 LOGGING = (
-    f"-Djava.util.logging.config.file={JAVA / 'logging.properties'}",
+    f"-Djava.util.logging.config.file={TOMCAT.java / 'logging.properties'}",
     "-Dnet.spy.log.LoggerImpl=net.spy.memcached.compat.log.SunLogger",
 )
 
@@ -88,7 +88,7 @@ class Tomcat:
 
     def launch(self) -> None:
         """Start the process, and do not wait for it."""
-        if reason := why_not():
+        if reason := TOMCAT.why_not():
             raise TrialError(reason)
         self._folder = tempfile.TemporaryDirectory(prefix="conformance-")
         folder = Path(self._folder.name)
@@ -97,7 +97,7 @@ class Tomcat:
         self.port = self.port or free_port()
         opens = [f"--add-opens=java.base/{package}=ALL-UNNAMED" for package in OPENED]
         properties = [f"-D{name}={value}" for name, value in self.properties.items()]
-        java = ("java", *QUICK, *opens, *LOGGING, *properties, "-cp", class_path(), "Main")
+        java = ("java", *QUICK, *opens, *LOGGING, *properties, "-cp", TOMCAT.class_path, "Main")
         arguments = (str(file), str(self.port), self.route or "-", str(folder / "base"))
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(

@@ -7,9 +7,11 @@ import pytest
 from conformance.trial import check
 
 from .bucket import TRIALS
-from .install import why_not
+from .install import TOMCAT
 
-needs_tomcat = pytest.mark.skipif(bool(why_not()), reason=why_not())
+needs_tomcat = pytest.mark.skipif(
+    bool(TOMCAT.why_not()), reason=TOMCAT.why_not() or "Tomcat is there"
+)
 
 
 @needs_tomcat

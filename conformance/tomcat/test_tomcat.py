@@ -10,13 +10,15 @@ from conformance.sessions.users import make_users
 from conformance.trial import check
 
 from .__main__ import TRIALS
-from .install import why_not
+from .install import TOMCAT
 from .managers import sticky
 from .pair import Stage
 from .process import Event, Statistics, Tomcat, context_xml
 from .together import Outcome
 
-needs_tomcat = pytest.mark.skipif(bool(why_not()), reason=why_not() or "Tomcat is there")
+needs_tomcat = pytest.mark.skipif(
+    bool(TOMCAT.why_not()), reason=TOMCAT.why_not() or "Tomcat is there"
+)
 needs_haproxy = pytest.mark.skipif(
     bool(haproxy.why_not()), reason=haproxy.why_not() or "HAProxy is there"
 )
