@@ -149,12 +149,14 @@ def old(run: Run) -> None:
 def single(run: Run) -> None:
     """One node: how long the client takes to start, and who is let in."""
     for version in VERSIONS:
-        with BucketPair(count=1) as node:
-            node.wait_in_map()
-            for what, properties in (("as it comes", {}), ("with the property", USUAL)):
+        for what, properties in (("as it comes", {}), ("with the property", USUAL)):
+            with BucketPair(count=1) as node:  # empty: a worker must find nothing but its own
+                node.wait_in_map()
                 began = Worker(node.addresses, version, properties=properties)
                 run.figure(f"{version}: requests that failed, {what}", _work(began), 0)
                 run.figure(f"{version}: start {what}", began.ready_s, unit="s")
+        with BucketPair(count=1) as node:
+            node.wait_in_map()
             strangers = _let_in(Worker(node.addresses, version, bucket="sessions"))
             run.figure(f"{version}: clients of a bucket that is not there", strangers, 0)
         with tempfile.NamedTemporaryFile("w") as users:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .process import Tomcat
 
 USERS = 12
+PATIENT = {"sessionBackupTimeout": 10_000}
 #: A time to live that passes while one waits, and what must have passed then.
 SHORT_S = 3
 PASSED_S = SHORT_S + 2.0
@@ -84,7 +85,8 @@ def on(
     """Run two Tomcats on a server, whose address stands for {} in memcachedNodes."""
     with Server(command, switches, dict(environment or {})) as server:
         nodes = str(manager["memcachedNodes"]).replace("{}", server.address)
-        tomcats = two_tomcats({**manager, "memcachedNodes": nodes})
+        # How quickly they answer is not looked at here: what is late is stored all the same.
+        tomcats = two_tomcats({**manager, "memcachedNodes": nodes, **PATIENT})
         with started(*tomcats, stores=stores):
             yield server, tomcats
 
