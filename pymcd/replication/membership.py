@@ -279,7 +279,8 @@ class Membership:
             len(status["members"])
             version = frames.decode_number(status["version"])
             status["alone_s"] = float(status.get("alone_s", 0.0))
-            self._note_clock(peer, float(status["clock"]))
+            status["clock"] = float(status["clock"])
+            self._note_clock(peer, status["clock"])
         except (KeyError, TypeError, ValueError, OverflowError):
             raise FrameError("a STATUS without what belongs into it") from None
         # What we gave out in a former life, by the time of others, is not to be given out again.

@@ -580,7 +580,9 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
         st.none(), st.fixed_dictionaries({"epoch": NUMBERS, "received": NUMBERS}), NUMBERS
     ),
     "left": st.one_of(st.fixed_dictionaries({"epoch": NUMBERS, "received": NUMBERS}), NUMBERS),
-    "clock": st.one_of(st.just(1_700_000_000.0), NUMBERS),
+    "clock": st.one_of(st.just(1_700_000_000.0), st.just("1700000000.0"), NUMBERS),
+    "alone_s": st.one_of(st.just(0.0), st.just("1"), NUMBERS),
+    "version": st.one_of(st.just(1), NUMBERS),
     "wants": st.one_of(st.lists(st.one_of(st.text(), NUMBERS), max_size=3), NUMBERS),
     "all": st.booleans(),
     "leads": st.booleans(),
