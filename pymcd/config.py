@@ -485,7 +485,7 @@ _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str],
 }
 
 
-_SITE_RULE = "they need a host name or an IPv4 address"
+_SITE_RULE = "these clients need a host name or an IPv4 address"
 
 
 def _is_site_host(host: str) -> bool:

@@ -499,7 +499,7 @@ def test_where_clients_of_a_bucket_find_the_peers(named, sites):
 
 BAD_BUCKETS: list[tuple[dict[str, Any], str]] = [
     ({"couchbase": "[::1"}, "Invalid address for --couchbase [::1: "),
-    ({"couchbase": "::1"}, "--couchbase [::1]:8091 needs --couchbase-name: they need a host name"),
+    ({"couchbase": "::1"}, "--couchbase [::1]:8091 needs --couchbase-name: these clients need a"),
     ({"couchbase": "*", "couchbase_name": "a:1"}, "Invalid name for clients of Couchbase a:1: "),
     ({"couchbase": "*", "couchbase_name": ""}, "Invalid name for clients of Couchbase : "),
     ({"couchbase": "*", "port": 0}, "--couchbase needs a TCP port."),

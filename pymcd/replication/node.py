@@ -149,7 +149,6 @@ class Node:
         self.wants: dict[bytes, None] = {}
         self.wants_all = False
 
-        self._settled_ticket = 0
         self.went_on_at = clock.monotonic()  #: when we last decided to go on without somebody
 
         self._started_at = clock.monotonic()
