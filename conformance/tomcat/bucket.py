@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from conformance.couchbase.bucket import BucketPair
 
 from .managers import non_sticky, sticky
-from .pair import Stage, Watch, frozen
+from .pair import Stage, Watch, as_trial, frozen
 from .process import KRYO, Tomcat, started
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def kills(run: Run, manager: Manager, what: str) -> None:
 
 
 def restarts(run: Run, manager: Manager, what: str) -> None:
-    """SIGTERM to the node in use and to the other, their empty return; users at work."""
+    """SIGTERM to whichever node is in use, its empty return; users at work."""
     with stage(manager) as (on, pair):
         watch = Watch(run, on)
         with watch.crowd:
@@ -109,20 +109,10 @@ def freeze(run: Run, manager: Manager, what: str) -> None:
         watch.tell(what)
 
 
-def _trial(
-    act: Callable[[Run, Manager, str], None], manager: Manager, what: str
-) -> Callable[[Run], None]:
-    def trial(run: Run) -> None:
-        act(run, manager, what)
-
-    trial.__doc__ = f"{(act.__doc__ or '').strip().splitlines()[0]} {what.capitalize()}."
-    return trial
-
-
 TRIALS: dict[str, Callable[[Run], None]] = {
-    "bucket-sticky": _trial(kills, STICKY, "bucket, sticky"),
-    "bucket": _trial(kills, NON_STICKY, "bucket, non-sticky"),
-    "bucket-restarts": _trial(restarts, NON_STICKY, "bucket, non-sticky"),
-    "bucket-freeze-sticky": _trial(freeze, STICKY, "bucket, sticky"),
-    "bucket-freeze": _trial(freeze, NON_STICKY, "bucket, non-sticky"),
+    "bucket-sticky": as_trial(kills, STICKY, "bucket, sticky"),
+    "bucket": as_trial(kills, NON_STICKY, "bucket, non-sticky"),
+    "bucket-restarts": as_trial(restarts, NON_STICKY, "bucket, non-sticky"),
+    "bucket-freeze-sticky": as_trial(freeze, STICKY, "bucket, sticky"),
+    "bucket-freeze": as_trial(freeze, NON_STICKY, "bucket, non-sticky"),
 }

@@ -425,9 +425,11 @@ def lone(run: Run) -> None:
     run.figure("one server, killed: users who lose their session", USERS - kept, 1, at_least=True)
 
 
-def _trial(
+def as_trial(
     act: Callable[[Run, Manager, str], None], manager: Manager, what: str
 ) -> Callable[[Run], None]:
+    """Return what is done to a set-up as a trial of its own, which `--help` tells of."""
+
     def trial(run: Run) -> None:
         act(run, manager, what)
 
@@ -436,14 +438,14 @@ def _trial(
 
 
 TRIALS: dict[str, Callable[[Run], None]] = {
-    "kills-sticky": _trial(kills, STICKY, "sticky"),
-    "kills": _trial(kills, NON_STICKY, "non-sticky"),
-    "both-sticky": _trial(kills_both, STICKY, "sticky"),
-    "both": _trial(kills_both, NON_STICKY, "non-sticky"),
-    "kills-auto": _trial(kills, _auto, "non-sticky, lockingMode=auto"),
-    "kills-binary": _trial(kills, _binary, "non-sticky, binary protocol"),
-    "freeze-sticky": _trial(freeze, STICKY, "sticky"),
-    "freeze": _trial(freeze, NON_STICKY, "non-sticky"),
+    "kills-sticky": as_trial(kills, STICKY, "sticky"),
+    "kills": as_trial(kills, NON_STICKY, "non-sticky"),
+    "both-sticky": as_trial(kills_both, STICKY, "sticky"),
+    "both": as_trial(kills_both, NON_STICKY, "non-sticky"),
+    "kills-auto": as_trial(kills, _auto, "non-sticky, lockingMode=auto"),
+    "kills-binary": as_trial(kills, _binary, "non-sticky, binary protocol"),
+    "freeze-sticky": as_trial(freeze, STICKY, "sticky"),
+    "freeze": as_trial(freeze, NON_STICKY, "non-sticky"),
     "host": host,
     "counter": counter,
     "advice": advice,
