@@ -18,6 +18,7 @@ import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from . import limits
+from .addresses import PORT_MAX, Address, AddressError, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +36,6 @@ ITEM_SIZE_MAX_LOWEST_BYTES = KIBIBYTE
 ITEM_SIZE_MAX_HIGHEST_BYTES = 1 << 30
 LRU_PCT_SUM_MAX = 80
 LISTENER_TAG_MAX_BYTES = 8
-PORT_MAX = 65535
 ANY_PORT = -1
 INFINITY = float("inf")
 # A delayed answer keeps a connection.
@@ -86,17 +86,6 @@ class Listener(NamedTuple):
     tls: Tls | None
     protocol: Protocol
     tag: str = ""
-
-
-class Address(NamedTuple):
-    """A host and a port. `host` None is every interface."""
-
-    host: str | None
-    port: int
-
-    def __str__(self) -> str:
-        host = self.host or "*"
-        return f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -767,30 +756,20 @@ def _is_ipv6(host: str) -> bool:
 
 def _parse_address(text: str, default_port: int, what: str, *, listens: bool = False) -> Address:
     """Take `HOST[:PORT]`, `[V6]:PORT` or `V6` apart; who listens may say `*` and port 0."""
-    host, port_text = text, ""
-    if text.startswith("["):
-        host, closed, rest = text[1:].partition("]")
-        if not closed or (rest and not rest.startswith(":")):
-            raise _address_error(what, text, "an IPv6 address is written [ADDRESS]:PORT")
-        host, has_port, port_text = host, bool(rest), rest[1:]
-        if ":" not in host:
-            raise _address_error(what, text, "only an IPv6 address stands in brackets")
-    elif text.count(":") == 1:
-        host, _, port_text = text.partition(":")
-        has_port = True
-    else:
-        has_port = False
-    port = default_port
-    if port == ANY_PORT and not listens:
-        port = REPLICATION_PORT
-    if has_port:
-        if not (port_text.isascii() and port_text.isdigit() and int(port_text[:9]) <= PORT_MAX):
-            raise _address_error(what, text, f"{port_text!r} is no port number")
-        port = int(port_text)
-        if port == 0:
-            if not listens:
-                raise _address_error(what, text, "a peer's port cannot be 0")
-            port = ANY_PORT
+    try:
+        host, port = split_address(text)
+    except AddressError as error:
+        raise _address_error(what, text, str(error)) from None
+    if text.startswith("[") and ":" not in host:
+        raise _address_error(what, text, "only an IPv6 address stands in brackets")
+    if port is None:
+        port = default_port
+        if port == ANY_PORT and not listens:
+            port = REPLICATION_PORT
+    elif port == 0:
+        if not listens:
+            raise _address_error(what, text, "a peer's port cannot be 0")
+        port = ANY_PORT
     if host == "*" and listens:
         return Address(None, port)
     if ":" in host and not _is_ipv6(host):
@@ -847,26 +826,17 @@ def _parse_listener(address: str, default_port: int, settings: Settings) -> List
                 f'Listener tags must be between 1 and 8 characters: "{tag}"', address
             )
         rest = rest.removeprefix(":")
-    if rest.startswith("["):
-        host, closed, port_text = rest[1:].partition("]")
-        if not closed:
-            raise _listen_error(f'Invalid IPV6 address: "{rest}"', address)
-        has_port = bool(port_text)
-        port_text = port_text.removeprefix(":")
-    elif rest.count(":") == 1:
-        host, _, port_text = rest.partition(":")
-        has_port = True
-    else:
-        # No colon, or an IPv6 address without brackets, which cannot have a port.
-        host, has_port, port_text = rest, False, ""
-    port = default_port
-    if has_port:
-        if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= PORT_MAX):
-            raise _listen_error(f'Invalid port number: "{port_text}"', address)
-        # Zero, here, is any free port.
-        port = int(port_text) or ANY_PORT
+    try:
+        host, port = split_address(rest)
+    except AddressError as error:
+        reason = f'Invalid IPV6 address: "{rest}"'
+        if error.port is not None:
+            reason = f'Invalid port number: "{error.port}"'
+        raise _listen_error(reason, address) from None
     if not host:
         raise _listen_error("Name or service not known", address)
+    # A port that is written as zero is any free one.
+    port = default_port if port is None else port or ANY_PORT
     return Listener(None if host == "*" else host, port, tls, protocol, tag)
 
 

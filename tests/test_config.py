@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from pymcd.addresses import Address
 from pymcd.config import (
     ANY_PORT,
-    Address,
     ConfigError,
     Listener,
     Settings,
@@ -301,7 +301,8 @@ BAD_ADDRESSES = [
     ("127.0.0.1:65536", 'Invalid port number: "65536"'),
     ("127.0.0.1:-1", 'Invalid port number: "-1"'),
     ("127.0.0.1:", 'Invalid port number: ""'),
-    ("[::1]5x", 'Invalid port number: "5x"'),
+    ("[::1]:5x", 'Invalid port number: "5x"'),
+    ("[::1]5", 'Invalid IPV6 address: "[::1]5"'),
     ("[::1", 'Invalid IPV6 address: "[::1"'),
     (":5", "Name or service not known"),
     ("notls:127.0.0.1", "'notls' option is valid only when SSL is enabled"),

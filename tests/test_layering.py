@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 PACKAGE = Path(pymcd.__file__).parent
 
 #: Layer -> the layers that it may import besides itself. Tables of names count as `config`.
-CONFIGURATION = {"config", "options", "arguments", "sources"}
+CONFIGURATION = {"addresses", "config", "options", "arguments", "sources"}
 CORE = {"limits", "clock", "auth", "store", "protocol", "replication", "couchbase", *CONFIGURATION}
 BELOW_SERVER = {"", *CORE}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),  # pymcd/__init__.py: the version
     "limits": set(),
+    "addresses": set(),
     "clock": set(),
-    "config": {"limits"},
+    "config": {"limits", "addresses"},
     "options": {"limits", *CONFIGURATION},
     "arguments": {"limits", *CONFIGURATION},
     "sources": {"limits", *CONFIGURATION},

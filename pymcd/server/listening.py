@@ -23,6 +23,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
+from ..addresses import join_address
 from ..config import ANY_PORT, EXIT_OS_ERROR, ConfigError, Listener, Protocol, Settings, Tls
 
 if TYPE_CHECKING:
@@ -253,9 +254,9 @@ def describe(address: object, family: int, transport: Transport) -> str:
     """Return a socket's address as `stats conns` shows it."""
     # memcached: get_conn_text
     if family == socket.AF_INET and isinstance(address, tuple):
-        return f"{transport}:{address[0]}:{address[1]}"
+        return f"{transport}:{join_address(*address[:2])}"
     if family == socket.AF_INET6 and isinstance(address, tuple):
-        return f"{transport}6:[{address[0]}]:{address[1]}"
+        return f"{transport}6:{join_address(*address[:2])}"
     if isinstance(address, bytes):
         address = os.fsdecode(address)
     return f"unix:{address}" if address else f"unix:<AF {family}>"

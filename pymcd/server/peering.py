@@ -17,10 +17,11 @@ from __future__ import annotations
 import os
 import random
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from ..addresses import join_address, split_address
 from ..protocol import Executor
 from ..replication.node import Node
 from .listening import OUT_OF_RESOURCES
@@ -200,7 +201,7 @@ class Peering:
         wire = Wire(
             sock,
             self.node.open_link(dialled=dialled, address=address),
-            name=dialled or address.rpartition(":")[0],
+            name=dialled or split_address(address)[0],
             tls=tls,
             on_blocked=self._blocked,
             on_closed=self._closed,
@@ -331,10 +332,11 @@ class Peering:
 
     async def _dial(self, peer: str) -> Wire | None:
         """Dial a peer; None: it does not answer."""
-        host, _, port = peer.rpartition(":")
+        host, port = split_address(peer)
+        assert port is not None  # `Settings` adds it
         try:
             with trio.fail_after(DIAL_TIMEOUT_S):
-                stream = await trio.open_tcp_stream(host.strip("[]"), int(port))
+                stream = await trio.open_tcp_stream(host, port)
         except trio.TooSlowError:
             self._complain(f"{peer} does not answer")
             return None
@@ -362,10 +364,9 @@ class Peering:
         self._log(f"replication: {message}")
 
 
-def _words(address: tuple[object, ...]) -> str:
+def _words(address: tuple[Any, ...]) -> str:
     """Return a socket's address as people write it."""
-    host, port = address[:2]
-    return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return join_address(*address[:2])
 
 
 def _reason(error: OSError | UnicodeError) -> str:

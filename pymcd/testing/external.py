@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 
 import pytest
 
+from ..addresses import AddressError, split_address
 from .controls import Item, good_item, good_key
 from .server import MemcachedServer
 
@@ -25,10 +26,13 @@ class ExternalServer(MemcachedServer):
     """The server of `--memcached-server`."""
 
     def __init__(self, address: str) -> None:
-        host, colon, port = address.rpartition(":")
-        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+        try:
+            host, port = split_address(address)
+        except AddressError as error:
+            raise ValueError(f"{address!r} is no HOST:PORT: {error}") from None
+        if not (host and port):
             raise ValueError(f"{address!r} is no HOST:PORT")
-        super().__init__(host=host.strip("[]"), port=int(port))
+        super().__init__(host=host, port=port)
 
     def start(self) -> Self:
         """Empty it."""

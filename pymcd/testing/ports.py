@@ -11,6 +11,8 @@ import socket
 import sys
 from typing import Final
 
+from ..addresses import join_address
+
 #: Two sockets may be bound to a port as long as neither listens, or only the later one does.
 _MAY_SHARE: Final = sys.platform == "linux"
 
@@ -30,7 +32,8 @@ class Port:
             self._sock.close()
             instead = "; leave `port` out, and the system chooses a free one" if port else ""
             raise OSError(
-                error.errno, f"cannot listen on {host}:{port}: {error.strerror}{instead}"
+                error.errno,
+                f"cannot listen on {join_address(host, port)}: {error.strerror}{instead}",
             ) from None
         if not _MAY_SHARE:
             self.close()

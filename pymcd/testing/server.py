@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from ..addresses import join_address
 from .calls import Call, CallLog, as_key
 from .controls import Controls, good_count, good_item, good_seconds, too_few
 from .faults import Fault
@@ -325,7 +326,7 @@ class MemcachedServer(Controls):
         """
         if self._plan.unix_socket is not None:
             return self._plan.unix_socket
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join_address(self.host, self.port)
 
     @property
     def tls_ca_file(self) -> str:

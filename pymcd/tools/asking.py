@@ -12,6 +12,8 @@ import struct
 import time
 from typing import Final, NamedTuple
 
+from ..addresses import AddressError, split_address
+
 DEFAULT_PORT: Final = 11211
 TIMEOUT_S: Final = 3.0
 REPLY_MAX_BYTES: Final = 1 << 20
@@ -43,20 +45,16 @@ class Access(NamedTuple):
 
 
 def parse_address(text: str) -> tuple[str, int]:
-    """Take `HOST[:PORT]`, `[V6]:PORT` or `V6` apart; raise `ValueError` with what is wrong."""
-    host, port_text = text, ""
-    if text.startswith("["):
-        host, _, port_text = text[1:].partition("]")
-        port_text = port_text.removeprefix(":")
-    elif text.count(":") == 1:
-        host, _, port_text = text.partition(":")
+    """Take the address of a server apart; raise `AddressError` with what is wrong."""
+    try:
+        host, port = split_address(text)
+    except AddressError as error:
+        raise AddressError(f"no address: {text}: {error}") from None
     if not host:
-        raise ValueError(f"no address: {text or 'an empty word'}")
-    if not port_text:
-        return host, DEFAULT_PORT
-    if not (port_text.isascii() and port_text.isdigit() and 0 < int(port_text[:6]) <= 65535):
-        raise ValueError(f"no port number: {port_text}")
-    return host, int(port_text)
+        raise AddressError(f"no address: {text or 'an empty word'}")
+    if port == 0:
+        raise AddressError(f"no address: {text}: a server's port cannot be 0")
+    return host, DEFAULT_PORT if port is None else port
 
 
 def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext:

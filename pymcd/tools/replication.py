@@ -18,6 +18,7 @@ import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..addresses import join_address
 from ..config import EXIT_USAGE
 from ..replication.link import ADVICE
 from .asking import DEFAULT_PORT, Access, AskError, ask_report, parse_address, tls_context
@@ -209,7 +210,7 @@ def _access(options: dict[str, str]) -> Access:
 
 
 def _ask(host: str, port: int, access: Access) -> Answer:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    address = join_address(host, port)
     try:
         return Answer(address, ask_report(host, port, "replication", access))
     except AskError as error:

@@ -444,7 +444,7 @@ def test_a_password_is_read_but_only_for_a_user(monkeypatch, capsys):
         ([], f"no address\n{tool.USAGE}"),
         (["--bogus"], f"option --bogus not recognized\n{tool.USAGE}"),
         ([""], f"no address: an empty word\n{tool.USAGE}"),
-        (["a:x"], f"no port number: x\n{tool.USAGE}"),
+        (["a:x"], f"no address: a:x: 'x' is no port number\n{tool.USAGE}"),
         (["--ca-file", "/nonexistent", "a"], "certificate: No such file or directory"),
     ],
 )
