@@ -699,7 +699,7 @@ def _stat_row(opaque: bytes, name: bytes, value: bytes) -> bytes:
 
 def _list_mechanisms(connection: Connection, request: Request) -> None:
     # protocol-binary.txt, "SASL List Mechanisms". Whoever asks is a stranger from then on.
-    become_stranger(connection)
+    connection.become_stranger()
     authenticator = connection.service.authenticator
     assert authenticator is not None
     _reply(connection, request, " ".join(authenticator.mechanisms()).encode())
@@ -720,7 +720,7 @@ def _check_login(connection: Connection, request: Request, value_bytes: int) -> 
 def _login(connection: Connection, request: Request) -> None:
     # protocol-binary.txt, "SASL Authenticate"; memcached: process_bin_complete_sasl_auth.
     # The mechanism is chosen once; a step's is not looked at.
-    become_stranger(connection)
+    connection.become_stranger()
     authenticator = connection.service.authenticator
     assert authenticator is not None
     mechanism = request.key.partition(b"\0")[0].decode("latin-1").upper()
@@ -748,19 +748,11 @@ def _login(connection: Connection, request: Request) -> None:
     counters = connection.cache.counters
     counters.auth_cmds += 1
     if exchange is not None and exchange.succeeded:
-        connection.commands = MEMBER_COMMANDS
-        connection.stranger_since = None
+        connection.become_member()
         _reply(connection, request, b"Authenticated")
         return
     counters.auth_errors += 1
     connection.refuse_login(encode_error(request.command.opcode, AUTH_ERROR, request.opaque))
-
-
-def become_stranger(connection: Connection) -> None:
-    """Have a connection log in, whoever it was."""
-    if connection.stranger_since is None:
-        connection.stranger_since = connection.cache.now
-    connection.commands = STRANGER_COMMANDS
 
 
 # -- the tables --------------------------------------------------------------------------------

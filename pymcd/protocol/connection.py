@@ -12,11 +12,12 @@ driver takes more once everything before is sent; no command runs meanwhile.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from .. import limits
 from .binary import (
     COMMANDS,
+    MEMBER_COMMANDS,
     REQUEST_MAGIC,
     STRANGER_COMMANDS,
     answer_plain,
@@ -54,6 +55,15 @@ class Runner(Protocol):
     def __call__(self, connection: Connection, budget: int, /) -> bool: ...
 
 
+class Tables(NamedTuple):
+    """The commands of one kind of connection. A login chooses among these and no others."""
+
+    verbs: dict[bytes, Verb]
+    commands: Sequence[Command]  #: of the binary protocol, where nobody logs in
+    members: Sequence[Command]  #: after a login
+    strangers: Sequence[Command]  #: before
+
+
 def _no_wake() -> None:
     """Stand in until a driver says how it is woken."""
 
@@ -63,6 +73,7 @@ class Connection:
 
     #: Nothing is executed or sent now: other servers are to be heard first. # paired.py
     waiting: bool = False
+    tables: ClassVar = Tables(VERBS, COMMANDS, MEMBER_COMMANDS, STRANGER_COMMANDS)
 
     __slots__ = (
         "address",
@@ -107,7 +118,9 @@ class Connection:
         listen_address: str = "",
         transport: str = "tcp",
         protocol: str | None = None,
+        trusted: bool = False,
     ) -> None:
+        """`trusted`: it is one of our own, whatever logins are asked of others."""
         self.service = service
         self.cache = service.cache
         self.expires_at = service.cache.expiry.expires_at
@@ -115,17 +128,17 @@ class Connection:
         self.address = address  #: as `stats conns` shows it
         self.listen_address = listen_address
         self.transport = transport  #: "tcp", "udp" or "local"
-        self.verbs: dict[bytes, Verb] = VERBS
-        self.commands: Sequence[Command] = COMMANDS
+        self.verbs: dict[bytes, Verb] = self.tables.verbs
+        self.commands: Sequence[Command] = self.tables.commands
         self.runner: Runner = RUNNERS[protocol or service.settings.protocol]
         #: When it became known that there has been no login; None: none is needed any more.
         self.stranger_since: int | None = None
         self.exchange: Exchange | None = None  #: a login of several steps, under way
         self.held = False  #: the answer to a failed login is being delayed
-        if service.authenticator is not None:
+        if service.authenticator is not None and not trusted:
             self.stranger_since = service.cache.now
             if service.settings.enable_sasl:
-                self.commands = STRANGER_COMMANDS
+                self.commands = self.tables.strangers
                 self.runner = run_binary
             else:
                 self.runner = run_login
@@ -270,11 +283,22 @@ class Connection:
         ):
             self.buffer = b""  # a client that rests keeps no memory
             self.position = 0
-            self.prompt = self.runner is run_text and self.verbs is VERBS
+            self.prompt = self.runner is run_text and self.verbs is self.tables.verbs
             self.binary_prompt = (
-                self.runner is run_binary and self.commands is not STRANGER_COMMANDS
+                self.runner is run_binary and self.commands is not self.tables.strangers
             )
         return more
+
+    def become_stranger(self) -> None:
+        """Have this client log in, whoever it was."""
+        if self.stranger_since is None:
+            self.stranger_since = self.cache.now
+        self.commands = self.tables.strangers
+
+    def become_member(self) -> None:
+        """Take note of a login."""
+        self.stranger_since = None
+        self.commands = self.tables.members
 
     def refuse(self, reply: bytes) -> None:
         """Answer what is no command, or a command that is not whole."""

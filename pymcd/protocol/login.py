@@ -79,7 +79,7 @@ def _log_in(connection: Connection, value: bytes, terminator: bytes) -> None:
     counters = connection.cache.counters
     counters.auth_cmds += 1
     if authenticator.check(words[0], words[1]):
-        connection.stranger_since = None
+        connection.become_member()
         connection.reply(b"STORED\r\n")
     else:
         counters.auth_errors += 1

@@ -20,9 +20,9 @@ import base64
 import binascii
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from .binary import COMMANDS, REQUEST_MAGIC, Command, encode_error, encode_request, run_binary
-from .connection import _PLAIN_SET, Connection
-from .framing import Verb, run_text
+from .binary import REQUEST_MAGIC, Command, encode_error, encode_request
+from .connection import _PLAIN_SET, Connection, Tables
+from .framing import Verb
 from .text import VERBS, value_suffix
 
 if TYPE_CHECKING:
@@ -185,22 +185,9 @@ class PairedConnection(Connection):
             gate.wait_open(self)
             return False
         self.admitted = False
-        if self.verbs is VERBS:
-            self.verbs = PAIRED_VERBS
-        if self.commands is COMMANDS:
-            self.commands = PAIRED_COMMANDS
         self.following = not gate.leading
         self.kept = 0
         more = super().run()
-        if self.position == len(self.buffer) and self.awaited is None:
-            self.prompt = (
-                self.runner is run_text
-                and not self.swallow_bytes
-                and not self.closing
-                and self.source is None
-                and not self.watching
-            )
-        self.binary_prompt = False  # its shortcut would bypass the gate
         batch = self.batch
         if batch:
             commands = b"".join(batch)
@@ -513,7 +500,11 @@ def _pair_command(command: Command) -> Command:
     return paired
 
 
-PAIRED_COMMANDS: Final[Sequence[Command]] = tuple(map(_pair_command, COMMANDS))
+def _pair_commands(commands: Sequence[Command]) -> Sequence[Command]:
+    return tuple(map(_pair_command, commands))
+
+
+PairedConnection.tables = Tables(PAIRED_VERBS, *map(_pair_commands, Connection.tables[1:]))
 
 
 # -- what others forward -----------------------------------------------------------------------
@@ -555,8 +546,8 @@ class Executor:
             connection_id=-1,
             address="peer",
             protocol="binary" if protocol == "binary" else "ascii",
+            trusted=True,
         )
-        proxy.stranger_since = None
         proxy.receive_data(commands)
         while proxy.run():
             pass
@@ -568,11 +559,7 @@ class Executor:
             connection_id=-1,
             address="peer",
             protocol="binary" if protocol == "binary" else "ascii",
+            trusted=True,  # whoever forwarded has seen to it that there was a login
         )
-        # Whoever forwarded has seen to it that there was a login.
-        proxy.stranger_since = None
-        proxy.runner = run_binary if protocol == "binary" else run_text
-        proxy.commands = COMMANDS
-        proxy.verbs = VERBS
         proxy.run()
         return proxy

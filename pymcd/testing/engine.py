@@ -24,7 +24,6 @@ from ..clock import OffsetClock, SystemClock
 from ..config import ConfigError, Settings
 from ..options import Draft
 from ..protocol import Connection, PairedConnection
-from ..protocol.framing import run_text
 from ..server.listening import Endpoint, open_internet_endpoints, open_unix_endpoint
 from ..server.log import Log
 from ..server.maintenance import Chore
@@ -485,11 +484,9 @@ class Engine:
         service = self.server.service
         connection: Connection
         if self._node is None:
-            connection = Connection(service, address="test", protocol="ascii")
+            connection = Connection(service, address="test", protocol="ascii", trusted=True)
         else:
-            connection = PairedConnection(service, address="test", protocol="ascii")
-        connection.stranger_since = None
-        connection.runner = run_text
+            connection = PairedConnection(service, address="test", protocol="ascii", trusted=True)
         woken = trio.Event()
         connection.wake = lambda: woken.set()
         connection.receive_data(command)

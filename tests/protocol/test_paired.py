@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pymcd.auth import Authenticator, User
 from pymcd.clock import ManualClock
-from pymcd.protocol.paired import Executor
+from pymcd.protocol.paired import NOT_REPLICATED, Executor, PairedConnection
+from pymcd.protocol.trace import Tracer
 from pymcd.replication.changes import Changes
 from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client, make_service
@@ -434,6 +436,130 @@ class TestWaiting:
         assert [reply.opcode for reply in replies] == [binary.SET, binary.VERSION]
 
 
+# -- who has logged in -------------------------------------------------------------------------
+
+USERS = Authenticator(
+    lambda: [User(b"ann", b"secret", {})], make_nonce=lambda: "nonce", secret=b"s"
+)
+LOGIN_IN_TEXT = b"set x 0 0 10\r\nann secret\r\n"
+
+
+def sasl(message: bytes, opcode: int = binary.SASL_AUTH) -> bytes:
+    return binary.request(opcode, b"PLAIN", b"", message)
+
+
+RIGHT = b"\0ann\0secret"
+SASL: dict[str, Any] = {"enable_sasl": True, "protocol": "binary"}
+TEXT_LOGIN: dict[str, Any] = {"auth_file": "users", "protocol": "ascii"}
+#: Settings, and what a client says before it is let in.
+LOGINS: list[tuple[str, dict[str, Any], list[bytes]]] = [
+    ("none", {}, []),
+    ("none, ascii", {"protocol": "ascii"}, []),
+    ("none, binary", {"protocol": "binary"}, []),
+    ("text", TEXT_LOGIN, [LOGIN_IN_TEXT]),
+    ("text, at the second try", TEXT_LOGIN, [b"get a\r\nset x 0 0 3\r\na b\r\n", LOGIN_IN_TEXT]),
+    ("text, after a delay", {**TEXT_LOGIN, "login_failure_delay_s": 5},
+     [b"set x 0 0 3\r\na b\r\n", LOGIN_IN_TEXT]),
+    ("SASL", SASL, [sasl(RIGHT)]),
+    ("SASL, in two steps", SASL, [sasl(b""), sasl(RIGHT, binary.SASL_STEP)]),
+    ("SASL, at the second try", SASL, [sasl(b"wrong"), sasl(RIGHT)]),
+    ("SASL, after a delay", {**SASL, "login_failure_delay_s": 5}, [sasl(b"wrong"), sasl(RIGHT)]),
+    ("SASL, twice", SASL, [sasl(RIGHT), binary.request(binary.NOOP), sasl(RIGHT)]),
+    ("SASL, asked what there is", SASL, [binary.request(binary.SASL_LIST), sasl(RIGHT)]),
+    ("SASL, a member asked", SASL, [sasl(RIGHT), binary.request(binary.SASL_LIST), sasl(RIGHT)]),
+]  # fmt: skip
+#: By the protocol: a write, how its reply begins, a read, and the reply.
+SPOKEN = {
+    "text": (SET, b"STORED\r\n", b"get k\r\n", HIT),
+    "meta": (b"ms k 1\r\n1\r\n", b"HD\r\n", b"mg k v\r\n", b"VA 1\r\n1\r\n"),
+    "binary": (binary.store(binary.SET, b"k", b"1"), b"\x81\x01\0\0\0\0\0\0",
+               binary.request(binary.GET, b"k"), b"\x81\0"),
+}  # fmt: skip
+
+
+def speaks(settings: dict[str, Any], protocol: str) -> bool:
+    spoken = settings.get("protocol", "auto")
+    return spoken == "auto" or (spoken == "binary") == (protocol == "binary")
+
+
+@pytest.mark.parametrize("traced", [False, True], ids=["", "traced"])
+@pytest.mark.parametrize("fast", DRIVERS)
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize(
+    ("settings", "login", "protocol"),
+    [
+        pytest.param(settings, login, protocol, id=f"{name}: {protocol}")
+        for name, settings, login in LOGINS
+        for protocol in SPOKEN
+        if speaks(settings, protocol)
+    ],
+)
+class TestLogins:
+    """However a client came in, and whatever it speaks: it is one of a pair's."""
+
+    def enter(
+        self, settings: dict[str, Any], login: list[bytes], node: str, *, fast: bool, traced: bool
+    ) -> tuple[Group, Guest]:
+        group = warm_group(verbose=2 * traced, **settings)
+        for host in group.hosts.values():
+            if login:
+                host.service.authenticator = USERS
+        guest = Guest(group[node], fast=fast)
+        if traced:
+            guest.connection.runner = Tracer(guest.connection.runner)
+        for message in login:
+            assert guest.ask(message)
+        assert guest.connection.stranger_since is None
+        return group, guest
+
+    def test_what_it_writes_waits_for_the_other_node(
+        self, settings, login, protocol, node, fast, traced
+    ):
+        write, written, read, found = SPOKEN[protocol]
+        group, guest = self.enter(settings, login, node, fast=fast, traced=traced)
+        for _ in range(2):  # the second one comes to a connection at rest
+            group.wire("a", "b").stall()
+            assert guest.ask(write) == b""
+            assert guest.connection.waiting
+            if node == "b":
+                # Nothing is executed where nothing is decided.
+                assert not group["b"].values()
+            group.wire("a", "b").resume()
+            assert guest.ask().startswith(written)
+            for host in group.hosts.values():
+                assert host.values() == {b"k": b"1"}
+            group.check_equal()
+            assert found in guest.ask(read)
+            group["a"].cache.delete(b"k")
+            group.settle()
+
+    def test_what_it_reads_waits_until_it_cannot_be_lost(
+        self, settings, login, protocol, node, fast, traced
+    ):
+        write, written, read, found = SPOKEN[protocol]
+        group, guest = self.enter(settings, login, node, fast=fast, traced=traced)
+        if node == "b":
+            group["b"].node.gate.remote = True
+        writer = Guest(group["a"], fast=fast)
+        if login:
+            for message in login:
+                writer.ask(message)
+        group.wire("a", "b").stall()
+        assert writer.ask(write) == b""
+        assert guest.ask(read) == b""
+        assert guest.connection.waiting
+        group.wire("a", "b").resume()
+        assert writer.ask().startswith(written)
+        assert found in guest.take()
+
+    def test_no_other_tables_are_used(self, settings, login, protocol, node, fast, traced):
+        _, guest = self.enter(settings, login, node, fast=fast, traced=traced)
+        connection = guest.connection
+        assert connection.tables is PairedConnection.tables
+        assert connection.verbs is connection.tables.verbs
+        assert any(connection.commands is each for each in connection.tables[1:])
+
+
 class TestForwarding:
     def test_what_came_together_goes_together(self):
         group = warm_group()
@@ -521,11 +647,24 @@ class TestExecutor:
         service.reqs_per_event = 3
         assert execute("text", SET * 50 + b"get k\r\n") == b"STORED\r\n" * 50 + HIT
 
-    def test_whoever_forwards_has_seen_to_the_login(self):
-        service = make_service(enable_sasl=True, protocol="binary")
+    @pytest.mark.parametrize("settings", [SASL, TEXT_LOGIN])
+    def test_whoever_forwards_has_seen_to_the_login(self, settings):
+        service = make_service(**settings)
+        service.authenticator = USERS
         execute = Executor(service)
+        assert execute("text", SET) == b"STORED\r\n"
         (reply,) = binary.decode(execute("binary", binary.store(binary.SET, b"k", b"1")))
         assert reply.status == 0
+
+    @pytest.mark.parametrize("settings", [SASL, TEXT_LOGIN])
+    def test_also_where_all_is_refused(self, settings):
+        host = warm_group(replication_ack="strict", **settings)["a"]
+        host.service.authenticator = USERS
+        host.node.gate.refusing = True
+        execute = Executor(host.service)
+        assert execute("text", SET) == NOT_REPLICATED
+        (reply,) = binary.decode(execute("binary", binary.store(binary.SET, b"k", b"1")))
+        assert reply.value == b"Not replicated: no peer"
 
 
 def test_statistics_tell_of_the_group():

@@ -21,6 +21,7 @@ from pymcd import limits
 from pymcd.clock import ManualClock
 from pymcd.config import ConfigError, Settings
 from pymcd.server.listening import Endpoint, open_internet_endpoints
+from tests.protocol import binary_client as binary
 
 from .authority import HOST, shared_authority
 from .helpers import Running, ask, read_all, read_until, serving
@@ -177,6 +178,29 @@ async def test_a_client_that_waits_is_not_read_from(use_hub: bool) -> None:
         while len(got) < 8 + 10_000 * len(value):
             got += await client.receive_some()
         assert got == b"STORED\r\n" + value * 10_000
+
+
+@both_drivers
+@pytest.mark.parametrize("writer", [0, 1], ids=["coordinator", "follower"])
+async def test_whoever_logs_in_is_replicated(
+    use_hub: bool, writer: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "users"
+    path.write_bytes(b"ann:secret\n")
+    monkeypatch.setenv("MEMCACHED_SASL_PWDB", str(path))
+    login = binary.request(binary.SASL_AUTH, b"PLAIN", b"", b"\0ann\0secret")
+    async with synced_pair(use_hub=use_hub, enable_sasl=True, protocol="binary") as servers:
+        server, other = servers[writer], servers[1 - writer]
+        client = await server.connect()
+        assert (await ask(client, login, end=b"Authenticated"))[6:8] == b"\0\0"
+        with silenced(other):
+            await client.send_all(binary.store(binary.SET, b"k", b"x"))
+            await until(lambda: any(c.waiting for c in server.service.connections.values()))
+        assert (await client.receive_some())[:8] == b"\x81\x01" + bytes(6)
+        for each in servers:
+            item = each.service.cache.inspect(b"k")
+            assert item is not None
+            assert item.value == b"x"
 
 
 @both_drivers
