@@ -25,7 +25,7 @@ import trio
 from ..couchbase.conversation import Conversation
 from ..couchbase.directory import Directory
 from ..couchbase.documents import Site
-from .listening import OUT_OF_RESOURCES
+from .accepting import Acceptor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,9 +51,6 @@ FIRST_MAP_AFTER_S: Final = 0.05
 RECEIVE_BYTES: Final = 16 << 10
 #: A client that vanished is noticed after about two minutes, though nothing is sent to it.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
-_ACCEPTS_PER_TURN: Final = 16
-#: How soon to try again when the system has no descriptor for a client.
-_ACCEPT_RETRY_S: Final = 0.1
 
 
 def new_bucket_server(
@@ -128,36 +125,18 @@ class BucketServer:
     async def listen(self, endpoint: Endpoint) -> None:
         """Serve one endpoint until cancelled; it is closed by its owner."""
         async with trio.open_nursery() as nursery:
-            while True:
-                await trio.lowlevel.wait_readable(endpoint.sock)
-                if not self._accept_some(endpoint, nursery):
-                    await trio.sleep(_ACCEPT_RETRY_S)
+            await Acceptor(endpoint, partial(self._welcome, nursery), self._on_error).run()
 
-    def _accept_some(self, endpoint: Endpoint, nursery: trio.Nursery) -> bool:
-        """Serve some who have come; False: the system has no descriptor left."""
-        for _ in range(_ACCEPTS_PER_TURN):
-            try:
-                sock, _ = endpoint.sock.accept()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno in OUT_OF_RESOURCES:
-                    return False
-                continue  # who came has gone again
-            if self.clients >= CLIENTS_MAX and not self._make_room():
-                sock.close()
-                continue
-            sock.setblocking(False)
-            try:
-                for name, value in _KEEPALIVE.items():
-                    if hasattr(socket, name):
-                        sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
-            except OSError:
-                sock.close()  # likewise
-                continue
-            stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-            nursery.start_soon(self.serve_stream, stream)
-        return True
+    def _welcome(self, nursery: trio.Nursery, sock: socket.socket, address: object) -> None:
+        """Serve a new client, or turn it away."""
+        if self.clients >= CLIENTS_MAX and not self._make_room():
+            sock.close()
+            return
+        for name, value in _KEEPALIVE.items():
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+        nursery.start_soon(self.serve_stream, stream)
 
     def _make_room(self) -> bool:
         """Give up the client that has had most time to ask; False: all are streams."""

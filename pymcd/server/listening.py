@@ -36,8 +36,6 @@ _BACKLOG_MAX: Final = 65535
 #: memcached asks for a send buffer up to this size for UDP, and takes what it gets.
 UDP_SEND_BUFFER_BYTES: Final = 256 << 20
 _NO_LINGER: Final = struct.pack("ii", 0, 0)
-#: What the system says that has no descriptor for a client.
-OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 #: More do not fit into the buffer of a socket.
 _FORGOTTEN_DATAGRAMS_MAX: Final = 100_000
 #: What a machine without IPv6 (or without IPv4) answers.

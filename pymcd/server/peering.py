@@ -24,7 +24,7 @@ import trio
 from ..addresses import join_address, split_address
 from ..protocol import Executor
 from ..replication.node import Node
-from .listening import OUT_OF_RESOURCES
+from .accepting import Acceptor
 from .maintenance import Chore
 from .wire import Wire, WireTls
 
@@ -46,10 +46,6 @@ PROVEN_AFTER_S: Final = 0.25
 UNACKED_TIMEOUT_S: Final = 2.0
 #: For a peer to answer a dial.
 DIAL_TIMEOUT_S: Final = 2.0
-#: Peers accepted before other tasks have their turn.
-_ACCEPTS_PER_TURN: Final = 16
-#: How soon to try again when the system has no descriptor for a peer.
-_ACCEPT_RETRY_S: Final = 0.1
 #: The same complaint is made once in so many seconds ...
 _COMPLAIN_EVERY_S: Final = 60.0
 #: ... and so many different ones are remembered.
@@ -122,7 +118,8 @@ class Peering:
                 self.node.start()
                 nursery.start_soon(self.stepping.run, self._on_error)
                 for endpoint in endpoints:
-                    nursery.start_soon(self._listen, endpoint)
+                    acceptor = Acceptor(endpoint, self._welcome, self._on_error)
+                    nursery.start_soon(acceptor.run)
                 for peer in self._peers:
                     nursery.start_soon(self._dial_for_ever, peer)
         finally:
@@ -268,33 +265,14 @@ class Peering:
 
     # -- those who dial us ---------------------------------------------------------------------
 
-    async def _listen(self, endpoint: Endpoint) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(endpoint.sock)
-            if not self._accept_some(endpoint):
-                await trio.sleep(_ACCEPT_RETRY_S)
-
-    def _accept_some(self, endpoint: Endpoint) -> bool:
-        """Begin links with some who have dialled; False: the system has no descriptor left."""
-        for _ in range(_ACCEPTS_PER_TURN):
-            try:
-                sock, address = endpoint.sock.accept()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno in OUT_OF_RESOURCES:
-                    return False
-                continue  # who dialled has gone again
-            try:
-                if not self.node.may_accept():
-                    self._make_room()
-                if self.node.may_accept():
-                    self._open(sock, dialled=None, address=_words(address))
-                else:
-                    sock.close()
-            except OSError:
-                sock.close()
-        return True
+    def _welcome(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
+        """Begin a link with who has dialled."""
+        if not self.node.may_accept():
+            self._make_room()
+        if self.node.may_accept():
+            self._open(sock, dialled=None, address=_words(address))
+        else:
+            sock.close()
 
     def _make_room(self) -> None:
         """Close the connection of whoever has had most time to prove itself.

@@ -26,7 +26,6 @@ import select
 import signal
 from functools import partial
 from importlib import import_module
-from math import inf
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -39,11 +38,11 @@ from ..protocol.binary import holds_request, run_binary
 from ..protocol.trace import Tracer
 from ..sources import read_secret
 from . import daemon
+from .accepting import Acceptor
 from .certificates import Certificates
 from .credentials import TextUsers, sasl_authenticator, text_authenticator
 from .hub import LINGER_S, Hub
 from .listening import (
-    OUT_OF_RESOURCES,
     Endpoint,
     close_all,
     describe,
@@ -68,10 +67,6 @@ if TYPE_CHECKING:
 TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
 PORT_FILE_VARIABLE: Final = "MEMCACHED_PORT_FILENAME"
 
-#: Clients accepted before other tasks have their turn.
-_ACCEPTS_PER_TURN: Final = 32
-#: How soon to try again when the system has no descriptor for a client.
-_ACCEPT_RETRY_S: Final = 0.1
 #: How often a draining server looks whether the last client is done.
 _DRAIN_LOOK_S: Final = 0.02
 
@@ -335,10 +330,11 @@ class Server:
         Where the stream driver serves clients, their unread requests cannot be told from new ones.
         """
         for endpoint in self._listening:
+            acceptor = self.acceptor(endpoint)
             before = -1
             while before < len(self.service.connections) and not self._is_full():
                 before = len(self.service.connections)
-                self._accept_some(endpoint)
+                acceptor.accept_some()
         if self.hub is not None:
             self.hub.drop_unheard()
 
@@ -436,81 +432,47 @@ class Server:
             )
             return
         self._listening.append(endpoint)
-        while True:
-            if self.hub is None:
-                await trio.lowlevel.wait_readable(endpoint.sock)
-                has_room = self._accept_some(endpoint)
-            else:
-                await self._watch(self.hub, endpoint)
-                has_room = False
-            if not has_room:
-                await self._wait_for_room()
+        await self.acceptor(endpoint).run()
 
-    async def _watch(self, hub: Hub, endpoint: Endpoint) -> None:
-        """Let the hub accept clients, until there is no room for one."""
-        stalled = trio.Event()
-
-        def accept() -> None:
-            try:
-                if not self._accept_some(endpoint):
-                    hub.unwatch(fd)
-                    stalled.set()
-            except Exception as error:
-                self._mishap(error)
-
-        fd = endpoint.sock.fileno()
-        hub.watch(fd, accept)
-        try:
-            await stalled.wait()
-        finally:
-            hub.unwatch(fd)
-
-    def _accept_some(self, endpoint: Endpoint) -> bool:
-        """Welcome clients that are waiting, a bounded number; False: there is no room for one."""
-        may_wait = not self.settings.maxconns_fast
-        if may_wait and self._is_full():
-            return False
-        for _ in range(_ACCEPTS_PER_TURN):
-            try:
-                sock, address = endpoint.sock.accept()
-            except BlockingIOError:
-                break
-            except OSError as error:
-                if error.errno in OUT_OF_RESOURCES:
-                    if self.service.verbosity > 0:
-                        self.log.line("Too many open connections")
-                    return False
-                continue  # that client has gone again
-            self._welcome(sock, address, endpoint)
-            if may_wait and self._is_full():
-                break
-        return True
+    def acceptor(self, endpoint: Endpoint) -> Acceptor:
+        """Return what accepts clients there."""
+        return Acceptor(
+            endpoint,
+            partial(self._welcome, endpoint),
+            self._mishap,
+            hub=self.hub,
+            is_full=self._keeps_waiting,
+            wait_for_room=self._wait_for_room,
+        )
 
     def _is_full(self) -> bool:
         return len(self.service.connections) >= self.connections_max
+
+    def _keeps_waiting(self) -> bool:
+        """Whether those who come must wait, as there are too many and none is turned away."""
+        return not self.settings.maxconns_fast and self._is_full()
 
     async def _wait_for_room(self) -> None:
         """Leave new clients in the backlog until one of ours is gone."""
         # memcached: accept_new_conns
         now = self.service.clock.monotonic
         service = self.service
+        if service.verbosity > 0 and not self._keeps_waiting():
+            self.log.line("Too many open connections")  # for the system
         if self._disabled_at is None:
             self._disabled_at = now()
             service.listen_disabled += 1
             service.accepting = False
         try:
-            # Descriptors may be wanting though our own clients are few: look again, then.
-            with trio.move_on_after(inf if self._is_full() else _ACCEPT_RETRY_S):
-                await self._room.park()
+            await self._room.park()
         finally:
             if self._disabled_at is not None and not len(self._room):
                 service.listen_disabled_us += int((now() - self._disabled_at) * 1_000_000)
                 service.accepting = True
                 self._disabled_at = None
 
-    def _welcome(self, sock: socket.socket, address: object, endpoint: Endpoint) -> None:
+    def _welcome(self, endpoint: Endpoint, sock: socket.socket, address: object) -> None:
         """Serve a new client, or turn it away."""
-        sock.setblocking(False)
         if self._is_full():
             self.service.rejected_connections += 1
             try:

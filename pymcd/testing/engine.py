@@ -255,7 +255,9 @@ class _FakeServer(Server):
         if self._refusals == 1:
             self._accepting_again = trio.Event()
             for door in self.doors:
-                self._accept_some(door.endpoint)  # who is connected, for all that they know
+                self.acceptor(
+                    door.endpoint
+                ).accept_some()  # who is connected, for all that they know
                 door.shut(self.hub)
 
     def accept_again(self) -> None:
@@ -381,7 +383,7 @@ class Engine:
             return
         if server.lets_in:
             for door in server.doors:
-                server._accept_some(door.endpoint)
+                server.acceptor(door.endpoint).accept_some()
         # It waits meanwhile, between two of its turns.
         hub.serve_ready(_TURNS_TO_TAKE_IN)
 

@@ -21,7 +21,7 @@ from pymcd.couchbase.documents import Site, View
 from pymcd.server import couchbase as module
 from pymcd.server import serving as serving_module
 from pymcd.server.couchbase import MOVE_AFTER_S, REQUEST_TIMEOUT_S, BucketServer
-from pymcd.server.listening import OUT_OF_RESOURCES, open_internet_endpoints
+from pymcd.server.listening import open_internet_endpoints
 
 from .helpers import Running, ask, serving
 from .test_pair import pass_time, role, until
@@ -387,30 +387,6 @@ async def test_streams_end_when_the_server_stops():
         assert await client.servers()
         server.stop()
         assert await client.stream.receive_some() == b""
-
-
-async def test_no_descriptor_left():
-    async with serving(couchbase="127.0.0.1:0") as server:
-        (endpoint,) = (each for each in server.endpoints if each.transport == "couchbase")
-        failures = [OSError(OUT_OF_RESOURCES[0], ""), ConnectionAbortedError()]
-
-        class Poor:
-            def accept(self) -> Any:
-                if failures:
-                    raise failures.pop(0)
-                return endpoint.sock.accept()
-
-            def fileno(self) -> int:
-                return endpoint.sock.fileno()
-
-        buckets = BucketServer(Told(), check=None, on_error=server._mishap)
-        async with trio.open_nursery() as nursery:
-            poor = endpoint._replace(sock=Poor())  # type: ignore[arg-type]
-            stream = await trio.open_tcp_stream("127.0.0.1", http_port(server))
-            server.streams.append(stream)
-            assert not buckets._accept_some(poor, nursery)
-            assert buckets._accept_some(poor, nursery)
-            nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
