@@ -8,7 +8,7 @@ each ready socket one `read`, `Connection.respond`, and one joined `write`. What
 * Fair. A connection runs at most `-R` commands a turn; if it has more, it comes again after all
   the others. The hub passes a trio checkpoint at least every `CHECKPOINT_EVERY_S`, so that
   timers, signals and replication are never starved.
-* Back-pressure. What a `send` does not take is kept, the socket is watched for writing only,
+* Back-pressure. What a `write` does not take is kept, the socket is watched for writing only,
   and nothing more is read or executed for that client until all is sent.
 * Quiet. With nothing to do the hub is parked in trio. Parking costs about as much as three
   requests, so after a turn it first waits `LINGER_S` in `poll` itself: a client that asks again
@@ -312,7 +312,7 @@ class Hub:
             self._responders[session.fd] = session.respond
 
     def _deliver(self, session: Session, reply: bytes) -> None:
-        """Send what a client has waited for, and read from it again."""
+        """Write what a client has waited for, and read from it again."""
         # Hot path: bench/ "pair16".
         if session.unsent is not None or session.queued:
             session.connection.reply(reply)
@@ -340,7 +340,7 @@ class Hub:
         connection = session.connection
         more = True
         try:
-            if session.unsent is not None and not self._send(session, session.unsent):
+            if session.unsent is not None and not self._write(session, session.unsent):
                 return
             if session.tls is not None:
                 session.tls.advance()
@@ -352,17 +352,17 @@ class Hub:
             self._attend(session, more=more)
 
     def _attend(self, session: Session, *, more: bool) -> None:
-        """Send what a connection has to say, and see what else it wants."""
+        """Write what a connection has to say, and see what else it wants."""
         try:
-            self._flush(session, more=more)
+            self._write_replies(session, more=more)
         except Exception as error:
             self._fail(session, error)
 
-    def _flush(self, session: Session, *, more: bool) -> None:
-        """Send what there is, a bounded part of it in each turn."""
+    def _write_replies(self, session: Session, *, more: bool) -> None:
+        """Write what there is to say, a bounded part of it in each turn."""
         connection = session.connection
         tls = session.tls
-        if tls is not None and not self._send(session, memoryview(tls.drain())):
+        if tls is not None and not self._write(session, memoryview(tls.drain())):
             return
         # Behind a source that has ended, commands may be waiting.
         more = more or connection.source is not None
@@ -372,7 +372,7 @@ class Hub:
                 break
             if tls is not None:
                 chunk = tls.seal(chunk)
-            if not self._send(session, memoryview(chunk)):
+            if not self._write(session, memoryview(chunk)):
                 return
         else:
             more = True
@@ -385,8 +385,8 @@ class Hub:
         else:
             self._settle(session)
 
-    def _send(self, session: Session, data: memoryview) -> bool:
-        """Send; False: the socket took but a part, and the rest is kept, or it is gone."""
+    def _write(self, session: Session, data: memoryview) -> bool:
+        """Write; False: the socket took but a part, and the rest is kept, or it is gone."""
         while data:
             try:
                 sent = os.write(session.fd, data)
@@ -447,7 +447,7 @@ class Hub:
         self._on_close(connection)
 
     def _bid_farewell(self, session: Session, tls: TlsSession) -> None:
-        """Send the end of a TLS session, or why there is none, if that goes without waiting."""
+        """Write the end of a TLS session, or why there is none, if that goes without waiting."""
         last_words = tls.farewell()
         if last_words and session.unsent is None:
             try:

@@ -143,7 +143,7 @@ class Peering:
         if self.node.awaited:
             return False
         left = self.node.leave()
-        self.flush()
+        self.send_turn()
         return left
 
     def end_turn(self, idle: bool) -> None:
@@ -158,9 +158,9 @@ class Peering:
         self._turns = 0
         if self._heard or self._gate.has_news:
             self._heard = False
-            self.flush()
+            self.send_turn()
 
-    def flush(self) -> None:
+    def send_turn(self) -> None:
         """Send what the commands since the last call have brought about."""
         # Hot path: bench/ "pair16".
         try:
@@ -174,7 +174,7 @@ class Peering:
         try:
             return self.node.step()
         finally:
-            self.flush()
+            self.send_turn()
             if self._hub is not None:
                 self._hub.eager = self.node.in_sync
 
@@ -210,7 +210,7 @@ class Peering:
         else:
             assert self._nursery is not None
             self._nursery.start_soon(self._serve, wire)
-        self.flush()
+        self.send_turn()
         return wire
 
     def _ready(self, wire: Wire) -> None:
@@ -228,7 +228,7 @@ class Peering:
             while not wire.closed:
                 await trio.lowlevel.wait_readable(wire.sock)
                 self._ready(wire)
-                self.flush()
+                self.send_turn()
         except trio.ClosedResourceError:
             pass
 
@@ -246,7 +246,7 @@ class Peering:
             while wire.blocked:
                 await trio.lowlevel.wait_writable(wire.sock)
                 self._ready(wire)
-                self.flush()
+                self.send_turn()
         except trio.ClosedResourceError:
             pass
         finally:

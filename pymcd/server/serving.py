@@ -365,10 +365,10 @@ class Server:
             return False
         return True
 
-    def _flush(self) -> None:
-        """Tell the peers what has changed. After commands that the hub did not run."""
+    def _send_turn(self) -> None:
+        """Send the peers what has changed. After commands that the hub did not run."""
         if self.peering is not None:
-            self.peering.flush()
+            self.peering.send_turn()
 
     # -- the bucket ----------------------------------------------------------------------------
 
@@ -403,14 +403,14 @@ class Server:
                 return
         if self.peering is not None:
             self.peering.node.announce_welcome(True)
-            self.peering.flush()
+            self.peering.send_turn()
 
     async def _hand_over_bucket(self) -> None:
         """Give clients who use this node a moment to learn from the other that they should not."""
         if self.peering is None or self.peering.node.role != "coordinator":
             return
         self.peering.node.announce_welcome(False)
-        self.peering.flush()
+        self.peering.send_turn()
         with trio.move_on_after(_BUCKET_HAND_OVER_S):
             await self._at_once.wait()
 
@@ -428,7 +428,7 @@ class Server:
                 endpoint,
                 self._mishap,
                 connect=self._new_connection,
-                flush=self._flush,
+                send_turn=self._send_turn,
             )
             return
         self._listening.append(endpoint)
@@ -531,7 +531,7 @@ class Server:
                     connection.close_reason = "error"
                     return
                 stream = secured
-            await serve_connection(stream, connection, self._flush)
+            await serve_connection(stream, connection, self._send_turn)
         except Exception as error:
             connection.close_reason = "error"
             self._report(connection, error)

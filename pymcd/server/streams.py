@@ -25,11 +25,11 @@ def _no_peers() -> None:
 
 
 async def serve_connection(
-    stream: trio.abc.Stream, connection: Connection, flush: Callable[[], None] = _no_peers
+    stream: trio.abc.Stream, connection: Connection, send_turn: Callable[[], None] = _no_peers
 ) -> None:
     """Serve until the client is gone, the connection closes, or a handler raises.
 
-    `flush` is called after commands were executed, so that the peers hear of it. The stream is
+    `send_turn` is called after commands were executed, so that the peers hear of it. The stream is
     closed in every case. A broken stream is an ordinary end; any other exception is a bug of ours
     and is raised, in an exception group, for the caller to log.
     """
@@ -45,7 +45,7 @@ async def serve_connection(
                         more = connection.run() or connection.source is not None
                         # So they may behind what had to wait, and may be answered by now.
                         more = more or connection.waiting
-                        flush()
+                        send_turn()
                         while (chunk := connection.next_chunk()) is not None:
                             await stream.send_all(chunk)
                             connection.cache.counters.bytes_written += len(chunk)

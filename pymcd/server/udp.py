@@ -124,11 +124,11 @@ async def serve_datagrams(
     on_error: Callable[[Exception], None],
     *,
     connect: Callable[..., Connection] | None = None,
-    flush: Callable[[], None] = lambda: None,
+    send_turn: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer datagrams until cancelled. A bug of ours loses one request, and is reported.
 
-    `flush` is called after commands were executed, so that the peers hear of it.
+    `send_turn` is called after commands were executed, so that the peers hear of it.
     """
     sock = endpoint.sock
     room = trio.Semaphore(_WAITING_MAX)
@@ -141,7 +141,7 @@ async def serve_datagrams(
                 woken = _to_be_woken(request.connection)
                 if request.advance():
                     break
-                flush()
+                send_turn()
             replies = request.datagrams()
         except Exception as error:
             on_error(error)
@@ -170,7 +170,7 @@ async def serve_datagrams(
                         continue
                     woken = _to_be_woken(request.connection)
                     is_done = request.advance()
-                    flush()
+                    send_turn()
                     replies = request.datagrams() if is_done else []
                 except Exception as error:
                     on_error(error)

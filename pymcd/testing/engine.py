@@ -496,7 +496,7 @@ class Engine:
         while True:
             connection.run()
             if self.server.peering is not None:
-                self.server.peering.flush()
+                self.server.peering.send_turn()
             while connection.waiting:
                 await woken.wait()
                 woken = trio.Event()

@@ -123,7 +123,7 @@ class Links:
                 _, receive, data = self._late.popleft()
                 receive(data)
                 assert self._peering is not None
-                self._peering.flush()
+                self._peering.send_turn()
             deadline = self._late[0][0] if self._late and not self._paused else inf
             with trio.move_on_at(deadline):
                 await self._changed.wait()

@@ -102,7 +102,7 @@ def silenced(server: Running) -> Iterator[None]:
     del link.receive
     for data in heard:
         link.receive(data)
-    server.peering.flush()
+    server.peering.send_turn()
 
 
 async def pass_time(clock: ManualClock, seconds: float, *servers: Running) -> None:

@@ -137,7 +137,7 @@ class Member:
 
     def say(self, link: FakeLink, *pieces: bytes) -> None:
         link.output += pieces
-        self.peering.flush()
+        self.peering.send_turn()
 
     async def run(self) -> None:
         try:
@@ -328,7 +328,7 @@ async def test_who_is_refused_waits_longer_each_time(
         for number in range(4):
             link = await called.link(number)
             link.closed = True
-            called.peering.flush()
+            called.peering.send_turn()
         await until(lambda: len(sleeper.delays_s) >= 4)
         assert sleeper.delays_s[:4] == [0.05, 0.1, 0.2, 0.4]
 
@@ -345,7 +345,7 @@ async def test_a_link_that_worked_is_dialled_again_at_once(
             ours, theirs = await called.link(number), await caller.link(number)
             theirs.peer = object()
             ours.closed = True
-            called.peering.flush()
+            called.peering.send_turn()
         await called.link(3)
         assert sleeper.delays_s == []
 
