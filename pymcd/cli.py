@@ -118,9 +118,9 @@ def _serve(**values: Any) -> int:
     if settings.verbose:
         for notice in draft.notices:
             click.echo(f"warning: {notice}", err=True)
-    from .server import serving  # trio is slow to import, and `-h` must not wait for it
+    from .server import process  # trio is slow to import, and `-h` must not wait for it
 
-    return serving.run(settings)
+    return process.run(settings)
 
 
 def runs_as_root() -> bool:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 MIB = 1 << 20
 
 
-class FakeServing:
-    """Stands for `pymcd.server.serving` and remembers what it was asked to serve."""
+class FakeProcess:
+    """Stands for `pymcd.server.process` and remembers what it was asked to serve."""
 
     def __init__(self) -> None:
         self.served: list[Settings] = []
@@ -39,13 +39,13 @@ class FakeServing:
 
 
 @pytest.fixture(autouse=True)
-def serving(monkeypatch: pytest.MonkeyPatch) -> FakeServing:
+def serving(monkeypatch: pytest.MonkeyPatch) -> FakeProcess:
     """Start nothing, as nobody in particular, in an empty environment."""
-    fake = FakeServing()
-    module = types.ModuleType("pymcd.server.serving")
+    fake = FakeProcess()
+    module = types.ModuleType("pymcd.server.process")
     module.run = fake.run  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pymcd.server.serving", module)
-    monkeypatch.setattr(pymcd.server, "serving", module, raising=False)
+    monkeypatch.setitem(sys.modules, "pymcd.server.process", module)
+    monkeypatch.setattr(pymcd.server, "process", module, raising=False)
     monkeypatch.setattr(cli, "runs_as_root", lambda: False)
     monkeypatch.setattr(sys, "argv", ["pymcd"])
     for name in list(os.environ):

@@ -19,6 +19,7 @@ from pymcd.couchbase.conversation import Conversation
 from pymcd.couchbase.directory import Directory
 from pymcd.couchbase.documents import Site, View
 from pymcd.server import couchbase as module
+from pymcd.server import process
 from pymcd.server import serving as serving_module
 from pymcd.server.couchbase import MOVE_AFTER_S, REQUEST_TIMEOUT_S, BucketServer
 from pymcd.server.listening import open_internet_endpoints
@@ -485,10 +486,10 @@ def test_h11_is_an_extra(monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "h11", None)
     with pytest.raises(ConfigError) as caught:
-        serving_module._import_couchbase()
+        process._import_couchbase()
     assert caught.value.exit_code == EXIT_USAGE
     assert "pymcd[http]" in caught.value.message
 
 
 def test_it_counts_as_descriptors():
-    assert serving_module._import_couchbase() == module.CLIENTS_MAX
+    assert process._import_couchbase() == module.CLIENTS_MAX

@@ -1,0 +1,162 @@
+"""A process that is one server: in which order it starts, which signals it obeys, how it ends.
+
+`run` takes what `daemon` can do and what `listening` opens in memcached's order: whatever needs
+root first, whatever belongs to the user last. Then the event loop runs the `Server`. TERM and INT
+stop it, and once more at once; USR1 likewise, with other last words; HUP reloads. A file with the
+ports or the pid says that the server answers, and that it obeys signals already.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import signal
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from ..auth import preload
+from ..clock import SystemClock
+from ..config import EXIT_USAGE, ConfigError
+from ..sources import read_secret
+from . import daemon
+from .certificates import Certificates
+from .listening import open_internet_endpoints, open_unix_endpoint
+from .log import Log
+from .maintenance import Chore, freeze_survivors, tame_collector
+from .serving import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from ..config import Settings
+    from .listening import Endpoint
+
+PORT_FILE_VARIABLE: Final = "MEMCACHED_PORT_FILENAME"
+
+
+def run(settings: Settings) -> int:
+    """Serve until stopped by a signal; return the exit code. Raises `ConfigError`.
+
+    With `-d` this returns, or raises, in the child; the process that called it has exited.
+    """
+    clock = SystemClock()
+    log = Log(path=settings.log_file, line_format=settings.log_format, realtime=clock.realtime)
+    # memcached's order: whatever needs root first, whatever belongs to the user last.
+    certificates = None
+    if settings.enable_ssl or settings.replication_tls:
+        certificates = Certificates(settings)
+    secret = None
+    if settings.replicated and settings.replication_secret_file is not None:
+        secret, _ = read_secret(settings.replication_secret_file)
+    if settings.ssl_kernel_tls:
+        log.warning("warning: ssl_kernel_tls has no effect here.  proceeding without.")
+    if settings.enable_coredumps:
+        daemon.allow_core_dumps()
+    others = 0
+    if settings.couchbase is not None:
+        others = _import_couchbase()
+    daemon.raise_descriptor_limit(settings.conn_limit, others)
+    endpoints = open_internet_endpoints(settings)
+    if settings.enable_sasl or settings.auth_file is not None:
+        preload()
+    if settings.replicated:
+        # Whoever takes over from root may not be able to read our modules.
+        import_module(".peering", __package__)
+        codecs.lookup("idna")  # which looking up a peer's address asks for
+    daemon.drop_privileges(settings.user)
+    if settings.lock_memory:
+        log.warning(
+            "warning: -k invalid, mlockall() not supported on this platform.  proceeding without."
+        )
+    # A daemon changes its directory.
+    unix_socket, pid_file, port_file = settings.unix_socket, settings.pidfile, None
+    if unix_socket is None:
+        port_file = os.environ.get(PORT_FILE_VARIABLE)
+    announce: Callable[[int], None] | None = None
+    if settings.daemon:
+        unix_socket, pid_file, port_file = (
+            None if path is None else os.path.abspath(path)
+            for path in (unix_socket, pid_file, port_file)
+        )
+        announce = daemon.detach(
+            keep_directory=settings.enable_coredumps,
+            keep_output=settings.verbose > 0 and settings.log_file is None,
+        )
+    try:
+        if unix_socket is not None:
+            endpoints.append(open_unix_endpoint(settings, unix_socket))
+        server = Server(settings, clock=clock, log=log, certificates=certificates, secret=secret)
+        if settings.replicated:
+            server.connections_max = daemon.connections_beside_links(settings.conn_limit, others)
+    except ConfigError as error:
+        if announce is not None:
+            log.warning(error.message)
+            announce(error.exit_code)
+            os._exit(error.exit_code)
+        raise
+
+    def started() -> None:
+        if port_file:
+            daemon.write_port_file(port_file, endpoints, log)
+        if pid_file is not None:
+            daemon.write_pid_file(pid_file, log)
+        if announce is not None:
+            announce(0)
+
+    if settings.verbose > 1:
+        for slab_class in server.service.cache.slabs.classes:
+            log.line(
+                f"slab class {slab_class.id:3d}: chunk size {slab_class.chunk_size_bytes:9d}"
+                f" perslab {slab_class.chunks_per_page:7d}"
+            )
+    server.chores.append(Chore(freeze_survivors))
+    tame_collector()
+    try:
+        trio.run(_serve_until_signal, server, endpoints, started)
+    finally:
+        if pid_file is not None:
+            daemon.remove_file(pid_file)
+        if server.graceful:
+            log.warning("Gracefully stopping")
+        elif settings.verbose:
+            log.line("Exiting normally")
+        log.close()
+    return 0
+
+
+def _import_couchbase() -> int:
+    """Load what serves clients of Couchbase, while we can; return how many those may be."""
+    try:
+        module = import_module(".couchbase", __package__)
+    except ModuleNotFoundError as error:
+        if error.name != "h11":
+            raise
+        raise ConfigError(
+            "ERROR: --couchbase needs h11: install it, or pymcd with its extra (pymcd[http]).",
+            EXIT_USAGE,
+        ) from None
+    clients_max: int = module.CLIENTS_MAX
+    return clients_max
+
+
+async def _serve_until_signal(
+    server: Server, endpoints: Sequence[Endpoint], started: Callable[[], None]
+) -> None:
+    # Python itself ignores SIGPIPE. The files that `started` writes appear only when a signal
+    # is already obeyed.
+    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+    with trio.open_signal_receiver(*wanted) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_obey, server, signals)
+            await server.serve(endpoints, started=started)
+            nursery.cancel_scope.cancel()
+
+
+async def _obey(server: Server, signals: AsyncIterator[int]) -> None:
+    async for number in signals:
+        if number == signal.SIGHUP:
+            server.reload()
+        else:
+            server.service.shutdown(number == signal.SIGUSR1)
