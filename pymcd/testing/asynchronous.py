@@ -12,12 +12,12 @@ from ..clock import OffsetClock
 from .calls import Call, as_key, matching
 from .controls import Controls, good_count, good_item, good_seconds, too_few
 from .engine import Engine
-from .plan import make_plan
+from .plan import ServePlan, taking
 from .ports import Port
 from .requests import as_commands
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterable
 
     from .certificates import Certificates
 
@@ -137,8 +137,7 @@ class AsyncMemcachedServer(Controls):
         >>> trio.run(main)
         60
         """
-        self._engine.take_in()
-        await self._engine.advance(good_seconds(seconds))
+        await self._ask("advance", good_seconds(seconds))
 
     async def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
         """Store an item, as `MemcachedServer.put` does.
@@ -152,8 +151,7 @@ class AsyncMemcachedServer(Controls):
         >>> trio.run(main)
         b'1'
         """
-        self._engine.take_in()
-        await self._engine.put(*good_item(key, value, flags, ttl))
+        await self._ask("put", *good_item(key, value, flags, ttl))
 
     async def reset(self) -> None:
         """Be as after the start, as `MemcachedServer.reset` does.
@@ -168,8 +166,7 @@ class AsyncMemcachedServer(Controls):
         >>> trio.run(main)
         {}
         """
-        self._engine.take_in()
-        await self._engine.reset()
+        await self._ask("reset")
 
     async def stats(self, name: str = "") -> dict[str, str]:
         """Return a report, as `MemcachedServer.stats` does.
@@ -182,8 +179,8 @@ class AsyncMemcachedServer(Controls):
         >>> trio.run(main)
         '0'
         """
-        self._engine.take_in()
-        return await self._engine.stats(name)
+        rows: dict[str, str] = await self._ask("stats", name)
+        return rows
 
     async def drop_connections(self) -> int:
         """Close all clients' connections; return how many there were.
@@ -198,8 +195,8 @@ class AsyncMemcachedServer(Controls):
         >>> trio.run(main)
         1
         """
-        self._engine.take_in()
-        return await self._engine.drop_connections()
+        number: int = await self._ask("drop_connections")
+        return number
 
     async def wait_for(
         self,
@@ -233,20 +230,8 @@ class AsyncMemcachedServer(Controls):
 
 
 @asynccontextmanager
-async def serve(
-    *,
-    sockets: bool = False,
-    host: str = "127.0.0.1",
-    port: int = 0,
-    unix_socket: str | None = None,
-    memory_limit: int = 64,
-    max_item_size: int = 1 << 20,
-    protocol: str = "auto",
-    users: Mapping[str, str] | None = None,
-    tls: bool | tuple[str, str] | None = None,
-    clock: str = "real",
-    options: Sequence[str] = (),
-) -> AsyncIterator[AsyncMemcachedServer]:
+@taking(ServePlan)
+async def serve(plan: ServePlan) -> AsyncIterator[AsyncMemcachedServer]:
     """Run a server in this event loop while the block does.
 
     `connect()` gives a client's stream in memory. With `sockets=True` it listens as well. All else
@@ -264,29 +249,18 @@ async def serve(
     >>> trio.run(main)
     b'VERSION 1.6.18\\r\\n'
     """
-    plan = make_plan(
-        host=host,
-        port=port,
-        unix_socket=unix_socket,
-        memory_limit=memory_limit,
-        max_item_size=max_item_size,
-        protocol=protocol,
-        users=users,
-        tls=tls,
-        clock=clock,
-        options=options,
-    )
     time_of_test = OffsetClock(_TrioClock())
-    if clock == "frozen":
+    if plan.clock == "frozen":
         time_of_test.pause()
-    sockets = sockets or unix_socket is not None
-    reserved = Port(host, port) if sockets and unix_socket is None else None
+    on_port = plan.sockets and plan.unix_socket is None
+    sockets = plan.sockets or plan.unix_socket is not None
+    reserved = Port(plan.host, plan.port) if on_port else None
     certificates: Certificates | None = None
     try:
         if plan.tls is True:
             from .certificates import Certificates as Maker
 
-            certificates = Maker(host)
+            certificates = Maker(plan.host)
             plan = certificates.add_to(plan)
         engine = Engine(plan, clock=time_of_test, port=reserved, use_hub=sockets, sockets=sockets)
         started = trio.Event()
@@ -294,7 +268,7 @@ async def serve(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.run, started.set)
             await started.wait()
-            address = None if reserved is None else (host, reserved.number)
+            address = None if reserved is None else (plan.host, reserved.number)
             try:
                 yield AsyncMemcachedServer(engine, nursery, address, certificates)
             except BaseException as error:

@@ -8,10 +8,11 @@ import shutil
 import weakref
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING
+from typing import TypeVar
 
-if TYPE_CHECKING:
-    from .plan import Plan
+from .plan import Plan
+
+PlanT = TypeVar("PlanT", bound=Plan)
 
 
 class Certificates:
@@ -39,7 +40,7 @@ class Certificates:
         for blob in certificate.cert_chain_pems:
             blob.write_to_path(self._chain_file, append=True)
 
-    def add_to(self, plan: Plan) -> Plan:
+    def add_to(self, plan: PlanT) -> PlanT:
         """Return the plan with these files in the place of `tls=True`."""
         return dataclasses.replace(plan, tls=(self._chain_file, self._key_file))
 

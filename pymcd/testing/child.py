@@ -140,8 +140,7 @@ def main() -> None:
         try:
             if server is None:
                 (plan,) = arguments
-                server = MemcachedServer()
-                server._plan = plan
+                server = MemcachedServer(**{**vars(plan), "process": False})
                 server.start()
                 value: Any = server._port_number
             elif name == "wait":

@@ -127,19 +127,23 @@ class Controls:
 
     @property
     def calls(self) -> CallLog:
-        """What clients said so far.
+        """What clients said so far; also when the server has stopped.
 
         >>> from pymcd.testing import MemcachedServer
         >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address)
         ...     values = client.get_many(["a", "b"])
-        ...     call = server.calls[0]
         ...     client.close()
+        >>> call = server.calls[0]
         >>> call.command, call.keys, call.reply
         ('get', (b'a', b'b'), b'END\\r\\n')
         """
-        return CallLog(lambda: self._ask("calls"), lambda: self._ask("clear_calls"))
+        return CallLog(self._calls, lambda: self._ask("clear_calls"))
+
+    def _calls(self) -> list[Call]:
+        calls: list[Call] = self._ask("calls")
+        return calls
 
     # -- what goes wrong -----------------------------------------------------------------------
 

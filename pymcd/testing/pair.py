@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .controls import good_seconds
 from .faults import Fault
+from .plan import PairPlan, method_taking
 from .server import MemcachedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from .ports import Port
 
@@ -43,27 +44,12 @@ class MemcachedPair:
             that is killed is replaced after that time.
     """
 
-    def __init__(
-        self,
-        *,
-        memory_limit: int = 64,
-        max_item_size: int = 1 << 20,
-        clock: str = "real",
-        options: Sequence[str] = (),
-    ) -> None:
-        def new_server() -> MemcachedServer:
-            return MemcachedServer(
-                host=_HOST,
-                memory_limit=memory_limit,
-                max_item_size=max_item_size,
-                clock=clock,
-                options=[*_PATIENT, *options],
-            )
-
-        self.a = new_server()
-        self.b = new_server()
+    @method_taking(PairPlan)
+    def __init__(self, plan: PairPlan) -> None:
+        arguments = {**vars(plan), "host": _HOST, "options": [*_PATIENT, *plan.options]}
+        self.a, self.b = MemcachedServer(**arguments), MemcachedServer(**arguments)
         self.a._partner, self.b._partner = self.b, self.a
-        self._clock_kind = clock
+        self._clock_kind = plan.clock
         self._link_ports: list[Port] = []
 
     # -- life ----------------------------------------------------------------------------------

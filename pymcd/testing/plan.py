@@ -1,69 +1,118 @@
-"""What a test wants of a server: the arguments of the constructors, checked and in one value."""
+"""What a test wants of a server: the arguments of all constructors, their defaults and checks.
+
+Each field is an argument. `taking` and `method_taking` have a function take the fields of a plan
+for its arguments, with their names, types and defaults, and hand it the plan. What each is for is
+said where users look, at `MemcachedServer`.
+"""
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 CLOCKS = ("real", "frozen")
 PROTOCOLS = ("auto", "ascii", "binary")
 
+Arguments = ParamSpec("Arguments")
+Given = TypeVar("Given")
+Owner = TypeVar("Owner")
+Result = TypeVar("Result")
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+
+@dataclass(frozen=True, kw_only=True)
+class PairPlan:
+    """How both servers of a pair shall be.
+
+    Raises `ValueError` or `TypeError` with what to write instead.
+    """
+
+    memory_limit: int = 64
+    max_item_size: int = 1 << 20
+    clock: str = "real"
+    options: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if self.clock not in CLOCKS:
+            raise ValueError(f'clock={self.clock!r}: write clock="real" or clock="frozen"')
+        if isinstance(self.options, str):
+            words = self.options.split()
+            raise TypeError(f"options={self.options!r}: write a list of words, {words!r}")
+        if not isinstance(self.memory_limit, int) or self.memory_limit < 1:
+            raise ValueError(f"memory_limit={self.memory_limit!r}: it is in whole megabytes, as -m")
+        self._set("options", tuple(self.options))
+
+    def _set(self, name: str, value: object) -> None:
+        # Frozen: only before anybody has seen it.
+        object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan(PairPlan):
     """How a fake shall be."""
 
     host: str = "127.0.0.1"
     port: int = 0
     unix_socket: str | None = None
-    memory_limit: int = 64
-    max_item_size: int = 1 << 20
     protocol: str = "auto"
     users: Mapping[str, str] | None = None
-    #: True, or the files of the certificate chain and of its key.
     tls: bool | tuple[str, str] | None = None
-    clock: str = "real"
-    options: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(f"protocol={self.protocol!r}: write one of {', '.join(PROTOCOLS)}")
+        if self.users is not None:
+            if not self.users:
+                raise ValueError('users={}: nobody could log in; write users={"name": "password"}')
+            self._set("users", dict(self.users))
+        tls = self.tls
+        if not isinstance(tls, bool | None) and not (isinstance(tls, tuple) and len(tls) == 2):
+            raise ValueError(f'tls={tls!r}: write tls=True, or tls=("chain.pem", "key.pem")')
 
 
-def make_plan(
-    *,
-    host: str,
-    port: int,
-    unix_socket: str | None,
-    memory_limit: int,
-    max_item_size: int,
-    protocol: str,
-    users: Mapping[str, str] | None,
-    tls: bool | tuple[str, str] | None,
-    clock: str,
-    options: Sequence[str],
-) -> Plan:
-    """Return the plan; raise `ValueError` or `TypeError` with what to write instead."""
-    if clock not in CLOCKS:
-        raise ValueError(f'clock={clock!r}: write clock="real" or clock="frozen"')
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol={protocol!r}: write one of {', '.join(PROTOCOLS)}")
-    if isinstance(options, str):
-        raise TypeError(f"options={options!r}: write a list of words, {options.split()!r}")
-    if not isinstance(memory_limit, int) or memory_limit < 1:
-        raise ValueError(f"memory_limit={memory_limit!r}: it is in whole megabytes, as -m")
-    if users is not None and not users:
-        raise ValueError('users={}: nobody could log in; write users={"name": "password"}')
-    if not isinstance(tls, bool | None) and not (isinstance(tls, tuple) and len(tls) == 2):
-        raise ValueError(f'tls={tls!r}: write tls=True, or tls=("chain.pem", "key.pem")')
-    return Plan(
-        host=host,
-        port=port,
-        unix_socket=unix_socket,
-        memory_limit=memory_limit,
-        max_item_size=max_item_size,
-        protocol=protocol,
-        users=None if users is None else dict(users),
-        tls=tls or None,
-        clock=clock,
-        options=tuple(options),
-    )
+@dataclass(frozen=True, kw_only=True)
+class ServerPlan(Plan):
+    """How a `MemcachedServer` shall be."""
+
+    process: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServePlan(Plan):
+    """How the server of `serve` shall be."""
+
+    sockets: bool = False
+
+
+def taking(
+    plan: Callable[Arguments, Given],
+) -> Callable[[Callable[[Given], Result]], Callable[Arguments, Result]]:
+    """Have a function take the fields of a plan for its arguments."""
+    return partial(_derive, plan)
+
+
+def method_taking(
+    plan: Callable[Arguments, Given],
+) -> Callable[[Callable[[Owner, Given], Result]], Callable[Concatenate[Owner, Arguments], Result]]:
+    """Have a method take the fields of a plan for its arguments."""
+    return partial(_derive, plan)
+
+
+def _derive(plan: Any, function: Any) -> Any:
+    @wraps(function)
+    def call(*owner: Any, **arguments: Any) -> Any:
+        return function(*owner, plan(**arguments))
+
+    # Python names this function when an argument is wrong.
+    plan.__init__.__qualname__ = function.__qualname__
+    own = inspect.signature(function)
+    *before, _ = own.parameters.values()
+    fields = inspect.signature(plan).parameters.values()
+    derived: Any = call
+    derived.__signature__ = own.replace(parameters=[*before, *fields])
+    return call

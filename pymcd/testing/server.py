@@ -6,14 +6,14 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ..addresses import join_address
-from .calls import Call, CallLog, as_key
+from .calls import Call, as_key
 from .controls import Controls, good_count, good_item, good_seconds, too_few
 from .faults import Fault
-from .plan import Plan, make_plan
+from .plan import ServerPlan, method_taking
 from .requests import as_commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from ..clock import OffsetClock
 
@@ -64,37 +64,12 @@ class MemcachedServer(Controls):
         options: Further options of the command line, such as `["-M", "-o", "idle_timeout=5"]`.
     """
 
-    def __init__(
-        self,
-        *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        unix_socket: str | None = None,
-        memory_limit: int = 64,
-        max_item_size: int = 1 << 20,
-        protocol: str = "auto",
-        users: Mapping[str, str] | None = None,
-        tls: bool | tuple[str, str] | None = None,
-        clock: str = "real",
-        process: bool = False,
-        options: Sequence[str] = (),
-    ) -> None:
-        self._plan = make_plan(
-            host=host,
-            port=port,
-            unix_socket=unix_socket,
-            memory_limit=memory_limit,
-            max_item_size=max_item_size,
-            protocol=protocol,
-            users=users,
-            tls=tls,
-            clock=clock,
-            options=options,
-        )
-        self._process = process
+    @method_taking(ServerPlan)
+    def __init__(self, plan: ServerPlan) -> None:
+        self._plan = plan
         self._host: Host | None = None
         self._port: Any = None  #: reserved
-        self._port_number = port
+        self._port_number = plan.port
         self._certificates: Any = None
         self._last_calls: list[Call] = []
         self._lives = 0  #: faults end with the one that they were made in
@@ -129,11 +104,10 @@ class MemcachedServer(Controls):
             from .certificates import Certificates
 
             self._certificates = Certificates(plan.host)
-        if self._process:
+        if plan.process:
             from .child import ChildHost
 
-            plan = self._ready_plan()
-            child = ChildHost(plan)
+            child = ChildHost(self._ready_plan())
             self._host = child
             self._port_number = child.port
             return
@@ -156,7 +130,7 @@ class MemcachedServer(Controls):
         engine.install(items)
         self._host = ThreadHost(engine)
 
-    def _ready_plan(self) -> Plan:
+    def _ready_plan(self) -> ServerPlan:
         """Return the plan with the certificates that are there now."""
         return self._plan if self._certificates is None else self._certificates.add_to(self._plan)
 
@@ -207,7 +181,7 @@ class MemcachedServer(Controls):
         True
         """
         host = self._running()
-        if self._process:
+        if self._plan.process:
             host.ask("restart", keep_items)
             return
         host.check_process()  # type: ignore[attr-defined]  # it is a ThreadHost
@@ -419,27 +393,8 @@ class MemcachedServer(Controls):
         number: int = self._ask("drop_connections")
         return number
 
-    @property
-    def calls(self) -> CallLog:
-        """What clients said so far; also when the server has stopped.
-
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address)
-        ...     values = client.get_many(["a", "b"])
-        ...     client.close()
-        >>> call = server.calls[0]
-        >>> call.command, call.keys, call.reply
-        ('get', (b'a', b'b'), b'END\\r\\n')
-        """
-        return CallLog(self._calls, lambda: self._ask("clear_calls"))
-
     def _calls(self) -> list[Call]:
-        if self._host is None:
-            return self._last_calls[:]
-        calls: list[Call] = self._ask("calls")
-        return calls
+        return self._last_calls[:] if self._host is None else super()._calls()
 
     def wait_for(
         self,
@@ -481,7 +436,7 @@ class MemcachedServer(Controls):
         self, commands: frozenset[str] | None, key: bytes | None, count: int, timeout_s: float
     ) -> list[Call] | None:
         host = self._running()
-        if self._process:
+        if self._plan.process:
             found: list[Call] | None = host.ask("wait", commands, key, count, timeout_s)
             return found
         host.check_process()  # type: ignore[attr-defined]  # it is a ThreadHost

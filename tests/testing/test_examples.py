@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,3 +58,25 @@ def test_example_runs(name: str) -> None:
 def test_everything_has_an_example() -> None:
     missing = [name for name in MEMBERS if ">>>" not in (inspect.getdoc(MEMBERS[name]) or "")]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["MemcachedServer", "MemcachedPair"])
+def test_arguments_are_shown_and_explained(name: str) -> None:
+    thing = MEMBERS[name]
+    _, _, explained = (inspect.getdoc(thing) or "").partition("Args:")
+    assert set(inspect.signature(thing).parameters) == set(
+        re.findall(r"^    (\w+):", explained, re.MULTILINE)
+    )
+
+
+def test_serve_takes_what_a_server_takes() -> None:
+    server = set(inspect.signature(pymcd.testing.MemcachedServer).parameters)
+    assert set(inspect.signature(pymcd.testing.serve).parameters) == server - {"process"} | {
+        "sockets"
+    }
+
+
+@pytest.mark.parametrize("name", ["MemcachedServer", "MemcachedPair", "serve"])
+def test_a_wrong_argument_is_that_of_what_was_called(name: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{name}\b.*unexpected keyword argument 'prot'"):
+        MEMBERS[name](prot="ascii")
