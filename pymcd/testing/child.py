@@ -1,130 +1,20 @@
-"""A fake in a process of its own, for test processes where gevent has replaced threads.
+"""What runs in a child process: a `MemcachedServer` like any other, asked by `childhost`.
 
-The parent writes a pickled call (the name of a method, its arguments) to the child's standard
-input and reads the pickled outcome from its standard output, one at a time. The child is a
-`MemcachedServer` like any other; it ends when its input does.
+It ends when its input does.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
-import struct
-import subprocess
 import sys
-import threading
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import Any
 
-if TYPE_CHECKING:
-    from .plan import Plan
-
-_LENGTH: Final = struct.Struct(">I")
-#: A call that waits is asked in slices: others, in other greenlets, have their turn between them.
-WAIT_SLICE_S: Final = 0.02
-_PATIENCE_S: Final = 30.0
-
-
-def _write(pipe: IO[bytes], message: object) -> None:
-    data = pickle.dumps(message)
-    pipe.write(_LENGTH.pack(len(data)) + data)
-    pipe.flush()
-
-
-def _read(pipe: IO[bytes]) -> Any:
-    head = _read_exactly(pipe, _LENGTH.size)
-    return pickle.loads(_read_exactly(pipe, _LENGTH.unpack(head)[0]))
-
-
-def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = pipe.read(size - len(data))
-        if not piece:
-            raise EOFError
-        data += piece
-    return data
-
-
-class ChildHost:
-    """Runs one server in a child process."""
-
-    def __init__(self, plan: Plan) -> None:
-        """Start; return when a client would be answered."""
-        package = str(Path(__file__).parents[2])
-        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
-        self._process = os.getpid()
-        self._lock = threading.Lock()
-        self._child = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        try:
-            self.port: int = self.ask("begin", plan)
-        except BaseException:
-            self.stop()
-            raise
-
-    def ask(self, name: str, *arguments: Any) -> Any:
-        """Have the child's engine execute a method; return what that returns."""
-        if os.getpid() != self._process:
-            raise RuntimeError(
-                "this server belongs to the process that started it; a forked child can be its"
-                " client, and only the parent can control it"
-            )
-        if name == "wait":
-            *criteria, timeout_s = arguments
-            arguments = (*criteria, min(timeout_s, WAIT_SLICE_S))
-        stdin, stdout = self._child.stdin, self._child.stdout
-        assert stdin is not None
-        assert stdout is not None
-        with self._lock:
-            try:
-                data = pickle.dumps((name, arguments))
-            except (pickle.PicklingError, AttributeError, TypeError) as error:
-                raise ValueError(
-                    "with process=True a reply is made of bytes, or by a function that another"
-                    f" process can import: {error}"
-                ) from None
-            try:
-                stdin.write(_LENGTH.pack(len(data)) + data)
-                stdin.flush()
-                outcome, value = _read(stdout)
-            except (OSError, EOFError, ValueError):
-                raise RuntimeError("the server's process has ended; start() it again") from None
-        if outcome == "raise":
-            raise value
-        return value
-
-    def stop(self) -> None:
-        """End the process; return when it is gone."""
-        if os.getpid() != self._process:
-            return
-        stdin, stdout = self._child.stdin, self._child.stdout
-        assert stdin is not None
-        assert stdout is not None
-        try:
-            _write(stdin, ("end", ()))
-        except (OSError, ValueError):
-            pass  # it has ended already
-        try:
-            self._child.wait(_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            self._child.kill()
-            self._child.wait()
-        for pipe in (stdin, stdout):
-            try:
-                pipe.close()
-            except OSError:
-                pass
+from .childhost import read_message, write_message
+from .server import MemcachedServer
 
 
 def main() -> None:
     """Be the child."""
-    from .server import MemcachedServer
-
     # What anything here prints must not come between the messages.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -132,7 +22,7 @@ def main() -> None:
     server: MemcachedServer | None = None
     while True:
         try:
-            name, arguments = _read(calls)
+            name, arguments = read_message(calls)
         except EOFError:
             break
         if name == "end":
@@ -153,7 +43,7 @@ def main() -> None:
             outcome = ("return", value)
         except Exception as error:
             outcome = ("raise", error)
-        _write(answers, outcome)
+        write_message(answers, outcome)
     if server is not None:
         server.stop()
 

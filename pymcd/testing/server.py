@@ -105,7 +105,7 @@ class MemcachedServer(Controls):
 
             self._certificates = Certificates(plan.host)
         if plan.process:
-            from .child import ChildHost
+            from .childhost import ChildHost
 
             child = ChildHost(self._ready_plan())
             self._host = child

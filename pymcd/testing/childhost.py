@@ -1,0 +1,125 @@
+"""A fake in a process of its own, for test processes where gevent has replaced threads.
+
+The parent writes a pickled call (the name of a method, its arguments) to the child's standard
+input and reads the pickled outcome from its standard output, one at a time. What runs there is in
+`child`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .plan import Plan
+
+#: What runs there.
+_CHILD: Final = f"{__package__}.child"
+_LENGTH: Final = struct.Struct(">I")
+#: A call that waits is asked in slices: others, in other greenlets, have their turn between them.
+WAIT_SLICE_S: Final = 0.02
+_PATIENCE_S: Final = 30.0
+
+
+def write_message(pipe: IO[bytes], message: object) -> None:
+    """Send one message."""
+    data = pickle.dumps(message)
+    pipe.write(_LENGTH.pack(len(data)) + data)
+    pipe.flush()
+
+
+def read_message(pipe: IO[bytes]) -> Any:
+    """Return the next message; raise `EOFError` if none comes."""
+    head = _read_exactly(pipe, _LENGTH.size)
+    return pickle.loads(_read_exactly(pipe, _LENGTH.unpack(head)[0]))
+
+
+def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
+    data = b""
+    while len(data) < size:
+        piece = pipe.read(size - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return data
+
+
+class ChildHost:
+    """Runs one server in a child process."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Start; return when a client would be answered."""
+        package = str(Path(__file__).parents[2])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", _CHILD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        try:
+            self.port: int = self.ask("begin", plan)
+        except BaseException:
+            self.stop()
+            raise
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Have the child's engine execute a method; return what that returns."""
+        if os.getpid() != self._process:
+            raise RuntimeError(
+                "this server belongs to the process that started it; a forked child can be its"
+                " client, and only the parent can control it"
+            )
+        if name == "wait":
+            *criteria, timeout_s = arguments
+            arguments = (*criteria, min(timeout_s, WAIT_SLICE_S))
+        stdin, stdout = self._child.stdin, self._child.stdout
+        assert stdin is not None
+        assert stdout is not None
+        with self._lock:
+            try:
+                data = pickle.dumps((name, arguments))
+            except (pickle.PicklingError, AttributeError, TypeError) as error:
+                raise ValueError(
+                    "with process=True a reply is made of bytes, or by a function that another"
+                    f" process can import: {error}"
+                ) from None
+            try:
+                stdin.write(_LENGTH.pack(len(data)) + data)
+                stdin.flush()
+                outcome, value = read_message(stdout)
+            except (OSError, EOFError, ValueError):
+                raise RuntimeError("the server's process has ended; start() it again") from None
+        if outcome == "raise":
+            raise value
+        return value
+
+    def stop(self) -> None:
+        """End the process; return when it is gone."""
+        if os.getpid() != self._process:
+            return
+        stdin, stdout = self._child.stdin, self._child.stdout
+        assert stdin is not None
+        assert stdout is not None
+        try:
+            write_message(stdin, ("end", ()))
+        except (OSError, ValueError):
+            pass  # it has ended already
+        try:
+            self._child.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+        for pipe in (stdin, stdout):
+            try:
+                pipe.close()
+            except OSError:
+                pass
