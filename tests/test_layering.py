@@ -15,7 +15,17 @@ PACKAGE = Path(pymcd.__file__).parent
 
 #: Layer -> the layers that it may import besides itself. Tables of names count as `config`.
 CONFIGURATION = {"addresses", "config", "options", "arguments", "sources"}
-CORE = {"limits", "clock", "auth", "store", "protocol", "replication", "couchbase", *CONFIGURATION}
+CORE = {
+    "limits",
+    "clock",
+    "auth",
+    "store",
+    "protocol",
+    "service",
+    "replication",
+    "couchbase",
+    *CONFIGURATION,
+}
 BELOW_SERVER = {"", *CORE}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),  # pymcd/__init__.py: the version
@@ -30,6 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     # Types only: a cache is built from its settings.
     "store": {"limits", "clock"},
     "protocol": {"", "store", "auth", "limits", "clock", "config"},
+    "service": {"protocol", "store", "clock"},
     "replication": {"store", "limits", "clock"},
     "couchbase": {"replication"},
     "server": BELOW_SERVER,
@@ -38,8 +49,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tools": {*BELOW_SERVER, "server"},
     "__main__": {"cli"},
 }
-#: What is imported for annotations alone. `store` and `protocol` meet in these.
-MAY_NAME: dict[str, set[str]] = {"store": {"config"}, "replication": {"config"}}
+#: What is imported for annotations alone. `store` and `protocol` meet in these. A connection is
+#: handed the service which knows all connections: neither can do without the other's name.
+MAY_NAME: dict[str, set[str]] = {
+    "store": {"config"},
+    "protocol": {"service"},
+    "service": {"auth", "config"},
+    "replication": {"config"},
+}
 
 #: Third-party and other far-reaching modules -> the layers that may use them.
 USERS = {

@@ -2,6 +2,5 @@
 
 from .connection import Connection
 from .paired import Executor, PairedConnection
-from .service import Service
 
-__all__ = ["Connection", "Executor", "PairedConnection", "Service"]
+__all__ = ["Connection", "Executor", "PairedConnection"]

@@ -22,8 +22,8 @@ from .tokens import BAD_EXPTIME, BAD_FORMAT, ERROR, OK, decode_i32, decode_u32
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
+    from ..service import Service
     from .connection import Connection
-    from .service import Service
 
     _Report = Callable[[Connection, list[bytes]], bytes | None]
 

@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..auth import Exchange
+    from ..service import Service
     from .binary import Command
     from .framing import Verb
-    from .service import Service
 
 
 #: Less of a value is appended to what came before it.

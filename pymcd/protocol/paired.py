@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..clock import Clock
+    from ..service import Service
     from .binary import Request
     from .framing import type_Header
-    from .service import Service
 
 
 class Changes(Protocol):

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 from ..store.status import Status, StoreMode
 
 if TYPE_CHECKING:
+    from ..service import Service
     from ..store import Item
     from .connection import Connection
-    from .service import Service
 
 WATCHERS_MAX: Final = 20
 #: Prefixes counted; memcached has no bound, and clients choose the keys.

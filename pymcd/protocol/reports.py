@@ -21,9 +21,9 @@ from ..store.item import KEY_BINARY
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..service import Service
     from ..store import Cache
     from .connection import Connection
-    from .service import Service
 
 #: Values are numbers or words without blanks; `str` of them is what is sent.
 Row = tuple[str, Any]

@@ -42,7 +42,8 @@ from .tls import Turn
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..protocol import Connection, Service
+    from ..protocol import Connection
+    from ..service import Service
     from .tls import TlsSession
 
 CHECKPOINT_EVERY_S: Final = 0.004

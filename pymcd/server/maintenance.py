@@ -26,7 +26,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..protocol import Service
+    from ..service import Service
 
 
 #: Net new objects after which the youngest generation is examined: about 0.5 ms.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ..clock import Clock
-    from ..protocol import Service
+    from ..service import Service
     from .hub import Hub
     from .listening import Endpoint
 

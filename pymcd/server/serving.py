@@ -28,9 +28,10 @@ import trio
 
 from ..clock import SystemClock
 from ..config import ConfigError
-from ..protocol import Connection, PairedConnection, Service
+from ..protocol import Connection, PairedConnection
 from ..protocol.binary import holds_request, run_binary
 from ..protocol.trace import Tracer
+from ..service import Service
 from ..sources import read_secret
 from .accepting import Acceptor
 from .certificates import Certificates

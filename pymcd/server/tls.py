@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config import Tls
-    from ..protocol import Connection, Service
+    from ..protocol import Connection
+    from ..service import Service
     from .certificates import Certificates
 
 #: Handshake steps in one turn of the hub.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from ..protocol import Service
+    from ..service import Service
     from .listening import Endpoint
 
 _HEADER: Final = struct.Struct("!HHHH")

@@ -36,10 +36,11 @@ from pymcd.auth import (
 )
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
-from pymcd.protocol import Connection, Service
+from pymcd.protocol import Connection
 from pymcd.protocol import connection as connection_module
 from pymcd.protocol.binary import ERROR_TEXTS, REQUEST_MAGIC, RESPONSE_MAGIC
 from pymcd.protocol.trace import Tracer
+from pymcd.service import Service
 from pymcd.store.status import StoreMode
 
 if TYPE_CHECKING:

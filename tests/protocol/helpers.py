@@ -10,7 +10,8 @@ from typing import Any
 
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
-from pymcd.protocol import Connection, Service
+from pymcd.protocol import Connection
+from pymcd.service import Service
 
 TRAILING_REQUEST = b"version\r\n"
 TRAILING_REPLY = b"VERSION 1.6.18\r\n"

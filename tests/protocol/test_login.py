@@ -35,7 +35,7 @@ from .binary_client import (
 from .helpers import Client, make_service
 
 if TYPE_CHECKING:
-    from pymcd.protocol import Service
+    from pymcd.service import Service
 
 INVALID, AUTH_ERROR, AUTH_CONTINUE, UNKNOWN, NO_MEMORY = 0x04, 0x20, 0x21, 0x81, 0x82
 OK_REPLY = Reply(SASL_AUTH, 0, value=b"Authenticated")

@@ -28,7 +28,7 @@ from tests.replication.helpers import Group, Guest, make_group
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from pymcd.protocol import Service
+    from pymcd.service import Service
 
 DRIVERS = [pytest.param(True, id="hub"), pytest.param(False, id="stream")]
 NODES = [pytest.param("a", id="coordinator"), pytest.param("b", id="follower")]

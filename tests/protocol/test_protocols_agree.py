@@ -23,7 +23,7 @@ from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client, make_service
 
 if TYPE_CHECKING:
-    from pymcd.protocol import Service
+    from pymcd.service import Service
 
 SET, ADD, REPLACE, APPEND, PREPEND, CAS = StoreMode
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol.paired import Executor, PairedConnection
-from pymcd.protocol.service import Service
 from pymcd.replication import frames
 from pymcd.replication.node import Node
+from pymcd.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,7 +12,6 @@ from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from pymcd.protocol import Service
 from pymcd.replication import frames
 from pymcd.replication.changes import Changes
 from pymcd.replication.frames import Kind
@@ -21,6 +20,7 @@ from pymcd.replication.membership import Membership
 from pymcd.replication.node import Node
 from pymcd.replication.peer import Channel, Peer
 from pymcd.replication.versions import FOREVER, Tombstones
+from pymcd.service import Service
 
 from .simulation import Report, Simulation, run
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
-from pymcd.protocol.service import Service
 from pymcd.replication import frames
 from pymcd.replication.changes import LOG_ENTRY_BYTES, Changes
 from pymcd.replication.frames import HEAD_BYTES, FrameError, Record
 from pymcd.replication.versions import FOREVER, STEP, TOMBSTONE_BYTES, version_at
+from pymcd.service import Service
 from pymcd.store.item import KEY_BINARY, STALE, UNSPEAKABLE, WIN_SENT
 from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client

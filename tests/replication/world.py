@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
 import pymcd.store.cache
-from pymcd.protocol import Executor, PairedConnection, Service
+from pymcd.protocol import Executor, PairedConnection
 from pymcd.replication.node import Node
+from pymcd.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import Callable

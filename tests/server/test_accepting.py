@@ -15,10 +15,10 @@ import trio.testing
 
 from pymcd.clock import SystemClock
 from pymcd.config import Settings
-from pymcd.protocol import Service
 from pymcd.server.accepting import ACCEPTS_PER_TURN, RETRY_S, Acceptor
 from pymcd.server.hub import Hub
 from pymcd.server.listening import Endpoint
+from pymcd.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -6,8 +6,9 @@ import pytest
 
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
-from pymcd.protocol import Connection, Service
+from pymcd.protocol import Connection
 from pymcd.server.serving import has_work
+from pymcd.service import Service
 
 HEADER = b"\x80\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00\x03" + bytes(12)
 

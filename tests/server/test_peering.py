@@ -14,13 +14,13 @@ import trio.testing
 
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
-from pymcd.protocol import Service
 from pymcd.server import peering as peering_module
 from pymcd.server.certificates import Certificates
 from pymcd.server.hub import Hub
 from pymcd.server.listening import Endpoint, close_all, open_internet_endpoints
 from pymcd.server.peering import BACKOFF_MAX_S, Peering
 from pymcd.server.wire import WireTls
+from pymcd.service import Service
 
 from .authority import Authority, new_authority, shared_authority
 

@@ -22,10 +22,11 @@ from hypothesis import strategies as st
 from pymcd import limits
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
-from pymcd.protocol import Connection, Service
+from pymcd.protocol import Connection
 from pymcd.server import tls as tls_module
 from pymcd.server.certificates import Certificates
 from pymcd.server.tls import TlsServer, TlsSession, Turn
+from pymcd.service import Service
 
 from .authority import HOST, Authority, Wire, new_authority, shared_authority
 from .helpers import Running, TrioClock, ask, read_all, read_until, serving

@@ -13,9 +13,9 @@ import trio.testing
 
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
-from pymcd.protocol import Service
 from pymcd.server.listening import Endpoint
 from pymcd.server.udp import answer_datagram, frame_reply
+from pymcd.service import Service
 from pymcd.store import Status, StoreMode
 
 from .helpers import serving

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pymcd.clock import ManualClock, OffsetClock
 from pymcd.config import Settings
-from pymcd.protocol import Connection, Service
+from pymcd.protocol import Connection
+from pymcd.service import Service
 from pymcd.testing.scripted import Script, ScriptedConnection
 
 if TYPE_CHECKING:

@@ -5,6 +5,9 @@ the fake) creates one, gives each client a `Connection` to it, and lends it the 
 only a host can do (`shutdown`, `log_line`). What the host alone knows and `stats` reports, it
 writes into the attributes here. What can be changed while the server runs begins as a setting
 and then lives in the object that uses it: here, in the cache, its crawler or its rebalancer.
+
+It stands above the protocols, as it builds the recorder and the rest of what they work with. They
+name it only to say of what type it is.
 """
 
 from __future__ import annotations
@@ -12,22 +15,22 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ..clock import OffsetClock
-from ..store import Cache
-from ..store.crawler import Crawler
-from ..store.maintainer import Maintainer
-from ..store.rebalancer import Rebalancer
-from .recorder import Recorder
+from .clock import OffsetClock
+from .protocol.recorder import Recorder
+from .store import Cache
+from .store.crawler import Crawler
+from .store.maintainer import Maintainer
+from .store.rebalancer import Rebalancer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..auth import Authenticator
-    from ..clock import Clock
-    from ..config import Settings
-    from ..store import Item
-    from .connection import Connection
-    from .paired import Gate
+    from .auth import Authenticator
+    from .clock import Clock
+    from .config import Settings
+    from .protocol.connection import Connection
+    from .protocol.paired import Gate
+    from .store import Item
 
 #: What `stats settings` shows as temporary_ttl until one is set. # memcached: settings_init
 TEMPORARY_TTL_DEFAULT_S: Final = 61
