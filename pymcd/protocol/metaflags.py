@@ -51,6 +51,7 @@ class MetaFlags:
     __slots__ = (
         "answers",
         "cas_compare",
+        "changes",
         "client_flags",
         "decode_error",
         "delta",
@@ -99,6 +100,7 @@ class MetaFlags:
         #: Whether that order matters: mg changes the item between two answers, or asks for what
         #: was before its own access.
         self.ordered = False
+        self.changes = False  #: mg changes the item, or makes one
         self.late_bump = False  #: mg looks at the item before that counts as an access
         #: Otherwise: the answer of mg to a hit, and the letters of what is to be filled in.
         self.template = b""
@@ -163,6 +165,7 @@ def _decode(words: tuple[bytes, ...]) -> MetaFlags:
     flags.decode_error = decode_error
     flags.steps = tuple(steps)
     flags.late_bump = not seen.isdisjoint(b"hlNTR")
+    flags.changes = not seen.isdisjoint(b"TNRE")
     flags.ordered = flags.late_bump or flags.no_bump or flags.opaque_too_long
     flags.plain_set = not flags.opaque_too_long and seen.isdisjoint(b"bCEIM")
     if not flags.ordered:

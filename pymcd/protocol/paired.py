@@ -16,13 +16,12 @@ Commands about this very server are executed here, after what came before them i
 
 from __future__ import annotations
 
-import base64
-import binascii
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .binary import REQUEST_MAGIC, Command, encode_error, encode_request
 from .connection import _PLAIN_SET, Connection, Tables
 from .framing import Verb
+from .metaflags import decode_flags, decode_key
 from .text import VERBS, value_suffix
 
 if TYPE_CHECKING:
@@ -389,10 +388,6 @@ def _local(verb: Verb) -> Verb:
     return Verb(handle)  # type: ignore[arg-type]
 
 
-#: Flags that make a meta get change something: touch, vivify, recache, a cas unique of one's own.
-_CHANGING_FLAGS: Final = frozenset(b"TNRE")
-
-
 def _meta_get(verb: Verb) -> Verb:
     """Wrap `mg`, which changes something with some flags, and where an item is stale."""
     write, read = _writing(verb).handler, _reading(verb).handler
@@ -400,15 +395,11 @@ def _meta_get(verb: Verb) -> Verb:
     assert read is not None
 
     def handle(connection: PairedConnection, tokens: list[bytes]) -> None:
-        changes = any(token[:1] and token[0] in _CHANGING_FLAGS for token in tokens[2:])
+        flags = decode_flags(tuple(tokens[2:]))
+        changes = flags.changes
         if not changes and connection.following and len(tokens) > 1:
-            key = tokens[1]
-            if b"b" in tokens[2:]:
-                try:
-                    key = base64.b64decode(key)
-                except binascii.Error:
-                    pass
-            item = connection.cache.inspect(key)
+            key = decode_key(tokens[1]) if flags.key_binary else tokens[1]
+            item = None if key is None else connection.cache.inspect(key)
             # The first who asks for a stale item is told to fetch it anew: that must be one.
             changes = item is not None and item.stale
         (write if changes else read)(connection, tokens)

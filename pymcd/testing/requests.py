@@ -7,14 +7,13 @@ a whole request from here is left to it, too.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import difflib
 import struct
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .. import limits
 from ..protocol.binary import HEADER_BYTES, REQUEST_MAGIC
+from ..protocol.metaflags import OPAQUE, decode_flags, decode_key
 from ..protocol.text import VERBS
 
 if TYPE_CHECKING:
@@ -134,13 +133,11 @@ def read_request(buffer: bytes, position: int, value_max_bytes: int) -> Request 
     elif verb in _ONE_KEY:
         keys = tuple(words[1:2])
         if verb in _META:
-            flags = words[2:]
-            opaque = next((flag[1:] for flag in flags if flag[:1] == b"O"), None)
-            if b"b" in flags:
-                try:
-                    keys = tuple(base64.b64decode(key, validate=True) for key in keys)
-                except binascii.Error:
-                    pass
+            # Of ms the length comes before the flags; me knows nothing but this one.
+            flags = decode_flags(tuple(words[3 if verb == b"ms" else 2 :]))
+            opaque = next((word[1:] for letter, word in flags.steps if letter == OPAQUE), None)
+            if flags.key_binary:
+                keys = tuple(decode_key(key) or key for key in keys)
     return Request(verb.decode("utf-8", "replace"), keys, opaque, end, binary=False)
 
 

@@ -591,6 +591,22 @@ class TestForwarding:
         assert b" W" in guest.ask(b"mg " + name + b" v " + flag + b"\r\n")
         assert group["b"].rows["forwards_sent"] == 3
 
+    @pytest.mark.parametrize("first", NODES)
+    @pytest.mark.parametrize(
+        "asked", [b"YQA= b", b"YQ=a b", b"Y!QA= b", b"YQ=a bb", b"YQA=YQ== v b k", b"Y-Q=A v b"]
+    )
+    def test_one_client_wins_a_stale_item_however_its_key_is_spelt(self, asked, first):
+        group = warm_group()
+        Guest(group["a"]).ask(b"ms YQA= 1 b T100\r\n1\r\nmd YQA= b I T30\r\n")
+        group.wire("a", "b").stall()
+        guests = [Guest(group["ab".replace(first, "")]), Guest(group[first])]
+        for guest in guests:
+            guest.feed(b"mg " + asked + b"\r\n")
+        group.wire("a", "b").resume()
+        answers = [guest.ask() for guest in guests]
+        assert sum(b" W" in answer for answer in answers) == 1
+        group.check_equal()
+
     def test_a_key_that_is_no_base64_is_read_here(self):
         group = warm_group()
         assert Guest(group["b"]).ask(b"mg a v b\r\n").startswith(b"CLIENT_ERROR")
