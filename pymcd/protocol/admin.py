@@ -15,9 +15,9 @@ from ..clock import OffsetClock
 from ..store.cache import TABLES
 from ..store.rebalancer import Reassign
 from . import reports
-from .framing import Verb
 from .recorder import FETCHERS, WATCHABLE, uri_encode
 from .tokens import BAD_EXPTIME, BAD_FORMAT, ERROR, OK, decode_i32, decode_u32
+from .verbs import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator

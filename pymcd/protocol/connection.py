@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..auth import Exchange
     from ..service import Service
     from .binary import Command
-    from .framing import Verb
+    from .verbs import Verb
 
 
 #: Less of a value is appended to what came before it.

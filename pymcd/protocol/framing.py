@@ -1,45 +1,23 @@
-"""Where commands begin and end in the text protocols: lines, data blocks, what to swallow.
+"""The command loop of the text protocols: where lines and data blocks end, what to swallow.
 
 A `Verb` says whether a data block follows. Its `decode` turns the line into a header, whose
-first element is the length of the block; the handler then gets header and block together, so
-that a command is executed whole or not at all, and a line is decoded once however many pieces
-its block arrives in. Every size is checked here.
+first element is the length of the block, or refuses it, and says how much is to be swallowed;
+`store` then gets header and block together, so that a command is executed whole or not at all, and
+a line is decoded once however many pieces its block arrives in. How long a line may be is checked
+here, the sizes of keys and values by the verbs. What the other protocols do with values that
+arrive in pieces or are refused, they do with the functions here.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import limits
 from .tokens import BAD_CHUNK, ERROR, split_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .connection import Connection
-
-type_Header = tuple[Any, ...]
-
-
-class Verb:
-    """One command of a text protocol.
-
-    Without `decode` the handler is called with the words of the line. With it, `decode` is,
-    and returns either (length of the block, quiet, key, ...) or None when it has replied itself.
-    """
-
-    __slots__ = ("decode", "handler", "store")
-
-    def __init__(
-        self,
-        handler: Callable[[Connection, list[bytes]], None] | None = None,
-        *,
-        decode: Callable[[Connection, list[bytes]], type_Header | None] | None = None,
-        store: Callable[[Connection, type_Header, bytes], None] | None = None,
-    ) -> None:
-        self.handler = handler
-        self.decode = decode
-        self.store = store
+    from .verbs import type_Header
 
 
 def run_text(connection: Connection, budget: int, /) -> bool:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from .. import limits
 from ..store.item import ACTIVE, FETCHED, KEY_BINARY, STALE, UNSPEAKABLE, WIN_SENT, key_marks
 from ..store.status import Status, StoreMode
-from .framing import Verb
 from .metaflags import (
     ASK_ACCESS,
     ASK_CAS,
@@ -55,11 +54,12 @@ from .tokens import (
     TOO_LARGE,
     decode_i32,
 )
+from .verbs import Verb
 
 if TYPE_CHECKING:
     from ..store import Cache, Item
     from .connection import Connection
-    from .framing import type_Header
+    from .verbs import type_Header
 
 NO_MEMORY_CREATING: Final = b"SERVER_ERROR Out of memory allocating new item\r\n"
 

@@ -10,8 +10,6 @@ nothing more is executed for that client; everybody else goes on.
 How: in place of the tables of commands, tables with the same commands in wrappers. They note what
 is executed, or collect it instead; so one forward carries as many commands as came together.
 Commands about this very server are executed here, after what came before them is answered.
-
-`Executor` executes what other nodes forward, through connections of its own.
 """
 
 from __future__ import annotations
@@ -20,9 +18,9 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .binary import REQUEST_MAGIC, Command, encode_error, encode_request
 from .connection import _PLAIN_SET, Connection, Tables
-from .framing import Verb
 from .metaflags import decode_flags, decode_key
 from .text import VERBS, value_suffix
+from .verbs import Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +28,7 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..service import Service
     from .binary import Request
-    from .framing import type_Header
+    from .verbs import type_Header
 
 
 class Changes(Protocol):
@@ -331,7 +329,7 @@ def _writing(verb: Verb) -> Verb:
             if not connection.following:
                 execute(connection, tokens)
 
-        return Verb(handle)  # type: ignore[arg-type]  # these tables are for paired ones alone
+        return Verb(handle)
 
     read, keep = verb.decode, verb.store
     assert keep is not None
@@ -354,7 +352,7 @@ def _writing(verb: Verb) -> Verb:
         if not connection.following:
             keep(connection, header, block)
 
-    return Verb(decode=decode, store=store)  # type: ignore[arg-type]
+    return Verb(decode=decode, store=store)
 
 
 def _reading(verb: Verb) -> Verb:
@@ -370,7 +368,7 @@ def _reading(verb: Verb) -> Verb:
             return
         execute(connection, tokens)
 
-    return Verb(handle)  # type: ignore[arg-type]
+    return Verb(handle)
 
 
 def _local(verb: Verb) -> Verb:
@@ -385,7 +383,7 @@ def _local(verb: Verb) -> Verb:
             execute(connection, tokens)
             connection.settle_batch()
 
-    return Verb(handle)  # type: ignore[arg-type]
+    return Verb(handle)
 
 
 def _meta_get(verb: Verb) -> Verb:
@@ -404,7 +402,7 @@ def _meta_get(verb: Verb) -> Verb:
             changes = item is not None and item.stale
         (write if changes else read)(connection, tokens)
 
-    return Verb(handle)  # type: ignore[arg-type]
+    return Verb(handle)
 
 
 _WRITERS: Final = frozenset(
@@ -496,61 +494,3 @@ def _pair_commands(commands: Sequence[Command]) -> Sequence[Command]:
 
 
 PairedConnection.tables = Tables(PAIRED_VERBS, *map(_pair_commands, Connection.tables[1:]))
-
-
-# -- what others forward -----------------------------------------------------------------------
-
-
-class Executor:
-    """Executes whole commands that came from another node, and returns the replies."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-        self._proxies: dict[str, Connection] = {}
-
-    def __call__(self, protocol: str, commands: bytes) -> bytes:
-        # Hot path: bench/ "pair16".
-        gate = self._service.gate
-        if gate is not None and gate.refusing:
-            return self._refuse(protocol, commands)
-        proxy = self._proxies.get(protocol)
-        if proxy is None:
-            proxy = self._proxies[protocol] = self._connect(protocol)
-        reply = proxy.respond(commands)
-        if reply is not None and (proxy.prompt or proxy.binary_prompt):
-            return reply
-        pieces = [reply or b""]
-        while True:
-            more = proxy.run()
-            pieces += proxy.pieces
-            proxy.pieces.clear()
-            if not more:
-                break
-        if proxy.buffer or proxy.awaited is not None or proxy.swallow_bytes or proxy.closing:
-            del self._proxies[protocol]  # what comes next shall not suffer for that
-        return b"".join(pieces)
-
-    def _refuse(self, protocol: str, commands: bytes) -> bytes:
-        """Answer each command as it must be while nothing may be changed; some want no answer."""
-        proxy = PairedConnection(
-            self._service,
-            connection_id=-1,
-            address="peer",
-            protocol="binary" if protocol == "binary" else "ascii",
-            trusted=True,
-        )
-        proxy.receive_data(commands)
-        while proxy.run():
-            pass
-        return b"".join(proxy.pieces)
-
-    def _connect(self, protocol: str) -> Connection:
-        proxy = Connection(
-            self._service,
-            connection_id=-1,
-            address="peer",
-            protocol="binary" if protocol == "binary" else "ascii",
-            trusted=True,  # whoever forwarded has seen to it that there was a login
-        )
-        proxy.run()
-        return proxy

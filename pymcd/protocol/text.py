@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 from .. import limits
 from ..store.status import Status, StoreMode
 from .admin import ADMIN_VERBS
-from .framing import Verb
 from .meta import META_VERBS
 from .tokens import (
     BAD_DELTA,
@@ -28,11 +27,12 @@ from .tokens import (
     decode_u32,
     decode_u64,
 )
+from .verbs import Verb
 
 if TYPE_CHECKING:
     from ..store import Item
     from .connection import Connection
-    from .framing import type_Header
+    from .verbs import type_Header
 
 STORE_REPLY: Final = {
     Status.STORED: b"STORED\r\n",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 
 from pymcd import limits
-from pymcd.protocol.framing import Verb
 from pymcd.protocol.text import VERBS
+from pymcd.protocol.verbs import Verb
 from tests.protocol.helpers import Client, converse
 from tests.protocol.requests import CUTS, GARBAGE, SMALL_ITEMS, TEXT, cut
 from tests.store.helpers import photograph

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from pymcd.auth import Authenticator, User
 from pymcd.clock import ManualClock
-from pymcd.protocol.paired import NOT_REPLICATED, Executor, PairedConnection
+from pymcd.protocol import Executor, PairedConnection
+from pymcd.protocol.paired import NOT_REPLICATED
 from pymcd.protocol.trace import Tracer
 from pymcd.replication.changes import Changes
 from tests.protocol import binary_client as binary

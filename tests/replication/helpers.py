@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
-from pymcd.protocol.paired import Executor, PairedConnection
+from pymcd.protocol import Executor, PairedConnection
 from pymcd.replication import frames
 from pymcd.replication.node import Node
 from pymcd.service import Service

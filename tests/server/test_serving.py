@@ -15,8 +15,8 @@ import trio.testing
 
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
-from pymcd.protocol.framing import Verb
 from pymcd.protocol.text import VERBS
+from pymcd.protocol.verbs import Verb
 from pymcd.server.listening import open_unix_endpoint
 
 from .helpers import ask, read_all, read_until, serving

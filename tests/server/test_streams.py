@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from pymcd.protocol.framing import Verb
+from pymcd.protocol.verbs import Verb
 
 from .helpers import TrioClock, ask, read_all, read_until, serving
 

@@ -14,7 +14,7 @@ import pytest
 
 import pymcd
 from pymcd import cli
-from pymcd.protocol.paired import Executor
+from pymcd.protocol import Executor
 from pymcd.replication.node import Node
 from pymcd.replication.peer import Peer
 from pymcd.tools import replication as tool
