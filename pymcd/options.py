@@ -477,7 +477,10 @@ EXTENDED: dict[str, ApplyExtended] = {
 
 
 class Option(NamedTuple):
-    """One option. `metavar` is empty for a flag; `own` marks what memcached does not have."""
+    """One option. `metavar` is empty for a flag; `own` marks what memcached does not have.
+
+    An option which `adds_up` may be given several times, each time with several words.
+    """
 
     letter: str
     name: str
@@ -485,6 +488,7 @@ class Option(NamedTuple):
     help: str
     apply: Apply
     own: bool = False
+    adds_up: bool = False
 
     @property
     def is_flag(self) -> bool:
@@ -544,6 +548,7 @@ OPTIONS: tuple[Option, ...] = (
         "address to listen on: HOST, HOST:PORT or [V6]:PORT, several"
         " with commas or repeated (default all); with TLS, 'notls:' before it leaves it plain",
         _listen,
+        adds_up=True,
     ),
     Option(
         "b",
@@ -699,6 +704,7 @@ OPTIONS: tuple[Option, ...] = (
         " --replication-port, and -q NUM --replication-queue",
         _addresses("peers"),
         own=True,
+        adds_up=True,
     ),
     Option(
         "",
@@ -708,6 +714,7 @@ OPTIONS: tuple[Option, ...] = (
         " or repeated (default loopback if all peers are on this host, otherwise all)",
         _addresses("replication_listen"),
         own=True,
+        adds_up=True,
     ),
     Option(
         "",
@@ -828,10 +835,16 @@ OPTIONS: tuple[Option, ...] = (
         " each --peer one, in the same order (default the host of --peer, and our own ports)",
         _addresses("couchbase_peers"),
         own=True,
+        adds_up=True,
     ),
     # Everything else.
     Option(
-        "o", "extended", "NAMES", "further settings, with commas or repeated; see below", _extended
+        "o",
+        "extended",
+        "NAMES",
+        "further settings, with commas or repeated; see below",
+        _extended,
+        adds_up=True,
     ),
     Option(
         "",

@@ -45,9 +45,6 @@ _RED_HAT_OPTIONS = {
     "CACHESIZE": "--memory-limit=",
 }
 
-# Options that add up, and may be lists in TOML.
-_LISTS = frozenset({"listen", "extended", "peer", "replication-listen"})
-
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
 
@@ -241,7 +238,7 @@ def _from_toml_value(option: Option, value: object, where: str) -> list[Given]:
         if isinstance(value, bool) or (option.name == "verbose" and isinstance(value, int)):
             return _flag(option, str(value), where)
         raise ConfigError(f"{where}: neither true nor false: {value}")
-    if isinstance(value, list) and option.name in _LISTS:
+    if isinstance(value, list) and option.adds_up:
         return [given for one in value for given in _from_toml_value(option, one, where)]
     if option.name == "unix-mask" and not isinstance(value, str):
         raise ConfigError(f'{where}: write the octal digits in quotes, as "700"')

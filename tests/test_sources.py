@@ -144,6 +144,16 @@ def test_toml_takes_the_long_names(tmp_path):
         ("listen = '127.0.0.1'", {"listen": ("127.0.0.1",)}),
         ("shutdown-timeout = 0.5", {"shutdown_timeout_s": 0.5}),
         ("peer = ['::1', '[::1]:5']", {"peers": ("[::1]:11212", "[::1]:5")}),
+        (
+            "couchbase = '*'\npeer = ['a', 'b']\ncouchbase-peer = ['a', 'b:5']\n"
+            "replication-secret-file = 'x'",
+            {
+                "couchbase": "*",
+                "peers": ("a:11212", "b:11212"),
+                "couchbase_peers": ("a", "b:5"),
+                "replication_secret_file": "x",
+            },
+        ),
         ("-X 5\n-v -x ::1\n-q 6", {"peers": ("[::1]:5",), "replication_port": 5,
                                    "replication_queue": 6, "verbose": 1}),
         ("-X  # not -x\n-p 5", {"disable_dumping": True, "port": 5}),
