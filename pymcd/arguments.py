@@ -9,7 +9,7 @@ memcached's: they are considered only where none of memcached's fits. Where `-x`
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .config import ConfigError
 from .options import BY_LETTER, BY_NAME, OPTIONS, REPCACHED_LETTERS, Option
@@ -19,6 +19,18 @@ if TYPE_CHECKING:
 
 # These answer and end: what comes after them does not matter.
 ANSWERED = frozenset({"help", "license", "version"})
+
+
+class Given(NamedTuple):
+    """One option with its word, which is empty for a flag; None is a flag that is switched off.
+
+    `where` is the place to name when the word is wrong: on the command line the option as it was
+    written. Not for memcached's options there, whose messages are to be memcached's.
+    """
+
+    option: Option
+    text: str | None
+    where: str = ""
 
 
 class ArgumentError(ConfigError):
@@ -41,13 +53,13 @@ def letters_of(words: Iterable[str]) -> Mapping[str, Option]:
 
 def split_arguments(
     words: Iterable[str], letters: Mapping[str, Option] | None = None
-) -> list[tuple[Option, str]]:
-    """Return the options in order, each with its word, which is empty for a flag.
+) -> list[Given]:
+    """Return the options in order.
 
     `letters` is what the letters mean if more than these words decides that. Raises
     `ArgumentError` with getopt's words.
     """
-    found: list[tuple[Option, str]] = []
+    found: list[Given] = []
     words = list(words)
     if letters is None:
         letters = letters_of(words)
@@ -65,31 +77,33 @@ def split_arguments(
                 value = ""
             elif not equals:
                 value = _next_word(rest, f"option '--{option.name}' requires an argument")
-            found.append((option, value))
+            found.append(_given(option, value, f"--{name}"))
         elif word.startswith("-") and word != "-":
             found += _cluster(word[1:], rest, letters)
-        if found and found[-1][0].name in ANSWERED:
+        if found and found[-1].option.name in ANSWERED:
             break
     return found
 
 
-def _cluster(
-    cluster: str, rest: Iterable[str], letters: Mapping[str, Option]
-) -> list[tuple[Option, str]]:
+def _given(option: Option, text: str, written: str) -> Given:
+    return Given(option, text, "" if option.is_memcacheds else written)
+
+
+def _cluster(cluster: str, rest: Iterable[str], letters: Mapping[str, Option]) -> list[Given]:
     """Take `dvvp11212` apart: flags, then at most one option with its word."""
-    found: list[tuple[Option, str]] = []
+    found: list[Given] = []
     for index, letter in enumerate(cluster):
         option = letters.get(letter)
         if option is None:
             raise ArgumentError(f"invalid option -- '{letter}'")
         if option.is_flag:
-            found.append((option, ""))
+            found.append(_given(option, "", f"-{letter}"))
             if option.name in ANSWERED:
                 break
             continue
         attached = cluster[index + 1 :]
         missing = f"option requires an argument -- '{letter}'"
-        found.append((option, attached or _next_word(rest, missing)))
+        found.append(_given(option, attached or _next_word(rest, missing), f"-{letter}"))
         break
     return found
 

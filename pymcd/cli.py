@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import __version__
-from .arguments import ArgumentError, split_arguments
+from .arguments import ArgumentError, Given, split_arguments
 from .config import EXIT_FAILURE, EXIT_NO_USER, EXIT_USAGE, ConfigError, Settings
-from .options import BY_NAME, EXTENDED_HELP, OPTIONS, Option
-from .sources import ENVIRONMENT_PREFIX, Given, from_environment, from_file, gather, read_secret
+from .options import EXTENDED_HELP, OPTIONS, Option
+from .sources import ENVIRONMENT_PREFIX, from_environment, from_file, gather, read_secret
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,8 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
 def serve(words: list[str]) -> int:
     """Run the server until it is stopped; return the exit code."""
     try:
-        plain = [part for option in split_arguments(words) for part in _plain(*option)]
-        exit_code: int = _COMMAND.main(plain, prog_name=PROGRAM, standalone_mode=False)
+        given = split_arguments(words)
+        plain = [_plain(one) for one in given]
+        exit_code: int = _COMMAND.main(plain, prog_name=PROGRAM, standalone_mode=False, obj=given)
     except ArgumentError as error:
         click.echo(f"{PROGRAM}: {error.message}", err=True)
         return error.exit_code
@@ -79,29 +80,23 @@ TOOLS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
-def _plain(option: Option, text: str) -> list[str]:
-    return [f"--{option.name}"] if option.is_flag else [f"--{option.name}={text}"]
+def _plain(given: Given) -> str:
+    name = f"--{given.option.name}"
+    return name if given.option.is_flag else f"{name}={given.text}"
 
 
-def _serve(**values: Any) -> int:
-    """Answer `-h`, `-i`, `-V`, or start the server; called by click."""
-    context = click.get_current_context()
-    given: list[Given] = []
-    answer = ""
-    # click keeps the order in which options first appeared.
-    for parameter, value in context.params.items():
-        option = _BY_PARAMETER[parameter]
-        if option.is_flag:
-            given += [Given(option, "")] * value
-            if value and option.name in _ANSWERS:
-                answer = option.name
-        else:
-            given += [Given(option, text) for text in value]
+@click.pass_context
+def _serve(context: click.Context, /, **values: Any) -> int:
+    """Answer `-h`, `-i`, `-V`, or start the server; called by click.
+
+    click has the words in another order, and not as they were written: the context brings them.
+    """
+    given: list[Given] = context.obj
     environment = os.environ
-    if answer:
+    if given and given[-1].option.name in _ANSWERS:
         # As in memcached, what stands before it must be right, word by word.
         gather([given])
-        click.echo(_ANSWERS[answer](context))
+        click.echo(_ANSWERS[given[-1].option.name](context))
         return 0
     paths = [text for option, text, _ in given if option.name == "config" and text]
     path = paths[-1] if paths else environment.get(ENVIRONMENT_PREFIX + "CONFIG")
@@ -210,19 +205,13 @@ def _option_words(option: Option) -> str:
 
 
 def _click_option(option: Option) -> click.Option:
-    declarations = [_parameter(option), f"--{option.name}"]
+    declarations = [f"--{option.name}"]
     if option.letter:
         declarations.append(f"-{option.letter}")
     if option.is_flag:
         return click.Option(declarations, count=True, help=option.help)
     return click.Option(declarations, multiple=True, metavar=option.metavar, help=option.help)
 
-
-def _parameter(option: Option) -> str:
-    return option.name.replace("-", "_")
-
-
-_BY_PARAMETER = {_parameter(option): option for option in BY_NAME.values()}
 
 _COMMAND = _ServerCommand(
     name=PROGRAM,

@@ -14,6 +14,7 @@ a value which is wrong in itself has exit code 1, ports and sizes excepted.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -54,17 +55,19 @@ LogFormat = Literal["text", "json"]
 ReplicationAck = Literal["async", "semi", "strict"]
 # "tls" is as the settings say, "btls" never asks for a client certificate, "mtls" demands one.
 Tls = Literal["tls", "btls", "mtls"]
+Field = str | tuple[str, str]
 
 
 class ConfigError(Exception):
     """A setting that cannot be served.
 
-    `message` is for stderr, `exit_code` for the process; `fields` are the settings which contradict
-    each other, so that who read them from somewhere can name the place.
+    `message` is for stderr, `exit_code` for the process; `fields` are the settings which are wrong
+    or contradict each other, so that who read them from somewhere can name the place. Of a setting
+    with several words a field and a word say which.
     """
 
     def __init__(
-        self, message: str, exit_code: int = EXIT_FAILURE, fields: tuple[str, ...] = ()
+        self, message: str, exit_code: int = EXIT_FAILURE, fields: tuple[Field, ...] = ()
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -209,7 +212,7 @@ class Settings:
 
     def peer_addresses(self) -> list[Address]:
         """Return where to dial, in the order given."""
-        return [_parse_address(peer, self.replication_port, "peer") for peer in self.peers]
+        return [_parse_address(peer, self.replication_port, "peers") for peer in self.peers]
 
     def replication_listeners(self) -> list[Address]:
         """Return where peers may dial us; a port of -1 is any free one.
@@ -220,7 +223,7 @@ class Settings:
         port = self.replication_port
         if self.replication_listen:
             return [
-                _parse_address(address, port, "replication address", listens=True)
+                _parse_address(address, port, "replication_listen")
                 for address in self.replication_listen
             ]
         hosts = [address.host for address in self.peer_addresses()]
@@ -235,9 +238,7 @@ class Settings:
         """Return where clients of Couchbase ask; a port of -1 is any free one."""
         if self.couchbase is None:
             return None
-        return _parse_address(
-            self.couchbase, COUCHBASE_PORT, "address for --couchbase", listens=True
-        )
+        return _parse_address(self.couchbase, COUCHBASE_PORT, "couchbase")
 
     def couchbase_host(self) -> str | None:
         """Return the name of this node for clients of Couchbase; None: that of this host."""
@@ -253,8 +254,7 @@ class Settings:
         if self.couchbase_peers:
             sites = [_parse_site(text, port, http_port) for text in self.couchbase_peers]
         else:
-            hosts = [str(peer.host) for peer in self.peer_addresses()]
-            sites = [(_check_site_host(host), port, http_port) for host in hosts]
+            sites = [(str(peer.host), port, http_port) for peer in self.peer_addresses()]
         return dict(zip(self.peers, sites, strict=True))
 
     def listeners(self, port: int) -> list[Listener]:
@@ -282,10 +282,10 @@ class Settings:
         _check_combinations(self)
         self.listeners(self.port)
         if self.replicated:
+            _check_replication(self)
             # Frozen, so that only this moment may bring the names into one form.
             peers = dict.fromkeys(map(str, self.peer_addresses()))
             object.__setattr__(self, "peers", tuple(peers))
-            _check_replication(self)
         if self.couchbase is not None:
             _check_couchbase(self)
 
@@ -294,6 +294,7 @@ def _port_error(port: int) -> str:
     return f"ERROR: Invalid port number {port}."
 
 
+REPLICATION_PORT_RULE = f"1 to {PORT_MAX} is possible, and {ANY_PORT} for any free one"
 _NAME_RULE = (
     f"1 to {NODE_NAME_MAX_CHARACTERS} printable ASCII characters without blanks are possible"
 )
@@ -422,7 +423,7 @@ _FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str],
     ),
     "replication_port": (
         lambda v: v == ANY_PORT or 1 <= v <= PORT_MAX,
-        lambda v: f"ERROR: Invalid replication port number {v}.",
+        lambda v: f"ERROR: Invalid replication port number {v}: {REPLICATION_PORT_RULE}.",
         EXIT_USAGE,
     ),
     "replication_ack": (
@@ -504,7 +505,7 @@ def check_field(name: str, value: Any) -> None:
         raise ConfigError(message if isinstance(message, str) else message(value), exit_code)
 
 
-def _clash(message: str, *fields: str) -> ConfigError:
+def _clash(message: str, *fields: Field) -> ConfigError:
     return ConfigError(message, EXIT_USAGE, fields)
 
 
@@ -622,15 +623,15 @@ def _check_combinations(settings: Settings) -> None:
 def _check_replication(settings: Settings) -> None:
     """Refuse a pair that could not keep its promises, or whose link any stranger could use."""
     s = settings
-    if len(s.peers) > PEERS_MAX:
+    addresses = s.peer_addresses()
+    if len(set(addresses)) > PEERS_MAX:
         raise _clash(f"ERROR: There can be at most {PEERS_MAX} peers.", "peers")
     if s.disable_cas:
         raise _clash(
             "ERROR: Replication needs cas uniques: -C (--disable-cas) cannot go with --peer or"
             " --replication-listen.",
             "disable_cas",
-            "peers",
-            "replication_listen",
+            "peers" if s.peers else "replication_listen",
         )
     if s.replication_tls:
         for name in ("ssl_chain_cert", "ssl_ca_cert"):
@@ -642,31 +643,48 @@ def _check_replication(settings: Settings) -> None:
                     "replication_tls",
                     name,
                 )
+    for word, peer in zip(s.peers, addresses, strict=True):
+        _check_reach(s, f"replication with {peer.host}", peer, ("peers", word))
+        if s.couchbase is not None and not s.couchbase_peers:
+            _check_site_host(str(peer.host), ("peers", word))
     listeners = s.replication_listeners()
-    if s.replication_secret_file is None and not s.replication_tls:
-        what = [(f"replication with {peer.host}", peer.host) for peer in s.peer_addresses()] + [
-            (f"listening for peers on {each}", each.host) for each in listeners
-        ]
-        for words, host in what:
-            if not is_loopback(host):
-                raise _clash(
-                    f"ERROR: {words} needs --replication-secret-file or --replication-tls:"
-                    " without one of them, whoever reaches the replication port could read and"
-                    " change all items. Give every node a file with the same secret"
-                    " (head -c 32 /dev/urandom | base64 > FILE).",
-                    "peers",
-                    "replication_listen",
-                )
+    # Without words these listen no wider than the peers are.
+    for word, here in zip(s.replication_listen, listeners, strict=False):
+        _check_reach(s, f"listening for peers on {here}", here, ("replication_listen", word))
     if s.unix_socket is None:
-        for host, port, *_ in s.listeners(s.port):
-            for each in listeners:
-                if port == each.port > 0 and (None in (host, each.host) or host == each.host):
-                    raise _clash(
-                        f"ERROR: Port {port} cannot be both for clients and for peers: choose"
-                        " another with -p or --replication-port.",
-                        "port",
-                        "replication_port",
-                    )
+        _check_ports(s, listeners)
+
+
+def _check_reach(settings: Settings, what: str, address: Address, field: Field) -> None:
+    """Refuse a link with another host on which nobody has to prove who it is."""
+    s = settings
+    if s.replication_secret_file is None and not s.replication_tls and not is_loopback(address[0]):
+        raise _clash(
+            f"ERROR: {what} needs --replication-secret-file or --replication-tls: without one of"
+            " them, whoever reaches the replication port could read and change all items. Give"
+            " every node a file with the same secret (head -c 32 /dev/urandom | base64 > FILE).",
+            field,
+        )
+
+
+def _check_ports(settings: Settings, replication: list[Address]) -> None:
+    """Refuse a port that is both for clients and for peers."""
+    s = settings
+    # An address that names no port has 0 here, and the port of -p or --replication-port.
+    clients = zip(s.listen or ("",), s.listeners(0), strict=True)
+    peers = zip(s.replication_listen or ("",) * len(replication), replication, strict=True)
+    for (word, client), (peer_word, peer) in itertools.product(clients, peers):
+        port = client.port or s.port
+        if port == peer.port > 0 and (None in (client.host, peer.host) or client.host == peer.host):
+            own = client.port > 0
+            peer_own = bool(peer_word and split_address(peer_word)[1])
+            raise _clash(
+                f"ERROR: Port {port} cannot be both for clients and for peers: choose another with"
+                f" {'-l' if own else '-p'} or"
+                f" {'--replication-listen' if peer_own else '--replication-port'}.",
+                ("listen", word) if own else "port",
+                ("replication_listen", peer_word) if peer_own else "replication_port",
+            )
 
 
 def _check_couchbase(settings: Settings) -> None:
@@ -675,7 +693,8 @@ def _check_couchbase(settings: Settings) -> None:
     listener = s.couchbase_listener()
     assert listener is not None
     if s.unix_socket is not None or not s.port:
-        raise _clash("ERROR: --couchbase needs a TCP port.", "couchbase", "port", "unix_socket")
+        cause = "port" if s.unix_socket is None else "unix_socket"
+        raise _clash("ERROR: --couchbase needs a TCP port.", "couchbase", cause)
     if not any(each.tls is None and each.protocol != "ascii" for each in s.listeners(s.port)):
         raise _clash(
             "ERROR: --couchbase needs a port for the binary protocol without TLS: its clients speak"
@@ -711,20 +730,19 @@ def _parse_site(text: str, port: int, http_port: int) -> tuple[str, int, int]:
             raise _clash(
                 f"ERROR: Invalid --couchbase-peer {text}: HOST, HOST:PORT or HOST:PORT:HTTP_PORT is"
                 " possible.",
-                "couchbase_peers",
+                ("couchbase_peers", text),
             )
-    return _check_site_host(host), numbers[0], numbers[1]
+    _check_site_host(host, ("couchbase_peers", text))
+    return host, numbers[0], numbers[1]
 
 
-def _check_site_host(host: str) -> str:
+def _check_site_host(host: str, field: Field) -> None:
     if not _is_site_host(host):
         raise _clash(
             f"ERROR: Clients of Couchbase cannot use {host!r}: {_SITE_RULE}. Name it with"
             " --couchbase-peer.",
-            "couchbase_peers",
-            "peers",
+            field,
         )
-    return host
 
 
 def is_loopback(host: str | None) -> bool:
@@ -754,34 +772,44 @@ def _is_ipv6(host: str) -> bool:
     return True
 
 
-def _parse_address(text: str, default_port: int, what: str, *, listens: bool = False) -> Address:
+# Settings that are addresses: what they are called, and what they may look like.
+_ADDRESSES = {
+    "peers": ("peer", "HOST, HOST:PORT or [V6]:PORT"),
+    "replication_listen": ("replication address", "HOST, HOST:PORT, [V6]:PORT or *"),
+    "couchbase": ("address for --couchbase", "HOST, HOST:PORT, * or *:PORT"),
+}
+
+
+def _parse_address(text: str, default_port: int, field: str) -> Address:
     """Take `HOST[:PORT]`, `[V6]:PORT` or `V6` apart; who listens may say `*` and port 0."""
+    what, possible = _ADDRESSES[field]
+    listens = "*" in possible
+
+    def refusal(reason: str) -> ConfigError:
+        message = f"ERROR: Invalid {what} {text}: {reason}; {possible} is possible."
+        return ConfigError(message, EXIT_USAGE, ((field, text),))
+
     try:
         host, port = split_address(text)
     except AddressError as error:
-        raise _address_error(what, text, str(error)) from None
+        raise refusal(str(error)) from None
     if text.startswith("[") and ":" not in host:
-        raise _address_error(what, text, "only an IPv6 address stands in brackets")
+        raise refusal("only an IPv6 address stands in brackets")
     if port is None:
         port = default_port
         if port == ANY_PORT and not listens:
             port = REPLICATION_PORT
     elif port == 0:
         if not listens:
-            raise _address_error(what, text, "a peer's port cannot be 0")
+            raise refusal("a peer's port cannot be 0")
         port = ANY_PORT
     if host == "*" and listens:
         return Address(None, port)
     if ":" in host and not _is_ipv6(host):
-        raise _address_error(what, text, "more than one colon is only in an IPv6 address")
+        raise refusal("more than one colon is only in an IPv6 address")
     if not host or not all("!" <= each <= "~" for each in host) or any(c in host for c in "*/,;"):
-        raise _address_error(what, text, "HOST, HOST:PORT or [V6]:PORT is possible")
+        raise refusal(f"{host!r} is no host")
     return Address(host, port)
-
-
-def _address_error(what: str, text: str, reason: str) -> ConfigError:
-    field = {"peer": "peers", "replication address": "replication_listen"}.get(what, "couchbase")
-    return ConfigError(f"ERROR: Invalid {what} {text}: {reason}.", EXIT_USAGE, (field,))
 
 
 # memcached writes `negotiating` here for what `-B` calls auto.
@@ -842,4 +870,4 @@ def _parse_listener(address: str, default_port: int, settings: Settings) -> List
 
 def _listen_error(reason: str, address: str) -> ConfigError:
     message = f"failed to listen on one of interface(s) {address}: {reason}"
-    return ConfigError(message, EXIT_OS_ERROR, ("listen",))
+    return ConfigError(message, EXIT_OS_ERROR, (("listen", address),))

@@ -19,6 +19,7 @@ from .config import (
     EXIT_USAGE,
     KIBIBYTE,
     MEBIBYTE,
+    REPLICATION_PORT_RULE,
     ConfigError,
     Settings,
     check_field,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 class Draft:
     """Settings in the making.
 
-    `notices` are remarks for who runs with `-v`. `where` is the place that is being read, a line
-    of a file or a variable, and goes in front of what is wrong with it; empty on the command line.
+    `notices` are remarks for who runs with `-v`. `where` is the place that is being read (see
+    `Given`), and goes in front of what is wrong with it.
     """
 
     def __init__(self) -> None:
@@ -44,13 +45,16 @@ class Draft:
         self.notices: list[str] = []
         self.slab_chunk_max_given = False
         self.where = ""
-        self._places: dict[str, str] = {}
+        #: By setting, and by setting and word.
+        self._places: dict[object, str] = {}
 
     def set(self, name: str, value: object) -> None:
         """Note the setting `name`; raise `ConfigError` if it is wrong in itself."""
         check_field(name, value)
         self.values[name] = value
         self._places[name] = self.where
+        for word in value if isinstance(value, tuple) else (value,):
+            self._places.setdefault((name, word), self.where)
 
     def get(self, name: str) -> Any:
         """Return what is noted for the setting `name`, or its default."""
@@ -66,16 +70,19 @@ class Draft:
     def build(self) -> Settings:
         """Settle what depends on other options, and return the settings, or raise `ConfigError`."""
         values = dict(self.values)
+        places = dict(self._places)
         if self.get("item_size_max_bytes") > MEBIBYTE and not self.slab_chunk_max_given:
             # Even after `-o no_modern`. # memcached: main
             values.pop("slab_chunk_max_bytes", None)
-        if "protocol" not in values:
-            if self.get("enable_sasl"):
-                values["protocol"] = "binary"
-            elif self.get("auth_file") is not None:
-                values["protocol"] = "ascii"
-        if self.get("udp_port") != 0 and "port" not in values:
-            values["port"] = self.get("udp_port")
+
+        def follow(name: str, cause: str, value: object) -> None:
+            if name not in values and value:
+                values[name] = value
+                places[name] = places.get(cause, "")
+
+        follow("protocol", "enable_sasl", "binary" if self.get("enable_sasl") else None)
+        follow("protocol", "auth_file", "ascii" if self.get("auth_file") is not None else None)
+        follow("port", "udp_port", self.get("udp_port"))
         if not (self.get("peers") or self.get("replication_listen")):
             self._notice_idle(ONLY_WITH_PEERS, "--peer")
         if not self.get("couchbase"):
@@ -83,8 +90,8 @@ class Draft:
         try:
             return Settings(**values)
         except ConfigError as error:
-            places = [self._places[name] for name in error.fields if self._places.get(name)]
-            raise error.at(", ".join(dict.fromkeys(places))) from None
+            named = dict.fromkeys(places.get(field, "") for field in error.fields)
+            raise error.at(", ".join(filter(None, named))) from None
 
     def _notice_idle(self, options: dict[str, str], needed: str) -> None:
         for option, name in options.items():
@@ -162,7 +169,9 @@ def _size(text: str) -> int:
 
 def _replication_port(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise ConfigError(f"ERROR: Invalid replication port number {text}.", EXIT_USAGE)
+        raise ConfigError(
+            f"ERROR: Invalid replication port number {text}: {REPLICATION_PORT_RULE}.", EXIT_USAGE
+        )
     return int(text)
 
 
@@ -477,7 +486,7 @@ EXTENDED: dict[str, ApplyExtended] = {
 
 
 class Option(NamedTuple):
-    """One option. `metavar` is empty for a flag; `own` marks what memcached does not have.
+    """One option. `metavar` is empty for a flag; `own` marks a name that memcached does not have.
 
     An option which `adds_up` may be given several times, each time with several words.
     """
@@ -494,6 +503,11 @@ class Option(NamedTuple):
     def is_flag(self) -> bool:
         """Return whether the option stands alone."""
         return not self.metavar
+
+    @property
+    def is_memcacheds(self) -> bool:
+        """Return whether memcached has the option, if only by its letter."""
+        return not self.own or self.letter == "D"
 
 
 # Settings that mean nothing to a server without peers.

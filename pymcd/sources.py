@@ -16,14 +16,16 @@ import os
 import re
 import shlex
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from .arguments import ANSWERED, letters_of, split_arguments
+from .arguments import ANSWERED, Given, letters_of, split_arguments
 from .config import ConfigError
-from .options import BY_NAME, OPTIONS, Draft, Option
+from .options import BY_NAME, OPTIONS, Draft
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from .options import Option
 
 ENVIRONMENT_PREFIX = "PYMCD_"
 
@@ -50,14 +52,6 @@ _NO = frozenset({"0", "false", "no", "off"})
 
 # Kubernetes puts such a value into PYMCD_PORT where a service is named pymcd.
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
-
-
-class Given(NamedTuple):
-    """One option with its word. `text` None is a flag that is switched off."""
-
-    option: Option
-    text: str | None
-    where: str = ""
 
 
 def gather(layers: Iterable[list[Given]]) -> Draft:
@@ -197,7 +191,7 @@ def _from_option_lines(lines: list[tuple[str, str]]) -> list[Given]:
             if not line.startswith("-"):
                 raise ConfigError(f"not an option: {line}")
             options = split_arguments(_words(line), letters)
-            given += [Given(option, text, where) for option, text in options]
+            given += [one._replace(where=where) for one in options]
     return given
 
 
@@ -212,7 +206,7 @@ def _from_red_hat(lines: list[tuple[str, str]]) -> list[Given]:
             if not value:
                 continue
             words = [_RED_HAT_OPTIONS[name] + value] if name != "OPTIONS" else _words(value)
-            given += [Given(option, text, where) for option, text in split_arguments(words)]
+            given += [one._replace(where=where) for one in split_arguments(words)]
     return given
 
 

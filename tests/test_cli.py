@@ -493,32 +493,43 @@ REFUSED_BY_US: list[tuple[str, int, str]] = [
         1,
         "pymcd: option '--log-' is ambiguous; possibilities: '--log-file' '--log-format'",
     ),
-    ("--log-format xml", 1, "Unknown log format (text, json)"),
+    ("--log-format xml", 1, "--log-format: Unknown log format (text, json)"),
     (
         "--shutdown-timeout soon",
         1,
-        "The time to shut down in must be a number of seconds, not negative",
+        "--shutdown-timeout: The time to shut down in must be a number of seconds, not negative",
     ),
-    ("--peer ,", 64, "ERROR: Empty peer."),
+    ("--peer ,", 64, "--peer: ERROR: Empty peer."),
     ("--peer localhost --peer-x 1", 1, "pymcd: unrecognized option '--peer-x'"),
     (
         "--couchbase :8091",
         64,
-        "ERROR: Invalid address for --couchbase :8091: HOST, HOST:PORT or [V6]:PORT is possible.",
+        "--couchbase: ERROR: Invalid address for --couchbase :8091: '' is no host;"
+        " HOST, HOST:PORT, * or *:PORT is possible.",
     ),
     ("-x localhost -X", 1, "pymcd: option requires an argument -- 'X'"),
-    ("-x localhost -X x", 64, "ERROR: Invalid replication port number x."),
+    (
+        "-x localhost -X x",
+        64,
+        "-X: ERROR: Invalid replication port number x: 1 to 65535 is possible, and -1 for any free"
+        " one.",
+    ),
     ("--peer ::1 -q 5", 1, "pymcd: invalid option -- 'q'"),
-    ("--replication-port 0", 64, "ERROR: Invalid replication port number 0."),
+    (
+        "--replication-port 0",
+        64,
+        "--replication-port: ERROR: Invalid replication port number 0: 1 to 65535 is possible, and"
+        " -1 for any free one.",
+    ),
     (
         "--replication-queue 5x",
         64,
-        "The replication queue must hold at least 1 change",
+        "--replication-queue: The replication queue must hold at least 1 change",
     ),
     (
         "--peer ::1 --replication-ack maybe",
         64,
-        "Unknown replication-ack maybe (async, semi, strict)",
+        "--replication-ack: Unknown replication-ack maybe (async, semi, strict)",
     ),
     (
         "--peer ::1 --replication-secret-file /nonexistent",

@@ -110,7 +110,13 @@ WRONG_ALONE: list[tuple[str, Any, int, str]] = [
         1,
         "The time to shut down in must be a number of seconds, not negative",
     ),
-    ("replication_port", 0, 64, "ERROR: Invalid replication port number 0."),
+    (
+        "replication_port",
+        0,
+        64,
+        "ERROR: Invalid replication port number 0: 1 to 65535 is possible, and -1 for any free"
+        " one.",
+    ),
     ("replication_ack", "", 64, "Unknown replication-ack  (async, semi, strict)"),
     *(
         (
@@ -408,10 +414,10 @@ BAD_PEERS = [
     ("[::1", "an IPv6 address is written [ADDRESS]:PORT"),
     ("[::1]5", "an IPv6 address is written [ADDRESS]:PORT"),
     ("[localhost]:5", "only an IPv6 address stands in brackets"),
-    (":5", "HOST, HOST:PORT or [V6]:PORT is possible"),
-    ("*", "HOST, HOST:PORT or [V6]:PORT is possible"),
-    ("a b", "HOST, HOST:PORT or [V6]:PORT is possible"),
-    ("http://a/", "HOST, HOST:PORT or [V6]:PORT is possible"),
+    (":5", "'' is no host"),
+    ("*", "'*' is no host"),
+    ("a b", "'a b' is no host"),
+    ("http://a/", "'//a/' is no port number"),
 ]
 
 
@@ -420,8 +426,10 @@ def test_a_bad_peer_is_refused(peer, reason):
     with pytest.raises(ConfigError) as caught:
         Settings(peers=(peer,), **PAIR)
     assert caught.value.exit_code == 64
-    if not peer.startswith("http"):
-        assert caught.value.message == f"ERROR: Invalid peer {peer}: {reason}."
+    assert caught.value.fields == (("peers", peer),)
+    assert caught.value.message == (
+        f"ERROR: Invalid peer {peer}: {reason}; HOST, HOST:PORT or [V6]:PORT is possible."
+    )
 
 
 WRONG_PAIRS: list[tuple[dict[str, Any], str]] = [

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pymcd.arguments import split_arguments
 from pymcd.config import ConfigError, Settings
-from pymcd.sources import Given, from_environment, from_file, gather
+from pymcd.sources import from_environment, from_file, gather
 
 if TYPE_CHECKING:
     import pathlib
@@ -194,7 +194,6 @@ MISTAKES: list[tuple[str | bytes, int, str]] = [
         1,
         "conf:2: not one of PORT, USER, MAXCONN, CACHESIZE, OPTIONS: LOG=x",
     ),
-    ("-v\n-x a:b", 64, "conf:2: ERROR: Invalid peer a:b: 'b' is no port number."),
     ('PORT="1"\nMAXCONN=0', 1, "conf:2: Maximum connections must be greater than 0"),
     ("threads = 0", 1, "conf: threads: Number of threads must be greater than 0"),
     ("thread = 1", 1, "conf: thread: no such setting"),
@@ -269,7 +268,7 @@ def layers(file: str, environment: str, command_line: str, tmp_path: pathlib.Pat
     path = tmp_path / "conf"
     path.write_text(file)
     variables = dict(word.split("=", 1) for word in environment.split())
-    given = [Given(option, text) for option, text in split_arguments(command_line.split())]
+    given = split_arguments(command_line.split())
     return gather([from_file(str(path), {}), from_environment(variables), given]).build()
 
 
@@ -309,6 +308,90 @@ def test_a_clash_names_only_places_outside_the_command_line(tmp_path):
     )
 
 
+PEER = "HOST, HOST:PORT or [V6]:PORT is possible."
+LISTEN = "failed to listen on one of interface(s)"
+SECRET = "needs --replication-secret-file or --replication-tls"
+ONE_PORT = "cannot be both for clients and for peers: choose another with"
+SITE = "these clients need a host name or an IPv4 address."
+
+# File, environment, command line; what is said first, and last.
+BLAMED: list[tuple[str, str, str, str, str]] = [
+    # memcached's options: on the command line the words are memcached's, too.
+    ("", "", "-p 70000", "ERROR: Invalid port number 70000.", ""),
+    ("", "PYMCD_PORT=70000", "", "PYMCD_PORT: ERROR: Invalid port number 70000.", ""),
+    ("port = 70000", "", "", "conf: port: ERROR: Invalid port number 70000.", ""),
+    ("", "PYMCD_UDP_PORT=x", "", "PYMCD_UDP_PORT: ERROR: Invalid port number x.", ""),
+    ("udp-port = 70000", "", "", "conf: udp-port: ERROR: Invalid port number 70000.", ""),
+    ("", "", "-l a:x", f'{LISTEN} a:x: Invalid port number: "x"', ""),
+    ("", "PYMCD_LISTEN=a,[::1", "", f"PYMCD_LISTEN: {LISTEN} [::1: Invalid IPV6", '"[::1"'),
+    ("listen = ['a', 'b:x']", "", "", f"conf: listen: {LISTEN} b:x: Invalid", '"x"'),
+    # Of several words the bad one counts.
+    ("-l a:x\n-l b", "", "", f"conf:1: {LISTEN} a:x: Invalid port number", ""),
+    ("-l b\n-l notls:a", "", "", f"conf:2: {LISTEN} notls:a: 'notls' option is valid only", ""),
+    ("-x a:b\n-x localhost", "", "", "conf:1: ERROR: Invalid peer a:b: 'b' is no port", PEER),
+    # The pair.
+    ("", "", "-x a:b", "-x: ERROR: Invalid peer a:b: 'b' is no port number;", PEER),
+    ("", "", "--pee a:b", "--pee: ERROR: Invalid peer a:b: 'b' is no port number;", PEER),
+    ("", "", "-x ::1 --peer a:0", "--peer: ERROR: Invalid peer a:0: a peer's port cannot be", PEER),
+    ("", "", "--peer ,", "--peer: ERROR: Empty peer.", ""),
+    ("", "PYMCD_PEER=::1,a_:b:c", "", "PYMCD_PEER: ERROR: Invalid peer a_:b:c: more than", PEER),
+    ("peer = '[::1'", "", "", "conf: peer: ERROR: Invalid peer [::1: an IPv6 address is", PEER),
+    (
+        "replication-listen = ['::1', '[a]:5']", "", "",
+        "conf: replication-listen: ERROR: Invalid replication address [a]:5: only an IPv6",
+        "; HOST, HOST:PORT, [V6]:PORT or * is possible.",
+    ),
+    (
+        "", "PYMCD_PEER=::1", "--replication-listen a/b",
+        "--replication-listen: ERROR: Invalid replication address a/b: 'a/b' is no host;", "",
+    ),
+    (
+        "", "", "-x ::1 -X 70000", "-X: ERROR: Invalid replication port number 70000: 1 to",
+        " for any free one.",
+    ),
+    ("", "PYMCD_REPLICATION_PORT=x", "", "PYMCD_REPLICATION_PORT: ERROR: Invalid", "free one."),
+    ("", "", "-x ::1 -x b", "-x: ERROR: replication with b " + SECRET, ""),
+    ("peer = '::1'", "PYMCD_REPLICATION_LISTEN=::1,*:5", "",
+     "PYMCD_REPLICATION_LISTEN: ERROR: listening for peers on *:5 " + SECRET, ""),
+    ("-x ::1\n-x b", "PYMCD_REPLICATION_LISTEN=::1", "", "conf:2: ERROR: replication with b ", ""),
+    # One port for two.
+    ("port = 11212", "", "--peer ::1", f"conf: port: ERROR: Port 11212 {ONE_PORT}",
+     " -p or --replication-port."),
+    ("udp-port = 11212", "", "--peer ::1", "conf: udp-port: ERROR: Port 11212 ", ""),
+    ("-l a\n-l [::1]:7\n-X 7 -x ::1", "", "", f"conf:2, conf:3: ERROR: Port 7 {ONE_PORT}",
+     " -l or --replication-port."),
+    ("listen = '*'\nreplication-listen = ['::1', '127.0.0.1:7']", "PYMCD_PORT=7", "",
+     f"PYMCD_PORT, conf: replication-listen: ERROR: Port 7 {ONE_PORT}",
+     " -p or --replication-listen."),
+    # The bucket.
+    ("", "", "--couchbase [::1", "--couchbase: ERROR: Invalid address for --couchbase [::1: an",
+     "; HOST, HOST:PORT, * or *:PORT is possible."),
+    ("couchbase = '::1'", "", "", "conf: couchbase: ERROR: --couchbase [::1]:8091 needs", SITE),
+    ("couchbase = '*'", "PYMCD_COUCHBASE_NAME=::1", "", "PYMCD_COUCHBASE_NAME: ERROR: Inv", SITE),
+    ("couchbase = '*'\npeer = ['a', '::1']", "PYMCD_REPLICATION_TLS=1", "-o ssl_chain_cert=c,"
+     "ssl_ca_cert=c", "conf: peer: ERROR: Clients of Couchbase cannot use '::1': ",
+     "Name it with --couchbase-peer."),
+    ("--couchbase *\n-x ::1\n--couchbase-peer a:x", "", "",
+     "conf:3: ERROR: Invalid --couchbase-peer a:x: ", "or HOST:PORT:HTTP_PORT is possible."),
+    ("couchbase = '*'", "PYMCD_PEER=::1", "--couchbase-peer=a,b",
+     "--couchbase-peer, PYMCD_PEER: ERROR: --couchbase-peer is to be given once for each", ""),
+    ("couchbase = '*'", "PYMCD_UNIX_SOCKET=/x", "-p 5", "conf: couchbase, PYMCD_UNIX_SOCKET: ", ""),
+    ("couchbase = '*'", "PYMCD_PORT=0", "", "conf: couchbase, PYMCD_PORT: ERROR: --couchbase", ""),
+    ("couchbase = '*'", "PYMCD_AUTH_FILE=/x", "", "conf: couchbase, PYMCD_AUTH_FILE: ERROR: ", ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("file", "environment", "command_line", "first", "last"), BLAMED)
+def test_a_bad_address_names_its_option_as_it_was_written(
+    file, environment, command_line, first, last, tmp_path
+):
+    with pytest.raises(ConfigError) as caught:
+        layers(file, environment, command_line, tmp_path)
+    said = caught.value.message.replace(f"{tmp_path}/", "")
+    assert said.startswith(first)
+    assert said.endswith(last)
+
+
 WORDS = st.one_of(
     st.text(max_size=12),
     st.from_regex(r"-[a-zA-Z]{1,4}[0-9]{0,6}", fullmatch=True),
@@ -329,8 +412,7 @@ def outcome(build: Callable[[], Settings]) -> Settings | ConfigError:
 @given_by(st.lists(WORDS, max_size=6))
 def test_any_words_give_settings_or_a_config_error(words):
     def build() -> Settings:
-        given = [Given(option, text) for option, text in split_arguments(words)]
-        return gather([given]).build()
+        return gather([split_arguments(words)]).build()
 
     got = outcome(build)
     assert isinstance(got, Settings) or (got.message and got.exit_code in (1, 64, 71))

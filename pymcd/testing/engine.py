@@ -98,12 +98,12 @@ def make_settings(plan: Plan, port: int, **more: Any) -> Settings:
             draft.set("enable_ssl", value=True)
             draft.set("ssl_chain_cert", plan.tls[0])
             draft.set("ssl_key", plan.tls[1])
-        for option, word in split_arguments(plan.options):
+        for option, word, _ in split_arguments(plan.options):
             if option.name in _INSTEAD:
                 instead = _INSTEAD[option.name]
                 say = f"; write {instead}" if instead else ""
                 raise ValueError(f"--{option.name} is not for a server of tests{say}")
-            option.apply(draft, word)
+            option.apply(draft, word or "")
         for name, value in more.items():
             draft.set(name, value)
         return draft.build()
