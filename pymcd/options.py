@@ -828,7 +828,7 @@ OPTIONS: tuple[Option, ...] = (
         "couchbase",
         "ADDRESS",
         "serve clients of Couchbase, too: address where they ask for their bucket, HOST, HOST:PORT,"
-        " * or *:PORT (default port 8091); needs the extra http",
+        " * or *:PORT (default port 8091); needs the extra couchbase",
         _store("couchbase", _text),
         own=True,
     ),

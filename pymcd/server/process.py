@@ -134,7 +134,7 @@ def _import_couchbase() -> int:
         if error.name != "h11":
             raise
         raise ConfigError(
-            "ERROR: --couchbase needs h11: install it, or pymcd with its extra (pymcd[http]).",
+            "ERROR: --couchbase needs h11: install it, or pymcd with its extra (pymcd[couchbase]).",
             EXIT_USAGE,
         ) from None
     clients_max: int = module.CLIENTS_MAX

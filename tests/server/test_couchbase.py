@@ -488,7 +488,7 @@ def test_h11_is_an_extra(monkeypatch):
     with pytest.raises(ConfigError) as caught:
         process._import_couchbase()
     assert caught.value.exit_code == EXIT_USAGE
-    assert "pymcd[http]" in caught.value.message
+    assert "pymcd[couchbase]" in caught.value.message
 
 
 def test_it_counts_as_descriptors():
