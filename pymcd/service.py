@@ -1,10 +1,10 @@
 """What all connections of one server share: the cache, the settings, and the way to the host.
 
 A `Service` is the whole server below sockets. The host (the event loop in `server/`, a test,
-the fake) creates one, gives each client a `Connection` to it, and lends it the few things that
-only a host can do (`shutdown`, `log_line`). What the host alone knows and `stats` reports, it
-writes into the attributes here. What can be changed while the server runs begins as a setting
-and then lives in the object that uses it: here, in the cache, its crawler or its rebalancer.
+the fake) creates one, gives each client a `Connection` to it, and says in a `Host` what it alone
+knows or can do. One thing comes later: the gate of a server that replicates, which needs the cache.
+What can be changed while the server runs begins as a setting and then lives in the object that
+uses it: here, in the cache, its crawler or its rebalancer.
 
 It stands above the protocols, as it builds the recorder and the rest of what they work with. They
 name it only to say of what type it is.
@@ -12,10 +12,9 @@ name it only to say of what type it is.
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol
 
-from .clock import OffsetClock
 from .protocol.recorder import Recorder
 from .store import Cache
 from .store.crawler import Crawler
@@ -36,22 +35,66 @@ if TYPE_CHECKING:
 TEMPORARY_TTL_DEFAULT_S: Final = 61
 
 
-def _write_stderr(line: str) -> None:
-    sys.stderr.write(line + "\n")
+class Reception:
+    """How clients are let in. The host counts, and `stats` tells."""
+
+    def __init__(self) -> None:
+        #: Addresses listened on, as `stats conns` shows them, by descriptor.
+        self.listening: dict[int, str] = {}
+        self.accepting = True
+        self.reset_counters()
+
+    def reset_counters(self) -> None:
+        """Begin to count anew."""
+        self.rejected_connections = 0
+        self.listen_disabled = 0
+        self.listen_disabled_us = 0
+        self.idle_kicks = 0
 
 
-def _no_refresh() -> str | None:
-    """Stand in until TLS is there: what memcached answers without it."""
-    return "Error TLS not enabled\r\n"
+class Tls(Protocol):
+    """What a host says of TLS, if it speaks that."""
+
+    def rows(self) -> list[tuple[str, int]]:
+        """Return what it adds to `stats`."""
+
+    def refresh(self) -> str | None:
+        """Load the certificates again; None for success, else what to answer."""
+
+    def reset_counters(self) -> None:
+        """Begin to count anew."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """What only the host of a service knows or can do."""
+
+    #: Named in the place of the original's event library.
+    event_loop: str
+    pid: int
+    #: Seconds of CPU that the process has taken, for itself and in the system.
+    cpu_s: Callable[[], tuple[float, float]]
+    #: Takes one line of the log that `-v` asks for.
+    log_line: Callable[[str], None]
+    #: Ends the server; the argument tells whether gracefully (SIGUSR1) or not (SIGINT).
+    shutdown: Callable[[bool], None]
+    #: Calls a function after so many seconds.
+    call_later: Callable[[float, Callable[[], None]], None]
+    #: Has `maintainer.step` called at once, or soon.
+    wake_maintainer: Callable[[], None]
+    #: Knows the users, if there must be a login.
+    authenticator: Authenticator | None
+    tls: Tls | None
+    reception: Reception
 
 
 class Service:
     """One memcached, as its connections see it."""
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(self, settings: Settings, clock: Clock, host: Host) -> None:
+        """`clock` is the items'; where there are debug commands, an `OffsetClock`."""
         self.settings = settings
-        if settings.debug_commands and not isinstance(clock, OffsetClock):
-            clock = OffsetClock(clock)
+        self.host = host
         self.clock = clock
         self.cache = Cache(settings, clock)
         self.crawler = Crawler(
@@ -68,9 +111,13 @@ class Service:
             automove_window_s=settings.slab_automove_window_s,
             evictions=not settings.disable_evictions,
         )
-        #: What the cache does on its own. The host calls its `step`, and sets its `wake`.
+        #: What the cache does on its own. The host calls its `step`.
         self.maintainer = Maintainer(
-            self.cache, self.crawler, self.rebalancer, juggling=settings.lru_maintainer
+            self.cache,
+            self.crawler,
+            self.rebalancer,
+            juggling=settings.lru_maintainer,
+            wake=host.wake_maintainer,
         )
         self.verbosity = settings.verbose
         self.reqs_per_event = settings.reqs_per_event
@@ -91,35 +138,8 @@ class Service:
         self.connections: dict[int, Connection] = {}
         self.total_connections = 0
         self.connections_peak = 0
-
-        # What the host tells.
-        #: Addresses listened on, as `stats conns` shows them, by descriptor.
-        self.listening: dict[int, str] = {}
-        self.accepting = True
-        self.rejected_connections = 0
-        self.listen_disabled = 0
-        self.listen_disabled_us = 0
-        self.idle_kicks = 0
-        #: Named in the place of the original's event library.
-        self.event_loop = "python-" + ".".join(map(str, sys.version_info[:3]))
-
-        # What the host lends.
-        #: Knows the users, if there must be a login; set before the first client comes.
-        self.authenticator: Authenticator | None = None
-        #: Calls a function after so many seconds.
-        self.call_later: Callable[[float, Callable[[], None]], None] = lambda delay_s, call: call()
-        #: Ends the server; the argument tells whether gracefully (SIGUSR1) or not (SIGINT).
-        self.shutdown: Callable[[bool], None] = lambda graceful: None
-        #: Takes one line of the log that `-v` asks for.
-        self.log_line: Callable[[str], None] = _write_stderr
-        #: Loads the TLS certificates again; None for success, else what to answer.
-        self.refresh_certs: Callable[[], str | None] = _no_refresh
-        #: The rows that TLS adds to `stats`.
-        self.tls_rows: Callable[[], list[tuple[str, int]]] = list
         #: This server as one of several that replicate; None: it stands alone.
         self.gate: Gate | None = None
-        #: Zero what the host counts by itself, at `stats reset`.
-        self.reset_hooks: list[Callable[[], None]] = []
 
         #: Prefix statistics and watchers, all of them, in use or not ...
         self.records = Recorder(self)
@@ -175,7 +195,7 @@ class Service:
         self.records.reset_counters()
         self.crawler.starts = 0
         self.maintainer.juggles = 0
-        self.total_connections = self.rejected_connections = 0
-        self.listen_disabled = self.listen_disabled_us = self.idle_kicks = 0
-        for reset in self.reset_hooks:
-            reset()
+        self.total_connections = 0
+        self.host.reception.reset_counters()
+        if self.host.tls is not None:
+            self.host.tls.reset_counters()

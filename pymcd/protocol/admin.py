@@ -107,7 +107,7 @@ def _shutdown(connection: Connection, tokens: list[bytes]) -> None:
     # The original closes without sending what is still to be sent.
     connection.pieces.clear()
     connection.close("shutdown")
-    connection.service.shutdown(len(tokens) > 1)
+    connection.service.host.shutdown(len(tokens) > 1)
 
 
 def _verbosity(connection: Connection, tokens: list[bytes]) -> None:
@@ -147,7 +147,8 @@ def _debugtime(connection: Connection, tokens: list[bytes]) -> None:
 
 def _refresh_certs(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Refresh certificates"
-    problem = connection.service.refresh_certs()
+    tls = connection.service.host.tls
+    problem = "Error TLS not enabled\r\n" if tls is None else tls.refresh()
     if problem is None:
         _answer(connection, tokens, OK)
     else:
@@ -198,7 +199,7 @@ def _cache_memlimit(connection: Connection, tokens: list[bytes]) -> None:
         service.rebalancer.set_limit(limit_mb << 20)
         service.maintainer.wake()
         if service.verbosity > 0:
-            service.log_line(f"maxbytes adjusted to {limit_mb}m")
+            service.host.log_line(f"maxbytes adjusted to {limit_mb}m")
         reply = OK
     _answer(connection, tokens, reply)
 

@@ -235,13 +235,13 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
         if magic != REQUEST_MAGIC:
             connection.position = position
             if connection.service.verbosity:
-                connection.service.log_line(f"Invalid magic:  {magic:x}")
+                connection.service.host.log_line(f"Invalid magic:  {magic:x}")
             connection.close("error")
             return False
         if trace:
-            connection.service.log_line(f"<{connection.id} Read binary protocol data:")
+            connection.service.host.log_line(f"<{connection.id} Read binary protocol data:")
             for line in _dump(buffer[position:extras_at]):
-                connection.service.log_line(f"<{connection.id}  {line}")
+                connection.service.host.log_line(f"<{connection.id}  {line}")
         command = commands[opcode]
         value_bytes = body_bytes - extras_bytes - key_bytes
         if (
@@ -265,7 +265,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
         if trace:
             words = _request_words(connection, request, value_bytes)
             if words:
-                connection.service.log_line(words)
+                connection.service.host.log_line(words)
         position = value_at
         if command.value == _VALUE:
             check = command.check
@@ -395,7 +395,7 @@ def _refuse(
     status = command.refusal if fits else UNKNOWN_COMMAND
     connection.refuse(encode_error(opcode, status, opaque))
     if connection.service.verbosity and fits and command.refusal == INVALID:
-        connection.service.log_line(
+        connection.service.host.log_line(
             f"Protocol error (opcode {opcode:02x}), close connection {connection.id}"
         )
     connection.close("error")
@@ -700,7 +700,7 @@ def _stat_row(opaque: bytes, name: bytes, value: bytes) -> bytes:
 def _list_mechanisms(connection: Connection, request: Request) -> None:
     # protocol-binary.txt, "SASL List Mechanisms". Whoever asks is a stranger from then on.
     connection.become_stranger()
-    authenticator = connection.service.authenticator
+    authenticator = connection.service.host.authenticator
     assert authenticator is not None
     _reply(connection, request, " ".join(authenticator.mechanisms()).encode())
 
@@ -721,7 +721,7 @@ def _login(connection: Connection, request: Request) -> None:
     # protocol-binary.txt, "SASL Authenticate"; memcached: process_bin_complete_sasl_auth.
     # The mechanism is chosen once; a step's is not looked at.
     connection.become_stranger()
-    authenticator = connection.service.authenticator
+    authenticator = connection.service.host.authenticator
     assert authenticator is not None
     mechanism = request.key.partition(b"\0")[0].decode("latin-1").upper()
     exchange = connection.exchange

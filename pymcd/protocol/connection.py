@@ -135,7 +135,7 @@ class Connection:
         self.stranger_since: int | None = None
         self.exchange: Exchange | None = None  #: a login of several steps, under way
         self.held = False  #: the answer to a failed login is being delayed
-        if service.authenticator is not None and not trusted:
+        if service.host.authenticator is not None and not trusted:
             self.stranger_since = service.cache.now
             if service.settings.enable_sasl:
                 self.commands = self.tables.strangers
@@ -318,7 +318,7 @@ class Connection:
                 self.wake()
 
         self.held = True
-        self.service.call_later(delay_s, answer)
+        self.service.host.call_later(delay_s, answer)
 
     def next_chunk(self) -> bytes | None:
         """Take the next part of what is to be sent; None: there is nothing now.

@@ -43,7 +43,7 @@ def run_text(connection: Connection, budget: int, /) -> bool:
         position = end + 1
         budget -= 1
         if trace:
-            connection.service.log_line(f"<{connection.id} {line.decode('latin-1')}")
+            connection.service.host.log_line(f"<{connection.id} {line.decode('latin-1')}")
         tokens = line.split(b" ")
         verb = verbs.get(tokens[0])
         if verb is None or not tokens[-1] or b"  " in line or b"\0" in line:

@@ -74,7 +74,7 @@ def _log_in(connection: Connection, value: bytes, terminator: bytes) -> None:
     if len(words) < 2:
         connection.reply(_BAD_FORMAT)
         return
-    authenticator = connection.service.authenticator
+    authenticator = connection.service.host.authenticator
     assert authenticator is not None
     counters = connection.cache.counters
     counters.auth_cmds += 1

@@ -9,8 +9,6 @@ descriptors) are 0 here; the hash table is described by what our tables take.
 
 from __future__ import annotations
 
-import os
-import resource
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import limits
@@ -55,7 +53,8 @@ def general(service: Service) -> list[Row]:
     cache = service.cache
     counters = cache.counters
     classes = cache.slabs.classes
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+    host = service.host
+    user_s, system_s = host.cpu_s()
     hash_bytes = cache.tables_bytes
 
     def total(name: str) -> int:
@@ -63,20 +62,20 @@ def general(service: Service) -> list[Row]:
 
     get_hits = total("get_hits")
     rows: list[Row] = [
-        ("pid", os.getpid()),
+        ("pid", host.pid),
         ("uptime", cache.now - CLOCK_START_S),
         ("time", int(service.clock.realtime())),
         ("version", limits.MEMCACHED_VERSION),
-        ("libevent", service.event_loop),
+        ("libevent", host.event_loop),
         ("pointer_size", 64),
-        ("rusage_user", f"{usage.ru_utime:.6f}"),
-        ("rusage_system", f"{usage.ru_stime:.6f}"),
+        ("rusage_user", f"{user_s:.6f}"),
+        ("rusage_system", f"{system_s:.6f}"),
         ("max_connections", settings.conn_limit),
         ("curr_connections", len(service.connections)),
         ("total_connections", service.total_connections),
     ]
     if settings.maxconns_fast:
-        rows.append(("rejected_connections", service.rejected_connections))
+        rows.append(("rejected_connections", host.reception.rejected_connections))
     rows += [
         ("connection_structures", service.connections_peak),
         ("response_obj_oom", 0),
@@ -113,14 +112,14 @@ def general(service: Service) -> list[Row]:
         ("auth_errors", counters.auth_errors),
     ]
     if settings.idle_timeout_s:
-        rows.append(("idle_kicks", service.idle_kicks))
+        rows.append(("idle_kicks", host.reception.idle_kicks))
     rows += [
         ("bytes_read", counters.bytes_read),
         ("bytes_written", counters.bytes_written),
         ("limit_maxbytes", cache.slabs.limit_bytes),
-        ("accepting_conns", int(service.accepting)),
-        ("listen_disabled_num", service.listen_disabled),
-        ("time_in_listen_disabled_us", service.listen_disabled_us),
+        ("accepting_conns", int(host.reception.accepting)),
+        ("listen_disabled_num", host.reception.listen_disabled),
+        ("time_in_listen_disabled_us", host.reception.listen_disabled_us),
         ("threads", settings.threads),
         ("conn_yields", counters.conn_yields),
         ("hash_power_level", (hash_bytes // 8).bit_length() - 1),
@@ -154,7 +153,7 @@ def general(service: Service) -> list[Row]:
         ("log_watcher_skipped", records.lines_skipped),
         ("log_watcher_sent", records.lines_sent),
         ("log_watchers", len(records.watchers)),
-        *service.tls_rows(),
+        *(() if host.tls is None else host.tls.rows()),
         ("unexpected_napi_ids", 0),
         ("round_robin_fallback", 0),
         ("bytes", cache.item_bytes),
@@ -426,7 +425,7 @@ def connections(service: Service, asker: Connection) -> list[Row]:
     """Return the rows of `stats conns`, by descriptor. # memcached: process_stats_conns"""
     cache = service.cache
     by_number: dict[int, list[Row]] = {}
-    for number, address in service.listening.items():
+    for number, address in service.host.reception.listening.items():
         udp = address.startswith("udp")
         by_number[number] = [("UDP", "UDP")] if udp else []
         by_number[number] += [

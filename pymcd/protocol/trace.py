@@ -34,7 +34,7 @@ class Tracer:
         """Execute `budget` commands at most; True: there may be more."""
         if self._runner is negotiate and connection.buffer:
             name = "binary" if connection.buffer[0] == binary.REQUEST_MAGIC else "ascii"
-            connection.service.log_line(f"{connection.id}: Client using the {name} protocol")
+            connection.service.host.log_line(f"{connection.id}: Client using the {name} protocol")
         counters = connection.cache.counters
         yields = counters.conn_yields
         # A budget of nothing still finishes a command whose value has now arrived.
@@ -58,10 +58,10 @@ class Tracer:
             connection.runner = self
         if self._runner is run_text:
             for line in reply_lines(b"".join(pieces[begin:])):
-                connection.service.log_line(f">{connection.id} {line.decode('latin-1')}")
+                connection.service.host.log_line(f">{connection.id} {line.decode('latin-1')}")
         elif self._runner is binary.run_binary:
             for shown in binary.reply_lines(b"".join(pieces[begin:])):
-                connection.service.log_line(f">{connection.id} {shown}")
+                connection.service.host.log_line(f">{connection.id} {shown}")
         return more
 
 

@@ -80,6 +80,7 @@ class Hub:
     def __init__(
         self,
         service: Service,
+        tls_turn: Turn | None = None,
         *,
         on_close: Callable[[Connection], None] = lambda connection: None,
         on_error: Callable[[Connection, Exception], None] = lambda connection, error: None,
@@ -98,9 +99,8 @@ class Hub:
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._alarm, _READ)
         self._parked = False
-        self.tls_turn = Turn()
-        #: Called after each turn, and told whether no client waits; it must not raise.
-        self.on_turn_end: Callable[[bool], None] | None = None
+        self._tls_turn = tls_turn or Turn()
+        self._on_turn_end: Callable[[bool], None] | None = None
         #: How long to wait in `poll` before parking; 0 while other tasks must not wait for it.
         self.linger_s = LINGER_S
         #: Other servers answer within moments, and clients wait for that.
@@ -170,8 +170,13 @@ class Hub:
                 break
             self._turn(ready)
 
-    async def run(self) -> None:
-        """Serve until cancelled."""
+    async def run(self, on_turn_end: Callable[[bool], None] | None = None) -> None:
+        """Serve until cancelled.
+
+        `on_turn_end` is called after each turn, and told whether no client waits; it must not
+        raise.
+        """
+        self._on_turn_end = on_turn_end
         poll = self._epoll.poll
         monotonic = time.monotonic
         service = self._service
@@ -181,7 +186,7 @@ class Hub:
                 ready = poll(0)
                 self._end_turn(idle=False)
             else:
-                ready = poll(self.linger_s) if self.on_turn_end is None else self._await()
+                ready = poll(self.linger_s) if self._on_turn_end is None else self._await()
                 if not ready:
                     self._parked = True
                     try:
@@ -267,15 +272,15 @@ class Hub:
         counters = self._service.cache.counters
         counters.bytes_read += received
         counters.bytes_written += sent_bytes
-        turn = self.tls_turn
+        turn = self._tls_turn
         if turn.active:
             counters.bytes_read -= turn.surplus_read
             counters.bytes_written -= turn.surplus_written
             turn.begin()
 
     def _end_turn(self, *, idle: bool) -> None:
-        if self.on_turn_end is not None:
-            self.on_turn_end(idle)
+        if self._on_turn_end is not None:
+            self._on_turn_end(idle)
 
     def _resume_queued(self) -> None:
         queue, self._queue = self._queue, []

@@ -103,8 +103,8 @@ class IdleKicker:
             is_due = now - silent_since > self._idle_timeout_s
             if is_due and connection.awaited is None and not connection.pieces:
                 if service.verbosity > 1:
-                    service.log_line(f"Closing idle fd {connection.id}")
-                service.idle_kicks += 1
+                    service.host.log_line(f"Closing idle fd {connection.id}")
+                service.host.reception.idle_kicks += 1
                 connection.close("idle")
                 connection.wake()
             else:
@@ -138,7 +138,7 @@ class LoginKicker:
                 delay_s = min(delay_s, left_s)
                 continue
             if service.verbosity > 1:
-                service.log_line(f"Closing fd {connection.id}, which has not logged in")
+                service.host.log_line(f"Closing fd {connection.id}, which has not logged in")
             connection.close("login")
             connection.wake()
         self.asleep = not service.connections

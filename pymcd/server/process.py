@@ -159,4 +159,4 @@ async def _obey(server: Server, signals: AsyncIterator[int]) -> None:
         if number == signal.SIGHUP:
             server.reload()
         else:
-            server.service.shutdown(number == signal.SIGUSR1)
+            server.shutdown(number == signal.SIGUSR1)

@@ -20,18 +20,21 @@ notices. `Cancelled` is no `Exception` and passes.
 from __future__ import annotations
 
 import itertools
+import os
+import resource
 import select
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..clock import SystemClock
+from ..clock import OffsetClock, SystemClock
 from ..config import ConfigError
 from ..protocol import Connection, PairedConnection
 from ..protocol.binary import holds_request, run_binary
 from ..protocol.trace import Tracer
-from ..service import Service
+from ..service import Host, Reception, Service
 from ..sources import read_secret
 from .accepting import Acceptor
 from .certificates import Certificates
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Sequence
 
+    from ..auth import Authenticator
     from ..clock import Clock
     from ..config import Settings, Tls
     from .couchbase import BucketServer
@@ -84,36 +88,50 @@ class Server:
         secret: bytes | None = None,
     ) -> None:
         clock = clock or SystemClock()
-        self._clock = clock
+        self._clock = clock  #: real, whatever `debugtime` does to that of the items
+        if settings.debug_commands and not isinstance(clock, OffsetClock):
+            clock = OffsetClock(clock)
         self.settings = settings
         self.log = log or Log(realtime=clock.realtime)
-        self.service = Service(settings, clock)
-        self.service.log_line = self.log.line
-        self.service.shutdown = self._shutdown
+        #: What to do on SIGHUP; each keeps what it had if the new cannot be used.
+        self.reload_hooks: list[Callable[[], None]] = []
+        maintaining = Chore(lambda: self.service.maintainer.step())
+        self.chores = [maintaining]
+        authenticator = self._authenticator()
+        turn = Turn()
+        self.tls: TlsServer | None = None
+        self._certificates: Certificates | None = None
+        if settings.enable_ssl or settings.replication_tls:
+            self._certificates = certificates or Certificates(settings)
+            if settings.enable_ssl:
+                self.tls = TlsServer(self._certificates, settings, clock, turn, self._say)
+                self.chores.append(self.tls.chore)
+            self.reload_hooks.append(self._reload_certificates)
+        self.reception = Reception()
+        host = Host(
+            event_loop="python-" + ".".join(map(str, sys.version_info[:3])),
+            pid=os.getpid(),
+            cpu_s=_cpu_s,
+            log_line=self.log.line,
+            shutdown=self.shutdown,
+            call_later=self._call_later,
+            wake_maintainer=maintaining.wake,
+            authenticator=authenticator,
+            tls=self.tls,
+            reception=self.reception,
+        )
+        self.service = Service(settings, clock, host)
         self.hub: Hub | None = None
         if use_hub:
-            self.hub = Hub(self.service, on_close=self._gone, on_error=self._report)
-        maintainer = self.service.maintainer
-        maintaining = Chore(maintainer.step)
-        maintainer.wake = maintaining.wake
-        self.chores = [maintaining]
+            self.hub = Hub(self.service, turn, on_close=self._gone, on_error=self._report)
         self._kicker = IdleKicker(self.service, settings.idle_timeout_s)
         self._kicking = Chore(self._kicker.step)
         if settings.idle_timeout_s:
             self.chores.append(self._kicking)
         self._login_kicker = LoginKicker(self.service, settings.login_timeout_s)
         self._login_kicking = Chore(self._login_kicker.step)
-        #: What to do on SIGHUP; each keeps what it had if the new cannot be used.
-        self.reload_hooks: list[Callable[[], None]] = []
-        self._demand_logins()
-        self.tls: TlsServer | None = None
-        self._certificates: Certificates | None = None
-        if settings.enable_ssl or settings.replication_tls:
-            self._certificates = certificates or Certificates(settings)
-            if settings.enable_ssl:
-                self._offer_tls(self._certificates)
-            else:
-                self.reload_hooks.append(self._reload_certificates)
+        if authenticator is not None and settings.login_timeout_s:
+            self.chores.append(self._login_kicking)
         self._new_connection: Callable[..., Connection] = partial(Connection, self.service)
         #: The sockets of the group, if this is a member of one; while `serve` runs.
         self.peering: Peering | None = None
@@ -137,42 +155,22 @@ class Server:
         #: What the last words on stderr are to be.
         self.graceful = False
 
-    def _demand_logins(self) -> None:
-        """Have clients log in, if the settings say so; raise `ConfigError` if that cannot be."""
-        settings = self.settings
-        if settings.enable_sasl:
-            self.service.authenticator = sasl_authenticator(self.log.warning)
-        elif settings.auth_file is not None:
-            users = TextUsers(settings.auth_file, self.log.warning)
-            self.service.authenticator = text_authenticator(users)
-            self.reload_hooks.append(users.reload)
-        self.service.call_later = self._call_later
-        if self.service.authenticator is not None and settings.login_timeout_s:
-            self.chores.append(self._login_kicking)
-
-    def _offer_tls(self, certificates: Certificates) -> None:
-        turn = Turn() if self.hub is None else self.hub.tls_turn
-        tls = self.tls = TlsServer(certificates, self.service, turn)
-        handshaking = Chore(tls.step)
-        tls.wake = handshaking.wake
-        self.chores.append(handshaking)
-
-        def reload() -> None:
-            problem = tls.refresh()
-            if problem is not None:
-                self._keep_certificates(problem)
-
-        self.reload_hooks.append(reload)
+    def _authenticator(self) -> Authenticator | None:
+        """Return who knows the users, if the settings demand logins; may raise `ConfigError`."""
+        if self.settings.enable_sasl:
+            return sasl_authenticator(self.log.warning)
+        if self.settings.auth_file is None:
+            return None
+        users = TextUsers(self.settings.auth_file, self.log.warning)
+        self.reload_hooks.append(users.reload)
+        return text_authenticator(users)
 
     def _reload_certificates(self) -> None:
         assert self._certificates is not None
         try:
-            self._certificates.reload()
+            (self.tls or self._certificates).reload()
         except ConfigError as error:
-            self._keep_certificates(error.message)
-
-    def _keep_certificates(self, problem: str) -> None:
-        self.log.warning(f"{problem.rstrip()}; the certificates in use stay")
+            self.log.warning(f"{error.message}; the certificates in use stay")
 
     def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
         async def wait_and_call() -> None:
@@ -204,15 +202,15 @@ class Server:
                 else:
                     self.ready.set()
                 if self.hub is not None:
-                    nursery.start_soon(self.hub.run)
+                    end_turn = None if self.peering is None else self.peering.end_turn
+                    nursery.start_soon(self.hub.run, end_turn)
                 for chore in self.chores:
                     nursery.start_soon(chore.run, self._mishap)
                 self._started_at = self._clock.monotonic()
                 async with trio.open_nursery() as accepting:
                     for endpoint in for_peers:
                         self._announce(endpoint)
-                        if self.service.verbosity > 0:
-                            self.log.line(f"replication: peers are awaited at {endpoint.address}")
+                        self._say(f"replication: peers are awaited at {endpoint.address}")
                     for endpoint in for_clients:
                         if self.settings.replicated:
                             accepting.start_soon(self._listen_when_ready, endpoint)
@@ -228,7 +226,7 @@ class Server:
                     started()
                     await self._stopping.wait()
                     accepting.cancel_scope.cancel()
-                self.service.listening.clear()
+                self.reception.listening.clear()
                 close_all(for_clients)
                 if for_buckets:
                     await self._hand_over_bucket()
@@ -258,7 +256,7 @@ class Server:
             except Exception as error:
                 self._mishap(error)
 
-    def _shutdown(self, graceful: bool) -> None:
+    def shutdown(self, graceful: bool) -> None:
         self.graceful = self.graceful or graceful
         self.stop()
 
@@ -309,8 +307,6 @@ class Server:
             on_error=self._mishap,
             context=context,
         )
-        if self.hub is not None:
-            self.hub.on_turn_end = self.peering.end_turn
         return self.peering
 
     def _drop_stale(self) -> None:
@@ -373,14 +369,17 @@ class Server:
         )
         http_port = asked_at.sock.getsockname()[1]
         node = None if self.peering is None else self.peering.node
-        check = None if self.service.authenticator is None else self.service.authenticator.check
+        check = (
+            None
+            if self.service.host.authenticator is None
+            else self.service.host.authenticator.check
+        )
         buckets = couchbase.new_bucket_server(
             settings, port, http_port, node, check=check, on_error=self._mishap
         )
         if node is not None:
             node.on_view = buckets.look
-        if self.service.verbosity > 0:
-            self.log.line(f"couchbase: clients are told to use {buckets.here.server}")
+        self._say(f"couchbase: clients are told to use {buckets.here.server}")
         return buckets
 
     async def _welcome_by_bucket(
@@ -445,25 +444,25 @@ class Server:
         """Leave new clients in the backlog until one of ours is gone."""
         # memcached: accept_new_conns
         now = self.service.clock.monotonic
-        service = self.service
-        if service.verbosity > 0 and not self._keeps_waiting():
-            self.log.line("Too many open connections")  # for the system
+        reception = self.reception
+        if not self._keeps_waiting():
+            self._say("Too many open connections")  # for the system
         if self._disabled_at is None:
             self._disabled_at = now()
-            service.listen_disabled += 1
-            service.accepting = False
+            reception.listen_disabled += 1
+            reception.accepting = False
         try:
             await self._room.park()
         finally:
             if self._disabled_at is not None and not len(self._room):
-                service.listen_disabled_us += int((now() - self._disabled_at) * 1_000_000)
-                service.accepting = True
+                reception.listen_disabled_us += int((now() - self._disabled_at) * 1_000_000)
+                reception.accepting = True
                 self._disabled_at = None
 
     def _welcome(self, endpoint: Endpoint, sock: socket.socket, address: object) -> None:
         """Serve a new client, or turn it away."""
         if self._is_full():
-            self.service.rejected_connections += 1
+            self.reception.rejected_connections += 1
             try:
                 sock.send(TOO_MANY_CONNECTIONS)
             except OSError:
@@ -542,6 +541,11 @@ class Server:
 
     # -- what goes wrong, and what is said -----------------------------------------------------
 
+    def _say(self, line: str) -> None:
+        """Say what `-v` asks for."""
+        if self.service.verbosity > 0:
+            self.log.line(line)
+
     def _report(self, connection: Connection, error: Exception) -> None:
         self.log.failure(f"{connection.id}: closed because of a fault in this server", error)
 
@@ -549,12 +553,17 @@ class Server:
         self.log.failure("a fault in this server, which goes on", error)
 
     def _announce(self, endpoint: Endpoint) -> None:
-        self.service.listening[endpoint.sock.fileno()] = endpoint.address
+        self.reception.listening[endpoint.sock.fileno()] = endpoint.address
         if self.service.verbosity > 1:
             name: str = endpoint.transport
             if name in ("tcp", "local"):
                 name = _PROTOCOL_NAMES[endpoint.protocol]
             self.log.line(f"<{endpoint.sock.fileno()} server listening ({name})")
+
+
+def _cpu_s() -> tuple[float, float]:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime, usage.ru_stime
 
 
 def has_work(connection: Connection) -> bool:

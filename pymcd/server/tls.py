@@ -39,13 +39,14 @@ import trio
 from .. import limits
 from ..config import ConfigError
 from .certificates import reason_of
+from .maintenance import Chore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..config import Tls
+    from ..clock import Clock
+    from ..config import Settings, Tls
     from ..protocol import Connection
-    from ..service import Service
     from .certificates import Certificates
 
 #: Handshake steps in one turn of the hub.
@@ -82,25 +83,30 @@ def _nobody_to_wake() -> None:
 class TlsServer:
     """What the TLS clients of one server share."""
 
-    def __init__(self, certificates: Certificates, service: Service, turn: Turn) -> None:
-        self.service = service
+    def __init__(
+        self,
+        certificates: Certificates,
+        settings: Settings,
+        clock: Clock,
+        turn: Turn,
+        say: Callable[[str], None],
+    ) -> None:
+        """`say` is told of what a client did wrong."""
         self.turn = turn
         self._certificates = certificates
-        self._refreshed_at = service.clock.monotonic()
-        self.seal_bytes = min(
-            max(service.settings.ssl_wbuf_size_bytes, _SEAL_MIN_BYTES), _SEAL_MAX_BYTES
-        )
+        self._settings = settings
+        self._clock = clock
+        self._say = say
+        self._refreshed_at = clock.monotonic()
+        self.seal_bytes = min(max(settings.ssl_wbuf_size_bytes, _SEAL_MIN_BYTES), _SEAL_MAX_BYTES)
         self.handshake_errors = 0
         self.proto_errors = 0
         self.new_sessions = 0
         #: Those who have not finished their handshake, oldest first, and when they must have.
         self.handshaking: dict[Connection, float] = {}
-        #: Has `step` called, for a client whose handshake must not take too long.
-        self.wake: Callable[[], None] = _nobody_to_wake
+        #: Sees to it that none of them takes too long.
+        self.chore = Chore(self.step)
         self._asleep = True  # nobody is shaking hands
-        service.tls_rows = self.rows
-        service.reset_hooks.append(self.reset_counters)
-        service.refresh_certs = self.refresh
 
     def session(self, kind: Tls, connection: Connection) -> TlsSession:
         """Return the state of TLS for a new client of the hub."""
@@ -133,21 +139,25 @@ class TlsServer:
     def refresh(self) -> str | None:
         """Load the certificates again; return None, or what to answer if they are of no use."""
         try:
-            self._certificates.reload()
+            self.reload()
         except ConfigError as error:
             return f"{error.message}\r\n"
-        self._refreshed_at = self.service.clock.monotonic()
         return None
+
+    def reload(self) -> None:
+        """Load the certificates again; raise `ConfigError` and keep the old ones."""
+        self._certificates.reload()
+        self._refreshed_at = self._clock.monotonic()
 
     # -- handshakes ----------------------------------------------------------------------------
 
     def _begin_handshake(self, connection: Connection) -> None:
         """Give a client time to finish its handshake."""
-        due = self.service.clock.monotonic() + limits.TLS_HANDSHAKE_TIMEOUT_S
+        due = self._clock.monotonic() + limits.TLS_HANDSHAKE_TIMEOUT_S
         self.handshaking[connection] = due
         if self._asleep:
             self._asleep = False
-            self.wake()
+            self.chore.wake()
 
     def gone(self, connection: Connection) -> None:
         """Take note that a client is gone, be it in the middle of its handshake."""
@@ -170,20 +180,19 @@ class TlsServer:
         """Count a handshake that failed, and say why at `-v`."""
         del self.handshaking[connection]
         self.handshake_errors += 1
-        self._say(connection, reason)
+        self._blame(connection, reason)
 
     def broken(self, connection: Connection, error: ssl.SSLError) -> None:
         """Count a client which broke the protocol after its handshake."""
         self.proto_errors += 1
-        self._say(connection, reason_of(error))
+        self._blame(connection, reason_of(error))
 
-    def _say(self, connection: Connection, reason: str) -> None:
-        if self.service.verbosity > 0:
-            self.service.log_line(f"SSL connection failed: {connection.address}: {reason}")
+    def _blame(self, connection: Connection, reason: str) -> None:
+        self._say(f"SSL connection failed: {connection.address}: {reason}")
 
     def step(self) -> float:
         """Close whose handshake takes too long; return when to look again."""
-        now = self.service.clock.monotonic()
+        now = self._clock.monotonic()
         for connection, due in list(self.handshaking.items()):
             if due > now:
                 return due - now
@@ -201,12 +210,9 @@ class TlsServer:
         rows = [
             ("ssl_handshake_errors", self.handshake_errors),
             ("ssl_proto_errors", self.proto_errors),
-            (
-                "time_since_server_cert_refresh",
-                int(self.service.clock.monotonic() - self._refreshed_at),
-            ),
+            ("time_since_server_cert_refresh", int(self._clock.monotonic() - self._refreshed_at)),
         ]
-        if self.service.settings.ssl_session_cache:
+        if self._settings.ssl_session_cache:
             rows.insert(0, ("ssl_new_sessions", self.new_sessions))
         return rows
 

@@ -46,10 +46,16 @@ class Maintainer:
     """Decides what is due."""
 
     def __init__(
-        self, cache: Cache, crawler: Crawler, rebalancer: Rebalancer, *, juggling: bool
+        self,
+        cache: Cache,
+        crawler: Crawler,
+        rebalancer: Rebalancer,
+        *,
+        juggling: bool,
+        wake: Callable[[], None],
     ) -> None:
-        #: Has the host call `step` at once, or soon.
-        self.wake: Callable[[], None] = lambda: None
+        """`wake` has the host call `step` at once, or soon."""
+        self.wake = wake
         self.juggles = 0  #: `lru_maintainer_juggles`
         self._cache = cache
         self._crawler = crawler

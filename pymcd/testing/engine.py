@@ -197,19 +197,15 @@ class _FakeServer(Server):
         self.chores.append(self.releasing)
         self.links = Links()
 
-    def _demand_logins(self) -> None:
+    def _authenticator(self) -> Authenticator | None:
         if self._users is None:
-            super()._demand_logins()
-            return
+            return super()._authenticator()
         users = [User(name.encode(), word.encode(), {}) for name, word in self._users.items()]
-        self.service.authenticator = Authenticator(
+        return Authenticator(
             lambda: users,
             make_nonce=lambda: secrets.token_hex(16),
             secret=secrets.token_bytes(16),
         )
-        self.service.call_later = self._call_later
-        if self.settings.login_timeout_s:
-            self.chores.append(self._login_kicking)
 
     def _join_group(self, endpoints: Sequence[Endpoint]) -> Peering:
         peering = super()._join_group(endpoints)
@@ -669,10 +665,10 @@ class Engine:
     def accepting(self) -> bool:
         """Return whether clients are let in."""
         return (
-            bool(self.server.service.listening)
+            bool(self.server.reception.listening)
             and self.server.ready.is_set()
             and all(
-                endpoint.sock.fileno() in self.server.service.listening
+                endpoint.sock.fileno() in self.server.reception.listening
                 for endpoint in self.endpoints
             )
         )

@@ -34,7 +34,7 @@ from pymcd.auth import (
     decode_text_users,
     encode_hashed,
 )
-from pymcd.clock import ManualClock
+from pymcd.clock import ManualClock, OffsetClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.protocol import connection as connection_module
@@ -42,6 +42,8 @@ from pymcd.protocol.binary import ERROR_TEXTS, REQUEST_MAGIC, RESPONSE_MAGIC
 from pymcd.protocol.trace import Tracer
 from pymcd.service import Service
 from pymcd.store.status import StoreMode
+
+from ..hosts import lend, make_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +76,7 @@ class Server:
         self.responds = responds
         self.clock = ManualClock()
         self.service = _make_service(self.clock, **settings)
-        self.service.log_line = _check_log_line
+        lend(self.service, log_line=_check_log_line)
         self._begun_as = _tunables(self.service)
         self._lives = _LIVES
         self.clients: list[Connection] = []
@@ -251,7 +253,8 @@ def _settings(settings: tuple[tuple[str, Any], ...]) -> Settings:
 
 
 def _make_service(clock: ManualClock, **settings: Any) -> Service:
-    return Service(_settings(tuple(settings.items())), clock)
+    chosen = _settings(tuple(settings.items()))
+    return Service(chosen, OffsetClock(clock) if chosen.debug_commands else clock, make_host())
 
 
 def _check_log_line(line: str) -> None:
@@ -568,7 +571,7 @@ def _login_server(**settings: Any) -> Server:
     server = _used_for_logins.get(key)
     if server is None or not server.begin_again():
         server = _used_for_logins[key] = Server(responds=False, clients=0, **settings)
-        server.service.authenticator = _authenticator()
+        lend(server.service, authenticator=_authenticator())
         server.connect()
     server.service.cache.store(StoreMode.SET, b"k", _TREASURE, 0, 0, 0)
     return server

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymcd.clock import ManualClock
+from pymcd.clock import ManualClock, OffsetClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.service import Service
+
+from ..hosts import make_host
 
 TRAILING_REQUEST = b"version\r\n"
 TRAILING_REPLY = b"VERSION 1.6.18\r\n"
 
 
 def make_service(clock: ManualClock | None = None, **settings: Any) -> Service:
-    """Build a server whose clock stands still."""
-    return Service(Settings(**settings), clock or ManualClock())
+    """Build a server whose clock stands still, until `debugtime` moves it."""
+    chosen = Settings(**settings)
+    clock = clock or ManualClock()
+    return Service(chosen, OffsetClock(clock) if chosen.debug_commands else clock, make_host())
 
 
 class Client:

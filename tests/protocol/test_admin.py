@@ -16,6 +16,8 @@ from pymcd.store.item import KEY_BINARY
 from pymcd.store.status import StoreMode
 from tests.protocol.helpers import Client, converse, make_service
 
+from ..hosts import lend
+
 if TYPE_CHECKING:
     from pymcd.protocol.paired import Gate
 
@@ -255,7 +257,7 @@ def test_reply_with_settings(settings, request_, reply):
 def test_shutdown_closes_and_tells_the_host(request_, graceful):
     client = Client(enable_shutdown=True)
     told: list[bool] = []
-    client.service.shutdown = told.append
+    lend(client.service, shutdown=told.append)
     assert client.send(request_ + b"\r\n") == b""
     assert told == [graceful]
     assert client.connection.closing
@@ -274,10 +276,44 @@ def test_debugtime_moves_the_clock():
     assert client.send(b"debugtime 11\r\nget a\r\n") == b"OK\r\nEND\r\n"
 
 
+class FakeTls:
+    """TLS whose certificates are good, or not."""
+
+    def __init__(self, problem: str | None) -> None:
+        self.problem = problem
+        self.handshake_errors = 3
+
+    def rows(self) -> list[tuple[str, int]]:
+        return [("ssl_handshake_errors", self.handshake_errors)]
+
+    def refresh(self) -> str | None:
+        return self.problem
+
+    def reset_counters(self) -> None:
+        self.handshake_errors = 0
+
+
 def test_refresh_certs_asks_the_host():
     client = Client()
-    client.service.refresh_certs = lambda: None
+    lend(client.service, tls=FakeTls(None))
     assert client.send(b"refresh_certs\r\n") == OK
+    lend(client.service, tls=FakeTls("no such file\r\n"))
+    assert client.send(b"refresh_certs\r\n") == b"no such file\r\n"
+
+
+def test_stats_asks_the_host():
+    client = Client()
+    assert "ssl_handshake_errors" not in stats(client)
+    lend(client.service, tls=FakeTls(None), pid=77, cpu_s=lambda: (1.5, 0.25), event_loop="none")
+    client.service.host.reception.listen_disabled = 4
+    values = stats(client)
+    assert values["ssl_handshake_errors"] == "3"
+    assert (values["pid"], values["libevent"]) == ("77", "none")
+    assert (values["rusage_user"], values["rusage_system"]) == ("1.500000", "0.250000")
+    assert values["listen_disabled_num"] == "4"
+    client.send(b"stats reset\r\n")
+    values = stats(client)
+    assert values["ssl_handshake_errors"] == values["listen_disabled_num"] == "0"
 
 
 # -- flush_all -----------------------------------------------------------------------------------
@@ -584,8 +620,8 @@ def test_sizes_of_many_items_come_in_slices():
 
 def test_conns():
     service = make_service()
-    service.listening[3] = "tcp:127.0.0.1:11211"
-    service.listening[4] = "udp:127.0.0.1:11211"
+    service.host.reception.listening[3] = "tcp:127.0.0.1:11211"
+    service.host.reception.listening[4] = "udp:127.0.0.1:11211"
     idle, asker, reader, watcher = (Client(service) for _ in range(4))
     reader.send(b"set a 0 0 5\r\n")
     watcher.send(b"watch\r\n")

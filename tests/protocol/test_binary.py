@@ -13,6 +13,7 @@ from pymcd.protocol import reports
 from pymcd.protocol.binary import COMMANDS
 from pymcd.protocol.trace import Tracer
 
+from ..hosts import lend
 from .binary_client import (
     ADD,
     ADDQ,
@@ -537,7 +538,7 @@ def test_the_counters_are_those_of_text():
 def test_the_log_shows_headers():
     lines: list[str] = []
     service = make_service(verbose=2)
-    service.log_line = lines.append
+    lend(service, log_line=lines.append)
     client = Client(service)
     client.connection.runner = Tracer(client.connection.runner)
     client.send(request(GET, b"k"))
@@ -555,7 +556,7 @@ def test_the_log_shows_headers():
 def test_what_is_wrong_is_logged():
     lines: list[str] = []
     service = make_service(verbose=1)
-    service.log_line = lines.append
+    lend(service, log_line=lines.append)
     Client(service).send(request(NOOP) + b"x" * 24)
     Client(service).send(request(GET))
     assert lines[0] == "Invalid magic:  78"

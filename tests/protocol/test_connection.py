@@ -13,6 +13,8 @@ from tests.protocol.helpers import Client, make_service
 from tests.protocol.requests import BINARY, CUTS, GARBAGE, SMALL_ITEMS, TEXT, cut
 from tests.store.helpers import photograph
 
+from ..hosts import lend
+
 NOOP = b"\x80\x0a" + bytes(22)
 NOOP_REPLY = b"\x81\x0a" + bytes(22)
 
@@ -122,7 +124,7 @@ class TestRespond:
     def test_who_listens_to_single_commands_hears_all(self, settings):
         client = Client(**settings)
         lines: list[str] = []
-        client.service.log_line = lines.append
+        lend(client.service, log_line=lines.append)
         client.send(b"set a:b 0 0 1\r\nv\r\n")
         for _ in range(2):
             assert respond_once(client, b"get a:b\r\n") == b"VALUE a:b 0 1\r\nv\r\nEND\r\n"

@@ -14,6 +14,8 @@ from tests.protocol.helpers import Client, converse
 from tests.protocol.requests import CUTS, GARBAGE, SMALL_ITEMS, TEXT, cut
 from tests.store.helpers import photograph
 
+from ..hosts import lend
+
 if TYPE_CHECKING:
     from pymcd.protocol import Connection
 
@@ -164,7 +166,7 @@ class TestFairness:
 def test_commands_are_logged_when_asked():
     client = Client(verbose=2)
     lines: list[str] = []
-    client.service.log_line = lines.append
+    lend(client.service, log_line=lines.append)
     client.send(b"set a 0 0 1\r\nv\r\nget \xff\r\n")
     assert lines == ["<10 set a 0 0 1", "<10 get \xff"]
 
@@ -204,7 +206,7 @@ def test_any_split_gives_the_same_replies_and_the_same_store(geometry, commands,
     stream = b"".join(commands)
     whole, pieces = (Client(**SMALL_ITEMS, **geometry) for _ in range(2))
     for client in (whole, pieces):
-        client.service.log_line = lambda line: None
+        lend(client.service, log_line=lambda line: None)
     replies = whole.send(stream) if stream else b""
     in_pieces = b"".join(pieces.send(piece) for piece in cut(stream, cuts))
     assert in_pieces == replies

@@ -16,6 +16,7 @@ from pymcd.clock import ManualClock
 from pymcd.protocol.trace import Tracer
 from pymcd.store import StoreMode
 
+from ..hosts import lend
 from .binary_client import (
     GET,
     NOOP,
@@ -51,9 +52,10 @@ def demand_login(service: Service, data: bytes = b"alice:secret\n") -> Service:
     def read_users() -> list[User]:
         return decode_sasl_users(data)
 
-    service.authenticator = Authenticator(
+    authenticator = Authenticator(
         read_users, make_nonce=lambda: f"nonce{next(numbers)}", secret=b"s"
     )
+    lend(service, authenticator=authenticator)
     return service
 
 
@@ -302,7 +304,7 @@ def test_the_budget_ends_a_turn_of_strangers_too():
 def test_a_traced_login():
     lines: list[str] = []
     client = text_stranger(verbose=2)
-    client.service.log_line = lines.append
+    lend(client.service, log_line=lines.append)
     client.connection.runner = Tracer(client.connection.runner)
     assert client.send(RIGHT + b"get k\r\n") == b"STORED\r\nEND\r\n"
     assert not any("secret" in line for line in lines)
@@ -327,7 +329,7 @@ def test_a_failure_may_be_answered_late():
             lambda data: data == FAILURE + UNAUTHENTICATED,
         ),
     ):
-        client.service.call_later = lambda delay_s, call: calls.append((delay_s, call))
+        lend(client.service, call_later=lambda delay_s, call: calls.append((delay_s, call)))
         assert client.send(wrong + behind) == b""
         assert client.receive() == b""
         [(delay_s, call)] = calls
@@ -340,7 +342,7 @@ def test_a_failure_may_be_answered_late():
 def test_who_talks_on_while_waiting_is_closed():
     client = stranger(login_failure_delay_s=2.0)
     calls: list = []
-    client.service.call_later = lambda delay_s, call: calls.append(call)
+    lend(client.service, call_later=lambda delay_s, call: calls.append(call))
     client.send(plain(b"wrong"))
     client.send(request(NOOP) * 200)
     assert client.connection.closing

@@ -26,6 +26,8 @@ from tests.protocol.helpers import Client, make_service
 from tests.protocol.requests import BINARY, COMMANDS, CUTS, SMALL_ITEMS, cut
 from tests.replication.helpers import Group, Guest, make_group
 
+from ..hosts import lend
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -41,7 +43,7 @@ _CAS_UNIQUE_MIN = 10**17
 
 def quiet(service: Service) -> Service:
     """Keep what would go to the log for oneself."""
-    service.log_line = lambda line: None
+    lend(service, log_line=lambda line: None)
     return service
 
 
@@ -504,7 +506,7 @@ class TestLogins:
         group = warm_group(verbose=2 * traced, **settings)
         for host in group.hosts.values():
             if login:
-                host.service.authenticator = USERS
+                lend(host.service, authenticator=USERS)
         guest = Guest(group[node], fast=fast)
         if traced:
             guest.connection.runner = Tracer(guest.connection.runner)
@@ -667,7 +669,7 @@ class TestExecutor:
     @pytest.mark.parametrize("settings", [SASL, TEXT_LOGIN])
     def test_whoever_forwards_has_seen_to_the_login(self, settings):
         service = make_service(**settings)
-        service.authenticator = USERS
+        lend(service, authenticator=USERS)
         execute = Executor(service)
         assert execute("text", SET) == b"STORED\r\n"
         (reply,) = binary.decode(execute("binary", binary.store(binary.SET, b"k", b"1")))
@@ -676,7 +678,7 @@ class TestExecutor:
     @pytest.mark.parametrize("settings", [SASL, TEXT_LOGIN])
     def test_also_where_all_is_refused(self, settings):
         host = warm_group(replication_ack="strict", **settings)["a"]
-        host.service.authenticator = USERS
+        lend(host.service, authenticator=USERS)
         host.node.gate.refusing = True
         execute = Executor(host.service)
         assert execute("text", SET) == NOT_REPLICATED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pymcd.protocol.trace import Tracer
 
+from ..hosts import lend
 from .helpers import Client
 
 CONVERSATION = (
@@ -51,7 +52,7 @@ def traced(data: bytes, step: int, reqs_per_event: int = 20) -> tuple[bytes, str
     """Return reply, log and yields of a conversation sent in steps."""
     client = Client(verbose=2, reqs_per_event=reqs_per_event)
     lines: list[str] = []
-    client.service.log_line = lines.append
+    lend(client.service, log_line=lines.append)
     client.connection.runner = Tracer(client.connection.runner)
     reply = client.send(data, step=step)
     log = "".join(f"{line}\n" for line in lines)

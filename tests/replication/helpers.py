@@ -18,6 +18,8 @@ from pymcd.replication import frames
 from pymcd.replication.node import Node
 from pymcd.service import Service
 
+from ..hosts import make_host
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -81,7 +83,7 @@ class Host:
         self.step_at = self.group.clock.monotonic()
         self.ready_calls = 0
         self.hasty = 0
-        self.service = Service(self.settings, self.clock)
+        self.service = Service(self.settings, self.clock, make_host())
         self.cache = self.service.cache
         self.node = Node(
             self.cache,

@@ -20,6 +20,8 @@ from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client
 from tests.replication.helpers import encode_state
 
+from ..hosts import make_host
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -31,7 +33,7 @@ class Server:
 
     def __init__(self, *, backlog_bytes: int = 1 << 20, tag: int = 5, **settings: Any) -> None:
         self.clock = ManualClock()
-        self.service = Service(Settings(**settings), self.clock)
+        self.service = Service(Settings(**settings), self.clock, make_host())
         self.cache = self.service.cache
         self.changes = Changes(self.cache, self.clock, tag=tag, backlog_bytes=backlog_bytes)
         self.client = Client(self.service)

@@ -25,6 +25,8 @@ from pymcd.protocol import Executor, PairedConnection
 from pymcd.replication.node import Node
 from pymcd.service import Service
 
+from ..hosts import make_host
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -445,7 +447,7 @@ class Host:
         self._answered_now.clear()
         self._heard_now.clear()
         self.evicted = set()
-        service = Service(self.settings, self.clock)
+        service = Service(self.settings, self.clock, make_host())
         self.service = service
         self.woken.clear()
         self._ends = []

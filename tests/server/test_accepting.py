@@ -20,6 +20,8 @@ from pymcd.server.hub import Hub
 from pymcd.server.listening import Endpoint
 from pymcd.service import Service
 
+from ..hosts import make_host
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
@@ -91,7 +93,7 @@ def door() -> Iterator[Door]:
 @asynccontextmanager
 async def accepting(door: Door, use_hub: bool, **options: Any) -> AsyncIterator[None]:
     """Run the loop as long as the block does."""
-    hub = Hub(Service(Settings(), SystemClock())) if use_hub else None
+    hub = Hub(Service(Settings(), SystemClock(), make_host())) if use_hub else None
     options.setdefault("welcome", door.welcome)
     acceptor = Acceptor(door.endpoint, on_error=door.errors.append, hub=hub, **options)
     try:

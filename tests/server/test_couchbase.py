@@ -416,7 +416,7 @@ async def bucket_pair(clock: ManualClock) -> AsyncIterator[tuple[Running, Runnin
         serving(endpoints=endpoints[1], clock=clock, **{**common, **own[1]}) as b,
     ):
         await until(lambda: role(a) == "coordinator" and role(b) == "follower")
-        await until(lambda: a.service.listening and b.service.listening)
+        await until(lambda: a.reception.listening and b.reception.listening)
         yield a, b
         for server in (a, b):
             assert not server.memory.failures

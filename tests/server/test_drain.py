@@ -10,6 +10,8 @@ from pymcd.protocol import Connection
 from pymcd.server.serving import has_work
 from pymcd.service import Service
 
+from ..hosts import make_host
+
 HEADER = b"\x80\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00\x03" + bytes(12)
 
 CASES = [
@@ -25,7 +27,7 @@ CASES = [
 @pytest.mark.parametrize(("name", "received", "expected"), CASES, ids=[row[0] for row in CASES])
 def test_what_can_still_be_executed_is_work(name: str, received: bytes, expected: bool) -> None:
     protocol = "binary" if received.startswith(b"\x80") else "ascii"
-    connection = Connection(Service(Settings(), ManualClock()), protocol=protocol)
+    connection = Connection(Service(Settings(), ManualClock(), make_host()), protocol=protocol)
     connection.receive_data(received)
     assert has_work(connection) is expected
 
@@ -35,7 +37,7 @@ class Waiting(Connection):
 
 
 def test_to_wait_for_other_servers_is_none_of_ours() -> None:
-    service = Service(Settings(), ManualClock())
+    service = Service(Settings(), ManualClock(), make_host())
     for kind, expected in ((Connection, True), (Waiting, False)):
         connection = kind(service)
         connection.reply(b"STORED\r\n")

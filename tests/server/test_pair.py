@@ -80,7 +80,7 @@ async def synced_pair(**settings: Any) -> AsyncIterator[tuple[Running, Running]]
     """Run two servers that are in sync; the first coordinates."""
     async with pair(**settings) as (a, b):
         await until(lambda: role(a) == "coordinator" and role(b) == "follower")
-        await until(lambda: a.service.listening and len(b.service.listening) == 2)
+        await until(lambda: a.reception.listening and len(b.reception.listening) == 2)
         yield a, b
         for server in (a, b):
             assert not server.memory.failures
@@ -411,8 +411,8 @@ async def test_datagrams_wait_for_the_other_node(use_hub: bool) -> None:
             serving(endpoints=a_endpoints, peers=(b_address,), node_id="a", **common) as a,
             serving(endpoints=b_endpoints, peers=(a_address,), node_id="b", **common) as b,
         ):
-            await until(lambda: len(a.service.listening) == 3)
-            await until(lambda: len(b.service.listening) == 3)
+            await until(lambda: len(a.reception.listening) == 3)
+            await until(lambda: len(b.reception.listening) == 3)
             for number, server in enumerate((a, b)):
                 udp = server.endpoints[1].sock.getsockname()
                 request = b"set u%d 0 0 1\r\nx\r\nget u%d\r\n" % (number, number)

@@ -22,6 +22,7 @@ from pymcd.server.peering import BACKOFF_MAX_S, Peering
 from pymcd.server.wire import WireTls
 from pymcd.service import Service
 
+from ..hosts import make_host
 from .authority import Authority, new_authority, shared_authority
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Member:
         self.settings = Settings(
             port=0, replication_listen=("127.0.0.1",), replication_port=-1, **tls(authority)
         )
-        self.hub = Hub(Service(self.settings, ManualClock())) if use_hub else None
+        self.hub = Hub(Service(self.settings, ManualClock(), make_host())) if use_hub else None
         self.peering = Peering(
             self.node,  # type: ignore[arg-type]
             peers,
@@ -122,8 +123,6 @@ class Member:
             context=None if authority is None else Certificates(self.settings).link_context,
             chance=lambda: 0.0,
         )
-        if self.hub is not None:
-            self.hub.on_turn_end = self.peering.end_turn
         self.endpoints: list[Endpoint] = open_internet_endpoints(self.settings)
 
     @property
@@ -143,7 +142,7 @@ class Member:
         try:
             async with trio.open_nursery() as nursery:
                 if self.hub is not None:
-                    nursery.start_soon(self.hub.run)
+                    nursery.start_soon(self.hub.run, self.peering.end_turn)
                 await self.peering.run(self.endpoints)
         finally:
             close_all(self.endpoints)

@@ -52,7 +52,7 @@ async def test_serves_several_clients(use_hub: bool) -> None:
         assert one.listen_address == f"tcp:127.0.0.1:{server.port}"
         assert one.address.startswith("tcp:127.0.0.1:")
         assert one.address != two.address
-        assert list(server.service.listening.values()) == [one.listen_address]
+        assert list(server.reception.listening.values()) == [one.listen_address]
         await first.aclose()
         await until(lambda: len(server.service.connections) == 1)
     assert server.service.total_connections == 2
@@ -123,7 +123,7 @@ async def test_too_many_connections_are_told_so(use_hub: bool) -> None:
         for _ in range(2):
             rejected = await server.connect()
             assert await read_all(rejected) == b"ERROR Too many open connections\r\n"
-        assert server.service.rejected_connections == 2
+        assert server.reception.rejected_connections == 2
         await streams.pop().aclose()
         await until(lambda: len(server.service.connections) == 2)
         assert await ask(await server.connect(), b"version\r\n") == VERSION
@@ -134,16 +134,16 @@ async def test_without_maxconns_fast_new_clients_wait(use_hub: bool) -> None:
         streams = [await server.connect() for _ in range(2)]
         for stream in streams:
             assert await ask(stream, b"version\r\n") == VERSION
-        assert server.service.accepting
+        assert server.reception.accepting
         patient = await server.connect()
         await patient.send_all(b"version\r\n")
-        await until(lambda: not server.service.accepting)
-        assert server.service.listen_disabled == 1
+        await until(lambda: not server.reception.accepting)
+        assert server.reception.listen_disabled == 1
         await streams[0].aclose()
         assert await read_until(patient, b"\r\n") == VERSION
-        assert server.service.accepting
-        assert server.service.listen_disabled_us > 0
-        assert server.service.rejected_connections == 0
+        assert server.reception.accepting
+        assert server.reception.listen_disabled_us > 0
+        assert server.reception.rejected_connections == 0
 
 
 async def test_without_descriptors_the_server_waits(
@@ -161,7 +161,7 @@ async def test_without_descriptors_the_server_waits(
         monkeypatch.setattr(socket.socket, "accept", accept)
         second = await server.connect()
         await second.send_all(b"version\r\n")
-        await until(lambda: server.service.listen_disabled == 1)
+        await until(lambda: server.reception.listen_disabled == 1)
         assert server.memory.lines == ["Too many open connections"]
         # A client that leaves makes room at once.
         await first.aclose()
@@ -200,7 +200,7 @@ async def test_only_silent_clients_are_closed(use_hub: bool) -> None:
             await trio.testing.wait_all_tasks_blocked()
         assert await read_all(silent) == b""
         assert await ask(active, b"version\r\n") == VERSION
-        assert server.service.idle_kicks == 1
+        assert server.reception.idle_kicks == 1
 
 
 async def test_garbage_and_half_open_clients_disturb_nobody(use_hub: bool) -> None:
@@ -278,7 +278,7 @@ async def test_stop_does_not_wait_longer_than_it_may(use_hub: bool) -> None:
 
 async def test_the_shutdown_hook_stops_the_server(use_hub: bool) -> None:
     async with serving(use_hub=use_hub) as server:
-        server.service.shutdown(True)
+        server.service.host.shutdown(True)
         assert server.graceful
         await server.finished.wait()
 

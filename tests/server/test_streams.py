@@ -150,9 +150,9 @@ async def test_a_silent_client_is_closed(
         for _ in range(3):
             await trio.sleep(idle_timeout_s - 1)
             assert await ask(ours, b"version\r\n") == b"VERSION 1.6.18\r\n"
-        assert server.service.idle_kicks == 0
+        assert server.reception.idle_kicks == 0
         assert await read_all(ours) == b""
-        assert server.service.idle_kicks == 1
+        assert server.reception.idle_kicks == 1
         silent_s = trio.current_time() - begin - 3 * (idle_timeout_s - 1)
         assert idle_timeout_s < silent_s <= idle_timeout_s + 2
 

@@ -18,6 +18,7 @@ from pymcd.server.udp import answer_datagram, frame_reply
 from pymcd.service import Service
 from pymcd.store import Status, StoreMode
 
+from ..hosts import make_host
 from .helpers import serving
 
 if TYPE_CHECKING:
@@ -120,9 +121,8 @@ async def test_a_fault_costs_one_request(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_reply_beyond_the_numbers_is_refused() -> None:
     # 16 bits number the datagrams: 91 MB. A small question must not cost more memory either.
-    service = Service(
-        Settings(memory_limit_bytes=1 << 30, item_size_max_bytes=256 << 20), ManualClock()
-    )
+    settings = Settings(memory_limit_bytes=1 << 30, item_size_max_bytes=256 << 20)
+    service = Service(settings, ManualClock(), make_host())
     service.tick()
     assert service.cache.store(StoreMode.SET, b"k", bytes(50 << 20)) is Status.STORED
     with socket.socket(type=socket.SOCK_DGRAM) as sock:

@@ -38,8 +38,13 @@ class Store:
             evictions=not chosen.disable_evictions,
         )
         self.maintainer = Maintainer(
-            self.cache, self.crawler, self.rebalancer, juggling=chosen.lru_maintainer
+            self.cache,
+            self.crawler,
+            self.rebalancer,
+            juggling=chosen.lru_maintainer,
+            wake=lambda: self.woken.append(True),
         )
+        self.woken: list[bool] = []
         self.steps = 0
 
     def fill(self, count: int, *, ttl_s: int = 0, prefix: str = "k", size_bytes: int = 1) -> None:
@@ -266,15 +271,14 @@ def test_an_idle_cache_is_looked_at_when_the_next_item_ends():
 def test_activity_wakes_the_maintainer():
     store = Store()
     store.settle()
-    woken: list[bool] = []
-    store.maintainer.wake = lambda: woken.append(True)
+    store.woken.clear()
     store.clock.advance(10)
     store.cache.tick()
     store.cache.tick()
-    assert woken == [True]
+    assert store.woken == [True]
     store.clock.advance(1)
     store.maintainer.step()
-    assert woken == [True], "its own tick wakes nobody"
+    assert store.woken == [True], "its own tick wakes nobody"
 
 
 def test_new_items_are_juggled():

@@ -86,6 +86,7 @@ class CacheMachine(RuleBasedStateMachine):
             self.crawler,
             self.rebalancer,
             juggling=configuration.get("lru_maintainer", True),
+            wake=lambda: None,
         )
         cache.on_evict = self._evicted
         self.model: dict[bytes, Entry] = {}

@@ -14,6 +14,8 @@ from pymcd.protocol import Connection
 from pymcd.service import Service
 from pymcd.testing.scripted import Script, ScriptedConnection
 
+from ..hosts import make_host
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -77,7 +79,7 @@ conversations = st.one_of(
 
 def converse(pieces: list[bytes], connect: Callable[[Service], Connection]) -> tuple[bytes, bool]:
     """Feed a connection as the general driver does; return what it said, and whether it ended."""
-    service = Service(Settings(), OffsetClock(ManualClock()))
+    service = Service(Settings(), OffsetClock(ManualClock()), make_host())
     connection = connect(service)
     service.connected(connection)
     said: list[bytes] = []

@@ -14,6 +14,7 @@ from pymcd.tools.asking import Access, AskError, ask_report, parse_address, tls_
 from tests.protocol.helpers import Client, make_service
 from tests.server.authority import Authority, new_authority
 
+from ..hosts import lend
 from .serving import SmallServer
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def pymcd(**settings: Any) -> Callable[[], Callable[[bytes], bytes | None]]:
     if service.settings.enable_sasl or service.settings.auth_file:
         decode = decode_text_users if service.settings.auth_file else decode_sasl_users
         users = decode(b"alice:secret\n")
-        service.authenticator = Authenticator(lambda: users, make_nonce=str, secret=b"s")
+        lend(service, authenticator=Authenticator(lambda: users, make_nonce=str, secret=b"s"))
 
     def connect() -> Callable[[bytes], bytes | None]:
         client = Client(service)

@@ -1,0 +1,33 @@
+"""What a test lends to a `Service` in the place of a host."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from pymcd.service import Host, Reception
+
+if TYPE_CHECKING:
+    from pymcd.service import Service
+
+
+def make_host(**changes: Any) -> Host:
+    """Return a host on which nothing ever happens; a delay is over at once."""
+    host = Host(
+        event_loop="none",
+        pid=1,
+        cpu_s=lambda: (0.0, 0.0),
+        log_line=lambda line: None,
+        shutdown=lambda graceful: None,
+        call_later=lambda delay_s, call: call(),
+        wake_maintainer=lambda: None,
+        authenticator=None,
+        tls=None,
+        reception=Reception(),
+    )
+    return replace(host, **changes)
+
+
+def lend(service: Service, **changes: Any) -> None:
+    """Change what the host of a service is."""
+    service.host = replace(service.host, **changes)
