@@ -647,7 +647,8 @@ class Client:
                     operation.returned_at = self.world.now
                     if operation.outcome.cas and operation.verb in ("get", "mg"):
                         self.speech.seen[operation.key] = operation.outcome.cas
-                self.world.tell(self.name, str(operation))
+                if self.world.verbose:
+                    self.world.tell(self.name, str(operation))
         if self._buffer:
             raise Garbled(f"{self.name} hears what it did not ask for: {self._buffer!r}")
         if not self._pending:

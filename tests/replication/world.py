@@ -14,9 +14,9 @@ observed of a node is written down by its `Host`, for `checkers`.
 
 from __future__ import annotations
 
-import heapq
 import random
 from collections import deque
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
@@ -51,13 +51,18 @@ def independent_of_hash_seed() -> None:
     pymcd.store.cache.hash = crc32  # type: ignore[attr-defined]
 
 
+def _end_of_run() -> None:
+    """Stand in the queue where a run ends, behind all that happens at that time."""
+
+
 class World:
     """The scheduler, and who can reach whom."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
+        self.draw = self.random.random  #: from 0 to 1; the same stream, found sooner
         self.now = 0.0
-        self._events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._events: list[tuple[float, float, Callable[..., None], tuple[Any, ...]]] = []
         self._count = 0
         self.hosts: dict[str, Host] = {}
         self.wires: list[Wire] = []
@@ -76,19 +81,24 @@ class World:
     def at(self, time: float, call: Callable[..., None], *arguments: Any) -> None:
         """Have something happen."""
         self._count += 1
-        heapq.heappush(self._events, (max(time, self.now), self._count, call, arguments))
+        if time < self.now:
+            time = self.now
+        heappush(self._events, (time, self._count, call, arguments))
 
     def after(self, delay_s: float, call: Callable[..., None], *arguments: Any) -> None:
         """Have something happen later."""
-        self.at(self.now + delay_s, call, *arguments)
+        self._count += 1
+        heappush(self._events, (self.now + delay_s, self._count, call, arguments))
 
     def run(self, until: float) -> None:
         """Let time pass."""
         events = self._events
-        while events and events[0][0] <= until:
-            self.now, _, call, arguments = heapq.heappop(events)
+        heappush(events, (until, _EVER, _end_of_run, ()))
+        while True:
+            self.now, _, call, arguments = heappop(events)
+            if call is _end_of_run:
+                return
             call(*arguments)
-        self.now = until
 
     def tell(self, who: str, what: str) -> None:
         """Note something for who reads the trace."""
@@ -120,7 +130,7 @@ class World:
 
     def delay(self) -> float:
         """Return how long something is under way."""
-        return self.latency_s + self.random.random() * self.jitter_s
+        return self.latency_s + self.draw() * self.jitter_s
 
 
 class HostClock:
@@ -152,6 +162,7 @@ class End:
         self.life = life  #: of the process that owns this end
         self.other: End
         self.link: Link | None = None
+        self.dialled: str | None = None  #: what our host dialled
         self.gone = False  #: this side knows of the end
         self._last_at = 0.0
         self._held: list[tuple[bytes, tuple[float, float]]] = []
@@ -162,7 +173,7 @@ class End:
         """Send to the other end."""
         world = self.host.world
         pieces = [data]
-        if world.random.random() < world.splitting:
+        if world.draw() < world.splitting:
             cut = world.random.randrange(len(data) + 1)
             pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
         known = (self.host.waking_s, self.last_taken)
@@ -407,6 +418,7 @@ class Host:
         self.node: Node
         self.woken: dict[Visit, None] = {}
         self._ends: list[End] = []
+        self._dialled: set[str | None] = set()  #: of these ends
         self._inbox: dict[object, deque[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
         self._turn_due = False
         self._busy_until = 0.0
@@ -416,6 +428,7 @@ class Host:
         self.visits = 0
 
         self.history: list[Observation] = []
+        self._noted: tuple[Any, ...] = ()  #: of what the last observation was made
         self.log: list[tuple[float, str]] = []
         #: (host, life) -> when something from there was handled here last, before this turn;
         #: on a clock that stands still while this host does.
@@ -450,7 +463,7 @@ class Host:
         service = Service(self.settings, self.clock, make_host())
         self.service = service
         self.woken.clear()
-        self._ends = []
+        self._keep([])
         self._inbox.clear()
         self._busy_until = world.now
         on_evict = service.cache.on_evict
@@ -498,7 +511,7 @@ class Host:
                 end.wire.cut(silent=True)
             else:
                 end.wire.finish(end)
-        self._ends = []
+        self._keep([])
         for wire in list(self.world.wires):  # not yet accepted
             for end in wire.ends:
                 if end.host is self and end.life == self.life and not end.gone:
@@ -558,8 +571,8 @@ class Host:
         if not self._turn_due and self.alive and not self.frozen:
             self._turn_due = True
             world = self.world
-            at = max(world.now, self._busy_until) + world.random.random() * TURN_S
-            world.at(at, self._turn, self.life)
+            begin = max(self._busy_until, world.now)
+            world.at(begin + world.draw() * TURN_S, self._turn, self.life)
 
     def _wake_node(self) -> None:
         self._node_woken = True
@@ -591,28 +604,33 @@ class Host:
         if self.slow_s:
             self._busy_until = world.now + world.random.random() * self.slow_s
         service.tick()
-        self.heard_at.update(self._heard_now)
-        self._heard_now.clear()
-        self.answered_at.update(self._answered_now)
-        inbox, self._inbox = self._inbox, {}
-        queues = list(inbox.values())
-        while queues:
-            index = world.random.randrange(len(queues)) if len(queues) > 1 else 0
-            queue = queues[index]
-            call, arguments = queue.popleft()
-            if not queue:
-                queues[index] = queues[-1]
-                queues.pop()
-            call(*arguments)
+        if self._heard_now:
+            self.heard_at.update(self._heard_now)
+            self._heard_now.clear()
+            self.answered_at.update(self._answered_now)
+        if self._inbox:
+            inbox, self._inbox = self._inbox, {}
+            queues = list(inbox.values())
+            while len(queues) > 1:
+                index = world.random.randrange(len(queues))
+                queue = queues[index]
+                call, arguments = queue.popleft()
+                if not queue:
+                    queues[index] = queues[-1]
+                    queues.pop()
+                call(*arguments)
+            for call, arguments in queues[0]:
+                call(*arguments)
+        woken = self.woken
         for _ in range(100):
             if self._node_woken:
                 self._step()
-            while self.woken:
-                visit = next(iter(self.woken))
-                del self.woken[visit]
+            while woken:
+                visit = next(iter(woken))
+                del woken[visit]
                 visit.pump()
             self.node.flush()
-            if not self.woken and not self._node_woken:
+            if not woken and not self._node_woken:
                 break
         else:
             raise AssertionError(f"{self.name} never comes to rest")
@@ -621,25 +639,32 @@ class Host:
             self._timer_at = max(self._step_at, world.now)
             world.at(self._timer_at, self._timer, life, self._timer_at)
         self._note()
-        world.observe(self)
+        if self.history[-1].at == world.now:
+            world.observe(self)
 
     def _send(self, delay_s: float) -> None:
-        for end in list(self._ends):
+        window_bytes = self.world.window_bytes
+        closed = False
+        for end in self._ends:
             link = end.link
             assert link is not None
-            if end.under_way_bytes <= self.world.window_bytes and not end.gone:
+            if end.under_way_bytes <= window_bytes:
                 output = link.take_output()
                 if output:
                     end.send(b"".join(output), delay_s=delay_s)
-            if link.closed and not end.gone:
-                end.gone = True
-                self._ends.remove(end)
+            if link.closed:
+                closed = end.gone = True
                 end.wire.finish(end)
+        if closed:
+            self._keep([end for end in self._ends if not end.gone])
 
     def forget(self, end: End) -> None:
         """Drop an end that is gone."""
-        if end in self._ends:
-            self._ends.remove(end)
+        self._keep([other for other in self._ends if other is not end])
+
+    def _keep(self, ends: list[End]) -> None:
+        self._ends = ends
+        self._dialled = {end.dialled for end in ends}
 
     def seconds_left(self, expires_at: int) -> float:
         """Return what remains of an item, not rounded as the server sees it."""
@@ -660,9 +685,12 @@ class Host:
 
     def _note(self) -> None:
         node = self.node
-        if not self.alive:
-            now = Observation(self.world.now, self.life, "dead", 0, "-", (), ready=False)
-        else:
+        if self.alive:
+            # Most of the time there is nothing new, and it is cheap to see that.
+            seen = (self.life, node.role, node.epoch, node.coordinator, node.members, node.ready)
+            if seen == self._noted:
+                return
+            self._noted = (*seen[:4], list(node.members), node.ready)
             now = Observation(
                 self.world.now,
                 self.life,
@@ -672,6 +700,9 @@ class Host:
                 tuple(sorted(set(node.members) - {self.name})),
                 ready=node.ready,
             )
+        else:
+            self._noted = ()
+            now = Observation(self.world.now, self.life, "dead", 0, "-", (), ready=False)
         if not self.history or self.history[-1][1:] != now[1:]:
             self.history.append(now)
             self.world.tell(
@@ -688,9 +719,9 @@ class Host:
         world = self.world
         if self.frozen:
             world.after(DIAL_LOOK_S, self._dial, target, life, backoff_s)
-        elif self._occupied(target) or not self.node.should_dial(target):
+        elif target in self._dialled or not self.node.should_dial(target):
             # A link that is lost is dialled again at once.
-            world.after(DIAL_LOOK_S * world.random.random(), self._dial, target, life, backoff_s)
+            world.after(DIAL_LOOK_S * world.draw(), self._dial, target, life, backoff_s)
         else:
             again_s = min(2 * backoff_s, BACKOFF_MAX_S)
             other = world.hosts[target.partition(":")[0]]
@@ -704,9 +735,6 @@ class Host:
                 world.after(2 * world.delay(), self._connect, target, life)
                 wait_s = backoff_s * (1 - world.random.random() / 2) + DIAL_LOOK_S
                 world.after(wait_s, self._dial, target, life, BACKOFF_MIN_S)
-
-    def _occupied(self, target: str) -> bool:
-        return any(end.link is not None and end.link.dialled == target for end in self._ends)
 
     def _connect(self, target: str, life: int) -> None:
         other = self.world.hosts[target.partition(":")[0]]
@@ -723,8 +751,9 @@ class Host:
             end.gone = True
             end.wire.finish(end)
             return
+        end.dialled = dialled
         end.link = self.node.open_link(dialled=dialled, address=end.other.host.name)
-        self._ends.append(end)
+        self._keep([*self._ends, end])
 
     # -- clients -----------------------------------------------------------------------------------
 
