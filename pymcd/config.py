@@ -50,6 +50,12 @@ NODE_NAME_MAX_CHARACTERS = 64
 REPLICATION_ACK_TIMEOUT_MAX_S = 60
 
 Protocol = Literal["auto", "ascii", "binary"]
+# As memcached shows them, where `-B` says auto.
+PROTOCOL_NAMES: dict[Protocol, str] = {
+    "auto": "auto-negotiate",
+    "ascii": "ascii",
+    "binary": "binary",
+}
 MemoryAccounting = Literal["memcached", "resident"]
 LogFormat = Literal["text", "json"]
 ReplicationAck = Literal["async", "semi", "strict"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import limits
+from ..config import PROTOCOL_NAMES
 from ..store.cache import TABLES
 from ..store.expiry import CLOCK_START_S
 from ..store.item import KEY_BINARY
@@ -34,7 +35,6 @@ SIZES_BUCKET_BYTES: Final = 32
 #: Items counted for `stats sizes` in one slice; a driver takes some slices a turn.
 _SIZES_SLICE_ITEMS: Final = 500
 
-_PROTOCOL_NAMES: Final = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
 _SSL_VERSIONS: Final = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")
 
 
@@ -230,7 +230,7 @@ def settings_in_force(service: Service) -> list[Row]:
         ("reqs_per_event", settings.reqs_per_event),
         ("cas_enabled", _yes(cache.use_cas)),
         ("tcp_backlog", settings.listen_backlog),
-        ("binding_protocol", _PROTOCOL_NAMES[settings.protocol]),
+        ("binding_protocol", PROTOCOL_NAMES[settings.protocol]),
         ("auth_enabled_sasl", _yes(settings.enable_sasl)),
         ("auth_enabled_ascii", settings.auth_file or "no"),
         ("item_size_max", settings.item_size_max_bytes),

@@ -30,10 +30,11 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from ..clock import OffsetClock, SystemClock
-from ..config import ConfigError
+from ..config import PROTOCOL_NAMES, ConfigError
 from ..protocol import Connection, PairedConnection
 from ..protocol.binary import holds_request, run_binary
 from ..protocol.trace import Tracer
+from ..replication.roles import ALONE, COORDINATOR
 from ..service import Host, Reception, Service
 from ..sources import read_secret
 from .accepting import Acceptor
@@ -66,7 +67,6 @@ _DRAIN_LOOK_S: Final = 0.02
 #: How long a server that stops goes on while another one tells clients of its bucket to go there.
 _BUCKET_HAND_OVER_S: Final = 0.5
 
-_PROTOCOL_NAMES: Final = {"auto": "auto-negotiate", "ascii": "ascii", "binary": "binary"}
 _GREETINGS: Final = {
     "auto": "<%d new auto-negotiating client connection",
     "ascii": "<%d new ascii client connection.",
@@ -326,7 +326,7 @@ class Server:
     def _get_ready(self) -> None:
         """Let clients in."""
         assert self.peering is not None
-        why = "alone" if self.peering.node.role == "alone" else "in sync"
+        why = "alone" if self.peering.node.role == ALONE else "in sync"
         waited_s = self._clock.monotonic() - self._started_at
         self.log.warning(
             f"replication: clients are let in, {why}, {waited_s:.1f} s after the start"
@@ -395,7 +395,7 @@ class Server:
 
     async def _hand_over_bucket(self) -> None:
         """Give clients who use this node a moment to learn from the other that they should not."""
-        if self.peering is None or self.peering.node.role != "coordinator":
+        if self.peering is None or self.peering.node.role != COORDINATOR:
             return
         self.peering.node.announce_welcome(False)
         self.peering.send_turn()
@@ -557,7 +557,7 @@ class Server:
         if self.service.verbosity > 1:
             name: str = endpoint.transport
             if name in ("tcp", "local"):
-                name = _PROTOCOL_NAMES[endpoint.protocol]
+                name = PROTOCOL_NAMES[endpoint.protocol]
             self.log.line(f"<{endpoint.sock.fileno()} server listening ({name})")
 
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..limits import KEY_MAX_BYTES, UINT32_MAX
 from .calls import Call, CallLog, as_key, describe, fits
 from .faults import Action, Fault, FaultBuilder, make_criteria
 from .requests import as_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_KEY_MAX_BYTES = 250
-_FLAGS_MAX = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,8 +235,8 @@ def good_key(key: str | bytes) -> bytes:
     encoded = as_key(key)
     if encoded is None:
         raise TypeError("a key is a str or bytes, not None")
-    if not 0 < len(encoded) <= _KEY_MAX_BYTES:
-        raise ValueError(f"a key has 1 to {_KEY_MAX_BYTES} bytes, this has {len(encoded)}: {key!r}")
+    if not 0 < len(encoded) <= KEY_MAX_BYTES:
+        raise ValueError(f"a key has 1 to {KEY_MAX_BYTES} bytes, this has {len(encoded)}: {key!r}")
     return encoded
 
 
@@ -251,7 +249,7 @@ def good_item(
             f"put() stores bytes as a client would send them, not {type(value).__name__};"
             " write value.encode(), or store it with your client"
         )
-    if not 0 <= flags <= _FLAGS_MAX:
+    if not 0 <= flags <= UINT32_MAX:
         raise ValueError(f"flags={flags!r}: they are a number of 32 bits")
     if ttl != int(ttl):
         raise ValueError(f"ttl={ttl!r}: memcached knows whole seconds; 0 is for ever")

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from .ports import Port
 
 _LOG_LINES_MAX: Final = 1000
-_LINE_MAX_BYTES: Final = 64 << 10
 #: Turns of the event loop for those who were told to close.
 _TURNS_TO_CLOSE: Final = 100
 #: For clients of one node to hear from the other, and how often to look.
@@ -66,7 +65,6 @@ _INSTEAD: Final = {
     "peer": "MemcachedPair",
     "replication-listen": "MemcachedPair",
     "replication-port": "MemcachedPair",
-    "http": "",
     "udp-port": "",
     "daemon": "",
     "user": "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from ..replication.roles import ALONE
 from .controls import good_seconds
 from .faults import Fault
 from .plan import PairPlan, method_taking
@@ -161,7 +162,7 @@ class MemcachedPair:
         for server in servers:
             server._ask("cut_links")
         # Each first waits whether the other comes back at once.
-        self._within(5.0, lambda: all(server._ask("role") == "alone" for server in servers))
+        self._within(5.0, lambda: all(server._ask("role") == ALONE for server in servers))
         return _link_fault(servers, "mend_links")
 
     def delay_link(self, seconds: float) -> Fault:

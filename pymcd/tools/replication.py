@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from ..addresses import join_address
 from ..config import EXIT_USAGE
 from ..replication.link import ADVICE
+from ..replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
 from .asking import DEFAULT_PORT, Access, AskError, ask_report, parse_address, tls_context
 
 if TYPE_CHECKING:
@@ -36,17 +37,21 @@ TEXT_WIDTH = 96
 # Nodes that are well hear of each other once a second.
 SILENT_S = 2.5
 
-STATES = {
-    "in_sync": "in sync",
-    "alone": "alone",
-    "joining": "catching up",
-    "starting": "starting",
-    "off": "not replicated",
+# States that are no roles.
+IN_SYNC = "in_sync"
+OFF = "off"
+
+STATES: dict[str, str] = {
+    IN_SYNC: "in sync",
+    ALONE: "alone",
+    JOINING: "catching up",
+    STARTING: "starting",
+    OFF: "not replicated",
 }
-ROLES = {
-    "coordinator": "coordinates",
-    "alone": "coordinates",
-    "follower": "follows",
+ROLES: dict[str, str] = {
+    COORDINATOR: "coordinates",
+    ALONE: "coordinates",
+    FOLLOWER: "follows",
     "none": "-",
 }
 
@@ -110,7 +115,7 @@ class Answer:
     @property
     def in_sync(self) -> bool:
         """Whether this server and all peers that it should have are in sync."""
-        return self.state == "in_sync" and self.rows.get("degraded") != "yes"
+        return self.state == IN_SYNC and self.rows.get("degraded") != "yes"
 
     def number(self, name: str) -> float:
         """Return a number, 0 for what is none."""
@@ -119,7 +124,7 @@ class Answer:
     @property
     def alone_s(self) -> float:
         """For how long it has been alone; 0: it is not, or it is meant to be."""
-        return self.number("degraded_now_seconds") if self.state == "alone" else 0.0
+        return self.number("degraded_now_seconds") if self.state == ALONE else 0.0
 
     def judged_peers(self) -> list[Peer]:
         """Return those peers of whom it knows whether they are in sync.
@@ -130,7 +135,7 @@ class Answer:
         return [
             peer
             for peer in self.peers()
-            if self.rows.get("role") != "follower" or peer.node_id == coordinator
+            if self.rows.get("role") != FOLLOWER or peer.node_id == coordinator
         ]
 
     def peers(self) -> list[Peer]:
@@ -238,11 +243,9 @@ def exit_code(answers: list[Answer]) -> int:
 def coordinators(answers: list[Answer]) -> list[str]:
     """Return who decides the order of writes: one name, several while nodes are separated."""
     names = [
-        answer.rows.get("coordinator", "-")
-        if answer.state in ("in_sync", "joining")
-        else answer.name
+        answer.rows.get("coordinator", "-") if answer.state in (IN_SYNC, JOINING) else answer.name
         for answer in answers
-        if answer.state in ("in_sync", "joining", "alone")
+        if answer.state in (IN_SYNC, JOINING, ALONE)
     ]
     return [name for name in dict.fromkeys(names) if name != "-"]
 
@@ -254,14 +257,14 @@ def problems(answers: list[Answer]) -> list[str]:
 
 def _problems(answers: list[Answer]) -> Iterator[str]:
     heard = {answer.name for answer in answers if not answer.error}
-    alone = [answer for answer in answers if answer.state == "alone"]
+    alone = [answer for answer in answers if answer.state == ALONE]
     for answer in answers:
         if answer.error:
             waits = ""
             if answer.error == "connection refused":
                 waits = ": it is not running, or has not got its items from its peer yet"
             yield f"{answer.address} does not answer ({answer.error}){waits}."
-        elif answer.state == "off":
+        elif answer.state == OFF:
             yield f"{answer.name} does not replicate: it was started without --peer."
     if len(alone) > 1:
         names = _and([answer.name for answer in alone])
@@ -270,22 +273,22 @@ def _problems(answers: list[Answer]) -> Iterator[str]:
             " the later write will stay."
         )
     for answer in answers:
-        if answer.error or answer.state == "off":
+        if answer.error or answer.state == OFF:
             continue
-        if answer.state == "alone" and answer.rows.get("ack_mode") == "strict":
+        if answer.state == ALONE and answer.rows.get("ack_mode") == "strict":
             yield f"{answer.name} refuses writes until another node is in sync (strict)."
         for peer in answer.judged_peers():
-            if not peer.in_sync and not (peer.node_id in heard and answer.state == "joining"):
+            if not peer.in_sync and not (peer.node_id in heard and answer.state == JOINING):
                 yield from _why_not(answer, peer)
         refusal = answer.rows.get("last_refusal", "-")
         if refusal not in ("", "-") and not answer.in_sync:
             yield f"At {answer.name} a link was refused: {_words(refusal)}."
-        elif not answer.peers() and answer.state != "in_sync":
+        elif not answer.peers() and answer.state != IN_SYNC:
             yield f"{answer.name} has not met another node yet. Its log tells why."
     groups = {
         (answer.rows.get("coordinator"), answer.rows.get("epoch"))
         for answer in answers
-        if answer.state == "in_sync"
+        if answer.state == IN_SYNC
     }
     if len(groups) > 1:
         yield "These servers belong to different groups."
@@ -325,10 +328,10 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
     found: list[Cost] = []
     alive = {answer.name for answer in answers if not answer.error}
     for answer in answers:
-        if answer.error or answer.state == "off":
+        if answer.error or answer.state == OFF:
             continue
         behind = int(max((peer.number("lag_items") for peer in answer.peers()), default=0))
-        if answer.state == "alone":
+        if answer.state == ALONE:
             writes = int(answer.number("unprotected_now"))
             since = now - answer.alone_s if answer.alone_s else None
             parts = []
@@ -343,7 +346,7 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
                 parts = ["all items"]
             words = ", and ".join(parts) or "nothing that was acknowledged"
             found.append(Cost(answer.name, answer.address, writes, since, words))
-        elif answer.rows.get("ack_mode") == "async" and answer.rows.get("role") == "coordinator":
+        elif answer.rows.get("ack_mode") == "async" and answer.rows.get("role") == COORDINATOR:
             words = "what it acknowledged in the last moments, now " + _count(behind, "write")
             found.append(Cost(answer.name, answer.address, behind, None, words))
         else:
@@ -360,7 +363,7 @@ def as_text(answers: list[Answer], now: float) -> str:
     """Return the whole report, without the last line end."""
     wrong = problems(answers)
     paragraphs = [_table(_table_rows(answers))]
-    some_answer = any(not answer.error and answer.state != "off" for answer in answers)
+    some_answer = any(not answer.error and answer.state != OFF for answer in answers)
     if not wrong:
         mode = next(answer.rows.get("ack_mode", "") for answer in answers)
         paragraphs.append(f"In sync. {_MODES.get(mode, '')}".strip())
