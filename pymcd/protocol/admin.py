@@ -17,7 +17,7 @@ from ..store.rebalancer import Reassign
 from . import reports
 from .recorder import FETCHERS, WATCHABLE, uri_encode
 from .tokens import BAD_EXPTIME, BAD_FORMAT, ERROR, OK, decode_i32, decode_u32
-from .verbs import Verb
+from .verbs import LOCAL, WRITES, Verb, no_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -548,17 +548,17 @@ _REPORTS: Final[dict[bytes, _Report]] = {
 }
 
 ADMIN_VERBS: Final[dict[bytes, Verb]] = {
-    b"version": Verb(_version),
-    b"quit": Verb(_quit),
-    b"shutdown": Verb(_shutdown),
-    b"verbosity": Verb(_verbosity),
-    b"debugtime": Verb(_debugtime),
-    b"refresh_certs": Verb(_refresh_certs),
-    b"flush_all": Verb(_flush_all),
-    b"cache_memlimit": Verb(_cache_memlimit),
-    b"lru": Verb(_lru),
-    b"slabs": Verb(_slabs),
-    b"lru_crawler": Verb(_lru_crawler),
-    b"watch": Verb(_watch),
-    b"stats": Verb(_stats),
+    b"version": Verb(LOCAL, no_keys, _version),
+    b"quit": Verb(LOCAL, no_keys, _quit),
+    b"shutdown": Verb(LOCAL, no_keys, _shutdown),
+    b"verbosity": Verb(LOCAL, no_keys, _verbosity),
+    b"debugtime": Verb(LOCAL, no_keys, _debugtime),
+    b"refresh_certs": Verb(LOCAL, no_keys, _refresh_certs),
+    b"flush_all": Verb(WRITES, no_keys, _flush_all),
+    b"cache_memlimit": Verb(LOCAL, no_keys, _cache_memlimit),
+    b"lru": Verb(LOCAL, no_keys, _lru),
+    b"slabs": Verb(LOCAL, no_keys, _slabs),
+    b"lru_crawler": Verb(LOCAL, no_keys, _lru_crawler),
+    b"watch": Verb(LOCAL, no_keys, _watch),
+    b"stats": Verb(LOCAL, no_keys, _stats),
 }

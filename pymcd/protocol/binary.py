@@ -22,15 +22,27 @@ from ..store.item import key_marks
 from ..store.status import Status, StoreMode
 from . import reports
 from .framing import swallow, take_awaited
+from .verbs import (
+    INVALID,
+    LOCAL,
+    NEXT_REQUEST,
+    NO_VALUE,
+    READS,
+    SWALLOW_BODY,
+    SWALLOW_VALUE,
+    VALUE,
+    WRITES,
+    Command,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from ..store import Cache
     from .connection import Connection
+    from .verbs import Effect
 
     _Handler = Callable[["Connection", "Request"], None]
-    _Check = Callable[["Connection", "Request", int], bool]
 
 REQUEST_MAGIC: Final = 0x80
 RESPONSE_MAGIC: Final = 0x81
@@ -59,7 +71,6 @@ OK: Final = 0x00
 KEY_NOT_FOUND: Final = 0x01
 KEY_EXISTS: Final = 0x02
 TOO_LARGE: Final = 0x03
-INVALID: Final = 0x04
 NOT_STORED: Final = 0x05
 NON_NUMERIC: Final = 0x06
 AUTH_ERROR: Final = 0x20
@@ -84,88 +95,15 @@ _SET_OPCODE: Final = 0x01
 _VERSION: Final = 0x0B
 _STAT: Final = 0x10
 _SASL_LIST, _SASL_AUTH, _SASL_STEP = 0x20, 0x21, 0x22
+_SASL_STEPS: Final = {_SASL_AUTH: "sasl_auth", _SASL_STEP: "sasl_step"}
 
 #: An expiration that forbids incr and decr to create. # protocol-binary.txt, 4.5
 _DO_NOT_CREATE: Final = limits.UINT32_MAX
 #: A longer name of a mechanism is an error. # memcached: MAX_SASL_MECH_LEN
 _MECHANISM_MAX_BYTES: Final = 32
 
-# What to make of a body that goes on behind extras and key.
-_NO_VALUE: Final = 0  #: it must not
-_VALUE: Final = 1  #: the handler wants it
-_NEXT_REQUEST: Final = 2  #: leave it: it is read as the next request
-_SWALLOW_VALUE: Final = 3
-_SWALLOW_BODY: Final = 4  #: throw away as much as extras, key and value have
-
 _STORED: Final = Status.STORED
 _SET: Final = StoreMode.SET
-
-
-class Command:
-    """What one opcode means: the form of its request, and the handler.
-
-    `extras` are the lengths allowed, `key_min` and `key_max` bound the key's. A request of
-    another form is answered with `refusal`, and the connection closed. A `plain` handler changes
-    nothing that the command loop has at hand: it neither closes, nor swaps tables, nor answers
-    from a source, and nothing is swallowed. A `slow` one ends the turn.
-    """
-
-    __slots__ = (
-        "check",
-        "decrement",
-        "extras",
-        "handler",
-        "key_max",
-        "key_min",
-        "mode",
-        "opcode",
-        "plain",
-        "quiet",
-        "refusal",
-        "slow",
-        "touches",
-        "value",
-        "with_key",
-        "with_value",
-    )
-
-    def __init__(
-        self,
-        opcode: int,
-        handler: _Handler,
-        *,
-        extras: Sequence[int] = (0,),
-        key_min: int = 0,
-        key_max: int = 0,
-        value: int = _NO_VALUE,
-        check: _Check | None = None,
-        refusal: int = INVALID,
-        plain: bool = True,
-        slow: bool = False,
-        quiet: bool = False,
-        mode: StoreMode = _SET,
-        decrement: bool = False,
-        touches: bool = False,
-        with_key: bool = False,
-        with_value: bool = True,
-    ) -> None:
-        self.opcode = opcode
-        self.handler = handler
-        self.extras = extras
-        self.key_min = key_min
-        self.key_max = key_max
-        self.value = value
-        #: Looks at a request before its value has arrived; False: it has replied instead.
-        self.check = check
-        self.refusal = refusal
-        self.plain = plain
-        self.slow = slow
-        self.quiet = quiet
-        self.mode = mode
-        self.decrement = decrement
-        self.touches = touches
-        self.with_key = with_key
-        self.with_value = with_value
 
 
 class Request:
@@ -248,7 +186,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             extras_bytes not in command.extras
             or not command.key_min <= key_bytes <= command.key_max
             or value_bytes < 0
-            or (value_bytes and command.value == _NO_VALUE)
+            or (value_bytes and command.value == NO_VALUE)
         ):
             connection.position = position
             _refuse(connection, command, opcode, opaque, fits=value_bytes >= 0)
@@ -267,7 +205,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             if words:
                 connection.service.host.log_line(words)
         position = value_at
-        if command.value == _VALUE:
+        if command.value == VALUE:
             check = command.check
             if check is not None and not check(connection, request, value_bytes):
                 connection.position = position
@@ -299,10 +237,8 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             or connection.waiting
         ):
             return False
-        if command.value >= _SWALLOW_VALUE:
-            _swallow_soon(
-                connection, value_bytes if command.value == _SWALLOW_VALUE else body_bytes
-            )
+        if command.value >= SWALLOW_VALUE:
+            _swallow_soon(connection, value_bytes if command.value == SWALLOW_VALUE else body_bytes)
             if connection.swallow_bytes and not swallow(connection):
                 return False
             position = connection.position
@@ -763,74 +699,88 @@ def _table() -> list[Command]:
     table = [
         Command(
             opcode,
+            f"0x{opcode:02x}",
+            LOCAL,
             _unknown,
             extras=range(256),
             key_max=limits.KEY_MAX_BYTES,
-            value=_SWALLOW_BODY,
+            value=SWALLOW_BODY,
             plain=False,
         )
         for opcode in range(256)
     ]
 
-    def add(opcode: int, handler: _Handler, **form: Any) -> None:
-        table[opcode] = Command(opcode, handler, **form)
+    def add(opcode: int, name: str, effect: Effect, handler: _Handler, **form: Any) -> None:
+        table[opcode] = Command(opcode, name, effect, handler, **form)
 
-    def add_pair(opcode: int, quiet_opcode: int, handler: _Handler, **form: Any) -> None:
-        add(opcode, handler, **form)
-        add(quiet_opcode, handler, quiet=True, **form)
+    def add_pair(
+        opcode: int, quiet_opcode: int, name: str, effect: Effect, handler: _Handler, **form: Any
+    ) -> None:
+        add(opcode, name, effect, handler, **form)
+        add(quiet_opcode, name, effect, handler, quiet=True, **form)
 
     with_key = {"key_min": 1, "key_max": limits.KEY_MAX_BYTES}
-    add_pair(0x00, 0x09, _get, **with_key)
-    add_pair(0x0C, 0x0D, _get, **with_key, with_key=True)
-    touching = {**with_key, "extras": (4,), "value": _NEXT_REQUEST, "touches": True}
-    add(0x1C, _get, **touching, with_value=False)
-    add_pair(0x1D, 0x1E, _get, **touching)
-    add_pair(0x23, 0x24, _get, **touching, with_key=True)
+    add_pair(0x00, 0x09, "get", READS, _get, **with_key)
+    add_pair(0x0C, 0x0D, "get", READS, _get, **with_key, with_key=True)
+    touching = {**with_key, "extras": (4,), "value": NEXT_REQUEST, "touches": True}
+    add(0x1C, "touch", WRITES, _get, **touching, with_value=False)
+    add_pair(0x1D, 0x1E, "gat", WRITES, _get, **touching)
+    add_pair(0x23, 0x24, "gat", WRITES, _get, **touching, with_key=True)
 
-    storing = {**with_key, "value": _VALUE, "check": _check_value}
-    add_pair(0x01, 0x11, _store, **storing, extras=(8,), mode=StoreMode.SET)
-    add_pair(0x02, 0x12, _store, **storing, extras=(8,), mode=StoreMode.ADD)
-    add_pair(0x03, 0x13, _store, **storing, extras=(8,), mode=StoreMode.REPLACE)
-    add_pair(0x0E, 0x19, _store, **storing, mode=StoreMode.APPEND)
-    add_pair(0x0F, 0x1A, _store, **storing, mode=StoreMode.PREPEND)
+    storing = {**with_key, "value": VALUE, "check": _check_value}
+    for opcode, quiet_opcode, mode in (
+        (0x01, 0x11, StoreMode.SET),
+        (0x02, 0x12, StoreMode.ADD),
+        (0x03, 0x13, StoreMode.REPLACE),
+        (0x0E, 0x19, StoreMode.APPEND),
+        (0x0F, 0x1A, StoreMode.PREPEND),
+    ):
+        extras = (8,) if opcode < 0x0E else (0,)
+        name = mode.name.lower()
+        add_pair(opcode, quiet_opcode, name, WRITES, _store, **storing, extras=extras, mode=mode)
 
-    add_pair(0x04, 0x14, _delete, **with_key)
-    add_pair(0x05, 0x15, _arithmetic, **with_key, extras=(20,))
-    add_pair(0x06, 0x16, _arithmetic, **with_key, extras=(20,), decrement=True)
+    add_pair(0x04, 0x14, "delete", WRITES, _delete, **with_key)
+    add_pair(0x05, 0x15, "incr", WRITES, _arithmetic, **with_key, extras=(20,))
+    add_pair(0x06, 0x16, "decr", WRITES, _arithmetic, **with_key, extras=(20,), decrement=True)
 
-    add_pair(0x07, 0x17, _quit, plain=False)
-    add_pair(0x08, 0x18, _flush, extras=(0, 4))
-    add(0x0A, _noop)
-    add(_VERSION, _version)
-    add(_STAT, _stat, key_max=limits.KEY_MAX_BYTES, value=_NEXT_REQUEST, plain=False)
+    add_pair(0x07, 0x17, "quit", LOCAL, _quit, plain=False)
+    add_pair(0x08, 0x18, "flush_all", WRITES, _flush, extras=(0, 4))
+    add(0x0A, "noop", READS, _noop)
+    add(_VERSION, "version", LOCAL, _version)
+    add(_STAT, "stats", LOCAL, _stat, key_max=limits.KEY_MAX_BYTES, value=NEXT_REQUEST, plain=False)
 
-    add(_SASL_LIST, _unknown)
-    for opcode in (_SASL_AUTH, _SASL_STEP):
-        add(opcode, _unknown, **with_key, value=_SWALLOW_VALUE, plain=False)
+    add(_SASL_LIST, "sasl_list", LOCAL, _unknown)
+    for opcode, name in _SASL_STEPS.items():
+        add(opcode, name, LOCAL, _unknown, **with_key, value=SWALLOW_VALUE, plain=False)
     return table
 
 
 def _tables_with_login() -> tuple[list[Command], list[Command]]:
     """Return the commands of a server that asks for a login: after it, and before."""
     login = [
-        Command(_SASL_LIST, _list_mechanisms, plain=False),
+        Command(_SASL_LIST, "sasl_list", LOCAL, _list_mechanisms, plain=False),
         *(
             Command(
                 opcode,
+                name,
+                LOCAL,
                 _login,
                 key_min=1,
                 key_max=limits.KEY_MAX_BYTES,
-                value=_VALUE,
+                value=VALUE,
                 check=_check_login,
                 plain=False,
                 slow=True,
             )
-            for opcode in (_SASL_AUTH, _SASL_STEP)
+            for opcode, name in _SASL_STEPS.items()
         ),
     ]
     after = _table()
     # Whatever the form: no key is short enough.
-    before = [Command(opcode, _unknown, key_max=-1, refusal=AUTH_ERROR) for opcode in range(256)]
+    before = [
+        Command(command.opcode, command.name, LOCAL, _unknown, key_max=-1, refusal=AUTH_ERROR)
+        for command in after
+    ]
     before[_VERSION] = after[_VERSION]
     for command in login:
         before[command.opcode] = after[command.opcode] = command

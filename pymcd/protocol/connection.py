@@ -33,8 +33,7 @@ if TYPE_CHECKING:
 
     from ..auth import Exchange
     from ..service import Service
-    from .binary import Command
-    from .verbs import Verb
+    from .verbs import Command, Verb
 
 
 #: Less of a value is appended to what came before it.

@@ -54,12 +54,12 @@ from .tokens import (
     TOO_LARGE,
     decode_i32,
 )
-from .verbs import Verb
+from .verbs import READS, WRITES, Effect, Verb, no_keys
 
 if TYPE_CHECKING:
     from ..store import Cache, Item
     from .connection import Connection
-    from .verbs import type_Header
+    from .verbs import type_Header, type_Keys
 
 NO_MEMORY_CREATING: Final = b"SERVER_ERROR Out of memory allocating new item\r\n"
 
@@ -691,11 +691,43 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
     return b"" if flags.quiet else _stored(flags, key, b"HD", cache.cas_unique)
 
 
+# -- the table ---------------------------------------------------------------------------------
+
+
+def _key_before(first_flag: int) -> type_Keys:
+    """Return what finds the key of a command whose flags begin at that word."""
+
+    def keys(tokens: list[bytes]) -> list[bytes]:
+        if not decode_flags(tuple(tokens[first_flag:])).key_binary:
+            return tokens[1:2]
+        return [decode_key(token) or token for token in tokens[1:2]]
+
+    return keys
+
+
+def _me_key(tokens: list[bytes]) -> list[bytes]:
+    key = decode_key(tokens[1]) if tokens[2:3] == [b"b"] else None
+    return tokens[1:2] if key is None else [key]
+
+
+_key: Final = _key_before(2)
+
+
+def _mg_effect(cache: Cache, tokens: list[bytes]) -> Effect:
+    flags = decode_flags(tuple(tokens[2:]))
+    if flags.changes:
+        return WRITES
+    (key,) = (_key(tokens) if flags.key_binary else tokens[1:2]) or (b"",)
+    item = cache.inspect(key)
+    # The first who asks for a stale item is told to fetch it anew: that must be one.
+    return WRITES if item is not None and item.stale else READS
+
+
 META_VERBS: Final[dict[bytes, Verb]] = {
-    b"mn": Verb(_mn),
-    b"me": Verb(_me),
-    b"mg": Verb(_mg),
-    b"ms": Verb(decode=_decode_ms, store=_ms),
-    b"md": Verb(_md),
-    b"ma": Verb(_ma),
+    b"mn": Verb(READS, no_keys, _mn),
+    b"me": Verb(READS, _me_key, _me),
+    b"mg": Verb(_mg_effect, _key, _mg),
+    b"ms": Verb(WRITES, _key_before(3), decode=_decode_ms, store=_ms),
+    b"md": Verb(WRITES, _key, _md),
+    b"ma": Verb(WRITES, _key, _ma),
 }

@@ -14,21 +14,23 @@ Commands about this very server are executed here, after what came before them i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from copy import copy
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
-from .binary import REQUEST_MAGIC, Command, encode_error, encode_request
+from .binary import REQUEST_MAGIC, encode_error, encode_request
 from .connection import _PLAIN_SET, Connection, Tables
-from .metaflags import decode_flags, decode_key
-from .text import VERBS, value_suffix
-from .verbs import Verb
+from .text import value_suffix
+from .verbs import LOCAL, READS, WRITES, Command, Effect, Verb
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from ..clock import Clock
     from ..service import Service
     from .binary import Request
-    from .verbs import type_Header
+    from .verbs import type_Effect, type_Header
+
+_MAGIC: Final = bytes([REQUEST_MAGIC])
 
 
 class Changes(Protocol):
@@ -65,12 +67,158 @@ class Gate(Protocol):
     def rows(self) -> list[tuple[str, str | int | float]]: ...
 
 
+# -- commands in wrappers ----------------------------------------------------------------------
+
+NOT_REPLICATED: Final = (
+    b"SERVER_ERROR not replicated: no peer acknowledges (--replication-ack strict)\r\n"
+)
+#: memcached's number for a temporary failure.
+_NOT_REPLICATED: Final = 0x86
+_NOT_REPLICATED_TEXT: Final = b"Not replicated: no peer"
+
+
+class _Form(NamedTuple):
+    """What differs by protocol, for one command: words, or a request."""
+
+    encode: Callable[[Any], bytes]  #: as a client would send it
+    postpone: Callable[[PairedConnection, Any], None]  #: until what came before it is answered
+    refuse: Callable[[PairedConnection, Any], None]  #: to change anything
+
+
+def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Callable[..., None]:
+    """Return what takes the place of a command's handler."""
+    encode, postpone, refuse = form
+
+    def read(connection: PairedConnection, command: Any) -> None:
+        if not connection.following:
+            connection.batch.append(encode(command))
+        elif connection.batch or connection.gate.remote:
+            connection.batch.append(encode(command))
+            return
+        execute(connection, command)
+
+    def write(connection: PairedConnection, command: Any) -> None:
+        if connection.gate.refusing:
+            refuse(connection, command)
+            return
+        connection.batch.append(encode(command))
+        if not connection.following:
+            execute(connection, command)
+
+    def stay(connection: PairedConnection, command: Any) -> None:
+        if connection.has_unanswered:
+            postpone(connection, command)
+        else:
+            execute(connection, command)
+            connection.settle_batch()
+
+    handlers = {READS: read, WRITES: write, LOCAL: stay}
+    if isinstance(effect, Effect):
+        return handlers[effect]
+
+    def look(connection: PairedConnection, command: Any) -> None:
+        if connection.following:
+            handlers[effect(connection.cache, command)](connection, command)
+        else:  # it is executed here, whatever it does
+            read(connection, command)
+
+    return look
+
+
+def _line(tokens: list[bytes]) -> bytes:
+    return b" ".join(tokens) + b"\r\n"
+
+
+def _postpone_line(connection: PairedConnection, tokens: list[bytes]) -> None:
+    connection.buffer = _line(tokens) + connection.buffer[connection.position :]
+    connection.position = 0
+    connection.waiting = True  # ends this run; at its end it becomes clear what for
+
+
+def _refuse_line(connection: PairedConnection, tokens: list[bytes]) -> None:
+    if tokens[-1] != b"noreply":
+        connection.reply(NOT_REPLICATED)
+
+
+_TEXT: Final = _Form(_line, _postpone_line, _refuse_line)
+
+
+def _wrap_verb(verb: Verb) -> Verb:
+    if verb.handler is not None:
+        return Verb(verb.effect, verb.keys, _wrap(verb.handler, verb.effect, _TEXT))
+    read, keep = verb.decode, verb.store
+    assert read is not None
+    assert keep is not None
+    assert verb.effect is WRITES
+
+    def decode(connection: PairedConnection, tokens: list[bytes]) -> type_Header | None:
+        said = len(connection.pieces)
+        header = read(connection, tokens)
+        if header is not None:
+            connection.request_line = _line(tokens)
+        else:
+            connection.keep_place(said)
+        return header
+
+    def store(connection: PairedConnection, header: type_Header, block: bytes) -> None:
+        if connection.gate.refusing:
+            if header[1] is not True:
+                connection.reply(NOT_REPLICATED)
+            return
+        connection.batch += (connection.request_line, block, b"\r\n")
+        if not connection.following:
+            keep(connection, header, block)
+
+    return Verb(verb.effect, verb.keys, decode=decode, store=store)
+
+
+def _postpone_request(connection: PairedConnection, request: Request) -> None:
+    connection.position -= len(encode_request(request))
+    connection.waiting = True
+
+
+def _refuse_request(connection: PairedConnection, request: Request) -> None:
+    opcode, opaque = request.command.opcode, request.opaque
+    connection.reply(encode_error(opcode, _NOT_REPLICATED, opaque, _NOT_REPLICATED_TEXT))
+
+
+_BINARY: Final = _Form(encode_request, _postpone_request, _refuse_request)
+
+
+def _wrap_command(command: Command) -> Command:
+    check = command.check
+
+    def check_value(connection: PairedConnection, request: Request, value_bytes: int) -> bool:
+        said = len(connection.pieces)
+        assert check is not None
+        if check(connection, request, value_bytes):
+            return True
+        connection.keep_place(said)
+        return False
+
+    wrapped = copy(command)
+    wrapped.handler = _wrap(command.handler, command.effect, _BINARY)
+    wrapped.check = None if check is None else check_value
+    wrapped.plain = False
+    return wrapped
+
+
+def _wrap_tables(tables: Tables) -> Tables:
+    verbs = {word: _wrap_verb(verb) for word, verb in tables.verbs.items()}
+    return Tables(verbs, *([_wrap_command(each) for each in table] for table in tables[1:]))
+
+
+# -- the connection ----------------------------------------------------------------------------
+
+
 def _stay() -> None:
     """Stand in until a driver says how it stops to read."""
 
 
 class PairedConnection(Connection):
     """The state of one client, of a server that replicates."""
+
+    tables = _wrap_tables(Connection.tables)
 
     __slots__ = (
         "admitted",
@@ -201,7 +349,7 @@ class PairedConnection(Connection):
     @property
     def held_protocol(self) -> str:
         """In which protocol the held commands are."""
-        return "binary" if self.held_request[:1] == _BINARY else "text"
+        return "binary" if self.held_request[:1] == _MAGIC else "text"
 
     # -- waiting -------------------------------------------------------------------------------
 
@@ -266,12 +414,6 @@ class PairedConnection(Connection):
         self.close()
         self.wake()
 
-    def postpone(self, commands: bytes) -> None:
-        """Leave a command for later, when what came before it is answered."""
-        self.buffer = commands + self.buffer[self.position :]
-        self.position = 0
-        self.waiting = True  # ends this run; at its end it becomes clear what for
-
     def refuse(self, reply: bytes) -> None:
         said = len(self.pieces)
         self.reply(reply)
@@ -297,200 +439,3 @@ class PairedConnection(Connection):
         return bool(self.batch) and (
             self.following or (self.gate.protecting and self.gate.unsettled)
         )
-
-
-_BINARY: Final = bytes([REQUEST_MAGIC])
-
-
-NOT_REPLICATED: Final = (
-    b"SERVER_ERROR not replicated: no peer acknowledges (--replication-ack strict)\r\n"
-)
-
-
-# -- text --------------------------------------------------------------------------------------
-
-
-def _line(tokens: list[bytes]) -> bytes:
-    return b" ".join(tokens) + b"\r\n"
-
-
-def _writing(verb: Verb) -> Verb:
-    """Wrap a command that changes items."""
-    if verb.decode is None:
-        execute = verb.handler
-        assert execute is not None
-
-        def handle(connection: PairedConnection, tokens: list[bytes]) -> None:
-            if connection.gate.refusing:
-                if tokens[-1] != b"noreply":
-                    connection.reply(NOT_REPLICATED)
-                return
-            connection.batch.append(_line(tokens))
-            if not connection.following:
-                execute(connection, tokens)
-
-        return Verb(handle)
-
-    read, keep = verb.decode, verb.store
-    assert keep is not None
-
-    def decode(connection: PairedConnection, tokens: list[bytes]) -> type_Header | None:
-        said = len(connection.pieces)
-        header = read(connection, tokens)
-        if header is not None:
-            connection.request_line = _line(tokens)
-        else:
-            connection.keep_place(said)
-        return header
-
-    def store(connection: PairedConnection, header: type_Header, block: bytes) -> None:
-        if connection.gate.refusing:
-            if header[1] is not True:
-                connection.reply(NOT_REPLICATED)
-            return
-        connection.batch += (connection.request_line, block, b"\r\n")
-        if not connection.following:
-            keep(connection, header, block)
-
-    return Verb(decode=decode, store=store)
-
-
-def _reading(verb: Verb) -> Verb:
-    """Wrap a command that only reads items."""
-    execute = verb.handler
-    assert execute is not None
-
-    def handle(connection: PairedConnection, tokens: list[bytes]) -> None:
-        if not connection.following:
-            connection.batch.append(_line(tokens))
-        elif connection.batch or connection.gate.remote:
-            connection.batch.append(_line(tokens))
-            return
-        execute(connection, tokens)
-
-    return Verb(handle)
-
-
-def _local(verb: Verb) -> Verb:
-    """Wrap a command about this server, or this connection."""
-    execute = verb.handler
-    assert execute is not None
-
-    def handle(connection: PairedConnection, tokens: list[bytes]) -> None:
-        if connection.has_unanswered:
-            connection.postpone(_line(tokens))
-        else:
-            execute(connection, tokens)
-            connection.settle_batch()
-
-    return Verb(handle)
-
-
-def _meta_get(verb: Verb) -> Verb:
-    """Wrap `mg`, which changes something with some flags, and where an item is stale."""
-    write, read = _writing(verb).handler, _reading(verb).handler
-    assert write is not None
-    assert read is not None
-
-    def handle(connection: PairedConnection, tokens: list[bytes]) -> None:
-        flags = decode_flags(tuple(tokens[2:]))
-        changes = flags.changes
-        if not changes and connection.following and len(tokens) > 1:
-            key = decode_key(tokens[1]) if flags.key_binary else tokens[1]
-            item = None if key is None else connection.cache.inspect(key)
-            # The first who asks for a stale item is told to fetch it anew: that must be one.
-            changes = item is not None and item.stale
-        (write if changes else read)(connection, tokens)
-
-    return Verb(handle)
-
-
-_WRITERS: Final = frozenset(
-    (b"gat", b"gats", b"set", b"add", b"replace", b"append", b"prepend", b"cas", b"delete",
-     b"incr", b"decr", b"touch", b"flush_all", b"ms", b"md", b"ma")
-)  # fmt: skip
-_READERS: Final = frozenset((b"get", b"bget", b"gets", b"me", b"mn"))
-
-
-def _pair_verb(word: bytes, verb: Verb) -> Verb:
-    if word in _WRITERS:
-        return _writing(verb)
-    if word in _READERS:
-        return _reading(verb)
-    return _meta_get(verb) if word == b"mg" else _local(verb)
-
-
-PAIRED_VERBS: Final = {word: _pair_verb(word, verb) for word, verb in VERBS.items()}
-
-
-# -- binary ------------------------------------------------------------------------------------
-
-# protocol-binary.txt, 3.3 "Command Opcodes"
-_BINARY_WRITERS: Final = frozenset(
-    (0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x08, 0x0E, 0x0F, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16,
-     0x18, 0x19, 0x1A, 0x1C, 0x1D, 0x1E, 0x23, 0x24)
-)  # fmt: skip
-#: Also NOOP, which says that everything before it is answered.
-_BINARY_READERS: Final = frozenset((0x00, 0x09, 0x0C, 0x0D, 0x0A))
-
-
-#: memcached's number for a temporary failure.
-_NOT_REPLICATED: Final = 0x86
-_NOT_REPLICATED_TEXT: Final = b"Not replicated: no peer"
-
-
-def _pair_command(command: Command) -> Command:
-    """Return a command of the binary protocol in its wrapper."""
-    execute = command.handler
-    writes = command.opcode in _BINARY_WRITERS
-    reads = command.opcode in _BINARY_READERS
-
-    def handle(connection: PairedConnection, request: Request) -> None:
-        if writes and connection.gate.refusing:
-            opcode, opaque = request.command.opcode, request.opaque
-            text = _NOT_REPLICATED_TEXT
-            connection.reply(encode_error(opcode, _NOT_REPLICATED, opaque, text))
-        elif writes:
-            connection.batch.append(encode_request(request))
-            if not connection.following:
-                execute(connection, request)
-        elif not reads:
-            if connection.has_unanswered:
-                connection.position -= len(encode_request(request))
-                connection.waiting = True
-            else:
-                execute(connection, request)
-                connection.settle_batch()
-        elif not connection.following:
-            connection.batch.append(encode_request(request))
-            execute(connection, request)
-        elif connection.batch or connection.gate.remote:
-            connection.batch.append(encode_request(request))
-        else:
-            execute(connection, request)
-
-    check = command.check
-
-    def check_value(connection: PairedConnection, request: Request, value_bytes: int) -> bool:
-        said = len(connection.pieces)
-        assert check is not None
-        if check(connection, request, value_bytes):
-            return True
-        connection.keep_place(said)
-        return False
-
-    paired = Command(command.opcode, handle, extras=command.extras)  # type: ignore[arg-type]
-    for name in Command.__slots__:
-        if name not in ("handler", "check", "plain"):
-            setattr(paired, name, getattr(command, name))
-    paired.plain = False
-    if check is not None:
-        paired.check = check_value  # type: ignore[assignment]
-    return paired
-
-
-def _pair_commands(commands: Sequence[Command]) -> Sequence[Command]:
-    return tuple(map(_pair_command, commands))
-
-
-PairedConnection.tables = Tables(PAIRED_VERBS, *map(_pair_commands, Connection.tables[1:]))

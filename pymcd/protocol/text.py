@@ -27,7 +27,7 @@ from .tokens import (
     decode_u32,
     decode_u64,
 )
-from .verbs import Verb
+from .verbs import READS, WRITES, Verb, all_keys, keys_behind_exptime, one_key
 
 if TYPE_CHECKING:
     from ..store import Item
@@ -230,7 +230,7 @@ def _storage_verb(mode: StoreMode) -> Verb:
     def store(connection: Connection, header: type_Header, block: bytes) -> None:
         _store(connection, header, block, mode)
 
-    return Verb(decode=decode, store=store)
+    return Verb(WRITES, one_key, decode=decode, store=store)
 
 
 # -- the others --------------------------------------------------------------------------------
@@ -316,21 +316,21 @@ def _touch(connection: Connection, tokens: list[bytes]) -> None:
 
 
 VERBS: Final[dict[bytes, Verb]] = {
-    b"get": Verb(_get),
-    b"bget": Verb(_get),  # an alias from the first versions, still answered
-    b"gets": Verb(_gets),
-    b"gat": Verb(_gat),
-    b"gats": Verb(_gats),
+    b"get": Verb(READS, all_keys, _get),
+    b"bget": Verb(READS, all_keys, _get),  # an alias from the first versions, still answered
+    b"gets": Verb(READS, all_keys, _gets),
+    b"gat": Verb(WRITES, keys_behind_exptime, _gat),
+    b"gats": Verb(WRITES, keys_behind_exptime, _gats),
     b"set": _storage_verb(StoreMode.SET),
     b"add": _storage_verb(StoreMode.ADD),
     b"replace": _storage_verb(StoreMode.REPLACE),
     b"append": _storage_verb(StoreMode.APPEND),
     b"prepend": _storage_verb(StoreMode.PREPEND),
     b"cas": _storage_verb(StoreMode.CAS),
-    b"delete": Verb(_delete),
-    b"incr": Verb(_incr),
-    b"decr": Verb(_decr),
-    b"touch": Verb(_touch),
+    b"delete": Verb(WRITES, one_key, _delete),
+    b"incr": Verb(WRITES, one_key, _incr),
+    b"decr": Verb(WRITES, one_key, _decr),
+    b"touch": Verb(WRITES, one_key, _touch),
     **ADMIN_VERBS,
     **META_VERBS,
 }

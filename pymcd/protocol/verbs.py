@@ -1,35 +1,171 @@
-"""What a command is: one row each in the tables of the text protocols.
+"""What each command is, and what it does to items: one row a command, in one table a protocol.
 
-A leaf: the handlers are handed in by the modules that have the tables, and it is theirs to say of
-which kind of connection they are.
+What has to know about commands from outside is derived from these rows: whether a client of a pair
+has one executed here or elsewhere (paired.py), what the log and the faults of the fake call it and
+where its keys are (testing/requests.py), what `-vv` shows of it. So in a row nothing has a default
+that would be wrong where it was forgotten: to forget the effect of a command is a TypeError.
+
+A leaf: handlers are handed in by the modules with the tables (text, admin, meta, binary), and it is
+theirs to say for which kind of connection they are.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+from ..store.status import StoreMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from ..store import Cache
 
 type_Header = tuple[Any, ...]
+
+
+class Effect(Enum):
+    """What a command does to the items that several servers share."""
+
+    READS = "reads"  #: changes none; also: its reply says that all before it was answered
+    WRITES = "writes"  #: may change some
+    LOCAL = "local"  #: is not about them, but about this very server or connection
+
+
+READS, WRITES, LOCAL = Effect
+
+if TYPE_CHECKING:
+    type_Keys = Callable[[list[bytes]], list[bytes]]
+    type_Effect = Effect | Callable[[Cache, list[bytes]], Effect]
+
+# -- text --------------------------------------------------------------------------------------
+
+# Which words of a line are keys.
+
+
+def no_keys(tokens: list[bytes]) -> list[bytes]:
+    return []
+
+
+def one_key(tokens: list[bytes]) -> list[bytes]:
+    return tokens[1:2]
+
+
+def all_keys(tokens: list[bytes]) -> list[bytes]:
+    return tokens[1:]
+
+
+def keys_behind_exptime(tokens: list[bytes]) -> list[bytes]:
+    return tokens[2:]
 
 
 class Verb:
     """One command of a text protocol.
 
-    Without `decode` the handler is called with the words of the line. With it, `decode` is,
-    and returns either (length of the block, quiet, key, ...) or None when it has replied itself.
+    Its effect may depend on its words, and on what they name. Without `decode` the handler is
+    called with the words of the line. With it, `decode` is, and returns either (length of the
+    block, quiet, key, ...) or None when it has replied itself; and `store` once the block is there.
     """
 
-    __slots__ = ("decode", "handler", "store")
+    __slots__ = ("decode", "effect", "handler", "keys", "store")
 
     def __init__(
         self,
+        effect: type_Effect,
+        keys: type_Keys,
         handler: Callable[[Any, list[bytes]], None] | None = None,
         *,
         decode: Callable[[Any, list[bytes]], type_Header | None] | None = None,
         store: Callable[[Any, type_Header, bytes], None] | None = None,
     ) -> None:
+        self.effect = effect
+        self.keys = keys
         self.handler = handler
         self.decode = decode
         self.store = store
+
+
+# -- binary ------------------------------------------------------------------------------------
+
+# What to make of a body that goes on behind extras and key.
+NO_VALUE: Final = 0  #: it must not
+VALUE: Final = 1  #: the handler wants it
+NEXT_REQUEST: Final = 2  #: leave it: it is read as the next request
+SWALLOW_VALUE: Final = 3
+SWALLOW_BODY: Final = 4  #: throw away as much as extras, key and value have
+
+INVALID: Final = 0x04  #: protocol-binary.txt, 3.2 "Response Status"
+
+
+class Command:
+    """What one opcode means: its effect, the form of its request, and the handler.
+
+    The quiet forms of a command, and those with the key, have its name. `extras` are the lengths
+    allowed, `key_min` and `key_max` bound the key's. A request of another form is answered with
+    `refusal`, and the connection closed. A `plain` handler changes nothing that the command loop
+    has at hand: it neither closes, nor swaps tables, nor answers from a source, and nothing is
+    swallowed. A `slow` one ends the turn.
+    """
+
+    __slots__ = (
+        "check",
+        "decrement",
+        "effect",
+        "extras",
+        "handler",
+        "key_max",
+        "key_min",
+        "mode",
+        "name",
+        "opcode",
+        "plain",
+        "quiet",
+        "refusal",
+        "slow",
+        "touches",
+        "value",
+        "with_key",
+        "with_value",
+    )
+
+    def __init__(
+        self,
+        opcode: int,
+        name: str,
+        effect: Effect,
+        handler: Callable[[Any, Any], None],
+        *,
+        extras: Sequence[int] = (0,),
+        key_min: int = 0,
+        key_max: int = 0,
+        value: int = NO_VALUE,
+        check: Callable[[Any, Any, int], bool] | None = None,
+        refusal: int = INVALID,
+        plain: bool = True,
+        slow: bool = False,
+        quiet: bool = False,
+        mode: StoreMode = StoreMode.SET,
+        decrement: bool = False,
+        touches: bool = False,
+        with_key: bool = False,
+        with_value: bool = True,
+    ) -> None:
+        self.opcode = opcode
+        self.name = name
+        self.effect = effect
+        self.handler = handler
+        self.extras = extras
+        self.key_min = key_min
+        self.key_max = key_max
+        self.value = value
+        #: Looks at a request before its value has arrived; False: it has replied instead.
+        self.check = check
+        self.refusal = refusal
+        self.plain = plain
+        self.slow = slow
+        self.quiet = quiet
+        self.mode = mode
+        self.decrement = decrement
+        self.touches = touches
+        self.with_key = with_key
+        self.with_value = with_value

@@ -9,7 +9,7 @@ from hypothesis import given
 
 from pymcd import limits
 from pymcd.protocol.text import VERBS
-from pymcd.protocol.verbs import Verb
+from pymcd.protocol.verbs import LOCAL, Verb, no_keys
 from tests.protocol.helpers import Client, converse
 from tests.protocol.requests import CUTS, GARBAGE, SMALL_ITEMS, TEXT, cut
 from tests.store.helpers import photograph
@@ -178,7 +178,7 @@ def test_a_command_may_change_the_table_of_verbs():
     def leave(connection: Connection, tokens: list[bytes]) -> None:
         connection.verbs = VERBS
 
-    client.connection.verbs = {b"leave": Verb(leave)}
+    client.connection.verbs = {b"leave": Verb(LOCAL, no_keys, leave)}
     assert client.send(b"version\r\nleave\r\nversion\r\nleave\r\n") == (
         b"ERROR\r\nVERSION 1.6.18\r\nERROR\r\n"
     )

@@ -481,7 +481,7 @@ SPOKEN = {
 
 
 def speaks(settings: dict[str, Any], protocol: str) -> bool:
-    spoken = settings.get("protocol", "auto")
+    spoken: str = settings.get("protocol", "auto")
     return spoken == "auto" or (spoken == "binary") == (protocol == "binary")
 
 

@@ -16,7 +16,7 @@ import trio.testing
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol.text import VERBS
-from pymcd.protocol.verbs import Verb
+from pymcd.protocol.verbs import LOCAL, Verb, no_keys
 from pymcd.server.listening import open_unix_endpoint
 
 from .helpers import ask, read_all, read_until, serving
@@ -109,7 +109,7 @@ async def test_commands_behind_a_long_answer_are_not_forgotten(use_hub: bool) ->
         client = await server.connect()
         assert await ask(client, b"version\r\n") == VERSION
         (connection,) = server.service.connections.values()
-        connection.verbs = {**VERBS, b"dump": Verb(_dump)}
+        connection.verbs = {**VERBS, b"dump": Verb(LOCAL, no_keys, _dump)}
         await client.send_all(b"version\r\ndump\r\nincr b 1\r\n")
         got = await read_until(client, b"NOT_FOUND\r\n")
         assert got == VERSION + b"one\r\ntwo\r\nNOT_FOUND\r\n"
@@ -178,7 +178,7 @@ async def test_a_fault_in_a_handler_costs_one_connection(use_hub: bool) -> None:
         for stream in (victim, other):
             assert await ask(stream, b"version\r\n") == VERSION
         for connection in server.service.connections.values():
-            connection.verbs = {**connection.verbs, b"broken": Verb(broken)}
+            connection.verbs = {**connection.verbs, b"broken": Verb(LOCAL, no_keys, broken)}
         await victim.send_all(b"broken\r\n")
         assert await read_all(victim) == b""
         assert await ask(other, b"version\r\n") == VERSION

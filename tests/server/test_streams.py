@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from pymcd.protocol.verbs import Verb
+from pymcd.protocol.verbs import LOCAL, Verb, no_keys
 
 from .helpers import TrioClock, ask, read_all, read_until, serving
 
@@ -92,7 +92,7 @@ async def test_a_source_is_drained_piece_by_piece() -> None:
         nursery.start_soon(server.serve_stream, theirs)
         assert await ask(ours, b"version\r\n") == b"VERSION 1.6.18\r\n"
         (connection,) = server.service.connections.values()
-        connection.verbs = {**connection.verbs, b"dump": Verb(dump)}
+        connection.verbs = {**connection.verbs, b"dump": Verb(LOCAL, no_keys, dump)}
         got = await ask(ours, b"dump\r\nversion\r\n", end=b"1.6.18\r\n")
         assert got == b"one\r\ntwo\r\nEND\r\nVERSION 1.6.18\r\n"
         await ours.aclose()
@@ -109,7 +109,7 @@ async def test_a_fault_in_a_handler_costs_one_connection() -> None:
         (victim, _), (other, _) = pairs
         await trio.testing.wait_all_tasks_blocked()
         for connection in server.service.connections.values():
-            connection.verbs = {**connection.verbs, b"broken": Verb(broken)}
+            connection.verbs = {**connection.verbs, b"broken": Verb(LOCAL, no_keys, broken)}
         await victim.send_all(b"broken\r\n")
         assert await read_all(victim) == b""
         assert await ask(other, b"version\r\n") == b"VERSION 1.6.18\r\n"
