@@ -554,7 +554,7 @@ ADMIN_VERBS: Final[dict[bytes, Verb]] = {
     b"verbosity": Verb(LOCAL, no_keys, _verbosity),
     b"debugtime": Verb(LOCAL, no_keys, _debugtime),
     b"refresh_certs": Verb(LOCAL, no_keys, _refresh_certs),
-    b"flush_all": Verb(WRITES, no_keys, _flush_all),
+    b"flush_all": Verb(WRITES, no_keys, _flush_all, noreply=1),
     b"cache_memlimit": Verb(LOCAL, no_keys, _cache_memlimit),
     b"lru": Verb(LOCAL, no_keys, _lru),
     b"slabs": Verb(LOCAL, no_keys, _slabs),

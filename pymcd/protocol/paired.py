@@ -117,7 +117,7 @@ def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Cal
         return handlers[effect]
 
     def look(connection: PairedConnection, command: Any) -> None:
-        if connection.following:
+        if connection.following or connection.gate.refusing:
             handlers[effect(connection.cache, command)](connection, command)
         else:  # it is executed here, whatever it does
             read(connection, command)
@@ -135,17 +135,14 @@ def _postpone_line(connection: PairedConnection, tokens: list[bytes]) -> None:
     connection.waiting = True  # ends this run; at its end it becomes clear what for
 
 
-def _refuse_line(connection: PairedConnection, tokens: list[bytes]) -> None:
-    if tokens[-1] != b"noreply":
-        connection.reply(NOT_REPLICATED)
-
-
-_TEXT: Final = _Form(_line, _postpone_line, _refuse_line)
-
-
 def _wrap_verb(verb: Verb) -> Verb:
+    def refuse(connection: PairedConnection, tokens: list[bytes]) -> None:
+        if not verb.is_quiet(tokens):
+            connection.reply(NOT_REPLICATED)
+
     if verb.handler is not None:
-        return Verb(verb.effect, verb.keys, _wrap(verb.handler, verb.effect, _TEXT))
+        form = _Form(_line, _postpone_line, refuse)
+        return Verb(verb.effect, verb.keys, _wrap(verb.handler, verb.effect, form))
     read, keep = verb.decode, verb.store
     assert read is not None
     assert keep is not None

@@ -63,11 +63,12 @@ class Verb:
     """One command of a text protocol.
 
     Its effect may depend on its words, and on what they name. Without `decode` the handler is
-    called with the words of the line. With it, `decode` is, and returns either (length of the
-    block, quiet, key, ...) or None when it has replied itself; and `store` once the block is there.
+    called with the words of the line; from word `noreply` on (0: never) the last one may be just
+    that. With it, `decode` is, and returns either (length of the block, quiet, key, ...) or None
+    when it has replied itself; and `store` is once the block is there.
     """
 
-    __slots__ = ("decode", "effect", "handler", "keys", "store")
+    __slots__ = ("decode", "effect", "handler", "keys", "noreply", "store")
 
     def __init__(
         self,
@@ -75,14 +76,20 @@ class Verb:
         keys: type_Keys,
         handler: Callable[[Any, list[bytes]], None] | None = None,
         *,
+        noreply: int = 0,
         decode: Callable[[Any, list[bytes]], type_Header | None] | None = None,
         store: Callable[[Any, type_Header, bytes], None] | None = None,
     ) -> None:
         self.effect = effect
         self.keys = keys
         self.handler = handler
+        self.noreply = noreply
         self.decode = decode
         self.store = store
+
+    def is_quiet(self, tokens: list[bytes]) -> bool:
+        """Return whether a line asks for no answer."""
+        return 0 < self.noreply < len(tokens) and tokens[-1] == b"noreply"
 
 
 # -- binary ------------------------------------------------------------------------------------

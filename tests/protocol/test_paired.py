@@ -630,6 +630,42 @@ class TestForwarding:
         assert group["b"].rows["forwards_sent"] >= 4
 
 
+class TestRefusing:
+    """Nothing may be changed, as nobody else would have it."""
+
+    def refusing(self) -> Guest:
+        group = warm_group(replication_ack="strict")
+        guest = Guest(group["a"])
+        guest.ask(SET, b"ms stale 1 T100\r\n1\r\n", b"md stale I\r\n")
+        group["a"].node.gate.refusing = True
+        return guest
+
+    @pytest.mark.parametrize(
+        "command",
+        [b"delete k noreply\r\n", b"incr k 1 noreply\r\n", b"touch k 0 noreply\r\n",
+         b"flush_all noreply\r\n", b"flush_all 0 noreply\r\n", b"set k 0 0 1 noreply\r\n2\r\n"],
+    )  # fmt: skip
+    def test_who_wants_no_answer_gets_none(self, command):
+        guest = self.refusing()
+        assert guest.ask(command + b"mn\r\n") == b"MN\r\n"
+        assert guest.ask(b"get k\r\n") == HIT
+
+    @pytest.mark.parametrize(
+        "command",
+        [b"delete noreply\r\n", b"gat 0 noreply\r\n", b"gats 0 k noreply\r\n",
+         b"md noreply\r\n", b"md k noreply\r\n", b"md k q\r\n", b"ms noreply 1 q\r\n2\r\n",
+         b"ma noreply\r\n", b"mg noreply T0\r\n", b"mg stale v\r\n"],
+    )  # fmt: skip
+    def test_all_others_hear_of_it(self, command):
+        guest = self.refusing()
+        assert guest.ask(command + b"mn\r\n") == NOT_REPLICATED + b"MN\r\n"
+        assert guest.host.values() == {b"k": b"1", b"stale": b"1"}
+
+    def test_reading_goes_on(self):
+        guest = self.refusing()
+        assert guest.ask(b"mg k v\r\nget k\r\nmg q v\r\n") == b"VA 1\r\n1\r\n" + HIT + b"EN\r\n"
+
+
 class TestExecutor:
     def executor(self) -> tuple[Executor, Service]:
         service = make_service(**SMALL_ITEMS)
