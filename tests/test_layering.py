@@ -70,7 +70,47 @@ USERS = {
     "h11": {"couchbase"},
     "random": {"server", "testing", "cli", "tools"},
     "time": {"clock", "server", "testing", "cli", "tools"},
+    # The process and its machine are asked by whoever runs it; `sources` reads files.
+    "os": {"sources", "server", "testing", "cli", "tools"},
+    "resource": {"server"},
+    "signal": {"server"},
+    "pwd": {"server", "cli"},
+    "select": {"server"},
+    "subprocess": {"testing"},
+    "gc": {"server"},
 }
+#: Who may speak to the terminal.
+SPEAKERS = {"server", "testing", "cli", "tools", "__main__"}
+STREAMS = {"sys.stdin", "sys.stdout", "sys.stderr", "print", "input"}
+
+#: Modules that may need each other, annotations included; no others may.
+CIRCLES: list[set[str]] = [
+    # An item is in a segment of a slab class, and each knows the others.
+    {"store.item", "store.lru", "store.slabs"},
+    # A command is handed the connection, which chooses among all commands.
+    {
+        "service",
+        "protocol.admin",
+        "protocol.binary",
+        "protocol.connection",
+        "protocol.framing",
+        "protocol.login",
+        "protocol.meta",
+        "protocol.paired",
+        "protocol.recorder",
+        "protocol.reports",
+        "protocol.text",
+    },
+    {
+        "replication.gate",
+        "replication.link",
+        "replication.membership",
+        "replication.node",
+        "replication.peer",
+        "replication.report",
+        "replication.waiting",
+    },
+]
 SYNCHRONOUS = CORE
 
 
@@ -81,6 +121,23 @@ def modules() -> Iterator[tuple[str, str, ast.Module]]:
         layer = "" if parts == ("__init__",) else parts[0]
         package = ".".join((PACKAGE.name, *parts[:-1]))
         yield layer, package, ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def names_of(package: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield module and name of all that is imported from pymcd, annotations included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            base = base_of(package, node)
+            if base.split(".")[0] == PACKAGE.name:
+                yield from ((base, alias.name) for alias in node.names)
+
+
+def base_of(package: str, node: ast.ImportFrom) -> str:
+    """Return the absolute name of what is imported from."""
+    if not node.level:
+        return node.module or ""
+    above = package.split(".")[: len(package.split(".")) - node.level + 1]
+    return ".".join([*above, node.module] if node.module else above)
 
 
 def typing_only(tree: ast.Module) -> set[ast.AST]:
@@ -102,10 +159,7 @@ def imports(package: str, tree: ast.Module) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, base] if base else above)
+            base = base_of(package, node)
             # `from .. import limits` and `from pymcd import limits` import a module of that name.
             names = [f"{base}.{a.name}" for a in node.names] if base == PACKAGE.name else [base]
         yield from ((name, node in hidden) for name in names)
@@ -115,6 +169,39 @@ def layer_of(name: str) -> str:
     """Return the layer of a dotted name below pymcd; that of pymcd itself is empty."""
     first = name.split(".")[1] if "." in name else ""
     return first if first in MAY_IMPORT else ""
+
+
+def circles(sources: dict[str, tuple[str, ast.Module]]) -> list[set[str]]:
+    """Return the groups of modules that need each other; `sources`: package and tree by name."""
+
+    def home(base: str, name: str) -> str:
+        """Return the module that a name comes from, where a package only passes it on."""
+        if f"{base}.{name}" in sources:
+            return f"{base}.{name}"
+        if base in sources and sources[base][0] == base:
+            for base_there, name_there in names_of(*sources[base]):
+                if name_there == name:
+                    return home(base_there, name)
+        return base
+
+    needs = {
+        module: {home(base, name) for base, name in names_of(*source)} & sources.keys()
+        for module, source in sources.items()
+    }
+    reached: dict[str, set[str]] = {}
+    for module in needs:
+        seen, todo = set[str](), list(needs[module])
+        while todo:
+            other = todo.pop()
+            if other not in seen:
+                seen.add(other)
+                todo += needs[other]
+        reached[module] = seen
+    groups: list[set[str]] = []
+    for module in sorted(needs):
+        if module in reached[module] and not any(module in group for group in groups):
+            groups.append({other for other in reached[module] if module in reached[other]})
+    return groups
 
 
 def test_each_layer_imports_only_what_is_below_it():
@@ -154,6 +241,28 @@ def test_below_the_server_nothing_waits():
     assert wrong == []
 
 
+def test_below_the_server_nobody_speaks_to_the_terminal():
+    wrong = [
+        f"{package}: line {node.lineno}"
+        for layer, package, tree in modules()
+        if layer not in SPEAKERS
+        for node in ast.walk(tree)
+        if isinstance(node, (ast.Name, ast.Attribute)) and ast.unparse(node) in STREAMS
+    ]
+    assert wrong == []
+
+
+def test_modules_do_not_need_each_other():
+    sources = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if path.stem == "__init__" else parts)
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        sources[name] = ".".join(parts[:-1]), tree
+    allowed = [{f"{PACKAGE.name}.{name}" for name in group} for group in CIRCLES]
+    assert [group for group in circles(sources) if not any(group <= each for each in allowed)] == []
+
+
 def test_the_rules_can_fail():
     """The checks read what they claim to read."""
     tree = ast.parse(
@@ -171,3 +280,19 @@ def test_the_rules_can_fail():
         "",
         "",
     ]
+
+
+def test_circles_are_found():
+    written = {
+        "pymcd": "",
+        "pymcd.a": "from .b import B\n",
+        "pymcd.b": "from . import c\n",
+        "pymcd.c": "if TYPE_CHECKING:\n    from .d import A\n",
+        "pymcd.d": "from ..a import A\n",  # a package that only passes on
+        "pymcd.e": "from .d import E\n",
+    }
+    sources = {
+        name: (name if name in ("pymcd", "pymcd.d") else "pymcd", ast.parse(text))
+        for name, text in written.items()
+    }
+    assert circles(sources) == [{"pymcd.a", "pymcd.b", "pymcd.c"}]
