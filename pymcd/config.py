@@ -7,8 +7,8 @@ change while the server runs (verbosity, memory limit, LRU tunables, the crawler
 then lives in the object that uses it.
 
 Defaults are those of memcached 1.6.18, whose `stats settings` also named most of the fields.
-Whatever a rule compares with another setting is checked last, as memcached does, with exit code 64;
-a value which is wrong in itself has exit code 1, ports and sizes excepted.
+Whatever a rule compares with another setting is checked last, as memcached does, with exit code 64.
+A value which is wrong in itself has the exit code of its rule: memcached's, mostly 1.
 """
 
 from __future__ import annotations
@@ -115,8 +115,6 @@ class Settings:
     user: str | None = None
     enable_coredumps: bool = False
     lock_memory: bool = False
-    enable_largepages: bool = False
-    drop_privileges: bool = False
     threads: int = 4  # reported only: there is one event loop
     num_napi_ids: int = 0
     verbose: int = 0

@@ -2,8 +2,9 @@
 
 Owns the table of all options, the names of `-o`, and a `Draft` in which values gather, in the
 order in which they were given, until `build()` makes `Settings` of them: some of memcached's rules
-depend on what was said and when (`-U` without `-p`, `-o no_modern` after `slab_chunk_max`). Does
-not know where the words come from (`sources`) nor how they were split (`cli`).
+depend on what was said and when (`-U` without `-p`, `-o no_modern` after `slab_chunk_max`), and
+where it was said goes in front of what is wrong. Does not know where the words come from
+(`sources`) nor how they were split (`arguments`). What a setting may be is for `config` to say.
 
 Numbers are read as memcached reads them, by C's rules: leading digits count and what follows them
 does not (`-c 512x` is 512). Where memcached would take a word without any digit for zero and serve
@@ -202,12 +203,9 @@ def _switch(name: str, value: object = True) -> ApplyExtended:
     return lambda draft, text: draft.set(name, value)
 
 
-def _without_effect(name: str, value: object, what: str) -> Apply:
-    def apply(draft: Draft, text: str) -> None:
-        draft.set(name, value)
-        draft.notice(f"{what} has no effect here")
-
-    return apply
+def _lock_memory(draft: Draft, text: str) -> None:
+    draft.set("lock_memory", True)
+    draft.notice("-k has no effect here")
 
 
 def _verbose(draft: Draft, text: str) -> None:
@@ -587,14 +585,14 @@ OPTIONS: tuple[Option, ...] = (
         "lock-memory",
         "",
         "accepted, has no effect",
-        _without_effect("lock_memory", True, "-k"),
+        _lock_memory,
     ),
     Option(
         "L",
         "enable-largepages",
         "",
         "accepted, has no effect",
-        _without_effect("enable_largepages", True, "-L"),
+        lambda draft, text: draft.notice("-L has no effect here"),
     ),
     Option("t", "threads", "NUM", "accepted and reported (default 4), has no effect", _threads),
     Option("N", "napi-ids", "NUM", "accepted, has no effect", _napi_ids),
@@ -936,4 +934,7 @@ EXTENDED_HELP: dict[str, str] = {
     "ssl_verify_mode=N": "client certificates: 0 none, 1 request, 2 require, 3 once (default 0)",
     "ssl_min_version=N": "least TLS version: 0 to 3 for 1.0 to 1.3 (default 2)",
     "ssl_ciphers=LIST": "ciphers to allow",
+    "ssl_keyformat=N": "form of ssl_key: 1 PEM, 2 DER (default 1)",
+    "ssl_wbuf_size=KB": "most that goes into one TLS record (default 16)",
+    "ssl_session_cache": "count new TLS sessions in 'stats'",
 }

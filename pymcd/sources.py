@@ -1,8 +1,8 @@
 """What is read at the start: a configuration file, the environment, the secret of the pair.
 
 Every source gives a list of `Given`: an option, its word, and the place to name when it is wrong;
-`gather` lays the lists over each other and makes `Settings`. Three forms of file are told apart by
-the first line that says something:
+`gather` lays the lists over each other, in one `Draft`. Three forms of file are told apart by the
+first line that says something:
 
 - options as on the command line, one a line, as in Debian's `memcached.conf`;
 - `PORT USER MAXCONN CACHESIZE OPTIONS`, the environment file of Red Hat's service;

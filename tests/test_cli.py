@@ -89,7 +89,7 @@ ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("-u nobody", {"user": "nobody"}),
     ("-r", {"enable_coredumps": True}),
     ("-k", {"lock_memory": True}),
-    ("-L", {"enable_largepages": True}),
+    ("-L", {}),
     ("-t 65", {"threads": 65}),
     ("-N 4", {"num_napi_ids": 4}),
     ("-v", {"verbose": 1}),
