@@ -20,12 +20,8 @@ if TYPE_CHECKING:
     from ..protocol import Connection
 
 
-def _no_peers() -> None:
-    """Stand in where nobody is to be told of changes."""
-
-
 async def serve_connection(
-    stream: trio.abc.Stream, connection: Connection, send_turn: Callable[[], None] = _no_peers
+    stream: trio.abc.Stream, connection: Connection, send_turn: Callable[[], None]
 ) -> None:
     """Serve until the client is gone, the connection closes, or a handler raises.
 

@@ -13,18 +13,17 @@ and its sender's address may be forged.
 from __future__ import annotations
 
 import struct
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from .. import limits
-from ..protocol import Connection
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
+    from ..protocol import Connection
     from ..service import Service
     from .listening import Endpoint
 
@@ -106,25 +105,13 @@ def read_datagram(
     return Request(connection, request_id)
 
 
-def answer_datagram(service: Service, endpoint: Endpoint, datagram: bytes) -> list[bytes]:
-    """Execute the commands of one datagram and return the datagrams to send back.
-
-    For a server that stands alone, where nothing waits for others.
-    """
-    request = read_datagram(service, endpoint, datagram, partial(Connection, service))
-    if request is None:
-        return []
-    request.advance()
-    return request.datagrams()
-
-
 async def serve_datagrams(
     service: Service,
     endpoint: Endpoint,
     on_error: Callable[[Exception], None],
     *,
-    connect: Callable[..., Connection] | None = None,
-    send_turn: Callable[[], None] = lambda: None,
+    connect: Callable[..., Connection],
+    send_turn: Callable[[], None],
 ) -> None:
     """Answer datagrams until cancelled. A bug of ours loses one request, and is reported.
 
@@ -163,9 +150,7 @@ async def serve_datagrams(
                 except OSError:
                     break  # nothing left, or an error of an earlier reply come home
                 try:
-                    request = read_datagram(
-                        service, endpoint, datagram, connect or partial(Connection, service)
-                    )
+                    request = read_datagram(service, endpoint, datagram, connect)
                     if request is None:
                         continue
                     woken = _to_be_woken(request.connection)

@@ -37,8 +37,7 @@ class Crawler:
         self.starts = 0  #: `lru_crawler_starts`
         self.running = False
         self.finished_at = 0  #: second in which the last crawl ended, 0: none did
-        self.checked = 0  #: items looked at in the last crawl
-        self.reclaimed = 0  #: dead ones among them
+        self._reclaimed = 0  #: dead items found in this crawl
         self._cache = cache
         self._class_ids: Collection[int] | None = None
         self._limit = 0
@@ -53,7 +52,7 @@ class Crawler:
         assert not self.running
         self.running = True
         self.starts += 1
-        self.checked = self.reclaimed = 0
+        self._reclaimed = 0
         self._class_ids = class_ids
         self._limit = limit
         self._per_class.clear()
@@ -88,9 +87,9 @@ class Crawler:
             size = min(budget, _BATCH_ITEMS)
             batch = self._items[-size:]
             del self._items[-size:]
-            reclaimed = self.reclaimed
+            reclaimed = self._reclaimed
             self._look_at(batch)
-            budget -= len(batch) + (self.reclaimed - reclaimed) * _RECLAIM_COST_ITEMS
+            budget -= len(batch) + (self._reclaimed - reclaimed) * _RECLAIM_COST_ITEMS
         return True
 
     def _look_at(self, items: list[Item]) -> None:
@@ -107,10 +106,9 @@ class Crawler:
                 if seen >= self._limit:
                     continue
                 self._per_class[slab_class.id] = seen + 1
-            self.checked += 1
             slab_class.crawler_items_checked += 1
             if cache.is_dead(item):
-                self.reclaimed += 1
+                self._reclaimed += 1
                 cache.reclaim(item)
 
     def _finish(self) -> None:

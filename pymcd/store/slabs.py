@@ -209,9 +209,6 @@ class Slabs:
         slab_class.free_chunks -= 1
         return True
 
-    def give_chunk(self, slab_class: SlabClass) -> None:
-        slab_class.free_chunks += 1
-
     def _take_page(self, slab_class: SlabClass) -> bool:
         if self.free_pages:
             self.give_page(slab_class)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,9 @@ import trio.testing
 
 from pymcd.clock import ManualClock
 from pymcd.config import Settings
+from pymcd.protocol import Connection
 from pymcd.server.listening import Endpoint
-from pymcd.server.udp import answer_datagram, frame_reply
+from pymcd.server.udp import frame_reply, read_datagram
 from pymcd.service import Service
 from pymcd.store import Status, StoreMode
 
@@ -127,9 +129,16 @@ def test_a_reply_beyond_the_numbers_is_refused() -> None:
     assert service.cache.store(StoreMode.SET, b"k", bytes(50 << 20)) is Status.STORED
     with socket.socket(type=socket.SOCK_DGRAM) as sock:
         endpoint = Endpoint(sock, "udp", "udp:127.0.0.1:11211", "auto")
-        (datagram,) = answer_datagram(service, endpoint, request(b"get k k\r\n"))
+
+        def answer(data: bytes) -> list[bytes]:
+            asked = read_datagram(service, endpoint, request(data), partial(Connection, service))
+            assert asked is not None
+            assert asked.advance()
+            return asked.datagrams()
+
+        (datagram,) = answer(b"get k k\r\n")
         assert datagram.startswith(HEADER.pack(7, 0, 1, 0) + b"SERVER_ERROR the reply is too large")
-        assert len(answer_datagram(service, endpoint, request(b"get k\r\n"))) > 10_000
+        assert len(answer(b"get k\r\n")) > 10_000
 
 
 def test_no_reply_is_no_datagram() -> None:
