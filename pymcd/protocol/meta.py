@@ -16,22 +16,20 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from .. import limits
-from ..store.item import ACTIVE, FETCHED, KEY_BINARY, STALE, UNSPEAKABLE, WIN_SENT, key_marks
+from ..store.item import ACTIVE, FETCHED, KEY_BINARY, STALE, WIN_SENT, key_marks
 from ..store.status import Status, StoreMode
 from .metaflags import (
-    ASK_ACCESS,
     ASK_CAS,
-    ASK_FLAGS,
-    ASK_HIT,
     ASK_KEY,
-    ASK_SIZE,
     ASK_TTL,
     BAD_ARITHMETIC_MODE,
     BAD_FLAGS,
     BAD_STORE_MODE,
+    FLAGS,
     FLAGS_TOO_LONG,
     GET_FLAGS_TOO_LONG,
     KEPT_MAX_BYTES,
+    KEY_AS_BASE64,
     OPAQUE,
     OPAQUE_TOO_LONG,
     RECACHE,
@@ -42,6 +40,7 @@ from .metaflags import (
     decode_flags,
     decode_key,
     encode_key,
+    ttl,
 )
 from .tokens import (
     BAD_FORMAT,
@@ -89,12 +88,6 @@ ARITHMETIC_MODES: Final = {
 _STORED = Status.STORED
 _SET, _CAS = StoreMode.SET, StoreMode.CAS
 _STALE_OR_WIN_SENT: Final = STALE | WIN_SENT
-_KEY_AS_BASE64: Final = KEY_BINARY | UNSPEAKABLE
-
-
-def _ttl(expires_at: int, now: int) -> int:
-    # An item may have been made to end before now; the original shows that unsigned.
-    return (expires_at - now) & limits.UINT32_MAX if expires_at else -1
 
 
 def _echo(flags: MetaFlags, key: bytes) -> bytes:
@@ -134,7 +127,7 @@ def _me(connection: Connection, tokens: list[bytes]) -> None:
     if item is None:
         connection.reply(b"EN\r\n")
         return
-    if item.access & _KEY_AS_BASE64:
+    if item.access & KEY_AS_BASE64:
         key = binascii.b2a_base64(key, newline=False)
     assert item.segment is not None
     connection.reply(
@@ -190,30 +183,21 @@ def _mg(connection: Connection, tokens: list[bytes]) -> None:
         if not flags.quiet:
             connection.reply(b"EN%b\r\n" % _echo(flags, key) if flags.steps else b"EN\r\n")
         return
-    line = _plain_answer(cache, key, item, flags)
+    line = _plain_answer(cache, item, flags)
     if flags.value:
         connection.pieces += (line, item.value, CRLF)
     else:
         connection.reply(line)
 
 
-def _plain_answer(cache: Cache, key: bytes, item: Item, flags: MetaFlags) -> bytes:
+def _plain_answer(cache: Cache, item: Item, flags: MetaFlags) -> bytes:
     """Return the line that answers a hit, where the order of the flags does not matter."""
-    _, expires_at, access = item.state
-    values: list[int | bytes] = []
-    for letter in flags.answers:
-        if letter == ASK_SIZE:
-            values.append(len(item.value))
-        elif letter == ASK_FLAGS:
-            values.append(item.client_flags)
-        elif letter == ASK_CAS:
-            values.append(item.cas_unique)
-        elif letter == ASK_KEY:
-            values.append(encode_key(key, as_base64=access & _KEY_AS_BASE64))
-        else:
-            values.append(_ttl(expires_at, cache.now))
+    values: list[int | bytes] = [len(item.value)] if flags.value else []
+    if flags.asks:
+        now = cache.now
+        values += [ask(item, now) for ask in flags.asks]
     line = flags.template % tuple(values)
-    if access & _STALE_OR_WIN_SENT:
+    if item.state[2] & _STALE_OR_WIN_SENT:
         line = b"%b%b\r\n" % (line[:-2], _win(cache, item, won=False))
     return line
 
@@ -269,10 +253,10 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
                 connection.reply(OPAQUE_TOO_LONG)
                 return
             line += b" " + word
-        elif letter == ASK_KEY:
-            line += b" k" + encode_key(key, as_base64=item.access & _KEY_AS_BASE64)
         else:
-            line += b" %c%d" % (letter, _answer(cache, item, letter))
+            row = FLAGS[letter]
+            assert row.asks is not None
+            line += row.form % (letter, row.asks(item, cache.now))
     if won or item.access & _STALE_OR_WIN_SENT:
         line += _win(cache, item, won=won)
     if flags.late_bump and not flags.no_bump:
@@ -287,21 +271,6 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
         connection.pieces += (line + CRLF, item.value, CRLF)
     else:
         connection.reply(line + CRLF)
-
-
-def _answer(cache: Cache, item: Item, letter: int) -> int:
-    """Return the number that answers a flag."""
-    if letter == ASK_SIZE:
-        return len(item.value)
-    if letter == ASK_FLAGS:
-        return item.client_flags
-    if letter == ASK_CAS:
-        return item.cas_unique
-    if letter == ASK_HIT:
-        return 1 if item.access & FETCHED else 0
-    if letter == ASK_ACCESS:
-        return cache.now - item.last_access
-    return _ttl(item.expires_at, cache.now)
 
 
 def _win(cache: Cache, item: Item, *, won: bool) -> bytes:
@@ -609,7 +578,7 @@ def _answer_ma(
         elif letter == ASK_CAS:
             line += b" c%d" % item.cas_unique
         elif letter == ASK_TTL:
-            line += b" t%d" % _ttl(expires_at, cache.now)
+            line += b" t%d" % ttl(expires_at, cache.now)
     if touchable and expires_at != item.expires_at:
         cache.set_expires_at(item, expires_at)
     if flags.opaque_too_long:
@@ -665,7 +634,7 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
         if item is None:
             return None
         assert flags is not None
-        line = _plain_answer(cache, key, item, flags)
+        line = _plain_answer(cache, item, flags)
         if not flags.value:
             return line
         value = item.value
@@ -715,7 +684,7 @@ _key: Final = _key_before(2)
 
 def _mg_effect(cache: Cache, tokens: list[bytes]) -> Effect:
     flags = decode_flags(tuple(tokens[2:]))
-    if flags.changes:
+    if flags.effect is WRITES:
         return WRITES
     (key,) = (_key(tokens) if flags.key_binary else tokens[1:2]) or (b"",)
     item = cache.inspect(key)

@@ -1,8 +1,10 @@
-"""The flags of the meta commands: what may be asked, and how it is worded.
+"""The flags of the meta commands: one row each, and how they are decoded.
 
+A row says how its flag is read, what an mg does to items because of it, and what of an item it asks
+for; all else that is known of a flag is in the handlers of the commands that it changes (meta.py).
 The flags of a command are decoded once, into a `MetaFlags`, which is kept for the next command with
 the same words: clients use few combinations. What needs the key or the time of the request is not
-in there. Here, too, are keys in base64. Nothing in here knows items.
+in there. Here, too, are keys in base64.
 # protocol.txt, "Meta Commands"; memcached: _meta_flag_preparse
 """
 
@@ -12,10 +14,16 @@ import binascii
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from .. import limits
+from ..store.item import FETCHED, KEY_BINARY, UNSPEAKABLE
 from .tokens import BAD_FORMAT, CRLF, decode_i32, decode_u32, decode_u64
+from .verbs import READS, WRITES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from ..store import Item
+    from .verbs import Effect
 
 #: Command and key count among the words, as does the end of the line in the original.
 WORDS_MAX: Final = 19
@@ -38,23 +46,108 @@ BAD_ARITHMETIC_MODE: Final = b"CLIENT_ERROR invalid mode for ma M token\r\n"
 BAD_INITIAL: Final = b"CLIENT_ERROR invalid numeric initial value\r\n"
 BAD_DELTA: Final = b"CLIENT_ERROR invalid numeric delta value\r\n"
 
-# The letters that are looked at again when the command is executed: those that ask for an answer,
-# and those that are done in the order asked.
-ASK_CAS, ASK_FLAGS, ASK_HIT, ASK_KEY, ASK_ACCESS = b"cfhkl"
-ASK_SIZE, ASK_TTL, OPAQUE = b"stO"
-TOUCH, VIVIFY, RECACHE = b"TNR"
+# The letters that handlers look at when the command is executed.
+ASK_CAS, ASK_KEY, ASK_TTL, OPAQUE, TOUCH, VIVIFY, RECACHE = b"cktOTNR"
+
+KEY_AS_BASE64: Final = KEY_BINARY | UNSPEAKABLE
+
+
+class Flag:
+    """One flag.
+
+    `effect` is that of an mg which has it; the others write whatever their flags. `alters` names
+    those of mg (`g`) and ms (`s`) that do not go their usual, short way with it. `sets` is the
+    attribute of `MetaFlags` that becomes what `decode` makes of the word behind the letter, which
+    is refused with `complaint` if that is None; without `decode` it becomes True. `asks` returns,
+    of an item at that time, what answers mg; and what is so answered, and else is `in_order`, is
+    done in the order of the words.
+    """
+
+    __slots__ = ("alters", "asks", "complaint", "decode", "effect", "form", "in_order", "sets")
+
+    def __init__(
+        self,
+        effect: Effect,
+        alters: str,
+        *,
+        sets: str = "",
+        decode: Callable[[bytes], int | None] | None = None,
+        complaint: bytes = BAD_TOKEN,
+        asks: Callable[[Item, int], int | bytes] | None = None,
+        form: bytes = b" %c%d",
+        in_order: bool = False,
+    ) -> None:
+        self.effect = effect
+        self.alters = alters
+        self.sets = sets
+        self.decode = decode
+        self.complaint = complaint
+        self.asks = asks
+        self.form = form
+        self.in_order = in_order or asks is not None
+
+
+def ttl(expires_at: int, now: int) -> int:
+    """Return what answers `t`."""
+    # An item may have been made to end before now; the original shows that unsigned.
+    return (expires_at - now) & limits.UINT32_MAX if expires_at else -1
+
+
+def _decode_mode(token: bytes) -> int | None:
+    return token[0] if len(token) == 1 else None
+
+
+def _is_too_long(opaque: bytes) -> bool:
+    return len(opaque) >= OPAQUE_MAX_BYTES
+
+
+def _key_of(item: Item, now: int) -> bytes:
+    return encode_key(item.key, as_base64=item.access & KEY_AS_BASE64)
+
+
+#: By the letter.
+FLAGS: Final[dict[int, Flag]] = {
+    ord("b"): Flag(READS, "s", sets="key_binary"),
+    ord("c"): Flag(READS, "", asks=lambda item, now: item.cas_unique),
+    ord("f"): Flag(READS, "", asks=lambda item, now: item.client_flags),
+    # What was before its own access.
+    ord("h"): Flag(READS, "g", asks=lambda item, now: 1 if item.access & FETCHED else 0),
+    ord("k"): Flag(READS, "", asks=_key_of, form=b" %c%b"),
+    ord("l"): Flag(READS, "g", asks=lambda item, now: now - item.last_access),
+    ord("q"): Flag(READS, "", sets="quiet"),
+    ord("s"): Flag(READS, "", asks=lambda item, now: len(item.value)),
+    ord("t"): Flag(READS, "", asks=lambda item, now: ttl(item.state[1], now)),
+    ord("u"): Flag(READS, "g", sets="no_bump"),
+    ord("v"): Flag(READS, "", sets="value"),
+    ord("x"): Flag(READS, "", sets="remove_value"),
+    ord("C"): Flag(READS, "s", sets="cas_compare", decode=decode_u64),
+    ord("D"): Flag(READS, "", sets="delta", decode=decode_u64, complaint=BAD_DELTA),
+    # Of what mg creates.
+    ord("E"): Flag(WRITES, "s", sets="new_cas", decode=decode_u64),
+    # The original forgets to say which flag is wrong.
+    ord("F"): Flag(READS, "", sets="client_flags", decode=decode_u32, complaint=b""),
+    ord("I"): Flag(READS, "s", sets="stale"),
+    ord("J"): Flag(READS, "", sets="initial", decode=decode_u64, complaint=BAD_INITIAL),
+    ord("L"): Flag(READS, ""),  # of proxies, as is the next one
+    ord("P"): Flag(READS, ""),
+    ord("M"): Flag(READS, "s", sets="mode", decode=_decode_mode, complaint=BAD_MODE_LENGTH),
+    ord("N"): Flag(WRITES, "g", sets="vivify_exptime", decode=decode_i32, in_order=True),
+    ord("O"): Flag(READS, "", sets="opaque_too_long", decode=_is_too_long, in_order=True),
+    ord("R"): Flag(WRITES, "g", sets="recache_exptime", decode=decode_i32, in_order=True),
+    ord("T"): Flag(WRITES, "g", sets="touch_exptime", decode=decode_i32, in_order=True),
+}
 
 
 class MetaFlags:
     """The flags of one command, decoded. Shared: never changed after `decode_flags`."""
 
     __slots__ = (
-        "answers",
+        "asks",
         "cas_compare",
-        "changes",
         "client_flags",
         "decode_error",
         "delta",
+        "effect",
         "error",
         "initial",
         "key_binary",
@@ -100,11 +193,11 @@ class MetaFlags:
         #: Whether that order matters: mg changes the item between two answers, or asks for what
         #: was before its own access.
         self.ordered = False
-        self.changes = False  #: mg changes the item, or makes one
+        self.effect: Effect = READS  #: of mg, as far as its flags tell
         self.late_bump = False  #: mg looks at the item before that counts as an access
-        #: Otherwise: the answer of mg to a hit, and the letters of what is to be filled in.
+        #: Otherwise: the answer of mg to a hit, and what is to be filled in behind the size.
         self.template = b""
-        self.answers = b""
+        self.asks: tuple[Callable[[Item, int], int | bytes], ...] = ()
         #: ms stores whatever is there, under the key as it came, with the next cas unique.
         self.plain_set = False
 
@@ -122,91 +215,61 @@ def _decode(words: tuple[bytes, ...]) -> MetaFlags:
     flags = MetaFlags()
     error = decode_error = b""
     faulty = False
-    seen = set()
+    rows: dict[int, Flag] = {}
     steps = []
     for word in words:
         letter = word[0]
-        wrong: bytes | None = b""
-        if letter >= 127 or letter in seen:
+        if letter >= 127 or letter in rows:
             flags.error = flags.decode_error = DUPLICATE_FLAG
             return flags
-        seen.add(letter)
-        if letter in b"cfhklstOTNR":
-            steps.append((letter, word))
-        if letter in _SWITCHES:
-            setattr(flags, _SWITCHES[letter], True)
-            if letter == _BASE64:
-                decode_error = BAD_KEY
-        elif letter in _NUMBERS:
-            name, decode, complaint = _NUMBERS[letter]
-            number = decode(word[1:])
-            if number is None:
-                wrong = complaint
-            else:
-                setattr(flags, name, number)
-        elif letter == _MODE:
-            if len(word) == 2:
-                flags.mode = word[1]
-            else:
-                wrong = BAD_MODE_LENGTH
-        elif letter == OPAQUE:
-            flags.opaque_too_long = len(word) > OPAQUE_MAX_BYTES
-        elif letter not in b"cfhklstPL":
+        row = FLAGS.get(letter)
+        if row is None:
             flags.error = flags.decode_error = INVALID_FLAG
             return flags
-        if wrong is None:  # the original forgets to say which flag it is
+        rows[letter] = row
+        if row.in_order:
+            steps.append((letter, word))
+        if letter == _BASE64:
+            decode_error = BAD_KEY
+        value = True if row.decode is None else row.decode(word[1:])
+        if value is None:
             faulty = True
-        elif wrong:
-            faulty = True
-            error = wrong
-            decode_error = wrong if flags.key_binary else b""
+            if row.complaint:
+                error = row.complaint
+                decode_error = error if flags.key_binary else b""
+        elif row.sets:
+            setattr(flags, row.sets, value)
     if faulty:
         flags.error = error or BAD_FORMAT
     flags.decode_error = decode_error
     flags.steps = tuple(steps)
-    flags.late_bump = not seen.isdisjoint(b"hlNTR")
-    flags.changes = not seen.isdisjoint(b"TNRE")
-    flags.ordered = flags.late_bump or flags.no_bump or flags.opaque_too_long
-    flags.plain_set = not flags.opaque_too_long and seen.isdisjoint(b"bCEIM")
+    altered = {command for row in rows.values() for command in row.alters}
+    flags.late_bump = "g" in altered
+    flags.ordered = flags.late_bump or flags.opaque_too_long
+    flags.plain_set = "s" not in altered and not flags.opaque_too_long
+    if any(row.effect is WRITES for row in rows.values()):
+        flags.effect = WRITES
     if not flags.ordered:
         _make_template(flags)
     return flags
 
 
 _decode_and_keep: Final = lru_cache(maxsize=1024)(_decode)
-
-_BASE64, _MODE = b"bM"
-_SWITCHES: Final = {
-    ord("b"): "key_binary",
-    ord("v"): "value",
-    ord("q"): "quiet",
-    ord("u"): "no_bump",
-    ord("I"): "stale",
-    ord("x"): "remove_value",
-}
-_NUMBERS: Final[dict[int, tuple[str, Callable[[bytes], int | None], bytes | None]]] = {
-    ord("N"): ("vivify_exptime", decode_i32, BAD_TOKEN),
-    ord("T"): ("touch_exptime", decode_i32, BAD_TOKEN),
-    ord("R"): ("recache_exptime", decode_i32, BAD_TOKEN),
-    ord("F"): ("client_flags", decode_u32, None),
-    ord("C"): ("cas_compare", decode_u64, BAD_TOKEN),
-    ord("E"): ("new_cas", decode_u64, BAD_TOKEN),
-    ord("J"): ("initial", decode_u64, BAD_INITIAL),
-    ord("D"): ("delta", decode_u64, BAD_DELTA),
-}
+_BASE64: Final = ord("b")
 
 
 def _make_template(flags: MetaFlags) -> None:
     template = b"VA %d" if flags.value else b"HD"
-    answers = b"s" if flags.value else b""
+    asks = []
     for letter, word in flags.steps:
-        if letter == OPAQUE:
+        row = FLAGS[letter]
+        if row.asks is None:
             template += b" " + word.replace(b"%", b"%%")
         else:
-            template += b" %c%%b" % letter if letter == ASK_KEY else b" %c%%d" % letter
-            answers += b"%c" % letter
+            template += row.form.replace(b"%c", b"%c" % letter)
+            asks.append(row.asks)
     flags.template = template + CRLF
-    flags.answers = answers
+    flags.asks = tuple(asks)
 
 
 def decode_key(word: bytes) -> bytes | None:

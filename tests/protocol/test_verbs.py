@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pymcd.protocol import Connection, PairedConnection
+from pymcd.protocol.meta import _plain_flags
+from pymcd.protocol.metaflags import (
+    DUPLICATE_FLAG,
+    FLAGS,
+    INVALID_FLAG,
+    Flag,
+    _decode_and_keep,
+    decode_flags,
+)
 from pymcd.protocol.text import VERBS
-from pymcd.protocol.verbs import LOCAL, WRITES, Command, Effect, Verb, one_key
+from pymcd.protocol.verbs import LOCAL, READS, WRITES, Command, Effect, Verb, one_key
+from tests.replication.helpers import Guest, make_group
 
 from .helpers import Client
+
+if TYPE_CHECKING:
+    from pymcd.store.item import Item
 
 TABLES = [Connection.tables, PairedConnection.tables]
 
@@ -28,6 +41,7 @@ class TestEffects:
             lambda: Verb(handler=ignore),  # type: ignore[call-arg]
             lambda: Verb(keys=one_key, handler=ignore),  # type: ignore[call-arg]
             lambda: Verb(keys=one_key, decode=ignore, store=ignore),  # type: ignore[call-arg]
+            lambda: Flag(alters=""),  # type: ignore[call-arg]
             lambda: Command(0x30, "gat", handler=ignore),  # type: ignore[call-arg]
         ],
     )
@@ -43,6 +57,13 @@ class TestEffects:
             assert [command.opcode for command in table] == list(range(256))
             assert all(isinstance(command.effect, Effect) for command in table)
 
+    def test_so_has_every_flag_that_is_read(self):
+        for letter in range(33, 256):
+            flags = decode_flags((bytes([letter]) + b"1",))
+            known = letter in FLAGS
+            assert (flags.error in (INVALID_FLAG, DUPLICATE_FLAG)) == (not known)
+            assert not known or flags.effect is FLAGS[letter].effect is not LOCAL
+
     def test_whoever_stores_writes(self):
         for verb in VERBS.values():
             assert (verb.handler is None) == (verb.store is not None)
@@ -56,6 +77,42 @@ class TestEffects:
                     # There is nothing that a stranger could write.
                     table is Connection.tables.strangers and command.effect is LOCAL
                 )
+
+
+class TestAnotherFlag:
+    """One row, and it is known wherever flags are."""
+
+    @pytest.fixture
+    def add(self, monkeypatch):
+        def add(flag: Flag) -> None:
+            for kept in (_decode_and_keep, _plain_flags):
+                kept.cache_clear()
+            monkeypatch.setitem(FLAGS, ord("z"), flag)
+
+        yield add
+        for kept in (_decode_and_keep, _plain_flags):
+            kept.cache_clear()
+
+    @pytest.mark.parametrize("alters", ["", "g"])
+    def test_it_is_answered_in_its_turn(self, add, alters):
+        def answer(item: Item, now: int) -> int:
+            return 100 + len(item.key)
+
+        add(Flag(READS, alters, asks=answer))
+        client = Client()
+        client.send(b"ms k 1\r\n1\r\n")
+        client.service.tick()
+        answer_z = b"VA 1 s1 z101 f0\r\n1\r\n"
+        assert client.connection.respond(b"mg k s z f v\r\n") == answer_z
+        assert client.send(b"mg k s z f v\r\nmn\r\n") == answer_z + b"MN\r\n"
+
+    @pytest.mark.parametrize(("effect", "forwards"), [(READS, 0), (WRITES, 1)])
+    def test_a_pair_goes_by_its_effect(self, add, effect, forwards):
+        add(Flag(effect, "g"))
+        group = make_group()
+        group.warm()
+        assert Guest(group["b"]).ask(b"mg k z v\r\n") == b"EN\r\n"
+        assert group["b"].rows["forwards_sent"] == forwards
 
 
 @pytest.mark.parametrize("count", range(1, 7))
