@@ -63,8 +63,8 @@ class Tables(NamedTuple):
     strangers: Sequence[Command]  #: before
 
 
-def _no_wake() -> None:
-    """Stand in until a driver says how it is woken."""
+def no_wake() -> None:
+    """Stand in while no driver says how it is woken."""
 
 
 class Connection:
@@ -158,7 +158,7 @@ class Connection:
         self.pieces: list[bytes] = []
         self.reply: Callable[[bytes], None] = self.pieces.append
         self.source: Iterator[bytes] | None = None
-        self.wake: Callable[[], None] = _no_wake  #: tells the driver that pieces appeared
+        self.wake: Callable[[], None] = no_wake  #: tells the driver that pieces appeared
         self.closing = False
         self.close_reason = "normal"
         self.watching = False  #: turned into a stream of log lines by `watch`

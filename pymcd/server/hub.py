@@ -36,6 +36,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from .. import limits
+from ..protocol.connection import no_wake
 from ..protocol.paired import PairedConnection
 from .tls import Turn
 
@@ -446,9 +447,9 @@ class Hub:
         connection = session.connection
         connection.closing = True
         connection.source = None
-        connection.wake = _no_wake  # without this cycle it is freed at once
+        connection.wake = no_wake  # without this cycle it is freed at once
         if isinstance(connection, PairedConnection):
-            connection.suspend = _no_wake
+            connection.suspend = no_wake
             connection.deliver = None
         self._on_close(connection)
 
@@ -471,7 +472,3 @@ def _has_input(sock: socket.socket) -> bool:
     except OSError:
         pass
     return True
-
-
-def _no_wake() -> None:
-    """Do nothing for a connection that is gone."""

@@ -26,6 +26,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..protocol import Connection
     from ..service import Service
 
 
@@ -78,68 +79,74 @@ class Chore:
             await trio.lowlevel.checkpoint()
 
 
-class IdleKicker:
+class Kicker:
+    """Closes clients who are due for it; asleep while there is nobody to watch."""
+
+    def __init__(self, service: Service, timeout_s: float) -> None:
+        self._service = service
+        self._timeout_s = timeout_s
+        self._asleep = False
+        self.chore = Chore(self.step)
+
+    def admitted(self) -> None:
+        """Take note of a new client."""
+        if self._asleep:
+            self.chore.wake()
+
+    def step(self) -> float:
+        """Close who is due; return when the next one can be."""
+        self._service.tick()
+        delay_s = self._look(self._service.cache.now)
+        self._asleep = delay_s == inf
+        return max(delay_s, 1.0)
+
+    def _look(self, now: int) -> float:
+        """Close who is due, and return when the next one can be, infinity if nobody is there."""
+        raise NotImplementedError
+
+    def _kick(self, connection: Connection, why: str, words: str) -> None:
+        if self._service.verbosity > 1:
+            self._service.host.log_line(words)
+        connection.close(why)
+        connection.wake()
+
+
+class IdleKicker(Kicker):
     """Closes TCP clients that have been silent for too long (`-o idle_timeout`).
 
     Clients that are sending a value, or to whom an answer is being sent, are left alone, as are
     watchers and clients of a Unix socket. # memcached: conn_timeout_thread
     """
 
-    def __init__(self, service: Service, idle_timeout_s: int) -> None:
-        self._service = service
-        self._idle_timeout_s = idle_timeout_s
-        self.asleep = False  #: there is nobody to watch, until a client connects
-
-    def step(self) -> float:
-        """Kick who is due; return when the next one can be."""
-        service = self._service
-        service.tick()
-        now = service.cache.now
+    def _look(self, now: int) -> float:
         oldest: int | None = None
-        for connection in list(service.connections.values()):
+        for connection in list(self._service.connections.values()):
             if connection.transport != "tcp" or connection.watching or connection.closing:
                 continue
             silent_since = connection.last_command_at
-            is_due = now - silent_since > self._idle_timeout_s
+            is_due = now - silent_since > self._timeout_s
             if is_due and connection.awaited is None and not connection.pieces:
-                if service.verbosity > 1:
-                    service.host.log_line(f"Closing idle fd {connection.id}")
-                service.host.reception.idle_kicks += 1
-                connection.close("idle")
-                connection.wake()
+                self._service.host.reception.idle_kicks += 1
+                self._kick(connection, "idle", f"Closing idle fd {connection.id}")
             else:
                 oldest = silent_since if oldest is None else min(oldest, silent_since)
-        self.asleep = oldest is None
-        if oldest is None:
-            return inf
-        return max(self._idle_timeout_s - (now - oldest) + 1.0, 1.0)
+        return inf if oldest is None else self._timeout_s - (now - oldest) + 1.0
 
 
-class LoginKicker:
+class LoginKicker(Kicker):
     """Closes clients that have not logged in for too long, on servers that ask for it."""
 
-    def __init__(self, service: Service, timeout_s: float) -> None:
-        self._service = service
-        self._timeout_s = timeout_s
-        self.asleep = False  #: there is nobody to watch, until a client connects
-
-    def step(self) -> float:
-        """Close who is due; return when the next one can be."""
-        service = self._service
-        service.tick()
-        now = service.cache.now
+    def _look(self, now: int) -> float:
+        connections = self._service.connections
         delay_s = self._timeout_s  # a client that logged in may have to do so again
-        for connection in list(service.connections.values()):
+        for connection in list(connections.values()):
             since = connection.stranger_since
             if since is None or connection.closing:
                 continue
             left_s = since + self._timeout_s - now
             if left_s > 0:
                 delay_s = min(delay_s, left_s)
-                continue
-            if service.verbosity > 1:
-                service.host.log_line(f"Closing fd {connection.id}, which has not logged in")
-            connection.close("login")
-            connection.wake()
-        self.asleep = not service.connections
-        return inf if self.asleep else max(delay_s, 1.0)
+            else:
+                words = f"Closing fd {connection.id}, which has not logged in"
+                self._kick(connection, "login", words)
+        return delay_s if connections else inf

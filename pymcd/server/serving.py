@@ -43,7 +43,7 @@ from .credentials import TextUsers, sasl_authenticator, text_authenticator
 from .hub import LINGER_S, Hub
 from .listening import close_all, describe
 from .log import Log
-from .maintenance import Chore, IdleKicker, LoginKicker
+from .maintenance import Chore, IdleKicker, Kicker, LoginKicker
 from .streams import serve_connection
 from .tls import TlsServer, Turn
 from .udp import serve_datagrams
@@ -124,14 +124,12 @@ class Server:
         self.hub: Hub | None = None
         if use_hub:
             self.hub = Hub(self.service, turn, on_close=self._gone, on_error=self._report)
-        self._kicker = IdleKicker(self.service, settings.idle_timeout_s)
-        self._kicking = Chore(self._kicker.step)
+        self.kickers: list[Kicker] = []
         if settings.idle_timeout_s:
-            self.chores.append(self._kicking)
-        self._login_kicker = LoginKicker(self.service, settings.login_timeout_s)
-        self._login_kicking = Chore(self._login_kicker.step)
+            self.kickers.append(IdleKicker(self.service, settings.idle_timeout_s))
         if authenticator is not None and settings.login_timeout_s:
-            self.chores.append(self._login_kicking)
+            self.kickers.append(LoginKicker(self.service, settings.login_timeout_s))
+        self.chores += [kicker.chore for kicker in self.kickers]
         self._new_connection: Callable[..., Connection] = partial(Connection, self.service)
         #: The sockets of the group, if this is a member of one; while `serve` runs.
         self.peering: Peering | None = None
@@ -490,10 +488,8 @@ class Server:
 
     def _admit(self, connection: Connection, protocol: str) -> None:
         self.service.connected(connection)
-        if self._kicker.asleep:
-            self._kicking.wake()
-        if self._login_kicker.asleep:
-            self._login_kicking.wake()
+        for kicker in self.kickers:
+            kicker.admitted()
         if self.service.verbosity > 1:
             connection.runner = Tracer(connection.runner)
             self.log.line(_GREETINGS[protocol] % connection.id)

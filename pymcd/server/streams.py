@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from .. import limits
+from ..protocol.connection import no_wake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,9 +82,5 @@ async def serve_connection(
             connection.close("error")
         finally:
             connection.closing = True
-            connection.wake = _nobody_to_wake
+            connection.wake = no_wake
         nursery.cancel_scope.cancel()
-
-
-def _nobody_to_wake() -> None:
-    """Stand in for `wake` when the driver is gone."""

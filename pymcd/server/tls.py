@@ -38,6 +38,7 @@ import trio
 
 from .. import limits
 from ..config import ConfigError
+from ..protocol.connection import no_wake
 from .certificates import reason_of
 from .maintenance import Chore
 
@@ -52,9 +53,9 @@ if TYPE_CHECKING:
 #: Handshake steps in one turn of the hub.
 HANDSHAKE_STEPS_PER_TURN: Final = 4
 #: The most that a TLS record carries.
-_RECORD_MAX_BYTES: Final = 16 << 10
-#: Fed to OpenSSL at once.
-_FEED_BYTES: Final = 16 << 10
+RECORD_MAX_BYTES: Final = 16 << 10
+#: Fed to OpenSSL at once: its buffers keep the size of the largest piece they were ever given.
+FEED_BYTES: Final = 16 << 10
 _SEAL_MIN_BYTES: Final = 1 << 10
 _SEAL_MAX_BYTES: Final = 1 << 20
 
@@ -74,10 +75,6 @@ class Turn:
         #: Bytes of the socket less those of the protocols: `stats` counts the latter.
         self.surplus_read = 0
         self.surplus_written = 0
-
-
-def _nobody_to_wake() -> None:
-    """Stand in for `wake` between two drivers."""
 
 
 class TlsServer:
@@ -130,7 +127,7 @@ class TlsServer:
             if isinstance(error.__cause__, ssl.SSLError):
                 self.refused(connection, reason_of(error.__cause__))
         finally:
-            connection.wake = _nobody_to_wake
+            connection.wake = no_wake
             if secured is None:
                 self.gone(connection)
                 await trio.aclose_forcefully(stream)
@@ -260,14 +257,14 @@ class TlsSession:
         # Hot path: bench/ "tls16".
         turn = self._turn
         turn.active = True
-        if not self.established or len(data) > _FEED_BYTES:
+        if not self.established or len(data) > FEED_BYTES:
             turn.surplus_read += len(data)
             self._unfed = data
             return self._answer(self._open())
         incoming = self._incoming
         incoming.write(data)
         try:
-            plain = self._read(_RECORD_MAX_BYTES)
+            plain = self._read(RECORD_MAX_BYTES)
         except ssl.SSLError as error:
             turn.surplus_read += len(data)
             return self._without_record(error)
@@ -355,8 +352,8 @@ class TlsSession:
             if not incoming.pending:
                 if not self._unfed:
                     break
-                incoming.write(self._unfed[:_FEED_BYTES])
-                self._unfed = self._unfed[_FEED_BYTES:]
+                incoming.write(self._unfed[:FEED_BYTES])
+                self._unfed = self._unfed[FEED_BYTES:]
             try:
                 if not self.established:
                     if not self._may_shake_hands():
@@ -365,7 +362,7 @@ class TlsSession:
                     self.established = True
                     self._server.established(self._connection, self._tls)
                     continue
-                plain = self._read(_RECORD_MAX_BYTES)
+                plain = self._read(RECORD_MAX_BYTES)
             except ssl.SSLWantReadError:
                 continue
             except ssl.SSLError as error:

@@ -18,6 +18,7 @@ import ssl
 from typing import TYPE_CHECKING, Final
 
 from .certificates import reason_of
+from .tls import FEED_BYTES, RECORD_MAX_BYTES
 
 if TYPE_CHECKING:
     import socket
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 RECEIVE_BYTES: Final = 64 << 10
 #: More pieces are joined before they are sent. # POSIX: IOV_MAX is 16 at least
 _PIECES_MAX: Final = 16
-#: OpenSSL's buffers keep the size of the largest piece that they were ever given.
-_FEED_BYTES: Final = 16 << 10
 _SEAL_BYTES: Final = 64 << 10
 #: For a handshake that the link behind it has nothing to say about.
 _NOTHING: Final = memoryview(b"")
@@ -52,11 +51,11 @@ class WireTls:
     def open(self, data: bytes) -> bytes:
         """Return what can be read of all that has come; raise `ssl.SSLError`."""
         plain: list[bytes] = []
-        for start in range(0, len(data), _FEED_BYTES):
-            self._incoming.write(data[start : start + _FEED_BYTES])
+        for start in range(0, len(data), FEED_BYTES):
+            self._incoming.write(data[start : start + FEED_BYTES])
             while not self.ended and (self.established or self._advance()):
                 try:
-                    piece = self._tls.read(_FEED_BYTES)
+                    piece = self._tls.read(RECORD_MAX_BYTES)
                 except ssl.SSLWantReadError:
                     break
                 self.ended = not piece

@@ -264,9 +264,8 @@ class _FakeServer(Server):
 
     def kick(self) -> None:
         """Look now for clients that are idle, or late with their login."""
-        if self.settings.idle_timeout_s:
-            self._kicker.step()
-        self._login_kicker.step()
+        for kicker in self.kickers:
+            kicker.step()
 
     def close_client(self, connection: Connection) -> None:
         """Close a client without waiting for anything."""
