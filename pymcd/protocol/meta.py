@@ -193,9 +193,9 @@ def _mg(connection: Connection, tokens: list[bytes]) -> None:
 def _plain_answer(cache: Cache, item: Item, flags: MetaFlags) -> bytes:
     """Return the line that answers a hit, where the order of the flags does not matter."""
     values: list[int | bytes] = [len(item.value)] if flags.value else []
-    if flags.asks:
-        now = cache.now
-        values += [ask(item, now) for ask in flags.asks]
+    now = cache.now
+    for ask in flags.asks:
+        values.append(ask(item, now))  # noqa: PERF401  # faster for so few: bench/ "metaflags16"
     line = flags.template % tuple(values)
     if item.state[2] & _STALE_OR_WIN_SENT:
         line = b"%b%b\r\n" % (line[:-2], _win(cache, item, won=False))
