@@ -40,7 +40,7 @@ def run_login(connection: Connection, budget: int, /) -> bool:
             return False
         line = buffer[connection.position : end]
         tokens = split_line(line)
-        length = decode_u32(tokens[4]) if len(tokens) > 4 and tokens[0] == b"set" else None
+        length = login_bytes(tokens)
         budget -= 1
         if length is None:
             connection.position = end + 1
@@ -64,6 +64,11 @@ def run_login(connection: Connection, budget: int, /) -> bool:
         break
     left = len(connection.buffer) - connection.position
     return left >= _LINE_MIN_BYTES or (left > 0 and connection.stranger_since is None)
+
+
+def login_bytes(tokens: list[bytes]) -> int | None:
+    """Return how long the value behind a line is; None: it is no `set`, and nothing follows."""
+    return decode_u32(tokens[4]) if len(tokens) > 4 and tokens[0] == b"set" else None
 
 
 def _log_in(connection: Connection, value: bytes, terminator: bytes) -> None:

@@ -28,11 +28,11 @@ class Tracer:
     """A runner that does as another, and logs each reply behind its command."""
 
     def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+        self.runner = runner
 
     def __call__(self, connection: Connection, budget: int, /) -> bool:
         """Execute `budget` commands at most; True: there may be more."""
-        if self._runner is negotiate and connection.buffer:
+        if self.runner is negotiate and connection.buffer:
             name = "binary" if connection.buffer[0] == binary.REQUEST_MAGIC else "ascii"
             connection.service.host.log_line(f"{connection.id}: Client using the {name} protocol")
         counters = connection.cache.counters
@@ -50,16 +50,16 @@ class Tracer:
         pieces = connection.pieces
         begin = len(pieces)
         # Choosing the protocol replaces the runner of the connection: let it, and step in again.
-        connection.runner = self._runner
+        connection.runner = self.runner
         try:
-            more = self._runner(connection, budget)
+            more = self.runner(connection, budget)
         finally:
-            self._runner = connection.runner
+            self.runner = connection.runner
             connection.runner = self
-        if self._runner is run_text:
+        if self.runner is run_text:
             for line in reply_lines(b"".join(pieces[begin:])):
                 connection.service.host.log_line(f">{connection.id} {line.decode('latin-1')}")
-        elif self._runner is binary.run_binary:
+        elif self.runner is binary.run_binary:
             for shown in binary.reply_lines(b"".join(pieces[begin:])):
                 connection.service.host.log_line(f">{connection.id} {shown}")
         return more

@@ -296,9 +296,7 @@ class Engine:
         self.frozen = plan.clock == "frozen"
         self.clock = clock or new_clock(plan.clock)
         self.settings = make_settings(plan, 0 if port is None else port.number, **settings)
-        self.script = script or Script(
-            self.clock, value_max_bytes=self.settings.item_size_max_bytes, frozen=self.frozen
-        )
+        self.script = script or Script(self.clock, frozen=self.frozen)
         self.server = _FakeServer(
             self.settings,
             clock=self.clock,

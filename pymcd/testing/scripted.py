@@ -22,7 +22,7 @@ from ..protocol import Connection, PairedConnection
 from ..protocol.binary import NO_MEMORY, encode_error
 from .calls import Call, CallRecord
 from .faults import FaultTable, Rule
-from .requests import INCOMPLETE, STORING, Request, read_request
+from .requests import INCOMPLETE, STORING, Request, RequestReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,9 +40,8 @@ _HOLDING: Final = ("delay", "stall")
 class Script:
     """What a fake adds to one server: the log of calls, faults, and clients that are held."""
 
-    def __init__(self, clock: OffsetClock, *, value_max_bytes: int, frozen: bool) -> None:
+    def __init__(self, clock: OffsetClock, *, frozen: bool) -> None:
         self.clock = clock
-        self.value_max_bytes = value_max_bytes
         self.frozen = frozen
         self.record = CallRecord()
         self.faults = FaultTable()
@@ -51,6 +50,7 @@ class Script:
         self.advanced_s = 0.0  #: what the clock is ahead of the base clock
         #: Has the host call `release_due` at once.
         self.wake: Callable[[], None] = lambda: None
+        self._reader: RequestReader | None = None
         self._actors: dict[int, Actor] = {}
         self._numbers = itertools.count(1)
 
@@ -59,6 +59,12 @@ class Script:
         actor = Actor(self, connection, next(self._numbers))
         self._actors[connection.id] = actor
         connection.runner = actor
+
+    def reader(self, connection: Connection) -> RequestReader:
+        """Return what reads requests of our clients."""
+        if self._reader is None:
+            self._reader = RequestReader(connection.service)
+        return self._reader
 
     def let_go(self, connection: Connection) -> None:
         """Forget a connection that is gone."""
@@ -167,7 +173,7 @@ class Actor:
             if connection.awaited is not None or connection.swallow_bytes:
                 return self._run(connection)
             buffer, position = connection.buffer, connection.position
-            request = read_request(buffer, position, script.value_max_bytes)
+            request = script.reader(connection).read(self._runner, buffer, position)
             if request is None:
                 return self._run(connection)
             if request is INCOMPLETE:
@@ -213,6 +219,7 @@ class Actor:
         else:
             opcode = connection.buffer[connection.position + 1 :][:1]
             connection.position = request.end
+            connection.swallow_bytes = request.swallow_bytes
             if action.kind == "out_of_memory":
                 connection.reply(
                     encode_error(opcode[0], NO_MEMORY, request.opaque or b"")

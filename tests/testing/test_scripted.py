@@ -100,7 +100,7 @@ def converse(pieces: list[bytes], connect: Callable[[Service], Connection]) -> t
 def watched(service: Service) -> Connection:
     connection = ScriptedConnection(service)
     assert isinstance(service.clock, OffsetClock)
-    script = Script(service.clock, value_max_bytes=1 << 20, frozen=True)
+    script = Script(service.clock, frozen=True)
     script.take_on(connection)
     return connection
 
