@@ -1,0 +1,604 @@
+"""The hub by itself: its turns, one at a time, over pairs of sockets; and how it rests."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import struct
+import threading
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import trio
+import trio.testing
+
+from pymcd import limits
+from pymcd.clock import ManualClock
+from pymcd.config import Settings
+from pymcd.protocol import Connection, PairedConnection
+from pymcd.service import Service
+from pymcd.store import Status, StoreMode
+
+from ..hosts import make_host
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pymcd.protocol.paired import Gate
+
+if not hasattr(select, "epoll"):
+    pytest.skip("needs epoll", allow_module_level=True)
+
+from pymcd.server.hub import _CHUNKS_PER_TURN, Hub
+
+VERSION = b"VERSION 1.6.18\r\n"
+BIG = b"v" * 500_000
+BIG_REPLY = b"VALUE big 0 %d\r\n%b\r\nEND\r\n" % (len(BIG), BIG)
+
+
+class Host:
+    """A hub, and the other ends of its sockets."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.service = Service(Settings(**settings), ManualClock(), make_host())
+        self.closed: list[Connection] = []
+        self.errors: list[Exception] = []
+        self.hub = Hub(
+            self.service,
+            on_close=self.closed.append,
+            on_error=lambda connection, error: self.errors.append(error),
+        )
+        self.callers: list[socket.socket] = []
+        self.service.tick()
+
+    def connect(self, connection: Connection | None = None) -> tuple[socket.socket, Connection]:
+        """Let a client come; return its socket, and what serves it."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        self.callers.append(theirs)
+        connection = connection or Connection(self.service, connection_id=ours.fileno())
+        self.hub.adopt(ours, connection)
+        return theirs, connection
+
+    def turn(self, number: int = 1) -> None:
+        self.hub.serve_ready(number)
+
+    def store_big(self) -> None:
+        status = self.service.cache.store(StoreMode.SET, b"big", BIG, 0, 0)
+        assert status is Status.STORED
+
+
+@contextmanager
+def hosting(**settings: Any) -> Iterator[Host]:
+    host = Host(**settings)
+    try:
+        yield host
+    finally:
+        host.hub.close_all()
+        for caller in host.callers:
+            caller.close()
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    with hosting() as host:
+        yield host
+
+
+def heard(caller: socket.socket) -> bytes:
+    """Return all that has arrived; the end of a connection says so by itself."""
+    parts: list[bytes] = []
+    while True:
+        try:
+            part = caller.recv(1 << 20)
+        except BlockingIOError:
+            return b"".join(parts)
+        except ConnectionResetError:
+            part = b""
+        if not part:
+            return b"".join([*parts, b"<end>"])
+        parts.append(part)
+
+
+def heard_in_time(host: Host, caller: socket.socket, length: int) -> bytes:
+    """Return what arrives while the hub goes on, until there is so much of it."""
+    said = b""
+    for _ in range(10_000):
+        said += heard(caller)
+        if len(said) >= length:
+            return said
+        host.turn()
+    raise AssertionError(f"{len(said)} of {length} bytes")
+
+
+# -- turns ---------------------------------------------------------------------------------------
+
+
+def test_a_turn_answers_everybody_who_has_asked(host: Host) -> None:
+    first, second, silent = (host.connect()[0] for _ in range(3))
+    first.send(b"set a 0 0 1\r\nx\r\n")
+    second.send(b"version\r\n")
+    host.turn()
+    assert [heard(caller) for caller in (first, second, silent)] == [b"STORED\r\n", VERSION, b""]
+    counters = host.service.cache.counters
+    assert (counters.bytes_read, counters.bytes_written) == (25, 24)
+    assert len(host.hub) == 3
+
+
+def test_r_commands_a_turn_and_then_the_others() -> None:
+    with hosting(reqs_per_event=2) as host:
+        greedy, modest = host.connect()[0], host.connect()[0]
+        greedy.send(b"version\r\n" * 7)
+        modest.send(b"version\r\n")
+        answered = []
+        for _ in range(4):
+            host.turn()
+            answered.append(heard(greedy).count(VERSION))
+            assert heard(modest) == VERSION
+            modest.send(b"version\r\n")
+        assert answered == [2, 2, 2, 1]
+
+
+def test_who_has_more_to_do_is_not_read_from() -> None:
+    with hosting(reqs_per_event=1) as host:
+        caller, connection = host.connect()
+        caller.send(b"version\r\n" * 3)
+        host.turn()
+        caller.send(b"version\r\n" * 3)
+        host.turn()
+        assert len(connection.buffer) - connection.position == 9, "of the first three"
+        host.turn(10)
+        assert heard(caller) == VERSION * 6
+
+
+def test_a_long_answer_takes_several_turns(host: Host) -> None:
+    caller, connection = host.connect()
+    other, _ = host.connect()
+    connection.source = iter([b"%03d\n" % number for number in range(3 * _CHUNKS_PER_TURN)])
+    connection.wake()
+    for number in range(3):
+        other.send(b"version\r\n")
+        host.turn()
+        lines = heard(caller).split()
+        assert lines[0] == b"%03d" % (number * _CHUNKS_PER_TURN)
+        assert len(lines) == _CHUNKS_PER_TURN
+        assert heard(other) == VERSION
+    caller.send(b"version\r\n")
+    host.turn(3)
+    assert heard(caller) == VERSION, "when the source has ended, commands go on"
+
+
+# -- back-pressure -------------------------------------------------------------------------------
+
+
+def test_who_does_not_read_stops_its_own_commands(host: Host) -> None:
+    host.store_big()
+    caller, connection = host.connect()
+    other, _ = host.connect()
+    caller.send(b"get big\r\n")
+    host.turn(5)
+    caller.send(b"incr big 1\r\nset a 0 0 1\r\nx\r\n")
+    other.send(b"version\r\n")
+    host.turn(5)
+    assert heard(other) == VERSION
+    assert not connection.buffer, "nothing more is read"
+    assert host.service.cache.inspect(b"a") is None
+    rest = b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\nSTORED\r\n"
+    got = heard_in_time(host, caller, len(BIG_REPLY) + len(rest))
+    assert got == BIG_REPLY + rest
+
+
+def test_who_is_blocked_costs_nothing(host: Host) -> None:
+    host.store_big()
+    caller, _ = host.connect()
+    caller.send(b"get big\r\nversion\r\n")
+    host.turn(5)
+    assert host.hub._epoll.poll(0) == [], "neither what it sends nor what it does not read wakes us"
+
+
+@pytest.mark.parametrize("most", [1, 3, 7, 1000])
+def test_short_writes(host: Host, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a socket takes at once, all arrives, in order and once."""
+    host.service.cache.store(StoreMode.SET, b"k", bytes(range(256)), 0, 0)
+    caller, _ = host.connect()
+    really_write = os.write
+    calls = 0
+
+    def write(fd: int, data: memoryview) -> int:
+        nonlocal calls
+        calls += 1
+        if calls % 3 == 0:
+            raise InterruptedError
+        if calls % 5 == 0:
+            raise BlockingIOError
+        return really_write(fd, data[:most])
+
+    monkeypatch.setattr(os, "write", write)
+    caller.send(b"get k\r\nmg k v\r\nget k k\r\nversion\r\n")
+    value = bytes(range(256)) + b"\r\n"
+    line = b"VALUE k 0 256\r\n" + value
+    reply = line + b"END\r\nVA 256\r\n" + value + line * 2 + b"END\r\n" + VERSION
+    assert heard_in_time(host, caller, len(reply)) == reply
+    assert host.service.cache.counters.bytes_written == len(reply)
+    caller.send(b"version\r\n")
+    assert heard_in_time(host, caller, len(VERSION)) == VERSION
+
+
+def test_not_ready_after_all(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    caller, _ = host.connect()
+    caller.send(b"version\r\n")
+
+    def read(fd: int, count: int) -> bytes:
+        monkeypatch.undo()
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "read", read)
+    host.turn()
+    assert heard(caller) == b""
+    host.turn()
+    assert heard(caller) == VERSION
+
+
+# -- ends ----------------------------------------------------------------------------------------
+
+
+def test_who_leaves_is_closed_once(host: Host) -> None:
+    caller, connection = host.connect()
+    caller.close()
+    host.turn(3)
+    assert host.closed == [connection]
+    assert (connection.closing, connection.close_reason) == (True, "normal")
+    assert len(host.hub) == 0
+    connection.wake()  # it may be called late
+    host.turn(3)
+    assert host.closed == [connection]
+
+
+def test_quit_is_the_last_command(host: Host) -> None:
+    caller, connection = host.connect()
+    caller.send(b"version\r\nquit\r\nversion\r\n")
+    host.turn(3)
+    assert heard(caller) == VERSION + b"<end>"
+    assert host.closed == [connection]
+
+
+def test_who_is_out_of_reach_is_closed_with_an_error() -> None:
+    with hosting() as host:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            caller = socket.create_connection(listener.getsockname())
+            sock, _ = listener.accept()
+        sock.setblocking(False)
+        connection = Connection(host.service)
+        host.hub.adopt(sock, connection)
+        host.store_big()
+        caller.send(b"get big\r\n" * 100)
+        host.turn(5)
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        caller.close()
+        host.turn(5)
+        assert host.closed == [connection]
+        assert connection.close_reason == "error"
+        assert host.errors == []
+
+
+def _fails(*arguments: object) -> Any:
+    raise ZeroDivisionError("a bug")
+
+
+def _fails_later() -> Iterator[bytes]:
+    yield b"one\n"
+    raise ZeroDivisionError("a bug")
+
+
+def break_handler(connection: Connection) -> None:
+    connection.runner = _fails
+
+
+def break_source(connection: Connection) -> None:
+    connection.source = _fails_later()
+    connection.wake()
+
+
+def break_long_pipeline(connection: Connection) -> None:
+    runner = connection.runner
+
+    def fails_in_the_next_turn(connection: Connection, budget: int) -> bool:
+        more = runner(connection, budget)
+        connection.runner = _fails
+        return more
+
+    connection.service.reqs_per_event = 1
+    connection.runner = fails_in_the_next_turn
+
+
+@pytest.mark.parametrize("harm", [break_handler, break_source, break_long_pipeline])
+def test_a_bug_costs_one_connection(host: Host, harm: Callable[[Connection], None]) -> None:
+    victim, connection = host.connect()
+    other, _ = host.connect()
+    harm(connection)
+    victim.send(b"version\r\nversion\r\n")
+    other.send(b"version\r\n")
+    host.turn(3)
+    assert heard(victim).endswith(b"<end>")
+    assert heard(other) == VERSION
+    assert [type(error) for error in host.errors] == [ZeroDivisionError]
+    assert host.closed == [connection]
+    assert connection.close_reason == "error"
+
+
+def test_one_is_shut(host: Host) -> None:
+    caller, connection = host.connect()
+    other, _ = host.connect()
+    host.hub.shut(connection)
+    host.hub.shut(connection)
+    assert heard(caller) == b"<end>"
+    other.send(b"version\r\n")
+    host.turn()
+    assert heard(other) == VERSION
+
+
+def test_who_has_asked_and_was_not_heard_is_dropped() -> None:
+    with hosting(reqs_per_event=1) as host:
+        host.store_big()
+        silent, asks, has_more, does_not_read = (host.connect()[0] for _ in range(4))
+        has_more.send(b"version\r\n" * 2)
+        does_not_read.send(b"get big\r\n")
+        host.turn()
+        asks.send(b"version\r\n")
+        host.hub.drop_unheard()
+        assert heard(silent) == b""
+        assert heard(asks) == b"<end>"
+        assert heard(has_more) == VERSION + b"<end>"
+        assert heard(does_not_read).endswith(b"<end>")
+        assert len(host.hub) == 1
+
+
+# -- other descriptors ---------------------------------------------------------------------------
+
+
+def test_others_are_watched(host: Host) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        called: list[bytes] = []
+        host.hub.watch(ours.fileno(), lambda: called.append(ours.recv(1)))
+        host.turn()
+        assert called == []
+        theirs.send(b"ab")
+        host.turn()
+        assert called == [b"a"]
+        host.turn()
+        assert called == [b"a", b"b"], "as long as there is anything to read"
+        host.hub.unwatch(ours.fileno())
+        host.hub.unwatch(ours.fileno())
+        theirs.send(b"c")
+        host.turn()
+        assert called == [b"a", b"b"]
+
+
+def test_watched_for_writing_as_well(host: Host) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        called: list[bool] = []
+        host.hub.watch(ours.fileno(), lambda: called.append(True))
+        host.hub.watch_writable(ours.fileno(), True)
+        host.turn()
+        assert called == [True]
+        host.hub.watch_writable(ours.fileno(), False)
+        host.turn()
+        assert called == [True]
+        host.hub.unwatch(ours.fileno())
+
+
+def test_unwatched_in_its_own_call_and_in_that_of_another(host: Host) -> None:
+    pairs = [socket.socketpair() for _ in range(2)]
+    called: list[int] = []
+
+    def forget_all(number: int) -> None:
+        called.append(number)
+        for ours, _ in pairs:
+            host.hub.unwatch(ours.fileno())
+
+    for number, (ours, theirs) in enumerate(pairs):
+        host.hub.watch(ours.fileno(), lambda number=number: forget_all(number))  # type: ignore[misc]
+        theirs.send(b"x")
+    host.turn(3)
+    assert len(called) == 1
+    for pair in pairs:
+        for sock in pair:
+            sock.close()
+
+
+# -- those who wait for other servers ------------------------------------------------------------
+
+
+class Waiting(PairedConnection):
+    """A client whose commands all wait, until they are answered by hand."""
+
+    __slots__ = ()
+
+    def __init__(self, service: Service) -> None:
+        service.gate = cast("Gate", SimpleNamespace(clock=service.clock))
+        super().__init__(service)
+        service.gate = None
+
+    def respond(self, data: bytes) -> bytes | None:
+        self.waiting = True
+        self.suspend()
+        return b""
+
+    def run(self) -> bool:
+        return False
+
+    def answer(self, reply: bytes) -> None:
+        assert self.deliver is not None
+        self.waiting = False
+        self.deliver(reply)
+
+
+def test_who_waits_is_not_read_from_and_costs_nothing(host: Host) -> None:
+    connection = Waiting(host.service)
+    caller, _ = host.connect(connection)
+    caller.send(b"version\r\n")
+    host.turn()
+    assert connection.waiting
+    caller.send(b"version\r\n")
+    host.turn(3)
+    assert host.hub._epoll.poll(0) == [], "what it sends meanwhile does not wake us again"
+    connection.answer(b"one\r\n")
+    assert heard(caller) == b"one\r\n"
+    host.turn()
+    assert connection.waiting, "its next command was read"
+    connection.answer(b"two\r\n")
+    assert heard(caller) == b"two\r\n"
+
+
+def test_who_leaves_while_it_waits_is_closed(host: Host) -> None:
+    connection = Waiting(host.service)
+    caller, _ = host.connect(connection)
+    caller.send(b"version\r\n")
+    host.turn()
+    caller.close()
+    host.turn(3)
+    assert host.closed == [connection]
+
+
+def test_an_awaited_reply_that_the_socket_does_not_take(host: Host) -> None:
+    connection = Waiting(host.service)
+    caller, _ = host.connect(connection)
+    caller.send(b"get big\r\n")
+    host.turn()
+    connection.answer(BIG_REPLY)
+    assert heard_in_time(host, caller, len(BIG_REPLY)) == BIG_REPLY
+    caller.send(b"version\r\n")
+    host.turn()
+    assert connection.waiting
+
+
+# -- in the event loop ---------------------------------------------------------------------------
+
+
+@contextmanager
+def parks_counted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Count how often trio is asked to wait for a descriptor."""
+    parked: list[int] = []
+    really_wait = trio.lowlevel.wait_readable
+
+    async def wait(fd: int) -> None:
+        parked.append(fd)
+        await really_wait(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trio.lowlevel, "wait_readable", wait)
+        yield parked
+
+
+async def test_with_nothing_to_do_it_is_parked_and_can_be_woken(host: Host) -> None:
+    caller, connection = host.connect()
+    host.hub.linger_s = 0.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.hub.run)
+        await trio.testing.wait_all_tasks_blocked()
+        connection.reply(b"a line that nobody asked for\r\n")
+        connection.wake()
+        connection.wake()
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard(caller) == b"a line that nobody asked for\r\n"
+        caller.send(b"version\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard(caller) == VERSION
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_asks_again_at_once_finds_it_awake(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caller, _ = host.connect()
+    caller.setblocking(True)
+    host.hub.linger_s = 0.0
+
+    parked_by_then: list[int] = []
+
+    def ask_often() -> None:
+        for _ in range(20):
+            caller.send(b"version\r\n")
+            assert caller.recv(100) == VERSION
+        parked_by_then.append(len(parked))
+        host.hub.linger_s = 0.0
+        caller.send(b"version\r\n")
+
+    with parks_counted(monkeypatch) as parked:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.hub.run)
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(parked) == 1
+            host.hub.linger_s = 10.0  # as long as it takes on a busy machine
+            asking = threading.Thread(target=ask_often)
+            asking.start()
+            while asking.is_alive():
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+    assert parked_by_then == [1]
+
+
+async def test_timers_are_not_starved(host: Host) -> None:
+    """A client who always has more to do leaves time for the rest of the program."""
+    caller, connection = host.connect()
+    other, _ = host.connect()
+    turns = 0
+
+    def never_done(connection: Connection, budget: int) -> bool:
+        nonlocal turns
+        turns += 1
+        return True
+
+    connection.runner = never_done
+    caller.send(b"version\r\n")
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(host.hub.run)
+            for _ in range(3):
+                before = turns
+                other.send(b"version\r\n")
+                await trio.sleep(0.02)
+                assert heard(other) == VERSION
+                assert turns > before
+            nursery.cancel_scope.cancel()
+
+
+async def test_the_end_of_a_turn_is_told(host: Host) -> None:
+    caller, _ = host.connect()
+    told: list[bool] = []
+    host.hub.linger_s = 0.0
+    host.service.reqs_per_event = 1
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(host.hub.run, told.append)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == [True]
+        caller.send(b"version\r\n" * 3)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert heard(caller) == VERSION * 3
+    # Not idle after the first two commands, and idle when all is done.
+    assert told[1:].count(False) >= 2
+    assert told[-1]
+
+
+def test_all_are_closed_with_the_hub() -> None:
+    with hosting() as host:
+        pairs = [host.connect() for _ in range(3)]
+    assert host.closed == [connection for _, connection in pairs]
+    assert len(host.hub) == 0
+
+
+def test_reads_are_bounded(host: Host) -> None:
+    caller, connection = host.connect()
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+    sent = caller.send(b"set a 0 0 1000000\r\n" + b"x" * (2 * limits.RECEIVE_BYTES))
+    assert sent > limits.RECEIVE_BYTES
+    host.turn()
+    assert connection.awaited is not None
+    assert host.service.cache.counters.bytes_read == limits.RECEIVE_BYTES
