@@ -22,11 +22,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
+from pymcd.config import Settings
+from pymcd.server import daemon
+from pymcd.server import process as server_process
 from pymcd.server.daemon import connections_beside_links
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 COMMAND = [sys.executable, "-m", "pymcd"]
 IS_ROOT = os.geteuid() == 0
@@ -336,3 +340,60 @@ def test_a_full_server_has_descriptors_for_its_peers(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (descriptors, descriptors))
     assert connections_beside_links(1024) == clients
+
+
+def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What needs root comes first, what belongs to the user last, and files when all is ready."""
+    steps: list[str] = []
+
+    def note(place: object, name: str, result: object = None) -> None:
+        def step(*arguments: object, **named: object) -> object:
+            steps.append(name)
+            return result
+
+        monkeypatch.setattr(place, name, step)
+
+    def serve(task: object, server: object, endpoints: object, ready: Callable[[], None]) -> None:
+        steps.append("serve")
+        ready()
+
+    note(server_process, "Certificates", object())
+    note(server_process, "read_secret", (b"s" * 32, 0o600))
+    note(daemon, "allow_core_dumps")
+    note(daemon, "raise_descriptor_limit")
+    note(server_process, "open_internet_endpoints", [])
+    note(daemon, "drop_privileges")
+    note(daemon, "detach", lambda exit_code: steps.append(f"tell the parent {exit_code}"))
+    note(server_process, "open_unix_endpoint")
+    note(server_process, "tame_collector")
+    monkeypatch.setattr(trio, "run", serve)
+    note(daemon, "write_pid_file")
+    note(daemon, "remove_file")
+    settings = Settings(
+        enable_coredumps=True,
+        daemon=True,
+        unix_socket="socket",
+        pidfile="pid",
+        peers=("127.0.0.1:1",),
+        replication_secret_file="secret",
+        replication_tls=True,
+        ssl_chain_cert="chain",
+        ssl_key="key",
+        ssl_ca_cert="authority",
+    )
+    assert server_process.run(settings) == 0
+    assert steps == [
+        "Certificates",
+        "read_secret",
+        "allow_core_dumps",
+        "raise_descriptor_limit",
+        "open_internet_endpoints",
+        "drop_privileges",
+        "detach",
+        "open_unix_endpoint",
+        "tame_collector",
+        "serve",
+        "write_pid_file",
+        "tell the parent 0",
+        "remove_file",
+    ]
