@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 #: So slow may a machine be; also the marker of the tests that run pytest.
 RUN_TIMEOUT_S = 600
+#: As from a shell, but for what this project alone has there, which takes a second to import.
+OPTIONS = ("-q", "-p", "no:cacheprovider", "-p", "no:trio")
 #: What this run of pytest tells its own children, and what makes hypothesis another one.
 _PRIVATE = ("PYTEST_", "COV_", "HYPOTHESIS_")
 
@@ -22,9 +24,8 @@ def run_pytest(folder: Path, *arguments: str) -> str:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(_PRIVATE)
     }
-    options = ["-q", "-p", "no:cacheprovider", "--strict-markers"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *arguments],
+        [sys.executable, "-m", "pytest", *OPTIONS, "--strict-markers", *arguments],
         cwd=folder,
         env=environment,
         stdout=subprocess.PIPE,

@@ -14,12 +14,14 @@ import socket
 def test_alone(memcached_server, number):
     assert memcached_server.items() == {}
     with socket.create_connection(memcached_server.address) as client:
-        client.sendall(b"add lock 0 0 4\\r\\n%04d\\r\\nget lock\\r\\n" % number)
+        client.sendall(b"add lock 0 60 4\\r\\n%04d\\r\\nget lock\\r\\n" % number)
         with client.makefile("rb") as replies:
             assert replies.readline() == b"STORED\\r\\n"
             assert replies.readline() == b"VALUE lock 0 4\\r\\n"
             assert replies.readline() == b"%04d\\r\\n" % number
-    assert [call.command for call in memcached_server.calls] == ["add", "get"]
+    memcached_server.advance(61)
+    assert memcached_server.items() == {}
+    assert [str(call) for call in memcached_server.calls] == ["add lock", "get lock"]
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from pymcd.clock import ManualClock
@@ -38,6 +39,7 @@ CLASS_COUNTERS = (
     "set_cmds",
     "touch_hits",
 )
+_class_counters = attrgetter(*CLASS_COUNTERS)
 
 
 def make_cache(
@@ -92,14 +94,13 @@ def photograph(cache: Cache) -> dict[str, Any]:
         },
         "segments": [
             [
-                (segment.kind, keys(segment), segment.bytes, segment.hits)
+                (segment.kind, segment.head and keys(segment), segment.bytes, segment.hits)
                 for segment in each.segments
             ]
             for each in cache.slabs
         ],
         "classes": [
-            (each.id, each.pages, each.free_chunks, *(getattr(each, n) for n in CLASS_COUNTERS))
-            for each in cache.slabs
+            (each.id, each.pages, each.free_chunks, *_class_counters(each)) for each in cache.slabs
         ],
         "counters": {name: getattr(cache.counters, name) for name in cache.counters.__slots__},
         "cache": (

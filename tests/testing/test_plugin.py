@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pymcd.testing import MemcachedServer
+from tests.recipes.running import OPTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -116,7 +117,7 @@ def run_suite(folder: Path, *words: str, suite: str = SUITE) -> tuple[dict[str, 
     if not is_installed():
         loaded = ("-p", "pymcd.testing.plugin")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *loaded, *words],
+        [sys.executable, "-m", "pytest", "-rs", *OPTIONS, *loaded, *words],
         cwd=folder,
         env=_environment(),
         capture_output=True,
@@ -201,30 +202,7 @@ def test_three():
 
 
 def test_help_names_the_option() -> None:
-    words = ["--help"] if is_installed() else ["-p", "pymcd.testing.plugin", "--help"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words], capture_output=True, text=True, check=False
-    )
+    loaded = () if is_installed() else ("-p", "pymcd.testing.plugin")
+    words = [sys.executable, "-m", "pytest", *OPTIONS, *loaded, "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert "--memcached-server=HOST:PORT" in done.stdout
-
-
-def test_many_tests_in_two_processes(tmp_path: Path) -> None:
-    pytest.importorskip("xdist")
-    counts, output = run_suite(
-        tmp_path,
-        "-n2",
-        suite="""
-import socket
-import pytest
-
-@pytest.mark.parametrize("number", range(300))
-def test_it(memcached_server, number):
-    with socket.create_connection(memcached_server.address) as client:
-        client.sendall(b"add k 0 60 3\\r\\n%03d\\r\\n" % number)
-        assert client.recv(100) == b"STORED\\r\\n"
-    memcached_server.advance(61)
-    assert memcached_server.items() == {}
-    assert [str(call) for call in memcached_server.calls] == ["add k"]
-""",
-    )
-    assert counts == {"passed": 300}, output
