@@ -720,9 +720,11 @@ def _table() -> list[Command]:
         add(quiet_opcode, name, effect, handler, quiet=True, **form)
 
     with_key = {"key_min": 1, "key_max": limits.KEY_MAX_BYTES}
-    add_pair(0x00, 0x09, "get", READS, _get, **with_key)
-    add_pair(0x0C, 0x0D, "get", READS, _get, **with_key, with_key=True)
+    getting = {**with_key, "logged": "<{id} GET {key}"}
+    add_pair(0x00, 0x09, "get", READS, _get, **getting)
+    add_pair(0x0C, 0x0D, "get", READS, _get, **getting, with_key=True)
     touching = {**with_key, "extras": (4,), "value": NEXT_REQUEST, "touches": True}
+    touching["logged"] = "<{id} TOUCH {key}"
     add(0x1C, "touch", WRITES, _get, **touching, with_value=False)
     add_pair(0x1D, 0x1E, "gat", WRITES, _get, **touching)
     add_pair(0x23, 0x24, "gat", WRITES, _get, **touching, with_key=True)
@@ -735,19 +737,23 @@ def _table() -> list[Command]:
         (0x0E, 0x19, StoreMode.APPEND),
         (0x0F, 0x1A, StoreMode.PREPEND),
     ):
-        extras = (8,) if opcode < 0x0E else (0,)
-        name = mode.name.lower()
-        add_pair(opcode, quiet_opcode, name, WRITES, _store, **storing, extras=extras, mode=mode)
+        extras, logged = (0,), "Value len is {bytes}"
+        if opcode < 0x0E:
+            extras, logged = (8,), f"<{{id}} {mode.name} {{key}} {logged}"
+        form = {**storing, "extras": extras, "mode": mode, "logged": logged}
+        add_pair(opcode, quiet_opcode, mode.name.lower(), WRITES, _store, **form)
 
-    add_pair(0x04, 0x14, "delete", WRITES, _delete, **with_key)
-    add_pair(0x05, 0x15, "incr", WRITES, _arithmetic, **with_key, extras=(20,))
-    add_pair(0x06, 0x16, "decr", WRITES, _arithmetic, **with_key, extras=(20,), decrement=True)
+    add_pair(0x04, 0x14, "delete", WRITES, _delete, **with_key, logged="Deleting {key}")
+    counting = {**with_key, "extras": (20,), "logged": "incr {key} {0}, {1}, {2}"}
+    add_pair(0x05, 0x15, "incr", WRITES, _arithmetic, **counting)
+    add_pair(0x06, 0x16, "decr", WRITES, _arithmetic, **counting, decrement=True)
 
     add_pair(0x07, 0x17, "quit", LOCAL, _quit, plain=False)
     add_pair(0x08, 0x18, "flush_all", WRITES, _flush, extras=(0, 4))
     add(0x0A, "noop", READS, _noop)
     add(_VERSION, "version", LOCAL, _version)
-    add(_STAT, "stats", LOCAL, _stat, key_max=limits.KEY_MAX_BYTES, value=NEXT_REQUEST, plain=False)
+    asking = {"key_max": limits.KEY_MAX_BYTES, "value": NEXT_REQUEST, "logged": "<{id} STATS {key}"}
+    add(_STAT, "stats", LOCAL, _stat, **asking, plain=False)
 
     add(_SASL_LIST, "sasl_list", LOCAL, _unknown)
     for opcode, name in _SASL_STEPS.items():
@@ -803,23 +809,11 @@ def _dump(header: bytes) -> list[str]:
 
 def _request_words(connection: Connection, request: Request, value_bytes: int) -> str:
     """Return what memcached logs of a request besides its header; often nothing."""
-    handler = request.command.handler
+    numbers = ()
+    if len(request.extras) == _ARITHMETIC_EXTRAS.size:
+        numbers = _ARITHMETIC_EXTRAS.unpack(request.extras)
     key = request.key.decode("latin-1")
-    if handler is _get:
-        return f"<{connection.id} {'TOUCH' if request.command.touches else 'GET'} {key}"
-    if handler is _store and request.extras:
-        mode = request.command.mode.name
-        return f"<{connection.id} {mode} {key} Value len is {value_bytes}"
-    if handler is _store:
-        return f"Value len is {value_bytes}"
-    if handler is _delete:
-        return f"Deleting {key}"
-    if handler is _arithmetic:
-        delta, initial, exptime = _ARITHMETIC_EXTRAS.unpack(request.extras)
-        return f"incr {key} {delta}, {initial}, {exptime}"
-    if handler is _stat:
-        return f"<{connection.id} STATS {key}"
-    return ""
+    return request.command.logged.format(*numbers, id=connection.id, key=key, bytes=value_bytes)
 
 
 def reply_lines(reply: bytes) -> list[str]:

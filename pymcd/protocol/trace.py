@@ -11,17 +11,15 @@ shown there either.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from . import binary
 from .connection import negotiate
 from .framing import run_text
+from .meta import REPLY_WORDS
 
 if TYPE_CHECKING:
     from .connection import Connection, Runner
-
-#: How replies to meta commands begin; memcached logs none of them.
-_META_WORDS: Final = (b"HD", b"EN", b"NF", b"NS", b"EX", b"ME")
 
 
 class Tracer:
@@ -82,6 +80,6 @@ def reply_lines(reply: bytes) -> list[bytes]:
             position += int(words[3]) + 2
         elif words[0] == b"VA":
             position += int(words[1]) + 2
-        elif words[0] not in _META_WORDS:
+        elif words[0] not in REPLY_WORDS:  # memcached logs none of them
             others.append(line)
     return keys + others if len(others) == 1 else keys

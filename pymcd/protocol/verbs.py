@@ -111,7 +111,7 @@ class Command:
     allowed, `key_min` and `key_max` bound the key's. A request of another form is answered with
     `refusal`, and the connection closed. A `plain` handler changes nothing that the command loop
     has at hand: it neither closes, nor swaps tables, nor answers from a source, and nothing is
-    swallowed. A `slow` one ends the turn.
+    swallowed. A `slow` one ends the turn. `logged` is what `-vv` shows besides the header.
     """
 
     __slots__ = (
@@ -122,6 +122,7 @@ class Command:
         "handler",
         "key_max",
         "key_min",
+        "logged",
         "mode",
         "name",
         "opcode",
@@ -148,6 +149,7 @@ class Command:
         value: int = NO_VALUE,
         check: Callable[[Any, Any, int], bool] | None = None,
         refusal: int = INVALID,
+        logged: str = "",
         plain: bool = True,
         slow: bool = False,
         quiet: bool = False,
@@ -168,6 +170,7 @@ class Command:
         #: Looks at a request before its value has arrived; False: it has replied instead.
         self.check = check
         self.refusal = refusal
+        self.logged = logged
         self.plain = plain
         self.slow = slow
         self.quiet = quiet
