@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+import re
+import struct
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pymcd.protocol import Connection, PairedConnection
-from pymcd.protocol.meta import _plain_flags
+from pymcd.protocol.binary import COMMANDS, run_binary
+from pymcd.protocol.meta import META_VERBS, _plain_flags
 from pymcd.protocol.metaflags import (
     DUPLICATE_FLAG,
     FLAGS,
@@ -17,12 +22,15 @@ from pymcd.protocol.metaflags import (
     decode_flags,
 )
 from pymcd.protocol.text import VERBS
-from pymcd.protocol.verbs import LOCAL, READS, WRITES, Command, Effect, Verb, one_key
+from pymcd.protocol.verbs import LOCAL, READS, VALUE, WRITES, Command, Effect, Verb, one_key
+from pymcd.store.item import SHARED_MARKS
 from tests.replication.helpers import Guest, make_group
 
+from .binary_client import request
 from .helpers import Client
 
 if TYPE_CHECKING:
+    from pymcd.service import Service
     from pymcd.store.item import Item
 
 TABLES = [Connection.tables, PairedConnection.tables]
@@ -77,6 +85,107 @@ class TestEffects:
                     # There is nothing that a stranger could write.
                     table is Connection.tables.strangers and command.effect is LOCAL
                 )
+
+
+def shared(service: Service) -> dict[bytes, tuple[Any, ...]]:
+    """Return all that several servers must agree about."""
+    cache = service.cache
+    return {
+        item.key: (
+            item.value, item.client_flags, item.expires_at, item.cas_unique,
+            item.access & SHARED_MARKS,
+        )
+        for item in cache.items()
+        if not cache.is_dead(item)
+    }  # fmt: skip
+
+
+FILLING = (
+    b"set a 1 0 1\r\n5\r\nset b 0 100 3\r\nabc\r\nms stale 1 T100\r\n1\r\nmd stale I\r\n"
+    b"ms won 1\r\n7\r\nmd won I\r\nmg won\r\n"
+)
+KEYS = (b"a", b"b", b"stale", b"won", b"none")
+#: One that means something, of each flag.
+FLAG_WORDS = [bytes([letter]) + {ord("M"): b"I"}.get(letter, b"200") for letter in FLAGS]
+LINES = [
+    *(
+        b" ".join((word, *arguments))
+        for word, verb in VERBS.items()
+        if verb.handler
+        for key in KEYS
+        for arguments in ((key,), (key, b"2"), (b"200", key), (b"0",), ())
+    ),
+    *(
+        b" ".join((b"mg", key, *flags))
+        for key in (*KEYS, b"YQ==", b"c3RhbGU=")
+        for count in (0, 1, 2)
+        for flags in itertools.combinations(FLAG_WORDS, count)
+    ),
+]
+
+
+class TestWhatIsSaidIsTrue:
+    """What does not write changes nothing: else it would on one node alone."""
+
+    def filled(self) -> tuple[Client, dict[bytes, tuple[Any, ...]]]:
+        client = Client()
+        client.send(FILLING)
+        return client, shared(client.service)
+
+    def test_text(self):
+        client, before = self.filled()
+        writing = set()
+        for line in LINES:
+            tokens = line.split(b" ")
+            effect = VERBS[tokens[0]].effect
+            if not isinstance(effect, Effect):
+                effect = effect(client.service.cache, tokens)
+            client.send(line + b"\r\n")
+            if shared(client.service) != before:
+                assert effect is WRITES, line
+                writing.add(tokens[0])
+            elif not (client.connection.closing or client.connection.watching):
+                continue
+            client, before = self.filled()
+        # Those that write were given the chance.
+        assert writing == {
+            word
+            for word, verb in VERBS.items()
+            if verb.handler and verb.effect not in (READS, LOCAL)
+        }
+
+    def test_binary(self):
+        client, before = self.filled()
+        writing = set()
+        for command, key in itertools.product(COMMANDS, (*KEYS, b"")):
+            client.connection.runner = run_binary
+            extras = struct.pack(">QQI", 1, 1, 200)
+            extras = extras[20 - (max if key else min)(command.extras) :]
+            value = b"1" if command.value == VALUE else b""
+            client.send(request(command.opcode, key, extras, value))
+            if shared(client.service) != before:
+                assert command.effect is WRITES, command.name
+                writing.add(command.opcode)
+            elif not client.connection.closing:
+                continue
+            client, before = self.filled()
+        assert writing == {each.opcode for each in COMMANDS if each.effect is WRITES}
+
+
+def test_readme_names_every_verb():
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+    def named(row: str) -> set[str]:
+        line, *_ = re.findall(rf"^\| {row} \| (.*) \|$", readme, re.MULTILINE)
+        return set(re.split(r"; | with ", line)[0].split())
+
+    meta = {word.decode() for word in META_VERBS}
+    assert named("meta protocol") == meta
+    # One is an alias of old, the other is for tests.
+    assert named("text protocol") == {word.decode() for word in VERBS} - meta - {
+        "bget",
+        "debugtime",
+    }
 
 
 class TestAnotherFlag:
