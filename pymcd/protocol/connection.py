@@ -2,8 +2,13 @@
 
 The driver feeds `receive_data` and calls `run`, which executes commands and appends the
 replies, in pieces, to `pieces`; values are referenced there, not copied. The driver takes the
-pieces, sends them, and does not call `run` again before they are sent: a client that does not
-read thereby stops its own commands. Which protocol is spoken is decided by the first byte.
+pieces by `next_chunk`, sends them, and does not call `run` again before they are sent: a client
+that does not read thereby stops its own commands. A driver in a hurry calls `respond` instead,
+which often returns the reply at once.
+
+What is said is read by a `Runner`, the command loop of one protocol: chosen by the first byte, or
+by the settings; one for logins, a tracer, or that of a fake may come before it. What may be said is
+in the `Tables` of the kind of connection; a login changes from one of them to another.
 
 `source` is for answers longer than memory should hold (metadump): an iterator from which the
 driver takes more once everything before is sent; no command runs meanwhile.
@@ -11,22 +16,20 @@ driver takes more once everything before is sent; no command runs meanwhile.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from .. import limits
+from . import binary, text
 from .binary import (
     COMMANDS,
     MEMBER_COMMANDS,
     REQUEST_MAGIC,
     STRANGER_COMMANDS,
-    answer_plain,
     run_binary,
 )
 from .framing import run_text
 from .login import run_login
-from .meta import answer_plain as answer_plain_meta
-from .text import VERBS, value_suffix
+from .text import VERBS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -35,17 +38,10 @@ if TYPE_CHECKING:
     from ..service import Service
     from .verbs import Command, Verb
 
+    _Answerer = Callable[["Connection", bytes], "bytes | None"]
 
 #: Less of a value is appended to what came before it.
 _SMALL_CHUNK_BYTES: Final = 4096
-_REPLY_CHUNK_BYTES: Final = limits.REPLY_CHUNK_BYTES  # of the hot path: one look-up less
-
-#: A whole set without noreply, as clients send it. What does not match is not wrong.
-_PLAIN_SET: Final = re.compile(
-    rb"set ([\x01-\x09\x0b-\x0c\x0e-\x1f!-\xff]{1,%d}+) "
-    rb"(\d{1,9}+) (\d{1,9}+) (\d{1,9}+)\r\n(.*)\r\n" % limits.KEY_MAX_BYTES,
-    re.DOTALL,
-).fullmatch
 
 
 class Runner(Protocol):
@@ -73,13 +69,15 @@ class Connection:
     #: Nothing is executed or sent now: other servers are to be heard first. # paired.py
     waiting: bool = False
     tables: ClassVar = Tables(VERBS, COMMANDS, MEMBER_COMMANDS, STRANGER_COMMANDS)
+    #: The short way of the binary protocol, if there is one.
+    answer_plain_binary: ClassVar[_Answerer | None] = staticmethod(binary.answer_plain)
 
     __slots__ = (
         "address",
+        "answer_plain",
         "awaited",
         "awaited_bytes",
         "awaited_chunks",
-        "binary_prompt",
         "buffer",
         "cache",
         "close_reason",
@@ -95,7 +93,6 @@ class Connection:
         "listen_address",
         "pieces",
         "position",
-        "prompt",
         "reply",
         "runner",
         "service",
@@ -148,9 +145,8 @@ class Connection:
         self.awaited: tuple[Any, Any] | None = None
         self.awaited_bytes = 0
         self.awaited_chunks: list[bytes] = []
-        #: Text, and nothing is half done: the next command may be answered fast.
-        self.prompt = False
-        self.binary_prompt = False  #: the same, of the binary protocol
+        #: Nothing is half done: answers the next data, if they are one whole command, and usual.
+        self.answer_plain: _Answerer | None = None
         #: More of a line that began in `buffer` and is longer than most.
         self.line_chunks: list[bytes] = []
         self.line_bytes = 0
@@ -203,44 +199,16 @@ class Connection:
     def respond(self, data: bytes) -> bytes | None:
         """Take what arrived and return what to send: `receive_data` and `run` in one.
 
-        The requests that are most of all traffic, one `get` of one key and one plain `set`, whole
-        in one piece, are answered here, and those like them of the other protocols by their
-        modules; everything else takes the general path. None: the
-        driver must look closer, as replies are left in `pieces`, or there is more to be done.
+        The requests that are most of all traffic are answered by `answer_plain`, each protocol's
+        own; everything else takes the general path. None: the driver must look closer, as replies
+        are left in `pieces`, or there is more to be done.
         """
         # Hot path: bench/ "get16", "set16".
         self.last_command_at = self.cache.now
-        if self.prompt and self.service.plain:
-            if data[:4] == b"get ":
-                if data[-2:] == b"\r\n":
-                    key = data[4:-2]
-                    item = self.cache.hit(key)
-                    if item is not None:
-                        value = item.value
-                        size = len(value)
-                        suffix = value_suffix(item.client_flags, size)
-                        if size <= _REPLY_CHUNK_BYTES:
-                            return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
-                        self.pieces += (b"VALUE ", key, suffix, value, b"\r\nEND\r\n")
-                        return None
-            else:
-                plain_set = _PLAIN_SET(data)
-                if plain_set is not None:
-                    key, flags, exptime, length, value = plain_set.groups()
-                    if len(value) == int(length) and self.cache.set(
-                        key,
-                        value,
-                        0 if exptime == b"0" else self.expires_at(int(exptime)),
-                        0 if flags == b"0" else int(flags),
-                    ):
-                        return b"STORED\r\n"
-                elif data[:1] == b"m":
-                    reply = answer_plain_meta(self, data)
-                    if reply is not None or self.pieces:
-                        return reply
-        elif self.binary_prompt and self.service.plain:
+        answer_plain = self.answer_plain
+        if answer_plain is not None and self.service.plain:
             reply = answer_plain(self, data)
-            if reply is not None:
+            if reply is not None or self.pieces:
                 return reply
         self.receive_data(data)
         more = self.run()
@@ -248,7 +216,10 @@ class Connection:
         if (
             more
             or len(pieces) > self.service.reply_pieces_max
-            or (not self.prompt and (self.closing or self.source is not None or self.watching))
+            or (
+                self.answer_plain is None
+                and (self.closing or self.source is not None or self.watching)
+            )
         ):
             return None
         reply = b"".join(pieces)
@@ -260,7 +231,7 @@ class Connection:
 
         Replies are appended to `pieces`. After `closing` nothing more is executed.
         """
-        self.prompt = self.binary_prompt = False
+        self.answer_plain = None
         if self.closing or self.source is not None:
             return False
         if self.watching:  # what a watcher says is not kept, let alone executed
@@ -282,10 +253,11 @@ class Connection:
         ):
             self.buffer = b""  # a client that rests keeps no memory
             self.position = 0
-            self.prompt = self.runner is run_text and self.verbs is self.tables.verbs
-            self.binary_prompt = (
-                self.runner is run_binary and self.commands is not self.tables.strangers
-            )
+            if self.runner is run_text:
+                if self.verbs is self.tables.verbs:
+                    self.answer_plain = text.answer_plain
+            elif self.runner is run_binary and self.commands is not self.tables.strangers:
+                self.answer_plain = type(self).answer_plain_binary
         return more
 
     def become_stranger(self) -> None:

@@ -31,7 +31,7 @@ class Executor:
         if proxy is None:
             proxy = self._proxies[protocol] = self._connect(protocol)
         reply = proxy.respond(commands)
-        if reply is not None and (proxy.prompt or proxy.binary_prompt):
+        if reply is not None and proxy.answer_plain is not None:
             return reply
         pieces = [reply or b""]
         while True:

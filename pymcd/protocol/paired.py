@@ -7,64 +7,31 @@ Is it not? Then what would change something is cut out whole and forwarded, as t
 and what only reads is answered here. May nothing be answered yet? Then it all waits. Meanwhile
 nothing more is executed for that client; everybody else goes on.
 
-How: in place of the tables of commands, tables with the same commands in wrappers. They note what
-is executed, or collect it instead; so one forward carries as many commands as came together.
-Commands about this very server are executed here, after what came before them is answered.
+How: in place of the tables of commands, tables with the same commands in wrappers, chosen by the
+effect that stands in each row. They note what is executed, or collect it instead; so one forward
+carries as many commands as came together. Commands about this very server are executed here, after
+what came before them is answered.
 """
 
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .binary import REQUEST_MAGIC, encode_error, encode_request
-from .connection import _PLAIN_SET, Connection, Tables
-from .text import value_suffix
+from .connection import Connection, Tables
+from .text import STORED, answer_plain
 from .verbs import LOCAL, READS, WRITES, Command, Effect, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..clock import Clock
     from ..service import Service
     from .binary import Request
+    from .gate import Gate
     from .verbs import type_Effect, type_Header
 
 _MAGIC: Final = bytes([REQUEST_MAGIC])
-
-
-class Changes(Protocol):
-    """What has changed and was not sent yet."""
-
-    @property
-    def pending(self) -> bool: ...
-
-
-class Gate(Protocol):
-    """What a connection asks of the member of the group behind the cache."""
-
-    @property
-    def clock(self) -> Clock: ...
-    @property
-    def changes(self) -> Changes: ...
-
-    open_until: float  #: nothing may be executed later, on the monotonic clock
-    leading: bool  #: changes are made here
-    remote: bool  #: everything is forwarded, reads too
-    protecting: bool  #: replies wait for acknowledgement
-    refusing: bool  #: nothing may be changed at all
-    settled: int  #: items with a later cas unique are not acknowledged
-
-    @property
-    def unsettled(self) -> bool: ...
-    @property
-    def holding(self) -> list[Any]: ...
-    def begin_batch(self) -> None: ...
-    def hold(self, waiter: PairedConnection) -> None: ...
-    def forward(self, waiter: PairedConnection, protocol: str, commands: bytes) -> None: ...
-    def wait_open(self, waiter: PairedConnection) -> None: ...
-    def tick(self) -> None: ...
-    def rows(self) -> list[tuple[str, str | int | float]]: ...
 
 
 # -- commands in wrappers ----------------------------------------------------------------------
@@ -216,6 +183,7 @@ class PairedConnection(Connection):
     """The state of one client, of a server that replicates."""
 
     tables = _wrap_tables(Connection.tables)
+    answer_plain_binary = None
 
     __slots__ = (
         "admitted",
@@ -260,50 +228,31 @@ class PairedConnection(Connection):
     def respond(self, data: bytes) -> bytes | None:
         """Take what arrived and return what to send, as in `Connection`."""
         # Hot path: bench/ "pair16".
-        cache = self.cache
         gate = self.gate
-        self.last_command_at = cache.now
+        self.last_command_at = self.cache.now
         if (
-            self.prompt
+            self.answer_plain is not None
             and not self.waiting
             and self.service.plain
             and self.monotonic() < gate.open_until
         ):
-            if data[:4] == b"get ":
-                if data[-2:] == b"\r\n" and not gate.remote:
-                    key = data[4:-2]
-                    item = cache.hit(key)
-                    if item is not None and item.cas_unique <= gate.settled:
-                        value = item.value
-                        suffix = value_suffix(item.client_flags, len(value))
-                        return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
-            elif not gate.refusing:
-                plain_set = _PLAIN_SET(data)
-                if plain_set is not None:
-                    key, flags, exptime, length, value = plain_set.groups()
-                    if len(value) == int(length):
-                        if not gate.leading:
-                            if cache.fits(key, len(value), int(flags)):
-                                self._wait(data)
-                                gate.forward(self, "text", data)
-                                return b""
-                        elif cache.set(
-                            key,
-                            value,
-                            0 if exptime == b"0" else self.expires_at(int(exptime)),
-                            0 if flags == b"0" else int(flags),
-                        ):
-                            if gate.protecting:
-                                # The driver need not stop reading: a client that sends more
-                                # before it is answered is rare, and met below.
-                                self.waiting = True
-                                self.held_request = data
-                                self.held_reply = b"STORED\r\n"
-                                if not gate.holding:
-                                    gate.begin_batch()
-                                gate.holding.append(self)
-                                return b""
-                            return b"STORED\r\n"
+            reply = answer_plain(self, data, gate)
+            if reply is STORED and gate.protecting:
+                # The driver need not stop reading: a client that sends more before it is answered
+                # is rare, and met below.
+                self.waiting = True
+                self.held_request = data
+                self.held_reply = reply
+                if not gate.holding:
+                    gate.begin_batch()
+                gate.holding.append(self)
+                return b""
+            if reply:
+                return reply
+            if reply is not None:
+                self._wait(data)
+                gate.forward(self, "text", data)
+                return b""
         self.receive_data(data)
         if self.waiting:
             self.suspend()

@@ -19,7 +19,7 @@ from tests.protocol.helpers import Client, converse, make_service
 from ..hosts import lend
 
 if TYPE_CHECKING:
-    from pymcd.protocol.paired import Gate
+    from pymcd.protocol.gate import Gate
 
 BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
 BAD_CLASS = b"BADCLASS invalid class id\r\n"

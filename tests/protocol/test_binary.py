@@ -155,7 +155,7 @@ def test_a_request_that_comes_alone_is_answered_the_same(name, before, asked, re
     client = Client()
     ask(*before, request(NOOP), client=client)
     client.service.tick()
-    assert client.connection.binary_prompt
+    assert client.connection.answer_plain
     data = client.connection.respond(asked)
     if data is None:
         data = client.receive()

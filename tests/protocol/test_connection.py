@@ -157,7 +157,7 @@ def test_respond_answers_as_receiving_and_running_do(geometry, text, binary, cut
                 break
             assert respond(fast, piece) == slow.send(piece)
             assert photograph(fast.service.cache) == photograph(slow.service.cache)
-            assert fast.connection.prompt == slow.connection.prompt
+            assert fast.connection.answer_plain == slow.connection.answer_plain
             assert fast.connection.closing == slow.connection.closing
         fast.service.cache.check()
 

@@ -191,11 +191,11 @@ def test_scram_over_the_wire():
 def test_whoever_is_in_is_served_fast():
     client = stranger()
     client.send(request(VERSION))
-    assert not client.connection.binary_prompt
+    assert not client.connection.answer_plain
     client.send(plain(b"secret"))
-    assert client.connection.binary_prompt
+    assert client.connection.answer_plain
     client.send(LIST)
-    assert not client.connection.binary_prompt
+    assert not client.connection.answer_plain
 
 
 def test_a_stranger_keeps_little():
