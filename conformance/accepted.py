@@ -46,6 +46,44 @@ ACCEPTED = [
         "memcached shows the raw bytes, line ends and all, of a key that came as base64",
         {0: b"HD kdHdvIHdvcmRz b W\r\nHD\r\nHD kdHdvIHdvcmRz b\r\nHD kdHdvIHdvcmRz b\r\n"},
     ),
+    Accepted(
+        "watching: Append, too large (fetchers mutations)",
+        "memcached tells of values refused, but not of this one",
+        {
+            1: b"ts=~ gid=~ type=item_store key=k status=too_large cmd=append ttl=0 clsid=0 cfd=~"
+            b" size=0\n"
+        },
+    ),
+    *(
+        Accepted(
+            f"watching: {name} (deletions)",
+            "watch deletions came with a later version, of which these are the answers",
+            {1: b"".join(b"ts=~ gid=~ type=deleted key=k %b\n" % line for line in told)},
+        )
+        for name, told in (
+            ("delete", (b"cmd=delete clsid=1 size=3",)),
+            ("delete, noreply", (b"cmd=delete clsid=1 size=3",)),
+            ("delete, expired", ()),
+            ("Delete", ()),
+            ("DeleteQ", ()),
+            ("md", (b"cmd=md clsid=1 size=3",)),
+            ("md, quiet", (b"cmd=md clsid=1 size=3",)),
+            ("md, base64", (b"cmd=md clsid=1 size=3",)),
+            ("md, cas", ()),
+            ("md, stale", ()),
+            ("Delete, cas", ()),
+            ("md, no value", (b"cmd=md clsid=1 size=0",)),
+            ("set, over another", ()),
+        )
+    ),
+    Accepted(
+        "watching: md, no value (fetchers mutations)",
+        "md x came with a later version, of which this is the answer",
+        {
+            1: b"ts=~ gid=~ type=item_get key=k status=found clsid=1 cfd=~ size=3\n" * 2
+            + b"ts=~ gid=~ type=item_store key=k status=stored cmd=set ttl=0 clsid=1 cfd=~ size=0\n"
+        },
+    ),
 ]
 
 # What is not built yet. Such a case has to fail: once it passes, its row has to go.
@@ -101,6 +139,7 @@ EXPLAINED = (
         "memcached 1.6.18 crashes now and then",
     ),
     ("`-I 16k -o slab_chunk_max=8`", "memcached 1.6.18 crashes"),
+    ("a binary set, add or replace that is too large, watched", "memcached 1.6.18 crashes"),
 )
 
 

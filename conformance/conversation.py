@@ -14,7 +14,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .transcripts import Closes, Packets, Pieces, Uniques
+from .transcripts import Closes, Packets, Pieces, Uniques, Watched
 
 if TYPE_CHECKING:
     from .servers import Server
@@ -29,6 +29,9 @@ ANSWER_TIMEOUT_S = 15.0
 # What a thread of memcached's has not finished yet is asked again.
 BUSY = b"BUSY currently processing"
 RETRIES_MAX = 10_000
+#: Commands of which every kind of watcher is told, and how it is told.
+LAST = b"set last 0 0 1\r\na\r\nget last\r\ndelete last\r\n"
+LAST_LINE = re.compile(rb"[^\n]*key=last[^\n]*\n")
 
 
 def hold(server: Server, case: Case) -> list[bytes]:
@@ -54,6 +57,8 @@ def hold(server: Server, case: Case) -> list[bytes]:
 def _take(server: Server, step: Step, uniques: Uniques) -> bytes:
     if isinstance(step, Packets):
         return _exchange_packets(server, step)
+    if isinstance(step, Watched):
+        return _watch(server, step, uniques)
     with server.connect(ANSWER_TIMEOUT_S) as stream:
         if isinstance(step, Closes):
             stream.sendall(uniques.fill_in(step.request))
@@ -66,6 +71,23 @@ def _take(server: Server, step: Step, uniques: Uniques) -> bytes:
         except OSError:
             pass  # The server was quicker to close, and what it said before can still be read.
         return _read(stream)
+
+
+def _watch(server: Server, step: Watched, uniques: Uniques) -> bytes:
+    with server.connect(ANSWER_TIMEOUT_S) as watcher:
+        watcher.sendall(b"watch %s\r\n" % step.kinds)
+        answer = watcher.recv(RECEIVE_BYTES)
+        if answer != b"OK\r\n":
+            return answer
+        for request in (step.request, LAST):
+            _take(server, request, uniques)
+        told = b""
+        while (last := LAST_LINE.search(told)) is None:
+            chunk = watcher.recv(RECEIVE_BYTES)
+            if not chunk:
+                return told + b"<closed>"
+            told += chunk
+        return told[: last.start()]
 
 
 def _read(stream: socket.socket) -> bytes:

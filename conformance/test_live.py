@@ -1,4 +1,4 @@
-"""What takes more than one connection, or the passing of time: watchers, sockets, limits, signals.
+"""What takes more than one connection, or the passing of time: sockets, limits, signals.
 
 Nothing here sleeps. Where time must pass, the test waits for the server to do what it has to do,
 and only a server that is wrong makes it wait in vain.
@@ -6,7 +6,6 @@ and only a server that is wrong makes it wait in vain.
 
 from __future__ import annotations
 
-import re
 import signal
 import stat
 from pathlib import Path
@@ -39,53 +38,6 @@ def _ask(server: Server, request: bytes, ending: bytes) -> bytes:
     with server.connect(ANSWER_TIMEOUT_S) as stream:
         stream.sendall(request)
         return _read_until(stream, ending)
-
-
-WATCHED = (
-    ("a hit", b"fetchers", b"get k\r\n"),
-    ("a miss", b"fetchers", b"get none\r\n"),
-    ("several keys", b"fetchers", b"get k none k\r\n"),
-    ("nothing asked for", b"", b"get k\r\n"),
-    ("set", b"mutations", b"set new 3 0 5\r\nhello\r\n"),
-    ("set that expires", b"mutations", b"set ttl 0 1000 5\r\nhello\r\n"),
-    ("add that fails", b"mutations", b"add k 0 0 1\r\na\r\n"),
-    ("cas that fails", b"mutations", b"cas none 0 0 1 1\r\na\r\n"),
-    ("append", b"mutations", b"append k 0 0 1\r\na\r\n"),
-    ("too large", b"mutations", b"set big 0 0 2000000\r\n" + b"x" * 2_000_000 + b"\r\n"),
-    ("an odd key", b"mutations", b"set odd%\t\xff 0 0 1\r\na\r\n"),
-    ("delete, touch, incr", b"mutations", b"delete k\r\ntouch k 0\r\nincr k 1\r\n"),
-    ("delete, touch, gat, incr", b"fetchers", b"delete k\r\ntouch k 0\r\ngat 0 k\r\nincr k 1\r\n"),
-    ("set and get", b"fetchers mutations", b"set a 0 0 1\r\na\r\nget a\r\n"),
-)
-LAST = b"set last 0 0 1\r\na\r\nget last\r\n"
-
-
-@pytest.mark.parametrize(("name", "kind", "request_"), WATCHED, ids=[row[0] for row in WATCHED])
-def test_watch(
-    servers: Servers,
-    reference: tuple[str, ...],
-    subject: tuple[str, ...],
-    name: str,
-    kind: bytes,
-    request_: bytes,
-) -> None:
-    seen = []
-    for command in (reference, subject):
-        server = servers.get(command, ("-t", "1"), fresh=True)
-        _ask(server, b"set k 7 0 3\r\nabc\r\n", b"STORED\r\n")
-        with server.connect(ANSWER_TIMEOUT_S) as watcher:
-            watcher.sendall(b"watch %s\r\n" % kind)
-            assert _read_until(watcher, b"\r\n") == b"OK\r\n"
-            _ask(server, request_ + LAST, b"VALUE last 0 1\r\na\r\nEND\r\n")
-            text = b""
-            while not (found := re.search(rb"[^\n]*key=last[^\n]*\n", text)):
-                text += watcher.recv(65536)
-        # Times, event numbers and descriptors belong to the server.
-        text = re.sub(rb"(ts|gid|cfd)=-?[\d.]+", rb"\1=*", text[: found.start()])
-        if name == "too large":  # There memcached says what was in memory.
-            text = re.sub(rb"clsid=\d+", b"clsid=*", text)
-        seen.append(text)
-    assert seen[1] == seen[0]
 
 
 @pytest.mark.parametrize("verb", [b"set", b"touch", b"gat"])

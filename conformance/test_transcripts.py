@@ -23,6 +23,7 @@ from .transcripts import (
     retrieval,
     storage,
     udp,
+    watching,
 )
 
 if TYPE_CHECKING:
@@ -30,7 +31,20 @@ if TYPE_CHECKING:
 
     from .conftest import Servers
 
-MODULES = (storage, retrieval, cas, arithmetic, deletion, quiet, errors, limits, admin, udp, meta)
+MODULES = (
+    storage,
+    retrieval,
+    cas,
+    arithmetic,
+    deletion,
+    quiet,
+    errors,
+    limits,
+    admin,
+    udp,
+    meta,
+    watching,
+)
 CASES: list[Case] = [case for module in MODULES for case in module.CASES]
 
 

@@ -141,34 +141,24 @@ class Service:
         #: This server as one of several that replicate; None: it stands alone.
         self.gate: Gate | None = None
 
-        #: Prefix statistics and watchers, all of them, in use or not ...
-        self.records = Recorder(self)
-        #: ... and the same while there is anything to record. None keeps the commands fast.
-        self.recorder: Recorder | None = None
-        #: Nobody listens to single commands: they may take the fast path. Set by `tick`.
+        #: Prefix statistics and watchers, in use or not; the cache's listener while they are.
+        self.recorder = Recorder(self)
+        #: Nobody follows single commands: they may take the fast path. Set by `tick`.
         self.plain = False
         self.cache.on_evict = self._on_evict
-        self.rebalancer.on_automove = self.records.page_moved
+        self.rebalancer.on_automove = self.recorder.page_moved
         if settings.detail_enabled:
-            self.records.detail = True
-            self.refresh_recorder()
+            self.recorder.set_detail(True)
 
     def tick(self) -> None:
         """Begin a turn of the event loop: read the clock once for all its commands."""
         self.cache.tick()
         if self.gate is not None:
             self.gate.tick()
-        self.plain = self.recorder is None and self.verbosity < 2
-
-    def refresh_recorder(self) -> None:
-        """Take note that there is something to record, or no more."""
-        self.recorder = self.records if self.records.wanted else None
-        if self.recorder is not None:
-            self.plain = False  # for the rest of this turn; `tick` looks again
+        self.plain = self.cache.listener is None and self.verbosity < 2
 
     def _on_evict(self, item: Item) -> None:
-        if self.recorder is not None:
-            self.recorder.evicted(item)
+        self.recorder.evicted(item)
         self.rebalancer.evicted(item)
 
     def connected(self, connection: Connection) -> None:
@@ -176,23 +166,20 @@ class Service:
         self.connections[connection.id] = connection
         self.total_connections += 1
         self.connections_peak = max(self.connections_peak, len(self.connections))
-        if self.recorder is not None:
-            self.recorder.connected(connection)
+        self.recorder.connected(connection)
 
     def disconnected(self, connection: Connection) -> None:
         """Forget a client; the driver calls this once, when its socket is gone."""
         self.connections.pop(connection.id, None)
         if connection.watching:
-            self.records.remove_watcher(connection)
-            self.refresh_recorder()
-        if self.recorder is not None:
-            self.recorder.disconnected(connection)
+            self.recorder.remove_watcher(connection)
+        self.recorder.disconnected(connection)
 
     def reset_counters(self) -> None:
         """Do what `stats reset` does: zero what was counted, keep what is."""
         self.cache.reset_counters()
         self.rebalancer.reset_counters()
-        self.records.reset_counters()
+        self.recorder.reset_counters()
         self.crawler.starts = 0
         self.maintainer.juggles = 0
         self.total_connections = 0

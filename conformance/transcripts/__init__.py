@@ -7,7 +7,8 @@ Cases see an empty server. A step is one connection, unless it says otherwise:
 - `bytes`: send it, say that nothing more will come, read until the server closes;
 - `Pieces`: the same, with each piece sent by itself;
 - `Closes`: send it and leave the connection open: the server must close it;
-- `Packets`: UDP datagrams, and how many come back for each.
+- `Packets`: UDP datagrams, and how many come back for each;
+- `Watched`: the same as `bytes`, and the answer is what a watcher is told meanwhile.
 
 `<unique>` in a request stands for the cas unique seen last, `<unique:0>` for the first seen in this
 case, and so on; answers show them as `<unique:N>`, since servers may count in their own way.
@@ -44,7 +45,15 @@ class Packets:
     packets: tuple[tuple[bytes, int], ...]
 
 
-Step = bytes | Pieces | Closes | Packets
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One connection, while another one watches `kinds`."""
+
+    kinds: bytes
+    request: bytes
+
+
+Step = bytes | Pieces | Closes | Packets | Watched
 
 
 @dataclass(frozen=True, slots=True)

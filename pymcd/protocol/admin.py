@@ -452,10 +452,9 @@ def _watch(connection: Connection, tokens: list[bytes]) -> None:
         reply = b"ERROR cannot pipeline other commands before watch\r\n"
     elif any(word not in WATCHABLE for word in tokens[1:]):
         reply = ERROR
-    elif not service.records.add_watcher(connection, events if len(tokens) > 1 else FETCHERS):
+    elif not service.recorder.add_watcher(connection, events if len(tokens) > 1 else FETCHERS):
         reply = b"WATCHER_TOO_MANY log watcher limit reached\r\n"
     else:
-        service.refresh_recorder()
         reply = OK
     _answer(connection, tokens, reply)
 
@@ -490,8 +489,7 @@ def _stats_detail(connection: Connection, tokens: list[bytes]) -> bytes:
         return reports.prefixes(service)
     if word not in (b"on", b"off"):
         return _USAGE_DETAIL
-    service.records.detail = word == b"on"
-    service.refresh_recorder()
+    service.recorder.set_detail(word == b"on")
     return OK
 
 

@@ -160,6 +160,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
         return False
     buffer = connection.buffer
     position = connection.position
+    cache = connection.cache
     commands = connection.commands
     trace = connection.service.verbosity > 1
     while budget:
@@ -204,6 +205,8 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             words = _request_words(connection, request, value_bytes)
             if words:
                 connection.service.host.log_line(words)
+        if cache.listener is not None:
+            connection.service.recorder.begin(connection, command.name)
         position = value_at
         if command.value == VALUE:
             check = command.check
@@ -247,7 +250,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             return True
     connection.position = position
     if position < len(buffer):
-        connection.cache.counters.conn_yields += 1
+        cache.counters.conn_yields += 1
         return True
     return False
 
@@ -314,6 +317,8 @@ def _finish_value(connection: Connection) -> bool:
         return False
     assert connection.awaited is not None
     command, request = connection.awaited
+    if connection.cache.listener is not None:
+        connection.service.recorder.begin(connection, command.name)
     request.value, _ = take_awaited(connection, end_bytes=0)
     command.handler(connection, request)
     return not (connection.closing or connection.held or connection.waiting)
@@ -373,8 +378,6 @@ def _get(connection: Connection, request: Request) -> None:
         item = cache.touch(key, cache.expiry.expires_at(*_U32.unpack(request.extras)))
     else:
         item = cache.get(key)
-    if connection.service.recorder is not None:
-        connection.service.recorder.fetched(connection, key, item)
     shown_key = key if command.with_key else b""
     key_bytes = len(shown_key)
     if item is None:
@@ -417,19 +420,11 @@ def _get(connection: Connection, request: Request) -> None:
 
 def _check_value(connection: Connection, request: Request, value_bytes: int) -> bool:
     # memcached: process_bin_update, process_bin_append_prepend
-    key = request.key
-    recorder = connection.service.recorder
-    if recorder is not None:
-        recorder.storing(key)
     client_flags = _STORE_EXTRAS.unpack(request.extras)[0] if request.extras else 0
-    if connection.cache.fits(key, value_bytes, client_flags):
+    if connection.cache.admit(request.command.mode, request.key, value_bytes, client_flags):
         return True
-    mode = request.command.mode
-    connection.cache.refuse_too_large(mode, key)
     _fail(connection, request, TOO_LARGE)
     _swallow_soon(connection, value_bytes)
-    if recorder is not None:
-        recorder.refused(connection, key, mode, Status.TOO_LARGE)
     return False
 
 
@@ -452,9 +447,6 @@ def _store(connection: Connection, request: Request) -> None:
         status = _STORED
     else:
         status = cache.store(mode, key, value, client_flags, expires_at, cas_compare)
-    recorder = connection.service.recorder
-    if recorder is not None:
-        recorder.stored(connection, key, mode, status, len(value), expires_at)
     if status is _STORED:
         _mark_key(cache, key)
         _reply(connection, request, b"", cache.cas_unique)
@@ -491,9 +483,6 @@ def _store_error(mode: StoreMode, status: Status) -> int:
 
 def _delete(connection: Connection, request: Request) -> None:
     # protocol-binary.txt, 4.4 "Delete"
-    recorder = connection.service.recorder
-    if recorder is not None:
-        recorder.deleting(connection, request.key)
     status = connection.cache.delete(request.key, request.cas)
     if status is _STORED:
         _reply(connection, request)
@@ -507,15 +496,16 @@ def _arithmetic(connection: Connection, request: Request) -> None:
     cache = connection.cache
     key = request.key
     delta, initial, exptime = _ARITHMETIC_EXTRAS.unpack(request.extras)
-    if exptime != _DO_NOT_CREATE and cache.peek(key) is None:
+    item = cache.peek(key)
+    if item is None and exptime != _DO_NOT_CREATE:
         text = b"Out of memory allocating new item"
         expires_at = cache.expiry.expires_at(exptime)
-        item = cache.create(key, b"%d" % initial, expires_at=expires_at)
+        item = cache.create(key, b"%d" % initial, expires_at=expires_at, mode=StoreMode.ADD)
         status, number = (Status.NO_MEMORY if item is None else _STORED), initial
     else:
         text = b"Out of memory incrementing value"
         status, number = cache.increment(
-            key, delta, decrement=request.command.decrement, cas_compare=request.cas
+            item, delta, decrement=request.command.decrement, cas_compare=request.cas
         )
     if status is _STORED:
         _mark_key(cache, key)
@@ -584,8 +574,7 @@ def _stat(connection: Connection, request: Request) -> None:
     elif key.startswith(b"detail dump"):
         reply = _stat_row(opaque, b"detailed", reports.prefixes(service)) + end
     elif key.startswith((b"detail on", b"detail off")):
-        service.records.detail = key.startswith(b"detail on")
-        service.refresh_recorder()
+        service.recorder.set_detail(key.startswith(b"detail on"))
         reply = end
     elif key == b"sizes":
         steps = reports.sizes(service)

@@ -29,6 +29,7 @@ def run_text(connection: Connection, budget: int, /) -> bool:
         return False
     buffer = connection.buffer
     position = connection.position
+    cache = connection.cache
     verbs = connection.verbs
     trace = connection.service.verbosity > 1
     while budget:
@@ -55,6 +56,8 @@ def run_text(connection: Connection, budget: int, /) -> bool:
                 if connection.closing or connection.waiting:
                     return False
                 continue
+        if cache.listener is not None:
+            connection.service.recorder.begin(connection, tokens[0])
         if verb.decode is None:
             connection.position = position
             verb.handler(connection, tokens)  # type: ignore[misc]
@@ -97,7 +100,7 @@ def run_text(connection: Connection, budget: int, /) -> bool:
         position = stop + 2
     connection.position = position
     if position < len(buffer):
-        connection.cache.counters.conn_yields += 1
+        cache.counters.conn_yields += 1
         return True
     return False
 
@@ -108,6 +111,8 @@ def _finish_block(connection: Connection) -> bool:
         return False
     assert connection.awaited is not None
     verb, header = connection.awaited
+    if connection.cache.listener is not None:
+        connection.service.recorder.begin(connection, b"")  # what it is was told already
     block, terminator = take_awaited(connection, end_bytes=2)
     if terminator == b"\r\n":
         verb.store(connection, header, block)

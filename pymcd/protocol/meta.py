@@ -123,8 +123,6 @@ def _me(connection: Connection, tokens: list[bytes]) -> None:
         return
     cache = connection.cache
     item = cache.peek(key)
-    if connection.service.recorder is not None:
-        connection.service.recorder.looked_up(connection, key, item)
     cache.counters.meta_cmds += 1
     if item is None:
         connection.reply(b"EN\r\n")
@@ -179,8 +177,6 @@ def _mg(connection: Connection, tokens: list[bytes]) -> None:
         return
     cache = connection.cache
     item = cache.get(key)
-    if connection.service.recorder is not None:
-        connection.service.recorder.looked_up(connection, key, item)
     if item is None:
         if not flags.quiet:
             connection.reply(b"EN%b\r\n" % _echo(flags, key) if flags.steps else b"EN\r\n")
@@ -209,8 +205,6 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
     cache = connection.cache
     expiry = cache.expiry
     item = cache.peek(key)
-    if connection.service.recorder is not None:
-        connection.service.recorder.looked_up(connection, key, item)
     if item is not None and not flags.no_bump and not flags.late_bump:
         _bump(cache, item)
     created = False
@@ -340,17 +334,13 @@ def _decode_ms(connection: Connection, tokens: list[bytes]) -> type_Header | Non
             if flags.cas_compare is not None and mode in (StoreMode.SET, StoreMode.REPLACE):
                 mode = _CAS
             cache = connection.cache
-            if cache.fits(key, length, flags.client_flags):
+            if cache.admit(mode, key, length, flags.client_flags):
                 exptime = flags.touch_exptime
                 expires_at = cache.expiry.expires_at(exptime) if exptime else 0
                 # Whatever is wrong with the block is told, quiet or not.
                 return length, False, key, flags, mode, expires_at
             error = TOO_LARGE
-            # In all modes the old value goes.
-            cache.refuse_too_large(_SET, key)
-            recorder = connection.service.recorder
-            if recorder is not None:
-                recorder.refused(connection, key, mode, Status.TOO_LARGE)
+            _drop_old(cache, mode, key)
     connection.reply(error)
     connection.swallow_bytes = length + 2
     return None
@@ -361,13 +351,8 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
     flags: MetaFlags
     _, _, key, flags, mode, expires_at = header
     cache = connection.cache
-    recorder = connection.service.recorder
     # Hot path: bench/ "ms16".
-    if (
-        flags.plain_set
-        and recorder is None
-        and cache.set(key, block, expires_at, flags.client_flags)
-    ):
+    if flags.plain_set and cache.set(key, block, expires_at, flags.client_flags):
         if not flags.quiet:
             connection.reply(_stored(flags, key, b"HD", cache.cas_unique))
         return
@@ -377,8 +362,6 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
         status = cache.store_stale(key, block, flags.client_flags, expires_at, cas_compare)
     else:
         status = cache.store(mode, key, block, flags.client_flags, expires_at, cas_compare)
-    if recorder is not None:
-        recorder.stored(connection, key, mode, status, len(block), expires_at)
     cas_unique = 0
     if status is _STORED:
         if flags.key_binary or flags.new_cas:
@@ -394,16 +377,19 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
         if flags.quiet:
             return
     elif status is Status.NO_MEMORY:
-        # As for a value that is too large.
-        item = cache.peek(key)
-        if item is not None:
-            cache.remove(item)
+        _drop_old(cache, mode, key)
         connection.reply(NO_MEMORY_STORING)
         return
     elif status is Status.NO_MEMORY_READING:
         connection.reply(NO_MEMORY_READING)
         return
     connection.reply(_stored(flags, key, STORE_CODES[status], cas_unique))
+
+
+def _drop_old(cache: Cache, mode: StoreMode, key: bytes) -> None:
+    """Have the old value go, in all modes, where there is no room for the new one."""
+    if mode is not _SET:  # else it went already
+        cache.drop(key)
 
 
 def _stored(flags: MetaFlags, key: bytes, code: bytes, cas_unique: int) -> bytes:
@@ -471,29 +457,25 @@ def _md(connection: Connection, tokens: list[bytes]) -> None:
 def _delete(connection: Connection, item: Item, flags: MetaFlags) -> bool:
     """Delete an item, or make it stale, or empty; False: there is no memory."""
     cache = connection.cache
-    recorder = connection.service.recorder
-    if not flags.stale and recorder is not None:
-        recorder.deleting(connection, item.key, "md")
     if flags.remove_value:
         # Everything but the cas unique is new.
         cas_unique = item.cas_unique
-        emptied = cache.create(item.key, b"", flags.client_flags)
+        expires_at = cache.expiry.expires_at(flags.touch_exptime or 0)
+        emptied = cache.create(item.key, b"", flags.client_flags, expires_at, mode=_SET)
         if emptied is None:
             return False
         item = emptied
         _mark_key(cache, item, flags)
         cache.set_cas_unique(item, flags.new_cas or cas_unique)
-        cache.set_expires_at(item, cache.expiry.expires_at(flags.touch_exptime or 0))
     if flags.stale:
         if flags.touch_exptime is not None:
             cache.set_expires_at(item, cache.expiry.expires_at(flags.touch_exptime))
         cache.invalidate(item)
         cache.set_cas_unique(item, flags.new_cas)
-    elif flags.remove_value:
-        assert item.segment is not None
-        item.segment.slab_class.delete_hits += 1
     else:
-        cache.delete(item.key)
+        cache.hit_delete(item)
+        if not flags.remove_value:
+            cache.remove(item)
     return True
 
 
@@ -518,18 +500,15 @@ def _ma(connection: Connection, tokens: list[bytes]) -> None:
     touchable = True
     if item is None and flags.vivify_exptime is not None:
         number = flags.initial
-        item = cache.create(key, b"%d" % number)
+        item = cache.create(key, b"%d" % number, mode=StoreMode.ADD)
         if item is None:
             connection.reply(NO_MEMORY_CREATING)
             return
         created = True
         _mark_key(cache, item, flags)
-        recorder = connection.service.recorder
-        if recorder is not None:
-            recorder.stored(connection, key, StoreMode.ADD, _STORED, len(item.value), 0)
     else:
         status, number = cache.increment(
-            key, flags.delta, decrement=decrement, cas_compare=flags.cas_compare or 0
+            item, flags.delta, decrement=decrement, cas_compare=flags.cas_compare or 0
         )
         if status is not _STORED:
             if status is Status.NON_NUMERIC:

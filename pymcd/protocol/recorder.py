@@ -1,24 +1,29 @@
 """What is told about single commands: statistics by key prefix, and the lines of `watch`.
 
-The commands call the recorder only while `Service.recorder` is not None, that is while prefix
-statistics are on or somebody watches; otherwise they cost nothing. A watcher is a connection
-that became a stream of lines. It never slows anybody down: what it does not read is kept up to
-a bound, beyond it lines are dropped, and `skipped=N` says so when there is room again.
+The recorder is the cache's listener while prefix statistics are on or somebody watches, and then
+hears what commands look up, store and delete; otherwise it is not called at all. Whose command
+that is, and which, the command loops say (`begin`), since the cache does not know. Of connections,
+evictions and slab pages the service tells.
 
-Lines are those of memcached 1.6.18, with the deletions of later versions. Left out is
-`item_get` for lookups that no client asked for, such as the one before each set.
-# protocol.txt, "Watchers"; memcached: logger.c, stats_prefix.c
+A watcher is a connection that became a stream of lines. It never slows anybody down: what it does
+not read is kept up to a bound, beyond it lines are dropped, and `skipped=N` says so when there is
+room again.
+
+Lines are those of memcached 1.6.18, with the deletions of later versions.
+# protocol.txt, "Watchers"; memcached: logger.c, stats_prefix.c; conformance: watching
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..store.status import Status, StoreMode
+from ..store.status import StoreMode
 
 if TYPE_CHECKING:
     from ..service import Service
     from ..store import Item
+    from ..store.slabs import SlabClass
+    from ..store.status import Lookup, Status
     from .connection import Connection
 
 WATCHERS_MAX: Final = 20
@@ -48,16 +53,11 @@ WATCHABLE: Final = {
     b"proxyuser": 0,
 }
 
-_STATUS_WORDS: Final = {
-    Status.STORED: "stored",
-    Status.NOT_STORED: "not_stored",
-    Status.EXISTS: "exists",
-    Status.NOT_FOUND: "not_found",
-    Status.TOO_LARGE: "too_large",
-    Status.NO_MEMORY: "no_memory",
-    Status.NO_MEMORY_READING: "no_memory",
-}
-_MODE_WORDS: Final = {mode: mode.name.lower() for mode in StoreMode}
+# Commands that are counted by prefix: text ones as bytes, binary ones by name. Meta ones are not.
+_GETTING: Final = (b"get", b"bget", b"gets", b"gat", b"gats", "get", "gat", "touch")
+_MODES: Final = tuple(mode.name.lower() for mode in StoreMode)
+_STORING: Final = (*_MODES, *(mode.encode() for mode in _MODES))
+_DELETING: Final = (b"delete", "delete")
 
 _UNRESERVED: Final = frozenset(
     b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -79,6 +79,9 @@ class Prefix:
 
     def __init__(self) -> None:
         self.gets = self.hits = self.sets = self.deletes = 0
+
+
+_NOWHERE: Final = Prefix()
 
 
 class Watcher:
@@ -113,7 +116,7 @@ class Recorder:
     """Counts by prefix and writes to watchers."""
 
     def __init__(self, service: Service) -> None:
-        self.detail = False  #: whether prefixes are counted
+        self.detail = False  #: prefixes are counted; see `set_detail`
         self.prefixes: dict[bytes, Prefix] = {}
         self.watchers: list[Watcher] = []
         self.lines_written = 0  #: `log_worker_written`
@@ -125,10 +128,18 @@ class Recorder:
         self._room_bytes = service.settings.watcher_logbuf_size_bytes
         self._events = 0  #: all that some watcher wants
         self._line_id = 0  #: `gid`
+        self._actor_id = 0  #: the connection whose command it is; `cfd`
+        self._command: bytes | str = b""
 
-    @property
-    def wanted(self) -> bool:
-        return self.detail or bool(self.watchers)
+    def set_detail(self, detail: bool) -> None:
+        """Have prefixes counted, or no more; the counts stay."""
+        self.detail = detail
+        self._listen()
+
+    def _listen(self) -> None:
+        """Hear what commands do while there is anything to record."""
+        self._cache.listen(self if self.detail or self.watchers else None)
+        self._service.plain = False  # for the rest of this turn; `tick` looks again
 
     def reset_counters(self) -> None:
         """Zero what `stats reset` zeroes; the watchers stay."""
@@ -145,6 +156,7 @@ class Recorder:
         connection.watching = True
         self.watchers.append(Watcher(connection, events))
         self._events |= events
+        self._listen()
         return True
 
     def remove_watcher(self, connection: Connection) -> None:
@@ -153,6 +165,7 @@ class Recorder:
         self._events = 0
         for watcher in self.watchers:
             self._events |= watcher.events
+        self._listen()
 
     def _log(self, event: int, text: str) -> None:
         # Microseconds without leading zeros: so does the original.
@@ -169,90 +182,68 @@ class Recorder:
                 else:
                     self.lines_skipped += 1
 
-    # -- what the commands report ----------------------------------------------------------
+    # -- what commands do ------------------------------------------------------------------
 
-    def fetched(self, connection: Connection, key: bytes, item: Item | None) -> None:
-        """A client asked for a key; `item` is what it got."""
+    def begin(self, connection: Connection, command: bytes | str) -> None:
+        """Take note of whose command is executed now, and which: a word of text, or a name."""
+        self._actor_id = connection.id
+        self._command = command
+
+    def looked_up(self, key: bytes, lookup: Lookup, item: Item | None) -> None:
+        """A command looked for an item; this is what it found."""
         if self.detail:
-            prefix = self._prefix(key)
-            if prefix is not None:
+            command = self._command
+            if command in _GETTING:
+                prefix = self._prefix(key)
                 prefix.gets += 1
                 prefix.hits += item is not None
-        self.looked_up(connection, key, item)
-
-    def looked_up(self, connection: Connection, key: bytes, item: Item | None) -> None:
-        """A command of any kind looked for an item; this is what it found.
-
-        # memcached: do_item_get, which storing, deleting, touching and counting pass through
-        """
+            elif command in _DELETING:
+                self._prefix(key).deletes += 1
         if self._events & FETCHERS:
-            if item is None:
-                found, class_id, size = "not_found", 0, 0
-            else:
-                found, class_id, size = "found", _class_id(item), len(item.value)
+            class_id, size = (0, 0) if item is None else (_class_id(item), len(item.value))
             self._log(
                 FETCHERS,
-                f"type=item_get key={uri_encode(key)} status={found} clsid={class_id} "
-                f"cfd={connection.id} size={size}",
+                f"type=item_get key={uri_encode(key)} status={lookup.name.lower()} "
+                f"clsid={class_id} cfd={self._actor_id} size={size}",
             )
 
     def storing(self, key: bytes) -> None:
-        """A client is about to store a value, or to find that it may not."""
-        if self.detail:
-            prefix = self._prefix(key)
-            if prefix is not None:
-                prefix.sets += 1
+        """A value is about to come, or to be refused for its size."""
+        if self.detail and self._command in _STORING:
+            self._prefix(key).sets += 1
 
     def stored(
         self,
-        connection: Connection,
-        key: bytes,
         mode: StoreMode,
+        key: bytes,
         status: Status,
         value_bytes: int,
         expires_at: int,
+        slab_class: SlabClass | None,
     ) -> None:
-        """A value was stored, or found not to be wanted: see `status`."""
-        if not self._events & MUTATIONS:
-            return
-        item = self._cache.inspect(key) if status is Status.STORED else None
-        if item is not None:
-            # What append and prepend made of it.
-            class_id, value_bytes, expires_at = _class_id(item), len(item.value), item.expires_at
-        elif status is Status.TOO_LARGE:
-            class_id = value_bytes = 0
-        else:
-            # That of the item which was made for nothing, or is over already.
-            slab_class = self._cache.class_for(len(key), value_bytes)
-            class_id = slab_class.id if slab_class is not None else 0
-        # Unsigned 32 bits, also for a time that is over.
-        ttl = (expires_at - self._cache.now) & 0xFFFFFFFF if expires_at else 0
-        self._log(
-            MUTATIONS,
-            f"type=item_store key={uri_encode(key)} status={_STATUS_WORDS[status]} "
-            f"cmd={_MODE_WORDS[mode]} ttl={ttl} clsid={class_id} cfd={connection.id} "
-            f"size={value_bytes}",
-        )
+        """A value was stored, or not: see `status`."""
+        if self._events & MUTATIONS:
+            # Unsigned 32 bits, also for a time that is over.
+            ttl = (expires_at - self._cache.now) & 0xFFFFFFFF if expires_at else 0
+            self._log(
+                MUTATIONS,
+                f"type=item_store key={uri_encode(key)} status={status.name.lower()} "
+                f"cmd={mode.name.lower()} ttl={ttl} "
+                f"clsid={0 if slab_class is None else slab_class.id} cfd={self._actor_id} "
+                f"size={value_bytes}",
+            )
 
-    def refused(self, connection: Connection, key: bytes, mode: StoreMode, status: Status) -> None:
-        """A value was refused before it arrived."""
-        self.stored(connection, key, mode, status, 0, 0)
+    def deleted(self, item: Item) -> None:
+        """A command deletes an item, or what is in it. Binary ones memcached does not log."""
+        command = self._command
+        if self._events & DELETIONS and isinstance(command, bytes):
+            self._log(
+                DELETIONS,
+                f"type=deleted key={uri_encode(item.key)} cmd={command.decode()} "
+                f"clsid={_class_id(item)} size={len(item.value)}",
+            )
 
-    def deleting(self, connection: Connection, key: bytes, command: str = "delete") -> None:
-        """A client is about to delete a key, which may be there or not."""
-        # memcached counts no meta command by prefix.
-        if self.detail and command == "delete":
-            prefix = self._prefix(key)
-            if prefix is not None:
-                prefix.deletes += 1
-        if self._events & DELETIONS:
-            item = self._cache.inspect(key)
-            if item is not None:
-                self._log(
-                    DELETIONS,
-                    f"type=deleted key={uri_encode(key)} cmd={command} "
-                    f"clsid={_class_id(item)} cfd={connection.id} size={len(item.value)}",
-                )
+    # -- what else happens -----------------------------------------------------------------
 
     def evicted(self, item: Item) -> None:
         """An item is about to be evicted alive."""
@@ -285,12 +276,11 @@ class Recorder:
         if self._events & SYSEVENTS:
             self._log(SYSEVENTS, f"type=slab_move src={source} dst={destination}")
 
-    def _prefix(self, key: bytes) -> Prefix | None:
+    def _prefix(self, key: bytes) -> Prefix:
+        """Return where to count: nowhere, for a key without a prefix or with one too many."""
         name, delimiter, _ = key.partition(self._delimiter)
-        if not delimiter:
-            return None
-        prefix = self.prefixes.get(name)
-        if prefix is None and len(self.prefixes) < PREFIXES_MAX:
+        prefix = self.prefixes.get(name, _NOWHERE) if delimiter else _NOWHERE
+        if prefix is _NOWHERE and delimiter and len(self.prefixes) < PREFIXES_MAX:
             prefix = self.prefixes[name] = Prefix()
         return prefix
 

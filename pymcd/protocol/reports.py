@@ -145,14 +145,14 @@ def general(service: Service) -> list[Row]:
         ]
     if settings.lru_maintainer:
         rows.append(("lru_maintainer_juggles", service.maintainer.juggles))
-    records = service.records
+    recorder = service.recorder
     rows += [
         ("malloc_fails", 0),
         ("log_worker_dropped", 0),
-        ("log_worker_written", records.lines_written),
-        ("log_watcher_skipped", records.lines_skipped),
-        ("log_watcher_sent", records.lines_sent),
-        ("log_watchers", len(records.watchers)),
+        ("log_worker_written", recorder.lines_written),
+        ("log_watcher_skipped", recorder.lines_skipped),
+        ("log_watcher_sent", recorder.lines_sent),
+        ("log_watchers", len(recorder.watchers)),
         *(() if host.tls is None else host.tls.rows()),
         ("unexpected_napi_ids", 0),
         ("round_robin_fallback", 0),
@@ -226,7 +226,7 @@ def settings_in_force(service: Service) -> list[Row]:
         ("num_threads", settings.threads),
         ("num_threads_per_udp", settings.num_threads_per_udp),
         ("stat_key_prefix", settings.prefix_delimiter),
-        ("detail_enabled", _yes(service.records.detail)),
+        ("detail_enabled", _yes(service.recorder.detail)),
         ("reqs_per_event", settings.reqs_per_event),
         ("cas_enabled", _yes(cache.use_cas)),
         ("tcp_backlog", settings.listen_backlog),
@@ -469,7 +469,7 @@ def prefixes(service: Service) -> bytes:
         b"".join(
             b"PREFIX %b get %d hit %d set %d del %d\r\n"
             % (name, prefix.gets, prefix.hits, prefix.sets, prefix.deletes)
-            for name, prefix in service.records.prefixes.items()
+            for name, prefix in service.recorder.prefixes.items()
         )
         + b"END\r\n"
     )

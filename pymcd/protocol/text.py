@@ -99,8 +99,6 @@ def _get(connection: Connection, tokens: list[bytes]) -> None:
         connection.reply(BAD_FORMAT)
         return
     item = connection.cache.get(key)
-    if connection.service.recorder is not None:
-        connection.service.recorder.fetched(connection, key, item)
     if item is None:
         connection.reply(b"END\r\n")
         return
@@ -151,7 +149,6 @@ def _retrieve(
         return
     # Hot path: bench/ "multiget".
     cache = connection.cache
-    recorder = connection.service.recorder
     pieces = connection.pieces
     begin = len(pieces)
     get = cache.get
@@ -162,8 +159,6 @@ def _retrieve(
             connection.reply(BAD_FORMAT)
             return
         item: Item | None = get(key) if expires_at is None else cache.touch(key, expires_at)
-        if recorder is not None:
-            recorder.fetched(connection, key, item)
         if item is None:
             continue
         value = item.value
@@ -215,15 +210,9 @@ def _decode_store(
             connection.reply(BAD_FORMAT)
         return None
     cache = connection.cache
-    recorder = connection.service.recorder
-    if recorder is not None:
-        recorder.storing(key)
-    if not cache.fits(key, length, client_flags):
-        cache.refuse_too_large(mode, key)
+    if not cache.admit(mode, key, length, client_flags):
         if not quiet:
             connection.reply(TOO_LARGE)
-        if recorder is not None:
-            recorder.refused(connection, key, mode, Status.TOO_LARGE)
         connection.swallow_bytes = length + 2
         return None
     expires_at = cache.expiry.expires_at(exptime) if exptime else 0
@@ -232,12 +221,7 @@ def _decode_store(
 
 def _store(connection: Connection, header: type_Header, block: bytes, mode: StoreMode) -> None:
     _, quiet, key, client_flags, expires_at, cas_compare = header
-    recorder = connection.service.recorder
-    if recorder is not None:
-        recorder.looked_up(connection, key, connection.cache.inspect(key))
     status = connection.cache.store(mode, key, block, client_flags, expires_at, cas_compare)
-    if recorder is not None:
-        recorder.stored(connection, key, mode, status, len(block), expires_at)
     if not quiet:
         connection.reply(STORE_REPLY[status])
 
@@ -275,10 +259,6 @@ def _delete(connection: Connection, tokens: list[bytes]) -> None:
         if not quiet:
             connection.reply(BAD_FORMAT)
         return
-    recorder = connection.service.recorder
-    if recorder is not None:
-        recorder.looked_up(connection, key, connection.cache.inspect(key))
-        recorder.deleting(connection, key)
     status = connection.cache.delete(key)
     if not quiet:
         connection.reply(b"DELETED\r\n" if status is _STORED else b"NOT_FOUND\r\n")
@@ -296,10 +276,8 @@ def _arithmetic(connection: Connection, tokens: list[bytes], *, decrement: bool)
     elif delta is None:
         answer = BAD_DELTA
     else:
-        recorder = connection.service.recorder
-        if recorder is not None:
-            recorder.looked_up(connection, tokens[1], connection.cache.inspect(tokens[1]))
-        status, number = connection.cache.increment(tokens[1], delta, decrement=decrement)
+        cache = connection.cache
+        status, number = cache.increment(cache.peek(tokens[1]), delta, decrement=decrement)
         answer = b"%d\r\n" % number if status is _STORED else ARITHMETIC_REPLY[status]
     if not quiet:
         connection.reply(answer)
@@ -327,8 +305,6 @@ def _touch(connection: Connection, tokens: list[bytes]) -> None:
         answer = BAD_EXPTIME
     else:
         item = cache.touch(tokens[1], cache.expiry.expires_at(exptime))
-        if connection.service.recorder is not None:
-            connection.service.recorder.looked_up(connection, tokens[1], item)
         answer = b"NOT_FOUND\r\n" if item is None else b"TOUCHED\r\n"
     if not quiet:
         connection.reply(answer)

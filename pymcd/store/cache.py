@@ -37,13 +37,41 @@ from .item import (
 from .lru import COLD, HOT, Lru, Segment
 from .slabs import SlabClass, Slabs, chunk_sizes
 from .stats import Counters
-from .status import Status, StoreMode
+from .status import Lookup, Status, StoreMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ..clock import Clock
     from ..config import Settings
+
+
+class Listener(Protocol):
+    """Hears what single commands look up, store and delete: for those who watch.
+
+    There is one only while somebody does. It hears nothing of what no command asks for: of items
+    from another server, or dead ones that the crawler met. # memcached: LOGGER_LOG in items.c
+    """
+
+    def looked_up(self, key: bytes, lookup: Lookup, item: Item | None) -> None:
+        """A command looked for an item; this is what it found, if anything."""
+
+    def storing(self, key: bytes) -> None:
+        """A value is about to come, or to be refused for its size."""
+
+    def stored(
+        self,
+        mode: StoreMode,
+        key: bytes,
+        status: Status,
+        value_bytes: int,
+        expires_at: int,
+        slab_class: SlabClass | None,
+    ) -> None:
+        """A value was stored, or not: see `status`."""
+
+    def deleted(self, item: Item) -> None:
+        """A command deletes an item, or what is in it."""
 
 
 class Observer(Protocol):
@@ -96,6 +124,8 @@ _ACTIVE_OR_UNSPEAKABLE: Final = ACTIVE | UNSPEAKABLE
 
 # Members bound to plain names: looking one up on an Enum costs as much as a dict lookup.
 _STORED = Status.STORED
+_FOUND, _NOT_FOUND = Lookup.FOUND, Lookup.NOT_FOUND
+_EXPIRED, _FLUSHED = Lookup.EXPIRED, Lookup.FLUSHED
 _SET, _ADD, _CAS = StoreMode.SET, StoreMode.ADD, StoreMode.CAS
 _APPEND, _PREPEND = StoreMode.APPEND, StoreMode.PREPEND
 
@@ -109,7 +139,9 @@ class Cache:
         self.now = CLOCK_START_S  #: seconds since the start, plus CLOCK_START_S
         self.expiry = Expiry()
         self.horizon = FlushHorizon()
-        self._flushing = False  #: the horizon is active: every item met must be compared with it
+        self._flushing = False  #: the horizon is active: items met must be compared with it
+        self.listener: Listener | None = None
+        self._careful = False  #: every item met must be looked at closer, for one of these reasons
         self.counters = Counters()
         self.use_cas = not settings.disable_cas
         self.cas_unique = 0  #: the last one given out
@@ -185,7 +217,17 @@ class Cache:
         self.now = now
         self._fresh_access = now << MARK_BITS
         self.expiry.tick(now, self.clock.realtime() - now)
-        self._flushing = self.horizon.active(now)
+        self._set_careful()
+
+    def _set_careful(self) -> None:
+        """Take note whether items that are met may need more than to be handed out."""
+        self._flushing = self.horizon.active(self.now)
+        self._careful = self._flushing or self.listener is not None
+
+    def listen(self, listener: Listener | None) -> None:
+        """Tell a listener of what commands do from now on; None: nobody wants to know."""
+        self.listener = listener
+        self._set_careful()
 
     def is_dead(self, item: Item) -> bool:
         """Return whether an item is expired or flushed, though still linked."""
@@ -199,13 +241,15 @@ class Cache:
         item = self._tables[hash(key) & _TABLE_MASK].get(key)
         if item is not None:
             segment, expires_at, access = item.state
-            if (expires_at and expires_at <= self.now) or self._flushing:
-                item = self._alive(item)
+            if (expires_at and expires_at <= self.now) or self._careful:
+                item = self._look_closer(item)
             if item is not None:
                 segment.hits += 1  # type: ignore[union-attr]  # it is linked
                 if not access & ACTIVE:
                     self.bump(item)
                 return item
+        elif self.listener is not None:
+            self.listener.looked_up(key, _NOT_FOUND, None)
         self.counters.get_misses += 1
         return None
 
@@ -217,7 +261,7 @@ class Cache:
         """
         # Hot path: bench/ "get16".
         item = self._tables[hash(key) & _TABLE_MASK].get(key)
-        if item is None or self._flushing:
+        if item is None or self._careful:
             return None
         segment, expires_at, access = item.state
         if expires_at and expires_at <= self.now:
@@ -233,23 +277,37 @@ class Cache:
     def peek(self, key: bytes) -> Item | None:
         """Return a living item without marking it; a dead one is reclaimed and counted."""
         item = self._tables[hash(key) & _TABLE_MASK].get(key)
-        return None if item is None else self._alive(item)
+        if item is not None:
+            return self._look_closer(item)
+        if self.listener is not None:
+            self.listener.looked_up(key, _NOT_FOUND, None)
+        return None
 
     def inspect(self, key: bytes) -> Item | None:
-        """Return a living item, and change nothing at all: for tests and tools."""
+        """Return a living item, and change nothing at all, nor tell anybody."""
         item = self._tables[hash(key) & _TABLE_MASK].get(key)
         return None if item is None or self.is_dead(item) else item
 
-    def _alive(self, item: Item) -> Item | None:
+    def _look_closer(self, item: Item) -> Item | None:
+        """Return an item that a command met, if it is alive; else it is reclaimed and counted.
+
         # memcached: do_item_get
+        """
+        found: Item | None = None
         if self._flushing and self.horizon.covers(item):
             self.counters.get_flushed += 1
+            lookup = _FLUSHED
         elif 0 < item.expires_at <= self.now:
             self.counters.get_expired += 1
+            lookup = _EXPIRED
         else:
-            return item
-        self.unlink(item)
-        return None
+            found = item
+            lookup = _FOUND
+        if found is None:
+            self.unlink(item)
+        if self.listener is not None:
+            self.listener.looked_up(item.key, lookup, found)
+        return found
 
     def bump(self, item: Item) -> None:
         """Mark a fetch. # memcached: do_item_bump
@@ -325,35 +383,46 @@ class Cache:
             self.slabs.item_size_max_bytes
         )
 
-    def class_for(self, key_bytes: int, value_bytes: int) -> SlabClass | None:
-        """Return the slab class of an item without client flags; None where `-I` forbids it."""
-        return self.slabs.class_for(self._item_bytes(key_bytes, value_bytes, 0))
+    def admit(self, mode: StoreMode, key: bytes, value_bytes: int, client_flags: int) -> bool:
+        """Return whether a value may come that `store` is to store; False: it is refused.
 
-    def refuse_too_large(self, mode: StoreMode, key: bytes) -> None:
-        """Account for a value that is larger than `-I` allows.
-
-        A set deletes the old value: its sender believes it replaced.
         # memcached: process_update_command
         """
-        self.counters.store_too_large += 1
-        if mode is StoreMode.SET:
-            self._drop_everywhere(key)
+        if self.listener is not None:
+            self.listener.storing(key)
+        if self.fits(key, value_bytes, client_flags):
+            return True
+        self._refuse(mode, key, Status.TOO_LARGE)
+        return False
 
-    def refuse_block(self, key: bytes, value_bytes: int) -> None:
-        """Account for a value that was sent with a wrong end: a set that came to nothing."""
-        slab_class = self.class_for(len(key), value_bytes)
-        if slab_class is not None:
-            slab_class.set_cmds += 1
+    def _refuse(self, mode: StoreMode, key: bytes, status: Status) -> Status:
+        """Account for a value for which there is no room, by `-I` or by `-m`.
 
-    def _drop(self, key: bytes) -> bool:
+        A set deletes the old value: its sender believes it replaced.
+        """
+        if status is Status.TOO_LARGE:
+            self.counters.store_too_large += 1
+        else:
+            self.counters.store_no_memory += 1
+        if self.listener is not None:
+            self.listener.stored(mode, key, status, 0, 0, None)
+        if mode is _SET:
+            self.drop(key)
+        return status
+
+    def drop(self, key: bytes) -> None:
+        """Delete a key without counting that, here and wherever it may be."""
         item = self.peek(key)
         if item is not None:
             self.remove(item)
-        return item is not None
-
-    def _drop_everywhere(self, key: bytes) -> None:
-        if not self._drop(key) and self.observer is not None:
+        elif self.observer is not None:
             self.observer.deleted(key)
+
+    def refuse_block(self, key: bytes, value_bytes: int) -> None:
+        """Account for a value that was sent with a wrong end: a set that came to nothing."""
+        slab_class = self.slabs.class_for(self._item_bytes(len(key), value_bytes, 0))
+        if slab_class is not None:
+            slab_class.set_cmds += 1
 
     def set(self, key: bytes, value: bytes, expires_at: int, client_flags: int = 0) -> bool:
         """Store a value whatever is there; False: nothing is done, and `store` must do it.
@@ -362,7 +431,7 @@ class Cache:
         that class has chunks to spare.
         """
         # Hot path: bench/ "set16".
-        if self._flushing or self.temporary_ttl_s is not None:
+        if self._careful or self.temporary_ttl_s is not None:
             return False
         size = self._overhead_bytes + len(key) + len(value)
         shape: type[Item] = Item
@@ -453,34 +522,40 @@ class Cache:
             size += limits.ITEM_CLIENT_FLAGS_BYTES
         slab_class = self.slabs.class_for(size)
         if slab_class is None:
-            self.refuse_too_large(mode, key)
-            return Status.TOO_LARGE
+            return self._refuse(mode, key, Status.TOO_LARGE)
         chunks = self._allocate(slab_class, size, len(key), len(value), client_flags)
         if chunks == ():
             return Status.NO_MEMORY_READING
         if chunks is None:
-            self.counters.store_no_memory += 1
-            if mode is _SET:
-                self._drop_everywhere(key)  # as for a value too large
-            return Status.NO_MEMORY
+            return self._refuse(mode, key, Status.NO_MEMORY)
         slab_class.set_cmds += 1
         old = self._tables[hash(key) & _TABLE_MASK].get(key)
-        if old is not None and (old.expires_at or self._flushing):
-            old = self._alive(old)
+        if old is not None:
+            if old.expires_at or self._careful:
+                old = self._look_closer(old)
+        elif self.listener is not None:
+            self.listener.looked_up(key, _NOT_FOUND, None)
+        status = _STORED
         if mode is not _SET or cas_compare:
             status = self._precondition(mode, old, cas_compare)
-            if status is not _STORED:
-                self._free(chunks)
-                return status
-            if mode is _APPEND or mode is _PREPEND:
-                self._free(chunks)
+        if status is _STORED and mode is not _APPEND and mode is not _PREPEND:
+            if old is not None:
+                self.unlink(old)
+            self._link(key, value, client_flags, expires_at, chunks, size)
+        else:
+            self._free(chunks)
+            if status is _STORED:
                 assert old is not None
                 joined = old.value + value if mode is _APPEND else value + old.value
-                return self._replace_value(old, joined)
-        if old is not None:
-            self.unlink(old)
-        self._link(key, value, client_flags, expires_at, chunks, size)
-        return _STORED
+                new = self._replace_value(old, joined)
+                if new is None:
+                    status = Status.NOT_STORED
+                else:
+                    assert new.segment is not None
+                    value, expires_at, slab_class = joined, new.expires_at, new.segment.slab_class
+        if self.listener is not None:
+            self.listener.stored(mode, key, status, len(value), expires_at, slab_class)
+        return status
 
     def _precondition(self, mode: StoreMode, old: Item | None, cas_compare: int) -> Status:
         # memcached: do_store_item
@@ -504,32 +579,36 @@ class Cache:
             return Status.EXISTS
         return _STORED
 
-    def _replace_value(self, old: Item, value: bytes) -> Status:
-        """Replace an item by one with another value, all else kept (append, prepend, incr)."""
+    def _replace_value(self, old: Item, value: bytes) -> Item | None:
+        """Replace an item by one with another value, all else kept; None: there is no room.
+
+        For append, prepend, incr.
+        """
         size = self._item_bytes(len(old.key), len(value), old.client_flags)
         slab_class = self.slabs.class_for(size)
         if slab_class is None:
-            return Status.NOT_STORED
+            return None
         chunks = self._allocate(slab_class, size, len(old.key), len(value), old.client_flags)
         if not chunks:
-            return Status.NOT_STORED
+            return None
         unspeakable = old.access & UNSPEAKABLE
         if old.linked:  # making room may have evicted it
             self.unlink(old)
         new = self._link(old.key, value, old.client_flags, old.expires_at, chunks, size)
         if unspeakable:
             new.mark(UNSPEAKABLE, self._states)
-        return _STORED
+        return new
 
     def increment(
-        self, key: bytes, delta: int, *, decrement: bool = False, cas_compare: int = 0
+        self, item: Item | None, delta: int, *, decrement: bool = False, cas_compare: int = 0
     ) -> tuple[Status, int]:
         """Add to a decimal value, wrapping at 2**64, or subtract from it, stopping at 0.
+
+        The item is one just looked up; None: a miss, to be counted.
 
         STORED and the new value; NOT_FOUND; NON_NUMERIC; EXISTS; NO_MEMORY. A result that is
         shorter than what was there is padded with blanks. # protocol.txt, "Increment/Decrement"
         """
-        item = self.peek(key)
         if item is None:
             if decrement:
                 self.counters.decr_misses += 1
@@ -557,7 +636,7 @@ class Cache:
             self._promote(item)
             if self.observer is not None:
                 self.observer.changed(item)
-        elif self._replace_value(item, text) is not _STORED:
+        elif self._replace_value(item, text) is None:
             return Status.NO_MEMORY, 0
         return _STORED, number
 
@@ -569,9 +648,16 @@ class Cache:
             return Status.NOT_FOUND
         if cas_compare and cas_compare != item.cas_unique:
             return Status.EXISTS
-        item.segment.slab_class.delete_hits += 1  # type: ignore[union-attr]
+        self.hit_delete(item)
         self.remove(item)
         return _STORED
+
+    def hit_delete(self, item: Item) -> None:
+        """Count a deletion; the caller removes the item, unless it emptied it."""
+        assert item.segment is not None
+        item.segment.slab_class.delete_hits += 1
+        if self.listener is not None:
+            self.listener.deleted(item)
 
     def miss_delete(self, key: bytes) -> None:
         """Count a deletion of what is not here. Elsewhere it may be: eviction is local."""
@@ -595,7 +681,7 @@ class Cache:
         # A flush in the future takes no cas unique. # memcached: process_flush_all_command
         cas_unique = self._next_cas_unique() if at - 1 <= self.now else self.cas_unique
         self.horizon.set(at, now=self.now, cas_unique=cas_unique, use_cas=self.use_cas)
-        self._flushing = self.horizon.active(self.now)
+        self._set_careful()
         self.counters.flush_cmds += 1
         if self.observer is not None:
             self.observer.flushed(cas_unique)
@@ -603,7 +689,7 @@ class Cache:
     def settle_flush(self) -> None:
         """Stop comparing items with a flush of which no victim is left. For the crawler."""
         self.horizon.settled = True
-        self._flushing = False
+        self._set_careful()
 
     def take_cas_unique(self) -> int:
         """Use up a cas unique, as memcached does when it begins to track sizes. 0: no cas."""
@@ -620,12 +706,19 @@ class Cache:
     # -- what meta commands do beside ------------------------------------------------------
 
     def create(
-        self, key: bytes, value: bytes, client_flags: int = 0, expires_at: int = 0
+        self,
+        key: bytes,
+        value: bytes,
+        client_flags: int = 0,
+        expires_at: int = 0,
+        *,
+        mode: StoreMode | None = None,
     ) -> Item | None:
         """Link a new item whatever is there, without counting a set; None: there is no memory.
 
         Meta commands set its end afterwards: so does memcached, whose choice of the segment
-        this is. # memcached: process_mget_command, vivify; complete_incr_bin
+        this is. `mode` is as what a listener hears of it; None: not at all.
+        # memcached: process_mget_command, vivify; complete_incr_bin
         """
         size = self._item_bytes(len(key), len(value), client_flags)
         slab_class = self.slabs.class_for(size)
@@ -634,8 +727,13 @@ class Cache:
         chunks = self._allocate(slab_class, size, len(key), len(value), client_flags)
         if not chunks:
             return None
-        self._drop(key)
-        return self._link(key, value, client_flags, expires_at, chunks, size)
+        old = self.linked(key) if mode is None else self.peek(key)
+        if old is not None:
+            self.remove(old)
+        item = self._link(key, value, client_flags, expires_at, chunks, size)
+        if self.listener is not None and mode is not None:
+            self.listener.stored(mode, key, _STORED, len(value), expires_at, slab_class)
+        return item
 
     def store_stale(
         self, key: bytes, value: bytes, client_flags: int, expires_at: int, cas_compare: int
@@ -645,7 +743,7 @@ class Cache:
         The item then keeps its end, becomes STALE, and WIN_SENT stays if it was set.
         # protocol.txt, "Meta Set", I; memcached: do_store_item, CAS_STALE
         """
-        old = self.peek(key)
+        old = self.inspect(key)
         if old is None or not 0 < cas_compare < old.cas_unique:
             return self.store(_CAS, key, value, client_flags, expires_at, cas_compare)
         marks = STALE | (old.access & WIN_SENT)
@@ -691,13 +789,14 @@ class Cache:
         In that case the older item is gone, too. Our own cas uniques go on as they were.
         """
         # Hot path: bench/ "pair16".
-        own = self.cas_unique
+        own, listener = self.cas_unique, self.listener
         self.cas_unique = cas_unique - self._cas_step
+        self.listener = None  # no client's doing
         stored = (
             self.set(key, value, expires_at, client_flags)
             or self.store(_SET, key, value, client_flags, expires_at) is _STORED
         )
-        self.cas_unique = own
+        self.cas_unique, self.listener = own, listener
         if marks and stored:
             self._tables[hash(key) & _TABLE_MASK][key].mark(marks, self._states)
         return stored
@@ -709,7 +808,7 @@ class Cache:
     def flush_before(self, version: int) -> None:
         """Make every item dead whose version is smaller, as a flush elsewhere did."""
         self.horizon.set(self.now, now=self.now, cas_unique=version, use_cas=True)
-        self._flushing = self.horizon.active(self.now)
+        self._set_careful()
 
     def clear(self) -> None:
         """Unlink every item. O(items)."""

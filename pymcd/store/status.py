@@ -27,3 +27,12 @@ class StoreMode(IntEnum):
     APPEND = 3
     PREPEND = 4
     CAS = 5
+
+
+class Lookup(IntEnum):
+    """What a look-up met. # memcached: do_item_get, was_found"""
+
+    NOT_FOUND = 0
+    FOUND = 1
+    FLUSHED = 2
+    EXPIRED = 3

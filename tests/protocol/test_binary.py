@@ -487,7 +487,7 @@ def test_prefixes_are_counted():
     replies = ask(request(STAT, b"detail dump"), client=client)
     assert replies[0].value == b"PREFIX a get 2 hit 1 set 1 del 1\r\nEND\r\n"
     assert ask(request(STAT, b"detail off"), client=client) == [Reply(STAT, 0)]
-    assert client.service.recorder is None
+    assert client.service.cache.listener is None
 
 
 def test_a_watcher_sees_binary_commands():
@@ -498,8 +498,10 @@ def test_a_watcher_sees_binary_commands():
     ask(store(SET, b"k", b"x" * (1 << 20)), client=client)
     lines = watcher.take().decode().splitlines()
     assert [line.split(" ", 2)[2].rsplit(" cfd")[0] for line in lines if "get" in line] == [
+        "type=item_get key=k status=not_found clsid=0",
         "type=item_get key=k status=found clsid=1",
         "type=item_get key=x status=not_found clsid=0",
+        "type=item_get key=k status=found clsid=1",
     ]
     assert [line.split("status=")[1].split()[0] for line in lines if "store" in line] == [
         "stored",

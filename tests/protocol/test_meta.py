@@ -385,7 +385,7 @@ def test_no_memory_is_told_and_the_old_value_deleted():
 def test_nothing_is_created_without_memory(monkeypatch, request_, reply):
     client = Client()
     client.send(b"ms k 1\r\n1\r\n")
-    monkeypatch.setattr(client.service.cache, "create", lambda *args: None)
+    monkeypatch.setattr(client.service.cache, "create", lambda *args, **options: None)
     assert client.send(request_) == reply
 
 
@@ -466,15 +466,29 @@ def test_what_watchers_see():
     )
     lines = [line.split(b" ", 2)[2] for line in watcher.take().split(b"\n")[:-1]]
     cfd = b"cfd=%d" % client.connection.id
+    no_a, no_b, no_n = [
+        b"type=item_get key=%b status=not_found clsid=0 %b size=0" % (key, cfd)
+        for key in (b"a", b"b", b"n")
+    ]
+    found_a, found_b = [
+        b"type=item_get key=%b status=found clsid=1 %b size=1" % (key, cfd) for key in (b"a", b"b")
+    ]
     assert lines == [
-        b"type=item_get key=a status=not_found clsid=0 %b size=0" % cfd,
+        no_a,
+        no_a,
         b"type=item_store key=a status=stored cmd=set ttl=30 clsid=1 %b size=1" % cfd,
-        *[b"type=item_get key=a status=found clsid=1 %b size=1" % cfd] * 3,
+        *[found_a] * 3,
+        *[no_n] * 2,
         b"type=item_store key=n status=stored cmd=add ttl=0 clsid=1 %b size=2" % cfd,
         b"type=item_store key=a status=too_large cmd=set ttl=0 clsid=0 %b size=0" % cfd,
+        found_a,
+        no_b,
         b"type=item_store key=b status=not_found cmd=cas ttl=0 clsid=1 %b size=1" % cfd,
+        no_b,
         b"type=item_store key=b status=stored cmd=set ttl=0 clsid=1 %b size=1" % cfd,
-        b"type=deleted key=b cmd=md clsid=1 %b size=1" % cfd,
+        found_b,
+        found_b,
+        b"type=deleted key=b cmd=md clsid=1 size=1",
     ]
 
 

@@ -7,6 +7,7 @@ import pytest
 from pymcd.clock import ManualClock
 from pymcd.protocol.recorder import PREFIXES_MAX, WATCHERS_MAX, uri_encode
 from pymcd.store.status import StoreMode
+from tests.protocol.binary_client import GET, SET, request, store
 from tests.protocol.helpers import Client, make_service
 
 TS = "ts=1700000000.0"
@@ -43,7 +44,7 @@ def test_prefixes():
 def test_prefixes_are_kept_while_detail_is_off():
     client = Client()
     client.send(b"stats detail on\r\nget a:b\r\nstats detail off\r\nget a:b\r\n")
-    assert client.service.recorder is None
+    assert client.service.cache.listener is None
     assert client.send(b"stats detail dump\r\n") == b"PREFIX a get 1 hit 0 set 0 del 0\r\nEND\r\n"
 
 
@@ -55,10 +56,11 @@ def test_detail_from_the_start_with_another_delimiter():
 
 def test_prefixes_are_bounded():
     client = Client(detail_enabled=True)
-    records = client.service.records
+    recorder = client.service.recorder
     for number in range(PREFIXES_MAX + 10):
-        records.storing(b"%d:x" % number)
-    assert len(records.prefixes) == PREFIXES_MAX
+        recorder.begin(client.connection, b"set")
+        recorder.storing(b"%d:x" % number)
+    assert len(recorder.prefixes) == PREFIXES_MAX
 
 
 # -- watchers ------------------------------------------------------------------------------------
@@ -107,7 +109,46 @@ def test_deletions():
     client.send(b"set a 0 0 1\r\n1\r\n")
     watcher = watcher_of(client, "deletions")
     client.send(b"delete a\r\ndelete a\r\n")
-    assert lines(watcher) == [f"{TS} gid=2 type=deleted key=a cmd=delete clsid=1 cfd=10 size=1"]
+    assert lines(watcher) == [f"{TS} gid=2 type=deleted key=a cmd=delete clsid=1 size=1"]
+
+
+@pytest.mark.parametrize(
+    ("first", "rest", "told"),
+    [
+        (b"set a 0 0 3\r\nab", b"c\r\n", "item_store"),
+        (store(SET, b"a", b"abc")[:-1], b"c", "item_store"),
+        (b"get a", b"\r\n", "item_get"),
+    ],
+)
+def test_it_is_told_who_acts_when_a_command_comes_in_pieces(first, rest, told):
+    slow = Client()
+    other = Client(slow.service)
+    watcher = watcher_of(slow, "fetchers mutations")
+    slow.send(first)
+    other.send(b"get other\r\n")
+    slow.send(rest)
+    *others, last = lines(watcher)
+    assert f"key=other status=not_found clsid=0 cfd={other.connection.id}" in others[0]
+    assert f"type={told} key=a" in last
+    assert f"cfd={slow.connection.id}" in last
+
+
+def test_whoever_watches_first_is_told_of_others_in_the_same_turn():
+    """Nobody's fast path goes on unheard until the clock is read again."""
+    client = Client()
+    binary = Client(client.service)
+    service = client.service
+    service.tick()
+    binary.send(request(GET, b"a"))
+    client.send(b"get a\r\n")
+    assert service.plain
+    watcher = watcher_of(client, "fetchers")
+    assert binary.connection.respond(request(GET, b"a"))
+    assert client.connection.respond(b"get a\r\n") == b"END\r\n"
+    assert [line.rsplit(" ", 2)[1] for line in lines(watcher)] == [
+        f"cfd={binary.connection.id}",
+        f"cfd={client.connection.id}",
+    ]
 
 
 def test_evictions():
@@ -188,9 +229,9 @@ def test_a_watcher_that_does_not_read_is_bounded():
     assert lines(watcher)[0] == f"skipped={100 - told}"
     client.send(b"get other\r\n")
     assert len(lines(watcher)) == 1
-    records = client.service.records
-    assert (records.lines_written, records.lines_skipped) == (102, 100 - told)
-    assert records.lines_sent == told + 2
+    recorder = client.service.recorder
+    assert (recorder.lines_written, recorder.lines_skipped) == (102, 100 - told)
+    assert recorder.lines_sent == told + 2
 
 
 def test_a_watcher_is_woken():
@@ -221,14 +262,14 @@ def test_too_many_watchers():
 
 def test_the_last_watcher_turns_the_recorder_off():
     client = Client()
-    assert client.service.recorder is None
+    assert client.service.cache.listener is None
     watchers = [watcher_of(client, "fetchers"), watcher_of(client, "mutations")]
     client.service.tick()
     assert not client.service.plain
     for watcher in watchers:
-        assert client.service.recorder is not None
+        assert client.service.cache.listener is client.service.recorder
         client.service.disconnected(watcher.connection)
-    assert client.service.recorder is None
+    assert client.service.cache.listener is None
     client.service.tick()
     assert client.service.plain
 

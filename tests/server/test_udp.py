@@ -104,7 +104,7 @@ async def test_ignores(datagram: bytes) -> None:
         await client.send(datagram)
         assert await ask(client, b"version\r\n") == b"VERSION 1.6.18\r\n"
         # No watcher was left behind either.
-        assert server.service.recorder is None
+        assert server.service.cache.listener is None
         assert server.service.connections == {}
 
 

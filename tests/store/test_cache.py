@@ -12,6 +12,7 @@ from pymcd import limits
 from pymcd.store import Cache, Item, Status, StoreMode
 from pymcd.store.cache import FLAT_BUMP_INTERVAL_S, RESIDENT_OVERHEAD_BYTES, TABLES
 from pymcd.store.item import MARK_BITS, STALE, UNSPEAKABLE, FlaggedItem, StatePool, key_marks
+from pymcd.store.status import Lookup
 from tests.store.helpers import MEBIBYTE, TimedCache, make_cache, photograph
 
 SET, ADD, REPLACE, APPEND, PREPEND, CAS = StoreMode
@@ -234,11 +235,11 @@ class TestIncrement:
     def test_what_is_a_number(self, value, number):
         cache = cache_with(value)
         if number is None:
-            assert cache.increment(b"k", 1) == (Status.NON_NUMERIC, 0)
+            assert cache.increment(cache.peek(b"k"), 1) == (Status.NON_NUMERIC, 0)
             assert value_of(cache, b"k") == value
             return
         new = (number + 1) & limits.UINT64_MAX
-        assert cache.increment(b"k", 1) == (STORED, new)
+        assert cache.increment(cache.peek(b"k"), 1) == (STORED, new)
         assert value_of(cache, b"k") == (b"%d" % new).ljust(len(value))
         cache.check()
 
@@ -256,7 +257,7 @@ class TestIncrement:
     )
     def test_value(self, value, delta, decrement, new):
         cache = cache_with(value)
-        assert cache.increment(b"k", delta, decrement=decrement) == (STORED, int(new))
+        assert cache.increment(cache.peek(b"k"), delta, decrement=decrement) == (STORED, int(new))
         assert value_of(cache, b"k") == new
         assert cache.cas_unique == 2
         cache.check()
@@ -264,35 +265,35 @@ class TestIncrement:
     def test_keeps_flags_and_end_when_it_grows(self):
         cache = make_cache()
         cache.store(SET, b"k", b"9", 5, 50)
-        cache.increment(b"k", 1)
+        cache.increment(cache.peek(b"k"), 1)
         item = cache.inspect(b"k")
         assert item is not None
         assert (item.value, item.client_flags, item.expires_at) == (b"10", 5, 50)
 
     def test_counters(self):
         cache = cache_with(b"5")
-        assert cache.increment(b"missing", 1) == (NOT_FOUND, 0)
-        assert cache.increment(b"missing", 1, decrement=True) == (NOT_FOUND, 0)
-        cache.increment(b"k", 1)
-        cache.increment(b"k", 1, decrement=True)
+        assert cache.increment(cache.peek(b"missing"), 1) == (NOT_FOUND, 0)
+        assert cache.increment(cache.peek(b"missing"), 1, decrement=True) == (NOT_FOUND, 0)
+        cache.increment(cache.peek(b"k"), 1)
+        cache.increment(cache.peek(b"k"), 1, decrement=True)
         first = cache.slabs.classes[0]
         assert (first.incr_hits, first.decr_hits) == (1, 1)
         assert (cache.counters.incr_misses, cache.counters.decr_misses) == (1, 1)
 
     def test_the_cas_unique_must_match_if_given(self):
         cache = cache_with(b"5")
-        assert cache.increment(b"k", 1, cas_compare=9) == (EXISTS, 0)
-        assert cache.increment(b"k", 1, cas_compare=1) == (STORED, 6)
+        assert cache.increment(cache.peek(b"k"), 1, cas_compare=9) == (EXISTS, 0)
+        assert cache.increment(cache.peek(b"k"), 1, cas_compare=1) == (STORED, 6)
 
     def test_a_value_in_chunks_is_no_number(self):
         cache = cache_with(b"5".ljust(600_000))
-        assert cache.increment(b"k", 1) == (Status.NON_NUMERIC, 0)
+        assert cache.increment(cache.peek(b"k"), 1) == (Status.NON_NUMERIC, 0)
 
     def test_no_memory_for_a_longer_number(self):
         cache = make_cache(disable_evictions=True, limit_pages=1, slab_sizes=(MEBIBYTE // 4,))
         for name in (b"k", b"a", b"b", b"c"):
             assert cache.store(SET, name, b"9") is STORED
-        assert cache.increment(b"k", 1) == (Status.NO_MEMORY, 0)
+        assert cache.increment(cache.peek(b"k"), 1) == (Status.NO_MEMORY, 0)
         assert value_of(cache, b"k") == b"9"
         cache.check()
 
@@ -342,7 +343,7 @@ class TestGetAndTouch:
         assert cache.get(key) is item
         cache.store(APPEND, key, b"9")
         assert cache.hit(key) is None
-        cache.increment(key, 999)
+        cache.increment(cache.peek(key), 999)
         assert cache.hit(key) is None
 
     @pytest.mark.parametrize(
@@ -425,6 +426,158 @@ class TestStale:
         assert cache.create(b"b", HALF_PAGE) is not None
         assert cache.create(b"c", HALF_PAGE) is None
         cache.check()
+
+
+class Told:
+    """A listener that notes what it hears."""
+
+    def __init__(self, cache: Cache) -> None:
+        self.events: list[tuple[Any, ...]] = []
+        cache.listen(self)
+
+    def looked_up(self, key, lookup, item):
+        self.events.append((lookup, key, item and item.value))
+
+    def storing(self, key):
+        self.events.append(("storing", key))
+
+    def stored(self, mode, key, status, value_bytes, expires_at, slab_class):
+        class_id = 0 if slab_class is None else slab_class.id
+        self.events.append((status, mode, key, value_bytes, expires_at, class_id))
+
+    def deleted(self, item):
+        self.events.append(("deleted", item.key, item.value))
+
+
+FOUND = (Lookup.FOUND, b"k", b"old")
+MISSED = (Lookup.NOT_FOUND, b"none", None)
+BIG = b"x" * MEBIBYTE
+
+
+class TestListener:
+    @pytest.mark.parametrize(
+        ("commands", "events"),
+        [
+            (lambda cache: (cache.get(b"k"), cache.get(b"none")), [FOUND, MISSED]),
+            (lambda cache: (cache.peek(b"k"), cache.peek(b"none")), [FOUND, MISSED]),
+            (lambda cache: (cache.touch(b"k", 9), cache.touch(b"none", 9)), [FOUND, MISSED]),
+            (lambda cache: cache.hit(b"k"), []),  # which means: ask again, by `get`
+            (lambda cache: cache.set(b"k", b"v", 0), []),
+            (
+                lambda cache: cache.store(SET, b"k", b"x" * 99, 0, 9),
+                [FOUND, (STORED, SET, b"k", 99, 9, 4)],
+            ),
+            (lambda cache: cache.store(ADD, b"k", b"v"), [FOUND, (NOT_STORED, ADD, b"k", 1, 0, 1)]),
+            (
+                lambda cache: cache.store(CAS, b"none", b"v", 0, 0, 1),
+                [MISSED, (NOT_FOUND, CAS, b"none", 1, 0, 1)],
+            ),
+            (
+                lambda cache: cache.store(APPEND, b"k", b"x" * 99),
+                [FOUND, (STORED, APPEND, b"k", 102, 0, 4)],
+            ),
+            (
+                lambda cache: cache.store_stale(b"k", b"v", 0, 0, 1),
+                [FOUND, (STORED, CAS, b"k", 1, 0, 1)],
+            ),
+            (
+                lambda cache: cache.store(SET, b"k", BIG),
+                [(Status.TOO_LARGE, SET, b"k", 0, 0, 0), FOUND],
+            ),
+            (
+                lambda cache: cache.admit(ADD, b"k", MEBIBYTE, 0),
+                [("storing", b"k"), (Status.TOO_LARGE, ADD, b"k", 0, 0, 0)],
+            ),
+            (lambda cache: cache.admit(ADD, b"k", 1, 0), [("storing", b"k")]),
+            (
+                lambda cache: (cache.delete(b"k"), cache.delete(b"none")),
+                [FOUND, ("deleted", b"k", b"old"), MISSED],
+            ),
+            (lambda cache: cache.increment(cache.peek(b"none"), 1), [MISSED]),
+            (
+                lambda cache: cache.create(b"none", b"7", mode=ADD),
+                [MISSED, (STORED, ADD, b"none", 1, 0, 1)],
+            ),
+        ],
+    )
+    def test_what_it_hears(self, commands, events):
+        cache = cache_with()
+        told = Told(cache)
+        commands(cache)
+        assert told.events == events
+        cache.check()
+
+    def test_of_what_is_dead(self):
+        timed = TimedCache()
+        told = Told(timed.cache)
+        timed.set(b"k", exptime=1)
+        timed.advance(1)
+        timed.cache.get(b"k")
+        timed.set(b"k", exptime=-1)
+        timed.set(b"k")
+        timed.cache.flush()
+        timed.cache.peek(b"k")
+        assert [event[0] for event in told.events if type(event[0]) is Lookup] == [
+            Lookup.NOT_FOUND,
+            Lookup.EXPIRED,
+            Lookup.NOT_FOUND,
+            Lookup.EXPIRED,
+            Lookup.FLUSHED,
+        ]
+
+    def test_nothing_of_what_no_command_asks_for(self):
+        timed = TimedCache(memory_limit_bytes=2 * MEBIBYTE)
+        cache = timed.cache
+        told = Told(cache)
+        assert cache.install(b"k", b"v", 0, 3, 77, 0)
+        assert cache.install(b"k", b"w" * 100, 5, 3, 78, STALE)
+        assert not cache.install(b"k", BIG, 0, 0, 79, 0)
+        for number in range(3000):
+            assert cache.install(b"%d" % number, b"x" * 1000, 0, 0, 80 + number, 0)
+        assert sum(each.evicted for each in cache.slabs)
+        cache.inspect(b"k")
+        cache.linked(b"k")
+        cache.create(b"new", b"")
+        timed.advance(9)
+        cache.flush_before(1000)
+        for item in list(cache.items()):
+            if cache.is_dead(item):
+                cache.reclaim(item)
+        for slab_class in cache.slabs:
+            cache.lru.juggle(slab_class, temporary=True, most=9)
+        cache.clear()
+        assert told.events == []
+        cache.check()
+
+    def test_nothing_once_it_has_gone(self):
+        cache = cache_with()
+        told = Told(cache)
+        cache.listen(None)
+        cache.get(b"k")
+        assert told.events == []
+        assert cache.hit(b"k") is cache.inspect(b"k")
+        cache.check()
+
+    def test_it_changes_nothing(self):
+        def play(cache: Cache) -> dict[str, Any]:
+            for key in (b"a", b"b", b"a"):
+                for mode in StoreMode:
+                    cache.set(key, b"1", 0) or cache.store(SET, key, b"1")
+                    cache.store(mode, key, b"2" * 200, 5, 90, cache.cas_unique)
+                    cache.get(key)
+                    cache.get(b"none")
+                    cache.touch(key, 99)
+                    cache.increment(cache.peek(key), 7)
+                cache.store_stale(key, b"3", 0, 0, 1)
+            cache.delete(b"b")
+            cache.flush()
+            cache.get(b"a")
+            cache.check()
+            return photograph(cache)
+
+        followed = make_cache()
+        assert Told(followed)
+        assert play(followed) == play(make_cache())
 
 
 class TestMemory:

@@ -280,7 +280,7 @@ class CacheMachine(RuleBasedStateMachine):
     def increment(self, key, delta, decrement):
         entry = self.model.get(key)
         self.evicted_now.clear()
-        status, number = self.cache.increment(key, delta, decrement=decrement)
+        status, number = self.cache.increment(self.cache.peek(key), delta, decrement=decrement)
         if entry is None:
             assert status is Status.NOT_FOUND
             return

@@ -167,7 +167,7 @@ def spy(cache: Cache) -> list[bytes]:
         return call
 
     for name in ("get", "hit", "peek", "touch", "set", "store", "store_stale", "create", "delete",
-                 "increment", "inspect", "miss_delete", "refuse_too_large"):  # fmt: skip
+                 "inspect", "miss_delete", "drop"):  # fmt: skip
         setattr(cache, name, spied(getattr(cache, name)))
     return asked
 
