@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,13 +115,16 @@ CIRCLES: list[set[str]] = [
 SYNCHRONOUS = CORE
 
 
-def modules() -> Iterator[tuple[str, str, ast.Module]]:
-    """Yield layer, dotted package and syntax tree of each module."""
+@functools.cache
+def modules() -> list[tuple[str, str, ast.Module]]:
+    """Return layer, dotted package and syntax tree of each module."""
+    found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         layer = "" if parts == ("__init__",) else parts[0]
         package = ".".join((PACKAGE.name, *parts[:-1]))
-        yield layer, package, ast.parse(path.read_text(encoding="utf-8"), str(path))
+        found.append((layer, package, ast.parse(path.read_text(encoding="utf-8"), str(path))))
+    return found
 
 
 def names_of(package: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
