@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from pymcd import limits
 from pymcd.protocol import Connection
@@ -146,10 +147,10 @@ GEOMETRIES: list[dict[str, Any]] = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
-@given(text=TEXT, binary=BINARY, cuts=CUTS)
-def test_respond_answers_as_receiving_and_running_do(geometry, text, binary, cuts):
+@given(data=st.data(), cuts=CUTS)
+def test_respond_answers_as_receiving_and_running_do(geometry, data, cuts):
     """Whole commands, as they mostly come, and pieces of them."""
-    requests = binary if geometry.get("protocol") == "binary" else text
+    requests = data.draw(BINARY if geometry.get("protocol") == "binary" else TEXT)
     for pieces in (requests, cut(b"".join(requests), cuts)):
         slow, fast = (Client(**SMALL_ITEMS, **geometry) for _ in range(2))
         for piece in pieces:
@@ -243,10 +244,10 @@ def test_a_get_without_end_is_bounded():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("protocol", ["ascii", "binary"])
-@given(text=TEXT, binary=BINARY, cuts=CUTS)
-def test_what_was_received_in_pieces_may_be_run_at_once(protocol, text, binary, cuts):
+@given(data=st.data(), cuts=CUTS)
+def test_what_was_received_in_pieces_may_be_run_at_once(protocol, data, cuts):
     """Receiving only stores: a driver that reads ahead gets the same answers."""
-    stream = b"".join(binary if protocol == "binary" else text)
+    stream = b"".join(data.draw(BINARY if protocol == "binary" else TEXT))
     whole, ahead = (Client(**SMALL_ITEMS, protocol=protocol) for _ in range(2))
     pieces = cut(stream, cuts)
     expected = whole.send(pieces[0]) if pieces else b""
