@@ -97,7 +97,6 @@ CIRCLES: list[set[str]] = [
         "protocol.framing",
         "protocol.login",
         "protocol.meta",
-        "protocol.paired",
         "protocol.recorder",
         "protocol.reports",
         "protocol.text",

@@ -236,7 +236,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
         if (
             connection.closing
             or connection.source is not None
-            or connection.held
+            or connection.delayed
             or connection.waiting
         ):
             return False
@@ -321,7 +321,7 @@ def _finish_value(connection: Connection) -> bool:
         connection.service.recorder.begin(connection, command.name)
     request.value, _ = take_awaited(connection, end_bytes=0)
     command.handler(connection, request)
-    return not (connection.closing or connection.held or connection.waiting)
+    return not (connection.closing or connection.delayed or connection.waiting)
 
 
 def _swallow_soon(connection: Connection, length: int) -> None:

@@ -83,9 +83,9 @@ class Connection:
         "close_reason",
         "closing",
         "commands",
+        "delayed",
         "exchange",
         "expires_at",
-        "held",
         "id",
         "last_command_at",
         "line_bytes",
@@ -130,7 +130,7 @@ class Connection:
         #: When it became known that there has been no login; None: none is needed any more.
         self.stranger_since: int | None = None
         self.exchange: Exchange | None = None  #: a login of several steps, under way
-        self.held = False  #: the answer to a failed login is being delayed
+        self.delayed = False  #: the answer to a failed login is being delayed
         if service.host.authenticator is not None and not trusted:
             self.stranger_since = service.cache.now
             if service.settings.enable_sasl:
@@ -238,7 +238,7 @@ class Connection:
             self.buffer = b""
             self.position = 0
             return False
-        if self.held:
+        if self.delayed:
             if len(self.buffer) - self.position > limits.LOGIN_MAX_BYTES:
                 self.close("error")
             return False
@@ -283,12 +283,12 @@ class Connection:
             return
 
         def answer() -> None:
-            self.held = False
+            self.delayed = False
             if not self.closing:
                 self.reply(reply)
                 self.wake()
 
-        self.held = True
+        self.delayed = True
         self.service.host.call_later(delay_s, answer)
 
     def next_chunk(self) -> bytes | None:

@@ -56,7 +56,7 @@ def run_login(connection: Connection, budget: int, /) -> bool:
             return False
         connection.position = stop + 2
         _log_in(connection, buffer[end + 1 : stop], buffer[stop : stop + 2])
-        if connection.held:
+        if connection.delayed:
             return False
         if connection.stranger_since is None:
             connection.runner = run_text

@@ -77,7 +77,7 @@ def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Cal
             postpone(connection, command)
         else:
             execute(connection, command)
-            connection.settle_batch()
+            connection.end_batch()
 
     handlers = {READS: read, WRITES: write, LOCAL: stay}
     if isinstance(effect, Effect):
@@ -372,9 +372,9 @@ class PairedConnection(Connection):
             del self.pieces[said:]
             self.waiting = True  # ends this run
         else:
-            self.settle_batch()
+            self.end_batch()
 
-    def settle_batch(self) -> None:
+    def end_batch(self) -> None:
         """Take note that all replies so far are final."""
         self.batch.clear()
         self.kept = len(self.pieces)

@@ -139,7 +139,7 @@ class Actor:
                 or connection.closing
                 or connection.source is not None
                 or connection.watching
-                or connection.held
+                or connection.delayed
             ):
                 break
         return more and not connection.closing
