@@ -6,7 +6,9 @@ import time
 
 import pytest
 
-from pymcd.clock import ManualClock, OffsetClock, SystemClock
+from pymcd.clock import OffsetClock, SystemClock
+
+from .clocks import ManualClock
 
 
 def test_the_system_clock_is_the_systems():

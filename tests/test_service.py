@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.service import Host, Service
 
+from .clocks import ManualClock
 from .hosts import lend, make_host
 from .protocol.helpers import Client, make_service
 

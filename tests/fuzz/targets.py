@@ -34,7 +34,7 @@ from pymcd.auth import (
     decode_text_users,
     encode_hashed,
 )
-from pymcd.clock import ManualClock, OffsetClock
+from pymcd.clock import OffsetClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.protocol import connection as connection_module
@@ -43,6 +43,7 @@ from pymcd.protocol.trace import Tracer
 from pymcd.service import Service
 from pymcd.store.status import StoreMode
 
+from ..clocks import ManualClock
 from ..hosts import lend, make_host
 
 if TYPE_CHECKING:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pymcd.clock import ManualClock, OffsetClock
+from pymcd.clock import OffsetClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.service import Service
 
+from ..clocks import ManualClock
 from ..hosts import make_host
 
 TRAILING_REQUEST = b"version\r\n"

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from pymcd.clock import ManualClock
 from pymcd.store import Status
 from pymcd.store.item import KEY_BINARY
 from pymcd.store.status import StoreMode
 from tests.protocol.helpers import Client, converse, make_service
 
+from ..clocks import ManualClock
 from ..hosts import lend
 
 if TYPE_CHECKING:

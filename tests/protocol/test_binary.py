@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.clock import ManualClock
 from pymcd.protocol import reports
 from pymcd.protocol.binary import COMMANDS
 from pymcd.protocol.trace import Tracer
 
+from ..clocks import ManualClock
 from ..hosts import lend
 from .binary_client import (
     ADD,

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from pymcd import limits
 from pymcd.auth import Authenticator, User, decode_sasl_users
-from pymcd.clock import ManualClock
 from pymcd.protocol.trace import Tracer
 from pymcd.store import StoreMode
 
+from ..clocks import ManualClock
 from ..hosts import lend
 from .binary_client import (
     GET,

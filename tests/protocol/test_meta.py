@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.clock import ManualClock
 from pymcd.protocol.meta import answer_plain
 from pymcd.protocol.metaflags import KEPT_MAX_BYTES, decode_flags, decode_key
 from pymcd.store.status import Status
 from tests.protocol.helpers import Client, converse, make_service
+
+from ..clocks import ManualClock
 
 KEY_251 = b"k" * 251
 SPACED = b64encode(b"a b")  # a key that text cannot say

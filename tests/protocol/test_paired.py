@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.auth import Authenticator, User
-from pymcd.clock import ManualClock
 from pymcd.protocol import Executor, PairedConnection
 from pymcd.protocol.paired import NOT_REPLICATED
 from pymcd.protocol.trace import Tracer
@@ -26,6 +25,7 @@ from tests.protocol.helpers import Client, make_service
 from tests.protocol.requests import BINARY, COMMANDS, CUTS, SMALL_ITEMS, cut
 from tests.replication.helpers import Group, Guest, make_group
 
+from ..clocks import ManualClock
 from ..hosts import lend
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.clock import ManualClock
 from pymcd.store import StoreMode
 from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client, make_service
+
+from ..clocks import ManualClock
 
 if TYPE_CHECKING:
     from pymcd.service import Service

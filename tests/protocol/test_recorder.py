@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pymcd.clock import ManualClock
 from pymcd.protocol.recorder import PREFIXES_MAX, WATCHERS_MAX, uri_encode
 from pymcd.store.status import StoreMode
 from tests.protocol.binary_client import GET, SET, request, store
 from tests.protocol.helpers import Client, make_service
+
+from ..clocks import ManualClock
 
 TS = "ts=1700000000.0"
 

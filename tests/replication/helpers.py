@@ -11,13 +11,13 @@ import random
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol import Executor, PairedConnection
 from pymcd.replication import frames
 from pymcd.replication.node import Node
 from pymcd.service import Service
 
+from ..clocks import ManualClock
 from ..hosts import make_host
 
 if TYPE_CHECKING:

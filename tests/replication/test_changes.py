@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.replication import frames
 from pymcd.replication.changes import LOG_ENTRY_BYTES, Changes
@@ -20,6 +19,7 @@ from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client
 from tests.replication.helpers import encode_state
 
+from ..clocks import ManualClock
 from ..hosts import make_host
 
 if TYPE_CHECKING:

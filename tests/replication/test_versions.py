@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.replication.changes import Changes
 from pymcd.replication.versions import (
@@ -22,6 +21,8 @@ from pymcd.replication.versions import (
 )
 from pymcd.store import Cache
 from pymcd.store.item import Item
+
+from ..clocks import ManualClock
 
 TAGS = st.integers(0, 4095)
 NOW_S = 1_800_000_000.0

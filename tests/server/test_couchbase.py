@@ -13,7 +13,6 @@ import pytest
 import trio
 import trio.testing
 
-from pymcd.clock import ManualClock
 from pymcd.config import EXIT_USAGE, ConfigError, Settings
 from pymcd.couchbase.conversation import Conversation
 from pymcd.couchbase.directory import Directory
@@ -24,6 +23,7 @@ from pymcd.server import serving as serving_module
 from pymcd.server.couchbase import MOVE_AFTER_S, REQUEST_TIMEOUT_S, BucketServer
 from pymcd.server.listening import open_internet_endpoints
 
+from ..clocks import ManualClock
 from .helpers import Running, ask, serving
 from .test_pair import pass_time, role, until
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.server.serving import has_work
 from pymcd.service import Service
 
+from ..clocks import ManualClock
 from ..hosts import make_host
 
 HEADER = b"\x80\x00\x00\x03\x00\x00\x00\x00\x00\x00\x00\x03" + bytes(12)

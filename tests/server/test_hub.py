@@ -16,7 +16,6 @@ import trio
 import trio.testing
 
 from pymcd import limits
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection, PairedConnection
 from pymcd.service import Service
@@ -33,6 +32,8 @@ if not hasattr(select, "epoll"):
     pytest.skip("needs epoll", allow_module_level=True)
 
 from pymcd.server.hub import _CHUNKS_PER_TURN, Hub
+
+from ..clocks import ManualClock
 
 VERSION = b"VERSION 1.6.18\r\n"
 BIG = b"v" * 500_000

@@ -18,11 +18,11 @@ import trio
 import trio.testing
 
 from pymcd import limits
-from pymcd.clock import ManualClock
 from pymcd.config import ConfigError, Settings
 from pymcd.server.listening import Endpoint, open_internet_endpoints
 from tests.protocol import binary_client as binary
 
+from ..clocks import ManualClock
 from .authority import HOST, shared_authority
 from .helpers import Running, ask, read_all, read_until, serving
 

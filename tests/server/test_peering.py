@@ -12,7 +12,6 @@ import pytest
 import trio
 import trio.testing
 
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.server import peering as peering_module
 from pymcd.server.certificates import Certificates
@@ -22,6 +21,7 @@ from pymcd.server.peering import BACKOFF_MAX_S, Peering
 from pymcd.server.wire import WireTls
 from pymcd.service import Service
 
+from ..clocks import ManualClock
 from ..hosts import make_host
 from .authority import Authority, new_authority, shared_authority
 

@@ -13,12 +13,12 @@ import pytest
 import trio
 import trio.testing
 
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol.text import VERBS
 from pymcd.protocol.verbs import LOCAL, Verb, no_keys
 from pymcd.server.listening import open_unix_endpoint
 
+from ..clocks import ManualClock
 from .helpers import ask, read_all, read_until, serving
 
 if TYPE_CHECKING:

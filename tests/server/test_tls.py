@@ -20,7 +20,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pymcd import limits
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.server import tls as tls_module
@@ -28,6 +27,7 @@ from pymcd.server.certificates import Certificates
 from pymcd.server.tls import TlsServer, TlsSession, Turn
 from pymcd.service import Service
 
+from ..clocks import ManualClock
 from ..hosts import make_host
 from .authority import HOST, Authority, Wire, new_authority, shared_authority
 from .helpers import Running, TrioClock, ask, read_all, read_until, serving

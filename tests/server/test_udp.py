@@ -12,7 +12,6 @@ import pytest
 import trio
 import trio.testing
 
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.server.listening import Endpoint
@@ -20,6 +19,7 @@ from pymcd.server.udp import frame_reply, read_datagram
 from pymcd.service import Service
 from pymcd.store import Status, StoreMode
 
+from ..clocks import ManualClock
 from ..hosts import make_host
 from .helpers import serving
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.store import Cache, StoreMode
+
+from ..clocks import ManualClock
 
 if TYPE_CHECKING:
     from pymcd.store.lru import Segment

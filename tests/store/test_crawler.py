@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.store import Cache
 from pymcd.store.crawler import SLICE_ITEMS, Crawler
 from pymcd.store.maintainer import Maintainer
 from pymcd.store.rebalancer import Rebalancer
 from pymcd.store.status import Status, StoreMode
+
+from ..clocks import ManualClock
 
 
 class Store:

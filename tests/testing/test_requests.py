@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.auth import Authenticator
-from pymcd.clock import ManualClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.protocol.binary import run_binary
@@ -22,6 +21,8 @@ from pymcd.service import Service
 from pymcd.testing.requests import INCOMPLETE, Request, RequestReader, as_commands
 from tests.hosts import make_host
 from tests.protocol.requests import BINARY, COMMANDS, KEYS, NUMBERS, SMALL_ITEMS, TEXT
+
+from ..clocks import ManualClock
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.clock import ManualClock, OffsetClock
+from pymcd.clock import OffsetClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.service import Service
 from pymcd.testing.scripted import Script, ScriptedConnection
 
+from ..clocks import ManualClock
 from ..hosts import make_host
 
 if TYPE_CHECKING:
