@@ -86,8 +86,6 @@ STREAMS = {"sys.stdin", "sys.stdout", "sys.stderr", "print", "input"}
 
 #: Modules that may need each other, annotations included; no others may.
 CIRCLES: list[set[str]] = [
-    # An item is in a segment of a slab class, and each knows the others.
-    {"store.item", "store.lru", "store.slabs"},
     # A command is handed the connection, which chooses among all commands.
     {
         "service",

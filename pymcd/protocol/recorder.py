@@ -22,7 +22,7 @@ from ..store.status import StoreMode
 if TYPE_CHECKING:
     from ..service import Service
     from ..store import Item
-    from ..store.slabs import SlabClass
+    from ..store.item import SlabClass
     from ..store.status import Lookup, Status
     from .connection import Connection
 

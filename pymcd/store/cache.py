@@ -21,7 +21,9 @@ from .. import limits
 from .expiry import CLOCK_START_S, Expiry, FlushHorizon
 from .item import (
     ACTIVE,
+    COLD,
     FETCHED,
+    HOT,
     MARK_BITS,
     MARKS_MASK,
     SHARED_MARKS,
@@ -31,11 +33,13 @@ from .item import (
     ChunkedItem,
     FlaggedItem,
     Item,
+    Segment,
+    SlabClass,
     State,
     StatePool,
 )
-from .lru import COLD, HOT, Lru, Segment
-from .slabs import SlabClass, Slabs, chunk_sizes
+from .lru import Lru
+from .slabs import Slabs, chunk_sizes
 from .stats import Counters
 from .status import Lookup, Status, StoreMode
 

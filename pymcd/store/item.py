@@ -1,4 +1,4 @@
-"""One item, and what it costs.
+"""An item and what it costs, the segment that it is in, and the slab class of that.
 
 Millions of these exist, so their shape is chosen for size. On CPython an object with six slots
 takes 80 bytes, with eight 96, and a number that no other item shares takes 32 more. Hence:
@@ -8,7 +8,7 @@ takes 80 bytes, with eight 96, and a number that no other item shares takes 32 m
 * client flags that are zero take no room, as in memcached: `FlaggedItem` has the slot. The
   same holds for what only a value larger than a slab chunk needs: `ChunkedItem`.
 
-`prev` and `next` belong to lru.py. `unlink` there clears them, so that an item dies by its
+`prev` and `next` belong to `Segment`, whose `unlink` clears them, so that an item dies by its
 reference count alone and the garbage collector never has to look for it.
 """
 
@@ -17,9 +17,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
+from .. import limits
+
 if TYPE_CHECKING:
-    from .lru import Segment
-    from .slabs import SlabClass
+    from collections.abc import Iterator
+
+HOT: Final = 0
+WARM: Final = 1
+COLD: Final = 2
+TEMP: Final = 3
+SEGMENT_NAMES: Final = ("hot", "warm", "cold", "temp")
 
 #: Marks in the low bits of `Item.access`, beside the time.
 FETCHED: Final = 1  #: was read at least once
@@ -163,3 +170,184 @@ class ChunkedItem(FlaggedItem):
     ) -> None:
         super().__init__(key, value, cas_unique, client_flags)
         self.chunk_classes: tuple[SlabClass, ...] = chunk_classes
+
+
+class Segment:
+    """One queue of one slab class."""
+
+    __slots__ = ("bytes", "count", "fresh", "head", "hits", "kind", "slab_class", "tail")
+
+    def __init__(self, slab_class: SlabClass, kind: int) -> None:
+        self.slab_class = slab_class
+        self.kind = kind  #: HOT, WARM, COLD or TEMP
+        self.head: Item | None = None
+        self.tail: Item | None = None
+        self.count = 0
+        self.bytes = 0  #: of its items, as memcached counts them
+        self.hits = 0  #: gets answered from here
+        #: `Item.state` of what was linked last without an end, kept for the next.
+        self.fresh: State = (self, 0, 0)
+
+    def link(self, item: Item, state: State) -> None:
+        """Put an unlinked item at the head; `state` names us. The caller accounts for `bytes`."""
+        head = self.head
+        item.state = state
+        item.prev = None
+        item.next = head
+        if head is None:
+            self.tail = item
+        else:
+            head.prev = item
+        self.head = item
+        self.count += 1
+
+    def unlink(self, item: Item) -> None:
+        """Take an item out and clear its links, so that nothing but the table holds it.
+
+        Its `state` is the caller's to change.
+        """
+        before = item.prev
+        after = item.next
+        if before is None:
+            self.head = after
+        else:
+            before.next = after
+        if after is None:
+            self.tail = before
+        else:
+            after.prev = before
+        item.prev = item.next = None
+        self.count -= 1
+
+    def to_head(self, item: Item) -> None:
+        """Make an item of this segment its newest."""
+        head = self.head
+        if head is item:
+            return
+        # Hot path: bench/ "set16". `unlink` and `link` in one.
+        before = item.prev
+        after = item.next
+        before.next = after  # type: ignore[union-attr]  # it is not the head
+        if after is None:
+            self.tail = before
+        else:
+            after.prev = before
+        item.prev = None
+        item.next = head
+        head.prev = item  # type: ignore[union-attr]  # there is one
+        self.head = item
+
+    def __iter__(self) -> Iterator[Item]:
+        """Yield the items, newest first. Nothing may be unlinked meanwhile."""
+        item = self.head
+        while item is not None:
+            yield item
+            item = item.next
+
+    def check(self) -> None:
+        """Raise AssertionError unless the list is well formed. For tests."""
+        count = 0
+        before: Item | None = None
+        for item in self:
+            assert item.segment is self, item
+            assert item.prev is before, item
+            before = item
+            count += 1
+        assert self.tail is before
+        assert self.count == count, (self, self.count, count)
+
+    def __repr__(self) -> str:
+        return f"<Segment {SEGMENT_NAMES[self.kind]} of class {self.slab_class.id}: {self.count}>"
+
+
+class SlabClass:
+    """One chunk size: its pages, its four LRU segments, and its counters.
+
+    The counters are those of memcached's per-class `itemstats` and `slab_stats`; what memcached
+    keeps per segment (`hits_to_hot`, `number_hot` ...) lives in the segments.
+    """
+
+    __slots__ = (
+        "cas_badval",
+        "cas_hits",
+        "chunk_size_bytes",
+        "chunks_per_page",
+        "cold",
+        "crawler_items_checked",
+        "crawler_reclaimed",
+        "decr_hits",
+        "delete_hits",
+        "direct_reclaims",
+        "evicted",
+        "evicted_active",
+        "evicted_nonzero",
+        "evicted_time_s",
+        "evicted_unfetched",
+        "expired_unfetched",
+        "free_chunks",
+        "hot",
+        "id",
+        "incr_hits",
+        "lrutail_reflocked",
+        "moves_to_cold",
+        "moves_to_warm",
+        "moves_within_lru",
+        "outofmemory",
+        "page_bytes",
+        "pages",
+        "reclaimed",
+        "segments",
+        "set_cmds",
+        "smallest_bytes",
+        "tailrepairs",
+        "temp",
+        "touch_hits",
+        "warm",
+    )
+
+    def __init__(self, class_id: int, smallest_bytes: int, chunk_size_bytes: int) -> None:
+        self.id = class_id
+        self.smallest_bytes = smallest_bytes  #: items below fit the class before
+        self.chunk_size_bytes = chunk_size_bytes
+        self.chunks_per_page = limits.SLAB_PAGE_BYTES // chunk_size_bytes
+        self.page_bytes = limits.SLAB_PAGE_BYTES  #: what a page of this class is charged
+        self.pages = 0
+        self.free_chunks = 0
+        self.hot = Segment(self, HOT)
+        self.warm = Segment(self, WARM)
+        self.cold = Segment(self, COLD)
+        self.temp = Segment(self, TEMP)
+        self.segments: tuple[Segment, ...] = (self.hot, self.warm, self.cold, self.temp)
+        self.reset_counters()
+
+    def reset_counters(self) -> None:
+        """Zero what `stats reset` zeroes."""
+        self.set_cmds = self.touch_hits = self.delete_hits = 0
+        self.incr_hits = self.decr_hits = self.cas_hits = self.cas_badval = 0
+        self.evicted = self.evicted_nonzero = self.evicted_time_s = 0
+        self.evicted_unfetched = self.evicted_active = 0
+        self.outofmemory = self.tailrepairs = self.reclaimed = self.expired_unfetched = 0
+        self.crawler_reclaimed = self.crawler_items_checked = self.lrutail_reflocked = 0
+        self.moves_to_cold = self.moves_to_warm = self.moves_within_lru = 0
+        self.direct_reclaims = 0
+        for segment in self.segments:
+            segment.hits = 0
+
+    @property
+    def total_chunks(self) -> int:
+        return self.pages * self.chunks_per_page
+
+    @property
+    def used_chunks(self) -> int:
+        return self.total_chunks - self.free_chunks
+
+    @property
+    def get_hits(self) -> int:
+        return sum(segment.hits for segment in self.segments)
+
+    @property
+    def item_count(self) -> int:
+        return sum(segment.count for segment in self.segments)
+
+    def __repr__(self) -> str:
+        return f"<SlabClass {self.id}: {self.chunk_size_bytes} B, {self.pages} pages>"

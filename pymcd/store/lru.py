@@ -21,110 +21,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from .item import ACTIVE, FETCHED
+from .item import ACTIVE, COLD, FETCHED, HOT, TEMP, Segment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from .item import Item, State, StatePool
-    from .slabs import SlabClass
-
-HOT: Final = 0
-WARM: Final = 1
-COLD: Final = 2
-TEMP: Final = 3
-SEGMENT_NAMES: Final = ("hot", "warm", "cold", "temp")
+    from .item import Item, SlabClass, StatePool
 
 #: How many items one pull looks at before it gives up. # memcached: lru_pull_tail
 PULL_TRIES: Final = 5
-
-
-class Segment:
-    """One queue of one slab class."""
-
-    __slots__ = ("bytes", "count", "fresh", "head", "hits", "kind", "slab_class", "tail")
-
-    def __init__(self, slab_class: SlabClass, kind: int) -> None:
-        self.slab_class = slab_class
-        self.kind = kind  #: HOT, WARM, COLD or TEMP
-        self.head: Item | None = None
-        self.tail: Item | None = None
-        self.count = 0
-        self.bytes = 0  #: of its items, as memcached counts them
-        self.hits = 0  #: gets answered from here
-        #: `Item.state` of what was linked last without an end, kept for the next.
-        self.fresh: State = (self, 0, 0)
-
-    def link(self, item: Item, state: State) -> None:
-        """Put an unlinked item at the head; `state` names us. The caller accounts for `bytes`."""
-        head = self.head
-        item.state = state
-        item.prev = None
-        item.next = head
-        if head is None:
-            self.tail = item
-        else:
-            head.prev = item
-        self.head = item
-        self.count += 1
-
-    def unlink(self, item: Item) -> None:
-        """Take an item out and clear its links, so that nothing but the table holds it.
-
-        Its `state` is the caller's to change.
-        """
-        before = item.prev
-        after = item.next
-        if before is None:
-            self.head = after
-        else:
-            before.next = after
-        if after is None:
-            self.tail = before
-        else:
-            after.prev = before
-        item.prev = item.next = None
-        self.count -= 1
-
-    def to_head(self, item: Item) -> None:
-        """Make an item of this segment its newest."""
-        head = self.head
-        if head is item:
-            return
-        # Hot path: bench/ "set16". `unlink` and `link` in one.
-        before = item.prev
-        after = item.next
-        before.next = after  # type: ignore[union-attr]  # it is not the head
-        if after is None:
-            self.tail = before
-        else:
-            after.prev = before
-        item.prev = None
-        item.next = head
-        head.prev = item  # type: ignore[union-attr]  # there is one
-        self.head = item
-
-    def __iter__(self) -> Iterator[Item]:
-        """Yield the items, newest first. Nothing may be unlinked meanwhile."""
-        item = self.head
-        while item is not None:
-            yield item
-            item = item.next
-
-    def check(self) -> None:
-        """Raise AssertionError unless the list is well formed. For tests."""
-        count = 0
-        before: Item | None = None
-        for item in self:
-            assert item.segment is self, item
-            assert item.prev is before, item
-            before = item
-            count += 1
-        assert self.tail is before
-        assert self.count == count, (self, self.count, count)
-
-    def __repr__(self) -> str:
-        return f"<Segment {SEGMENT_NAMES[self.kind]} of class {self.slab_class.id}: {self.count}>"
 
 
 class Lru:

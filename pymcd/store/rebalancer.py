@@ -17,14 +17,13 @@ from collections import deque
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .lru import COLD, HOT, TEMP, WARM
+from .item import COLD, HOT, TEMP, WARM
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .cache import Cache
-    from .item import Item
-    from .slabs import SlabClass
+    from .item import Item, SlabClass
 
 #: Items removed in one step: about half a millisecond.
 SLICE_ITEMS: Final = 200

@@ -4,7 +4,7 @@ memcached cuts pages of 1 MB into chunks of equal size, one size a class, and gi
 a chunk of the smallest class that it fits. Python allocates its own objects; what is
 reproduced here is the accounting, so that `-m`, evictions and `stats slabs` agree with the
 original. A page belongs to one class, or to the global pool of free pages, from which any
-class may take. Knows nothing of items.
+class may take. Knows nothing of items; what a class is stands in `item`, beside its segments.
 """
 
 from __future__ import annotations
@@ -14,103 +14,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from .. import limits
-from .lru import COLD, HOT, TEMP, WARM, Segment
+from .item import SlabClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-
-class SlabClass:
-    """One chunk size: its pages, its four LRU segments, and its counters.
-
-    The counters are those of memcached's per-class `itemstats` and `slab_stats`; what memcached
-    keeps per segment (`hits_to_hot`, `number_hot` ...) lives in the segments.
-    """
-
-    __slots__ = (
-        "cas_badval",
-        "cas_hits",
-        "chunk_size_bytes",
-        "chunks_per_page",
-        "cold",
-        "crawler_items_checked",
-        "crawler_reclaimed",
-        "decr_hits",
-        "delete_hits",
-        "direct_reclaims",
-        "evicted",
-        "evicted_active",
-        "evicted_nonzero",
-        "evicted_time_s",
-        "evicted_unfetched",
-        "expired_unfetched",
-        "free_chunks",
-        "hot",
-        "id",
-        "incr_hits",
-        "lrutail_reflocked",
-        "moves_to_cold",
-        "moves_to_warm",
-        "moves_within_lru",
-        "outofmemory",
-        "page_bytes",
-        "pages",
-        "reclaimed",
-        "segments",
-        "set_cmds",
-        "smallest_bytes",
-        "tailrepairs",
-        "temp",
-        "touch_hits",
-        "warm",
-    )
-
-    def __init__(self, class_id: int, smallest_bytes: int, chunk_size_bytes: int) -> None:
-        self.id = class_id
-        self.smallest_bytes = smallest_bytes  #: items below fit the class before
-        self.chunk_size_bytes = chunk_size_bytes
-        self.chunks_per_page = limits.SLAB_PAGE_BYTES // chunk_size_bytes
-        self.page_bytes = limits.SLAB_PAGE_BYTES  #: what a page of this class is charged
-        self.pages = 0
-        self.free_chunks = 0
-        self.hot = Segment(self, HOT)
-        self.warm = Segment(self, WARM)
-        self.cold = Segment(self, COLD)
-        self.temp = Segment(self, TEMP)
-        self.segments: tuple[Segment, ...] = (self.hot, self.warm, self.cold, self.temp)
-        self.reset_counters()
-
-    def reset_counters(self) -> None:
-        """Zero what `stats reset` zeroes."""
-        self.set_cmds = self.touch_hits = self.delete_hits = 0
-        self.incr_hits = self.decr_hits = self.cas_hits = self.cas_badval = 0
-        self.evicted = self.evicted_nonzero = self.evicted_time_s = 0
-        self.evicted_unfetched = self.evicted_active = 0
-        self.outofmemory = self.tailrepairs = self.reclaimed = self.expired_unfetched = 0
-        self.crawler_reclaimed = self.crawler_items_checked = self.lrutail_reflocked = 0
-        self.moves_to_cold = self.moves_to_warm = self.moves_within_lru = 0
-        self.direct_reclaims = 0
-        for segment in self.segments:
-            segment.hits = 0
-
-    @property
-    def total_chunks(self) -> int:
-        return self.pages * self.chunks_per_page
-
-    @property
-    def used_chunks(self) -> int:
-        return self.total_chunks - self.free_chunks
-
-    @property
-    def get_hits(self) -> int:
-        return sum(segment.hits for segment in self.segments)
-
-    @property
-    def item_count(self) -> int:
-        return sum(segment.count for segment in self.segments)
-
-    def __repr__(self) -> str:
-        return f"<SlabClass {self.id}: {self.chunk_size_bytes} B, {self.pages} pages>"
 
 
 def chunk_sizes(

@@ -11,7 +11,7 @@ from pymcd.store import Cache, StoreMode
 from ..clocks import ManualClock
 
 if TYPE_CHECKING:
-    from pymcd.store.lru import Segment
+    from pymcd.store.item import Segment
 
 MEBIBYTE = 1 << 20
 

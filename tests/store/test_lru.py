@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pymcd.store import Status, StoreMode
-from pymcd.store.item import ACTIVE, FETCHED
-from pymcd.store.lru import COLD, HOT, PULL_TRIES, TEMP, WARM
+from pymcd.store.item import ACTIVE, COLD, FETCHED, HOT, TEMP, WARM
+from pymcd.store.lru import PULL_TRIES
 from tests.store.helpers import TimedCache, keys
 
 if TYPE_CHECKING:
-    from pymcd.store.slabs import SlabClass
+    from pymcd.store.item import SlabClass
 
 #: Two items of this value fill a page: class 39.
 HALF_PAGE = b"x" * 500_000

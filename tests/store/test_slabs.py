@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd import limits
-from pymcd.store.slabs import SlabClass, Slabs, chunk_sizes
+from pymcd.store.item import SlabClass
+from pymcd.store.slabs import Slabs, chunk_sizes
 from tests.store.helpers import MEBIBYTE, make_cache
 
 DEFAULTS: dict[str, Any] = {
