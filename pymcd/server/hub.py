@@ -308,7 +308,7 @@ class Hub:
         elif fd in self._watched:
             self._watched[fd]()
 
-    def _settle(self, session: Session) -> None:
+    def _read_again(self, session: Session) -> None:
         """Read from a client again if nothing stands against it."""
         if session.tls is not None and session.tls.ended:
             self._close(session)
@@ -338,7 +338,7 @@ class Hub:
                 self._block(session, memoryview(reply)[sent:])
                 return
         if session.muted:
-            self._settle(session)
+            self._read_again(session)
         else:
             self._responders[session.fd] = session.respond
 
@@ -390,7 +390,7 @@ class Hub:
         elif connection.closing:
             self._close(session)
         else:
-            self._settle(session)
+            self._read_again(session)
 
     def _write(self, session: Session, data: memoryview) -> bool:
         """Write; False: the socket took but a part, and the rest is kept, or it is gone."""

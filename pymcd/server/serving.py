@@ -12,9 +12,9 @@ A server that replicates is a member of a group: it listens for its peers at onc
 when its node says that it is ready, so that who looks for a server finds none before. When it
 stops, it waits within the same time until the peers have acknowledged what changed here.
 
-The single `except Exception` for client code of the stream driver is here (the hub and UDP have
-theirs): a bug in a handler is logged with its traceback, costs one connection, and nobody else
-notices. `Cancelled` is no `Exception` and passes.
+The single `except Exception` for client code of the stream driver is here (the hub, UDP and the
+accept loop have theirs): a bug in a handler is logged with its traceback, costs one connection, and
+nobody else notices. `Cancelled` is no `Exception` and passes.
 """
 
 from __future__ import annotations
