@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "auth": {"limits"},
     # Types only: a cache is built from its settings.
     "store": {"limits", "clock"},
-    "protocol": {"", "store", "auth", "limits", "clock", "config"},
+    "protocol": {"", "store", "auth", "limits", "clock", "config", "addresses"},
     "service": {"protocol", "store", "clock"},
     "replication": {"store", "limits", "clock"},
     "couchbase": {"replication"},

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ..addresses import split_address
 from ..store.status import StoreMode
 
 if TYPE_CHECKING:
@@ -291,9 +292,7 @@ def _class_id(item: Item) -> int:
 
 def _peer(connection: Connection) -> str:
     """Return the peer's address as watchers see it."""
-    if connection.transport == "local":
-        host, port = "unix", "0"
-    else:
-        host, _, port = connection.address.partition(":")[2].rpartition(":")
-        host = host.strip("[]")
-    return f"rip={host} rport={port} transport={connection.transport}"
+    host, port = "unix", None
+    if connection.transport != "local":
+        host, port = split_address(connection.address.partition(":")[2])
+    return f"rip={host} rport={port or 0} transport={connection.transport}"
