@@ -50,7 +50,6 @@ class Endpoint(NamedTuple):
     address: str  #: as `stats conns` shows it
     protocol: Protocol
     tls: Tls | None = None
-    tag: str = ""
     path: str | None = None  #: of a Unix socket
     inode: int = 0  #: of its file, which another server may since have replaced
 
@@ -146,7 +145,6 @@ def _open(settings: Settings, listener: Listener, transport: Transport) -> list[
                     describe(sock.getsockname(), sock.family, transport),
                     listener.protocol,
                     listener.tls if transport == "tcp" else None,
-                    listener.tag,
                 )
             )
         if not endpoints:
