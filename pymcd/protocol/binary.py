@@ -15,6 +15,7 @@ Counted, unlike there: values refused because of their size or for want of memor
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import limits
@@ -106,20 +107,16 @@ _STORED: Final = Status.STORED
 _SET: Final = StoreMode.SET
 
 
+@dataclass(slots=True, eq=False)
 class Request:
     """One request, whole; the value may still be on its way."""
 
-    __slots__ = ("cas", "command", "extras", "key", "opaque", "value")
-
-    def __init__(
-        self, command: Command, key: bytes, extras: bytes, opaque: bytes, cas: int, value: bytes
-    ) -> None:
-        self.command = command
-        self.key = key
-        self.extras = extras
-        self.opaque = opaque  #: sent back as it came
-        self.cas = cas
-        self.value = value
+    command: Command
+    key: bytes
+    extras: bytes
+    opaque: bytes  #: sent back as it came
+    cas: int
+    value: bytes
 
 
 def encode_request(request: Request) -> bytes:

@@ -19,7 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from .. import limits
-from . import binary, text
+from . import binary
 from .binary import (
     COMMANDS,
     MEMBER_COMMANDS,
@@ -29,7 +29,7 @@ from .binary import (
 )
 from .framing import run_text
 from .login import run_login
-from .text import VERBS
+from .text import VERBS, answer_plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -205,9 +205,9 @@ class Connection:
         """
         # Hot path: bench/ "get16", "set16".
         self.last_command_at = self.cache.now
-        answer_plain = self.answer_plain
-        if answer_plain is not None and self.service.plain:
-            reply = answer_plain(self, data)
+        answer = self.answer_plain
+        if answer is not None and self.service.plain:
+            reply = answer(self, data)
             if reply is not None or self.pieces:
                 return reply
         self.receive_data(data)
@@ -254,8 +254,7 @@ class Connection:
             self.buffer = b""  # a client that rests keeps no memory
             self.position = 0
             if self.runner is run_text:
-                if self.verbs is self.tables.verbs:
-                    self.answer_plain = text.answer_plain
+                self.answer_plain = answer_plain
             elif self.runner is run_binary and self.commands is not self.tables.strangers:
                 self.answer_plain = type(self).answer_plain_binary
         return more

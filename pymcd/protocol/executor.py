@@ -24,12 +24,21 @@ class Executor:
 
     def __call__(self, protocol: str, commands: bytes) -> bytes:
         # Hot path: bench/ "pair16".
-        gate = self._service.gate
-        if gate is not None and gate.refusing:
-            return self._refuse(protocol, commands)
-        proxy = self._proxies.get(protocol)
+        service = self._service
+        refusing = service.gate is not None and service.gate.refusing
+        proxy = None if refusing else self._proxies.get(protocol)
         if proxy is None:
-            proxy = self._proxies[protocol] = self._connect(protocol)
+            # One of a pair's answers each command as it must be while nothing may be changed.
+            proxy = (PairedConnection if refusing else Connection)(
+                service,
+                connection_id=-1,
+                address="peer",
+                protocol="binary" if protocol == "binary" else "ascii",
+                trusted=True,  # whoever forwarded has seen to it that there was a login
+            )
+            if not refusing:
+                proxy.run()
+                self._proxies[protocol] = proxy
         reply = proxy.respond(commands)
         if reply is not None and proxy.answer_plain is not None:
             return reply
@@ -41,30 +50,5 @@ class Executor:
             if not more:
                 break
         if proxy.buffer or proxy.awaited is not None or proxy.swallow_bytes or proxy.closing:
-            del self._proxies[protocol]  # what comes next shall not suffer for that
+            self._proxies.pop(protocol, None)  # what comes next shall not suffer for that
         return b"".join(pieces)
-
-    def _refuse(self, protocol: str, commands: bytes) -> bytes:
-        """Answer each command as it must be while nothing may be changed; some want no answer."""
-        proxy = PairedConnection(
-            self._service,
-            connection_id=-1,
-            address="peer",
-            protocol="binary" if protocol == "binary" else "ascii",
-            trusted=True,
-        )
-        proxy.receive_data(commands)
-        while proxy.run():
-            pass
-        return b"".join(proxy.pieces)
-
-    def _connect(self, protocol: str) -> Connection:
-        proxy = Connection(
-            self._service,
-            connection_id=-1,
-            address="peer",
-            protocol="binary" if protocol == "binary" else "ascii",
-            trusted=True,  # whoever forwarded has seen to it that there was a login
-        )
-        proxy.run()
-        return proxy

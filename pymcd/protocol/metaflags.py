@@ -11,6 +11,7 @@ in there. Here, too, are keys in base64.
 from __future__ import annotations
 
 import binascii
+from dataclasses import KW_ONLY, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -52,6 +53,7 @@ ASK_CAS, ASK_KEY, ASK_TTL, OPAQUE, TOUCH, VIVIFY, RECACHE = b"cktOTNR"
 KEY_AS_BASE64: Final = KEY_BINARY | UNSPEAKABLE
 
 
+@dataclass(slots=True, eq=False)
 class Flag:
     """One flag.
 
@@ -63,28 +65,15 @@ class Flag:
     done in the order of the words.
     """
 
-    __slots__ = ("alters", "asks", "complaint", "decode", "effect", "form", "in_order", "sets")
-
-    def __init__(
-        self,
-        effect: Effect,
-        alters: str,
-        *,
-        sets: str = "",
-        decode: Callable[[bytes], int | None] | None = None,
-        complaint: bytes = BAD_TOKEN,
-        asks: Callable[[Item, int], int | bytes] | None = None,
-        form: bytes = b" %c%d",
-        in_order: bool = False,
-    ) -> None:
-        self.effect = effect
-        self.alters = alters
-        self.sets = sets
-        self.decode = decode
-        self.complaint = complaint
-        self.asks = asks
-        self.form = form
-        self.in_order = in_order or asks is not None
+    effect: Effect
+    alters: str
+    _: KW_ONLY
+    sets: str = ""
+    decode: Callable[[bytes], int | None] | None = None
+    complaint: bytes = BAD_TOKEN
+    asks: Callable[[Item, int], int | bytes] | None = None
+    form: bytes = b" %c%d"
+    in_order: bool = False
 
 
 def ttl(expires_at: int, now: int) -> int:
@@ -138,68 +127,41 @@ FLAGS: Final[dict[int, Flag]] = {
 }
 
 
+@dataclass(slots=True, eq=False)
 class MetaFlags:
     """The flags of one command, decoded. Shared: never changed after `decode_flags`."""
 
-    __slots__ = (
-        "asks",
-        "cas_compare",
-        "client_flags",
-        "decode_error",
-        "delta",
-        "effect",
-        "error",
-        "initial",
-        "key_binary",
-        "late_bump",
-        "mode",
-        "new_cas",
-        "no_bump",
-        "opaque_too_long",
-        "ordered",
-        "plain_set",
-        "quiet",
-        "recache_exptime",
-        "remove_value",
-        "stale",
-        "steps",
-        "template",
-        "touch_exptime",
-        "value",
-        "vivify_exptime",
-    )
-
-    def __init__(self) -> None:
-        #: What is wrong with the flags; and the same if the key turns out not to be base64.
-        self.error = self.decode_error = b""
-        self.key_binary = False  #: b
-        self.value = False  #: v
-        self.quiet = False  #: q
-        self.no_bump = False  #: u
-        self.stale = False  #: I
-        self.remove_value = False  #: x
-        self.vivify_exptime: int | None = None  #: N
-        self.touch_exptime: int | None = None  #: T
-        self.recache_exptime: int | None = None  #: R
-        self.client_flags = 0  #: F
-        self.cas_compare: int | None = None  #: C
-        self.new_cas = 0  #: E; 0: the next one in turn
-        self.mode = 0  #: the letter behind M
-        self.initial = 0  #: J
-        self.delta = 1  #: D
-        self.opaque_too_long = False
-        #: What is answered, or done, in the order asked: the letter, and the whole word.
-        self.steps: tuple[tuple[int, bytes], ...] = ()
-        #: Whether that order matters: mg changes the item between two answers, or asks for what
-        #: was before its own access.
-        self.ordered = False
-        self.effect: Effect = READS  #: of mg, as far as its flags tell
-        self.late_bump = False  #: mg looks at the item before that counts as an access
-        #: Otherwise: the answer of mg to a hit, and what is to be filled in behind the size.
-        self.template = b""
-        self.asks: tuple[Callable[[Item, int], int | bytes], ...] = ()
-        #: ms stores whatever is there, under the key as it came, with the next cas unique.
-        self.plain_set = False
+    #: What is wrong with the flags; and the same if the key turns out not to be base64.
+    error: bytes = b""
+    decode_error: bytes = b""
+    key_binary: bool = False  #: b
+    value: bool = False  #: v
+    quiet: bool = False  #: q
+    no_bump: bool = False  #: u
+    stale: bool = False  #: I
+    remove_value: bool = False  #: x
+    vivify_exptime: int | None = None  #: N
+    touch_exptime: int | None = None  #: T
+    recache_exptime: int | None = None  #: R
+    client_flags: int = 0  #: F
+    cas_compare: int | None = None  #: C
+    new_cas: int = 0  #: E; 0: the next one in turn
+    mode: int = 0  #: the letter behind M
+    initial: int = 0  #: J
+    delta: int = 1  #: D
+    opaque_too_long: bool = False
+    #: What is answered, or done, in the order asked: the letter, and the whole word.
+    steps: tuple[tuple[int, bytes], ...] = ()
+    #: Whether that order matters: mg changes the item between two answers, or asks for what
+    #: was before its own access.
+    ordered: bool = False
+    effect: Effect = READS  #: of mg, as far as its flags tell
+    late_bump: bool = False  #: mg looks at the item before that counts as an access
+    #: Otherwise: the answer of mg to a hit, and what is to be filled in behind the size.
+    template: bytes = b""
+    asks: tuple[Callable[[Item, int], int | bytes], ...] = ()
+    #: ms stores whatever is there, under the key as it came, with the next cas unique.
+    plain_set: bool = False
 
 
 def decode_flags(words: tuple[bytes, ...]) -> MetaFlags:
@@ -227,7 +189,7 @@ def _decode(words: tuple[bytes, ...]) -> MetaFlags:
             flags.error = flags.decode_error = INVALID_FLAG
             return flags
         rows[letter] = row
-        if row.in_order:
+        if row.in_order or row.asks is not None:
             steps.append((letter, word))
         if letter == _BASE64:
             decode_error = BAD_KEY

@@ -66,18 +66,24 @@ def value_suffix(client_flags: int, length: int) -> bytes:
     return b" %d %d\r\n" % (client_flags, length)
 
 
-class _Suffixes(dict[int, bytes]):
-    """The same where there are no client flags, by the length alone; which is faster."""
+class _Texts(dict[int, bytes]):
+    """What is said of lengths. Most come again and again: that is faster than `value_suffix`."""
+
+    def __init__(self, form: bytes) -> None:
+        super().__init__()
+        self._form = form
 
     def __missing__(self, length: int) -> bytes:
-        if len(self) >= _SUFFIXES_KEPT_MAX:
+        if len(self) >= _TEXTS_KEPT_MAX:
             self.clear()
-        suffix = self[length] = value_suffix(0, length)
-        return suffix
+        text = self[length] = self._form % length
+        return text
 
 
-_SUFFIXES_KEPT_MAX: Final = 4096
-_SUFFIXES: Final = _Suffixes()
+_TEXTS_KEPT_MAX: Final = 4096
+_DIGITS: Final = _Texts(b"%d")
+#: As `value_suffix` says it, where there are no client flags.
+_SUFFIXES: Final = _Texts(b" 0 %d\r\n")
 
 
 def _quiet(tokens: list[bytes]) -> bool:
@@ -344,12 +350,13 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
                 connection.pieces += (b"VALUE ", key, suffix, value, b"\r\nEND\r\n")
     elif verb == b"set ":
         plain_set = _PLAIN_SET(data)
-        if plain_set is not None and (gate is None or not gate.refusing):
+        if plain_set is not None:
             key, flags, exptime, length, value = plain_set.groups()
-            if len(value) != int(length):
+            if _DIGITS[len(value)] != length:
                 return None
-            if gate is not None and not gate.leading:
-                return b"" if connection.cache.fits(key, len(value), int(flags)) else None
+            if gate is not None and (gate.refusing or not gate.leading):
+                fits = not gate.refusing and connection.cache.fits(key, len(value), int(flags))
+                return b"" if fits else None
             if connection.cache.set(
                 key,
                 value,

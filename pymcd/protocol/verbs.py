@@ -11,6 +11,7 @@ theirs to say for which kind of connection they are.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,6 +60,7 @@ def keys_behind_exptime(tokens: list[bytes]) -> list[bytes]:
     return tokens[2:]
 
 
+@dataclass(slots=True, eq=False)
 class Verb:
     """One command of a text protocol.
 
@@ -68,24 +70,13 @@ class Verb:
     when it has replied itself; and `store` is once the block is there.
     """
 
-    __slots__ = ("decode", "effect", "handler", "keys", "noreply", "store")
-
-    def __init__(
-        self,
-        effect: type_Effect,
-        keys: type_Keys,
-        handler: Callable[[Any, list[bytes]], None] | None = None,
-        *,
-        noreply: int = 0,
-        decode: Callable[[Any, list[bytes]], type_Header | None] | None = None,
-        store: Callable[[Any, type_Header, bytes], None] | None = None,
-    ) -> None:
-        self.effect = effect
-        self.keys = keys
-        self.handler = handler
-        self.noreply = noreply
-        self.decode = decode
-        self.store = store
+    effect: type_Effect
+    keys: type_Keys
+    handler: Callable[[Any, list[bytes]], None] | None = None
+    _: KW_ONLY
+    noreply: int = 0
+    decode: Callable[[Any, list[bytes]], type_Header | None] | None = None
+    store: Callable[[Any, type_Header, bytes], None] | None = None
 
     def is_quiet(self, tokens: list[bytes]) -> bool:
         """Return whether a line asks for no answer."""
@@ -104,6 +95,7 @@ SWALLOW_BODY: Final = 4  #: throw away as much as extras, key and value have
 INVALID: Final = 0x04  #: protocol-binary.txt, 3.2 "Response Status"
 
 
+@dataclass(slots=True, eq=False)
 class Command:
     """What one opcode means: its effect, the form of its request, and the handler.
 
@@ -114,68 +106,24 @@ class Command:
     swallowed. A `slow` one ends the turn. `logged` is what `-vv` shows besides the header.
     """
 
-    __slots__ = (
-        "check",
-        "decrement",
-        "effect",
-        "extras",
-        "handler",
-        "key_max",
-        "key_min",
-        "logged",
-        "mode",
-        "name",
-        "opcode",
-        "plain",
-        "quiet",
-        "refusal",
-        "slow",
-        "touches",
-        "value",
-        "with_key",
-        "with_value",
-    )
-
-    def __init__(
-        self,
-        opcode: int,
-        name: str,
-        effect: Effect,
-        handler: Callable[[Any, Any], None],
-        *,
-        extras: Sequence[int] = (0,),
-        key_min: int = 0,
-        key_max: int = 0,
-        value: int = NO_VALUE,
-        check: Callable[[Any, Any, int], bool] | None = None,
-        refusal: int = INVALID,
-        logged: str = "",
-        plain: bool = True,
-        slow: bool = False,
-        quiet: bool = False,
-        mode: StoreMode = StoreMode.SET,
-        decrement: bool = False,
-        touches: bool = False,
-        with_key: bool = False,
-        with_value: bool = True,
-    ) -> None:
-        self.opcode = opcode
-        self.name = name
-        self.effect = effect
-        self.handler = handler
-        self.extras = extras
-        self.key_min = key_min
-        self.key_max = key_max
-        self.value = value
-        #: Looks at a request before its value has arrived; False: it has replied instead.
-        self.check = check
-        self.refusal = refusal
-        self.logged = logged
-        self.plain = plain
-        self.slow = slow
-        self.quiet = quiet
-        self.mode = mode
-        self.decrement = decrement
-        self.touches = touches
-        self.with_key = with_key
-        self.with_value = with_value
+    opcode: int
+    name: str
+    effect: Effect
+    handler: Callable[[Any, Any], None]
+    _: KW_ONLY
+    extras: Sequence[int] = (0,)
+    key_min: int = 0
+    key_max: int = 0
+    value: int = NO_VALUE
+    #: Looks at a request before its value has arrived; False: it has replied instead.
+    check: Callable[[Any, Any, int], bool] | None = None
+    refusal: int = INVALID
+    logged: str = ""
+    plain: bool = True
+    slow: bool = False
+    quiet: bool = False
+    mode: StoreMode = StoreMode.SET
+    decrement: bool = False
+    touches: bool = False
+    with_key: bool = False
+    with_value: bool = True
