@@ -117,6 +117,8 @@ class Connection:
         trusted: bool = False,
     ) -> None:
         """`trusted`: it is one of our own, whatever logins are asked of others."""
+        # A client of a server that replicates must not pass the gate by.
+        assert trusted or service.gate is None or self.tables is not Connection.tables
         self.service = service
         self.cache = service.cache
         self.expires_at = service.cache.expiry.expires_at

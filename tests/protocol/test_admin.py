@@ -427,26 +427,27 @@ class FakeGate:
 
 
 def test_general_says_what_repcached_says():
-    service = make_service(replication_queue=1024)
-    service.gate = cast("Gate", FakeGate())
-    rows = stats(Client(service))
+    client = Client(replication_queue=1024)
+    client.service.gate = cast("Gate", FakeGate())
+    rows = stats(client)
     assert list(rows) == [*GENERAL, "replication", "repcached_version", "repcached_qi_free"]
     assert list(rows.values())[-3:] == ["MASTER", "2.3.1", "1000"]
 
 
 def test_general_fits_a_small_buffer_even_when_replicated():
-    service = make_service(replication_queue=2**31 - 1, idle_timeout_s=5)
+    client = Client(replication_queue=2**31 - 1, idle_timeout_s=5)
+    service = client.service
     service.gate = cast("Gate", FakeGate())
     for name in vars(type(service.cache.counters)).get("__slots__", ()):
         setattr(service.cache.counters, name, 2**63)
-    assert len(Client(service).send(b"stats\r\n")) < 4096
+    assert len(client.send(b"stats\r\n")) < 4096
 
 
 def test_replication():
-    service = make_service()
-    assert Client(service).send(b"stats replication\r\n") == b"STAT state off\r\nEND\r\n"
-    service.gate = cast("Gate", FakeGate())
-    assert Client(service).send(b"stats replication\r\n") == (
+    client = Client()
+    assert client.send(b"stats replication\r\n") == b"STAT state off\r\nEND\r\n"
+    client.service.gate = cast("Gate", FakeGate())
+    assert client.send(b"stats replication\r\n") == (
         b"STAT state in_sync\r\nSTAT queue_items 24\r\nSTAT peer_0:lag_ms 0.500\r\nEND\r\n"
     )
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.auth import Authenticator, User
-from pymcd.protocol import Executor, PairedConnection
+from pymcd.protocol import Connection, Executor, PairedConnection
 from pymcd.protocol.paired import NOT_REPLICATED
 from pymcd.protocol.trace import Tracer
 from pymcd.replication.changes import Changes
@@ -561,6 +561,13 @@ class TestLogins:
         assert connection.tables is PairedConnection.tables
         assert connection.verbs is connection.tables.verbs
         assert any(connection.commands is each for each in connection.tables[1:])
+
+
+def test_no_client_passes_the_gate_by():
+    service = make_group()["a"].service
+    with pytest.raises(AssertionError):
+        Connection(service)
+    Connection(service, trusted=True)  # for what others forward
 
 
 class TestForwarding:
