@@ -526,7 +526,7 @@ class _Mixture:
         for each in (0, 1):
             assert fast.overhear(each) == slow.overhear(each)
             assert fast.clients[each].closing == slow.clients[each].closing
-            assert fast.clients[each].prompt == slow.clients[each].prompt
+            assert fast.clients[each].answer_plain == slow.clients[each].answer_plain
 
     def _hear_all(self, server: Server, pieces: list[bytes]) -> bytes:
         answer = b""
