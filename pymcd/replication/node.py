@@ -376,14 +376,14 @@ class Node:
         was_coordinator = self.role == COORDINATOR
         if was_coordinator and peer.channel is not None:
             self.gate.acknowledged(peer, peer.channel, received)
-        void: set[bytes] = set(self.changes.fresh)
+        void: dict[bytes, None] = dict.fromkeys(self.changes.fresh)
         flushed = self.changes.fresh_flush
         for other in list(self.peers.values()):
             if other.channel is None:
                 continue
             for message in self.drop(other):
                 if other is peer and was_coordinator:
-                    void.update(message.keys or ())
+                    void.update(dict.fromkeys(message.keys or ()))
                     flushed = flushed or message.has_flush
         self.followers.clear()
         if was_coordinator:

@@ -50,9 +50,10 @@ def test_small_memory_evicts():
 
 
 @pytest.mark.slow
-def test_a_seed_is_the_same_run_in_every_process():
+@pytest.mark.parametrize("seed", ["1", "7"])
+def test_a_seed_is_the_same_run_in_every_process(seed):
     """Whatever the hash seed: what was found must be found again."""
-    command = [sys.executable, "-m", "tests.replication.simulation", "--seed", "7", "-v"]
+    command = [sys.executable, "-m", "tests.replication.simulation", "--seed", seed, "-v"]
     traces = {
         subprocess.run(
             command,
