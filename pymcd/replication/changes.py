@@ -18,8 +18,9 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from ..store.item import SHARED_MARKS
-from . import frames
-from .frames import STATE, STATE_BYTES, pack_state, unpack_state
+from . import records
+from .frames import FrameError
+from .records import STATE, STATE_BYTES, pack_state, unpack_state
 from .versions import FOREVER, STEP, FlushBarrier, Tombstones, version_at, with_tag
 
 if TYPE_CHECKING:
@@ -175,15 +176,15 @@ class Changes:
         Not ordinary is one after which a cas unique does not tell whether an item is newer.
         """
         # Hot path: bench/ "pair16".
-        records: list[bytes] = []
+        pieces: list[bytes] = []
         ordinary = not self.exceptions
         if self.fresh_flush:
-            records.append(frames.encode_flush(self.barrier))
+            pieces.append(records.encode_flush(self.barrier))
             self.sequence += 1
             self.flush_sequence = self.sequence
             ordinary = self.fresh_flush = False
         if self.fresh_flush_due:
-            records.append(frames.encode_flush_due(self.flush_due_at))
+            pieces.append(records.encode_flush_due(self.flush_due_at))
             self.fresh_flush_due = False
         fresh, self.fresh = self.fresh, {}
         self.sequence += len(fresh)
@@ -195,14 +196,14 @@ class Changes:
             if item is None:
                 # Where there is no room to remember deletions it has no version any more.
                 version = self.tombstones.get(key) or self.cache.take_cas_unique()
-                records.append(frames.encode_gone(key, version))
+                pieces.append(records.encode_gone(key, version))
                 continue
             segment, expires_at, access = item.state
             cas_unique = item.cas_unique
             value = item.value
             if expires_at and not origin_s:
                 origin_s = self.origin_s()
-            records += (
+            pieces += (
                 pack_state(
                     STATE,
                     access & SHARED_MARKS,
@@ -218,7 +219,7 @@ class Changes:
             )
             if segment is None and exceptions:
                 exceptions.pop(key, None)
-        return records, fresh, ordinary
+        return pieces, fresh, ordinary
 
     def record_of(self, key: bytes) -> bytes | None:
         """Return the record of a key as it now is; None: nothing is known, it has just ended."""
@@ -237,7 +238,7 @@ class Changes:
             )
             return b"".join((head, key, item.value))
         version = self.tombstones.get(key)
-        return frames.encode_gone(key, version) if version else None
+        return records.encode_gone(key, version) if version else None
 
     def begin_log(self, keys: Iterable[bytes], known_up_to: int) -> None:
         """Keep what changes from now on, for a peer that left: it has all up to a sequence number.
@@ -312,7 +313,7 @@ class Changes:
                 value_at = key_at + key_bytes
                 position = value_at + value_bytes
                 if position > end:
-                    raise frames.FrameError("a record that is cut off")
+                    raise FrameError("a record that is cut off")
                 key = payload[key_at:value_at]
                 if version > newest:
                     newest = version
@@ -343,7 +344,7 @@ class Changes:
                     applied -= 1
                     self._log((key,))
         except struct.error:
-            raise frames.FrameError("a record that is cut off") from None
+            raise FrameError("a record that is cut off") from None
         finally:
             self._applying = False
             cache.cas_unique = own
@@ -461,15 +462,15 @@ class Changes:
             for item in self.cache.items()
             if item.key not in confirmed and self.version_of(item) <= version
         ]
-        records = []
+        pieces = []
         for item in victims:
             known = self.version_of(item)
             self._unlink(item)
             self.fresh.pop(item.key, None)
             self.tombstones.add(item.key, known)
             self._count(item.key)
-            records.append(frames.encode_gone(item.key, known))
-        return records
+            pieces.append(records.encode_gone(item.key, known))
+        return pieces
 
     def check(self) -> None:
         """Raise AssertionError unless the parts agree with each other. For tests."""

@@ -21,9 +21,10 @@ from collections import deque
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from . import frames
-from .frames import HEAD_BYTES, FrameError, Kind, Record
+from . import records
+from .frames import HEAD_BYTES, FrameError, Kind
 from .link import CLOCK_SKEW_MAX_S
+from .records import Record
 from .report import Rows, node_rows
 from .roles import ALONE, COORDINATOR, FOLLOWER, STARTING
 from .versions import FOREVER, version_at
@@ -194,7 +195,7 @@ class Gate:
         """Make a message of what has changed, for every peer that is to hear of it."""
         # Hot path: bench/ "pair16".
         changes = self.changes
-        records, keys, ordinary = changes.take_fresh()
+        pieces, keys, ordinary = changes.take_fresh()
         has_flush = changes.flush_sequence > 0 and not ordinary
         ticket = self.ticket
         self.ticket = ticket + 1
@@ -212,13 +213,13 @@ class Gate:
                 continue
             results = None
             if payload is None:
-                payload = b"".join(records)
+                payload = b"".join(pieces)
             whole = payload
             if len(self._node.followers) > 1:
                 whole = self._encode_batch(peer, ticket) + whole
             if peer.results:
                 results, peer.results = peer.results, []
-                whole += b"".join([frames.encode_result(*result) for result in results])
+                whole += b"".join([records.encode_result(*result) for result in results])
             peer.send(
                 now,
                 Kind.CHANGES,
@@ -250,9 +251,9 @@ class Gate:
     def _encode_batch(self, peer: Peer, ticket: int) -> bytes:
         """Return what a follower must know of a batch in case that it is to go on alone."""
         settled = min([follower.acked_ticket for follower in self._node.followers])
-        return frames.encode_batch(ticket, settled) + b"".join(
+        return records.encode_batch(ticket, settled) + b"".join(
             [
-                frames.encode_executed(origin.node_id, request, reply)
+                records.encode_executed(origin.node_id, request, reply)
                 for origin, request, reply in self._executed
             ]
         )
@@ -291,7 +292,7 @@ class Gate:
                 Kind.FORWARD,
                 b"".join(
                     [
-                        frames.encode_forward(forward.number, forward.protocol, forward.commands)
+                        records.encode_forward(forward.number, forward.protocol, forward.commands)
                         for forward in forwards
                     ]
                 ),
@@ -309,7 +310,7 @@ class Gate:
 
     def _flush_results(self, peer: Peer, now: float) -> None:
         results, peer.results = peer.results, []
-        payload = b"".join([frames.encode_result(*result) for result in results])
+        payload = b"".join([records.encode_result(*result) for result in results])
         peer.send(now, Kind.CHANGES, payload, results=results)
 
     def changes_arrived(self, peer: Peer, body: bytes) -> None:
@@ -334,7 +335,7 @@ class Gate:
             position, newest = changes.apply_states(body, position, origin_s)
             if newest > limit:
                 raise FrameError("a version from the future")
-        for record in frames.decode_records(body, position):
+        for record in records.decode_records(body, position):
             kind = record[0]
             if self.unstable and kind <= Record.FLUSH:
                 self.unstable[-1][1].append(None if kind == Record.FLUSH else record[1])
@@ -348,7 +349,7 @@ class Gate:
                     if confirmed is not None:
                         confirmed.add(record[1])
                     if changes.may_be_deleted(record[1], version, peer.departed_version):
-                        refused.append(frames.encode_gone(record[1], version))
+                        refused.append(records.encode_gone(record[1], version))
                         continue
                     self._note_conflict(peer, record[1], version)
                 changes.apply_state(record, origin_s, relay=relay)

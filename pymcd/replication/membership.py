@@ -16,7 +16,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from ..store.cache import TABLES
-from . import frames
+from . import frames, records
 from .frames import HEAD_BYTES, FrameError, Kind
 from .link import ADVICE, CLOCK_SKEW_MAX_S
 from .peer import Peer
@@ -108,7 +108,7 @@ class Membership:
 
     def _message_arrived(self, peer: Peer, kind: int, payload: bytes, now: float) -> None:
         if kind == Kind.FORWARD:
-            for request, protocol, commands in frames.decode_forwards(payload, 0):
+            for request, protocol, commands in records.decode_forwards(payload, 0):
                 self._node.gate.execute_for(peer, request, protocol, commands)
         elif kind == Kind.SYNCED:
             self._synced_arrived(peer, now)
@@ -468,13 +468,13 @@ class Membership:
             peer.mode = "sending_partial"
         peer.todo = self._keys_to_send(list(wants), missed)
         now = self.clock.monotonic()
-        records = []
+        pieces = []
         if changes.barrier:
-            records.append(frames.encode_flush(changes.barrier))
+            pieces.append(records.encode_flush(changes.barrier))
         if changes.flush_due_at:
-            records.append(frames.encode_flush_due(changes.flush_due_at))
-        if records:
-            peer.send(now, Kind.CHANGES, b"".join(records))
+            pieces.append(records.encode_flush_due(changes.flush_due_at))
+        if pieces:
+            peer.send(now, Kind.CHANGES, b"".join(pieces))
         self.pump(peer, now)
 
     def _keys_to_send(self, wants: list[bytes], missed: list[bytes] | None) -> Iterator[bytes]:
@@ -494,22 +494,22 @@ class Membership:
         while peer.todo is not None or peer.behind:
             if channel.unacked_bytes >= WINDOW_BYTES and not whole:
                 return
-            records: list[bytes] = []
+            pieces: list[bytes] = []
             size = 0
-            while len(records) < SLICE_ITEMS and size < SLICE_BYTES:
+            while len(pieces) < SLICE_ITEMS and size < SLICE_BYTES:
                 key = self._next_key(peer)
                 if key is None:
                     break
                 record = self.changes.record_of(key)
                 if record is not None:
-                    records.append(record)
+                    pieces.append(record)
                     size += len(record)
             caught_up = peer.todo is None and not peer.behind
-            if records:
+            if pieces:
                 peer.send(
                     now,
                     Kind.CHANGES,
-                    b"".join(records),
+                    b"".join(pieces),
                     sequence=self.changes.sequence if caught_up and peer.in_view else 0,
                 )
         if not peer.in_view and not peer.sent_all:

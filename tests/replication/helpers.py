@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.config import Settings
 from pymcd.protocol import Executor, PairedConnection
-from pymcd.replication import frames
+from pymcd.replication import frames, records
 from pymcd.replication.node import Node
 from pymcd.service import Service
 
@@ -410,8 +410,8 @@ def encode_state(
     marks: int = 0,
 ) -> bytes:
     """Return the record of an item."""
-    head = frames.pack_state(
-        frames.STATE, marks, len(key), client_flags, cas_unique, version, unix_end, len(value)
+    head = records.pack_state(
+        records.STATE, marks, len(key), client_flags, cas_unique, version, unix_end, len(value)
     )
     return head + key + value
 

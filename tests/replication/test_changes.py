@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.config import Settings
-from pymcd.replication import frames
+from pymcd.replication import records
 from pymcd.replication.changes import LOG_ENTRY_BYTES, Changes
-from pymcd.replication.frames import HEAD_BYTES, FrameError, Record
+from pymcd.replication.frames import HEAD_BYTES, FrameError
+from pymcd.replication.records import Record
 from pymcd.replication.versions import FOREVER, STEP, TOMBSTONE_BYTES, version_at
 from pymcd.service import Service
 from pymcd.store.item import KEY_BINARY, STALE, UNSPEAKABLE, WIN_SENT
@@ -43,9 +44,9 @@ class Server:
 
     def take(self) -> list[tuple[Any, ...]]:
         """Return what changed since, as a peer would read it."""
-        records, _, _ = self.changes.take_fresh()
+        pieces, _, _ = self.changes.take_fresh()
         self.changes.check()
-        return list(frames.decode_records(b"".join(records), 0))
+        return list(records.decode_records(b"".join(pieces), 0))
 
     def evict(self, key: bytes) -> None:
         item = self.cache.linked(key)
@@ -348,14 +349,14 @@ class TestBatch:
         (record,) = server.take()
         wire = server.changes.record_of(b"a")
         assert wire is not None
-        assert list(frames.decode_records(wire, 0)) == [record]
+        assert list(records.decode_records(wire, 0)) == [record]
         server.do(b"touch a 70\r\n")
         (record,) = server.take()
         wire = server.changes.record_of(b"a")
         assert wire is not None
-        assert list(frames.decode_records(wire, 0)) == [record]
+        assert list(records.decode_records(wire, 0)) == [record]
         server.do(b"delete a\r\n")
-        assert server.changes.record_of(b"a") == frames.encode_gone(
+        assert server.changes.record_of(b"a") == records.encode_gone(
             b"a", server.changes.tombstones.get(b"a")
         )
         assert server.changes.record_of(b"never") is None
@@ -398,27 +399,27 @@ BASE = version_at(NOW_S - 100, 0)
 @st.composite
 def histories(draw: st.DrawFn) -> list[tuple[Any, ...]]:
     """Records of one history: a version of its own for each."""
-    records: list[tuple[Any, ...]] = []
+    entries: list[tuple[Any, ...]] = []
     for number in range(draw(st.integers(0, 14))):
         version = BASE + number * STEP + draw(st.integers(0, 4095))
         key = draw(KEYS)
         kind = draw(st.sampled_from([*"ssss", *"gg", "f"]))
         if kind == "g":
-            records.append((Record.GONE, key, version))
+            entries.append((Record.GONE, key, version))
         elif kind == "f":
-            records.append((Record.FLUSH, version))
+            entries.append((Record.FLUSH, version))
         else:
             end = draw(st.sampled_from([0, 0, NOW_S + 50, NOW_S + 60]))
             cas = draw(st.sampled_from([version, version, 77, version - STEP, FOREVER - 1]))
             flags = draw(st.sampled_from([0, 0, 9]))
             marks = draw(st.sampled_from([0, 0, STALE, STALE | WIN_SENT, KEY_BINARY]))
             value = draw(st.sampled_from([b"", b"1", b"x" * 700]))
-            records.append((Record.STATE, key, value, flags, end, cas, version, marks))
-    return records
+            entries.append((Record.STATE, key, value, flags, end, cas, version, marks))
+    return entries
 
 
-def take_in(server: Server, records: Iterable[tuple[Any, ...]]) -> None:
-    for record in records:
+def take_in(server: Server, entries: Iterable[tuple[Any, ...]]) -> None:
+    for record in entries:
         apply(server, record)
         server.changes.check()
         server.cache.check()
@@ -437,8 +438,8 @@ def encode(record: tuple[Any, ...]) -> bytes:
     if record[0] == Record.STATE:
         return encode_state(*record[1:])
     if record[0] == Record.GONE:
-        return frames.encode_gone(*record[1:])
-    return frames.encode_flush(record[1])
+        return records.encode_gone(*record[1:])
+    return records.encode_flush(record[1])
 
 
 def all_of(server: Server) -> tuple[Any, ...]:
@@ -448,57 +449,57 @@ def all_of(server: Server) -> tuple[Any, ...]:
 
 class TestTakingIn:
     @given(histories(), st.randoms(use_true_random=False))
-    def test_the_order_does_not_matter(self, records, random):
+    def test_the_order_does_not_matter(self, entries, random):
         first, second = Server(**SMALL), Server(**SMALL)
-        take_in(first, records)
-        random.shuffle(records)
-        take_in(second, records)
+        take_in(first, entries)
+        random.shuffle(entries)
+        take_in(second, entries)
         assert all_of(first) == all_of(second)
 
     @given(histories(), st.randoms(use_true_random=False))
-    def test_nor_does_it_matter_how_often(self, records, random):
+    def test_nor_does_it_matter_how_often(self, entries, random):
         first, second = Server(**SMALL), Server(**SMALL)
-        take_in(first, records)
-        again = [record for record in records for _ in range(random.randrange(1, 4))]
+        take_in(first, entries)
+        again = [record for record in entries for _ in range(random.randrange(1, 4))]
         random.shuffle(again)
         take_in(second, again)
         assert all_of(first) == all_of(second)
-        assert not any(apply(second, record) for record in records)
+        assert not any(apply(second, record) for record in entries)
         assert all_of(first) == all_of(second)
 
     @given(histories(), st.booleans(), st.randoms(use_true_random=False))
-    def test_many_states_at_once_are_as_one_by_one(self, records, logging, random):
+    def test_many_states_at_once_are_as_one_by_one(self, entries, logging, random):
         """What a follower does with a batch, and who merges with each record, is the same."""
-        random.shuffle(records)
+        random.shuffle(entries)
         first, second = Server(**SMALL), Server(**SMALL)
         for server in (first, second):
             server.changes.logging = logging
-        take_in(first, records)
-        payload = b"".join(map(encode, records))
+        take_in(first, entries)
+        payload = b"".join(map(encode, entries))
         position = newest = 0
         while position < len(payload):
             position, latest = second.changes.apply_states(
                 payload, position, second.changes.origin_s()
             )
             newest = max(newest, latest)
-            rest = next(frames.decode_records(payload, position), None)
+            rest = next(records.decode_records(payload, position), None)
             if rest is not None:
                 apply(second, rest)
                 position += len(encode(rest))
         assert all_of(first) == all_of(second)
         assert first.changes.sequence == second.changes.sequence
         assert list(first.changes.log) == list(second.changes.log)
-        assert newest == max([each[6] for each in records if each[0] == Record.STATE], default=0)
+        assert newest == max([each[6] for each in entries if each[0] == Record.STATE], default=0)
         second.changes.check()
         second.cache.check()
 
     @given(histories())
-    def test_the_latest_of_each_key_remains(self, records):
+    def test_the_latest_of_each_key_remains(self, entries):
         server = Server(**SMALL)
-        take_in(server, records)
-        barrier = max([each[1] for each in records if each[0] == Record.FLUSH], default=0)
+        take_in(server, entries)
+        barrier = max([each[1] for each in entries if each[0] == Record.FLUSH], default=0)
         wanted = {}
-        for record in records:  # in the order of their versions
+        for record in entries:  # in the order of their versions
             if record[0] == Record.STATE and record[6] > barrier:
                 wanted[record[1]] = record
             elif record[0] == Record.GONE:
@@ -690,7 +691,7 @@ class TestTraces:
         version = server.version(b"new")
         server.evict(b"new")
         # Nor does an eviction travel: what is told of it makes nobody drop the same item.
-        assert server.changes.record_of(b"new") == frames.encode_gone(b"new", version - 1)
+        assert server.changes.record_of(b"new") == records.encode_gone(b"new", version - 1)
         assert apply(server, (Record.STATE, b"new", b"1", 0, 0, version, version, 0))
         assert server.changes.tombstones.get(b"new") == 0
 

@@ -7,41 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.replication import frames
-from pymcd.replication.frames import FrameError, Kind, Record
-from tests.replication.helpers import encode_state
+from pymcd.replication.frames import FrameError, Kind
 
 U64 = st.integers(0, 2**64 - 1)
-U32 = st.integers(0, 2**32 - 1)
-KEYS = st.binary(min_size=1, max_size=250)
-NODE_IDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=255)
 LIMIT_BYTES = 4096
-
-STATES = st.tuples(
-    KEYS, st.binary(max_size=300), U32, U64, U64, U64, st.integers(0, 63)
-)  # as encode_state takes them
-
-
-def decoded_state(state):
-    """A state as `decode_records` gives it: in the order in which it is looked at."""
-    key, value, client_flags, unix_end, cas_unique, version, marks = state
-    return (Record.STATE, key, value, client_flags, unix_end, cas_unique, version, marks)
-
-
-#: A record on the wire, and what it says.
-RECORDS = st.one_of(
-    STATES.map(lambda state: (encode_state(*state), decoded_state(state))),
-    st.tuples(KEYS, U64).map(lambda gone: (frames.encode_gone(*gone), (Record.GONE, *gone))),
-    U64.map(lambda version: (frames.encode_flush(version), (Record.FLUSH, version))),
-    U64.map(lambda due: (frames.encode_flush_due(due), (Record.FLUSH_DUE, due))),
-    st.tuples(U64, st.binary(max_size=300)).map(
-        lambda result: (frames.encode_result(*result), (Record.RESULT, *result))
-    ),
-    st.tuples(U64, U64).map(lambda batch: (frames.encode_batch(*batch), (Record.BATCH, *batch))),
-    st.tuples(NODE_IDS, U64, st.binary(max_size=300)).map(
-        lambda executed: (frames.encode_executed(*executed), (Record.EXECUTED, *executed))
-    ),
-)
-FORWARDS = st.tuples(U64, st.sampled_from(["text", "binary"]), st.binary(max_size=300))
 
 
 class TestFrame:
@@ -122,54 +91,6 @@ class TestMessage:
         for length in range(frames.HEAD_BYTES):
             with pytest.raises(FrameError, match="without a head"):
                 frames.decode_head(bytes(length))
-
-
-class TestRecords:
-    @given(st.lists(RECORDS, max_size=8), st.binary(max_size=9))
-    def test_records_come_back_in_order(self, records, before):
-        payload = before + b"".join(data for data, _ in records)
-        got = list(frames.decode_records(payload, len(before)))
-        assert got == [meaning for _, meaning in records]
-
-    @given(RECORDS, RECORDS)
-    def test_a_record_that_is_cut_off_is_refused(self, first, second):
-        payload = first[0] + second[0]
-        for end in range(1, len(payload)):
-            if end == len(first[0]):
-                continue
-            with pytest.raises(FrameError, match="cut off"):
-                list(frames.decode_records(payload[:end], 0))
-
-    @given(st.integers(0, 255).filter(lambda kind: kind not in set(Record)), st.binary())
-    def test_an_unknown_kind_is_refused(self, kind, rest):
-        with pytest.raises(FrameError, match=f"unknown kind {kind}"):
-            list(frames.decode_records(bytes([kind]) + rest, 0))
-
-    def test_a_name_that_is_no_text_is_somebody_elses(self):
-        record = frames.encode_executed("b", 1, b"").replace(b"b", b"\xff")
-        assert list(frames.decode_records(record, 0)) == [(Record.EXECUTED, "\ufffd", 1, b"")]
-
-    @given(st.sampled_from(Record), st.binary(max_size=200))
-    def test_anything_at_all(self, kind, payload):
-        payload = bytes([kind]) + payload
-        try:
-            list(frames.decode_records(payload, 0))
-        except FrameError:
-            pass
-
-
-class TestForwards:
-    @given(st.lists(FORWARDS, max_size=5))
-    def test_requests_come_back_in_order(self, forwards):
-        payload = b"".join([frames.encode_forward(*forward) for forward in forwards])
-        assert list(frames.decode_forwards(payload, 0)) == forwards
-
-    @given(FORWARDS, st.data())
-    def test_a_request_that_is_cut_off_is_refused(self, forward, data):
-        payload = frames.encode_forward(*forward)
-        end = data.draw(st.integers(1, len(payload) - 1))
-        with pytest.raises(FrameError, match="cut off"):
-            list(frames.decode_forwards(payload[:end], 0))
 
 
 class TestNumbers:

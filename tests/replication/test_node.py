@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from pymcd.replication import frames
+from pymcd.replication import frames, records
 from pymcd.replication.frames import Kind
 from pymcd.replication.link import ADVICE
 from pymcd.replication.membership import PEERS_MAX
@@ -1033,7 +1033,7 @@ class TestMessages:
         version = version_at(group.clock.realtime() + 1000, 0)
         record = encode_state(b"k", b"1", 0, 0, version, version)
         if kind == "gone":
-            record = frames.encode_gone(b"k", version)
+            record = records.encode_gone(b"k", version)
         self.send(group, record)
         assert "sent a version from the future" in group["b"].lines[-1]
         assert group["b"].cache.cas_unique < version
@@ -1079,7 +1079,7 @@ class TestMessages:
         guest.ask(b"set n 0 0 1\r\n0\r\n")
         peer = group["b"].peer("a")
         for _ in range(2):
-            payload = frames.encode_forward(99, "text", b"incr n 1\r\n")
+            payload = records.encode_forward(99, "text", b"incr n 1\r\n")
             peer.send(group.clock.monotonic(), Kind.FORWARD, payload)
         group.settle()
         assert group["a"].values()[b"n"] in (b"1", b"2")
@@ -1095,7 +1095,7 @@ class TestMessages:
             commands
             for kind, payload in decode_sent(wire.sent[1][sent:])
             if kind == Kind.FORWARD
-            for _, _, commands in frames.decode_forwards(payload, 0)
+            for _, _, commands in records.decode_forwards(payload, 0)
         ]
         assert forwards == [b"set k 0 0 1\r\n1\r\nincr k 1\r\nget k\r\n"]
         assert group["b"].rows["forwards_sent"] == 1

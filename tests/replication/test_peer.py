@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.replication import frames
+from pymcd.replication import frames, records
 from pymcd.replication.frames import Kind
 from pymcd.replication.peer import Channel, Peer, Unacked
 from tests.replication.helpers import Guest, decode_sent, make_group
@@ -225,7 +225,7 @@ class TestAcrossLinks:
         channel = group["b"].peer("a").channel
         assert channel is not None
         old = frames.encode_message(
-            Kind.CHANGES, 0.0, 0.0, channel.epoch, channel.received, 0, frames.encode_gone(b"k", 1)
+            Kind.CHANGES, 0.0, 0.0, channel.epoch, channel.received, 0, records.encode_gone(b"k", 1)
         )
         before = channel.received
         link.receive(b"".join(old))
@@ -246,7 +246,7 @@ class TestAcrossLinks:
     def test_one_of_another_epoch_means_nothing(self):
         group = make_group()
         link = group.wire("a", "b").links[1]
-        stale = frames.encode_message(Kind.CHANGES, 0.0, 0.0, 5, 1, 0, frames.encode_gone(b"k", 1))
+        stale = frames.encode_message(Kind.CHANGES, 0.0, 0.0, 5, 1, 0, records.encode_gone(b"k", 1))
         link.receive(b"".join(stale))
         assert not link.closed
         assert group["b"].rows["stale_frames"] == 1

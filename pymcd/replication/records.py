@@ -1,0 +1,161 @@
+"""What the payloads of CHANGES and FORWARD are made of. Encodes and decodes; nothing else.
+
+Changes are records of resulting state, never operations: to apply one twice is harmless.
+Times travel as Unix seconds: what remains of them would mean something else on arrival.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, Final
+
+from .frames import FrameError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Record(IntEnum):
+    """What a record in CHANGES says."""
+
+    STATE = 1
+    GONE = 2
+    FLUSH = 3
+    FLUSH_DUE = 4
+    RESULT = 5
+    BATCH = 6  #: of three nodes and more: which batch this is, and which all have
+    EXECUTED = 7  #: ... and what it answers to whom
+
+
+#: Kind, marks, key length, client flags, cas unique, version, Unix end (0: never), value length.
+_STATE: Final = struct.Struct("!BBBIQQQI")
+#: Kind, key length, version.
+_GONE: Final = struct.Struct("!BBQ")
+#: Kind, version. Or: kind, Unix seconds.
+_FLUSH: Final = struct.Struct("!BQ")
+#: Kind, request, reply length.
+_RESULT: Final = struct.Struct("!BQI")
+#: Kind, batch, batch that all have.
+_BATCH: Final = struct.Struct("!BQQ")
+#: Kind, length of node id, request, reply length.
+_EXECUTED: Final = struct.Struct("!BBQI")
+#: Request, binary protocol or not, length.
+_FORWARD: Final = struct.Struct("!QBI")
+
+# Of the hot path: states are packed and unpacked where they are needed.
+STATE: Final = 1
+STATE_BYTES: Final = _STATE.size
+pack_state: Final = _STATE.pack
+unpack_state: Final = _STATE.unpack_from
+
+
+def encode_gone(key: bytes, version: int) -> bytes:
+    """Return the record of a deletion."""
+    return _GONE.pack(Record.GONE, len(key), version) + key
+
+
+def encode_flush(version: int) -> bytes:
+    """Return the record of a flush: everything older is dead."""
+    return _FLUSH.pack(Record.FLUSH, version)
+
+
+def encode_flush_due(unix_s: int) -> bytes:
+    """Return the record of a flush that is to come; 0: none is."""
+    return _FLUSH.pack(Record.FLUSH_DUE, unix_s)
+
+
+def encode_result(request: int, reply: bytes) -> bytes:
+    """Return the record of the reply to forwarded commands."""
+    return _RESULT.pack(Record.RESULT, request, len(reply)) + reply
+
+
+def encode_batch(ticket: int, settled: int) -> bytes:
+    """Return the record that says which batch this is, and which every follower has."""
+    return _BATCH.pack(Record.BATCH, ticket, settled)
+
+
+def encode_executed(node_id: str, request: int, reply: bytes) -> bytes:
+    """Return the record of a reply that another follower is to get."""
+    name = node_id.encode()
+    return _EXECUTED.pack(Record.EXECUTED, len(name), request, len(reply)) + name + reply
+
+
+def decode_records(payload: bytes, position: int) -> Iterator[tuple[Any, ...]]:
+    """Yield records: (kind, ...) with what they say. Raises FrameError.
+
+    Of a state: key, value, client flags, Unix end or 0, cas unique, version, marks.
+    """
+    end = len(payload)
+    try:
+        while position < end:
+            kind = payload[position]
+            if kind == STATE:
+                _, marks, key_bytes, client_flags, cas_unique, version, unix_end, value_bytes = (
+                    unpack_state(payload, position)
+                )
+                key_at = position + STATE_BYTES
+                value_at = key_at + key_bytes
+                position = value_at + value_bytes
+                if position > end:
+                    raise FrameError("a record that is cut off")
+                yield (
+                    STATE,
+                    payload[key_at:value_at],
+                    payload[value_at:position],
+                    client_flags,
+                    unix_end,
+                    cas_unique,
+                    version,
+                    marks,
+                )
+            elif kind == Record.GONE:
+                _, key_bytes, version = _GONE.unpack_from(payload, position)
+                key_at = position + _GONE.size
+                position = key_at + key_bytes
+                yield kind, payload[key_at:position], version
+            elif kind in (Record.FLUSH, Record.FLUSH_DUE):
+                _, number = _FLUSH.unpack_from(payload, position)
+                position += _FLUSH.size
+                yield kind, number
+            elif kind == Record.RESULT:
+                _, request, reply_bytes = _RESULT.unpack_from(payload, position)
+                reply_at = position + _RESULT.size
+                position = reply_at + reply_bytes
+                yield kind, request, payload[reply_at:position]
+            elif kind == Record.BATCH:
+                _, ticket, settled = _BATCH.unpack_from(payload, position)
+                position += _BATCH.size
+                yield kind, ticket, settled
+            elif kind == Record.EXECUTED:
+                _, name_bytes, request, reply_bytes = _EXECUTED.unpack_from(payload, position)
+                name_at = position + _EXECUTED.size
+                reply_at = name_at + name_bytes
+                position = reply_at + reply_bytes
+                name = payload[name_at:reply_at].decode("utf-8", "replace")
+                yield kind, name, request, payload[reply_at:position]
+            else:
+                raise FrameError(f"a record of unknown kind {kind}")
+    except struct.error:
+        raise FrameError("a record that is cut off") from None
+    if position != end:
+        raise FrameError("a record that is cut off")
+
+
+def encode_forward(request: int, protocol: str, commands: bytes) -> bytes:
+    """Return commands for another node to execute."""
+    return _FORWARD.pack(request, protocol == "binary", len(commands)) + commands
+
+
+def decode_forwards(payload: bytes, position: int) -> Iterator[tuple[int, str, bytes]]:
+    """Yield request, protocol and commands. Raises FrameError."""
+    end = len(payload)
+    while position < end:
+        if position + _FORWARD.size > end:
+            raise FrameError("a request that is cut off")
+        request, binary, length = _FORWARD.unpack_from(payload, position)
+        position += _FORWARD.size
+        if position + length > end:
+            raise FrameError("a request that is cut off")
+        yield request, "binary" if binary else "text", payload[position : position + length]
+        position += length

@@ -1,0 +1,92 @@
+"""What messages carry: what is encoded comes back, and nothing else is taken for a record."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pymcd.replication import records
+from pymcd.replication.frames import FrameError
+from pymcd.replication.records import Record
+from tests.replication.helpers import encode_state
+
+U64 = st.integers(0, 2**64 - 1)
+U32 = st.integers(0, 2**32 - 1)
+KEYS = st.binary(min_size=1, max_size=250)
+NODE_IDS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=255)
+
+STATES = st.tuples(
+    KEYS, st.binary(max_size=300), U32, U64, U64, U64, st.integers(0, 63)
+)  # as encode_state takes them
+
+
+def decoded_state(state):
+    """A state as `decode_records` gives it: in the order in which it is looked at."""
+    key, value, client_flags, unix_end, cas_unique, version, marks = state
+    return (Record.STATE, key, value, client_flags, unix_end, cas_unique, version, marks)
+
+
+#: A record on the wire, and what it says.
+RECORDS = st.one_of(
+    STATES.map(lambda state: (encode_state(*state), decoded_state(state))),
+    st.tuples(KEYS, U64).map(lambda gone: (records.encode_gone(*gone), (Record.GONE, *gone))),
+    U64.map(lambda version: (records.encode_flush(version), (Record.FLUSH, version))),
+    U64.map(lambda due: (records.encode_flush_due(due), (Record.FLUSH_DUE, due))),
+    st.tuples(U64, st.binary(max_size=300)).map(
+        lambda result: (records.encode_result(*result), (Record.RESULT, *result))
+    ),
+    st.tuples(U64, U64).map(lambda batch: (records.encode_batch(*batch), (Record.BATCH, *batch))),
+    st.tuples(NODE_IDS, U64, st.binary(max_size=300)).map(
+        lambda executed: (records.encode_executed(*executed), (Record.EXECUTED, *executed))
+    ),
+)
+FORWARDS = st.tuples(U64, st.sampled_from(["text", "binary"]), st.binary(max_size=300))
+
+
+class TestRecords:
+    @given(st.lists(RECORDS, max_size=8), st.binary(max_size=9))
+    def test_records_come_back_in_order(self, entries, before):
+        payload = before + b"".join(data for data, _ in entries)
+        got = list(records.decode_records(payload, len(before)))
+        assert got == [meaning for _, meaning in entries]
+
+    @given(RECORDS, RECORDS)
+    def test_a_record_that_is_cut_off_is_refused(self, first, second):
+        payload = first[0] + second[0]
+        for end in range(1, len(payload)):
+            if end == len(first[0]):
+                continue
+            with pytest.raises(FrameError, match="cut off"):
+                list(records.decode_records(payload[:end], 0))
+
+    @given(st.integers(0, 255).filter(lambda kind: kind not in set(Record)), st.binary())
+    def test_an_unknown_kind_is_refused(self, kind, rest):
+        with pytest.raises(FrameError, match=f"unknown kind {kind}"):
+            list(records.decode_records(bytes([kind]) + rest, 0))
+
+    def test_a_name_that_is_no_text_is_somebody_elses(self):
+        record = records.encode_executed("b", 1, b"").replace(b"b", b"\xff")
+        assert list(records.decode_records(record, 0)) == [(Record.EXECUTED, "\ufffd", 1, b"")]
+
+    @given(st.sampled_from(Record), st.binary(max_size=200))
+    def test_anything_at_all(self, kind, payload):
+        payload = bytes([kind]) + payload
+        try:
+            list(records.decode_records(payload, 0))
+        except FrameError:
+            pass
+
+
+class TestForwards:
+    @given(st.lists(FORWARDS, max_size=5))
+    def test_requests_come_back_in_order(self, forwards):
+        payload = b"".join([records.encode_forward(*forward) for forward in forwards])
+        assert list(records.decode_forwards(payload, 0)) == forwards
+
+    @given(FORWARDS, st.data())
+    def test_a_request_that_is_cut_off_is_refused(self, forward, data):
+        payload = records.encode_forward(*forward)
+        end = data.draw(st.integers(1, len(payload) - 1))
+        with pytest.raises(FrameError, match="cut off"):
+            list(records.decode_forwards(payload[:end], 0))
