@@ -1,10 +1,11 @@
-"""What a test lends to a `Service` in the place of a host."""
+"""What a test lends to a `Service`, or to a `Node`, in the place of a host."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from pymcd.replication.node import Host as NodeHost
 from pymcd.service import Host, Reception
 
 if TYPE_CHECKING:
@@ -31,3 +32,15 @@ def make_host(**changes: Any) -> Host:
 def lend(service: Service, **changes: Any) -> None:
     """Change what the host of a service is."""
     service.host = replace(service.host, **changes)
+
+
+def make_node_host(**changes: Any) -> NodeHost:
+    """Return a host on which a node makes no difference."""
+    host = NodeHost(
+        wake=lambda: None,
+        ready=lambda: None,
+        drop_stale=lambda: None,
+        view_changed=lambda: None,
+        log=lambda line: None,
+    )
+    return replace(host, **changes)

@@ -99,15 +99,8 @@ CIRCLES: list[set[str]] = [
         "protocol.reports",
         "protocol.text",
     },
-    {
-        "replication.gate",
-        "replication.link",
-        "replication.membership",
-        "replication.node",
-        "replication.peer",
-        "replication.report",
-        "replication.waiting",
-    },
+    # Who is met makes a node what it is, and it decides what becomes of them.
+    {"replication.membership", "replication.node"},
 ]
 SYNCHRONOUS = CORE
 

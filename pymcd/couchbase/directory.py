@@ -19,39 +19,41 @@ from .documents import Site, View
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ..replication.node import Node
     from ..replication.peer import Peer
+    from ..replication.view import View as GroupView
 
 
 class Directory:
     """Where this node and its peers are, and what that makes of the node's role."""
 
-    def __init__(self, here: Site, peers: Mapping[str, Site], node: Node | None = None) -> None:
-        """`peers`: by the address that the node dials. `node`: None where there is no group."""
+    def __init__(
+        self, here: Site, peers: Mapping[str, Site], group: GroupView | None = None
+    ) -> None:
+        """`peers`: by the address that the node dials. `group`: None where there is none."""
         self.here = here
         self._peers = dict(peers)
-        self._node = node
+        self._group = group
         # The same order on every node, so that no map differs by that alone.
         self._sites = tuple(sorted({here, *peers.values()}))
 
     def view(self) -> View | None:
         """Return what clients are to know; None: not to be served here."""
-        here, node = self.here, self._node
-        if node is None or node.role == ALONE:
+        here, group = self.here, self._group
+        if group is None or group.role is ALONE:
             return self._view(here)
-        if node.role == COORDINATOR:
-            return self._view(here, *self._followers(node.followers))
-        if node.role not in (FOLLOWER, JOINING):
+        if group.role is COORDINATOR:
+            return self._view(here, *self._followers(group.followers))
+        if group.role not in (FOLLOWER, JOINING):
             return None
-        leader = node.leader
+        leader = group.leader
         master = None if leader is None else self._site(leader)
         if leader is None or master is None:
             return self._view(here)
-        if node.role == JOINING:
+        if group.role is JOINING:
             return self._view(master)
-        others = [peer for peer in node.peers.values() if peer.node_id in node.members]
+        others = [peer for peer in group.peers.values() if peer.node_id in group.members]
         followers = sorted([here, *self._followers(peer for peer in others if peer is not leader)])
-        if leader.link is None or not leader.status.get("welcoming"):
+        if leader.link is None or leader.status is None or not leader.status.welcoming:
             followers.remove(here)
             return self._view(here, *followers, master)._replace(herald=here)
         return self._view(master, *followers)
@@ -67,16 +69,17 @@ class Directory:
         return sorted(
             site
             for peer in peers
-            if peer.status.get("role") == FOLLOWER
-            and peer.status.get("welcoming")
+            if peer.status is not None
+            and peer.status.role is FOLLOWER
+            and peer.status.welcoming
             and peer.link is not None
             and (site := self._site(peer)) is not None
         )
 
     def _site(self, peer: Peer) -> Site | None:
         """Return where clients reach a peer; None: nobody has said."""
-        assert self._node is not None
-        for address, node_id in self._node.who.items():
+        assert self._group is not None
+        for address, node_id in self._group.who.items():
             if node_id == peer.node_id and address in self._peers:
                 return self._peers[address]
         # Of two nodes it is clear who is meant, though only the other one may have dialled.

@@ -91,6 +91,7 @@ ERROR_TEXTS: Final = {
     NO_MEMORY: b"Out of memory",
 }
 
+DELETEQ: Final = 0x14
 _GET: Final = 0x00
 _SET_OPCODE: Final = 0x01
 _VERSION: Final = 0x0B

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .binary import COMMANDS, DELETEQ, Request, encode_request
 from .connection import Connection
 from .paired import PairedConnection
 
@@ -25,7 +26,7 @@ class Executor:
     def __call__(self, protocol: str, commands: bytes) -> bytes:
         # Hot path: bench/ "pair16".
         service = self._service
-        refusing = service.gate is not None and service.gate.refusing
+        refusing = service.gate is not None and service.gate.stance.refusing
         proxy = None if refusing else self._proxies.get(protocol)
         if proxy is None:
             # One of a pair's answers each command as it must be while nothing may be changed.
@@ -52,3 +53,8 @@ class Executor:
         if proxy.buffer or proxy.awaited is not None or proxy.swallow_bytes or proxy.closing:
             self._proxies.pop(protocol, None)  # what comes next shall not suffer for that
         return b"".join(pieces)
+
+    def deletion(self, key: bytes) -> tuple[str, bytes]:
+        """Return protocol and request that delete a key, any key, and are not answered."""
+        request = Request(COMMANDS[DELETEQ], key, b"", bytes(4), 0, b"")
+        return "binary", encode_request(request)

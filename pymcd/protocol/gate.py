@@ -24,32 +24,41 @@ class Waiter(Protocol):
     def abandoned(self) -> None: ...
 
 
-class Changes(Protocol):
-    """What has changed and was not sent yet."""
+class Stance(Protocol):
+    """What the member's role means to single commands."""
 
     @property
-    def pending(self) -> bool: ...
+    def leading(self) -> bool: ...  #: changes are made here
+    @property
+    def remote(self) -> bool: ...  #: everything is forwarded, reads too
+    @property
+    def protecting(self) -> bool: ...  #: replies wait for acknowledgement
+    @property
+    def refusing(self) -> bool: ...  #: nothing may be changed at all
+
+
+class Commits(Protocol):
+    """Whose replies wait for acknowledgement."""
+
+    watermark: int  #: items with a later cas unique are not acknowledged
+    holding: list[Waiter]  #: for what was changed in this turn
+
+    def begin_batch(self) -> None: ...
 
 
 class Gate(Protocol):
     """The part of the member that decides about single commands."""
 
+    open_until: float  #: nothing may be executed later, on the monotonic clock
+
     @property
     def clock(self) -> Clock: ...
     @property
-    def changes(self) -> Changes: ...
-
-    open_until: float  #: nothing may be executed later, on the monotonic clock
-    leading: bool  #: changes are made here
-    remote: bool  #: everything is forwarded, reads too
-    protecting: bool  #: replies wait for acknowledgement
-    refusing: bool  #: nothing may be changed at all
-    settled: int  #: items with a later cas unique are not acknowledged
-    holding: list[Waiter]  #: for what was changed in this turn
-
+    def stance(self) -> Stance: ...
     @property
-    def unsettled(self) -> bool: ...
-    def begin_batch(self) -> None: ...
+    def commits(self) -> Commits: ...
+    @property
+    def unacked(self) -> bool: ...
     def hold(self, waiter: Waiter) -> None: ...
     def forward(self, waiter: Waiter, protocol: str, commands: bytes) -> None: ...
     def wait_open(self, waiter: Waiter) -> None: ...

@@ -59,13 +59,13 @@ def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Cal
     def read(connection: PairedConnection, command: Any) -> None:
         if not connection.following:
             connection.batch.append(encode(command))
-        elif connection.batch or connection.gate.remote:
+        elif connection.batch or connection.gate.stance.remote:
             connection.batch.append(encode(command))
             return
         execute(connection, command)
 
     def write(connection: PairedConnection, command: Any) -> None:
-        if connection.gate.refusing:
+        if connection.gate.stance.refusing:
             refuse(connection, command)
             return
         connection.batch.append(encode(command))
@@ -84,7 +84,7 @@ def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Cal
         return handlers[effect]
 
     def look(connection: PairedConnection, command: Any) -> None:
-        if connection.following or connection.gate.refusing:
+        if connection.following or connection.gate.stance.refusing:
             handlers[effect(connection.cache, command)](connection, command)
         else:  # it is executed here, whatever it does
             read(connection, command)
@@ -125,7 +125,7 @@ def _wrap_verb(verb: Verb) -> Verb:
         return header
 
     def store(connection: PairedConnection, header: type_Header, block: bytes) -> None:
-        if connection.gate.refusing:
+        if connection.gate.stance.refusing:
             if header[1] is not True:
                 connection.reply(NOT_REPLICATED)
             return
@@ -237,15 +237,16 @@ class PairedConnection(Connection):
             and self.monotonic() < gate.open_until
         ):
             reply = answer_plain(self, data, gate)
-            if reply is STORED and gate.protecting:
+            if reply is STORED and gate.stance.protecting:
                 # The driver need not stop reading: a client that sends more before it is answered
                 # is rare, and met below.
                 self.waiting = True
                 self.held_request = data
                 self.held_reply = reply
-                if not gate.holding:
-                    gate.begin_batch()
-                gate.holding.append(self)
+                commits = gate.commits
+                if not commits.holding:
+                    commits.begin_batch()
+                commits.holding.append(self)
                 return b""
             if reply:
                 return reply
@@ -276,7 +277,7 @@ class PairedConnection(Connection):
             gate.wait_open(self)
             return False
         self.admitted = False
-        self.following = not gate.leading
+        self.following = not gate.stance.leading
         self.kept = 0
         more = super().run()
         batch = self.batch
@@ -287,7 +288,7 @@ class PairedConnection(Connection):
                 self.kept = len(self.pieces)
                 self._wait(commands)
                 gate.forward(self, self.held_protocol, commands)
-            elif gate.protecting and gate.unsettled:
+            elif gate.stance.protecting and gate.unacked:
                 self._wait(commands)
                 gate.hold(self)
         return more and not self.waiting
@@ -383,5 +384,5 @@ class PairedConnection(Connection):
     def has_unanswered(self) -> bool:
         """Whether commands of this run may have to wait before they are answered."""
         return bool(self.batch) and (
-            self.following or (self.gate.protecting and self.gate.unsettled)
+            self.following or (self.gate.stance.protecting and self.gate.unacked)
         )

@@ -337,10 +337,10 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
     # Hot path: bench/ "get16", "set16", "pair16".
     verb = data[:4]
     if verb == b"get ":
-        if data[-2:] == b"\r\n" and (gate is None or not gate.remote):
+        if data[-2:] == b"\r\n" and (gate is None or not gate.stance.remote):
             key = data[4:-2]
             item = connection.cache.hit(key)
-            if item is not None and (gate is None or item.cas_unique <= gate.settled):
+            if item is not None and (gate is None or item.cas_unique <= gate.commits.watermark):
                 value = item.value
                 size = len(value)
                 client_flags = item.client_flags
@@ -354,9 +354,13 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
             key, flags, exptime, length, value = plain_set.groups()
             if _DIGITS[len(value)] != length:
                 return None
-            if gate is not None and (gate.refusing or not gate.leading):
-                fits = not gate.refusing and connection.cache.fits(key, len(value), int(flags))
-                return b"" if fits else None
+            if gate is not None:
+                stance = gate.stance
+                if stance.refusing or not stance.leading:
+                    fits = not stance.refusing and connection.cache.fits(
+                        key, len(value), int(flags)
+                    )
+                    return b"" if fits else None
             if connection.cache.set(
                 key,
                 value,

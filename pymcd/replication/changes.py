@@ -24,7 +24,7 @@ from .records import STATE, STATE_BYTES, pack_state, unpack_state
 from .versions import FOREVER, STEP, FlushBarrier, Tombstones, version_at, with_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from ..clock import Clock
@@ -40,7 +40,18 @@ _TOMBSTONES_SHARE: Final = 4
 class Changes:
     """The changes of one node's items, its own and those it took over."""
 
-    def __init__(self, cache: Cache, clock: Clock, *, tag: int, backlog_bytes: int) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        clock: Clock,
+        *,
+        tag: int,
+        backlog_bytes: int,
+        leads: Callable[[], bool],
+    ) -> None:
+        """`leads` tells whether changes are made here; else a deletion is a *stray*: another node
+        must do it.
+        """
         self.cache = cache
         self.clock = clock
         self.tag = tag
@@ -53,8 +64,7 @@ class Changes:
         self.tombstones = Tombstones(backlog_bytes // _TOMBSTONES_SHARE)
         self.barrier = 0  #: version of the last flush: everything older is dead
         self.flush_due_at = 0  #: Unix time of a flush that is to come; 0: none
-        #: May changes be made here? Otherwise a deletion is a stray: another node must do it.
-        self.leading = True
+        self._leads = leads
         self.strays: list[bytes] = []
         #: What is older is known to every peer; what ends after that must leave a trace.
         self.departed_version = FOREVER
@@ -130,7 +140,7 @@ class Changes:
     def deleted(self, key: bytes) -> None:
         if self._applying:
             return
-        if not self.leading:
+        if not self._leads():
             self.strays.append(key)
             return
         self.exceptions.pop(key, None)
@@ -239,6 +249,11 @@ class Changes:
             return b"".join((head, key, item.value))
         version = self.tombstones.get(key)
         return records.encode_gone(key, version) if version else None
+
+    def flush_records(self) -> bytes:
+        """Return the records of the last flush and of the one that is to come, if there are any."""
+        last = records.encode_flush(self.barrier) if self.barrier else b""
+        return last + (records.encode_flush_due(self.flush_due_at) if self.flush_due_at else b"")
 
     def begin_log(self, keys: Iterable[bytes], known_up_to: int) -> None:
         """Keep what changes from now on, for a peer that left: it has all up to a sequence number.

@@ -6,30 +6,27 @@ replayed, or sent back to where it came from. The side that was called proves it
 stranger learns nothing that it could take home. With mutual TLS below, the secret may be missing.
 
 Nothing that a stranger sends raises or costs more than `STRANGER_FRAME_MAX_BYTES` of memory.
-The host feeds `receive`, sends what `take_output` gives, and closes when `closed` is set.
+The host feeds `receive`, sends what `take_output` gives, and closes when `closed` is set. What a
+proven peer says goes to whoever the link belongs to.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import frames
 from .frames import FrameError, Kind
+from .messages import Hello
+from .versions import CLOCK_SKEW_MAX_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .node import Node
-    from .peer import Peer
+    from ..clock import Clock
 
-#: How far clocks may be apart: the order of writes on two sides of a partition rests on them.
-CLOCK_SKEW_MAX_S: Final = 60.0
-_NONCE_BYTES: Final = 32
-#: A node id stands in logs and statistics.
-_find_node_id: Final = re.compile(r"[!-~]{1,255}", re.ASCII).fullmatch
+NONCE_BYTES: Final = 32
 
 #: Why a link was refused -> what to do about it.
 ADVICE: Final = {
@@ -45,6 +42,35 @@ ADVICE: Final = {
 }
 
 
+class Owner(Protocol):
+    """To whom a link belongs."""
+
+    clock: Clock
+    secret: bytes | None
+    frame_max_bytes: int
+
+    def is_mine(self, nonce: str) -> bool:
+        """Return whether we said that nonce to somebody who called us."""
+
+    def is_myself(self, dialled: str) -> None:
+        """Take note that a configured peer is this node."""
+
+    def link_up(self, link: Link, hello: Hello) -> None:
+        """Meet a peer that has proven itself: `admit` the link, or close it."""
+
+    def link_down(self, link: Link, reason: str) -> None:
+        """Take note that a link is gone."""
+
+    def note_wrong_proof(self) -> None:
+        """Count who does not know the secret."""
+
+    def note_refusal(self, link: Link, reason: str) -> None:
+        """Count and log that one side did not want the other."""
+
+    def note_bad_frame(self, link: Link, what: str) -> None:
+        """Log what cannot be understood."""
+
+
 def _wait_for_the_host() -> None:
     """Stand in: the host looks at the output when it is called back."""
 
@@ -52,44 +78,42 @@ def _wait_for_the_host() -> None:
 class Link:
     """One connection, from the first byte to the last."""
 
-    def __init__(self, node: Node, dialled: str | None, address: str, opened_at: float) -> None:
-        self.node = node
-        self.dialled = dialled  #: the configured peer that we called; None: we were called
+    def __init__(
+        self, owner: Owner, hello: Hello, *, dialled: str | None, address: str, opened_at: float
+    ) -> None:
+        """`hello` is ours; `dialled` the configured peer that we called, None: we were called."""
+        self._owner = owner
+        self.dialled = dialled
         self.address = address
         self.opened_at = opened_at
         self.output: list[bytes] = []
         #: The host may set it to what sends `output` at once.
         self.push: Callable[[], None] = _wait_for_the_host
         self.closed = False
-        self.peer: Peer | None = None  #: who it is, once that is proven
+        self._deliver: Callable[[bytes], None] | None = None  #: messages of a proven peer
         self._chunks: list[bytes] = []
         self._have = 0
         self._need = 1
         self._limit_bytes = frames.STRANGER_FRAME_MAX_BYTES
-        self._hello: dict[str, Any] = {}
-        self._hello_body = b""
-        nonce = node.entropy(_NONCE_BYTES).hex()
-        if dialled is None:
-            node.greetings.append(nonce)
-        self._my_hello_body = bytes([Kind.HELLO]) + frames.encode_json(
-            {
-                "magic": frames.MAGIC,
-                "version": frames.PROTOCOL_VERSION,
-                "cluster": node.cluster_id,
-                "node": node.node_id,
-                "incarnation": node.incarnation,
-                "nonce": nonce,
-                "clock": node.clock.realtime(),
-                "tag": node.changes.tag,
-                "dialled": dialled is not None,
-            }
-        )
-        self.output.append(frames.encode_frame(self._my_hello_body))
+        self._mine = hello
+        self._mine_body = bytes([Kind.HELLO]) + hello.encode()
+        self._theirs: Hello | None = None
+        self._theirs_body = b""
+        self.output.append(frames.encode_frame(self._mine_body))
+
+    @property
+    def proven(self) -> bool:
+        """Whether it is known who is at the other end."""
+        return self._deliver is not None
 
     @property
     def called_a_stranger(self) -> bool:
         """Whether we called, and nothing that a node would say was the answer so far."""
-        return self.dialled is not None and not self._hello
+        return self.dialled is not None and self._theirs is None
+
+    def admit(self, deliver: Callable[[bytes], None]) -> None:
+        """Have what the peer says delivered."""
+        self._deliver = deliver
 
     def take_output(self) -> list[bytes]:
         """Return what is to be sent, in pieces."""
@@ -99,13 +123,13 @@ class Link:
     def disconnected(self) -> None:
         """Take note that the connection is gone."""
         self.closed = True
-        self.node.membership.link_down(self)
+        self._owner.link_down(self, "")
 
     def close(self, reason: str = "") -> None:
         """Have the host close, after what there is to send."""
         if not self.closed:
             self.closed = True
-            self.node.membership.link_down(self, reason)
+            self._owner.link_down(self, reason)
 
     def receive(self, data: bytes) -> None:
         """Take what arrived, and do what it says."""
@@ -124,12 +148,13 @@ class Link:
                 if frame is None:
                     break
                 body, position = frame
-                if self.peer is not None:
-                    self.node.membership.receive(self.peer, body)
+                if self._deliver is not None:
+                    self._deliver(body)
                 else:
                     self._shake(body)
         except FrameError as error:
-            self.node.membership.note_bad_frame(self, str(error))
+            self._chunks.clear()
+            self._owner.note_bad_frame(self, str(error))
             self.close("frame")
             return
         rest = buffer[position:]
@@ -146,82 +171,79 @@ class Link:
         if kind == Kind.REFUSAL:
             reason = fields.get("reason")
             self._refused(reason if isinstance(reason, str) and reason in ADVICE else "frame")
-        elif kind == Kind.HELLO and not self._hello:
+        elif kind == Kind.HELLO and self._theirs is None:
             self._hello_arrived(fields, body)
-        elif kind == Kind.PROOF and self._hello:
-            self._proof_arrived(fields)
+        elif kind == Kind.PROOF and self._theirs is not None:
+            self._proof_arrived(fields, self._theirs)
         else:
             raise FrameError("a message out of turn")
 
-    def _hello_arrived(self, hello: dict[str, Any], body: bytes) -> None:
-        if hello.get("magic") != frames.MAGIC:
-            self._refuse("magic")
+    def _hello_arrived(self, fields: dict[str, Any], body: bytes) -> None:
+        refusal = Hello.foreign(fields)
+        if refusal is None:
+            theirs = Hello.read(fields)
+            refusal = self._why_not(theirs)
+        if refusal is not None:
+            self._refuse(refusal)
             return
-        if hello.get("version") != frames.PROTOCOL_VERSION:
-            self._refuse("version")
-            return
-        types = {"node": str, "cluster": str, "incarnation": str, "nonce": str, "clock": float,
-                 "tag": int, "dialled": bool}  # fmt: skip
-        if any(type(hello.get(name)) is not wanted for name, wanted in types.items()) or not (
-            0 <= hello["tag"] < 4096 and _find_node_id(hello["node"])
-        ):
-            raise FrameError("a HELLO without what belongs into it")
-        if hello["incarnation"] == self.node.incarnation:
+        self._theirs, self._theirs_body = theirs, body
+        if self.dialled is not None:
+            self._prove()
+
+    def _why_not(self, theirs: Hello) -> str | None:
+        """Return why we want nothing of who says that; None: there is no reason."""
+        mine = self._mine
+        if theirs.incarnation == mine.incarnation:
             # Not so if somebody only sends back what we said: then there may be a peer after all.
-            if self.dialled is not None and hello["nonce"] in self.node.greetings:
-                self.node.is_myself(self.dialled)
-            self._refuse("self")
-        elif hello["cluster"] != self.node.cluster_id:
-            self._refuse("cluster")
-        elif hello["node"] == self.node.node_id:
-            self._refuse("node_id")
-        elif hello["dialled"] == (self.dialled is not None):
+            if self.dialled is not None and self._owner.is_mine(theirs.nonce):
+                self._owner.is_myself(self.dialled)
+            return "self"
+        if theirs.cluster != mine.cluster:
+            return "cluster"
+        if theirs.node == mine.node:
+            return "node_id"
+        if theirs.dialled == mine.dialled:
             raise FrameError("a HELLO of the wrong side")
-        elif not abs(hello["clock"] - self.node.clock.realtime()) <= CLOCK_SKEW_MAX_S:  # or NaN
-            self._refuse("clock")
-        else:
-            self._hello = hello
-            self._hello_body = body
-            if self.dialled is not None:
-                self._prove()
+        # What NaN is compared with is always false.
+        return (
+            None
+            if abs(theirs.clock - self._owner.clock.realtime()) <= CLOCK_SKEW_MAX_S
+            else "clock"
+        )
 
     def _proof(self, *, dialled: bool) -> str:
         """Return the proof that a side must give."""
-        mine = dialled == (self.dialled is not None)
-        first, second = self._my_hello_body, self._hello_body
-        if not mine:
-            first, second = second, first
+        bodies = [self._mine_body, self._theirs_body]
+        if dialled != self._mine.dialled:
+            bodies.reverse()
         role = b"dialled" if dialled else b"accepted"
-        key = self.node.secret or b""
-        text = b"\0".join((role, hashlib.sha256(first).digest(), hashlib.sha256(second).digest()))
-        return hmac.new(key, text, hashlib.sha256).hexdigest()
+        text = b"\0".join((role, *(hashlib.sha256(body).digest() for body in bodies)))
+        return hmac.new(self._owner.secret or b"", text, hashlib.sha256).hexdigest()
+
+    def _say(self, kind: Kind, **fields: str) -> None:
+        self.output.append(frames.encode_frame(bytes([kind]) + frames.encode_json(fields)))
 
     def _prove(self) -> None:
-        proof = self._proof(dialled=self.dialled is not None)
-        self.output.append(
-            frames.encode_frame(bytes([Kind.PROOF]) + frames.encode_json({"proof": proof}))
-        )
+        self._say(Kind.PROOF, proof=self._proof(dialled=self._mine.dialled))
 
-    def _proof_arrived(self, fields: dict[str, Any]) -> None:
+    def _proof_arrived(self, fields: dict[str, Any], theirs: Hello) -> None:
         proof = fields.get("proof")
-        expected = self._proof(dialled=self.dialled is None)
+        expected = self._proof(dialled=not self._mine.dialled)
         if not isinstance(proof, str) or not hmac.compare_digest(
             proof.encode("utf-8", "replace"), expected.encode()
         ):
-            self.node.membership.authentication_failures += 1
+            self._owner.note_wrong_proof()
             self._refuse("secret")
             return
         if self.dialled is None:
             self._prove()
-        self._limit_bytes = self.node.frame_max_bytes
-        self.node.membership.link_up(self, self._hello)
+        self._limit_bytes = self._owner.frame_max_bytes
+        self._owner.link_up(self, theirs)
 
     def _refuse(self, reason: str) -> None:
-        self.output.append(
-            frames.encode_frame(bytes([Kind.REFUSAL]) + frames.encode_json({"reason": reason}))
-        )
+        self._say(Kind.REFUSAL, reason=reason)
         self._refused(reason)
 
     def _refused(self, reason: str) -> None:
-        self.node.membership.note_refusal(self, reason)
+        self._owner.note_refusal(self, reason)
         self.close(reason)

@@ -1,7 +1,6 @@
 """The other nodes: links that come and go, what they say of themselves, and becoming one.
 
-Joining. Whoever joins and whoever leads send each other what the other may lack, from their logs
-or everything, in slices, changes of the moment in between; versions make the order irrelevant.
+Joining. Whoever joins and whoever leads send each other what the other may lack, see `resync`.
 When both have all, the leader proposes, the other one stops deciding and accepts, and the view
 begins. A node that was in a partition merges like that; for each key the later write wins. What
 is empty never wins: absence is nothing that could be sent.
@@ -12,29 +11,29 @@ smaller view, of the older epoch, of the larger id.
 
 from __future__ import annotations
 
+from collections import deque
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from ..store.cache import TABLES
-from . import frames, records
-from .frames import HEAD_BYTES, FrameError, Kind
-from .link import ADVICE, CLOCK_SKEW_MAX_S
-from .peer import Peer
-from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
-from .versions import FOREVER, version_at
+from . import records
+from .frames import HEAD_BYTES, FrameError, Kind, decode_head
+from .link import ADVICE, NONCE_BYTES, Link
+from .messages import Hello, Join, Received, Status, View, Welcome
+from .peer import HOSTED, Peer, Phase
+from .report import Counts
+from .roles import COORDINATOR, FOLLOWER, JOINING, STARTING
+from .versions import CLOCK_SKEW_MAX_S, version_at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
-    from .link import Link
+    from .channel import Channel
     from .node import Node
 
 PEERS_MAX: Final = 16
-#: Of a resync: keys in one message, its bytes, and bytes on their way.
-SLICE_ITEMS: Final = 200
-SLICE_BYTES: Final = 128 << 10
-WINDOW_BYTES: Final = 1 << 20
-
+#: Connections that have not proven themselves.
+STRANGERS_MAX: Final = 16
 #: Two links that were opened within this time are two attempts to be linked once.
 CROSSING_S: Final = 1.0
 
@@ -42,42 +41,224 @@ CROSSING_S: Final = 1.0
 class Membership:
     """What one node has to do with the others."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(
+        self,
+        node: Node,
+        *,
+        cluster_id: str,
+        secret: bytes | None,
+        entropy: Callable[[int], bytes],
+        frame_max_bytes: int,
+    ) -> None:
         self._node = node
+        self._view = node.view
         self.cache = node.cache
         self.changes = node.changes
         self.clock = node.clock
-        self.stale_frames = 0
-        self.full_resyncs = 0
-        self.partial_resyncs = 0
-        self.reconnects = 0
-        self.authentication_failures = 0
-        self.handshake_failures = 0
-        self.last_refusal = "-"
+        self._cluster_id = cluster_id
+        self.secret = secret
+        self._entropy = entropy
+        self.frame_max_bytes = frame_max_bytes
+        self.incarnation = entropy(16).hex()
+        self.links: list[Link] = []
+        #: What we said last to those who called. Who calls, and hears that, has called itself.
+        self._greetings: deque[str] = deque(maxlen=4 * STRANGERS_MAX)
+        #: Clients that are told of this node by others may come to it.
+        self.welcoming = False
+        #: Keys that were given up here, and are asked of whoever is next in sync with us.
+        self.wants: dict[bytes, None] = {}
+        self.wants_all = False
+        self.counts = Counts()
+
+    # -- links ---------------------------------------------------------------------------------
+
+    def open_link(self, *, dialled: str | None, address: str = "") -> Link:
+        """Return the core of a new connection."""
+        nonce = self._entropy(NONCE_BYTES).hex()
+        if dialled is None:
+            self._greetings.append(nonce)
+        hello = Hello(
+            cluster=self._cluster_id,
+            node=self._view.node_id,
+            incarnation=self.incarnation,
+            nonce=nonce,
+            clock=self.clock.realtime(),
+            tag=self.changes.tag,
+            dialled=dialled is not None,
+        )
+        link = Link(
+            self,
+            hello,
+            dialled=dialled,
+            address=address or dialled or "-",
+            opened_at=self.clock.monotonic(),
+        )
+        self.links.append(link)
+        self._node.host.wake()
+        return link
+
+    def may_accept(self) -> bool:
+        """Return whether there is room for one more stranger."""
+        return sum(not link.proven for link in self.links) < STRANGERS_MAX
+
+    def should_dial(self, peer: str) -> bool:
+        """Return whether a configured peer is to be called now."""
+        node_id = self._view.who.get(peer)
+        if node_id is None:
+            return True
+        return bool(node_id) and self._view.peers[node_id].link is None
+
+    def peer_of(self, link: Link) -> Peer | None:
+        """Return to whom a link leads, if it is the one in use."""
+        return next((peer for peer in self._view.peers.values() if peer.link is link), None)
+
+    def is_mine(self, nonce: str) -> bool:
+        """Return whether we said that nonce to somebody who called us."""
+        return nonce in self._greetings
+
+    def is_myself(self, dialled: str) -> None:
+        """Take note that a configured peer is this node."""
+        self._view.who[dialled] = ""
+        self.consider_all()
+
+    def link_up(self, link: Link, hello: Hello) -> None:
+        """Meet a peer that has proven itself."""
+        view = self._view
+        node_id = hello.node
+        peer = view.peers.get(node_id)
+        if peer is None:
+            if not self._make_room_for_peer():
+                link.close("busy")
+                return
+            peer = view.peers[node_id] = Peer(node_id)
+        if link.dialled is not None:
+            view.who[link.dialled] = node_id
+        renewed = peer.incarnation != hello.incarnation
+        old = peer.link
+        if old is not None:
+            mine, was_mine = link.dialled is not None, old.dialled is not None
+            crossed = abs(link.opened_at - old.opened_at) < CROSSING_S and mine != was_mine
+            if not renewed and crossed and mine != (view.node_id < node_id):
+                # Of two links the one stays that the smaller id dialled. But who dials although
+                # it has been linked for long has lost that link: only we did not learn it.
+                link.close("busy")
+                return
+            self._unlink(peer)
+            old.close("busy")
+        if renewed:
+            self._meet_anew(peer, hello.incarnation)
+        if hello.tag == self.changes.tag and view.node_id > node_id:
+            self.changes.tag = (self.changes.tag + 1) % 4096
+        link.admit(partial(self.receive, peer))
+        peer.link = link
+        peer.address = link.address
+        peer.lease.heard_at = peer.moved_at = self.clock.monotonic()
+        peer.clock_skew_s = -inf
+        peer.note_clock(hello.clock - self.clock.realtime())
+        peer.connects += 1
+        if peer.connects > 1:
+            self.counts.reconnects += 1
+        self._node.host.view_changed()
+        self._send_status(peer)
+
+    def _unlink(self, peer: Peer) -> None:
+        """Take note that a peer's link is gone, or given up for another."""
+        peer.link = None
+        peer.stop_asking()
+        if peer.channel is not None:
+            peer.channel.flowing = False
+
+    def _meet_anew(self, peer: Peer, incarnation: str) -> None:
+        """Take note that a peer has started without what it had."""
+        view = self._view
+        peer.incarnation = incarnation
+        peer.lease.forget()
+        peer.executed.replies.clear()
+        if peer.in_view:
+            self._node.lose([peer], "restarted")
+        elif peer.channel is not None:
+            self._node.drop(peer)
+        peer.status = None
+        peer.acked_sequence = -1
+        peer.known = False
+        peer.lapses = 0
+        peer.not_before = 0.0
+        peer.left = Received(0, 0)
+        self._node.note_departures()
+        if view.role is JOINING and peer is view.leader and len(view.peers) == 1:
+            self._node.go_alone()  # what it had is gone: we know best
+
+    def _make_room_for_peer(self) -> bool:
+        """Forget one that has not been there for long, if there are too many; False: all are."""
+        view = self._view
+        if len(view.peers) < PEERS_MAX:
+            return True
+        gone = [peer for peer in view.peers.values() if peer.link is None and not peer.in_view]
+        if not gone:
+            return False
+        # Of one that was in sync it is better known what it lacks.
+        oldest = min(gone, key=lambda peer: (peer.known, peer.lease.heard_at))
+        del view.peers[oldest.node_id]
+        for address in [each for each, node_id in view.who.items() if node_id == oldest.node_id]:
+            del view.who[address]
+        return True
+
+    def link_down(self, link: Link, reason: str = "") -> None:
+        """Take note that a link is gone."""
+        if link not in self.links:
+            return
+        self.links.remove(link)
+        peer = self.peer_of(link)
+        if not link.proven:
+            if reason not in ("busy", "self"):
+                self.counts.handshake_failures += 1
+            # Where a node has answered before, it may just be frozen.
+            known = self._view.who.get(link.dialled or "")
+            if link.called_a_stranger and not known and reason in ("handshake", "frame"):
+                self.note_refusal(link, "magic")
+        elif peer is not None:
+            self._unlink(peer)
+            peer.link_lost_at = self.clock.monotonic()
+            peer.last_error = reason or "disconnected"
+            self._node.link_lost(peer)
+
+    def note_wrong_proof(self) -> None:
+        """Count who does not know the secret."""
+        self.counts.authentication_failures += 1
+
+    def note_bad_frame(self, link: Link, what: str) -> None:
+        """Log what cannot be understood."""
+        if not link.called_a_stranger:
+            line = f"replication: {link.address} sent {what}; the link is closed"
+            self._node.complain("frame", line)
+
+    def note_refusal(self, link: Link, reason: str) -> None:
+        """Count and log that one side did not want the other."""
+        if reason in ("self", "busy"):
+            return
+        self.counts.last_refusal = reason
+        self._node.complain(reason, f"replication with {link.address} refused: {ADVICE[reason]}")
+
+    # -- what others say -----------------------------------------------------------------------
 
     def receive(self, peer: Peer, body: bytes) -> None:
         """Do what a peer's message says."""
         # Hot path: bench/ "pair16".
-        kind, time, echo, epoch, number, ack = frames.decode_head(body)
+        kind, time, echo, epoch, number, ack = decode_head(body)
         now = self.clock.monotonic()
-        peer.heard_at = now
-        if time > peer.their_time and not peer.muted_at:
-            peer.their_time = time
-        renewed = echo > peer.echoed
-        if renewed:
-            peer.echoed = echo
+        renewed = peer.lease.heard(now, time, echo)
         channel = peer.channel
         if channel is not None and epoch == channel.epoch:
             if ack:
-                self._node.gate.acknowledged(peer, channel, ack)
+                self.acknowledged(peer, channel, ack, now)
             if number:
                 if number != channel.received + 1:
                     if number <= channel.received:  # sent again though we have it
-                        peer.answer_due = True
+                        peer.lease.answer_due = True
                         return
                     raise FrameError("a message is missing")
                 channel.received = number
-                peer.answer_due = True
+                peer.lease.answer_due = True
                 body = channel.assemble(body)
                 if kind == Kind.CHANGES:
                     if peer.in_view:
@@ -86,25 +267,30 @@ class Membership:
                     self._node.gate.changes_arrived(peer, body)
                 else:
                     self._message_arrived(peer, kind, body[HEAD_BYTES:], now)
-            elif kind == Kind.PING:
-                peer.answer_due = True
-            elif kind == Kind.STATUS:
-                self._status_arrived(peer, frames.decode_json(body[HEAD_BYTES:]))
-            elif kind == Kind.JOIN:
-                self._join_arrived(peer, frames.decode_json(body[HEAD_BYTES:]), now)
-        elif number:
-            if kind == Kind.WELCOME:
-                self._welcome_arrived(peer, frames.decode_json(body[HEAD_BYTES:]), epoch)
             else:
-                self.stale_frames += 1
-        elif kind == Kind.PING:
-            peer.answer_due = True
-        elif kind == Kind.STATUS:
-            self._status_arrived(peer, frames.decode_json(body[HEAD_BYTES:]))
-        elif kind == Kind.JOIN:
-            self._join_arrived(peer, frames.decode_json(body[HEAD_BYTES:]), now)
+                self._signal_arrived(peer, kind, body, now)
+        elif not number:
+            self._signal_arrived(peer, kind, body, now)
+        elif kind == Kind.WELCOME:
+            self._welcome_arrived(peer, Welcome.decode(body[HEAD_BYTES:]), epoch, now)
+        else:
+            self.counts.stale_frames += 1
         if renewed and (peer.in_view or self._node.gate.waiting):
             self._node.gate.refresh_lease(now)
+
+    def acknowledged(self, peer: Peer, channel: Channel, number: int, now: float) -> None:
+        """Take note that a peer has our messages up to a number; go on with its resync."""
+        # Hot path: bench/ "pair16".
+        if self._node.gate.acknowledged(peer, channel, number) and peer.resync.under_way:
+            self.pump(peer, now)
+
+    def _signal_arrived(self, peer: Peer, kind: int, body: bytes, now: float) -> None:
+        if kind == Kind.PING:
+            peer.lease.answer_due = True
+        elif kind == Kind.STATUS:
+            self._status_arrived(peer, Status.decode(body[HEAD_BYTES:]), now)
+        elif kind == Kind.JOIN:
+            self._join_arrived(peer, Join.decode(body[HEAD_BYTES:]), now)
 
     def _message_arrived(self, peer: Peer, kind: int, payload: bytes, now: float) -> None:
         if kind == Kind.FORWARD:
@@ -117,199 +303,64 @@ class Membership:
         elif kind == Kind.ACCEPT:
             self._accept_arrived(peer, now)
         elif kind == Kind.VIEW:
-            self._view_arrived(peer, frames.decode_json(payload), now)
-
-    def link_up(self, link: Link, hello: dict[str, Any]) -> None:
-        """Meet a peer that has proven itself."""
-        node_id = hello["node"]
-        peer = self._node.peers.get(node_id)
-        if peer is None:
-            if not self._make_room_for_peer():
-                link.close("busy")
-                return
-            peer = self._node.peers[node_id] = Peer(node_id)
-        if link.dialled is not None:
-            self._node.who[link.dialled] = node_id
-        renewed = peer.incarnation != hello["incarnation"]
-        old = peer.link
-        if old is not None:
-            mine, was_mine = link.dialled is not None, old.dialled is not None
-            crossed = abs(link.opened_at - old.opened_at) < CROSSING_S and mine != was_mine
-            if not renewed and crossed and mine != (self._node.node_id < node_id):
-                # Of two links the one stays that the smaller id dialled. But who dials although
-                # it has been linked for long has lost that link: only we did not learn it.
-                link.close("busy")
-                return
-            peer.link = None
-            old.close("busy")
-        if renewed:
-            self._meet_anew(peer, hello["incarnation"])
-        if hello["tag"] == self.changes.tag and self._node.node_id > node_id:
-            self.changes.tag = (self.changes.tag + 1) % 4096
-        peer.link = link
-        link.peer = peer
-        peer.address = link.address
-        peer.flowing = False
-        peer.joining = False
-        peer.heard_at = self.clock.monotonic()
-        peer.moved_at = peer.heard_at
-        peer.clock_skew_s = -inf
-        self._note_clock(peer, hello["clock"])
-        peer.connects += 1
-        if peer.connects > 1:
-            self.reconnects += 1
-        self._node.on_view()
-        self._send_status(peer)
-
-    def _meet_anew(self, peer: Peer, incarnation: str) -> None:
-        """Take note that a peer has started without what it had."""
-        peer.incarnation = incarnation
-        peer.their_time = 0.0
-        peer.echoed = -inf
-        peer.executed.clear()
-        if peer.in_view:
-            self._node.lose([peer], "restarted")
-        elif peer.channel is not None:
-            self._node.drop(peer)
-        peer.status = {}
-        peer.acked_sequence = -1
-        peer.known = False
-        peer.lapses = 0
-        peer.not_before = 0.0
-        peer.left = {"epoch": 0, "received": 0}
-        self._node.note_departures()
-        if self._node.role == JOINING and peer is self._node.leader and len(self._node.peers) == 1:
-            self._node.go_alone()  # what it had is gone: we know best
-
-    def _make_room_for_peer(self) -> bool:
-        """Forget one that has not been there for long, if there are too many; False: all are."""
-        if len(self._node.peers) < PEERS_MAX:
-            return True
-        gone = [
-            peer for peer in self._node.peers.values() if peer.link is None and not peer.in_view
-        ]
-        if not gone:
-            return False
-        # Of one that was in sync it is better known what it lacks.
-        oldest = min(gone, key=lambda peer: (peer.known, peer.heard_at))
-        del self._node.peers[oldest.node_id]
-        self._node.who = {
-            address: node_id
-            for address, node_id in self._node.who.items()
-            if node_id != oldest.node_id
-        }
-        return True
-
-    def link_down(self, link: Link, reason: str = "") -> None:
-        """Take note that a link is gone."""
-        if link not in self._node.links:
-            return
-        self._node.links.remove(link)
-        peer = link.peer
-        if peer is None:
-            if reason not in ("busy", "self"):
-                self.handshake_failures += 1
-            # Where a node has answered before, it may just be frozen.
-            known = self._node.who.get(link.dialled or "")
-            if link.called_a_stranger and not known and reason in ("handshake", "frame"):
-                self.note_refusal(link, "magic")
-        elif peer.link is link:
-            peer.link = None
-            peer.flowing = False
-            peer.joining = False
-            peer.link_lost_at = self.clock.monotonic()
-            peer.last_error = reason or "disconnected"
-            if peer is self._node.leader:
-                self._node.leader_lost_at = peer.link_lost_at
-            self._node.expect_step(peer.link_lost_at + self._node.ack_timeout_s)
-            self._node.on_view()
-
-    def note_bad_frame(self, link: Link, what: str) -> None:
-        """Log what cannot be understood."""
-        if not link.called_a_stranger:
-            line = f"replication: {link.address} sent {what}; the link is closed"
-            self._node.complain("frame", line)
-
-    def note_refusal(self, link: Link, reason: str) -> None:
-        """Count and log that one side did not want the other."""
-        if reason in ("self", "busy"):
-            return
-        self.last_refusal = reason
-        self._node.complain(reason, f"replication with {link.address} refused: {ADVICE[reason]}")
-
-    def _note_clock(self, peer: Peer, their_clock: float) -> None:
-        """Learn how far a peer's wall clock is ahead: of several messages the fastest tells."""
-        peer.clock_skew_s = max(peer.clock_skew_s, their_clock - self.clock.realtime())
-        peer.skew_s = round(peer.clock_skew_s)
+            self._view_arrived(peer, View.decode(payload), now)
 
     def announce_status(self) -> None:
         """Tell everybody what we are."""
-        for peer in self._node.peers.values():
+        for peer in self._view.peers.values():
             self._send_status(peer)
 
     def _send_status(self, peer: Peer, word: str = "") -> None:
         """Say what we are. The word "ask" demands an answer, with the word "answer"."""
-        channel = peer.channel
-        fields = {
-            "word": word,
-            "role": self._node.role,
-            "epoch": self._node.epoch,
-            "members": self._node.members,
-            "coordinator": self._node.coordinator,
-            "welcoming": self._node.welcoming,
-            "channel": channel and {"epoch": channel.epoch, "received": channel.received},
-            "left": peer.left,
-            "clock": self.clock.realtime(),
-            "version": self.cache.cas_unique,
-            "alone_s": self.clock.monotonic() - self._node.went_on_at,
-        }
-        peer.signal(self.clock.monotonic(), Kind.STATUS, frames.encode_json(fields))
-
-    def _status_arrived(self, peer: Peer, status: dict[str, Any]) -> None:
+        view, channel = self._view, peer.channel
         now = self.clock.monotonic()
-        try:
-            theirs, left = status["channel"], status["left"]
-            left_epoch = frames.decode_number(left["epoch"])
-            left_received = frames.decode_number(left["received"])
-            epoch = frames.decode_number(status["epoch"])
-            received = -1
-            if theirs and peer.channel is not None and theirs["epoch"] == peer.channel.epoch:
-                received = frames.decode_number(theirs["received"])
-            leads = status["role"] in (ALONE, COORDINATOR)
-            len(status["members"])
-            version = frames.decode_number(status["version"])
-            status["alone_s"] = float(status.get("alone_s", 0.0))
-            status["clock"] = float(status["clock"])
-            self._note_clock(peer, status["clock"])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise FrameError("a STATUS without what belongs into it") from None
+        status = Status(
+            word=word,
+            role=view.role,
+            epoch=view.epoch,
+            members=view.members,
+            coordinator=view.coordinator,
+            welcoming=self.welcoming,
+            channel=Received(channel.epoch, channel.received) if channel is not None else None,
+            left=peer.left,
+            clock=self.clock.realtime(),
+            version=self.cache.cas_unique,
+            alone_s=now - self._node.went_on_at,
+        )
+        peer.signal(now, Kind.STATUS, status.encode())
+
+    def _status_arrived(self, peer: Peer, status: Status, now: float) -> None:
+        view, channel = self._view, peer.channel
+        peer.note_clock(status.clock - self.clock.realtime())
         # What we gave out in a former life, by the time of others, is not to be given out again.
-        if version <= version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0):
-            self.changes.observe(version)
+        if status.version <= version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0):
+            self.changes.observe(status.version)
         peer.status = status
-        self._node.on_view()
-        if not leads:
-            peer.joining = False  # it takes nobody in, and may want to join us
-        self._node.highest_epoch = max(self._node.highest_epoch, epoch, left_epoch)
-        if status.get("word") == "ask":
+        self._node.host.view_changed()
+        if not status.role.leads:
+            peer.stop_asking()  # it takes nobody in, and may want to join us
+        view.highest_epoch = max(view.highest_epoch, status.epoch, status.left.epoch)
+        if status.word == "ask":
             self._send_status(peer, "answer")
-        channel = peer.channel
-        if channel is not None and received >= 0 and not peer.flowing:
-            peer.flowing = True
-            self._node.gate.acknowledged(peer, channel, received)
-            peer.resend(now, received)
-        elif channel is not None and left_epoch == channel.epoch:
+        theirs = status.channel
+        if channel is None:
+            pass
+        elif theirs is not None and theirs.epoch == channel.epoch and not channel.flowing:
+            channel.flowing = True
+            self.acknowledged(peer, channel, theirs.received, now)
+            peer.resend(now, theirs.received)
+        elif status.left.epoch == channel.epoch:
             if not peer.in_view:
                 self._node.drop(peer)
-            elif leads and epoch > self._node.epoch:
-                self._node.deposed(peer, left_received)
+            elif status.role.leads and status.epoch > view.epoch:
+                self._node.deposed(peer, status)
                 return
             else:
                 self._node.lose([peer], "left")
-        elif channel is not None and not peer.flowing:
+        elif not channel.flowing:
             # On a new link it does not know of the channel: our WELCOME was lost with the old one,
             # unless this was said before, and overtaken by what came over the old one.
-            if status.get("word") != "answer":
+            if status.word != "answer":
                 self._send_status(peer, "ask")
             elif peer.in_view:
                 self._node.lose([peer], "left")
@@ -317,228 +368,169 @@ class Membership:
                 self._node.drop(peer)
         self.consider(peer)
 
+    # -- who joins whom ------------------------------------------------------------------------
+
     def consider_all(self) -> None:
         """See whether there is anybody to join."""
-        for peer in list(self._node.peers.values()):
+        for peer in list(self._view.peers.values()):
             self.consider(peer)
-        if self._node.role == STARTING:
+        if self._view.role is STARTING:
             self._begin_if_nobody_has_data()
 
     def consider(self, peer: Peer) -> None:
         """See whether we should join a peer."""
-        status = peer.status
-        if peer.link is None or not status or peer.channel is not None or peer.joining:
+        view, status = self._view, peer.status
+        if peer.link is None or status is None or peer.phase is not Phase.APART:
             return
-        if status["role"] not in (ALONE, COORDINATOR):
-            if self._node.role == STARTING:
+        if not status.role.leads:
+            if view.role is STARTING:
                 self._begin_if_nobody_has_data()
-            return
-        if self._node.role == STARTING or self._node.role == JOINING:
-            if not any(other.channel is not None for other in self._node.peers.values()):
+        elif view.role in (STARTING, JOINING):
+            if not any(other.channel is not None for other in view.peers.values()):
                 self._join(peer)  # else another one is taking us in
-        elif self._node.gate.leading:
-            mine = (len(self._node.members), self._node.epoch)
-            theirs = (len(status["members"]), int(status["epoch"]))
-            if mine < theirs or (mine == theirs and peer.node_id < self._node.node_id):
+        elif view.role.leads:
+            mine = (len(view.members), view.epoch)
+            theirs = (len(status.members), status.epoch)
+            if mine < theirs or (mine == theirs and peer.node_id < view.node_id):
                 self._join(peer)
 
     def _begin_if_nobody_has_data(self) -> None:
         """Serve at once when all configured peers are just starting, too."""
-        others = [self._node.who.get(address) for address in self._node.settings_peers]
+        view = self._view
+        others = [view.who.get(address) for address in self._node.configured]
         if any(node_id is None for node_id in others):
             return
         for node_id in others:
             if node_id:
-                peer = self._node.peers[node_id]
-                if peer.link is None or peer.status.get("role") != STARTING:
+                peer = view.peers[node_id]
+                if peer.link is None or peer.status is None or peer.status.role is not STARTING:
                     return
-                if peer.node_id < self._node.node_id:
+                if peer.node_id < view.node_id:
                     return
         self._node.go_alone()
 
+    def give_up(self, keys: Iterable[bytes], *, flushed: bool) -> None:
+        """Undo changes that came to nothing; who is next in sync with us says what is there."""
+        if flushed:
+            # A flush cannot be taken back: begin with nothing.
+            self.changes.forget_all()
+            self.wants_all = True
+        else:
+            given_up = dict.fromkeys(keys)
+            self.wants.update(given_up)
+            self.changes.forget(given_up)
+
     def _join(self, peer: Peer) -> None:
         """Ask a peer that decides to bring us in sync with it."""
-        peer.joining = True
+        view = self._view
+        peer.become(Phase.ASKING)
         peer.asked_at = self.clock.monotonic()
-        if self._node.role == JOINING:
-            self._node.leader = peer
+        if view.role is JOINING:
+            view.leader = peer
         floor = self.changes.tombstones.floor
         unstable, flushed = self._node.gate.unstable_keys()
-        fields = {
-            "wants": [frames.encode_text(key) for key in (*self._node.wants, *unstable)],
-            "all": self._node.wants_all or flushed or self._node.role == STARTING,
-            "leads": self._node.gate.leading,
-            "left": peer.left["epoch"],
-            "pending": list(self._node.gate.forwards),
-            "replace": floor if floor > peer.departed_version else 0,
-        }
-        peer.signal(self.clock.monotonic(), Kind.JOIN, frames.encode_json(fields))
+        join = Join(
+            wants=[*self.wants, *unstable],
+            all=self.wants_all or flushed or view.role is STARTING,
+            leads=view.role.leads,
+            left=peer.left.epoch,
+            pending=list(self._node.gate.forwards),
+            replace=floor if floor > peer.departed_version else 0,
+        )
+        peer.signal(self.clock.monotonic(), Kind.JOIN, join.encode())
 
-    def _join_arrived(self, peer: Peer, fields: dict[str, Any], now: float) -> None:
-        try:
-            wants = [frames.decode_text(key) for key in fields["wants"]]
-            pending = [frames.decode_number(number) for number in fields["pending"]]
-            replace, wants_all = frames.decode_number(fields["replace"]), bool(fields["all"])
-            leads, left = bool(fields["leads"]), frames.decode_number(fields["left"])
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise FrameError("a JOIN without what belongs into it") from None
-        if not self._node.gate.leading:
+    def _join_arrived(self, peer: Peer, join: Join, now: float) -> None:
+        view, gate = self._view, self._node.gate
+        if not view.role.leads:
             self._send_status(peer)  # it asks again when somebody leads
             return
-        if leads and peer.joining and self._node.node_id > peer.node_id:
+        if join.leads and peer.phase is Phase.ASKING and view.node_id > peer.node_id:
             return  # both lead, and ask each other
-        if peer.channel is not None and peer.flowing and peer.channel.epoch != left:
+        channel = peer.channel
+        if channel is not None and channel.flowing and channel.epoch != join.left:
             return  # asked again, while our answer was on its way
-        peer.joining = False
+        peer.stop_asking()
         if peer.in_view:
             self._node.lose([peer], "joins anew")
-        self._node.gate.flush()
-        peer.open_channel(self._node.next_epoch())
-        peer.hosted = True
-        peer.flowing = True
+        gate.send_batch()
+        peer.open_channel(view.next_epoch(self.changes.tag), Phase.HOSTING)
         floor = self.changes.tombstones.floor
-        replaces = bool(wants_all is False and floor > peer.departed_version)
-        if replace:
-            peer.replace_up_to, peer.confirmed = replace, set()
-        done = {
-            str(number): frames.encode_text(peer.executed[number])
-            for number in pending
-            if number in peer.executed
-        }
-        peer.executed.clear()
-        welcome = {
-            "replace": floor if replaces else 0,
-            "done": done,
-            "all": bool(replace) or self._node.wants_all,
-            "wants": [frames.encode_text(key) for key in self._node.wants],
-        }
-        peer.send(now, Kind.WELCOME, frames.encode_json(welcome))
-        self.begin_todo(peer, wants, whole=wants_all or replaces)
+        replaces = not join.all and floor > peer.departed_version
+        if join.replace:
+            peer.resync.expect_all(join.replace)
+        replies = peer.executed.replies
+        welcome = Welcome(
+            wants=list(self.wants),
+            all=bool(join.replace) or self.wants_all,
+            done={number: replies[number] for number in join.pending if number in replies},
+            replace=floor if replaces else 0,
+        )
+        replies.clear()
+        peer.send(now, Kind.WELCOME, welcome.encode())
+        self.begin_resync(peer, join.wants, whole=join.all or replaces)
 
-    def _welcome_arrived(self, peer: Peer, fields: dict[str, Any], epoch: int) -> None:
-        if self._node.role == FOLLOWER or (
-            peer.channel is not None and peer.channel.epoch >= epoch
-        ):
-            self.stale_frames += 1
-            if peer.channel is None:
-                peer.left = {"epoch": epoch, "received": 0}
+    def _welcome_arrived(self, peer: Peer, welcome: Welcome, epoch: int, now: float) -> None:
+        view, gate = self._view, self._node.gate
+        channel = peer.channel
+        if view.role is FOLLOWER or (channel is not None and channel.epoch >= epoch):
+            self.counts.stale_frames += 1
+            if channel is None:
+                peer.left = Received(epoch, 0)
                 self._send_status(peer)  # it need not go on with that
             return
-        try:
-            replace, whole = frames.decode_number(fields["replace"]), bool(fields["all"])
-            wants = [frames.decode_text(key) for key in fields["wants"]]
-            done = {int(n): frames.decode_text(reply) for n, reply in fields["done"].items()}
-        except (KeyError, TypeError, ValueError, AttributeError):
-            raise FrameError("a WELCOME without what belongs into it") from None
-        self._node.gate.flush()
-        if self._node.role == JOINING:
-            self._node.gate.give_up_unstable()
-        peer.joining = False
-        peer.open_channel(epoch)
-        peer.flowing = True
-        assert peer.channel is not None
-        peer.channel.received = 1
-        peer.answer_due = True
-        self._node.highest_epoch = max(self._node.highest_epoch, epoch)
-        if replace:
-            peer.replace_up_to, peer.confirmed = replace, set()
-        for number, reply in done.items():
-            forward = self._node.gate.forwards.pop(number, None)
-            if forward is not None:
-                forward.waiter.answered(reply)
-        if self._node.role == JOINING:
-            self._node.leader = peer
-            self._node.gate.unsent_forwards = list(self._node.gate.forwards.values())
-            redo, self._node.gate.redo = self._node.gate.redo, []
-            for waiter in redo:
-                self._node.gate.forward(waiter, waiter.held_protocol, waiter.held_request)
+        gate.send_batch()
+        if view.role is JOINING:
+            # Only now that somebody takes us in: else we are perhaps the one who is to stand by
+            # what the coordinator executed last.
+            keys, flushed = gate.unstable_keys()
+            gate.unstable.clear()
+            if keys or flushed:
+                self.give_up(keys, flushed=flushed)
+        peer.open_channel(epoch, Phase.JOINING, received=1)
+        peer.lease.answer_due = True
+        view.highest_epoch = max(view.highest_epoch, epoch)
+        if welcome.replace:
+            peer.resync.expect_all(welcome.replace)
+        for number, reply in welcome.done.items():
+            gate.answer_forward(number, reply)
+        if view.role is JOINING:
+            view.leader = peer
+            gate.forward_again()
         # Whoever just starts has nothing. Else there may be something here that the other has lost,
         # if it is not the one that we were in sync with.
-        self.begin_todo(peer, wants, whole=whole)
+        self.begin_resync(peer, welcome.wants, whole=welcome.all)
 
-    def begin_todo(self, peer: Peer, wants: Iterable[bytes] = (), *, whole: bool = False) -> None:
+    # -- bringing each other in sync -----------------------------------------------------------
+
+    def begin_resync(
+        self, peer: Peer, wants: list[bytes] | None = None, *, whole: bool = False
+    ) -> None:
         """Begin to send a peer what it may lack."""
         changes = self.changes
-        missed = None if whole or peer.acked_sequence < 0 else changes.since(peer.acked_sequence)
-        if missed is None:
-            self.full_resyncs += 1
-            peer.mode = "sending_full"
+        if peer.resync.begin(changes, peer.acked_sequence, wants or [], whole=whole):
+            self.counts.full_resyncs += 1
         else:
-            self.partial_resyncs += 1
-            peer.mode = "sending_partial"
-        peer.todo = self._keys_to_send(list(wants), missed)
+            self.counts.partial_resyncs += 1
         now = self.clock.monotonic()
-        pieces = []
-        if changes.barrier:
-            pieces.append(records.encode_flush(changes.barrier))
-        if changes.flush_due_at:
-            pieces.append(records.encode_flush_due(changes.flush_due_at))
-        if pieces:
-            peer.send(now, Kind.CHANGES, b"".join(pieces))
+        flushes = changes.flush_records()
+        if flushes:
+            peer.send(now, Kind.CHANGES, flushes)
         self.pump(peer, now)
 
-    def _keys_to_send(self, wants: list[bytes], missed: list[bytes] | None) -> Iterator[bytes]:
-        yield from wants
-        if missed is not None:
-            yield from missed
-            return
-        yield from [key for key, _ in self.changes.tombstones.items()]
-        for number in range(TABLES):
-            for item in self.cache.table_items(number):
-                yield item.key
-
-    def pump(self, peer: Peer, now: float, *, whole: bool = False) -> None:
-        """Send more of a resync, as much as may be on its way."""
-        channel = peer.channel
-        assert channel is not None
-        while peer.todo is not None or peer.behind:
-            if channel.unacked_bytes >= WINDOW_BYTES and not whole:
-                return
-            pieces: list[bytes] = []
-            size = 0
-            while len(pieces) < SLICE_ITEMS and size < SLICE_BYTES:
-                key = self._next_key(peer)
-                if key is None:
-                    break
-                record = self.changes.record_of(key)
-                if record is not None:
-                    pieces.append(record)
-                    size += len(record)
-            caught_up = peer.todo is None and not peer.behind
-            if pieces:
-                peer.send(
-                    now,
-                    Kind.CHANGES,
-                    b"".join(pieces),
-                    sequence=self.changes.sequence if caught_up and peer.in_view else 0,
-                )
-        if not peer.in_view and not peer.sent_all:
-            peer.sent_all = True
-            peer.send(now, Kind.SYNCED, sequence=self.changes.sequence)
+    def pump(self, peer: Peer, now: float) -> None:
+        """Send more of a resync; propose to be one when that was all."""
+        if peer.pump(now, self.changes) and not peer.in_view:
             self.propose(peer, now)
-        elif peer.in_view:
-            peer.mode = "in_sync"
-        else:
-            self.propose(peer, now)
-
-    def _next_key(self, peer: Peer) -> bytes | None:
-        if peer.todo is not None:
-            key = next(peer.todo, None)
-            if key is not None:
-                return key
-            peer.todo = None
-        if peer.behind:
-            return peer.behind.popitem()[0]
-        return None
 
     def _synced_arrived(self, peer: Peer, now: float) -> None:
-        peer.got_all = True
-        if peer.confirmed is not None:
-            dropped = self.changes.drop_unconfirmed(peer.confirmed, peer.replace_up_to)
-            peer.confirmed = None
+        resync = peer.resync
+        resync.got_all = True
+        if resync.confirmed is not None:
+            dropped = self.changes.drop_unconfirmed(resync.confirmed, resync.replace_up_to)
+            resync.confirmed = None
             if dropped:
                 peer.send(now, Kind.CHANGES, b"".join(dropped))
-            self._node.log(
+            self._node.host.log(
                 f"replication: dropped {len(dropped)} items that {peer.node_id} may have deleted: "
                 "there was no room to remember all deletions"
             )
@@ -546,98 +538,95 @@ class Membership:
 
     def propose(self, peer: Peer, now: float) -> None:
         """Propose to be one, when each has all that the other had."""
+        resync = peer.resync
         if (
-            self._node.gate.leading
-            and peer.hosted
-            and not peer.in_view
-            and peer.sent_all
-            and peer.got_all
-            and not peer.proposed
-            and not peer.behind
-            and peer.todo is None
+            self._view.role.leads
+            and peer.phase is Phase.HOSTING
+            and resync.sent_all
+            and resync.got_all
+            and not resync.under_way
             and now >= peer.not_before
         ):
-            peer.proposed = True
+            peer.become(Phase.PROPOSED)
             peer.send(now, Kind.PROPOSE)
 
     def _propose_arrived(self, peer: Peer, now: float) -> None:
         """Stop deciding: from now on the other one does."""
-        if peer in self._node.followers:
+        view, gate = self._view, self._node.gate
+        if peer.phase in HOSTED:
             raise FrameError("a proposal, though we decide for it")
-        if self._node.role == FOLLOWER:
+        if view.role is FOLLOWER:
             return
-        if any(other.accepted and other is not peer for other in self._node.peers.values()):
+        if any(
+            other.phase is Phase.ACCEPTED and other is not peer for other in view.peers.values()
+        ):
             self._node.drop(peer)  # another one was faster, and has our word
             self._send_status(peer)
             return
-        peer.accepted = True
+        peer.become(Phase.ACCEPTED)
         if self.changes.pending:
-            self._node.gate.flush_changes(now)
-        self.pump(peer, now, whole=True)
-        if self._node.gate.leading:
+            gate.send_changes(now)
+        peer.pump(now, self.changes, whole=True)
+        if view.role.leads:
             # Nor can we bring others in sync: they are to turn to who decides now.
-            for other in list(self._node.peers.values()):
+            for other in list(view.peers.values()):
                 if other is not peer and other.channel is not None:
                     self._node.drop(other)
-            self._node.leader = peer
+            view.leader = peer
             self._node.leader_lost_at = now
-            self._node.set_role(JOINING)
-            self._node.gate.settle()
+            self._node.become(JOINING)
+            gate.settle()
             self.announce_status()
-        self._node.leader = peer
+        view.leader = peer
         peer.send(now, Kind.ACCEPT, sequence=self.changes.sequence)
 
     def _accept_arrived(self, peer: Peer, now: float) -> None:
         """Decide for both from now on."""
-        if not self._node.gate.leading or not peer.proposed or peer.in_view:
+        view, gate = self._view, self._node.gate
+        if not view.role.leads or peer.phase is not Phase.PROPOSED:
             return
         if self.changes.pending:
-            self._node.gate.flush_changes(now)
-        if peer.behind or peer.todo is not None:
+            gate.send_changes(now)
+        if peer.resync.under_way:
             # Since we asked more has changed than may be on its way: once that is sent, again.
-            peer.proposed = False
+            peer.become(Phase.HOSTING)
             return
-        assert peer.channel is not None
-        peer.in_view = peer.known = True
-        peer.joined_at = now
-        self._node.wants, self._node.wants_all = {}, False
-        peer.mode = "in_sync"
-        self._node.followers.append(peer)
-        self._node.epoch = self._node.next_epoch()
-        peer.acked_ticket = self._node.gate.ticket - 1
+        self._enter_view(peer, Phase.FOLLOWER, now)
+        view.followers.append(peer)
+        view.epoch = view.next_epoch(self.changes.tag)
+        peer.acked_ticket = gate.commits.ticket - 1
         peer.acked_version = self.cache.cas_unique
-        if self._node.gate.settled is FOREVER:
-            self._node.gate.watermark = self.cache.cas_unique
-        self._node.set_role(COORDINATOR)
+        gate.commits.catch_up(self.cache.cas_unique)
+        self._node.become(COORDINATOR)
         self.announce_view(now)
-        self._node.gate.refresh_lease(now)
+        gate.refresh_lease(now)
+
+    def _enter_view(self, peer: Peer, phase: Phase, now: float) -> None:
+        peer.become(phase)
+        peer.known = True
+        peer.joined_at = now
+        peer.resync.mode = "in_sync"
+        self.wants, self.wants_all = {}, False
 
     def announce_view(self, now: float) -> None:
         """Tell the followers who is in the view, and everybody what we are."""
-        view = {"epoch": self._node.epoch, "members": self._node.members}
-        for peer in self._node.followers:
-            peer.send(now, Kind.VIEW, frames.encode_json(view))
+        payload = View(self._view.epoch, self._view.members).encode()
+        for peer in self._view.followers:
+            peer.send(now, Kind.VIEW, payload)
         self.announce_status()
 
-    def _view_arrived(self, peer: Peer, fields: dict[str, Any], now: float) -> None:
+    def _view_arrived(self, peer: Peer, said: View, now: float) -> None:
         """Be in sync; or learn who else is."""
-        try:
-            epoch = frames.decode_number(fields["epoch"])
-            members = [str(member) for member in fields["members"]]
-        except (KeyError, TypeError, ValueError):
-            raise FrameError("a VIEW without what belongs into it") from None
-        if self._node.role not in (STARTING, JOINING, FOLLOWER) or peer is not self._node.leader:
+        view = self._view
+        if peer is not view.leader or peer.phase not in (Phase.ACCEPTED, Phase.LEADER):
             return
-        self._node.epoch = epoch
-        self._node.highest_epoch = max(self._node.highest_epoch, epoch)
-        self._node.coordinator = peer.node_id
-        self._node.members = members
-        peer.in_view = peer.known = True
-        peer.joined_at = now
-        self._node.wants, self._node.wants_all = {}, False
-        peer.mode = "in_sync"
+        view.epoch = said.epoch
+        view.highest_epoch = max(view.highest_epoch, said.epoch)
+        view.coordinator = peer.node_id
+        view.members = said.members
+        self._enter_view(peer, Phase.LEADER, now)
         peer.acked_sequence = self.changes.sequence
-        if self._node.role != FOLLOWER:
-            self._node.set_role(FOLLOWER)
+        if view.role is not FOLLOWER:
+            self._node.become(FOLLOWER)
             self._node.gate.refresh_lease(now)
             self.announce_status()

@@ -2,84 +2,135 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
+from .roles import ALONE, FOLLOWER
 from .versions import TAG_BITS
 
 if TYPE_CHECKING:
-    from .node import Node
+    from ..clock import Clock
+    from .changes import Changes
+    from .gate import Gate, Rows
+    from .lease import Patience
     from .peer import Peer
-
-Rows = list[tuple[str, "str | int | float"]]
-
-
-def _yes(value: bool) -> str:
-    return "yes" if value else "no"
+    from .view import View
 
 
-def node_rows(node: Node) -> Rows:
+@dataclass
+class Counts:
+    """What is counted of links and messages; each is a row."""
+
+    stale_frames: int = 0
+    full_resyncs: int = 0
+    partial_resyncs: int = 0
+    reconnects: int = 0
+    authentication_failures: int = 0
+    handshake_failures: int = 0
+    last_refusal: str = "-"
+
+
+class Degradation:
+    """How long, and how often, clients were served unprotected."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.since: float | None = None
+        self.count = 0
+        self._ended_s = 0.0
+
+    def note(self, degraded: bool) -> bool:
+        """Take note of how it is now; return whether that has changed."""
+        if degraded == (self.since is not None):
+            return False
+        self._ended_s = self.total_s
+        self.since = self._clock.monotonic() if degraded else None
+        return True
+
+    @property
+    def now_s(self) -> float:
+        """For how long now; 0: not now."""
+        return 0.0 if self.since is None else self._clock.monotonic() - self.since
+
+    @property
+    def total_s(self) -> float:
+        return self._ended_s + self.now_s
+
+
+def group_rows(
+    view: View,
+    gate: Gate,
+    changes: Changes,
+    counts: Counts,
+    degradation: Degradation,
+    patience: Patience,
+    *,
+    ready: bool,
+) -> Rows:
     """Return what there is to say of a node, names and values without blanks."""
-    changes = node.changes
-    peers = node.peers.values()
+    peers = view.peers.values()
     channels = [peer.channel for peer in peers if peer.channel is not None]
+    role = view.role
     rows: Rows = [
-        ("state", "in_sync" if node.in_sync else node.role),
-        ("role", node.role if node.in_sync else "alone" if node.role == "alone" else "none"),
-        ("node_id", node.node_id),
-        ("epoch", node.epoch >> TAG_BITS),
-        ("coordinator", node.coordinator),
-        ("ready", _yes(node.ready)),
-        ("ack_mode", node.ack_mode),
-        ("ack_timeout_ms", round(node.ack_timeout_s * 1000)),
-        ("degraded", _yes(node.degraded_since is not None)),
-        ("degraded_count", node.degraded_count),
-        ("degraded_seconds", round(node.degraded_s, 3)),
-        ("unprotected_writes", node.gate.unprotected_writes),
-        ("degraded_now_seconds", round(node.degraded_now_s, 3)),
-        ("unprotected_now", node.gate.unprotected_now),
+        ("state", "in_sync" if role.in_sync else role),
+        ("role", role if role.in_sync or role is ALONE else "none"),
+        ("node_id", view.node_id),
+        ("epoch", view.epoch >> TAG_BITS),
+        ("coordinator", view.coordinator),
+        ("ready", _yes(ready)),
+        ("ack_mode", view.ack_mode),
+        ("ack_timeout_ms", round(patience.ack_timeout_s * 1000)),
+        ("degraded", _yes(degradation.since is not None)),
+        ("degraded_count", degradation.count),
+        ("degraded_seconds", round(degradation.total_s, 3)),
+        ("unprotected_writes", gate.unprotected_writes),
+        ("degraded_now_seconds", round(degradation.now_s, 3)),
+        ("unprotected_now", gate.unprotected_now),
         ("sequence", changes.sequence),
-        ("queue_items", sum(len(peer.behind) for peer in peers)),
+        ("queue_items", sum(len(peer.resync.behind) for peer in peers)),
         ("queue_bytes", sum(channel.unacked_bytes for channel in channels)),
         ("backlog_items", len(changes.log)),
         ("backlog_bytes", changes.log_bytes + changes.tombstones.size_bytes),
         ("tombstones", len(changes.tombstones)),
         ("conflicts", changes.conflicts),
-        ("stale_frames", node.membership.stale_frames),
-        ("forwards_sent", node.gate.forwards_sent),
-        ("forwards_executed", node.gate.forwards_executed),
-        ("full_resyncs", node.membership.full_resyncs),
-        ("partial_resyncs", node.membership.partial_resyncs),
-        ("reconnects", node.membership.reconnects),
-        ("authentication_failures", node.membership.authentication_failures),
-        ("handshake_failures", node.membership.handshake_failures),
-        ("last_refusal", node.membership.last_refusal),
+        ("stale_frames", counts.stale_frames),
+        ("forwards_sent", gate.forwards_sent),
+        ("forwards_executed", gate.forwards_executed),
+        ("full_resyncs", counts.full_resyncs),
+        ("partial_resyncs", counts.partial_resyncs),
+        ("reconnects", counts.reconnects),
+        ("authentication_failures", counts.authentication_failures),
+        ("handshake_failures", counts.handshake_failures),
+        ("last_refusal", counts.last_refusal),
     ]
+    now = gate.clock.monotonic()
     for number, peer in enumerate(sorted(peers, key=lambda peer: peer.node_id)):
-        rows += [(f"peer_{number}:{name}", value) for name, value in _peer_rows(node, peer)]
+        peer_rows = _peer_rows(peer, changes, now, follows_it=peer.in_view and role is FOLLOWER)
+        rows += [(f"peer_{number}:{name}", value) for name, value in peer_rows]
     return rows
 
 
-def _peer_rows(node: Node, peer: Peer) -> Rows:
-    now = node.clock.monotonic()
+def _peer_rows(peer: Peer, changes: Changes, now: float, *, follows_it: bool) -> Rows:
     channel = peer.channel
     unacked = channel.unacked if channel is not None else ()
     lag_s = now - unacked[0].sent_at if unacked else 0.0
-    if peer.in_view and node.role == "follower":
-        lag_items = 0
-    else:
-        lag_items = node.changes.sequence - max(peer.acked_sequence, 0)
+    acked_sequence = max(peer.acked_sequence, 0)
     return [
         ("node_id", peer.node_id),
         ("address", peer.address),
         ("link", "up" if peer.link is not None else "down"),
         ("in_sync", _yes(peer.in_view)),
-        ("state", "down" if peer.link is None else peer.mode),
-        ("acked_sequence", max(peer.acked_sequence, 0)),
-        ("lag_items", lag_items),
+        ("state", "down" if peer.link is None else peer.resync.mode),
+        ("acked_sequence", acked_sequence),
+        ("lag_items", 0 if follows_it else changes.sequence - acked_sequence),
         ("lag_ms", round(lag_s * 1000, 3)),
         ("unacked_bytes", 0 if channel is None else channel.unacked_bytes),
         ("clock_skew_ms", 0 if peer.clock_skew_s == -inf else round(peer.clock_skew_s * 1000)),
-        ("last_heard_ms", round((now - peer.heard_at) * 1000)),
+        ("last_heard_ms", round((now - peer.lease.heard_at) * 1000)),
         ("last_error", peer.last_error.replace(" ", "_")),
     ]
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

@@ -1,11 +1,77 @@
-"""What a node can be in its group."""
+"""What a node can be in its group, what follows from that, and how one role becomes another.
+
+    starting -> alone          there is no other node with data
+    starting -> follower       in sync with the one that decides
+    alone -> coordinator       a peer is in sync with us
+    coordinator -> coordinator another one came, or one of several went
+    ...
+
+`TRANSITIONS` has all of them; whoever tries another one has a bug. A *stance* is what a role means
+to the connections of clients; it is looked up, never put together elsewhere.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from enum import StrEnum
+from typing import Final, Literal, NamedTuple
 
-STARTING: Final = "starting"  #: not ready: it may be that others have data
-ALONE: Final = "alone"  #: serves by itself
-COORDINATOR: Final = "coordinator"  #: of a view: decides
-FOLLOWER: Final = "follower"  #: of a view: forwards
-JOINING: Final = "joining"  #: was ready, and is to be brought in sync: forwards everything
+type_AckMode = Literal["async", "semi", "strict"]
+
+
+class Role(StrEnum):
+    """What a node is; the values travel in STATUS and are shown by `stats replication`."""
+
+    STARTING = "starting"  #: not ready: it may be that others have data
+    ALONE = "alone"  #: serves by itself
+    COORDINATOR = "coordinator"  #: of a view: decides
+    FOLLOWER = "follower"  #: of a view: forwards
+    JOINING = "joining"  #: was ready, and is to be brought in sync: forwards everything
+
+    @property
+    def leads(self) -> bool:
+        """Whether changes are made here."""
+        return self in _LEADING
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether some other node holds everything that we do."""
+        return self in (Role.COORDINATOR, Role.FOLLOWER)
+
+
+STARTING, ALONE, COORDINATOR, FOLLOWER, JOINING = Role
+_LEADING: Final = (ALONE, COORDINATOR)
+
+#: (before, after) -> why. Also `leave`, which makes anything STARTING.
+TRANSITIONS: Final[dict[tuple[Role, Role], str]] = {
+    (STARTING, ALONE): "there is no other node with data",
+    (STARTING, FOLLOWER): "brought in sync by a node that leads",
+    (ALONE, COORDINATOR): "a peer is in sync",
+    (ALONE, JOINING): "accepted what another node that leads proposed",
+    (COORDINATOR, COORDINATOR): "a follower came, or one of several is lost",
+    (COORDINATOR, ALONE): "the last follower is lost",
+    (COORDINATOR, JOINING): "deposed, or accepted what the leader of a larger view proposed",
+    (FOLLOWER, ALONE): "the coordinator is lost, and nobody is to go on in its place",
+    (FOLLOWER, JOINING): "the coordinator is lost or went on without us; another one leads",
+    (JOINING, FOLLOWER): "in sync again",
+    (JOINING, ALONE): "nobody is left to join",
+    **{(role, STARTING): "leaves" for role in Role},
+}
+
+
+class Stance(NamedTuple):
+    """What a role means to connections."""
+
+    leading: bool  #: changes are made here
+    remote: bool  #: everything is forwarded, reads too
+    protecting: bool  #: replies wait for acknowledgement
+    refusing: bool  #: nothing may be changed at all: nobody else would have it
+
+
+def stance_of(role: Role, ack_mode: str) -> Stance:
+    """Return what connections must know of a role under `--replication-ack`."""
+    return Stance(
+        leading=role.leads,
+        remote=role is JOINING,
+        protecting=role is COORDINATOR and ack_mode != "async",
+        refusing=role is ALONE and ack_mode == "strict",
+    )

@@ -29,6 +29,8 @@ STEP: Final = 1 << TAG_BITS
 _TIME_SHIFT: Final = TAG_BITS + COUNTER_BITS
 #: 2020-01-01, in Unix milliseconds. 40 bits of them last until 2054.
 _ORIGIN_MS: Final = 1_577_836_800_000
+#: How far clocks may be apart: the order of writes on two sides of a partition rests on them.
+CLOCK_SKEW_MAX_S: Final = 60.0
 #: Later than every version.
 FOREVER: Final = 1 << 64
 

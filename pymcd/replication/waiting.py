@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from .peer import Peer
+    from collections.abc import Iterable
 
 
 class Waiter(Protocol):
@@ -53,58 +53,67 @@ class Nobody:
         """Nobody asked."""
 
 
+class Forward(NamedTuple):
+    """Commands that another node is to execute for a client of ours."""
+
+    number: int
+    protocol: str
+    commands: bytes
+    waiter: Waiter
+    since: float
+
+
+class Executed:
+    """Requests that were executed here for one peer, until it knows the results: only once each."""
+
+    def __init__(self) -> None:
+        self.results: list[tuple[int, bytes]] = []  #: number and reply, to be sent
+        self.replies: dict[int, bytes] = {}  #: ... that it perhaps has not got
+        self.executing: set[int] = set()  #: the reply waits for the other followers
+        self.sending = False  #: there is a channel to send results on
+
+    def __contains__(self, number: int) -> bool:
+        return number in self.replies or number in self.executing
+
+    def finish(self, number: int, reply: bytes) -> None:
+        """Have a result sent, now that it may be."""
+        self.executing.discard(number)
+        # The peer may have left meanwhile, or have come again and be asking for it a second time.
+        self.replies[number] = reply
+        if self.sending:
+            self.results.append((number, reply))
+
+    def take_results(self) -> list[tuple[int, bytes]]:
+        """Take what is to be sent."""
+        results, self.results = self.results, []
+        return results
+
+    def begin(self) -> None:
+        """There is a new channel."""
+        self.results.clear()
+        self.sending = True
+
+    def end(self, unacked: Iterable[list[tuple[int, bytes]] | None]) -> None:
+        """The channel is given up: remember what was perhaps not received."""
+        for results in unacked:
+            self.replies.update(results or ())
+        self.replies.update(self.results)
+        self.results.clear()
+        self.sending = False
+
+
 class Result(Nobody):
     """The reply to a forwarded request, waiting for the other followers."""
 
-    __slots__ = ("number", "peer", "reply")
+    __slots__ = ("_executed", "_number", "_reply")
 
-    def __init__(self, peer: Peer, number: int, reply: bytes) -> None:
-        self.peer = peer
-        self.number = number
-        self.reply = reply
+    def __init__(self, executed: Executed, number: int, reply: bytes) -> None:
+        self._executed = executed
+        self._number = number
+        self._reply = reply
 
     def released(self) -> None:
-        self.peer.executing.discard(self.number)
-        # It may have left meanwhile, or have come again and be asking for it a second time.
-        self.peer.executed[self.number] = self.reply
-        if self.peer.channel is not None:
-            self.peer.results.append((self.number, self.reply))
+        self._executed.finish(self._number, self._reply)
 
     def abandoned(self) -> None:
         self.released()  # it was executed, and must not be once more
-
-
-class Answer(Nobody):
-    """The reply to commands that were executed again, waiting for the followers."""
-
-    __slots__ = ("reply", "waiter")
-
-    def __init__(self, waiter: Waiter, reply: bytes, protocol: str, commands: bytes) -> None:
-        self.waiter = waiter
-        self.reply = reply
-        self.held_protocol = protocol
-        self.held_request = commands
-
-    def released(self) -> None:
-        self.waiter.answered(self.reply)
-
-    def answered(self, reply: bytes) -> None:
-        self.waiter.answered(reply)
-
-    def abandoned(self) -> None:
-        self.waiter.abandoned()
-
-
-class Forward:
-    """Commands that another node is to execute for a client of ours."""
-
-    __slots__ = ("commands", "number", "protocol", "since", "waiter")
-
-    def __init__(
-        self, number: int, protocol: str, commands: bytes, waiter: Waiter, since: float
-    ) -> None:
-        self.number = number
-        self.protocol = protocol
-        self.commands = commands
-        self.waiter = waiter
-        self.since = since

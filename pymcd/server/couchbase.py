@@ -65,7 +65,8 @@ def new_bucket_server(
     """Return the bucket of this server, whose clients come to `port` and ask at `http_port`."""
     here = Site(settings.couchbase_host() or socket.gethostname(), port, http_port)
     peers = settings.couchbase_sites(port, http_port)
-    directory = Directory(here, {peer: Site(*site) for peer, site in peers.items()}, node)
+    sites = {peer: Site(*site) for peer, site in peers.items()}
+    directory = Directory(here, sites, None if node is None else node.view)
     return BucketServer(
         directory,
         check=check,

@@ -17,16 +17,17 @@ from __future__ import annotations
 import os
 import random
 import socket
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
 from ..addresses import join_address, split_address
 from ..protocol import Executor
-from ..replication.node import Node
+from ..replication.node import Host, Node
 from .accepting import Acceptor
 from .maintenance import Chore
-from .wire import Wire, WireTls
+from .wire import Network, Wire, WireTls
 
 if TYPE_CHECKING:
     import ssl
@@ -52,19 +53,17 @@ _COMPLAIN_EVERY_S: Final = 60.0
 _COMPLAINTS_MAX: Final = 100
 
 
-def new_node(
-    service: Service, clock: Clock, port: int, secret: bytes | None, log: Callable[[str], None]
-) -> Node:
+def new_node(service: Service, clock: Clock, port: int, secret: bytes | None, host: Host) -> Node:
     """Return this server as a member of its group; it listens for its peers at `port`."""
     return Node(
         service.cache,
         service.settings,
         clock,
+        host,
         node_id=service.settings.node_id or f"{socket.gethostname()}:{port}",
         secret=secret,
         entropy=os.urandom,
         execute=Executor(service),
-        log=log,
     )
 
 
@@ -78,22 +77,28 @@ class Peering:
 
     def __init__(
         self,
-        node: Node,
+        node_for: Callable[[Callable[[], None]], Node],
         peers: Sequence[str],
         *,
         hub: Hub | None,
         log: Callable[[str], None],
         on_error: Callable[[Exception], None],
         context: Callable[[bool], ssl.SSLContext] | None = None,
+        network: Network | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`context` returns that of a new link, where links use TLS: the server's for True."""
-        self.node = node
+        """`node_for` returns the node, given what is to be called when it wants to be stepped.
+
+        `context` returns that of a new link, where links use TLS: the server's for True.
+        """
+        self.stepping = Chore(self._step)
+        self.node = node = node_for(self.stepping.wake)
+        self._membership = node.membership
         self._gate = node.gate
         self._changes = node.changes
+        self._network = network or Network()
         self._heard = False  #: something came from a peer
         self._turns = 0  #: of the hub, since what they brought about was sent
-        self.stepping = Chore(self._step)
         self._peers = peers
         self._hub = hub
         self._log = log
@@ -105,7 +110,6 @@ class Peering:
         self._nursery: trio.Nursery | None = None
         self._complaints: dict[str, float] = {}
         self._waiting: set[Wire] = set()  #: for room in their sockets, where there is no hub
-        node.wake = self.stepping.wake
 
     def __len__(self) -> int:
         return len(self._wires)
@@ -164,19 +168,21 @@ class Peering:
         """Send what the commands since the last call have brought about."""
         # Hot path: bench/ "pair16".
         try:
-            self._gate.flush()
+            self._gate.send_batch()
             for wire in self._wires:
                 wire.send()
         except Exception as error:
             self._on_error(error)
 
     def _step(self) -> float:
+        if self._network.paused:
+            return inf
         try:
             return self.node.step()
         finally:
             self.send_turn()
             if self._hub is not None:
-                self._hub.eager = self.node.in_sync
+                self._hub.eager = self.node.role.in_sync
 
     # -- links ---------------------------------------------------------------------------------
 
@@ -197,9 +203,10 @@ class Peering:
             tls = WireTls(self._context(accepted), server_side=accepted)
         wire = Wire(
             sock,
-            self.node.open_link(dialled=dialled, address=address),
+            self._membership.open_link(dialled=dialled, address=address),
             name=dialled or split_address(address)[0],
             tls=tls,
+            network=self._network,
             on_blocked=self._blocked,
             on_closed=self._closed,
             complain=self._complain,
@@ -252,14 +259,18 @@ class Peering:
         finally:
             self._waiting.discard(wire)
 
+    def look_again(self) -> None:
+        """Have whoever waits for a reason to dial look whether there is one."""
+        self._lost.set()
+        self._lost = trio.Event()
+
     def _closed(self, wire: Wire) -> None:
         self._wires = tuple(other for other in self._wires if other is not wire)
         if self._hub is not None:
             self._hub.unwatch(wire.fd)
         else:
             trio.lowlevel.notify_closing(wire.sock)
-        self._lost.set()
-        self._lost = trio.Event()
+        self.look_again()
         # What the core makes of it is sent, and its timers are set, without delay.
         self.stepping.wake()
 
@@ -267,9 +278,12 @@ class Peering:
 
     def _welcome(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         """Begin a link with who has dialled."""
-        if not self.node.may_accept():
+        if self._network.cut:
+            sock.close()
+            return
+        if not self._membership.may_accept():
             self._make_room()
-        if self.node.may_accept():
+        if self._membership.may_accept():
             self._open(sock, dialled=None, address=_words(address))
         else:
             sock.close()
@@ -280,7 +294,7 @@ class Peering:
         So those who hold the places of strangers cannot keep a peer out, which needs but a moment.
         """
         for wire in self._wires:
-            if wire.link.dialled is None and wire.link.peer is None:
+            if wire.link.dialled is None and not wire.link.proven:
                 wire.close()
                 return
 
@@ -290,7 +304,7 @@ class Peering:
         delay_s = BACKOFF_MIN_S
         while True:
             lost = self._lost
-            if not self.node.should_dial(peer):
+            if self._network.cut or not self._membership.should_dial(peer):
                 # We are linked to it, or are it. Links are lost with an event.
                 with trio.move_on_after(BACKOFF_MAX_S):
                     await lost.wait()
@@ -302,7 +316,7 @@ class Peering:
                 while not wire.closed:
                     await self._lost.wait()
                 lived_s = trio.current_time() - begin
-                if wire.link.peer is not None and lived_s > PROVEN_AFTER_S:
+                if wire.link.proven and lived_s > PROVEN_AFTER_S:
                     delay_s = BACKOFF_MIN_S
                     continue
             await trio.sleep(delay_s * (1 - self._chance() / 2))

@@ -55,9 +55,11 @@ if TYPE_CHECKING:
     from ..auth import Authenticator
     from ..clock import Clock
     from ..config import Settings, Tls
+    from ..replication.node import Node
     from .couchbase import BucketServer
     from .listening import Endpoint
     from .peering import Peering
+    from .wire import Network
 
 TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
 
@@ -86,6 +88,7 @@ class Server:
         use_hub: bool = hasattr(select, "epoll"),
         certificates: Certificates | None = None,
         secret: bytes | None = None,
+        network: Network | None = None,
     ) -> None:
         clock = clock or SystemClock()
         self._clock = clock  #: real, whatever `debugtime` does to that of the items
@@ -133,6 +136,8 @@ class Server:
         self._new_connection: Callable[..., Connection] = partial(Connection, self.service)
         #: The sockets of the group, if this is a member of one; while `serve` runs.
         self.peering: Peering | None = None
+        self._network = network
+        self._buckets: BucketServer | None = None
         self._listening: list[Endpoint] = []  #: clients are let in there
         self._secret = secret
         if secret is None and settings.replication_secret_file is not None:
@@ -283,29 +288,43 @@ class Server:
 
     def _join_group(self, endpoints: Sequence[Endpoint]) -> Peering:
         """Become a member of the group that the settings name."""
-        from . import peering  # which most servers need not load
+        from ..replication.node import Host as NodeHost  # which most servers need not load
+        from . import peering
 
         settings = self.settings
         port = endpoints[0].sock.getsockname()[1] if endpoints else settings.replication_port
         # Leases and versions keep to real time, whatever `debugtime` does to that of items.
-        node = peering.new_node(self.service, self._clock, port, self._secret, self.log.warning)
-        node.on_ready = self._get_ready
-        node.on_stale = self._drop_stale
-        self.service.gate = node.gate
+
+        def node_for(wake: Callable[[], None]) -> Node:
+            host = NodeHost(
+                wake=wake,
+                ready=self._get_ready,
+                drop_stale=self._drop_stale,
+                view_changed=self._look_at_view,
+                log=self.log.warning,
+            )
+            return peering.new_node(self.service, self._clock, port, self._secret, host)
+
         self._new_connection = partial(PairedConnection, self.service)
         context = None
         if settings.replication_tls:
             assert self._certificates is not None
             context = self._certificates.link_context
         self.peering = peering.Peering(
-            node,
+            node_for,
             settings.peers,
             hub=self.hub,
             log=self.log.warning,
             on_error=self._mishap,
             context=context,
+            network=self._network,
         )
+        self.service.gate = self.peering.node.gate
         return self.peering
+
+    def _look_at_view(self) -> None:
+        if self._buckets is not None:
+            self._buckets.look()
 
     def _drop_stale(self) -> None:
         """Close whoever has sent anything, also who came while nobody was there to let him in.
@@ -375,8 +394,7 @@ class Server:
         buckets = couchbase.new_bucket_server(
             settings, port, http_port, node, check=check, on_error=self._mishap
         )
-        if node is not None:
-            node.on_view = buckets.look
+        self._buckets = buckets
         self._say(f"couchbase: clients are told to use {buckets.here.server}")
         return buckets
 

@@ -84,6 +84,17 @@ class WireTls:
         return True
 
 
+class Network:
+    """What lies between the sockets of a group and its node: nothing. The fake makes trouble."""
+
+    cut = False  #: no link is opened, by either side
+    paused = False  #: nothing is said, and no time passes for the node
+
+    def deliver(self, link: Link, data: bytes) -> None:
+        """Let a link take in what arrived."""
+        link.receive(data)
+
+
 class Wire:
     """One socket and its link. Whoever owns it calls `ready` when the socket is."""
 
@@ -94,6 +105,7 @@ class Wire:
         *,
         name: str,
         tls: WireTls | None = None,
+        network: Network,
         on_blocked: Callable[[Wire, bool], None],
         on_closed: Callable[[Wire], None],
         complain: Callable[[str], None],
@@ -109,6 +121,7 @@ class Wire:
         self.name = name
         self.closed = False
         self._tls = tls
+        self._network = network
         self._unsent = _NOTHING
         self._on_blocked = on_blocked
         self._on_closed = on_closed
@@ -131,7 +144,8 @@ class Wire:
         """Send what the link has to say, as far as the socket takes it; close if the link is."""
         # Hot path: called at the end of each turn of the hub, mostly for nothing.
         link = self.link
-        if not self._unsent and (link.output or self._tls is not None):
+        something = link.output or self._tls is not None
+        if something and not self._unsent and not self._network.paused:
             self._say(link.take_output())
         if link.closed:
             self.close()
@@ -201,7 +215,7 @@ class Wire:
                 self._give_up(error)
                 return
         if data:
-            self.link.receive(data)
+            self._network.deliver(self.link, data)
         if self._tls is not None and self._tls.ended:
             self.close()
 

@@ -187,13 +187,15 @@ class _FakeServer(Server):
         self._refusals = 0
         self._accepting_again = trio.Event()
         self.doors: list[_Door] = []
-        super().__init__(settings, clock=clock, log=self.memory_log, use_hub=use_hub)
+        self.links = Links()
+        super().__init__(
+            settings, clock=clock, log=self.memory_log, use_hub=use_hub, network=self.links
+        )
         self._clock = _LinkClock(clock)
         self._new_connection = partial(ScriptedConnection, self.service)
         self.releasing = Chore(script.release_due)
         script.wake = self.releasing.wake
         self.chores.append(self.releasing)
-        self.links = Links()
 
     def _authenticator(self) -> Authenticator | None:
         if self._users is None:
@@ -675,13 +677,13 @@ class Engine:
             node is not None
             and peering is not None
             and self.accepting()
-            and node.in_sync
+            and node.role.in_sync
             and not peering.owes
         )
 
     def cut_links(self) -> None:
         """Close the links, and open none from now on."""
-        self.links.cut()
+        self.links.cut_all()
 
     def mend_links(self) -> None:
         """Let there be links again."""

@@ -12,92 +12,64 @@ from typing import TYPE_CHECKING
 
 import trio
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from ..server.wire import Network
 
+if TYPE_CHECKING:
     from ..replication.link import Link
     from ..server.peering import Peering
 
 
-class Links:
+class Links(Network):
     """The links of one node."""
 
     def __init__(self) -> None:
         self._peering: Peering | None = None
-        self._nursery: trio.Nursery | None = None
         self._cuts = 0
         self._delay_s = 0.0
-        self._paused = False
         self._changed = trio.Event()
-        #: What came, when it may be heard, and by whom.
-        self._late: deque[tuple[float, Callable[[bytes], None], bytes]] = deque()
+        #: What came, by whom it is to be heard, and when.
+        self._late: deque[tuple[float, Link, bytes]] = deque()
 
     def attach(self, peering: Peering, nursery: trio.Nursery) -> None:
         """Stand between these sockets and their node."""
         self._peering = peering
-        self._nursery = nursery
-        node = peering.node
-        open_link, should_dial, may_accept = node.open_link, node.should_dial, node.may_accept
+        nursery.start_soon(self._deliver_late)
 
-        def open_slow_link(*, dialled: str | None, address: str = "") -> Link:
-            link = open_link(dialled=dialled, address=address)
-            receive = link.receive
+    def deliver(self, link: Link, data: bytes) -> None:
+        """Let a link take in what arrived; not yet, if the links are slow or the node is paused."""
+        if self.paused or self._delay_s or self._late:
+            self._late.append((trio.current_time() + self._delay_s, link, data))
+            self._changed.set()
+        else:
+            link.receive(data)
 
-            def receive_later(data: bytes) -> None:
-                if self._paused or self._delay_s or self._late:
-                    self._late.append((trio.current_time() + self._delay_s, receive, data))
-                    self._change()
-                else:
-                    receive(data)
-
-            take_output = link.take_output
-
-            def take_output_later() -> list[bytes]:
-                return [] if self._paused else take_output()
-
-            link.receive = receive_later  # type: ignore[method-assign]
-            link.take_output = take_output_later  # type: ignore[method-assign]
-            return link
-
-        step = node.step
-
-        def step_later() -> float:
-            return inf if self._paused else step()
-
-        node.step = step_later  # type: ignore[method-assign]
-        node.open_link = open_slow_link  # type: ignore[method-assign]
-        node.should_dial = lambda peer: not self._cuts and should_dial(peer)  # type: ignore[method-assign]
-        node.may_accept = lambda: not self._cuts and may_accept()  # type: ignore[method-assign]
-        nursery.start_soon(self._deliver)
-
-    def cut(self) -> None:
+    def cut_all(self) -> None:
         """Close all links and open none, until mended as often."""
         self._cuts += 1
+        self.cut = True
         if self._peering is not None:
             self._peering.close_all()
 
     def mend(self) -> None:
         """Undo one cut."""
         self._cuts = max(0, self._cuts - 1)
-        peering = self._peering
-        if peering is not None and not self._cuts:
-            # Whoever would look again in a second does so now.
-            peering._lost.set()
-            peering._lost = trio.Event()
+        self.cut = self._cuts > 0
+        if self._peering is not None and not self.cut:
+            self._peering.look_again()
 
     def delay(self, seconds: float) -> None:
         """Have everything arrive so much later; 0: no more."""
         self._delay_s = seconds
-        self._change()
+        self._changed.set()
 
     def pause(self) -> None:
         """Hear, say and notice nothing from now on, as if the process was stopped."""
-        self._paused = True
+        self.paused = True
 
     def resume(self) -> None:
         """Hear what came meanwhile, and go on."""
-        self._paused = False
-        self._change()
+        self.paused = False
+        self._changed.set()
         if self._peering is not None:
             self._peering.stepping.wake()
 
@@ -109,21 +81,18 @@ class Links:
             self._cuts = 1
             self.mend()
 
-    def _change(self) -> None:
-        self._changed.set()
-
-    async def _deliver(self) -> None:
+    async def _deliver_late(self) -> None:
         """Let the node hear what is late, when its time has come."""
         while True:
             self._changed = trio.Event()
-            while self._late and not self._paused:
+            while self._late and not self.paused:
                 due = self._late[0][0]
                 if self._delay_s and due > trio.current_time():
                     break
-                _, receive, data = self._late.popleft()
-                receive(data)
+                _, link, data = self._late.popleft()
+                link.receive(data)
                 assert self._peering is not None
                 self._peering.send_turn()
-            deadline = self._late[0][0] if self._late and not self._paused else inf
+            deadline = self._late[0][0] if self._late and not self.paused else inf
             with trio.move_on_at(deadline):
                 await self._changed.wait()

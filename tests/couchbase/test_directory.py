@@ -21,7 +21,7 @@ def directories(group: Group) -> dict[str, Directory]:
         name: Directory(
             SITES[name],
             {address_of(other): SITES[other] for other in names if other != name},
-            group[name].node,
+            group[name].node.view,
         )
         for name in names
     }
@@ -90,7 +90,7 @@ def test_who_comes_back_is_in_the_map_when_it_says_that_clients_may_come():
             if view is not None and A in view.replicas:
                 assert group["a"].node.ready
 
-    group["b"].node.on_view = look
+    group["b"].view_changed = look
     group.link("a", "b")
     group.advance(1.0)
     assert (group["a"].node.role, here["b"].view()) == ("follower", View(B, (), B, (A, B)))
@@ -155,15 +155,15 @@ def test_of_three_all_are_in_the_map():
 
 def test_of_two_the_other_one_is_known_though_only_it_has_dialled():
     group = make_group("ab")
-    dialled = [host for host in group.hosts.values() if not host.node.who]
+    dialled = [host for host in group.hosts.values() if not host.node.view.who]
     assert [host.name for host in dialled] == ["b"]
     assert directories(group)["b"].view() == View(A, (B,), B, (A, B))
 
 
 def test_a_peer_that_nobody_can_place_is_not_in_the_map():
     group = make_group("ab")
-    assert Directory(A, {}, group["a"].node).view() == View(A, (), A, (A,))
-    assert Directory(B, {}, group["b"].node).view() == View(B, (), B, (B,))
+    assert Directory(A, {}, group["a"].node.view).view() == View(A, (), A, (A,))
+    assert Directory(B, {}, group["b"].node.view).view() == View(B, (), B, (B,))
 
 
 def test_every_change_is_told():
@@ -176,7 +176,7 @@ def test_every_change_is_told():
         told[name] = here[name].view()
 
     for name in "ab":
-        group[name].node.on_view = lambda name=name: teller(name)  # type: ignore[misc]
+        group[name].view_changed = lambda name=name: teller(name)  # type: ignore[misc]
 
     def check() -> None:
         assert told == {name: each.view() for name, each in here.items()}

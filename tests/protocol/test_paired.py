@@ -23,7 +23,7 @@ from pymcd.replication.changes import Changes
 from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client, make_service
 from tests.protocol.requests import BINARY, COMMANDS, CUTS, SMALL_ITEMS, cut
-from tests.replication.helpers import Group, Guest, make_group
+from tests.replication.helpers import Group, Guest, Host, make_group
 
 from ..clocks import ManualClock
 from ..hosts import lend
@@ -54,7 +54,7 @@ class Single:
         clock = ManualClock()
         service = quiet(make_service(clock, **settings))
         # So that it has the same idea of cas uniques, and of flushes in the future.
-        Changes(service.cache, clock, tag=1, backlog_bytes=1 << 20)
+        Changes(service.cache, clock, tag=1, backlog_bytes=1 << 20, leads=lambda: True)
         self.client = Client(service)
 
     def ask(self, pieces: Iterable[bytes]) -> bytes:
@@ -95,6 +95,11 @@ def alike_binary(answer: bytes) -> list[tuple[Any, ...]]:
         replies.append((*head, name, answer[24 : 24 + head[6]]))
         answer = answer[24 + head[6] :]
     return replies
+
+
+def stand(host: Host, **changes: bool) -> None:
+    """Have connections behave as if the node's role meant something else."""
+    host.node.view.stance = host.node.view.stance._replace(**changes)
 
 
 def quiet_group(**settings: Any) -> Group:
@@ -472,7 +477,7 @@ LOGINS: list[tuple[str, dict[str, Any], list[bytes]]] = [
     ("SASL, a member asked", SASL, [sasl(RIGHT), binary.request(binary.SASL_LIST), sasl(RIGHT)]),
 ]  # fmt: skip
 #: By the protocol: a write, how its reply begins, a read, and the reply.
-SPOKEN = {
+SPOKEN: dict[str, tuple[bytes, bytes, bytes, bytes]] = {
     "text": (SET, b"STORED\r\n", b"get k\r\n", HIT),
     "meta": (b"ms k 1\r\n1\r\n", b"HD\r\n", b"mg k v\r\n", b"VA 1\r\n1\r\n"),
     "binary": (binary.store(binary.SET, b"k", b"1"), b"\x81\x01\0\0\0\0\0\0",
@@ -542,7 +547,7 @@ class TestLogins:
         write, written, read, found = SPOKEN[protocol]
         group, guest = self.enter(settings, login, node, fast=fast, traced=traced)
         if node == "b":
-            group["b"].node.gate.remote = True
+            stand(group["b"], remote=True)
         writer = Guest(group["a"], fast=fast)
         if login:
             for message in login:
@@ -626,8 +631,7 @@ class TestForwarding:
         group = warm_group()
         Guest(group["a"]).ask(SET)
         guest = Guest(group["b"])
-        gate = group["b"].node.gate
-        gate.remote = True
+        stand(group["b"], remote=True)
         assert guest.ask(b"get k\r\n", b"mg k v\r\n", b"gets q\r\n") == (
             HIT + b"VA 1\r\n1\r\nEND\r\n"
         )
@@ -644,7 +648,7 @@ class TestRefusing:
         group = warm_group(replication_ack="strict")
         guest = Guest(group["a"])
         guest.ask(SET, b"ms stale 1 T100\r\n1\r\n", b"md stale I\r\n")
-        group["a"].node.gate.refusing = True
+        stand(group["a"], refusing=True)
         return guest
 
     @pytest.mark.parametrize(
@@ -722,7 +726,7 @@ class TestExecutor:
     def test_also_where_all_is_refused(self, settings):
         host = warm_group(replication_ack="strict", **settings)["a"]
         lend(host.service, authenticator=USERS)
-        host.node.gate.refusing = True
+        stand(host, refusing=True)
         execute = Executor(host.service)
         assert execute("text", SET) == NOT_REPLICATED
         (reply,) = binary.decode(execute("binary", binary.store(binary.SET, b"k", b"1")))

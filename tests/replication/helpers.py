@@ -18,10 +18,10 @@ from pymcd.replication.node import Node
 from pymcd.service import Service
 
 from ..clocks import ManualClock
-from ..hosts import make_host
+from ..hosts import make_host, make_node_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pymcd.replication.link import Link
     from pymcd.replication.peer import Peer
@@ -83,20 +83,24 @@ class Host:
         self.step_at = self.group.clock.monotonic()
         self.ready_calls = 0
         self.hasty = 0
+        self.view_changed: Callable[[], None] = lambda: None
         self.service = Service(self.settings, self.clock, make_host())
         self.cache = self.service.cache
         self.node = Node(
             self.cache,
             self.settings,
             self.clock,
+            make_node_host(
+                wake=self._wake,
+                ready=self._ready,
+                view_changed=lambda: self.view_changed(),
+                log=self.lines.append,
+            ),
             node_id=self.name,
             secret=self.secret,
             entropy=random.Random(f"{self.name} {self.life}").randbytes,
             execute=Executor(self.service),
-            log=self.lines.append,
         )
-        self.node.wake = self._wake
-        self.node.on_ready = self._ready
         self.service.gate = self.node.gate
         self.changes = self.node.changes
         self.node.start()
@@ -115,7 +119,7 @@ class Host:
         self.ready_calls += 1
 
     def peer(self, other: str) -> Peer:
-        return self.node.peers[other]
+        return self.node.view.peers[other]
 
     @property
     def rows(self) -> dict[str, Any]:
@@ -142,7 +146,7 @@ class Host:
             if guest.woken:
                 busy = True
                 guest.pump()
-        self.node.flush()
+        self.node.gate.send_batch()
         return busy
 
     def values(self) -> dict[bytes, bytes]:
@@ -174,8 +178,8 @@ class Wire:
         self.group = caller.group
         self.hosts = (caller, callee)
         self.links = (
-            caller.node.open_link(dialled=address_of(callee.name)),
-            callee.node.open_link(dialled=None, address=f"{caller.name}:5"),
+            caller.node.membership.open_link(dialled=address_of(callee.name)),
+            callee.node.membership.open_link(dialled=None, address=f"{caller.name}:5"),
         )
         #: Under way, by who sent it.
         self.queues: tuple[list[bytes], list[bytes]] = ([], [])
@@ -373,6 +377,7 @@ class Group:
             if host.alive:
                 host.cache.check()
                 host.changes.check()
+                host.node.check()
 
     def check_equal(self) -> None:
         """Raise AssertionError unless all servers hold the same; ends may differ by a second."""

@@ -7,18 +7,21 @@ the simulation runs on as if nothing were wrong, the checkers are worth nothing.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from pymcd.replication import frames
 from pymcd.replication.changes import Changes
+from pymcd.replication.channel import Channel
+from pymcd.replication.commits import Commits
 from pymcd.replication.frames import Kind
 from pymcd.replication.gate import Gate
 from pymcd.replication.membership import Membership
 from pymcd.replication.node import Node
-from pymcd.replication.peer import Channel, Peer
+from pymcd.replication.peer import Peer
+from pymcd.replication.roles import FOLLOWER, Role
 from pymcd.replication.versions import FOREVER, Tombstones
 from pymcd.service import Service
 
@@ -26,6 +29,8 @@ from .simulation import Report, Simulation, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from pymcd.replication.messages import Join
 
 
 @dataclass
@@ -44,8 +49,10 @@ class Mutant:
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Break the core, for a while."""
-        before = [(owner, name, owner.__dict__.get(name)) for owner, name, _ in self.changes]
-        for owner, name, change in self.changes:
+        # It is the promises that are to be missed, by who knows nothing of the core's insides.
+        changes = [*self.changes, (Node, "check", _nothing)]
+        before = [(owner, name, owner.__dict__.get(name)) for owner, name, _ in changes]
+        for owner, name, change in changes:
             setattr(owner, name, change(owner.__dict__.get(name)))
         try:
             yield
@@ -100,7 +107,7 @@ def _apply_stale(original: Any) -> Any:
 def _forget_requests(original: Any) -> Any:
     def leave_channel(self: Peer) -> Any:
         unacked = original(self)
-        self.executed.clear()
+        self.executed.replies.clear()
         return unacked
 
     return leave_channel
@@ -108,8 +115,8 @@ def _forget_requests(original: Any) -> Any:
 
 def _execute_again(original: Any) -> Any:
     def execute_for(self: Gate, peer: Peer, *request: Any) -> None:
-        peer.executed.clear()
-        peer.executing.clear()
+        peer.executed.replies.clear()
+        peer.executed.executing.clear()
         original(self, peer, *request)
 
     return execute_for
@@ -133,18 +140,17 @@ def _no_lease(original: Any) -> Any:
 
 
 def _emptiness_wins(original: Any) -> Any:
-    def join_arrived(self: Membership, peer: Peer, fields: dict[str, Any], now: float) -> None:
-        original(self, peer, {**fields, "replace": 1 << 62}, now)
+    def join_arrived(self: Membership, peer: Peer, join: Join, now: float) -> None:
+        original(self, peer, replace(join, replace=1 << 62), now)
 
     return join_arrived
 
 
 def _alone_at_once(original: Any) -> Any:
     def link_down(self: Membership, link: Any, reason: str = "") -> None:
-        peer = link.peer
-        was_used = peer is not None and peer.link is link
+        peer = self.peer_of(link)
         original(self, link, reason)
-        if was_used and peer.in_view:
+        if peer is not None and peer.in_view:
             self._node.lose([peer], "cut")
 
     return link_down
@@ -172,12 +178,12 @@ def _evictions_travel(original: Any) -> Any:
 
 
 def _followers_decide(original: Any) -> Any:
-    def set_role(self: Node, role: str) -> None:
+    def become(self: Node, role: Role) -> None:
         original(self, role)
-        if role == "follower":
-            self.gate.leading = True
+        if role is FOLLOWER:
+            self.view.stance = self.view.stance._replace(leading=True)
 
-    return set_role
+    return become
 
 
 def _all_is_settled(original: Any) -> Any:
@@ -222,7 +228,9 @@ MUTANTS = [
     Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)]),
     Mutant("an empty node's emptiness wins", [(Membership, "_join_arrived", _emptiness_wins)]),
     Mutant("a lost link is a lost peer", [(Membership, "link_down", _alone_at_once)]),
-    Mutant("who is deposed takes nothing back", [(Gate, "give_up", _nothing)], first_seed=115),
+    Mutant(
+        "who is deposed takes nothing back", [(Membership, "give_up", _nothing)], first_seed=115
+    ),
     Mutant("an empty node serves at once", [(Node, "start", _begin_at_once)]),
     Mutant("differences between clocks move expiry", [(Changes, "origin_s", _ignore_skew)]),
     Mutant(
@@ -231,10 +239,10 @@ MUTANTS = [
         first_seed=5540,
         condition="small_memory",
     ),
-    Mutant("followers decide by themselves", [(Node, "set_role", _followers_decide)]),
+    Mutant("followers decide by themselves", [(Node, "become", _followers_decide)]),
     Mutant(
         "what is not acknowledged may be read",
-        [(Gate, "settled", _all_is_settled)],
+        [(Commits, "watermark", _all_is_settled)],
         first_seed=1850,
     ),
     Mutant("changes during a resync are lost", [(Peer, "send", _no_live_changes)]),

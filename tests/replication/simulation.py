@@ -434,9 +434,9 @@ class Simulation:
             words = b""
 
         def talk() -> None:
-            if not host.node.may_accept():
+            if not host.node.membership.may_accept():
                 return
-            link = host.node.open_link(dialled=None, address="stranger")
+            link = host.node.membership.open_link(dialled=None, address="stranger")
             said = b"".join(link.take_output())
             self.overheard.append(said)
             if words:

@@ -36,7 +36,14 @@ class Server:
         self.clock = ManualClock()
         self.service = Service(Settings(**settings), self.clock, make_host())
         self.cache = self.service.cache
-        self.changes = Changes(self.cache, self.clock, tag=tag, backlog_bytes=backlog_bytes)
+        self.leads = True
+        self.changes = Changes(
+            self.cache,
+            self.clock,
+            tag=tag,
+            backlog_bytes=backlog_bytes,
+            leads=lambda: self.leads,
+        )
         self.client = Client(self.service)
 
     def do(self, *requests: bytes) -> bytes:
@@ -383,7 +390,7 @@ class TestWhoDoesNotLead:
         server = Server(**SMALL)
         server.do(b"set a 0 0 1\r\n1\r\n")
         server.take()
-        server.changes.leading = False
+        server.leads = False
         server.do(b"set a 0 0 2000\r\n" + bytes(2000) + b"\r\n")
         assert server.changes.strays == [b"a"]
         assert server.take() == []

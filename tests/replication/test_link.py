@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from pymcd.replication import frames
 from pymcd.replication.frames import Kind
-from pymcd.replication.link import ADVICE, CLOCK_SKEW_MAX_S, Link
-from pymcd.replication.membership import PEERS_MAX
-from pymcd.replication.node import HANDSHAKE_S, STRANGERS_MAX
+from pymcd.replication.link import ADVICE, Link
+from pymcd.replication.membership import PEERS_MAX, STRANGERS_MAX
+from pymcd.replication.node import HANDSHAKE_S
+from pymcd.replication.versions import CLOCK_SKEW_MAX_S
 from tests.protocol.requests import CUTS, cut
 from tests.replication.helpers import SECRET, Group, Guest, Host, Wire, make_group
 
@@ -51,12 +52,12 @@ class Stranger:
         self.host = host
         self.calls = calls
         dialled = None if calls else "127.0.0.1:1"
-        self.link = host.node.open_link(dialled=dialled, address="192.0.2.1:7")
+        self.link = host.node.membership.open_link(dialled=dialled, address="192.0.2.1:7")
         self.theirs = take(self.link)
         self.hello: dict[str, Any] = {
             "magic": "pymcd-replication",
             "version": 1,
-            "cluster": host.node.cluster_id,
+            "cluster": host.settings.cluster_id,
             "node": "s",
             "incarnation": "0123",
             "nonce": "4567",
@@ -93,7 +94,7 @@ class Stranger:
 
     @property
     def is_in(self) -> bool:
-        return self.link.peer is not None and not self.link.closed
+        return self.link.proven and not self.link.closed
 
     def answers(self) -> list[tuple[int, dict[str, Any]]]:
         return said(take(self.link))
@@ -109,7 +110,8 @@ class TestHandshake:
         wire = group.link("a", "b")
         for name, other, link in zip("ab", "ba", wire.links, strict=True):
             assert not link.closed
-            assert link.peer is group[name].peer(other)
+            assert link.proven
+            assert group[name].node.membership.peer_of(link) is group[name].peer(other)
             assert group[name].peer(other).link is link
             assert group[name].rows["last_refusal"] == "-"
 
@@ -138,7 +140,7 @@ class TestHandshake:
     @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
     def test_calling_what_is_no_replication_port_is_said_so(self, answer):
         host = lone_host()
-        link = host.node.open_link(dialled="127.0.0.1:11211")
+        link = host.node.membership.open_link(dialled="127.0.0.1:11211")
         link.receive(answer)
         host.group.clock.advance(HANDSHAKE_S)
         host.node.step()
@@ -183,8 +185,8 @@ class TestRefusals:
         wire = group.link(caller, "ba"["ab".index(caller)])
         for host, link in zip(wire.hosts, wire.links, strict=True):
             assert link.closed
-            assert link.peer is None
-            assert host.node.links == []
+            assert not link.proven
+            assert host.node.membership.links == []
             assert host.rows["last_refusal"] == reason
             assert host.rows["handshake_failures"] == 1
             assert host.rows["authentication_failures"] <= (reason == "secret")
@@ -196,7 +198,7 @@ class TestRefusals:
 
     def test_the_same_node_id(self):
         group = Group("ab")
-        group["b"].node.node_id = "a"
+        group["b"].node.view.node_id = "a"
         wire = group.link("a", "b")
         for host, link in zip(wire.hosts, wire.links, strict=True):
             assert link.closed
@@ -295,14 +297,14 @@ class TestRefusals:
     def test_a_recorded_handshake_opens_nothing(self):
         group = make_group()
         recorded = b"".join(group.wire("a", "b").sent[0])
-        link = group["b"].node.open_link(dialled=None, address="192.0.2.1:7")
+        link = group["b"].node.membership.open_link(dialled=None, address="192.0.2.1:7")
         link.receive(recorded)
         assert link.closed
         assert group["b"].rows["authentication_failures"] == 1
-        assert group["a"].node.in_sync
+        assert group["a"].node.role.in_sync
         assert Guest(group["b"]).ask(b"set a 0 0 1\r\n1\r\n") == b"STORED\r\n"
         group.advance(5)
-        assert group["b"].node.in_sync
+        assert group["b"].node.role.in_sync
 
     def test_a_log_line_a_minute(self):
         host = lone_host()
@@ -341,14 +343,14 @@ class TestOneself:
     def test_who_is_configured_as_its_own_peer_notices(self):
         group = Group("a", peers=("127.0.0.1:1",))
         host = group["a"]
-        callee = host.node.open_link(dialled=None, address="127.0.0.1:5")
-        caller = host.node.open_link(dialled="127.0.0.1:1")
+        callee = host.node.membership.open_link(dialled=None, address="127.0.0.1:5")
+        caller = host.node.membership.open_link(dialled="127.0.0.1:1")
         hellos = take(callee), take(caller)
         callee.receive(hellos[1])
         caller.receive(hellos[0])
         assert caller.closed
         assert callee.closed
-        assert not host.node.should_dial("127.0.0.1:1")
+        assert not host.node.membership.should_dial("127.0.0.1:1")
         assert host.rows["last_refusal"] == "-"
         # And so there is nobody to wait for.
         assert host.node.ready
@@ -356,25 +358,25 @@ class TestOneself:
 
     def test_in_any_order(self):
         host = lone_host()
-        callee = host.node.open_link(dialled=None, address="127.0.0.1:5")
-        caller = host.node.open_link(dialled="127.0.0.1:1")
+        callee = host.node.membership.open_link(dialled=None, address="127.0.0.1:5")
+        caller = host.node.membership.open_link(dialled="127.0.0.1:1")
         hellos = take(callee), take(caller)
         caller.receive(hellos[0])
         callee.receive(hellos[1])
-        assert not host.node.should_dial("127.0.0.1:1")
+        assert not host.node.membership.should_dial("127.0.0.1:1")
 
     @pytest.mark.parametrize("forged", [False, True])
     def test_what_comes_back_to_where_it_came_from_is_no_proof_of_that(self, forged):
         """Whoever answers there could have us think that we have no peer, and serve misses."""
         host = lone_host()
-        link = host.node.open_link(dialled="127.0.0.1:1")
+        link = host.node.membership.open_link(dialled="127.0.0.1:1")
         hello = take(link)
         if forged:
             ((_, fields),) = said(hello)
             hello = message(Kind.HELLO, fields | {"dialled": False, "nonce": "77"})
         link.receive(hello)
         assert link.closed
-        assert host.node.should_dial("127.0.0.1:1")
+        assert host.node.membership.should_dial("127.0.0.1:1")
         assert not host.node.ready
 
     def test_our_own_proof_is_no_proof(self):
@@ -424,10 +426,10 @@ class TestGarbage:
         for piece in cut(b"".join(pieces), cuts):
             link.receive(piece)
             assert bounded(link, piece)
-        assert link.peer is None
+        assert not link.proven
         assert sum(map(len, link.output)) < 1000
-        assert link.closed == (link not in stranger.host.node.links)
-        assert stranger.host.node.peers == {}
+        assert link.closed == (link not in stranger.host.node.membership.links)
+        assert stranger.host.node.view.peers == {}
         assert len(stranger.host.lines) <= 2
 
     @pytest.mark.parametrize(
@@ -472,7 +474,7 @@ class TestGarbage:
         stranger.link.receive(bytes(8))
         stranger.enter()
         assert not stranger.is_in
-        assert stranger.host.node.peers == {}
+        assert stranger.host.node.view.peers == {}
 
     @given(st.integers(1, 50))
     def test_what_drips_in_costs_no_more_than_a_frame(self, step):
@@ -492,7 +494,7 @@ class TestGarbage:
     def test_but_not_without_end(self):
         group = make_group()
         link = group.wire("a", "b").links[0]
-        link.receive((group["a"].node.frame_max_bytes + 1).to_bytes(4, "big") + bytes(4))
+        link.receive((group["a"].node.membership.frame_max_bytes + 1).to_bytes(4, "big") + bytes(4))
         assert link.closed
 
 
@@ -505,17 +507,17 @@ class TestStrangers:
         assert not stranger.link.closed
         group.advance(1.2)
         assert stranger.link.closed
-        assert group["a"].node.in_sync
+        assert group["a"].node.role.in_sync
 
     def test_they_are_bounded_in_number(self):
         group = make_group()
         host = group["a"]
         strangers = []
-        while host.node.may_accept():
+        while host.node.membership.may_accept():
             strangers.append(Stranger(host))
         assert len(strangers) == STRANGERS_MAX
         strangers[3].link.disconnected()
-        assert host.node.may_accept()
+        assert host.node.membership.may_accept()
         assert host.rows["handshake_failures"] == 1
 
     def test_they_do_not_disturb_those_who_are_in(self):
@@ -539,12 +541,12 @@ class TestTwoLinks:
         group.settle()
         (wire,) = group.wires
         assert wire.hosts[0].name == "a"
-        assert group["a"].node.links == [wire.links[0]]
-        assert group["b"].node.links == [wire.links[1]]
+        assert group["a"].node.membership.links == [wire.links[0]]
+        assert group["b"].node.membership.links == [wire.links[1]]
         assert group["a"].rows["handshake_failures"] == 0
         assert group["a"].rows["last_refusal"] == "-"
         group.advance(0.5)
-        assert group["a"].node.in_sync
+        assert group["a"].node.role.in_sync
 
     def test_a_new_one_in_the_same_direction_replaces_the_old(self):
         group = make_group()
@@ -553,16 +555,16 @@ class TestTwoLinks:
         group.settle()
         assert group.wires == [new]
         assert Guest(group["b"]).ask(b"set a 0 0 1\r\n1\r\n") == b"STORED\r\n"
-        assert group["a"].node.in_sync
+        assert group["a"].node.role.in_sync
         assert group["a"].rows["reconnects"] == 1
 
     def test_while_linked_nobody_dials(self):
         group = Group("ab")
-        assert group["a"].node.should_dial("127.0.0.1:20098")
+        assert group["a"].node.membership.should_dial("127.0.0.1:20098")
         wire = group.link("a", "b")
-        assert not group["a"].node.should_dial("127.0.0.1:20098")
+        assert not group["a"].node.membership.should_dial("127.0.0.1:20098")
         wire.cut()
-        assert group["a"].node.should_dial("127.0.0.1:20098")
+        assert group["a"].node.membership.should_dial("127.0.0.1:20098")
 
 
 # -- what a peer may do ------------------------------------------------------------------------
@@ -645,10 +647,10 @@ class TestPeerGoneMad:
         one_more = Stranger(host, node="x")
         one_more.enter()
         assert not one_more.is_in
-        assert len(host.node.peers) == PEERS_MAX
+        assert len(host.node.view.peers) == PEERS_MAX
         strangers[4].link.disconnected()
         one_more = Stranger(host, node="x")
         one_more.enter()
         assert one_more.is_in
-        assert "s4" not in host.node.peers
-        assert len(host.node.peers) == PEERS_MAX
+        assert "s4" not in host.node.view.peers
+        assert len(host.node.view.peers) == PEERS_MAX

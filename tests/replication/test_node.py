@@ -10,16 +10,11 @@ import pytest
 
 from pymcd.replication import frames, records
 from pymcd.replication.frames import Kind
+from pymcd.replication.lease import HEARTBEAT_S, SILENCE_S, STALE_S
 from pymcd.replication.link import ADVICE
 from pymcd.replication.membership import PEERS_MAX
-from pymcd.replication.node import (
-    COMPLAIN_EVERY_S,
-    HEARTBEAT_S,
-    JOIN_GRACE_S,
-    READMIT_MAX_S,
-    SILENCE_S,
-    STALE_S,
-)
+from pymcd.replication.node import COMPLAIN_EVERY_S, JOIN_GRACE_S, READMIT_MAX_S
+from pymcd.replication.peer import Phase
 from pymcd.replication.versions import tag_of, version_at
 from tests.protocol import binary_client as binary
 from tests.replication.helpers import (
@@ -185,7 +180,7 @@ class TestReturning:
             guest.feed(b"set k%d 0 0 3\r\nnew\r\ndelete k%d\r\n" % (number * 7, number * 11 + 3))
             group["a"].turn()
         group.advance(1)
-        assert group["b"].node.in_sync
+        assert group["b"].node.role.in_sync
         group.check_equal()
         assert b"k80" not in group["b"].values()
 
@@ -463,11 +458,11 @@ class TestLoss:
         group = make_group()
         group.wire("a", "b").stall()
         group.advance(SILENCE_S - HEARTBEAT_S - 0.1)
-        assert group[node].node.in_sync
+        assert group[node].node.role.in_sync
         group.advance(2 * HEARTBEAT_S + 0.2)
         assert group[node].node.role == "alone"
         group.advance(2 * SILENCE_S)
-        assert group[node].node.links == []
+        assert group[node].node.membership.links == []
 
     def test_what_was_acknowledged_is_there(self):
         group = make_group()
@@ -553,7 +548,7 @@ class TestLoss:
             wire.cut()
             group.link("a", "b")
             gap_s = 0.0
-            while not group["a"].node.in_sync:
+            while not group["a"].node.role.in_sync:
                 group.advance(0.05)
                 gap_s += 0.05
             gaps.append(gap_s)
@@ -621,7 +616,7 @@ class TestFrozen:
         if not group.wires:  # it was silent for too long
             group.link("a", "b")
         group.advance(3)
-        assert sleeper.node.in_sync
+        assert sleeper.node.role.in_sync
         assert sent.connection.closing
         assert executed.connection.closing
         assert sent.take() + executed.take() == b""
@@ -823,7 +818,6 @@ class TestSlow:
         rows = group["a"].rows
         assert rows["queue_bytes"] <= 12 << 20
         assert rows["queue_items"] <= 20
-        assert group["a"].node.gate.queue_free <= 20
         wire.resume()
         group.advance(0.05)
         group.check_equal()
@@ -854,11 +848,11 @@ class TestSlow:
         first, second = group["a"], group["b"]
         caller, callee = Wire(second, first).links
         group.wires.clear()  # it is carried by hand
-        while not ("b" in first.node.peers and first.peer("b").proposed):
+        while not ("b" in first.node.view.peers and first.peer("b").phase is Phase.PROPOSED):
             callee.receive(b"".join(caller.take_output()))
             first.turn()
             proposal = callee.take_output()
-            if not first.node.peers or not first.peer("b").proposed:
+            if not first.node.view.peers or first.peer("b").phase is not Phase.PROPOSED:
                 caller.receive(b"".join(proposal))
                 second.turn()
         guest = Guest(first)
@@ -866,7 +860,7 @@ class TestSlow:
             data = b"set k%d 0 0 100000\r\n" % number + bytes(100_000) + b"\r\n"
             assert guest.ask(data) == STORED  # nobody else is in the view yet
         rest = callee.take_output()
-        assert first.peer("b").behind or first.peer("b").todo
+        assert first.peer("b").resync.under_way
         caller.receive(b"".join(proposal))
         second.turn()
         callee.receive(b"".join(caller.take_output()))
@@ -931,7 +925,7 @@ class TestLarge:
         assert answer.startswith(STORED)
         assert answer.count(b"VALUE") == self.COUNT
         assert group["a"].rows["reconnects"] == 0
-        assert group["a"].node.in_sync
+        assert group["a"].node.role.in_sync
         group.check_equal()
 
 
@@ -967,7 +961,7 @@ class TestThree:
         assert answer == STORED
         assert waited_s <= PATIENCE_S + SLACK_S
         assert roles(group) == ["coordinator", "follower"]
-        assert group["a"].node.members == group["b"].node.members == ["a", "b"]
+        assert group["a"].node.view.members == group["b"].node.view.members == ["a", "b"]
         group["c"].start()
         group.link("a", "c")
         group.link("b", "c")
@@ -1067,7 +1061,7 @@ class TestMessages:
         assert "sent a VIEW without what belongs into it" in group["b"].lines[-1]
 
     def test_so_do_parts_without_end(self, monkeypatch):
-        monkeypatch.setattr("pymcd.replication.peer.PARTS_MAX_BYTES", 2 * frames.PART_BYTES)
+        monkeypatch.setattr("pymcd.replication.channel.PARTS_MAX_BYTES", 2 * frames.PART_BYTES)
         group = make_group()
         for _ in range(3):
             self.send(group, b"x", Kind.PART)
@@ -1083,7 +1077,7 @@ class TestMessages:
             peer.send(group.clock.monotonic(), Kind.FORWARD, payload)
         group.settle()
         assert group["a"].values()[b"n"] in (b"1", b"2")
-        assert group["b"].node.in_sync
+        assert group["b"].node.role.in_sync
 
     def test_what_was_forwarded_travels_as_it_came(self):
         group = make_group()
@@ -1247,8 +1241,8 @@ def test_a_peer_that_is_not_there_costs_nothing():
     group = make_group()
     group["b"].stop()
     group.advance(100)
-    assert group["a"].node.links == []
-    assert len(group["a"].node.peers) == 1 < PEERS_MAX
+    assert group["a"].node.membership.links == []
+    assert len(group["a"].node.view.peers) == 1 < PEERS_MAX
     assert JOIN_GRACE_S < 100
 
 

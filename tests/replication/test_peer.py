@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.replication import frames, records
+from pymcd.replication.channel import Channel, Unacked
 from pymcd.replication.frames import Kind
-from pymcd.replication.peer import Channel, Peer, Unacked
+from pymcd.replication.messages import Received
+from pymcd.replication.peer import Peer, Phase
 from tests.replication.helpers import Guest, decode_sent, make_group
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 def unacked(number: int, size: int = 1) -> Unacked:
     return Unacked(
-        number, [b"x", b"x" * (size - 1)], 0.0,
+        number, [b"x", b"x" * (size - 1)], size, 0.0,
         keys=None, has_flush=False, results=None, ticket=0, sequence=0, version=0,
     )  # fmt: skip
 
@@ -57,8 +59,7 @@ def linked_peer() -> tuple[Peer, FakeLink]:
     peer = Peer("b")
     link = FakeLink()
     peer.link = link  # type: ignore[assignment]
-    peer.open_channel(7)
-    peer.flowing = True
+    peer.open_channel(7, Phase.HOSTING)
     return peer, link
 
 
@@ -83,7 +84,8 @@ class TestPeer:
 
     def test_without_a_link_messages_wait_and_signals_are_lost(self):
         peer, _ = linked_peer()
-        peer.link, peer.flowing = None, False
+        assert peer.channel is not None
+        peer.link, peer.channel.flowing = None, False
         peer.send(1.0, Kind.CHANGES, b"one")
         peer.signal(1.0, Kind.PING)
         peer.link = link = FakeLink()  # type: ignore[assignment]
@@ -102,37 +104,38 @@ class TestPeer:
 
     def test_a_message_tells_what_arrived_here(self):
         peer, link = linked_peer()
-        peer.answer_due = True
+        peer.lease.answer_due = True
         assert peer.channel is not None
         peer.channel.received = 5
-        peer.their_time = 3.5
+        peer.lease.their_time = 3.5
         peer.send(9.0, Kind.CHANGES, b"one")
         body, _ = frames.split_frame(b"".join(link.output), 0, 1 << 20) or (b"", 0)
         assert frames.decode_head(body) == (Kind.CHANGES, 9.0, 3.5, 7, 1, 5)
-        assert not peer.answer_due  # that was the answer
+        assert not peer.lease.answer_due  # that was the answer
 
     def test_giving_up_the_channel_keeps_what_may_be_asked_for(self):
         peer, _ = linked_peer()
         peer.send(1.0, Kind.CHANGES, b"", results=[(4, b"STORED\r\n")])
-        peer.results.append((5, b"ERROR\r\n"))
-        peer.behind[b"key"] = None
-        peer.in_view = True
+        peer.executed.results.append((5, b"ERROR\r\n"))
+        peer.resync.behind[b"key"] = None
+        peer.become(Phase.PROPOSED)
+        peer.become(Phase.FOLLOWER)
         assert peer.channel is not None
         peer.channel.received = 9
         (message,) = peer.leave_channel()
         assert message.results == [(4, b"STORED\r\n")]
-        assert peer.executed == {4: b"STORED\r\n", 5: b"ERROR\r\n"}
-        assert peer.left == {"epoch": 7, "received": 9}
+        assert peer.executed.replies == {4: b"STORED\r\n", 5: b"ERROR\r\n"}
+        assert peer.left == Received(7, 9)
         assert not peer.in_view
-        assert not peer.behind
-        assert peer.mode == "idle"
+        assert not peer.resync.behind
+        assert peer.resync.mode == "idle"
         assert peer.leave_channel() == []
 
     def test_a_new_channel_begins_anew(self):
         peer, _ = linked_peer()
         peer.send(1.0, Kind.CHANGES, b"one")
         peer.leave_channel()
-        peer.open_channel(8)
+        peer.open_channel(8, Phase.JOINING)
         assert peer.channel is not None
         assert (peer.channel.epoch, peer.channel.sent, peer.channel.unacked_bytes) == (8, 0, 0)
 
@@ -150,7 +153,7 @@ class TestAcrossLinks:
         assert guest.ask() == b""
         group.link("b", "a")
         assert guest.ask() == b"STORED\r\n"
-        assert group["a"].node.in_sync
+        assert group["a"].node.role.in_sync
         assert group["a"].rows["degraded_count"] == 0
         group.check_equal()
 
@@ -229,7 +232,7 @@ class TestAcrossLinks:
         )
         before = channel.received
         link.receive(b"".join(old))
-        assert group["b"].peer("a").answer_due
+        assert group["b"].peer("a").lease.answer_due
         assert channel.received == before
         assert group["b"].values() == {b"k": b"1"}
 

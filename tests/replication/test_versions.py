@@ -73,7 +73,9 @@ class TestClock:
 
     def make(self, realtime_s: float = NOW_S, tag: int = 5) -> tuple[Changes, SteppingClock]:
         clock = SteppingClock(realtime_s)
-        return Changes(Cache(Settings(), clock), clock, tag=tag, backlog_bytes=1 << 20), clock
+        return Changes(
+            Cache(Settings(), clock), clock, tag=tag, backlog_bytes=1 << 20, leads=lambda: True
+        ), clock
 
     def test_the_first_is_of_this_moment(self):
         changes, _ = self.make()

@@ -25,7 +25,7 @@ from pymcd.protocol import Executor, PairedConnection
 from pymcd.replication.node import Node
 from pymcd.service import Service
 
-from ..hosts import make_host
+from ..hosts import make_host, make_node_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -200,11 +200,11 @@ class End:
         self.other.under_way_bytes -= len(data)
         if self.gone or self.link is None:
             return
-        peer = self.link.peer
-        before = None if peer is None else peer.their_time
+        peer = self.host.node.membership.peer_of(self.link)
+        before = None if peer is None else peer.lease.their_time
         self.link.receive(data)
         self.last_taken = known[0]
-        if peer is not None and peer.link is self.link and peer.their_time != before:
+        if peer is not None and peer.link is self.link and peer.lease.their_time != before:
             # A whole message, over the link that is in use.
             self.host.heard(self.other, known[1])
         if self.other.under_way_bytes <= self.host.world.window_bytes:
@@ -479,13 +479,12 @@ class Host:
             service.cache,
             self.settings,
             self.clock,
+            make_node_host(wake=self._wake_node, log=self._say),
             node_id=self.name,
             secret=self._secret,
             entropy=world.random.randbytes,
             execute=Executor(service),
-            log=self._say,
         )
-        self.node.wake = self._wake_node
         service.gate = self.node.gate
         self._step_at = self._timer_at = _EVER
         self._node_woken = True
@@ -590,6 +589,7 @@ class Host:
     def _step(self) -> None:
         self._node_woken = False
         delay_s = self.node.step()
+        self.node.check()
         self._step_at = self.world.now + self.clock.world_seconds(delay_s)
 
     def _turn(self, life: int) -> None:
@@ -619,8 +619,10 @@ class Host:
                     queues[index] = queues[-1]
                     queues.pop()
                 call(*arguments)
+                self.node.check()
             for call, arguments in queues[0]:
                 call(*arguments)
+                self.node.check()
         woken = self.woken
         for _ in range(100):
             if self._node_woken:
@@ -629,7 +631,8 @@ class Host:
                 visit = next(iter(woken))
                 del woken[visit]
                 visit.pump()
-            self.node.flush()
+            self.node.gate.send_batch()
+            self.node.check()
             if not woken and not self._node_woken:
                 break
         else:
@@ -687,17 +690,18 @@ class Host:
         node = self.node
         if self.alive:
             # Most of the time there is nothing new, and it is cheap to see that.
-            seen = (self.life, node.role, node.epoch, node.coordinator, node.members, node.ready)
+            view = node.view
+            seen = (self.life, view.role, view.epoch, view.coordinator, view.members, node.ready)
             if seen == self._noted:
                 return
-            self._noted = (*seen[:4], list(node.members), node.ready)
+            self._noted = (*seen[:4], list(view.members), node.ready)
             now = Observation(
                 self.world.now,
                 self.life,
-                node.role,
-                node.epoch,
-                node.coordinator,
-                tuple(sorted(set(node.members) - {self.name})),
+                view.role,
+                view.epoch,
+                view.coordinator,
+                tuple(sorted(set(view.members) - {self.name})),
                 ready=node.ready,
             )
         else:
@@ -719,7 +723,7 @@ class Host:
         world = self.world
         if self.frozen:
             world.after(DIAL_LOOK_S, self._dial, target, life, backoff_s)
-        elif target in self._dialled or not self.node.should_dial(target):
+        elif target in self._dialled or not self.node.membership.should_dial(target):
             # A link that is lost is dialled again at once.
             world.after(DIAL_LOOK_S * world.draw(), self._dial, target, life, backoff_s)
         else:
@@ -747,12 +751,12 @@ class Host:
     def _open(self, end: End, dialled: str | None) -> None:
         if end.wire.dead or end.gone:
             return
-        if dialled is None and not self.node.may_accept():
+        if dialled is None and not self.node.membership.may_accept():
             end.gone = True
             end.wire.finish(end)
             return
         end.dialled = dialled
-        end.link = self.node.open_link(dialled=dialled, address=end.other.host.name)
+        end.link = self.node.membership.open_link(dialled=dialled, address=end.other.host.name)
         self._keep([*self._ends, end])
 
     # -- clients -----------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ async def test_what_was_sent_to_a_server_that_stood_still_is_not_executed() -> N
                 for client in (served, waiting):
                     client.sendall(b"set k 0 0 5\r\nstale\r\n")
                 assert a.peering is not None
-                a.peering.node.on_stale()
+                a.peering.node.host.drop_stale()
                 assert len(a.service.connections) == 2
                 for client in (served, waiting):
                     with suppress(ConnectionResetError):
@@ -246,8 +246,7 @@ async def test_a_killed_node_is_replaced_by_the_other(use_hub: bool) -> None:
         assert a.peering is not None
         (wire,) = a.peering._wires
         # There is no way back.
-        a.peering.node.should_dial = lambda peer: False  # type: ignore[method-assign]
-        a.peering.node.may_accept = lambda: False  # type: ignore[method-assign]
+        a.peering._network.cut = True
         wire.close()
         await to_b.send_all(b"set k 0 0 1\r\ny\r\n")
         await until(lambda: any(c.waiting for c in b.service.connections.values()))
@@ -290,7 +289,7 @@ async def test_clients_are_let_in_when_the_node_is_ready(use_hub: bool) -> None:
             assert f"replication: peers are awaited at {address}" in server.memory.lines
             assert server.peering is not None
             port = endpoints[-1].sock.getsockname()[1]
-            assert server.peering.node.node_id == f"{socket.gethostname()}:{port}"
+            assert server.peering.node.view.node_id == f"{socket.gethostname()}:{port}"
 
 
 async def test_a_port_that_is_lost_meanwhile_ends_the_server() -> None:
@@ -374,7 +373,7 @@ async def test_a_server_does_not_leave_before_its_peer_has_everything(use_hub: b
             async with serving(
                 endpoints=b_endpoints, node_id="b", peers=(a_address,), use_hub=use_hub, **common
             ) as b:
-                await until(lambda: bool(a.peering and a.peering.node.peers))
+                await until(lambda: bool(a.peering and a.peering.node.view.peers))
                 a.stop()
                 await a.finished.wait()
                 await until(lambda: role(b) == "alone")

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from pymcd.config import Settings
+from pymcd.replication.roles import STARTING
 from pymcd.server import peering as peering_module
 from pymcd.server.certificates import Certificates
 from pymcd.server.hub import Hub
@@ -47,7 +48,7 @@ class FakeLink:
         self.output: list[bytes] = []
         self.closed = False
         self.gone = False
-        self.peer: object | None = None
+        self.proven = False
         self.echo = False
 
     def receive(self, data: bytes) -> None:
@@ -70,22 +71,21 @@ class FakeNode:
 
     def __init__(self) -> None:
         self.links: list[FakeLink] = []
-        self.wake: Callable[[], None] = lambda: None
         self.room = 16  #: for strangers
         self.linked = False
         self.steps = 0
         self.flushes = 0
         self.started = False
-        self.gate = self.changes = self
+        self.gate = self.changes = self.membership = self
         self.fresh: dict[bytes, bytes] = {}
         self.has_news = True
-        self.in_sync = False
+        self.role = STARTING
 
     def start(self) -> None:
         self.started = True
 
     def may_accept(self) -> bool:
-        return sum(link.peer is None and not link.gone for link in self.links) < self.room
+        return sum(not link.proven and not link.gone for link in self.links) < self.room
 
     def should_dial(self, peer: str) -> bool:
         return not self.linked
@@ -99,7 +99,7 @@ class FakeNode:
         self.steps += 1
         return float("inf")
 
-    def flush(self) -> None:
+    def send_batch(self) -> None:
         self.flushes += 1
 
 
@@ -115,7 +115,7 @@ class Member:
         )
         self.hub = Hub(Service(self.settings, ManualClock(), make_host())) if use_hub else None
         self.peering = Peering(
-            self.node,  # type: ignore[arg-type]
+            lambda wake: self.node,  # type: ignore[arg-type,return-value]
             peers,
             hub=self.hub,
             log=self.lines.append,
@@ -261,12 +261,12 @@ async def test_a_stranger_makes_room_for_the_next(use_hub: bool) -> None:
         streams = []
         for number in range(4):
             streams.append(await trio.open_tcp_stream(host, int(port)))
-            (await called.link(number)).peer = None if number else object()
+            (await called.link(number)).proven = not number
         # The first has proven itself, the second has had its time.
         assert [link.gone for link in called.node.links] == [False, True, False, False]
         assert await streams[1].receive_some() == b""
         called.node.room = 0
-        called.node.links[2].peer = called.node.links[3].peer = object()
+        called.node.links[2].proven = called.node.links[3].proven = True
         late = await trio.open_tcp_stream(host, int(port))
         assert await late.receive_some() == b""
         assert len(called.node.links) == 4
@@ -342,7 +342,7 @@ async def test_a_link_that_worked_is_dialled_again_at_once(
     async with running(called, caller):
         for number in range(3):
             ours, theirs = await called.link(number), await caller.link(number)
-            theirs.peer = object()
+            theirs.proven = True
             ours.closed = True
             called.peering.send_turn()
         await called.link(3)

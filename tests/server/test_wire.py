@@ -11,7 +11,7 @@ import pytest
 
 from pymcd.config import Settings
 from pymcd.server.certificates import Certificates
-from pymcd.server.wire import _PIECES_MAX, RECEIVE_BYTES, Wire, WireTls
+from pymcd.server.wire import _PIECES_MAX, RECEIVE_BYTES, Network, Wire, WireTls
 
 from .authority import new_authority, shared_authority
 
@@ -59,6 +59,7 @@ class End:
             cast("Link", self.link),
             name="peer",
             tls=tls,
+            network=Network(),
             on_blocked=lambda wire, blocked: self.blocked.append(blocked),
             on_closed=lambda wire: self.closed.append(wire.sock.fileno()),
             complain=self.complaints.append,

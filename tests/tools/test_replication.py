@@ -22,6 +22,7 @@ from pymcd.tools.asking import Access
 from pymcd.tools.replication import Answer, as_data, as_text, exit_code
 from tests.protocol.helpers import Client, make_service
 
+from ..hosts import make_node_host
 from .serving import SmallServer
 
 NOW = 1_800_000_000.0  # 2027-01-15, 08:00 in Greenwich
@@ -350,19 +351,18 @@ def test_a_follower_does_not_know_whether_another_one_is_in_sync():
 def real_rows() -> dict[str, str]:
     """Return what a real node says that has met another one."""
     service = make_service(peers=("localhost:1",))
-    lines: list[str] = []
     node = Node(
         service.cache,
         service.settings,
         service.clock,
+        make_node_host(),
         node_id="cache-1",
         secret=b"s",
         entropy=bytes,
         execute=Executor(service),
-        log=lines.append,
     )
-    node.peers["cache-2"] = peer = Peer("cache-2")
-    peer.heard_at = service.clock.monotonic()
+    node.view.peers["cache-2"] = peer = Peer("cache-2")
+    peer.lease.heard_at = service.clock.monotonic()
     service.gate = node.gate
     report = Client(service).send(b"stats replication\r\n").decode().split("\r\n")
     return dict(line.split(" ")[1:] for line in report[:-2])

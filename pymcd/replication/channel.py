@@ -1,0 +1,82 @@
+"""A channel delivers messages to the other side once and in order.
+
+Each has a number; they are kept until the other side has acknowledged, which it does when it has
+them: they are applied before any client of its is answered. When a link breaks and the next comes
+up in time, the channel goes on: each side says what it has received, and the rest is sent again. So
+"acknowledged" on the channel is "held by both".
+
+A channel is made when a node joins another, and given up by whoever decides to act alone. Its
+epoch is its name: a message of another epoch is stale and means nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .frames import HEAD_BYTES, PART_BYTES, PARTS_MAX_BYTES, FrameError, Kind
+
+if TYPE_CHECKING:
+    from ..store import Item
+
+
+@dataclass(slots=True)
+class Unacked:
+    """A message that the other side has not acknowledged."""
+
+    number: int
+    frame: list[bytes]
+    size: int  #: of the frame, in bytes
+    sent_at: float
+    keys: dict[bytes, Item | None] | None  #: changed by it; None: it is part of a resync
+    has_flush: bool
+    results: list[tuple[int, bytes]] | None  #: of forwarded requests: number and reply
+    ticket: int  #: of the batch; 0: nobody waits for it
+    sequence: int  #: the log up to there is known once this is; 0: says nothing
+    version: int  #: the last one given out before it was sent
+
+
+class Channel:
+    """Messages to and from one peer, each delivered once, in order."""
+
+    def __init__(self, epoch: int, *, received: int = 0) -> None:
+        self.epoch = epoch
+        #: The link carries it: what was lost with the one before is sent again.
+        self.flowing = True
+        self.sent = 0
+        self.received = received
+        self.unacked: deque[Unacked] = deque()
+        self.unacked_bytes = 0
+        self._parts: list[bytes] = []
+
+    def take(self, message: Unacked) -> None:
+        """Keep a message until it is acknowledged."""
+        self.unacked.append(message)
+        self.unacked_bytes += message.size
+
+    def acknowledge(self, number: int) -> Unacked | None:
+        """Forget messages up to a number; return the last of them, if any were."""
+        unacked = self.unacked
+        last = None
+        while unacked and unacked[0].number <= number:
+            last = unacked.popleft()
+            self.unacked_bytes -= last.size
+        return last
+
+    def assemble(self, body: bytes) -> bytes:
+        """Return a message that came in parts, once it is whole; until then its last part."""
+        if body[0] == Kind.PART:
+            self._parts.append(body[HEAD_BYTES:])
+            if len(self._parts) > PARTS_MAX_BYTES // PART_BYTES:
+                raise FrameError("a message without end")
+        elif self._parts:
+            body = b"".join((body[:HEAD_BYTES], *self._parts, body[HEAD_BYTES:]))
+            self._parts.clear()
+        return body
+
+    def check(self) -> None:
+        """Raise AssertionError unless numbers and sums are right. For tests."""
+        numbers = [message.number for message in self.unacked]
+        assert numbers == list(range(self.sent - len(numbers) + 1, self.sent + 1)), numbers
+        assert self.unacked_bytes == sum(message.size for message in self.unacked)

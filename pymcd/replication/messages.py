@@ -1,0 +1,215 @@
+"""What the rarer messages say, as typed values: HELLO, STATUS, JOIN, WELCOME and VIEW.
+
+On the wire each is a JSON object. The type of a field says how it stands there; whatever is
+missing, of another type or out of range is found here: `decode` raises FrameError, and who is
+handed a message can rely on all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from math import isfinite
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, Self, get_type_hints
+
+from . import frames
+from .frames import FrameError, Kind, decode_number, decode_text, encode_text
+from .roles import Role
+from .versions import TAG_MASK
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: A node id stands in logs and statistics.
+_find_node_id: Final = re.compile(r"[!-~]{1,255}", re.ASCII).fullmatch
+
+
+class Codec(NamedTuple):
+    """How a field stands in JSON. `decode` may raise as `Message.read` says."""
+
+    decode: Callable[[Any], Any]
+    encode: Callable[[Any], Any] = lambda value: value
+
+
+def _exactly(wanted: type) -> Codec:
+    def decode(value: Any) -> Any:
+        if type(value) is not wanted:
+            raise TypeError
+        return value
+
+    return Codec(decode)
+
+
+def _decode_seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not isfinite(value):
+        raise TypeError
+    return float(value)
+
+
+def _decode_node_id(value: Any) -> str:
+    if not _find_node_id(value):
+        raise ValueError
+    return str(value)
+
+
+def _decode_tag(value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= TAG_MASK:
+        raise ValueError
+    return value
+
+
+def _list_of(codec: Codec) -> Codec:
+    return Codec(
+        lambda values: [codec.decode(value) for value in values],
+        lambda values: [codec.encode(value) for value in values],
+    )
+
+
+Text = Annotated[str, _exactly(str)]
+NodeId = Annotated[str, Codec(_decode_node_id)]
+Flag = Annotated[bool, _exactly(bool)]
+Number = Annotated[int, Codec(decode_number)]
+Numbers = Annotated[list[int], _list_of(Codec(decode_number))]
+Seconds = Annotated[float, Codec(_decode_seconds)]
+Names = Annotated[list[str], _list_of(_exactly(str))]
+Keys = Annotated[list[bytes], _list_of(Codec(decode_text, encode_text))]
+Replies = Annotated[
+    dict[int, bytes],
+    Codec(
+        lambda replies: {int(number): decode_text(reply) for number, reply in replies.items()},
+        lambda replies: {str(number): encode_text(reply) for number, reply in replies.items()},
+    ),
+]
+
+
+class Message:
+    """What a payload of one kind says."""
+
+    __slots__ = ()
+    kind: ClassVar[Kind]
+
+    @classmethod
+    @cache
+    def _codecs(cls) -> list[tuple[str, Codec]]:
+        hints = get_type_hints(cls, include_extras=True).items()
+        return [(name, hint.__metadata__[0]) for name, hint in hints if name != "kind"]
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Self:
+        """Return what a payload says; raise FrameError."""
+        return cls.read(frames.decode_json(payload))
+
+    @classmethod
+    def read(cls, said: Any) -> Self:
+        """Return what a JSON object says; raise FrameError."""
+        try:
+            return cls(**{name: codec.decode(said[name]) for name, codec in cls._codecs()})
+        except (KeyError, TypeError, ValueError, AttributeError):
+            raise FrameError(f"a {cls.kind.name} without what belongs into it") from None
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that says this."""
+        return {name: codec.encode(getattr(self, name)) for name, codec in self._codecs()}
+
+    def encode(self) -> bytes:
+        """Return the payload that says this."""
+        return frames.encode_json(self.as_json())
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Message):
+    """Who says this, and a nonce: the first message on a link, from either side."""
+
+    kind = Kind.HELLO
+
+    cluster: Text
+    node: NodeId
+    incarnation: Text  #: changes when a node starts again without its data
+    nonce: Text
+    clock: Annotated[float, _exactly(float)]  #: Unix time
+    tag: Annotated[int, Codec(_decode_tag)]  #: marks the versions that the node gives out
+    dialled: Flag
+
+    @staticmethod
+    def foreign(said: dict[str, Any]) -> str | None:
+        """Return "magic" or "version" if what is said does not mean to others what it does here."""
+        if said.get("magic") != frames.MAGIC:
+            return "magic"
+        return None if said.get("version") == frames.PROTOCOL_VERSION else "version"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON object that says this, and in which language."""
+        language = {"magic": frames.MAGIC, "version": frames.PROTOCOL_VERSION}
+        return {**language, **Message.as_json(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Received(Message):
+    """How far somebody got in a channel; part of a STATUS."""
+
+    kind = Kind.STATUS
+
+    epoch: Number
+    received: Number
+
+
+_RECEIVED: Final = Codec(Received.read, Received.as_json)
+_MAYBE_RECEIVED: Final = Codec(
+    lambda value: value and Received.read(value), lambda value: value and value.as_json()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Status(Message):
+    """What a node is, and what it has of the channel with whoever hears this."""
+
+    kind = Kind.STATUS
+
+    word: Text  #: "ask" demands an answer, with the word "answer"; else ""
+    role: Annotated[Role, Codec(Role)]
+    epoch: Number
+    members: Names
+    coordinator: Text
+    welcoming: Flag  #: clients that are told of it by others may come to it
+    channel: Annotated[Received | None, _MAYBE_RECEIVED]
+    left: Annotated[Received, _RECEIVED]  #: of the channel that it gave up last
+    clock: Seconds  #: Unix time
+    version: Number  #: the latest that it has given out or seen
+    alone_s: Seconds  #: since it decided last to go on without somebody
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Message):
+    """A node asks one that leads to bring it in sync."""
+
+    kind = Kind.JOIN
+
+    wants: Keys  #: what it gave up
+    all: Flag  #: it needs everything
+    leads: Flag
+    left: Number  #: epoch of the channel that it gave up last
+    pending: Numbers  #: requests that it forwarded and that nobody answered
+    replace: Number  #: what we do not confirm, up to that version, it drops; 0: merge
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Message):
+    """The answer to JOIN: the first message of the channel that it opens."""
+
+    kind = Kind.WELCOME
+
+    wants: Keys
+    all: Flag
+    done: Replies  #: to requests that were forwarded before
+    replace: Number
+
+
+@dataclass(frozen=True, slots=True)
+class View(Message):
+    """Who is in sync with whoever says this, itself first."""
+
+    kind = Kind.VIEW
+
+    epoch: Number
+    members: Names

@@ -1,0 +1,99 @@
+"""Bringing a peer in sync: what is still to be sent to it, and what it confirms.
+
+Both sides of a channel send each other what the other may lack, from their logs or everything, in
+slices, changes of the moment in between; versions make the order irrelevant. What changes while a
+peer is *behind* is sent later, as it then is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from ..store.cache import TABLES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .changes import Changes
+
+#: Keys in one message, its bytes, and bytes on their way.
+SLICE_ITEMS: Final = 200
+SLICE_BYTES: Final = 128 << 10
+WINDOW_BYTES: Final = 1 << 20
+
+
+class Resync:
+    """What one peer is still to get, and to give."""
+
+    def __init__(self) -> None:
+        self.todo: Iterator[bytes] | None = None  #: keys still to be sent
+        self.behind: dict[bytes, None] = {}  #: changed meanwhile, not sent yet
+        self.mode = "idle"  #: as `stats replication` shows it
+        self.sent_all = False  #: it was told that it has everything
+        self.got_all = False  #: it told us so
+        self.replace_up_to = 0  #: what it does not confirm, up to that version, is to be dropped
+        self.confirmed: set[bytes] | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether anything is still to be sent."""
+        return self.todo is not None or bool(self.behind)
+
+    def begin(
+        self, changes: Changes, acked_sequence: int, wants: list[bytes], *, whole: bool
+    ) -> bool:
+        """Begin to send what a peer may lack; return whether that is everything.
+
+        It has our log up to a sequence number; -1: that is not known.
+        """
+        missed = None if whole or acked_sequence < 0 else changes.since(acked_sequence)
+        self.mode = "sending_full" if missed is None else "sending_partial"
+        self.todo = _keys_to_send(changes, wants, missed)
+        return missed is None
+
+    def next_slice(self, changes: Changes) -> list[bytes]:
+        """Take the records of the next keys; none of them may be known any more."""
+        pieces: list[bytes] = []
+        size = 0
+        while len(pieces) < SLICE_ITEMS and size < SLICE_BYTES:
+            key = self._next_key()
+            if key is None:
+                break
+            record = changes.record_of(key)
+            if record is not None:
+                pieces.append(record)
+                size += len(record)
+        return pieces
+
+    def _next_key(self) -> bytes | None:
+        if self.todo is not None:
+            key = next(self.todo, None)
+            if key is not None:
+                return key
+            self.todo = None
+        return self.behind.popitem()[0] if self.behind else None
+
+    def fall_behind(self, keys: Iterable[bytes], most: int) -> bool:
+        """Remember what a slow peer is to get later; False: that is too much, begin anew."""
+        self.behind.update(dict.fromkeys(keys))
+        if len(self.behind) <= most:
+            return True
+        self.behind.clear()
+        return False
+
+    def expect_all(self, replace_up_to: int) -> None:
+        """Have the peer confirm what it holds, so that the rest can be dropped."""
+        self.replace_up_to, self.confirmed = replace_up_to, set()
+
+
+def _keys_to_send(
+    changes: Changes, wants: list[bytes], missed: list[bytes] | None
+) -> Iterator[bytes]:
+    yield from wants
+    if missed is not None:
+        yield from missed
+        return
+    yield from [key for key, _ in changes.tombstones.items()]
+    for number in range(TABLES):
+        for item in changes.cache.table_items(number):
+            yield item.key
