@@ -331,14 +331,6 @@ class Gate:
 
     def _send_forwards(self, now: float) -> None:
         leader = self._view.leader
-        if self.stance.leading:
-            forwards, self.unsent_forwards = self.unsent_forwards, []
-            for forward in forwards:
-                self.forwards.pop(forward.number)
-                forward.waiter.answered(self._execute(forward.protocol, forward.commands))
-            if self.changes.pending:
-                self.send_changes(now)
-            return
         if leader is None or leader.channel is None:
             return
         forwards, self.unsent_forwards = self.unsent_forwards, []
@@ -518,7 +510,10 @@ class Gate:
         for forward in forwards.values():
             forward.waiter.answered(self._execute(forward.protocol, forward.commands))
         for waiter in redo:
-            self.forward(waiter, waiter.held_protocol, waiter.held_request)
+            self._execute_for(waiter)
+        strays, self.changes.strays = self.changes.strays, []
+        for key in strays:
+            self._execute(*self._execute.deletion(key))
         self.resume_waiting()
 
     def _execute_for(self, waiter: Waiter) -> None:
@@ -534,7 +529,9 @@ class Gate:
     def check(self) -> None:
         """Raise AssertionError unless everybody waits where he should. For tests."""
         self.commits.check()
-        role = self._view.role
+        role, stance = self._view.role, self.stance
         assert role is not ALONE or not self.commits.held
+        assert not stance.leading or not self.unsent_forwards
         assert all(number == forward.number for number, forward in self.forwards.items())
         assert bool(self.waiting) == (self.waiting_since < inf)
+        assert not stance.leading or not self.changes.strays
