@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from .channel import Channel
     from .lease import Patience
     from .peer import Peer
-    from .roles import Stance
     from .view import View
     from .waiting import Waiter
 
@@ -92,10 +91,11 @@ class Gate:
         what is written while we are alone lacks protection.
         """
         self._view = view
+        self.stance = view.stance
         self.cache = changes.cache
         self.changes = changes
         self.clock = clock
-        self._patience = patience
+        self._ack_timeout_s, self._lease_s = patience
         self._execute = execute
         self._queue_max = queue_max
         self._has_peers = has_peers
@@ -121,11 +121,6 @@ class Gate:
         self.forwards_executed = 0
         self.unprotected_writes = 0
         self.unprotected_now = 0
-
-    @property
-    def stance(self) -> Stance:
-        """What our role means to connections."""
-        return self._view.stance
 
     def tick(self) -> None:
         """Begin a turn: versions given out from now on are not older than this moment."""
@@ -154,7 +149,7 @@ class Gate:
         forward = Forward(self._last_forward, protocol, commands, waiter, now)
         self.forwards[forward.number] = forward
         self.unsent_forwards.append(forward)
-        self._expect_step(now + self._patience.ack_timeout_s)
+        self._expect_step(now + self._ack_timeout_s)
 
     def wait_open(self, waiter: Waiter) -> None:
         """Have a waiter resumed when commands may be executed again."""
@@ -165,7 +160,7 @@ class Gate:
                 peer.ping(now)
         self.waiting.append(waiter)
         self.active_until = now + ACTIVE_S
-        self._expect_step(now + self._patience.ack_timeout_s)
+        self._expect_step(now + self._ack_timeout_s)
 
     def waits_since(self, peer: Peer) -> float:
         """Return since when somebody has been waiting for a peer of our view; infinity: nobody."""
@@ -176,7 +171,7 @@ class Gate:
                 oldest = max(channel.unacked[0].sent_at, peer.joined_at)
         elif self.forwards:
             oldest = max(next(iter(self.forwards.values())).since, peer.joined_at)
-        if self.waiting and peer.lease.echoed + self._patience.lease_s < self.clock.monotonic():
+        if self.waiting and peer.lease.echoed + self._lease_s < self.clock.monotonic():
             oldest = min(oldest, self.waiting_since)
         if peer.link is None:
             oldest = min(oldest, peer.link_lost_at)
@@ -185,7 +180,7 @@ class Gate:
     def refresh_lease(self, now: float) -> None:
         """See until when commands may be executed, and who has waited for that."""
         # Hot path: bench/ "pair16".
-        lease_s = self._patience.lease_s
+        lease_s = self._lease_s
         if self._view.role is COORDINATOR:
             self.open_until = min([peer.lease.echoed for peer in self._view.followers]) + lease_s
         elif self._view.role is FOLLOWER:
@@ -306,7 +301,7 @@ class Gate:
         self._executed.clear()
         if self.stance.protecting:
             self.commits.sent(ordinary=ordinary)
-            self._expect_step(now + self._patience.ack_timeout_s)
+            self._expect_step(now + self._ack_timeout_s)
         else:
             if view.role is ALONE and self._has_peers:
                 self.unprotected_writes += len(keys)
@@ -390,7 +385,9 @@ class Gate:
                     self._note_conflict(peer, record[1], version)
                 changes.apply_state(record, origin_s, relay=relay)
             elif kind == Record.RESULT:
-                self.answer_forward(record[1], record[2])
+                forward = self.forwards.pop(record[1], None)
+                if forward is not None:
+                    forward.waiter.answered(record[2])
             elif kind == Record.GONE:
                 newest = max(newest, record[2])
                 if record[2] > limit:
@@ -434,19 +431,21 @@ class Gate:
 
     def execute_for(self, peer: Peer, request: int, protocol: str, commands: bytes) -> None:
         """Execute what a peer forwarded; the reply travels with what it changes."""
-        if request in peer.executed:
+        # Hot path: bench/ "pair16".
+        executed = peer.executed
+        if request in executed.replies or request in executed.executing:
             return
         if not self.stance.leading or self.retired:
             return  # it will learn so, and come again
         self.forwards_executed += 1
         reply = self._execute(protocol, commands)
-        others = any(follower is not peer for follower in self._view.followers)
+        others = [follower for follower in self._view.followers if follower is not peer]
         if others and self.stance.protecting:
-            peer.executed.executing.add(request)
+            executed.executing.add(request)
             self._executed.append((peer, request, reply))
-            self.hold(Result(peer.executed, request, reply))
+            self.hold(Result(executed, request, reply))
         else:
-            peer.executed.results.append((request, reply))
+            executed.results.append((request, reply))
 
     def acknowledged(self, peer: Peer, channel: Channel, number: int) -> bool:
         """Take note that a peer has our messages up to a number; return whether that is news."""

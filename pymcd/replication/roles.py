@@ -1,21 +1,14 @@
 """What a node can be in its group, what follows from that, and how one role becomes another.
 
-    starting -> alone          there is no other node with data
-    starting -> follower       in sync with the one that decides
-    alone -> coordinator       a peer is in sync with us
-    coordinator -> coordinator another one came, or one of several went
-    ...
-
-`TRANSITIONS` has all of them; whoever tries another one has a bug. A *stance* is what a role means
-to the connections of clients; it is looked up, never put together elsewhere.
+`TRANSITIONS` has all changes that there are, with their reasons; whoever tries another one has a
+bug. A *stance* is what a role means to the connections of clients.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal, NamedTuple
-
-type_AckMode = Literal["async", "semi", "strict"]
+from typing import Final
 
 
 class Role(StrEnum):
@@ -58,20 +51,19 @@ TRANSITIONS: Final[dict[tuple[Role, Role], str]] = {
 }
 
 
-class Stance(NamedTuple):
-    """What a role means to connections."""
+@dataclass(slots=True)
+class Stance:
+    """What a role means to connections. One object for each node, which follows its role."""
 
-    leading: bool  #: changes are made here
-    remote: bool  #: everything is forwarded, reads too
-    protecting: bool  #: replies wait for acknowledgement
-    refusing: bool  #: nothing may be changed at all: nobody else would have it
+    leading: bool = False  #: changes are made here
+    remote: bool = False  #: everything is forwarded, reads too
+    protecting: bool = False  #: replies wait for acknowledgement
+    refusing: bool = False  #: nothing may be changed at all: nobody else would have it
 
-
-def stance_of(role: Role, ack_mode: str) -> Stance:
-    """Return what connections must know of a role under `--replication-ack`."""
-    return Stance(
-        leading=role.leads,
-        remote=role is JOINING,
-        protecting=role is COORDINATOR and ack_mode != "async",
-        refusing=role is ALONE and ack_mode == "strict",
-    )
+    def follow(self, role: Role, ack_mode: str) -> Stance:
+        """Be what a role means under `--replication-ack`."""
+        self.leading = role.leads
+        self.remote = role is JOINING
+        self.protecting = role is COORDINATOR and ack_mode != "async"
+        self.refusing = role is ALONE and ack_mode == "strict"
+        return self

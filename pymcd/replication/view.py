@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, TRANSITIONS, Role, stance_of
+from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, TRANSITIONS, Role, Stance
 from .versions import TAG_BITS
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class View:
         #: Which node a configured peer turned out to be; "": ourselves.
         self.who: dict[str, str] = {}
         self.role = STARTING
-        self.stance = stance_of(STARTING, ack_mode)  #: what the role means to connections
+        self.stance = Stance().follow(STARTING, ack_mode)
         self.epoch = 0  #: of the view
         self.highest_epoch = 0  #: that was ever heard of
         self.leader: Peer | None = None
@@ -33,7 +33,7 @@ class View:
         """Enter another role, if that may follow this one."""
         assert (self.role, role) in TRANSITIONS, f"{self.role} -> {role}"
         self.role = role
-        self.stance = stance_of(role, self.ack_mode)
+        self.stance.follow(role, self.ack_mode)
         if role in (ALONE, COORDINATOR):
             self.leader = None
             self.coordinator = self.node_id
@@ -59,7 +59,7 @@ class View:
         """Raise AssertionError unless role and view fit together. For tests."""
         role, leader, followers = self.role, self.leader, self.followers
         in_view = [peer for peer in self.peers.values() if peer.in_view]
-        assert self.stance == stance_of(role, self.ack_mode)
+        assert self.stance == Stance().follow(role, self.ack_mode)
         assert (role is COORDINATOR) == bool(followers), (role, followers)
         assert role is not FOLLOWER or (leader is not None and leader.in_view)
         assert role is not ALONE or (leader is None and not in_view)

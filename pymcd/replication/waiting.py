@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +54,8 @@ class Nobody:
         """Nobody asked."""
 
 
-class Forward(NamedTuple):
+@dataclass(slots=True)
+class Forward:
     """Commands that another node is to execute for a client of ours."""
 
     number: int
@@ -71,9 +73,6 @@ class Executed:
         self.replies: dict[int, bytes] = {}  #: ... that it perhaps has not got
         self.executing: set[int] = set()  #: the reply waits for the other followers
         self.sending = False  #: there is a channel to send results on
-
-    def __contains__(self, number: int) -> bool:
-        return number in self.replies or number in self.executing
 
     def finish(self, number: int, reply: bytes) -> None:
         """Have a result sent, now that it may be."""

@@ -99,7 +99,8 @@ def alike_binary(answer: bytes) -> list[tuple[Any, ...]]:
 
 def stand(host: Host, **changes: bool) -> None:
     """Have connections behave as if the node's role meant something else."""
-    host.node.view.stance = host.node.view.stance._replace(**changes)
+    for name, value in changes.items():
+        setattr(host.node.view.stance, name, value)
 
 
 def quiet_group(**settings: Any) -> Group:

@@ -181,7 +181,7 @@ def _followers_decide(original: Any) -> Any:
     def become(self: Node, role: Role) -> None:
         original(self, role)
         if role is FOLLOWER:
-            self.view.stance = self.view.stance._replace(leading=True)
+            self.view.stance.leading = True
 
     return become
 
