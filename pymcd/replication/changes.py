@@ -77,23 +77,20 @@ class Changes:
         self._log_limit_bytes = backlog_bytes - backlog_bytes // _TOMBSTONES_SHARE
         self._applying = False
         self.conflicts = 0
-        cache.count_cas_uniques_by(STEP)
+        self.horizon = FlushBarrier(self.version_of)
+        cache.replicate(self, self.horizon, cas_step=STEP)
         self.tick()
-        self.horizon = cache.horizon = FlushBarrier(self.version_of)
-        cache.observer = self
 
     # -- versions ----------------------------------------------------------------------------
 
     def tick(self) -> None:
         """Let the next version be one of this moment, at least."""
-        version = version_at(self.clock.realtime(), self.tag)
-        if version > self.cache.cas_unique:
-            self.cache.cas_unique = version
+        self.cache.raise_cas_unique(version_at(self.clock.realtime(), self.tag))
 
     def observe(self, version: int) -> None:
         """Let the next version be later than one of another node."""
         if version >= self.cache.cas_unique:
-            self.cache.cas_unique = with_tag(version, self.tag)
+            self.cache.raise_cas_unique(with_tag(version, self.tag))
 
     def version_of(self, item: Item) -> int:
         """Return the version of an item."""
@@ -311,13 +308,11 @@ class Changes:
         FrameError.
         """
         # Hot path: bench/ "pair16": decoding and `apply_state` in one.
-        cache = self.cache
-        linked, store = cache.linked, cache.set
+        linked, install = self.cache.linked, self.cache.install
         exceptions, tombstones, barrier = self.exceptions, self.tombstones, self.barrier
         deleted = tombstones.versions
         end = len(payload)
         newest = applied = 0
-        own = cache.cas_unique
         self._applying = True
         try:
             while position < end and payload[position] == STATE:
@@ -341,12 +336,7 @@ class Changes:
                         continue
                 expires_at = max(1, unix_end - origin_s) if unix_end else 0
                 value = payload[value_at:position]
-                # What `Cache.install` does; without its call where `set` succeeds.
-                cache.cas_unique = cas_unique - STEP
-                stored = not marks and store(key, value, expires_at, client_flags)
-                if not stored:
-                    cache.cas_unique = own
-                    stored = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
+                stored = install(key, value, client_flags, expires_at, cas_unique, marks)
                 if deleted:
                     tombstones.discard(key)
                 if version != cas_unique and stored:
@@ -362,7 +352,6 @@ class Changes:
             raise FrameError("a record that is cut off") from None
         finally:
             self._applying = False
-            cache.cas_unique = own
             self.sequence += applied
         return position, newest
 

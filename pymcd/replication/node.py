@@ -490,8 +490,7 @@ class Node:
 
     def _flush_when_due(self) -> None:
         if self.role.leads and 0 < self.changes.flush_due_at <= self.clock.realtime():
-            self.cache.flush()
-            self.cache.counters.flush_cmds -= 1  # it was counted when it was asked for
+            self.cache.flush_now_due()
 
     def look_after_leader(self, patience_s: float) -> None:
         """Have the coordinator show that it is there, for those who wait at it instead of here.

@@ -677,16 +677,22 @@ class Cache:
 
     def flush(self, exptime: int = 0) -> None:
         """Make everything stored so far dead, now or at the time that `exptime` means."""
+        self.counters.flush_cmds += 1
         at = self.expiry.expires_at(exptime) if exptime > 0 else self.now
         if self.observer is not None and at - 1 > self.now:
             self.observer.flush_due(at)
-            self.counters.flush_cmds += 1
-            return
+        else:
+            self._flush(at)
+
+    def flush_now_due(self) -> None:
+        """Do what a flush asked for that was to happen by now; it was counted then."""
+        self._flush(self.now)
+
+    def _flush(self, at: int) -> None:
         # A flush in the future takes no cas unique. # memcached: process_flush_all_command
         cas_unique = self._next_cas_unique() if at - 1 <= self.now else self.cas_unique
         self.horizon.set(at, now=self.now, cas_unique=cas_unique, use_cas=self.use_cas)
         self._set_careful()
-        self.counters.flush_cmds += 1
         if self.observer is not None:
             self.observer.flushed(cas_unique)
 
@@ -699,9 +705,19 @@ class Cache:
         """Use up a cas unique, as memcached does when it begins to track sizes. 0: no cas."""
         return self._next_cas_unique()
 
-    def count_cas_uniques_by(self, step: int) -> None:
-        """Leave gaps of that size between the cas uniques given out from now on."""
-        self._cas_step = step
+    def raise_cas_unique(self, cas_unique: int) -> None:
+        """Let the next cas unique be later than this one."""
+        if cas_unique > self.cas_unique:
+            self.cas_unique = cas_unique
+
+    def replicate(self, observer: Observer, horizon: FlushHorizon, *, cas_step: int) -> None:
+        """Tell an observer of all changes from now on; cas uniques get gaps of that size.
+
+        `horizon`: what a flush covers, where there are several servers.
+        """
+        self.observer = observer
+        self.horizon = horizon
+        self._cas_step = cas_step
 
     def _next_cas_unique(self) -> int:
         self.cas_unique += self._cas_step

@@ -537,7 +537,7 @@ class Engine:
         for key, value, flags, expires, cas_unique, marks in items:
             expires_at = max(1, expires - origin_s) if expires else 0
             cache.install(key, value, flags, expires_at, cas_unique, marks)
-            cache.cas_unique = max(cache.cas_unique, cas_unique)
+            cache.raise_cas_unique(cas_unique)
         cache.reset_counters()
 
     async def reset(self) -> None:
