@@ -35,6 +35,9 @@ EXPECTED = {
     "Logins and Unix sockets",
 }
 
+#: What a recipe is run with.
+ARGUMENTS = {"pytest-xdist": ["-n", "2"], "hypothesis": ["-p", "hypothesispytest"]}
+
 
 @pytest.mark.slow
 @pytest.mark.timeout(RUN_TIMEOUT_S)
@@ -43,8 +46,7 @@ def test_recipe(recipe: Recipe, tmp_path):
     if missing := recipe.missing():
         pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[recipes]'")
     recipe.write(tmp_path)
-    arguments = ["-n", "2"] if recipe.title == "pytest-xdist" else []
-    said = run_pytest(tmp_path, *arguments, TEST_FILE)
+    said = run_pytest(tmp_path, *ARGUMENTS.get(recipe.title, ()), TEST_FILE)
     # Nothing was skipped, and nothing gave a warning.
     assert set(counts(said)) == {"passed"}, said
 
