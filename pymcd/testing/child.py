@@ -34,7 +34,7 @@ def main() -> None:
                 server.start()
                 value: Any = server._port_number
             elif name == "wait":
-                value = server._wait(*arguments)
+                value = server._running().wait(*arguments)
             elif name == "restart":
                 server.restart(keep_items=arguments[0])
                 value = None

@@ -16,7 +16,10 @@ import threading
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
+from .controls import check_parent
+
 if TYPE_CHECKING:
+    from .calls import Call
     from .plan import Plan
 
 #: What runs there.
@@ -73,14 +76,7 @@ class ChildHost:
 
     def ask(self, name: str, *arguments: Any) -> Any:
         """Have the child's engine execute a method; return what that returns."""
-        if os.getpid() != self._process:
-            raise RuntimeError(
-                "this server belongs to the process that started it; a forked child can be its"
-                " client, and only the parent can control it"
-            )
-        if name == "wait":
-            *criteria, timeout_s = arguments
-            arguments = (*criteria, min(timeout_s, WAIT_SLICE_S))
+        check_parent(self._process)
         stdin, stdout = self._child.stdin, self._child.stdout
         assert stdin is not None
         assert stdout is not None
@@ -101,6 +97,15 @@ class ChildHost:
         if outcome == "raise":
             raise value
         return value
+
+    def wait(
+        self, commands: frozenset[str] | None, key: bytes | None, count: int, timeout_s: float
+    ) -> list[Call] | None:
+        """Return the matching calls when there are `count`; None: that takes longer."""
+        calls: list[Call] | None = self.ask(
+            "wait", commands, key, count, min(timeout_s, WAIT_SLICE_S)
+        )
+        return calls
 
     def stop(self) -> None:
         """End the process; return when it is gone."""

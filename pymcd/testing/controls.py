@@ -7,6 +7,7 @@ into another thread or process or just so, is `_ask`.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -228,6 +229,15 @@ class Controls:
     def _fault(self, number: int, remove: str) -> Fault:
         """Return the handle of a fault that the method `remove` ends."""
         return Fault(lambda: self._ask(remove, number), lambda: self._ask("fault_met", number))
+
+
+def check_parent(process: int) -> None:
+    """Raise `RuntimeError` in another process than that one, which started a server."""
+    if os.getpid() != process:
+        raise RuntimeError(
+            "this server belongs to the process that started it; a forked child can be its client,"
+            " and only the parent can control it"
+        )
 
 
 def good_key(key: str | bytes) -> bytes:

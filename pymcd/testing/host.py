@@ -18,9 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from .controls import check_parent
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .calls import Call
     from .engine import Engine
 
 #: For a thread to begin or to end: only one that hangs gets there.
@@ -105,11 +108,14 @@ class ThreadHost:
 
     def check_process(self) -> None:
         """Raise `RuntimeError` in a forked child, which has no such thread."""
-        if os.getpid() != self._process:
-            raise RuntimeError(
-                "this server runs in the process that started it; a forked child can be its"
-                " client, and only the parent can control it"
-            )
+        check_parent(self._process)
+
+    def wait(
+        self, commands: frozenset[str] | None, key: bytes | None, count: int, timeout_s: float
+    ) -> list[Call] | None:
+        """Return the matching calls when there are `count`; None: that took too long."""
+        self.check_process()
+        return self.engine.script.record.wait(commands, key, count, timeout_s)
 
     def ask(self, name: str, *arguments: Any) -> Any:
         """Have the engine execute a method in its event loop; return what that returns."""

@@ -132,12 +132,7 @@ class MemcachedPair:
         ...     pair.b.get("a").value
         b'1'
         """
-        for name in ("a", "b"):
-            if self._server(name)._host is None:
-                raise RuntimeError(
-                    f"{name} does not run, so the pair will not be in sync;"
-                    f' write restart("{name}") first'
-                )
+        self._both("wait_in_sync()")
         if not self._within(timeout, lambda: self.a._ask("settled") and self.b._ask("settled")):
             roles = f"a is {self.a._ask('role')}, b is {self.b._ask('role')}"
             raise TimeoutError(

@@ -28,6 +28,9 @@ class Host(Protocol):
     """Where an engine runs."""
 
     def ask(self, name: str, *arguments: Any) -> Any: ...
+    def wait(
+        self, commands: frozenset[str] | None, key: bytes | None, count: int, timeout_s: float
+    ) -> list[Call] | None: ...
     def stop(self) -> None: ...
 
 
@@ -180,13 +183,13 @@ class MemcachedServer(Controls):
         b'1'
         True
         """
-        host = self._running()
+        host: Any = self._running()
         if self._plan.process:
             host.ask("restart", keep_items)
             return
-        host.check_process()  # type: ignore[attr-defined]  # it is a ThreadHost
+        host.check_process()
         items = host.ask("kept_items") if keep_items else ()
-        engine = host.engine  # type: ignore[attr-defined]  # it is a ThreadHost
+        engine = host.engine
         self._end()
         self._clock = engine.clock
         try:
@@ -426,20 +429,8 @@ class MemcachedServer(Controls):
         until = time.monotonic() + timeout
         while True:
             left = max(0.0, until - time.monotonic())
-            found = self._wait(commands, wanted, count, left)
+            found = self._running().wait(commands, wanted, count, left)
             if found is not None:
                 return found
             if not left:
                 raise too_few(self._calls(), commands, wanted, count, timeout)
-
-    def _wait(
-        self, commands: frozenset[str] | None, key: bytes | None, count: int, timeout_s: float
-    ) -> list[Call] | None:
-        host = self._running()
-        if self._plan.process:
-            found: list[Call] | None = host.ask("wait", commands, key, count, timeout_s)
-            return found
-        host.check_process()  # type: ignore[attr-defined]  # it is a ThreadHost
-        record = host.engine.script.record  # type: ignore[attr-defined]
-        calls: list[Call] | None = record.wait(commands, key, count, timeout_s)
-        return calls
