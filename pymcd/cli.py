@@ -100,11 +100,7 @@ def _serve(context: click.Context, /, **values: Any) -> int:
         return 0
     paths = [text for option, text, _ in given if option.name == "config" and text]
     path = paths[-1] if paths else environment.get(ENVIRONMENT_PREFIX + "CONFIG")
-    layers = [
-        from_file(path, environment) if path else [],
-        from_environment(environment),
-        given,
-    ]
+    layers = [from_file(path, environment) if path else [], from_environment(environment), given]
     draft = gather(layers)
     if os.path.basename(sys.argv[0]).endswith(DEBUG_SUFFIX):
         draft.set("debug_commands", True)

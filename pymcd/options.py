@@ -392,9 +392,7 @@ EXTENDED: dict[str, ApplyExtended] = {
     "warm_max_factor": _argument("warm_max_factor", _decimal_or_zero),
     "temporary_ttl": _argument("temporary_ttl", _some_integer("temporary_ttl"), "temporary_ttl_s"),
     "idle_timeout": _value(
-        "idle_timeout_s",
-        _some_integer("idle_timeout"),
-        "Missing numeric argument for idle_timeout",
+        "idle_timeout_s", _some_integer("idle_timeout"), "Missing numeric argument for idle_timeout"
     ),
     "slab_chunk_max": _slab_chunk_max,
     "slab_sizes": _argument("slab_sizes", _slab_sizes),
@@ -449,8 +447,7 @@ EXTENDED: dict[str, ApplyExtended] = {
     "debug_commands": _switch("debug_commands"),
     # Accepted so that no start script fails.
     "hashpower": _noted(
-        "hashpower",
-        _value("hashpower_init", _hashpower, "Missing numeric argument for hashpower"),
+        "hashpower", _value("hashpower_init", _hashpower, "Missing numeric argument for hashpower")
     ),
     "no_hashexpand": _nothing("no_hashexpand"),
     "tail_repair_time": _noted(
@@ -515,10 +512,7 @@ ONLY_WITH_PEERS = {
     "replication-ack": "replication_ack",
 }
 
-ONLY_WITH_COUCHBASE = {
-    "couchbase-name": "couchbase_name",
-    "couchbase-peer": "couchbase_peers",
-}
+ONLY_WITH_COUCHBASE = {"couchbase-name": "couchbase_name", "couchbase-peer": "couchbase_peers"}
 
 # `-h`, `-i` and `-V` answer and end; the command line does that.
 _ANSWERED: Apply = lambda draft, text: None  # noqa: E731 - the others are made by functions
@@ -580,13 +574,7 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "r", "enable-coredumps", "", "raise the limit on core files", _switch("enable_coredumps")
     ),
-    Option(
-        "k",
-        "lock-memory",
-        "",
-        "accepted, has no effect",
-        _lock_memory,
-    ),
+    Option("k", "lock-memory", "", "accepted, has no effect", _lock_memory),
     Option(
         "L",
         "enable-largepages",

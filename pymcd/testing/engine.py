@@ -202,9 +202,7 @@ class _FakeServer(Server):
             return super()._authenticator()
         users = [User(name.encode(), word.encode(), {}) for name, word in self._users.items()]
         return Authenticator(
-            lambda: users,
-            make_nonce=lambda: secrets.token_hex(16),
-            secret=secrets.token_bytes(16),
+            lambda: users, make_nonce=lambda: secrets.token_hex(16), secret=secrets.token_bytes(16)
         )
 
     def _join_group(self, endpoints: Sequence[Endpoint]) -> Peering:

@@ -124,11 +124,7 @@ class MemcachedServer(Controls):
             self._port = Port(plan.host, plan.port)
             self._port_number = self._port.number
         engine = Engine(
-            self._ready_plan(),
-            clock=self._clock,
-            port=self._port,
-            script=script,
-            **self._settings,
+            self._ready_plan(), clock=self._clock, port=self._port, script=script, **self._settings
         )
         engine.install(items)
         self._host = ThreadHost(engine)
