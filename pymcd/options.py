@@ -212,20 +212,12 @@ def _verbose(draft: Draft, text: str) -> None:
     draft.set("verbose", draft.get("verbose") + 1)
 
 
-def _listen(draft: Draft, text: str) -> None:
-    addresses = list(draft.get("listen"))
-    for address in re.split("[;,]", text):
-        if address not in addresses:
-            addresses.append(address.strip())
-    draft.set("listen", tuple(addresses))
-
-
-def _addresses(name: str) -> Apply:
-    """Gather addresses from several options and comma lists, each once."""
+def _addresses(name: str, separators: str = ",") -> Apply:
+    """Gather addresses from several options and lists, each once."""
 
     def apply(draft: Draft, text: str) -> None:
-        addresses = [*draft.get(name), *(address.strip() for address in text.split(","))]
-        draft.set(name, tuple(dict.fromkeys(addresses)))
+        words = [word.strip() for word in re.split(f"[{separators}]", text)]
+        draft.set(name, tuple(dict.fromkeys([*draft.get(name), *words])))
 
     return apply
 
@@ -553,7 +545,7 @@ OPTIONS: tuple[Option, ...] = (
         "ADDRESS",
         "address to listen on: HOST, HOST:PORT or [V6]:PORT, several"
         " with commas or repeated (default all); with TLS, 'notls:' before it leaves it plain",
-        _listen,
+        _addresses("listen", ";,"),
         adds_up=True,
     ),
     Option(

@@ -260,6 +260,7 @@ EDGES: list[tuple[str, str, object]] = [
     ("replication-backlog", "0", 0),
     ("replication-backlog", "5kb", 5 << 10),
     ("replication-port", "-1", -1),
+    ("listen", "a, a;b", ("a", "b")),
     ("peer", " a , b", ("a", "b")),
     ("peer", "a,a", ("a",)),
     ("couchbase", "", None),
