@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     Apply = Callable[["Draft", str], None]
     ApplyExtended = Callable[["Draft", str | None], None]
+    Row = Callable[[str], ApplyExtended]
 
 
 class Draft:
@@ -100,7 +101,7 @@ class Draft:
                 self.notice(f"--{option} has no effect without {needed}")
 
 
-# How words are read.
+# How words are read. What cannot be read is a `ValueError`, with what to add to its message.
 
 _INTEGER = re.compile(r"\s*([+-]?[0-9]+)")
 _DECIMAL = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
@@ -108,14 +109,21 @@ _MEGABYTES = re.compile(r"\s*([+-]?[0-9]+)\s*(?:[mM][bB]?)?\s*$")
 _WHOLE_INTEGER = re.compile(r"\s*([+-]?[0-9]+)(?:\s.*)?$", re.DOTALL)
 
 
-def _leading_integer(text: str) -> int | None:
+def _integer(text: str) -> int:
     found = _INTEGER.match(text)
+    if not found:
+        raise ValueError
     # No setting has more digits; longer ones would only cost time.
-    return int(found[1][:20]) if found else None
+    return int(found[1][:20])
 
 
 def _integer_or_zero(text: str) -> int:
-    return _leading_integer(text) or 0
+    return _integer(text) if _INTEGER.match(text) else 0
+
+
+def _integer_not_zero(text: str) -> int:
+    """Make of zero, which stands for "not set" in `Settings`, a value that is refused."""
+    return _integer_or_zero(text) or -1
 
 
 def _decimal_or_zero(text: str) -> float:
@@ -123,25 +131,23 @@ def _decimal_or_zero(text: str) -> float:
     return float(found[1]) if found else 0.0
 
 
-def _port(text: str) -> int:
-    number = _leading_integer(text)
-    if number is None:
-        raise ConfigError(f"ERROR: Invalid port number {text}.", EXIT_USAGE)
-    return number
+def _whole(unit: int = 1) -> Callable[[str], int]:
+    """Read a number that must be the whole word, as memcached's safe_strtoul does."""
 
+    def read(text: str) -> int:
+        found = _WHOLE_INTEGER.match(text)
+        number = int(found[1][:20]) * unit if found else -1
+        if not 0 <= number <= UINT32_MAX:
+            raise ValueError
+        return number
 
-def _backlog(text: str) -> int:
-    number = _leading_integer(text)
-    if number is None:
-        raise ConfigError(f"ERROR: Invalid listen backlog {text}.", EXIT_USAGE)
-    return number
+    return read
 
 
 def _octal(text: str) -> int:
-    if not re.match(r"\s*[0-7]+", text):
-        raise ConfigError(f"ERROR: Invalid unix socket mask {text}.", EXIT_USAGE)
     found = re.match(r"\s*([0-7]{1,8})", text)
-    assert found is not None
+    if not found:
+        raise ValueError
     return int(found[1], 8)
 
 
@@ -149,9 +155,7 @@ def _memory_limit(text: str) -> int:
     # memcached would take `2g` for 2 MB.
     found = _MEGABYTES.match(text)
     if not found:
-        raise ConfigError(
-            f"ERROR: Invalid memory limit {text}: not a number of megabytes.", EXIT_USAGE
-        )
+        raise ValueError(": not a number of megabytes")
     return int(found[1][:20]) * MEBIBYTE
 
 
@@ -170,9 +174,7 @@ def _size(text: str) -> int:
 
 def _replication_port(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
-        raise ConfigError(
-            f"ERROR: Invalid replication port number {text}: {REPLICATION_PORT_RULE}.", EXIT_USAGE
-        )
+        raise ValueError(f": {REPLICATION_PORT_RULE}")
     return int(text)
 
 
@@ -181,6 +183,28 @@ def _seconds(text: str) -> float:
         return float(text)
     except ValueError:
         return -1.0  # which no setting of seconds allows
+
+
+def _hashpower(text: str) -> int:
+    number = _integer_or_zero(text)
+    if number == 0:
+        raise ConfigError("Initial hashtable multiplier of 0 is too low")
+    return number
+
+
+def _slab_sizes(text: str) -> tuple[int, ...]:
+    # What is no number is a size of 0, which is out of range.
+    return tuple(
+        int(word[:20]) if word.isascii() and word.isdigit() else 0
+        for word in text.split("-")
+        if word
+    )
+
+
+def _ratio(text: str) -> float:
+    if not _DECIMAL.fullmatch(text):
+        raise ValueError
+    return float(text)
 
 
 def _text(text: str) -> str | None:
@@ -195,12 +219,21 @@ def _same(text: str) -> str:
 # What options do.
 
 
-def _store(name: str, read: Callable[[str], object]) -> Apply:
-    return lambda draft, text: draft.set(name, read(text))
+def _store(name: str, read: Callable[[str], object], what: str = "") -> Apply:
+    """Note a word; `what` it is called where it cannot be read."""
+
+    def apply(draft: Draft, text: str) -> None:
+        try:
+            value = read(text)
+        except ValueError as error:
+            raise ConfigError(f"ERROR: Invalid {what} {text}{error}.", EXIT_USAGE) from None
+        draft.set(name, value)
+
+    return apply
 
 
-def _switch(name: str, value: object = True) -> ApplyExtended:
-    return lambda draft, text: draft.set(name, value)
+def _switch(name: str) -> Apply:
+    return lambda draft, text: draft.set(name, True)
 
 
 def _lock_memory(draft: Draft, text: str) -> None:
@@ -228,7 +261,7 @@ def _prefix_delimiter(draft: Draft, text: str) -> None:
 
 
 def _napi_ids(draft: Draft, text: str) -> None:
-    draft.set("num_napi_ids", _integer_or_zero(text) or -1)
+    draft.set("num_napi_ids", _integer_not_zero(text))
     draft.notice("-N has no effect here")
 
 
@@ -258,218 +291,158 @@ def _extended(draft: Draft, text: str) -> None:
         apply(draft, value if equals else None)
 
 
-# The names of `-o`.
+# The names of `-o`. A row is a function that makes of its name what the name does.
 
 
-def _value(name: str, read: Callable[[str], object], missing: str) -> ApplyExtended:
-    def apply(draft: Draft, text: str | None) -> None:
-        if text is None:
-            raise ConfigError(missing)
-        draft.set(name, read(text))
-
-    return apply
+def _on(field: str = "", value: object = True) -> Row:
+    """Set what the name says, or the field."""
+    return lambda name: lambda draft, text: draft.set(field or name.removeprefix("no_"), value)
 
 
-def _argument(name: str, read: Callable[[str], object], field: str = "") -> ApplyExtended:
-    return _value(field or name, read, f"Missing {name} argument")
-
-
-def _whole(name: str, words: str = "", unit: int = 1) -> Callable[[str], int]:
-    """Read a number that must be the whole word, as memcached's safe_strtoul does."""
-
-    def read(text: str) -> int:
-        found = _WHOLE_INTEGER.match(text)
-        number = int(found[1][:20]) if found else -1
-        if number < 0 or number * unit > UINT32_MAX:
-            raise ConfigError(words or f"could not parse argument to {name}")
-        return number * unit
-
-    return read
-
-
-def _some_integer(name: str) -> Callable[[str], int]:
-    def read(text: str) -> int:
-        number = _leading_integer(text)
-        if number is None:
-            raise ConfigError(f"could not parse argument to {name}")
-        return number
-
-    return read
-
-
-def _or_refused(read: Callable[[str], int]) -> Callable[[str], int]:
-    """Make of zero, which stands for "not set" in `Settings`, a value that is refused."""
-    return lambda text: read(text) or -1
-
-
-def _hashpower(text: str) -> int:
-    number = _integer_or_zero(text)
-    if number == 0:
-        raise ConfigError("Initial hashtable multiplier of 0 is too low")
-    return number
-
-
-def _slab_automove(draft: Draft, text: str | None) -> None:
-    draft.set("slab_automove", 1 if text is None else _some_integer("slab_automove")(text))
-
-
-def _slab_sizes(text: str) -> tuple[int, ...]:
-    # What is no number is a size of 0, which is out of range.
-    return tuple(
-        int(word[:20]) if word.isascii() and word.isdigit() else 0
-        for word in text.split("-")
-        if word
-    )
-
-
-def _slab_chunk_max(draft: Draft, text: str | None) -> None:
-    if text is None:
-        raise ConfigError("Missing slab_chunk_max argument")
-    # In bytes, though memcached's help says kilobytes.
-    draft.set("slab_chunk_max_bytes", _some_integer("slab_chunk_max")(text))
-    draft.slab_chunk_max_given = True
-
-
-def _freeratio(text: str) -> float:
-    found = _DECIMAL.fullmatch(text)
-    if not found:
-        raise ConfigError("could not parse argument to slab_automove_freeratio")
-    return float(found[1])
-
-
-def _many(**values: object) -> ApplyExtended:
+def _many(**values: object) -> Row:
     def apply(draft: Draft, text: str | None) -> None:
         for name, value in values.items():
             draft.set(name, value)
 
+    return lambda name: apply
+
+
+def _argument(
+    read: Callable[[str], object],
+    field: str = "",
+    *,
+    missing: str = "Missing {} argument",
+    wrong: str = "could not parse argument to {}",
+) -> Row:
+    """Note the word that goes with the name."""
+
+    def row(name: str) -> ApplyExtended:
+        def apply(draft: Draft, text: str | None) -> None:
+            if text is None:
+                raise ConfigError(missing.format(name))
+            try:
+                value = read(text)
+            except ValueError:
+                raise ConfigError(wrong.format(name)) from None
+            draft.set(field or name, value)
+
+        return apply
+
+    return row
+
+
+def _slab_automove(name: str) -> ApplyExtended:
+    apply = _argument(_integer)(name)
+    return lambda draft, text: apply(draft, "1" if text is None else text)
+
+
+def _slab_chunk_max(name: str) -> ApplyExtended:
+    def apply(draft: Draft, text: str | None) -> None:
+        # In bytes, though memcached's help says kilobytes.
+        _argument(_integer, "slab_chunk_max_bytes")(name)(draft, text)
+        draft.slab_chunk_max_given = True
+
     return apply
 
 
-def _no_modern(draft: Draft, text: str | None) -> None:
-    if not draft.slab_chunk_max_given:
-        draft.set("slab_chunk_max_bytes", SLAB_PAGE_BYTES)
-    _many(
-        slab_reassign=False,
-        slab_automove=0,
-        maxconns_fast=False,
-        lru_segmented=False,
-        lru_crawler=False,
-        lru_maintainer=False,
-        hash_algorithm="jenkins",
-    )(draft, text)
+def _no_modern(name: str) -> ApplyExtended:
+    def apply(draft: Draft, text: str | None) -> None:
+        if not draft.slab_chunk_max_given:
+            draft.set("slab_chunk_max_bytes", SLAB_PAGE_BYTES)
+        _many(
+            slab_reassign=False,
+            slab_automove=0,
+            maxconns_fast=False,
+            lru_segmented=False,
+            lru_crawler=False,
+            lru_maintainer=False,
+            hash_algorithm="jenkins",
+        )(name)(draft, text)
+
+    return apply
 
 
-def _nothing(name: str) -> ApplyExtended:
-    return lambda draft, text: draft.notice(f"-o {name} has no effect here")
-
-
-def _noted(name: str, apply: ApplyExtended) -> ApplyExtended:
+def _noted(row: Row) -> Row:
     """Check and remember a value, which `stats settings` shows, but which changes nothing."""
 
-    def apply_and_notice(draft: Draft, text: str | None) -> None:
-        apply(draft, text)
-        draft.notice(f"-o {name} has no effect here")
+    def noted(name: str) -> ApplyExtended:
+        def apply(draft: Draft, text: str | None) -> None:
+            row(name)(draft, text)
+            draft.notice(f"-o {name} has no effect here")
 
-    return apply_and_notice
+        return apply
 
+    return noted
+
+
+_NOTHING: Row = lambda name: lambda draft, text: None  # noqa: E731 - the others are functions
+_NUMERIC = "Missing numeric argument for {}"
+_VALUE = "Missing {} value"
 
 REFUSED_PREFIXES = {"ext_": "external storage", "proxy_": "proxy"}
 
-EXTENDED: dict[str, ApplyExtended] = {
-    "maxconns_fast": _switch("maxconns_fast"),
-    "no_maxconns_fast": _switch("maxconns_fast", False),
-    "hot_lru_pct": _argument("hot_lru_pct", _integer_or_zero),
-    "warm_lru_pct": _argument("warm_lru_pct", _integer_or_zero),
-    "hot_max_factor": _argument("hot_max_factor", _decimal_or_zero),
-    "warm_max_factor": _argument("warm_max_factor", _decimal_or_zero),
-    "temporary_ttl": _argument("temporary_ttl", _some_integer("temporary_ttl"), "temporary_ttl_s"),
-    "idle_timeout": _value(
-        "idle_timeout_s", _some_integer("idle_timeout"), "Missing numeric argument for idle_timeout"
-    ),
+_EXTENDED: dict[str, Row] = {
+    "maxconns_fast": _on(),
+    "no_maxconns_fast": _on(value=False),
+    "hot_lru_pct": _argument(_integer_or_zero),
+    "warm_lru_pct": _argument(_integer_or_zero),
+    "hot_max_factor": _argument(_decimal_or_zero),
+    "warm_max_factor": _argument(_decimal_or_zero),
+    "temporary_ttl": _argument(_integer, "temporary_ttl_s"),
+    "idle_timeout": _argument(_integer, "idle_timeout_s", missing=_NUMERIC),
     "slab_chunk_max": _slab_chunk_max,
-    "slab_sizes": _argument("slab_sizes", _slab_sizes),
-    "track_sizes": _switch("track_sizes"),
-    "lru_crawler": _switch("lru_crawler"),
-    "no_lru_crawler": _switch("lru_crawler", False),
-    "lru_crawler_sleep": _value(
-        "lru_crawler_sleep_us", _integer_or_zero, "Missing lru_crawler_sleep value"
-    ),
-    "lru_crawler_tocrawl": _value(
-        "lru_crawler_tocrawl",
-        _whole("lru_crawler_tocrawl", "lru_crawler_tocrawl takes a numeric 32bit value"),
-        "Missing lru_crawler_tocrawl value",
+    "slab_sizes": _argument(_slab_sizes),
+    "track_sizes": _on(),
+    "lru_crawler": _on(),
+    "no_lru_crawler": _on(value=False),
+    "lru_crawler_sleep": _argument(_integer_or_zero, "lru_crawler_sleep_us", missing=_VALUE),
+    "lru_crawler_tocrawl": _argument(
+        _whole(), missing=_VALUE, wrong="lru_crawler_tocrawl takes a numeric 32bit value"
     ),
     "lru_maintainer": _many(lru_maintainer=True, lru_segmented=True),
     "no_lru_maintainer": _many(lru_maintainer=False, lru_segmented=False),
-    "slab_reassign": _switch("slab_reassign"),
-    "no_slab_reassign": _switch("slab_reassign", False),
+    "slab_reassign": _on(),
+    "no_slab_reassign": _on(value=False),
     "slab_automove": _slab_automove,
-    "no_slab_automove": _switch("slab_automove", 0),
-    "slab_automove_ratio": _argument("slab_automove_ratio", _decimal_or_zero),
-    "slab_automove_window": _argument(
-        "slab_automove_window", _integer_or_zero, "slab_automove_window_s"
-    ),
-    "watcher_logbuf_size": _argument(
-        "watcher_logbuf_size",
-        _whole("watcher_logbuf_size", unit=KIBIBYTE),
-        "watcher_logbuf_size_bytes",
-    ),
-    "worker_logbuf_size": _argument(
-        "worker_logbuf_size",
-        _whole("worker_logbuf_size", unit=KIBIBYTE),
-        "worker_logbuf_size_bytes",
-    ),
-    "ssl_chain_cert": _argument("ssl_chain_cert", _same),
-    "ssl_key": _argument("ssl_key", _same),
-    "ssl_keyformat": _argument("ssl_keyformat", _whole("ssl_keyformat")),
-    "ssl_verify_mode": _argument("ssl_verify_mode", _whole("ssl_verify_mode")),
-    "ssl_ciphers": _argument("ssl_ciphers", _same),
-    "ssl_ca_cert": _argument("ssl_ca_cert", _same),
-    "ssl_wbuf_size": _argument(
-        "ssl_wbuf_size", _whole("ssl_wbuf_size", unit=KIBIBYTE), "ssl_wbuf_size_bytes"
-    ),
-    "ssl_session_cache": _switch("ssl_session_cache"),
-    "ssl_kernel_tls": _switch("ssl_kernel_tls"),
-    "ssl_min_version": _argument("ssl_min_version", _whole("ssl_min_version")),
-    "modern": lambda draft, text: None,
+    "no_slab_automove": _on(value=0),
+    "slab_automove_ratio": _argument(_decimal_or_zero),
+    "slab_automove_window": _argument(_integer_or_zero, "slab_automove_window_s"),
+    "watcher_logbuf_size": _argument(_whole(KIBIBYTE), "watcher_logbuf_size_bytes"),
+    "worker_logbuf_size": _argument(_whole(KIBIBYTE), "worker_logbuf_size_bytes"),
+    "ssl_chain_cert": _argument(_same),
+    "ssl_key": _argument(_same),
+    "ssl_keyformat": _argument(_whole()),
+    "ssl_verify_mode": _argument(_whole()),
+    "ssl_ciphers": _argument(_same),
+    "ssl_ca_cert": _argument(_same),
+    "ssl_wbuf_size": _argument(_whole(KIBIBYTE), "ssl_wbuf_size_bytes"),
+    "ssl_session_cache": _on(),
+    "ssl_kernel_tls": _on(),
+    "ssl_min_version": _argument(_whole()),
+    "modern": _NOTHING,
     "no_modern": _no_modern,
-    "no_chunked_items": _switch("slab_chunk_max_bytes", SLAB_PAGE_BYTES),
+    "no_chunked_items": _on("slab_chunk_max_bytes", SLAB_PAGE_BYTES),
     # Ours.
-    "memory_accounting": _argument("memory_accounting", _same),
-    "debug_commands": _switch("debug_commands"),
+    "memory_accounting": _argument(_same),
+    "debug_commands": _on(),
     # Accepted so that no start script fails.
-    "hashpower": _noted(
-        "hashpower", _value("hashpower_init", _hashpower, "Missing numeric argument for hashpower")
-    ),
-    "no_hashexpand": _nothing("no_hashexpand"),
+    "hashpower": _noted(_argument(_hashpower, "hashpower_init", missing=_NUMERIC)),
+    "no_hashexpand": _noted(_NOTHING),
     "tail_repair_time": _noted(
-        "tail_repair_time",
-        _value(
-            "tail_repair_time_s",
-            _or_refused(_integer_or_zero),
-            "Missing numeric argument for tail_repair_time",
-        ),
+        _argument(_integer_not_zero, "tail_repair_time_s", missing=_NUMERIC)
     ),
-    "hash_algorithm": _noted("hash_algorithm", _argument("hash_algorithm", _same)),
-    "inline_ascii_resp": _nothing("inline_ascii_resp"),
-    "no_inline_ascii_resp": _nothing("no_inline_ascii_resp"),
-    "resp_obj_mem_limit": _nothing("resp_obj_mem_limit"),
-    "read_buf_mem_limit": _noted(
-        "read_buf_mem_limit",
-        _argument(
-            "read_buf_mem_limit",
-            _whole("read_buf_mem_limit", unit=MEBIBYTE),
-            "read_buf_mem_limit_bytes",
-        ),
-    ),
-    "drop_privileges": _nothing("drop_privileges"),
-    "no_drop_privileges": _nothing("no_drop_privileges"),
-    "relaxed_privileges": _nothing("relaxed_privileges"),
-    "sock_cookie_id": _nothing("sock_cookie_id"),
-    "slab_automove_freeratio": _noted(
-        "slab_automove_freeratio", _argument("slab_automove_freeratio", _freeratio)
-    ),
+    "hash_algorithm": _noted(_argument(_same)),
+    "inline_ascii_resp": _noted(_NOTHING),
+    "no_inline_ascii_resp": _noted(_NOTHING),
+    "resp_obj_mem_limit": _noted(_NOTHING),
+    "read_buf_mem_limit": _noted(_argument(_whole(MEBIBYTE), "read_buf_mem_limit_bytes")),
+    "drop_privileges": _noted(_NOTHING),
+    "no_drop_privileges": _noted(_NOTHING),
+    "relaxed_privileges": _noted(_NOTHING),
+    "sock_cookie_id": _noted(_NOTHING),
+    "slab_automove_freeratio": _noted(_argument(_ratio)),
 }
+EXTENDED: dict[str, ApplyExtended] = {name: row(name) for name, row in _EXTENDED.items()}
 
 
 class Option(NamedTuple):
@@ -516,14 +489,14 @@ OPTIONS: tuple[Option, ...] = (
         "port",
         "NUM",
         "TCP port (default 11211); 0 for none, -1 for any free one",
-        _store("port", _port),
+        _store("port", _integer, "port number"),
     ),
     Option(
         "U",
         "udp-port",
         "NUM",
         "UDP port (default 0, none); -1 for any free one",
-        _store("udp_port", _port),
+        _store("udp_port", _integer, "port number"),
     ),
     Option(
         "s",
@@ -537,7 +510,7 @@ OPTIONS: tuple[Option, ...] = (
         "unix-mask",
         "MASK",
         "access to the Unix socket, octal (default 700)",
-        _store("unix_mask", _octal),
+        _store("unix_mask", _octal, "unix socket mask"),
     ),
     Option(
         "l",
@@ -553,7 +526,7 @@ OPTIONS: tuple[Option, ...] = (
         "listen-backlog",
         "NUM",
         "connections that may wait to be accepted (default 1024)",
-        _store("listen_backlog", _backlog),
+        _store("listen_backlog", _integer, "listen backlog"),
     ),
     # The process.
     Option("d", "daemon", "", "run in the background", _switch("daemon")),
@@ -590,7 +563,7 @@ OPTIONS: tuple[Option, ...] = (
         "memory-limit",
         "MB",
         "memory for items in megabytes (default 64)",
-        _store("memory_limit_bytes", _memory_limit),
+        _store("memory_limit_bytes", _memory_limit, "memory limit"),
     ),
     Option(
         "M",
@@ -713,7 +686,7 @@ OPTIONS: tuple[Option, ...] = (
         "replication-port",
         "NUM",
         "port where peers connect (default 11212); -1 for any free one",
-        _store("replication_port", _replication_port),
+        _store("replication_port", _replication_port, "replication port number"),
         own=True,
     ),
     Option(
