@@ -179,10 +179,8 @@ def _replication_port(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return -1.0  # which no setting of seconds allows
+    # No setting allows -1.
+    return float(text) if _DECIMAL.fullmatch(text) else -1.0
 
 
 def _hashpower(text: str) -> int:

@@ -277,7 +277,7 @@ REFUSED = [
     *[("port", word) for word in ("", "x", "-2", "65536")],
     *[("unix-mask", word) for word in ("", "8", "10000")],
     *[("memory-limit", word) for word in ("", "2g", "x")],
-    *[("login-timeout", word) for word in ("", "-1", "nan", "inf", "1s")],
+    *[("login-timeout", word) for word in ("", "-1", "nan", "inf", "1s", "1_0", "\u0661")],
     *[("login-failure-delay", word) for word in ("60.1", "-0.1")],
     *[("replication-queue", word) for word in ("", "0", "1.5k", "-1", "2147483648")],
     *[("replication-backlog", word) for word in ("", "-1", "1t", "1025g", "\u0661")],
