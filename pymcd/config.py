@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from . import limits
 from .addresses import PORT_MAX, Address, AddressError, split_address
@@ -56,6 +56,7 @@ PROTOCOL_NAMES: dict[Protocol, str] = {
     "ascii": "ascii",
     "binary": "binary",
 }
+HashAlgorithm = Literal["jenkins", "murmur3", "xxh3"]
 MemoryAccounting = Literal["memcached", "resident"]
 LogFormat = Literal["text", "json"]
 ReplicationAck = Literal["async", "semi", "strict"]
@@ -137,7 +138,7 @@ class Settings:
     slab_automove_window_s: int = 30
     slab_automove_freeratio: float = 0.01
     hashpower_init: int = 0
-    hash_algorithm: Literal["jenkins", "murmur3", "xxh3"] = "murmur3"
+    hash_algorithm: HashAlgorithm = "murmur3"
     memory_file: str | None = None
 
     # LRU. `temporary_ttl_s` is None when there is no temporary LRU.
@@ -294,172 +295,30 @@ class Settings:
             _check_couchbase(self)
 
 
-def _port_error(port: int) -> str:
-    return f"ERROR: Invalid port number {port}."
-
-
 REPLICATION_PORT_RULE = f"1 to {PORT_MAX} is possible, and {ANY_PORT} for any free one"
 _NAME_RULE = (
     f"1 to {NODE_NAME_MAX_CHARACTERS} printable ASCII characters without blanks are possible"
 )
-
-# What is wrong with a field whatever the others are: field -> (is it right?, what to say, code).
-_FIELD_RULES: dict[str, tuple[Callable[[Any], bool], str | Callable[[Any], str], int]] = {
-    "port": (lambda v: ANY_PORT <= v <= PORT_MAX, _port_error, EXIT_USAGE),
-    "udp_port": (lambda v: ANY_PORT <= v <= PORT_MAX, _port_error, EXIT_USAGE),
-    "unix_mask": (
-        lambda v: 0 <= v <= 0o7777,
-        lambda v: f"ERROR: Invalid unix socket mask {v:o}.",
-        EXIT_USAGE,
-    ),
-    "listen": (lambda v: all(v), "ERROR: Empty address to listen on.", EXIT_USAGE),
-    "protocol": (
-        lambda v: v in ("auto", "ascii", "binary"),
-        lambda v: (
-            f"Invalid value for binding protocol: {v}\n -- should be one of auto, binary, or ascii"
-        ),
-        EXIT_USAGE,
-    ),
-    "conn_limit": (lambda v: v > 0, "Maximum connections must be greater than 0", 1),
-    "threads": (lambda v: v > 0, "Number of threads must be greater than 0", 1),
-    "num_napi_ids": (lambda v: v >= 0, "Maximum number of NAPI IDs must be greater than 0", 1),
-    "reqs_per_event": (lambda v: v > 0, "Number of requests per event must be greater than 0", 1),
-    "prefix_delimiter": (lambda v: len(v) == 1 and v.isascii(), "No delimiter specified", 1),
-    "slab_min_size_bytes": (lambda v: v > 0, "Chunk size must be greater than 0", 1),
-    "slab_growth_factor": (lambda v: 1.0 < v < INFINITY, "Factor must be greater than 1", 1),
-    "slab_automove": (lambda v: 0 <= v <= 2, "slab_automove must be between 0 and 2", 1),
-    "slab_automove_ratio": (lambda v: 0 < v <= 1, "slab_automove_ratio must be > 0 and < 1", 1),
-    "slab_automove_window_s": (lambda v: v >= 3, "slab_automove_window must be > 2", 1),
-    "hashpower_init": (
-        lambda v: v == 0 or 12 <= v <= 32,
-        lambda v: (
-            f"Initial hashtable multiplier of {v} is too low"
-            if v < 12
-            else f"Initial hashtable multiplier of {v} is too high\n"
-            'Choose a value based on "STAT hash_power_level" from a running instance'
-        ),
-        1,
-    ),
-    "hash_algorithm": (
-        lambda v: v in ("jenkins", "murmur3", "xxh3"),
-        "Unknown hash_algorithm option (jenkins, murmur3, xxh3)",
-        1,
-    ),
-    "tail_repair_time_s": (
-        lambda v: v == 0 or v >= 10,
-        "Cannot set tail_repair_time to less than 10 seconds",
-        1,
-    ),
-    "lru_crawler_sleep_us": (
-        lambda v: 0 <= v <= 1_000_000,
-        "LRU crawler sleep must be between 0 and 1 second",
-        1,
-    ),
-    "lru_crawler_tocrawl": (
-        lambda v: 0 <= v <= limits.UINT32_MAX,
-        "lru_crawler_tocrawl takes a numeric 32bit value",
-        1,
-    ),
-    "hot_lru_pct": (lambda v: 1 <= v < 80, "hot_lru_pct must be > 1 and < 80", 1),
-    "warm_lru_pct": (lambda v: 1 <= v < 80, "warm_lru_pct must be > 1 and < 80", 1),
-    "hot_max_factor": (lambda v: 0 < v < INFINITY, "hot_max_factor must be > 0", 1),
-    "warm_max_factor": (lambda v: 0 < v < INFINITY, "warm_max_factor must be > 0", 1),
-    "temporary_ttl_s": (lambda v: v is None or v >= 0, "temporary_ttl must not be negative", 1),
-    "idle_timeout_s": (lambda v: v >= 0, "idle_timeout must not be negative", 1),
-    "watcher_logbuf_size_bytes": (lambda v: v > 0, "watcher_logbuf_size must be greater than 0", 1),
-    "worker_logbuf_size_bytes": (lambda v: v > 0, "worker_logbuf_size must be greater than 0", 1),
-    "ssl_verify_mode": (
-        lambda v: 0 <= v <= 3,
-        "Invalid ssl_verify_mode. Use help to see valid options.",
-        1,
-    ),
-    "ssl_min_version": (
-        lambda v: 0 <= v <= 3,
-        "Invalid ssl_min_version. Use help to see valid options.",
-        1,
-    ),
-    "memory_accounting": (
-        lambda v: v in ("memcached", "resident"),
-        "Unknown memory_accounting option (memcached, resident)",
-        1,
-    ),
-    "login_failure_delay_s": (
-        lambda v: 0 <= v <= LOGIN_FAILURE_DELAY_MAX_S,
-        f"The delay after a failed login must be 0 to {LOGIN_FAILURE_DELAY_MAX_S} seconds",
-        1,
-    ),
-    "login_timeout_s": (
-        lambda v: 0 <= v < INFINITY,
-        "The time to log in must be a number of seconds, not negative",
-        1,
-    ),
-    "log_format": (lambda v: v in ("text", "json"), "Unknown log format (text, json)", 1),
-    "shutdown_timeout_s": (
-        lambda v: 0 <= v < INFINITY,
-        "The time to shut down in must be a number of seconds, not negative",
-        1,
-    ),
-    "peers": (lambda v: all(v), "ERROR: Empty peer.", EXIT_USAGE),
-    "replication_listen": (
-        lambda v: all(v),
-        "ERROR: Empty address to listen on for peers.",
-        EXIT_USAGE,
-    ),
-    "replication_port": (
-        lambda v: v == ANY_PORT or 1 <= v <= PORT_MAX,
-        lambda v: f"ERROR: Invalid replication port number {v}: {REPLICATION_PORT_RULE}.",
-        EXIT_USAGE,
-    ),
-    "replication_ack": (
-        lambda v: v in ("async", "semi", "strict"),
-        lambda v: f"Unknown replication-ack {v} (async, semi, strict)",
-        EXIT_USAGE,
-    ),
-    "replication_ack_timeout_s": (
-        lambda v: 0 < v <= REPLICATION_ACK_TIMEOUT_MAX_S,
-        "The time to wait for a peer's acknowledgement must be more than 0 and at most"
-        f" {REPLICATION_ACK_TIMEOUT_MAX_S} seconds",
-        EXIT_USAGE,
-    ),
-    "replication_queue": (
-        lambda v: 1 <= v <= limits.INT32_MAX,
-        "The replication queue must hold at least 1 change",
-        EXIT_USAGE,
-    ),
-    "replication_backlog_bytes": (
-        lambda v: 0 <= v <= 1 << 40,
-        "The replication backlog must be a size such as 64m, or 0 for none",
-        EXIT_USAGE,
-    ),
-    "node_id": (
-        lambda v: v is None or _is_name(v),
-        lambda v: f"Invalid node id {v!r}: {_NAME_RULE}",
-        EXIT_USAGE,
-    ),
-    "cluster_id": (
-        lambda v: _is_name(v),
-        lambda v: f"Invalid cluster id {v!r}: {_NAME_RULE}",
-        EXIT_USAGE,
-    ),
-    "sync_timeout_s": (
-        lambda v: 0 <= v < INFINITY,
-        "The time to wait for the first synchronisation must be a number of seconds, not negative",
-        EXIT_USAGE,
-    ),
-    "tombstone_ttl_s": (
-        lambda v: 0 < v < INFINITY,
-        "The time to remember deletions must be a number of seconds above 0",
-        EXIT_USAGE,
-    ),
-    "couchbase_name": (
-        lambda v: v is None or _is_site_host(v),
-        lambda v: f"ERROR: Invalid name for clients of Couchbase {v}: {_SITE_RULE}.",
-        EXIT_USAGE,
-    ),
-}
-
-
 _SITE_RULE = "these clients need a host name or an IPv4 address"
+
+
+class _Rule(NamedTuple):
+    """Whether a value is right, and what to say where it is not, with the value in its place."""
+
+    is_right: Callable[[Any], bool]
+    message: str | Callable[[Any], str]
+    exit_code: int = EXIT_FAILURE
+
+
+def _one_of(kind: Any, message: str, exit_code: int = EXIT_FAILURE) -> _Rule:
+    """Return the rule for the words of a `Literal`."""
+    words = get_args(kind)
+    return _Rule(lambda v: v in words, f"{message} ({', '.join(words)})", exit_code)
+
+
+def _seconds(what: str, exit_code: int = EXIT_FAILURE) -> _Rule:
+    message = f"The time to {what} must be a number of seconds, not negative"
+    return _Rule(lambda v: 0 <= v < INFINITY, message, exit_code)
 
 
 def _is_site_host(host: str) -> bool:
@@ -476,17 +335,125 @@ def _is_name(name: str) -> bool:
     )
 
 
+def _hashpower_error(value: int) -> str:
+    if value < 12:
+        return f"Initial hashtable multiplier of {value} is too low"
+    return (
+        f"Initial hashtable multiplier of {value} is too high\n"
+        'Choose a value based on "STAT hash_power_level" from a running instance'
+    )
+
+
+_PORT = _Rule(lambda v: ANY_PORT <= v <= PORT_MAX, "ERROR: Invalid port number {}.", EXIT_USAGE)
+# What is wrong with a field whatever the others are.
+_FIELD_RULES: dict[str, _Rule] = {
+    "port": _PORT,
+    "udp_port": _PORT,
+    "unix_mask": _Rule(
+        lambda v: 0 <= v <= 0o7777, "ERROR: Invalid unix socket mask {:o}.", EXIT_USAGE
+    ),
+    "listen": _Rule(all, "ERROR: Empty address to listen on.", EXIT_USAGE),
+    "protocol": _Rule(
+        lambda v: v in get_args(Protocol),
+        "Invalid value for binding protocol: {}\n -- should be one of auto, binary, or ascii",
+        EXIT_USAGE,
+    ),
+    "conn_limit": _Rule(lambda v: v > 0, "Maximum connections must be greater than 0"),
+    "threads": _Rule(lambda v: v > 0, "Number of threads must be greater than 0"),
+    "num_napi_ids": _Rule(lambda v: v >= 0, "Maximum number of NAPI IDs must be greater than 0"),
+    "reqs_per_event": _Rule(lambda v: v > 0, "Number of requests per event must be greater than 0"),
+    "prefix_delimiter": _Rule(lambda v: len(v) == 1 and v.isascii(), "No delimiter specified"),
+    "slab_min_size_bytes": _Rule(lambda v: v > 0, "Chunk size must be greater than 0"),
+    "slab_growth_factor": _Rule(lambda v: 1.0 < v < INFINITY, "Factor must be greater than 1"),
+    "slab_automove": _Rule(lambda v: 0 <= v <= 2, "slab_automove must be between 0 and 2"),
+    "slab_automove_ratio": _Rule(lambda v: 0 < v <= 1, "slab_automove_ratio must be > 0 and < 1"),
+    "slab_automove_window_s": _Rule(lambda v: v >= 3, "slab_automove_window must be > 2"),
+    "hashpower_init": _Rule(lambda v: v == 0 or 12 <= v <= 32, _hashpower_error),
+    "hash_algorithm": _one_of(HashAlgorithm, "Unknown hash_algorithm option"),
+    "tail_repair_time_s": _Rule(
+        lambda v: v == 0 or v >= 10, "Cannot set tail_repair_time to less than 10 seconds"
+    ),
+    "lru_crawler_sleep_us": _Rule(
+        lambda v: 0 <= v <= 1_000_000, "LRU crawler sleep must be between 0 and 1 second"
+    ),
+    "lru_crawler_tocrawl": _Rule(
+        lambda v: 0 <= v <= limits.UINT32_MAX, "lru_crawler_tocrawl takes a numeric 32bit value"
+    ),
+    "hot_lru_pct": _Rule(lambda v: 1 <= v < 80, "hot_lru_pct must be > 1 and < 80"),
+    "warm_lru_pct": _Rule(lambda v: 1 <= v < 80, "warm_lru_pct must be > 1 and < 80"),
+    "hot_max_factor": _Rule(lambda v: 0 < v < INFINITY, "hot_max_factor must be > 0"),
+    "warm_max_factor": _Rule(lambda v: 0 < v < INFINITY, "warm_max_factor must be > 0"),
+    "temporary_ttl_s": _Rule(lambda v: v is None or v >= 0, "temporary_ttl must not be negative"),
+    "idle_timeout_s": _Rule(lambda v: v >= 0, "idle_timeout must not be negative"),
+    "watcher_logbuf_size_bytes": _Rule(
+        lambda v: v > 0, "watcher_logbuf_size must be greater than 0"
+    ),
+    "worker_logbuf_size_bytes": _Rule(lambda v: v > 0, "worker_logbuf_size must be greater than 0"),
+    "ssl_verify_mode": _Rule(
+        lambda v: 0 <= v <= 3, "Invalid ssl_verify_mode. Use help to see valid options."
+    ),
+    "ssl_min_version": _Rule(
+        lambda v: 0 <= v <= 3, "Invalid ssl_min_version. Use help to see valid options."
+    ),
+    "memory_accounting": _one_of(MemoryAccounting, "Unknown memory_accounting option"),
+    "login_failure_delay_s": _Rule(
+        lambda v: 0 <= v <= LOGIN_FAILURE_DELAY_MAX_S,
+        f"The delay after a failed login must be 0 to {LOGIN_FAILURE_DELAY_MAX_S} seconds",
+    ),
+    "login_timeout_s": _seconds("log in"),
+    "log_format": _one_of(LogFormat, "Unknown log format"),
+    "shutdown_timeout_s": _seconds("shut down in"),
+    "peers": _Rule(all, "ERROR: Empty peer.", EXIT_USAGE),
+    "replication_listen": _Rule(all, "ERROR: Empty address to listen on for peers.", EXIT_USAGE),
+    "replication_port": _Rule(
+        lambda v: v == ANY_PORT or 1 <= v <= PORT_MAX,
+        f"ERROR: Invalid replication port number {{}}: {REPLICATION_PORT_RULE}.",
+        EXIT_USAGE,
+    ),
+    "replication_ack": _one_of(ReplicationAck, "Unknown replication-ack {}", EXIT_USAGE),
+    "replication_ack_timeout_s": _Rule(
+        lambda v: 0 < v <= REPLICATION_ACK_TIMEOUT_MAX_S,
+        "The time to wait for a peer's acknowledgement must be more than 0 and at most"
+        f" {REPLICATION_ACK_TIMEOUT_MAX_S} seconds",
+        EXIT_USAGE,
+    ),
+    "replication_queue": _Rule(
+        lambda v: 1 <= v <= limits.INT32_MAX,
+        "The replication queue must hold at least 1 change",
+        EXIT_USAGE,
+    ),
+    "replication_backlog_bytes": _Rule(
+        lambda v: 0 <= v <= 1 << 40,
+        "The replication backlog must be a size such as 64m, or 0 for none",
+        EXIT_USAGE,
+    ),
+    "node_id": _Rule(
+        lambda v: v is None or _is_name(v), f"Invalid node id {{!r}}: {_NAME_RULE}", EXIT_USAGE
+    ),
+    "cluster_id": _Rule(_is_name, f"Invalid cluster id {{!r}}: {_NAME_RULE}", EXIT_USAGE),
+    "sync_timeout_s": _seconds("wait for the first synchronisation", EXIT_USAGE),
+    "tombstone_ttl_s": _Rule(
+        lambda v: 0 < v < INFINITY,
+        "The time to remember deletions must be a number of seconds above 0",
+        EXIT_USAGE,
+    ),
+    "couchbase_name": _Rule(
+        lambda v: v is None or _is_site_host(v),
+        f"ERROR: Invalid name for clients of Couchbase {{}}: {_SITE_RULE}.",
+        EXIT_USAGE,
+    ),
+}
+
+
 def check_field(name: str, value: Any) -> None:
     """Raise `ConfigError` if `value` cannot be the setting `name`, whatever the others are.
 
     `Any`, since each field has a type of its own.
     """
     rule = _FIELD_RULES.get(name)
-    if rule is None:
-        return
-    is_right, message, exit_code = rule
-    if not is_right(value):
-        raise ConfigError(message if isinstance(message, str) else message(value), exit_code)
+    if rule is not None and not rule.is_right(value):
+        say = rule.message.format if isinstance(rule.message, str) else rule.message
+        raise ConfigError(say(value), rule.exit_code)
 
 
 def _clash(message: str, *fields: Field) -> ConfigError:
