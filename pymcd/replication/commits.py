@@ -46,11 +46,6 @@ class Commits:
         """Whether everything that was sent is held by all."""
         return self.watermark is FOREVER
 
-    @property
-    def waiting(self) -> bool:
-        """Whether any reply is held."""
-        return bool(self.held or self.holding)
-
     def begin_batch(self) -> None:
         """Take note that something was changed, which is to be put to `holding` now."""
         if self.watermark is FOREVER:
@@ -102,7 +97,7 @@ class Commits:
         """Wait for nobody: what is not acknowledged is taken back."""
         self.watermark = FOREVER
 
-    def settle(self, holders: Sequence[Holder], *, version: int, latest: int | None) -> None:
+    def advance(self, holders: Sequence[Holder], *, version: int, latest: int | None) -> None:
         """Release who waits for nothing more. No holders: nobody is waited for.
 
         `version` is the latest that the batch just acknowledged may contain, `latest` the latest of

@@ -232,7 +232,7 @@ class Gate:
                 self.send_changes(self.clock.monotonic())
         elif self.commits.holding:  # what they changed was undone by a flush, say
             self.commits.hold_for_the_last()
-            self.settle()
+            self.advance()
         if changes.strays:
             self._forward_strays()
         if self.unsent_forwards and not self._forwards_under_way():
@@ -306,7 +306,7 @@ class Gate:
             if view.role is ALONE and self._has_peers:
                 self.unprotected_writes += len(keys)
                 self.unprotected_now += len(keys)
-            self.settle()
+            self.advance()
 
     def _encode_batch(self, ticket: int) -> bytes:
         """Return what a follower must know of a batch in case that it is to go on alone."""
@@ -465,13 +465,13 @@ class Gate:
         if peer.in_view and self._view.role is COORDINATOR:
             if not channel.unacked:
                 peer.acked_ticket = self.commits.ticket - 1
-            self.settle(last.version)
+            self.advance(last.version)
         return True
 
-    def settle(self, version: int = 0) -> None:
+    def advance(self, version: int = 0) -> None:
         """Release who waits for nothing more: all may have acknowledged up to that version."""
         # Hot path: bench/ "pair16".
-        self.commits.settle(
+        self.commits.advance(
             self._view.followers if self.stance.protecting else (),
             version=version,
             latest=None if self.changes.pending else self.cache.cas_unique,

@@ -575,7 +575,7 @@ class Membership:
             view.leader = peer
             self._node.leader_lost_at = now
             self._node.become(JOINING)
-            gate.settle()
+            gate.advance()
             self.announce_status()
         view.leader = peer
         peer.send(now, Kind.ACCEPT, sequence=self.changes.sequence)

@@ -231,7 +231,7 @@ class Node:
                 self.become(COORDINATOR)
                 self.membership.announce_view(now)
                 self.gate.refresh_lease(now)
-                self.gate.settle()
+                self.gate.advance()
             else:
                 self.go_alone()
         else:
@@ -280,7 +280,7 @@ class Node:
         self.become(ALONE)
         self.gate.take_over()
         self.gate.refuse_held()
-        self.gate.settle()
+        self.gate.advance()
         self.gate.decide_open_questions()
         self.membership.announce_status()
 

@@ -70,9 +70,9 @@ def encode_result(request: int, reply: bytes) -> bytes:
     return _RESULT.pack(Record.RESULT, request, len(reply)) + reply
 
 
-def encode_batch(ticket: int, settled: int) -> bytes:
+def encode_batch(ticket: int, stable: int) -> bytes:
     """Return the record that says which batch this is, and which every follower has."""
-    return _BATCH.pack(Record.BATCH, ticket, settled)
+    return _BATCH.pack(Record.BATCH, ticket, stable)
 
 
 def encode_executed(node_id: str, request: int, reply: bytes) -> bytes:
@@ -124,9 +124,9 @@ def decode_records(payload: bytes, position: int) -> Iterator[tuple[Any, ...]]:
                 position = reply_at + reply_bytes
                 yield kind, request, payload[reply_at:position]
             elif kind == Record.BATCH:
-                _, ticket, settled = _BATCH.unpack_from(payload, position)
+                _, ticket, stable = _BATCH.unpack_from(payload, position)
                 position += _BATCH.size
-                yield kind, ticket, settled
+                yield kind, ticket, stable
             elif kind == Record.EXECUTED:
                 _, name_bytes, request, reply_bytes = _EXECUTED.unpack_from(payload, position)
                 name_at = position + _EXECUTED.size
