@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .clock import Clock
     from .config import Settings
     from .protocol.connection import Connection
-    from .protocol.gate import Gate
+    from .replication.gate import Gate
     from .store import Item
 
 #: What `stats settings` shows as temporary_ttl until one is set. # memcached: settings_init

@@ -54,8 +54,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: handed the service which knows all connections: neither can do without the other's name.
 MAY_NAME: dict[str, set[str]] = {
     "store": {"config"},
-    "protocol": {"service"},
-    "service": {"auth", "config"},
+    # A command is handed the gate, if there is one; what that is, is none of its business.
+    "protocol": {"service", "replication"},
+    "service": {"auth", "config", "replication"},
     "replication": {"config"},
 }
 

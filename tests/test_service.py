@@ -16,7 +16,7 @@ from .hosts import lend, make_host
 from .protocol.helpers import Client, make_service
 
 if TYPE_CHECKING:
-    from pymcd.protocol.gate import Gate
+    from pymcd.replication.gate import Gate
 
 VERSION = b"VERSION 1.6.18\r\n"
 

@@ -26,9 +26,9 @@ from .verbs import LOCAL, READS, WRITES, Command, Effect, Verb
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..replication.gate import Gate
     from ..service import Service
     from .binary import Request
-    from .gate import Gate
     from .verbs import type_Effect, type_Header
 
 _MAGIC: Final = bytes([REQUEST_MAGIC])

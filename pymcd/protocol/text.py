@@ -33,9 +33,9 @@ from .tokens import (
 from .verbs import READS, WRITES, Verb, all_keys, keys_behind_exptime, one_key
 
 if TYPE_CHECKING:
+    from ..replication.gate import Gate
     from ..store import Item
     from .connection import Connection
-    from .gate import Gate
     from .verbs import type_Header
 
 STORED: Final = b"STORED\r\n"

@@ -19,7 +19,7 @@ from ..clocks import ManualClock
 from ..hosts import lend
 
 if TYPE_CHECKING:
-    from pymcd.protocol.gate import Gate
+    from pymcd.replication.gate import Gate
 
 BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
 BAD_CLASS = b"BADCLASS invalid class id\r\n"

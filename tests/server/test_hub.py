@@ -26,7 +26,7 @@ from ..hosts import make_host
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pymcd.protocol.gate import Gate
+    from pymcd.replication.gate import Gate
 
 if not hasattr(select, "epoll"):
     pytest.skip("needs epoll", allow_module_level=True)
