@@ -278,7 +278,7 @@ class PairedConnection(Connection):
             return False
         self.admitted = False
         self.following = not gate.stance.leading
-        self.kept = 0
+        self.kept = len(self.pieces)  # not all may have been sent, and all of it is final
         more = super().run()
         batch = self.batch
         if batch:

@@ -734,6 +734,20 @@ class TestExecutor:
         assert reply.value == b"Not replicated: no peer"
 
 
+def test_the_answer_to_a_login_stays_where_what_follows_is_answered_anew():
+    """Whether or not the driver has sent it before it has the rest executed."""
+    group = warm_group(replication_ack="strict", **SASL)
+    lend(group["a"].service, authenticator=USERS)
+    guest = Guest(group["a"])
+    group.wire("a", "b").stall()
+    guest.feed(sasl(RIGHT) + binary.store(binary.SET, b"k", b"1"))
+    group.advance(1.0)
+    assert group["a"].node.role == "alone"
+    login, refusal = binary.decode(guest.take())
+    assert login.value == b"Authenticated"
+    assert refusal.value == b"Not replicated: no peer"
+
+
 def test_statistics_tell_of_the_group():
     group = warm_group()
     answer = Guest(group["b"]).ask(b"stats replication\r\n")
