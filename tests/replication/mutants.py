@@ -12,6 +12,7 @@ from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from pymcd.protocol.connection import Connection
 from pymcd.replication import frames
 from pymcd.replication.changes import Changes
 from pymcd.replication.channel import Channel
@@ -206,12 +207,20 @@ def _ignore_flush(original: Any) -> Any:
     return lambda self, version, *, relay: False
 
 
+def _members_are_nobodys(original: Any) -> Any:
+    def become_member(self: Connection) -> None:
+        original(self)
+        self.commands = Connection.tables.members
+
+    return become_member
+
+
 MUTANTS = [
     Mutant("replies go out before anybody else has the write", [(Gate, "hold", _release_at_once)]),
     Mutant(
         "one acknowledgement counts for all that was sent",
         [(Channel, "acknowledge", _acknowledge_all)],
-        first_seed=20,
+        first_seed=80,
     ),
     Mutant("deletions leave no tombstone", [(Tombstones, "add", _nothing)]),
     Mutant(
@@ -243,7 +252,7 @@ MUTANTS = [
     Mutant(
         "what is not acknowledged may be read",
         [(Commits, "watermark", _all_is_settled)],
-        first_seed=1850,
+        first_seed=570,
     ),
     Mutant("changes during a resync are lost", [(Peer, "send", _no_live_changes)]),
     Mutant("a partial resync sends nothing", [(Changes, "since", _nothing_missed)]),
@@ -251,5 +260,10 @@ MUTANTS = [
     Mutant(
         "versions do not follow the clock, nor each other",
         [(Changes, "tick", _nothing), (Changes, "observe", _nothing)],
+    ),
+    Mutant(
+        "whoever logs in is no client of a pair",
+        [(Connection, "become_member", _members_are_nobodys)],
+        condition="sasl",
     ),
 ]

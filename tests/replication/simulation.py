@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
+import random
 import sys
 import time
 import traceback
@@ -19,10 +20,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from pymcd.auth import Authenticator, User
 from pymcd.config import Settings
 
 from . import checkers
-from .simulation_clients import Client, Garbled, Speech
+from .simulation_clients import PASSWORD, USER, Client, Garbled, Login, Speech
 from .world import Host, HostClock, World, independent_of_hash_seed
 
 if TYPE_CHECKING:
@@ -61,6 +63,16 @@ CONDITIONS: Final = (
     "async",
     "strict",
 )
+#: Of these a world has one, or none: how its clients have to log in.
+LOGINS: Final = ("sasl", "text_login")
+#: What is done and said about that, counted.
+LOGIN_TROUBLES: Final = (
+    "logins",
+    "relogins",  #: by somebody who is in
+    "strangers_again",  #: who asks for the ways to log in has to do so anew
+    "failed_logins",
+    "commands_of_strangers",  #: said before the login; nobody may have executed them
+)
 #: Everything comes to rest within this, after all troubles have ended.
 SETTLE_S: Final = 25.0
 #: What a client may wait beyond the time-outs, because of its own network and host.
@@ -91,6 +103,8 @@ class Simulation:
         self.world = World(seed)
         self.world.verbose = verbose
         self.random = self.world.random
+        #: A stream of its own: who has to log in decides nothing else of what a world begins with.
+        self._login_random = random.Random(f"{seed}/logins")
         self.report = Report(seed)
         self.history: list[Operation] = []
         self.conditions = self._draw_conditions()
@@ -122,6 +136,8 @@ class Simulation:
         conditions = {name for name, chance in chances.items() if self.random.random() < chance}
         if "async" in conditions:
             conditions.discard("strict")
+        if self._login_random.random() < 0.5:
+            conditions.add(self._login_random.choice(LOGINS))
         for name in sorted(conditions):
             self.report.counts[name] += 1
         return conditions
@@ -137,6 +153,7 @@ class Simulation:
             world.window_bytes = 3_000
         self.ack_timeout_s = random_.choice((0.08, 0.08, 0.08, 0.2))
         hosts = []
+        access = self._access()
         self.skew_spread_s = 0.0
         skews = []
         for number, name in enumerate(names):
@@ -165,6 +182,7 @@ class Simulation:
                 replication_backlog_bytes=4000 if "small_backlog" in conditions else 1 << 20,
                 sync_timeout_s=random_.choice((1.0, 3.0)),
                 memory_limit_bytes=64 << 20,
+                **access,
             )
             object.__setattr__(settings, "peers", peers)
             hosts.append(
@@ -176,10 +194,39 @@ class Simulation:
                     dials=dials,
                     secret=SECRET,
                     memory_pages=1 if "small_memory" in conditions and number else None,
+                    authenticator=self._authenticator() if access else None,
                 )
             )
         self.skew_spread_s = max(skews) - min(skews)
         return hosts
+
+    def _access(self) -> dict[str, Any]:
+        """Return the settings of servers that ask for a login, in worlds where they do."""
+        if self.conditions.isdisjoint(LOGINS):
+            return {}
+        delay_s = self._login_random.choice((0.0, 0.03))
+        if "sasl" in self.conditions:
+            return {
+                "enable_sasl": True, "protocol": "binary", "login_failure_delay_s": delay_s,
+            }  # fmt: skip
+        return {"auth_file": "users", "protocol": "ascii", "login_failure_delay_s": delay_s}
+
+    def _authenticator(self) -> Authenticator:
+        users = [User(USER, PASSWORD, {})]
+        return Authenticator(lambda: users, make_nonce=lambda: "", secret=b"")
+
+    def _protocol(self, chosen: str) -> str:
+        """Return what a client can speak that would speak `chosen` where nobody logs in."""
+        if "sasl" in self.conditions:
+            return "binary"
+        if "text_login" in self.conditions and chosen == "binary":
+            return self._login_random.choice(("text", "meta"))
+        return chosen
+
+    def _login(self) -> Login | None:
+        for way in self.conditions.intersection(LOGINS):
+            return Login(way, self._login_random, self.report.counts)
+        return None
 
     def _build_clients(self) -> list[Client]:
         random_ = self.random
@@ -191,12 +238,13 @@ class Simulation:
                 self.world,
                 f"c{number}",
                 self.speech,
-                random_.choice(("text", "text", "meta", "binary")),
+                self._protocol(random_.choice(("text", "text", "meta", "binary"))),
                 hosts,
                 self.history,
                 timeout_s=random_.choice((0.5, 1.0)),
                 think_s=random_.choice((0.01, 0.03, 0.1)),
                 loyal=random_.choice((1.0, 0.9, 0.5)),
+                login=self._login(),
             )
             if "slow_clients" in self.conditions:
                 client.slow = 0.1
@@ -489,11 +537,11 @@ class Simulation:
         if self.report.found:
             return
         reader = Client(
-            self.world, "final", self.speech, "text", self.hosts, self.history,
-            timeout_s=1.0, think_s=0.001, loyal=1.0,
+            self.world, "final", self.speech, self._protocol("meta"), self.hosts, self.history,
+            timeout_s=1.0, think_s=0.001, loyal=1.0, login=self._login(),
         )  # fmt: skip
         for host in self.hosts:
-            reader.recite(host, self.speech.read_all("meta"))
+            reader.recite(host, self.speech.read_all(reader.protocol))
             end = self.world.now + 5.0
             while not reader.idle and self.world.now < end:
                 self.world.run(self.world.now + 0.1)

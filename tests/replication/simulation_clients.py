@@ -16,6 +16,7 @@ from .linearizability import Operation, Outcome
 
 if TYPE_CHECKING:
     import random
+    from collections import Counter
     from collections.abc import Callable
 
     from .world import Host, Visit, World
@@ -474,6 +475,129 @@ def _parse_quiet_meta(buffer: bytes, operations: list[Operation]) -> int:
     return used + 4
 
 
+# -- logging in --------------------------------------------------------------------------------
+
+USER: Final = b"somebody"
+PASSWORD: Final = b"right"
+#: What a stranger may not do, each in one packet that has one answer.
+_FORBIDDEN_TEXT: Final = (
+    b"get k0\r\n",
+    b"incr n0 1\r\n",
+    b"delete k1\r\n",
+    b"flush_all\r\n",
+    b"mg k0 v\r\n",
+    b"md k1\r\n",
+    b"set k0 0 0 5\r\nearly\r\n",  # taken for a login
+)
+_FORBIDDEN_BINARY: Final = (
+    _binary(0x00, b"k0"),
+    _binary(0x01, b"k0", bytes(8), b"early"),
+    _binary(0x11, b"k1", bytes(8), b"early"),
+    _binary(0x02, b"lock0", bytes(8), b"early"),
+    _binary(0x04, b"k1"),
+    _binary(0x05, b"n0", struct.pack(">QQI", 1, 100, 0)),
+    _binary(0x08, b""),
+)
+_AUTH_ERROR: Final = 0x20
+
+
+def _answered(*expected: bytes) -> Callable[[bytes, list[Operation]], int]:
+    """Return what reads one line that must be one of these."""
+
+    def parse(buffer: bytes, operations: list[Operation]) -> int:
+        line = _line(buffer)
+        if line is None:
+            return 0
+        if line not in expected:
+            raise Garbled(f"a stranger hears {line!r}, not {expected}")
+        return len(line) + 2
+
+    return parse
+
+
+def _answered_with(code: int) -> Callable[[bytes, list[Operation]], int]:
+    """Return what reads one binary answer that must have this status."""
+
+    def parse(buffer: bytes, operations: list[Operation]) -> int:
+        if len(buffer) < 24:
+            return 0
+        head: tuple[int, ...] = _HEADER.unpack_from(buffer)
+        if head[5] != code:
+            raise Garbled(f"a login, or what needs one, is answered with {head}")
+        used = 24 + head[6]
+        return used if len(buffer) >= used else 0
+
+    return parse
+
+
+class Login:
+    """What one client says to be let in, and at times what it should not say."""
+
+    def __init__(self, way: str, random_: random.Random, counts: Counter[str]) -> None:
+        """`way`: one of `simulation.LOGINS`."""
+        self._sasl = way == "sasl"
+        self._random = random_
+        self._counts = counts
+        self._inside = False
+
+    def connected(self) -> None:
+        """Begin a new connection, as a stranger."""
+        self._inside = False
+
+    def words(self) -> list[Pending]:
+        """Return what is to be said before the next commands; often nothing."""
+        chance = self._random.random()
+        if self._inside:
+            if not self._sasl or chance > 0.08:
+                return []
+            if chance > 0.04:
+                self._counts["relogins"] += 1
+                return [self._try(PASSWORD)]
+            # Whoever asks how to log in is a stranger until he does.
+            self._counts["strangers_again"] += 1
+            return [Pending(_binary(0x20, b""), [], _answered_with(0)), *self._enter()]
+        return self._enter()
+
+    def waits(self) -> bool:
+        """Return whether the answer is waited for before anything else is said."""
+        return self._random.random() < 0.4
+
+    def _enter(self) -> list[Pending]:
+        said = []
+        if self._random.random() < 0.2:
+            self._counts["commands_of_strangers"] += 1
+            said.append(self._forbidden())
+        if self._random.random() < 0.2:
+            self._counts["failed_logins"] += 1
+            said.append(self._try(b"wrong"))
+            if self._random.random() < 0.5:
+                said.append(self._forbidden())
+        self._counts["logins"] += 1
+        self._inside = True
+        return [*said, self._try(PASSWORD)]
+
+    def _try(self, password: bytes) -> Pending:
+        right = password == PASSWORD
+        if self._sasl:
+            request = _binary(0x21, b"PLAIN", value=b"\0%b\0%b" % (USER, password))
+            return Pending(request, [], _answered_with(0 if right else _AUTH_ERROR))
+        value = b"%b %b" % (USER, password)
+        request = b"set login 0 0 %d\r\n%b\r\n" % (len(value), value)
+        said = b"STORED" if right else b"CLIENT_ERROR authentication failure"
+        return Pending(request, [], _answered(said))
+
+    def _forbidden(self) -> Pending:
+        if self._sasl:
+            request = self._random.choice(_FORBIDDEN_BINARY)
+            return Pending(request, [], _answered_with(_AUTH_ERROR))
+        request = self._random.choice(_FORBIDDEN_TEXT)
+        said = (
+            b"CLIENT_ERROR unauthenticated",
+            b"CLIENT_ERROR bad authentication token format",
+        )
+        return Pending(request, [], _answered(said[request.startswith(b"set")]))
+
+
 # -- who says it -------------------------------------------------------------------------------
 
 
@@ -492,6 +616,7 @@ class Client:
         timeout_s: float,
         think_s: float,
         loyal: float,
+        login: Login | None = None,
     ) -> None:
         self.world = world
         self.name = name
@@ -503,6 +628,7 @@ class Client:
         self.timeout_s = timeout_s
         self.think_s = think_s
         self.loyal = loyal
+        self.login = login
         self.home = hosts[0]
         self.left = 0  #: commands still to be said
         self.final: deque[Pending] = deque()
@@ -559,6 +685,8 @@ class Client:
             if visit is not None:
                 self._visit = visit
                 self._host = candidate
+                if self.login is not None:
+                    self.login.connected()
                 return True
         self.refusals += 1
         return False
@@ -577,10 +705,10 @@ class Client:
         visit = self._visit
         assert visit is not None
         random_ = self.random
-        batch: list[Pending] = []
+        batch: list[Pending] = [] if self.login is None else self.login.words()
         if self.final:
             batch.append(self.final[0])
-        else:
+        elif not batch or self.login is None or not self.login.waits():
             count = 1 if random_.random() < 0.8 else random_.randrange(2, 7)
             for _ in range(min(count, self.left)):
                 batch.append(self.speech.command(self.protocol))

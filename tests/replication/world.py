@@ -30,6 +30,7 @@ from ..hosts import make_host, make_node_host
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from pymcd.auth import Authenticator
     from pymcd.config import Settings
     from pymcd.replication.link import Link
 
@@ -399,6 +400,7 @@ class Host:
         dials: list[str],
         secret: bytes | None,
         memory_pages: int | None,
+        authenticator: Authenticator | None = None,
     ) -> None:
         self.world = world
         self.name = name
@@ -407,6 +409,7 @@ class Host:
         self._dials = dials
         self._secret = secret
         self._memory_pages = memory_pages
+        self._lent = make_host(authenticator=authenticator, call_later=self._call_later)
         world.hosts[name] = self
 
         self.life = 0  #: of the process, by number
@@ -460,7 +463,7 @@ class Host:
         self._answered_now.clear()
         self._heard_now.clear()
         self.evicted = set()
-        service = Service(self.settings, self.clock, make_host())
+        service = Service(self.settings, self.clock, self._lent)
         self.service = service
         self.woken.clear()
         self._keep([])
@@ -576,6 +579,10 @@ class Host:
     def _wake_node(self) -> None:
         self._node_woken = True
         self.stir()
+
+    def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
+        life = self.life
+        self.world.after(delay_s, lambda: self.post(call, call, life=life))
 
     def _timer(self, life: int, at: float) -> None:
         if life == self.life and at == self._timer_at:
