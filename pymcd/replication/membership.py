@@ -23,7 +23,7 @@ from .messages import Hello, Join, Received, Status, View, Welcome
 from .peer import HOSTED, Peer, Phase
 from .report import Counts
 from .roles import COORDINATOR, FOLLOWER, JOINING, STARTING
-from .versions import CLOCK_SKEW_MAX_S, version_at
+from .versions import CLOCK_SKEW_MAX_S, TAG_MASK, version_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -148,7 +148,7 @@ class Membership:
         if renewed:
             self._meet_anew(peer, hello.incarnation)
         if hello.tag == self.changes.tag and view.node_id > node_id:
-            self.changes.tag = (self.changes.tag + 1) % 4096
+            self.changes.tag = (self.changes.tag + 1) & TAG_MASK
         link.admit(partial(self.receive, peer))
         peer.link = link
         peer.address = link.address
