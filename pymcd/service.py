@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 from .protocol.recorder import Recorder
+from .protocol.trace import follow
 from .store import Cache
 from .store.crawler import Crawler
 from .store.maintainer import Maintainer
@@ -157,6 +158,13 @@ class Service:
             self.gate.tick()
         self.plain = self.cache.listener is None and self.verbosity < 2
 
+    def set_verbosity(self, level: int) -> None:
+        """Log that much from now on, also of the clients that are there."""
+        self.verbosity = level
+        self.plain = False  # for the rest of this turn; `tick` looks again
+        for connection in self.connections.values():
+            follow(connection)
+
     def _on_evict(self, item: Item) -> None:
         self.recorder.evicted(item)
         self.rebalancer.evicted(item)
@@ -167,6 +175,7 @@ class Service:
         self.total_connections += 1
         self.connections_peak = max(self.connections_peak, len(self.connections))
         self.recorder.connected(connection)
+        follow(connection)
 
     def disconnected(self, connection: Connection) -> None:
         """Forget a client; the driver calls this once, when its socket is gone."""

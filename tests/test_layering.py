@@ -99,6 +99,7 @@ CIRCLES: list[set[str]] = [
         "protocol.recorder",
         "protocol.reports",
         "protocol.text",
+        "protocol.trace",
     },
     # Who is met makes a node what it is, and it decides what becomes of them.
     {"replication.membership", "replication.node"},

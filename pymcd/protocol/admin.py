@@ -119,7 +119,7 @@ def _verbosity(connection: Connection, tokens: list[bytes]) -> None:
     if level is None:
         _answer(connection, tokens, BAD_FORMAT)
         return
-    connection.service.verbosity = min(level, limits.VERBOSITY_MAX)
+    connection.service.set_verbosity(min(level, limits.VERBOSITY_MAX))
     _answer(connection, tokens, OK)
 
 

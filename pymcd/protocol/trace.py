@@ -3,7 +3,7 @@
 The command loop itself writes the lines that clients send (`<24 get a`), which it has at hand.
 Replies exist only as pieces of output, so at this verbosity commands run one by one and the new
 pieces are read back into memcached's words. That is slow, and costs nothing when it is off: a
-connection is given a `Tracer` for its runner when it begins, or is not.
+connection is given a `Tracer` for its runner by `follow`, or is not.
 
 Not shown, unlike there: the reply that a `noreply` suppressed. Replies of several lines are not
 shown there either.
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from .connection import Connection, Runner
 
 
+def follow(connection: Connection) -> None:
+    """Have what a connection replies logged, if the verbosity asks for that."""
+    if connection.service.verbosity > 1 and not isinstance(connection.runner, Tracer):
+        connection.runner = Tracer(connection.runner)
+
+
 class Tracer:
     """A runner that does as another, and logs each reply behind its command."""
 
@@ -30,6 +36,9 @@ class Tracer:
 
     def __call__(self, connection: Connection, budget: int, /) -> bool:
         """Execute `budget` commands at most; True: there may be more."""
+        if connection.service.verbosity < 2:
+            connection.runner = self.runner
+            return self.runner(connection, budget)
         if self.runner is negotiate and connection.buffer:
             name = "binary" if connection.buffer[0] == binary.REQUEST_MAGIC else "ascii"
             connection.service.host.log_line(f"{connection.id}: Client using the {name} protocol")
@@ -54,6 +63,8 @@ class Tracer:
         finally:
             self.runner = connection.runner
             connection.runner = self
+        if connection.service.verbosity < 2:  # it was lowered just now
+            return more
         if self.runner is run_text:
             for line in reply_lines(b"".join(pieces[begin:])):
                 connection.service.host.log_line(f">{connection.id} {line.decode('latin-1')}")

@@ -33,7 +33,6 @@ from ..clock import OffsetClock, SystemClock
 from ..config import PROTOCOL_NAMES, ConfigError
 from ..protocol import Connection, PairedConnection
 from ..protocol.binary import holds_request, run_binary
-from ..protocol.trace import Tracer
 from ..replication.roles import ALONE, COORDINATOR
 from ..service import Host, Reception, Service
 from ..sources import read_secret
@@ -509,7 +508,6 @@ class Server:
         for kicker in self.kickers:
             kicker.admitted()
         if self.service.verbosity > 1:
-            connection.runner = Tracer(connection.runner)
             self.log.line(_GREETINGS[protocol] % connection.id)
 
     async def serve_stream(

@@ -39,7 +39,6 @@ from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.protocol import connection as connection_module
 from pymcd.protocol.binary import ERROR_TEXTS, REQUEST_MAGIC, RESPONSE_MAGIC
-from pymcd.protocol.trace import Tracer
 from pymcd.service import Service
 from pymcd.store.status import StoreMode
 
@@ -116,8 +115,6 @@ class Server:
             address=f"tcp:127.0.0.1:{40000 + number}",
             listen_address="tcp:127.0.0.1:11211",
         )
-        if self.service.verbosity > 1:
-            connection.runner = Tracer(connection.runner)
         self.service.connected(connection)
         self.clients.append(connection)
 

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from pymcd.protocol import reports
 from pymcd.protocol.binary import COMMANDS
-from pymcd.protocol.trace import Tracer
 
 from ..clocks import ManualClock
 from ..hosts import lend
@@ -542,7 +541,6 @@ def test_the_log_shows_headers():
     service = make_service(verbose=2)
     lend(service, log_line=lines.append)
     client = Client(service)
-    client.connection.runner = Tracer(client.connection.runner)
     client.send(request(GET, b"k"))
     number = client.connection.id
     assert lines[:3] == [

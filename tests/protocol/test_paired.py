@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from pymcd.auth import Authenticator, User
 from pymcd.protocol import Connection, Executor, PairedConnection
 from pymcd.protocol.paired import NOT_REPLICATED
-from pymcd.protocol.trace import Tracer
 from pymcd.replication.changes import Changes
 from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client, make_service
@@ -514,8 +513,6 @@ class TestLogins:
             if login:
                 lend(host.service, authenticator=USERS)
         guest = Guest(group[node], fast=fast)
-        if traced:
-            guest.connection.runner = Tracer(guest.connection.runner)
         for message in login:
             assert guest.ask(message)
         assert guest.connection.stranger_since is None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pymcd.protocol.trace import Tracer
-
 from ..hosts import lend
 from .helpers import Client
 
@@ -53,7 +51,6 @@ def traced(data: bytes, step: int, reqs_per_event: int = 20) -> tuple[bytes, str
     client = Client(verbose=2, reqs_per_event=reqs_per_event)
     lines: list[str] = []
     lend(client.service, log_line=lines.append)
-    client.connection.runner = Tracer(client.connection.runner)
     reply = client.send(data, step=step)
     log = "".join(f"{line}\n" for line in lines)
     yields = client.service.cache.counters.conn_yields
