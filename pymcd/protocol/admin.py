@@ -284,8 +284,7 @@ def _automove(service: Service, tokens: list[bytes]) -> bytes:
         ratio = _decode_double(tokens[3]) if len(tokens) > 3 else None
         if ratio is None:
             return ERROR
-        service.rebalancer.automove_ratio = ratio
-        service.rebalancer.forget()
+        service.rebalancer.set_automove_ratio(ratio)
         return OK
     level = decode_u32(tokens[2])
     if level is None:
@@ -315,12 +314,9 @@ def _lru_crawler(connection: Connection, tokens: list[bytes]) -> None:
 
 
 def _switch_crawler(service: Service, *, on: bool) -> bytes:
-    crawler = service.crawler
-    if on and crawler.enabled:
+    if on and service.crawler.enabled:
         return b"ERROR failed to start lru crawler thread\r\n"
-    crawler.enabled = on
-    if not on:
-        crawler.stop()
+    service.crawler.switch(on)
     service.maintainer.wake()
     return OK
 

@@ -47,6 +47,12 @@ class Crawler:
         #: The flush that this crawl will have cleaned up after, if it is not cut short.
         self._flush: tuple[int, int] | None = None
 
+    def switch(self, on: bool) -> None:
+        """Allow crawls, or forbid them and give up the one that is running."""
+        self.enabled = on
+        if not on:
+            self.stop()
+
     def start(self, class_ids: Collection[int] | None = None, *, limit: int = 0) -> None:
         """Begin to crawl some slab classes (None: all), `limit` items of each (0: all)."""
         assert not self.running

@@ -106,7 +106,6 @@ class Rebalancer:
     ) -> None:
         self.enabled = enabled  #: whether `slabs reassign` is allowed
         self.automove = automove  #: 0 off, 1 careful, 2 at each eviction
-        self.automove_ratio = automove_ratio
         #: Called with source and destination when automove decided on a move.
         self.on_automove: Callable[[int, int], None] = lambda source, destination: None
         self.rescues = 0
@@ -125,10 +124,11 @@ class Rebalancer:
         self._sampled_s = 0  #: for how many seconds in all
         self._watching = False
         self._histories: list[_History] = []
-        self.forget()
+        self.set_automove_ratio(automove_ratio)
 
-    def forget(self) -> None:
-        """Begin the automover's observations anew, as after a change of its ratio."""
+    def set_automove_ratio(self, ratio: float) -> None:
+        """Set how much younger a class must be to get a page. Begins the observations anew."""
+        self.automove_ratio = ratio
         self._histories = [_History(each, self._window_s) for each in self._slabs]
         self._sampled_s = 0
 
