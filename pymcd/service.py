@@ -13,7 +13,7 @@ name it only to say of what type it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .protocol.recorder import Recorder
 from .protocol.trace import follow
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from .protocol.connection import Connection
     from .replication.gate import Gate
     from .store import Item
-
-#: What `stats settings` shows as temporary_ttl until one is set. # memcached: settings_init
-TEMPORARY_TTL_DEFAULT_S: Final = 61
 
 
 class Reception:
@@ -125,15 +122,6 @@ class Service:
         #: A reply of more pieces is sent in several steps, not joined in memory: fewer where
         #: each may be large.
         self.reply_pieces_max = min(64, (64 << 20) // settings.item_size_max_bytes)
-        self.temporary_ttl_s = (
-            TEMPORARY_TTL_DEFAULT_S
-            if settings.temporary_ttl_s is None
-            else settings.temporary_ttl_s
-        )
-        #: `stats sizes` counts items with this cas unique or a larger one; None: it is off.
-        self.sizes_from_cas: int | None = None
-        if settings.track_sizes:
-            self.sizes_from_cas = self.cache.take_cas_unique()
 
         #: Every open connection, by the number that logs and `stats conns` use.
         self.connections: dict[int, Connection] = {}

@@ -233,16 +233,14 @@ def _tune(service: Service, tokens: list[bytes]) -> bytes:
         return b"ERROR hot and warm pcts must not exceed 80\r\n"
     if hot_factor <= 0 or warm_factor <= 0:
         return b"ERROR hot/warm age factors must be greater than 0\r\n"
-    lru = service.cache.lru
-    lru.hot_pct, lru.warm_pct = hot_pct, warm_pct
-    lru.hot_max_factor, lru.warm_max_factor = hot_factor, warm_factor
+    service.cache.lru.tune(hot_pct, warm_pct, hot_factor, warm_factor)
     return OK
 
 
 def _set_mode(service: Service, mode: bytes) -> bytes:
     if mode not in (b"flat", b"segmented"):
         return ERROR
-    service.cache.segmented = service.cache.lru.segmented = mode == b"segmented"
+    service.cache.set_segmented(mode == b"segmented")
     return OK
 
 
@@ -250,10 +248,7 @@ def _set_temporary_ttl(service: Service, token: bytes) -> bytes:
     ttl_s = decode_i32(token)
     if ttl_s is None:
         return ERROR
-    if ttl_s < 0:
-        service.cache.temporary_ttl_s = None
-    else:
-        service.cache.temporary_ttl_s = service.temporary_ttl_s = ttl_s
+    service.cache.set_temporary_ttl(None if ttl_s < 0 else ttl_s)
     return OK
 
 

@@ -249,18 +249,18 @@ def settings_in_force(service: Service) -> list[Row]:
         ("dump_enabled", _yes(not settings.disable_dumping)),
         ("hash_algorithm", settings.hash_algorithm),
         ("lru_maintainer_thread", _yes(settings.lru_maintainer)),
-        ("lru_segmented", _yes(cache.segmented)),
+        ("lru_segmented", _yes(lru.segmented)),
         ("hot_lru_pct", lru.hot_pct),
         ("warm_lru_pct", lru.warm_pct),
         ("hot_max_factor", f"{lru.hot_max_factor:.2f}"),
         ("warm_max_factor", f"{lru.warm_max_factor:.2f}"),
-        ("temp_lru", _yes(cache.temporary_ttl_s is not None)),
-        ("temporary_ttl", service.temporary_ttl_s),
+        ("temp_lru", _yes(cache.temporary_lru)),
+        ("temporary_ttl", cache.temporary_ttl_s),
         ("idle_timeout", settings.idle_timeout_s),
         ("watcher_logbuf_size", settings.watcher_logbuf_size_bytes),
         ("worker_logbuf_size", settings.worker_logbuf_size_bytes),
         ("read_buf_mem_limit", settings.read_buf_mem_limit_bytes),
-        ("track_sizes", _yes(service.sizes_from_cas is not None)),
+        ("track_sizes", _yes(cache.sizes_from_cas is not None)),
         ("inline_ascii_response", "no"),
         # External storage, which is not offered: what the original shows when it is off.
         ("ext_item_size", 512),
@@ -311,7 +311,7 @@ def items(service: Service) -> list[Row]:
                 ("number_warm", slab_class.warm.count),
                 ("number_cold", slab_class.cold.count),
             ]
-            if cache.temporary_ttl_s is not None:
+            if cache.temporary_lru:
                 values.append(("number_temp", slab_class.temp.count))
             values += [("age_hot", ages_s[0]), ("age_warm", ages_s[1])]
         values += [
@@ -386,11 +386,11 @@ def sizes(service: Service) -> Iterator[list[Row] | None]:
     somebody asks. What was stored before sizes were tracked is left out all the same.
     # memcached: item_stats_sizes
     """
-    from_cas = service.sizes_from_cas
+    cache = service.cache
+    from_cas = cache.sizes_from_cas
     if from_cas is None:
         yield [("sizes_status", "disabled")]
         return
-    cache = service.cache
     bucket_max = service.settings.item_size_max_bytes // SIZES_BUCKET_BYTES
     buckets: dict[int, int] = {}
     counted = 0
@@ -410,14 +410,13 @@ def enable_sizes(service: Service) -> list[Row]:
     """Begin to track sizes; return the rows of `stats sizes_enable`."""
     if not service.cache.use_cas:
         return [("sizes_status", "error"), ("sizes_error", "cas_support_disabled")]
-    if service.sizes_from_cas is None:
-        service.sizes_from_cas = service.cache.take_cas_unique()
+    service.cache.track_sizes(True)
     return [("sizes_status", "enabled")]
 
 
 def disable_sizes(service: Service) -> list[Row]:
     """Stop tracking sizes; return the rows of `stats sizes_disable`."""
-    service.sizes_from_cas = None
+    service.cache.track_sizes(False)
     return [("sizes_status", "disabled")]
 
 

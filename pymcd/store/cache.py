@@ -119,6 +119,8 @@ RESIDENT_OVERHEAD_BYTES: Final = 248
 FLAT_BUMP_INTERVAL_S: Final = 60
 #: Evictions tried before an allocation fails. # memcached: do_item_alloc_pull
 ALLOCATION_TRIES: Final = 10
+#: What `stats settings` shows as temporary_ttl until one is set. # memcached: settings_init
+TEMPORARY_TTL_DEFAULT_S: Final = 61
 
 _INT64_MAX: Final = (1 << 63) - 1
 #: What C reads as a number: it ends with the value, a NUL or white space.
@@ -154,8 +156,8 @@ class Cache:
         self.item_count = 0
         self.item_bytes = 0  #: as memcached counts them: `bytes`
         self.total_items = 0
-        self.temporary_ttl_s = settings.temporary_ttl_s
-        self.segmented = settings.lru_segmented
+        self.temporary_ttl_s = TEMPORARY_TTL_DEFAULT_S
+        self.set_temporary_ttl(settings.temporary_ttl_s)
         self._overhead_bytes = (
             limits.ITEM_HEADER_BYTES
             + limits.ITEM_KEY_END_BYTES
@@ -178,7 +180,6 @@ class Cache:
             ),
         )
         self._chunk_max_bytes = self.slabs.chunk_max_bytes
-        self._first_segment = HOT if self.segmented else COLD
         self._tables: list[dict[bytes, Item]] = [{} for _ in range(TABLES)]
         self._states = StatePool()
         self._fresh_access = 0  #: `access` of an item linked now
@@ -187,7 +188,6 @@ class Cache:
         #: Called with each item that is about to be evicted alive.
         self.on_evict: Callable[[Item], None] = lambda item: None
         self.lru = Lru(
-            segmented=settings.lru_segmented,
             hot_pct=settings.hot_lru_pct,
             warm_pct=settings.warm_lru_pct,
             hot_max_factor=settings.hot_max_factor,
@@ -201,8 +201,32 @@ class Cache:
             on_evict=lambda item: self.on_evict(item),
             states=self._states,
         )
+        self.set_segmented(settings.lru_segmented)
+        #: `stats sizes` counts items with this cas unique or a larger one; None: it is off.
+        self.sizes_from_cas: int | None = None
+        self.track_sizes(settings.track_sizes)
         self.tick()
         self._set_now(self.now)
+
+    # -- what operators switch -------------------------------------------------------------
+
+    def set_segmented(self, segmented: bool) -> None:
+        """Have new items begin in HOT and work their way through the segments, or stay in COLD."""
+        self.lru.segmented = segmented
+        self._first_segment = HOT if segmented else COLD
+
+    def set_temporary_ttl(self, ttl_s: int | None) -> None:
+        """Have new items that end within so many seconds begin in TEMP; None: none of them."""
+        self.temporary_lru = ttl_s is not None
+        if ttl_s is not None:
+            self.temporary_ttl_s = ttl_s
+
+    def track_sizes(self, track: bool) -> None:
+        """Have `stats sizes` count what is stored from now on, or count nothing."""
+        if not track:
+            self.sizes_from_cas = None
+        elif self.sizes_from_cas is None:
+            self.sizes_from_cas = self.take_cas_unique()
 
     # -- time ------------------------------------------------------------------------------
 
@@ -319,7 +343,7 @@ class Cache:
         The first sets FETCHED, the second ACTIVE: only then does it count as used, and leaves
         COLD for WARM.
         """
-        if not self.segmented:
+        if not self.lru.segmented:
             item.mark(FETCHED, self._states)
             if item.last_access < self.now - FLAT_BUMP_INTERVAL_S:
                 self._touch_access(item)
@@ -435,7 +459,7 @@ class Cache:
         that class has chunks to spare.
         """
         # Hot path: bench/ "set16".
-        if self._careful or self.temporary_ttl_s is not None:
+        if self._careful or self.temporary_lru:
             return False
         size = self._overhead_bytes + len(key) + len(value)
         shape: type[Item] = Item
@@ -702,7 +726,7 @@ class Cache:
         self._set_careful()
 
     def take_cas_unique(self) -> int:
-        """Use up a cas unique, as memcached does when it begins to track sizes. 0: no cas."""
+        """Use up a cas unique. 0: there are none."""
         return self._next_cas_unique()
 
     def raise_cas_unique(self, cas_unique: int) -> None:
@@ -866,14 +890,10 @@ class Cache:
                 item = FlaggedItem(key, value, cas_unique, client_flags)
             else:
                 item = Item(key, value, cas_unique)
-        if not self.segmented:
-            segment = slab_class.cold
-        elif self.temporary_ttl_s is not None and (
-            expires_at and expires_at - self.now <= self.temporary_ttl_s
-        ):
+        if self.temporary_lru and 0 <= expires_at - self.now <= self.temporary_ttl_s:
             segment = slab_class.temp
         else:
-            segment = slab_class.hot
+            segment = slab_class.segments[self._first_segment]
         segment.link(item, self._fresh_state(segment, expires_at))
         segment.bytes += size
         self._tables[hash(key) & _TABLE_MASK][key] = item
@@ -961,13 +981,13 @@ class Cache:
         tries = 0
         taken = False
         while tries < ALLOCATION_TRIES:
-            if not self.segmented:
+            if not self.lru.segmented:
                 self.lru.pull_tail(slab_class.cold)
             taken = self.slabs.take_chunk(slab_class)
             if taken:
                 break
             if not self.lru.pull_tail(slab_class.cold, evict=True):
-                if not self.segmented:
+                if not self.lru.segmented:
                     break
                 self.lru.pull_tail(slab_class.hot)
             tries += 1
@@ -1016,6 +1036,10 @@ class Cache:
     def check(self) -> None:
         """Raise AssertionError unless every structure agrees with every other. For tests."""
         self.slabs.check()
+        assert self._first_segment == (HOT if self.lru.segmented else COLD)
+        assert self._flushing == self.horizon.active(self.now)
+        assert self._careful == (self._flushing or self.listener is not None)
+        assert self.expiry.now == self.now
         items = list(self.items())
         assert self.item_count == len(items)
         assert self.item_bytes == sum(map(self.size_of, items))
@@ -1028,6 +1052,9 @@ class Cache:
                 assert hash(key) & _TABLE_MASK == number
                 assert item.segment is not None
                 assert item.cas_unique or not self.use_cas
+                if not item.chunk_classes:
+                    fitting = self.slabs.class_for(self.size_of(item))
+                    assert fitting is item.segment.slab_class, item
                 per_segment[item.segment] = per_segment.get(item.segment, 0) + 1
                 for chunk_class in item.chunk_classes or (item.segment.slab_class,):
                     used[chunk_class.id] = used.get(chunk_class.id, 0) + 1

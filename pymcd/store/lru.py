@@ -38,7 +38,6 @@ class Lru:
     def __init__(
         self,
         *,
-        segmented: bool,
         hot_pct: int,
         warm_pct: int,
         hot_max_factor: float,
@@ -52,11 +51,8 @@ class Lru:
         on_evict: Callable[[Item], None],
         states: StatePool,
     ) -> None:
-        self.segmented = segmented
-        self.hot_pct = hot_pct
-        self.warm_pct = warm_pct
-        self.hot_max_factor = hot_max_factor
-        self.warm_max_factor = warm_max_factor
+        self.segmented = True  #: set by `Cache.set_segmented`
+        self.tune(hot_pct, warm_pct, hot_max_factor, warm_max_factor)
         self.evictions = evictions
         self._is_dead = is_dead
         self._remove = remove
@@ -65,6 +61,15 @@ class Lru:
         self._now = now
         self._on_evict = on_evict
         self._states = states
+
+    def tune(
+        self, hot_pct: int, warm_pct: int, hot_max_factor: float, warm_max_factor: float
+    ) -> None:
+        """Set what share of a class HOT and WARM may have, and how much older they may be."""
+        self.hot_pct = hot_pct
+        self.warm_pct = warm_pct
+        self.hot_max_factor = hot_max_factor
+        self.warm_max_factor = warm_max_factor
 
     def pull_tail(
         self, segment: Segment, *, total_bytes: int = 0, max_age_s: float = 0, evict: bool = False

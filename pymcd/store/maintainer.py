@@ -99,9 +99,7 @@ class Maintainer:
         for _ in classes:
             slab_class = classes[self._next_class]
             if slab_class.pages:
-                pulls -= cache.lru.juggle(
-                    slab_class, temporary=cache.temporary_ttl_s is not None, most=pulls
-                )
+                pulls -= cache.lru.juggle(slab_class, temporary=cache.temporary_lru, most=pulls)
                 if pulls <= 0:
                     break
             self._next_class = (self._next_class + 1) % len(classes)

@@ -181,12 +181,12 @@ def _tunables(service: Service) -> tuple[object, ...]:
     lru = cache.lru
     return (
         service.verbosity,
-        service.temporary_ttl_s,
-        service.sizes_from_cas,
+        cache.sizes_from_cas,
         cache.listener,
         len(service.recorder.prefixes),
+        cache.temporary_lru,
         cache.temporary_ttl_s,
-        cache.segmented,
+        cache.lru.segmented,
         cache.horizon.oldest_live,
         cache.slabs.limit_bytes,
         cache.slabs.free_pages,

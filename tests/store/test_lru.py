@@ -43,7 +43,7 @@ def timed_with(*names: bytes, **settings: Any) -> TimedCache:
 
 def juggle(timed: TimedCache, key: bytes) -> int:
     cache = timed.cache
-    temporary = cache.temporary_ttl_s is not None
+    temporary = cache.temporary_lru
     return cache.lru.juggle(class_of(timed, key), temporary=temporary, most=500)
 
 

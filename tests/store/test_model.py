@@ -284,7 +284,7 @@ class CacheMachine(RuleBasedStateMachine):
         if entry is None:
             assert status is Status.NOT_FOUND
             return
-        text = entry.value.rstrip(b" ")
+        text = entry.value.split(b" ")[0]  # a number ends with the first blank
         if not text.isdigit() or len(text) > 20:
             assert status is Status.NON_NUMERIC
             return
@@ -364,7 +364,7 @@ class CacheMachine(RuleBasedStateMachine):
 
     @rule(most=st.sampled_from([1, 5, 100]))
     def juggle(self, most):
-        temporary = self.cache.temporary_ttl_s is not None
+        temporary = self.cache.temporary_lru
         for slab_class in self.cache.slabs:
             self.cache.lru.juggle(slab_class, temporary=temporary, most=most)
 
