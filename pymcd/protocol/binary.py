@@ -1,7 +1,8 @@
 """The binary protocol: header, opcodes, quiet forms, status codes.  # protocol-binary.txt
 
 A `Command` says of one opcode what a request must look like (extras, key, value), and which
-handler executes it; `COMMANDS` has one for each of the 256 opcodes. `run_binary` cuts requests
+handler executes it; a table has one for each of the 256 opcodes: `COMMANDS` where nobody logs in,
+`STRANGER_COMMANDS` and `MEMBER_COMMANDS` before and after a login. `run_binary` cuts requests
 out of the buffer by their headers and checks them; a handler always sees a whole request.
 `answer_plain` is its short form for the two requests that are most of all traffic.
 

@@ -20,13 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from .. import limits
 from . import binary
-from .binary import (
-    COMMANDS,
-    MEMBER_COMMANDS,
-    REQUEST_MAGIC,
-    STRANGER_COMMANDS,
-    run_binary,
-)
+from .binary import REQUEST_MAGIC, run_binary
 from .framing import run_text
 from .login import run_login
 from .text import VERBS, answer_plain
@@ -68,7 +62,9 @@ class Connection:
 
     #: Nothing is executed or sent now: other servers are to be heard first. # paired.py
     waiting: bool = False
-    tables: ClassVar = Tables(VERBS, COMMANDS, MEMBER_COMMANDS, STRANGER_COMMANDS)
+    tables: ClassVar = Tables(
+        VERBS, binary.COMMANDS, binary.MEMBER_COMMANDS, binary.STRANGER_COMMANDS
+    )
     #: The short way of the binary protocol, if there is one.
     answer_plain_binary: ClassVar[_Answerer | None] = staticmethod(binary.answer_plain)
 

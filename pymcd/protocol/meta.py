@@ -1,7 +1,7 @@
 """The meta commands: mn mg ms md ma me.  # protocol.txt, "Meta Commands"
 
-What their flags mean to an item, and what is answered; how the flags are worded is in
-metaflags.py. Flags are answered in the order in which they were asked.
+What their flags mean to an item, and what is answered, in the order in which it was asked; what a
+flag is, how it is worded, and what of an item it asks for is in metaflags.py.
 
 Followed is memcached 1.6.18, byte for byte; where that departs from protocol.txt, so do we. Of the
 later flags it rejects, `E` (the cas unique that the item is to get) and `x` of md (drop the value,
