@@ -75,8 +75,6 @@ class AsyncMemcachedServer(Controls):
     def address(self) -> tuple[str, int]:
         """Host and port, of a server with `sockets=True`.
 
-        >>> import trio
-        >>> from pymcd.testing import serve
         >>> async def main():
         ...     async with serve(sockets=True) as server:
         ...         return server.address[0]
@@ -94,8 +92,6 @@ class AsyncMemcachedServer(Controls):
     def tls_ca_file(self) -> str:
         """With `tls=True`: the file with the authority that clients of the port must trust.
 
-        >>> import trio
-        >>> from pymcd.testing import serve
         >>> async def main():
         ...     async with serve(sockets=True, tls=True) as server:
         ...         return server.tls_ca_file.rpartition(".")[2]
@@ -109,8 +105,6 @@ class AsyncMemcachedServer(Controls):
     def connect(self) -> trio.abc.Stream:
         """Return a new client's stream, in memory.
 
-        >>> import trio
-        >>> from pymcd.testing import serve
         >>> async def main():
         ...     async with serve() as server, server.connect() as stream:
         ...         await stream.send_all(b"version\\r\\n")
@@ -127,8 +121,6 @@ class AsyncMemcachedServer(Controls):
     async def advance(self, seconds: float) -> None:
         """Let time pass on the server's clock, as `MemcachedServer.advance` does.
 
-        >>> import trio
-        >>> from pymcd.testing import serve
         >>> async def main():
         ...     async with serve(clock="frozen") as server:
         ...         before = server.now
@@ -142,8 +134,6 @@ class AsyncMemcachedServer(Controls):
     async def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
         """Store an item, as `MemcachedServer.put` does.
 
-        >>> import trio
-        >>> from pymcd.testing import serve
         >>> async def main():
         ...     async with serve() as server:
         ...         await server.put("a", b"1")
@@ -156,8 +146,6 @@ class AsyncMemcachedServer(Controls):
     async def reset(self) -> None:
         """Be as after the start, as `MemcachedServer.reset` does.
 
-        >>> import trio
-        >>> from pymcd.testing import serve
         >>> async def main():
         ...     async with serve() as server:
         ...         await server.put("a", b"1")
@@ -171,8 +159,6 @@ class AsyncMemcachedServer(Controls):
     async def stats(self, name: str = "") -> dict[str, str]:
         """Return a report, as `MemcachedServer.stats` does.
 
-        >>> import trio
-        >>> from pymcd.testing import serve
         >>> async def main():
         ...     async with serve() as server:
         ...         return (await server.stats())["curr_items"]
@@ -185,8 +171,6 @@ class AsyncMemcachedServer(Controls):
     async def drop_connections(self) -> int:
         """Close all clients' connections; return how many there were.
 
-        >>> import trio
-        >>> from pymcd.testing import serve
         >>> async def main():
         ...     async with serve() as server, server.connect() as stream:
         ...         await stream.send_all(b"version\\r\\n")
@@ -208,8 +192,6 @@ class AsyncMemcachedServer(Controls):
     ) -> list[Call]:
         """Return the calls of a command and key as soon as there are `count`.
 
-        >>> import trio
-        >>> from pymcd.testing import serve
         >>> async def main():
         ...     async with serve() as server, server.connect() as stream:
         ...         await stream.send_all(b"get a\\r\\n")

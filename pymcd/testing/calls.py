@@ -46,7 +46,6 @@ class Call:
     def key(self) -> bytes | None:
         """The first key, or None for a command without.
 
-        >>> from pymcd.testing import Call
         >>> Call("get", (b"a", b"b")).key, Call("version").key
         (b'a', None)
         """
@@ -99,8 +98,6 @@ class CallLog(Sequence[Call]):
     ) -> list[Call]:
         """Return the calls of a command (or of one of several), and of a key.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
         ...     values = client.get("a"), client.set("a", "1")
@@ -118,8 +115,6 @@ class CallLog(Sequence[Call]):
     def clear(self) -> None:
         """Forget all calls so far.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
         ...     value = client.get("a")

@@ -55,7 +55,6 @@ class Controls:
     def now(self) -> float:
         """The server's time, in seconds of Unix time: real, plus what `advance` added.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer(clock="frozen") as server:
         ...     before = server.now
         ...     server.advance(60)
@@ -68,7 +67,6 @@ class Controls:
     def items(self) -> dict[bytes, Item]:
         """Return all living items by key; nothing changes by that.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.put("a", b"1")
         ...     {key: item.value for key, item in server.items().items()}
@@ -80,7 +78,6 @@ class Controls:
     def get(self, key: str | bytes) -> Item | None:
         """Return one living item, or None. It counts in no statistic and moves nothing.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.get("a") is None
         True
@@ -91,7 +88,6 @@ class Controls:
     def evict(self, key: str | bytes) -> bool:
         """Evict an item, as the server does when it needs the memory; False: it is not there.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.put("a", b"1")
         ...     server.evict("a"), server.evict("a"), server.stats()["evictions"]
@@ -104,7 +100,6 @@ class Controls:
     def connections(self) -> int:
         """How many clients are connected.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.connections
         0
@@ -116,7 +111,6 @@ class Controls:
     def log(self) -> list[str]:
         """The last lines of the server's log; `options=["-vv"]` makes it say more.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.log
         []
@@ -128,8 +122,6 @@ class Controls:
     def calls(self) -> CallLog:
         """What clients said so far; also when the server has stopped.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address)
         ...     values = client.get_many(["a", "b"])
@@ -162,8 +154,6 @@ class Controls:
         the first `times` of them; each with that probability, by a generator that starts from
         `seed`. What is left out does not matter.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address)
         ...     with server.fault(command="get", key="a").drop():
@@ -194,7 +184,6 @@ class Controls:
         """Refuse new connections; clients that are connected stay.
 
         >>> import socket
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     with server.refuse_connections():
         ...         try:
@@ -209,7 +198,6 @@ class Controls:
     def pause(self) -> None:
         """Answer nobody from now on; connections are accepted, and what is sent is kept.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.pause()
         ...     server.resume()
@@ -219,7 +207,6 @@ class Controls:
     def resume(self) -> None:
         """Go on after `pause()`, with what came meanwhile.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.pause()
         ...     server.resume()

@@ -127,7 +127,6 @@ class Fault:
     def active(self) -> bool:
         """Whether it was not removed yet.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     with server.fault(command="get").drop() as fault:
         ...         fault.active
@@ -141,8 +140,6 @@ class Fault:
     def met(self) -> int:
         """How many calls it was done to.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
         ...     with server.fault(command="get").reply(b"END\\r\\n") as fault:
@@ -156,8 +153,6 @@ class Fault:
     def remove(self) -> None:
         """End it; clients that it holds go on. Doing so twice is harmless.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
         ...     fault = server.fault(command="get").reply(b"SERVER_ERROR busy\\r\\n")
@@ -210,8 +205,6 @@ class FaultBuilder:
         leaves before takes its command with it.
 
         >>> import threading
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer(clock="frozen") as server:
         ...     client = Client(server.address)
         ...     with server.fault(command="get").delay(10):
@@ -231,8 +224,6 @@ class FaultBuilder:
     def stall(self) -> Fault:
         """Do not answer, as long as the fault is there; then execute and answer.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, timeout=0.01)
         ...     with server.fault(command="get").stall():
@@ -248,8 +239,6 @@ class FaultBuilder:
     def drop(self, *, executed: bool = False) -> Fault:
         """Close the connection instead of an answer; with `executed` the command was done.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
         ...     with server.fault(command="set").drop(executed=True):
@@ -265,8 +254,6 @@ class FaultBuilder:
     def reset(self, *, executed: bool = False) -> Fault:
         """Reset the connection instead of an answer: the client sees `ConnectionResetError`.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
         ...     with server.fault(command="get").reset():
@@ -282,8 +269,6 @@ class FaultBuilder:
     def reply(self, reply: bytes | Callable[[Call], bytes]) -> Fault:
         """Answer this instead of executing: bytes, or what a function makes of the `Call`.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
         ...     with server.fault(command="incr").reply(lambda call: b"%d\\r\\n" % len(call.key)):
@@ -301,8 +286,6 @@ class FaultBuilder:
     def truncate(self, size: int) -> Fault:
         """Execute, send only the first bytes of the answer, and close.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
         ...     with server.fault(command="get").truncate(2):
@@ -320,8 +303,6 @@ class FaultBuilder:
     def garbage(self, size: int = GARBAGE_BYTES) -> Fault:
         """Execute, and send random bytes (by the fault's `seed`) and a line end for an answer.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
         ...     with server.fault(command="get").garbage():
@@ -339,8 +320,6 @@ class FaultBuilder:
     def out_of_memory(self) -> Fault:
         """Have the server find no memory for what is stored; other commands fail for it, too.
 
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
         ...     with server.fault().out_of_memory():

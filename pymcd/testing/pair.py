@@ -58,7 +58,6 @@ class MemcachedPair:
     def start(self) -> Self:
         """Start both; return when they are in sync.
 
-        >>> from pymcd.testing import MemcachedPair
         >>> pair = MemcachedPair().start()
         >>> pair.stop()
         """
@@ -94,7 +93,6 @@ class MemcachedPair:
     def stop(self) -> None:
         """Stop both; nothing is left behind. Doing so twice is harmless.
 
-        >>> from pymcd.testing import MemcachedPair
         >>> pair = MemcachedPair().start()
         >>> pair.stop()
         """
@@ -123,7 +121,6 @@ class MemcachedPair:
     def wait_in_sync(self, timeout: float = 5.0) -> None:
         """Return when each server holds everything that the other does; else `TimeoutError`.
 
-        >>> from pymcd.testing import MemcachedPair
         >>> with MemcachedPair() as pair:
         ...     pair.kill("b")
         ...     pair.a.put("a", b"1")
@@ -143,7 +140,6 @@ class MemcachedPair:
     def partition(self) -> Fault:
         """Cut the link, so that each server serves by itself until the `Fault` is removed.
 
-        >>> from pymcd.testing import MemcachedPair
         >>> with MemcachedPair() as pair:
         ...     with pair.partition():
         ...         pair.a.put("a", b"1")
@@ -165,7 +161,6 @@ class MemcachedPair:
 
         Later than the acknowledgement time-out, and they go on alone, as they do in production.
 
-        >>> from pymcd.testing import MemcachedPair
         >>> with MemcachedPair() as pair, pair.delay_link(0.01):
         ...     pair.a.put("a", b"1")
         ...     pair.b.get("a").value
@@ -184,7 +179,6 @@ class MemcachedPair:
     def kill(self, which: Which | str) -> None:
         """Kill one server, "a" or "b", as `kill -9` does; its address stays reserved.
 
-        >>> from pymcd.testing import MemcachedPair
         >>> with MemcachedPair() as pair:
         ...     pair.kill("a")
         ...     pair.b.stats("replication")["role"] != ""
@@ -199,7 +193,6 @@ class MemcachedPair:
 
         Returns when it lets clients in, which is when it is in sync with the other.
 
-        >>> from pymcd.testing import MemcachedPair
         >>> with MemcachedPair() as pair:
         ...     pair.restart("a")
         ...     pair.wait_in_sync()
@@ -218,7 +211,6 @@ class MemcachedPair:
     def advance(self, seconds: float) -> None:
         """Let time pass for the items of both.
 
-        >>> from pymcd.testing import MemcachedPair
         >>> with MemcachedPair() as pair:
         ...     pair.a.put("a", b"1", ttl=60)
         ...     pair.advance(61)
@@ -238,7 +230,6 @@ class MemcachedPair:
     def now(self) -> float:
         """The time of both, in seconds of Unix time.
 
-        >>> from pymcd.testing import MemcachedPair
         >>> with MemcachedPair(clock="frozen") as pair:
         ...     pair.now == pair.a.now == pair.b.now
         True

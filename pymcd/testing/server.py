@@ -86,7 +86,6 @@ class MemcachedServer(Controls):
     def start(self) -> Self:
         """Start; return when a connection will succeed.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> server = MemcachedServer().start()
         >>> server.stop()
         """
@@ -138,7 +137,6 @@ class MemcachedServer(Controls):
 
         Connections are closed at once. `calls` stay to be looked at.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> server = MemcachedServer().start()
         >>> server.stop()
         >>> server.stop()
@@ -169,7 +167,6 @@ class MemcachedServer(Controls):
 
         Clients are disconnected; faults, calls and the clock stay as they are.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.put("a", b"1")
         ...     server.restart(keep_items=True)
@@ -238,7 +235,6 @@ class MemcachedServer(Controls):
     def host(self) -> str:
         """The address that it listens on.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> MemcachedServer().host
         '127.0.0.1'
         """
@@ -248,7 +244,6 @@ class MemcachedServer(Controls):
     def port(self) -> int:
         """The port that it listens on, a free one unless it was given.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.port == server.address[1]
         True
@@ -263,8 +258,6 @@ class MemcachedServer(Controls):
         """The path of the Unix socket, if it has one.
 
         >>> import os, tempfile
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     path = os.path.join(folder, "memcached.sock")
         ...     with MemcachedServer(unix_socket=path) as server:
@@ -281,7 +274,6 @@ class MemcachedServer(Controls):
     def address(self) -> tuple[str, int]:
         """Host and port.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.address == (server.host, server.port)
         True
@@ -292,7 +284,6 @@ class MemcachedServer(Controls):
     def url(self) -> str:
         """What clients take for a server: "127.0.0.1:41234", or the path of the Unix socket.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.url == f"127.0.0.1:{server.port}"
         True
@@ -306,8 +297,6 @@ class MemcachedServer(Controls):
         """With `tls=True`: the file with the authority that clients must trust.
 
         >>> import ssl
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer(tls=True) as server:
         ...     context = ssl.create_default_context(cafile=server.tls_ca_file)
         ...     client = Client(server.address, tls_context=context)
@@ -330,7 +319,6 @@ class MemcachedServer(Controls):
 
         Expiry, a delayed flush_all, idle time-outs and delays of faults go by this clock.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.put("a", b"1", ttl=60)
         ...     server.advance(61)
@@ -342,7 +330,6 @@ class MemcachedServer(Controls):
     def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
         """Store an item; it counts in no statistic. `ttl` in seconds, 0 for ever.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.put("a", b"1", ttl=60)
         ...     server.get("a").value
@@ -355,7 +342,6 @@ class MemcachedServer(Controls):
 
         Clients stay connected. For tests that share a server.
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.put("a", b"1")
         ...     server.reset()
@@ -367,7 +353,6 @@ class MemcachedServer(Controls):
     def stats(self, name: str = "") -> dict[str, str]:
         """Return a report, as the `stats` command gives it: "", "items", "slabs", "settings" ...
 
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server:
         ...     server.stats()["curr_items"]
         '0'
@@ -379,7 +364,6 @@ class MemcachedServer(Controls):
         """Close all clients' connections; return how many there were.
 
         >>> import socket
-        >>> from pymcd.testing import MemcachedServer
         >>> with MemcachedServer() as server, socket.create_connection(server.address) as client:
         ...     client.sendall(b"version\\r\\n")
         ...     client.recv(100)
@@ -408,8 +392,6 @@ class MemcachedServer(Controls):
         Calls of the past count, too. Raises `TimeoutError` after `timeout` seconds.
 
         >>> import threading
-        >>> from pymcd.testing import MemcachedServer
-        >>> from pymemcache import Client
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address)
         ...     worker = threading.Thread(target=client.set, args=("a", "1"))

@@ -8,13 +8,14 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import trio
 
 import pymcd.testing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest.importorskip("pymemcache", reason="the examples use pymemcache as their client")
+pymemcache = pytest.importorskip("pymemcache", reason="the examples use pymemcache as their client")
 pytest.importorskip("trustme", reason="the examples of TLS need a certificate")
 
 
@@ -36,6 +37,11 @@ def _function(member: Any) -> Any:
 
 
 MEMBERS = dict(public_members())
+#: What the example of a class imports, so that those of its members need not.
+IMPORTED = {name: MEMBERS[name] for name in pymcd.testing.__all__} | {
+    "Client": pymemcache.Client,
+    "trio": trio,
+}
 
 
 @pytest.mark.parametrize("name", MEMBERS)
@@ -48,7 +54,8 @@ def test_is_documented(name: str) -> None:
 )
 def test_example_runs(name: str) -> None:
     text = inspect.getdoc(MEMBERS[name]) or ""
-    test = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+    names = IMPORTED if "." in name else {}
+    test = doctest.DocTestParser().get_doctest(text, names, name, None, None)
     said: list[str] = []
     runner = doctest.DocTestRunner(verbose=False)
     runner.run(test, out=said.append)
