@@ -41,12 +41,22 @@ class AsyncMemcachedServer(Controls):
     >>> import trio
     >>> from pymcd.testing import serve
     >>> async def main():
-    ...     async with serve() as server:
+    ...     async with serve() as server, server.connect() as stream:
     ...         await server.put("a", b"1", ttl=60)
     ...         await server.advance(61)
-    ...         return server.get("a")
-    >>> trio.run(main) is None
-    True
+    ...         print(server.get("a"))
+    ...         await stream.send_all(b"get a\\r\\n")
+    ...         print(bytes(await stream.receive_some()))
+    ...         print((await server.stats())["get_misses"])
+    ...         print(await server.drop_connections())
+    ...         await server.reset()
+    ...         print(server.calls)
+    >>> trio.run(main)
+    None
+    b'END\\r\\n'
+    1
+    1
+    <CallLog: no calls>
     """
 
     def __init__(
@@ -119,66 +129,24 @@ class AsyncMemcachedServer(Controls):
         return client
 
     async def advance(self, seconds: float) -> None:
-        """Let time pass on the server's clock, as `MemcachedServer.advance` does.
-
-        >>> async def main():
-        ...     async with serve(clock="frozen") as server:
-        ...         before = server.now
-        ...         await server.advance(60)
-        ...         return round(server.now - before)
-        >>> trio.run(main)
-        60
-        """
+        """Let time pass on the server's clock, as `MemcachedServer.advance` does."""
         await self._ask("advance", good_seconds(seconds))
 
     async def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
-        """Store an item, as `MemcachedServer.put` does.
-
-        >>> async def main():
-        ...     async with serve() as server:
-        ...         await server.put("a", b"1")
-        ...         return server.get("a").value
-        >>> trio.run(main)
-        b'1'
-        """
+        """Store an item, as `MemcachedServer.put` does."""
         await self._ask("put", *good_item(key, value, flags, ttl))
 
     async def reset(self) -> None:
-        """Be as after the start, as `MemcachedServer.reset` does.
-
-        >>> async def main():
-        ...     async with serve() as server:
-        ...         await server.put("a", b"1")
-        ...         await server.reset()
-        ...         return server.items()
-        >>> trio.run(main)
-        {}
-        """
+        """Be as after the start, as `MemcachedServer.reset` does."""
         await self._ask("reset")
 
     async def stats(self, name: str = "") -> dict[str, str]:
-        """Return a report, as `MemcachedServer.stats` does.
-
-        >>> async def main():
-        ...     async with serve() as server:
-        ...         return (await server.stats())["curr_items"]
-        >>> trio.run(main)
-        '0'
-        """
+        """Return a report, as `MemcachedServer.stats` does."""
         rows: dict[str, str] = await self._ask("stats", name)
         return rows
 
     async def drop_connections(self) -> int:
-        """Close all clients' connections; return how many there were.
-
-        >>> async def main():
-        ...     async with serve() as server, server.connect() as stream:
-        ...         await stream.send_all(b"version\\r\\n")
-        ...         await stream.receive_some()
-        ...         return await server.drop_connections()
-        >>> trio.run(main)
-        1
-        """
+        """Close all clients' connections; return how many there were."""
         number: int = await self._ask("drop_connections")
         return number
 
