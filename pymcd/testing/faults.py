@@ -180,17 +180,16 @@ class FaultBuilder:
 
     Of several faults that fit a call, the one that was added last happens.
 
+    >>> from contextlib import closing
     >>> from pymcd.testing import MemcachedServer
     >>> from pymemcache import Client
-    >>> with MemcachedServer() as server:
-    ...     client = Client(server.address)
+    >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
     ...     fault = server.fault(command="set", times=1).out_of_memory()
     ...     try:
     ...         client.set("a", "1", noreply=False)
     ...     except Exception as error:
     ...         print(error)
     ...     client.set("a", "1", noreply=False)
-    ...     client.close()
     b'out of memory storing object'
     True
     """
@@ -224,29 +223,21 @@ class FaultBuilder:
     def stall(self) -> Fault:
         """Do not answer, as long as the fault is there; then execute and answer.
 
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address, timeout=0.01)
+        >>> with MemcachedServer() as server, closing(Client(server.url, timeout=0.01)) as client:
         ...     with server.fault(command="get").stall():
-        ...         try:
-        ...             client.get("a")
-        ...         except TimeoutError:
-        ...             print("no answer")
-        ...     client.close()
-        no answer
+        ...         client.get("a")
+        Traceback (most recent call last):
+        TimeoutError
         """
         return self._install(Action("stall"))
 
     def drop(self, *, executed: bool = False) -> Fault:
         """Close the connection instead of an answer; with `executed` the command was done.
 
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address, default_noreply=False)
+        >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
         ...     with server.fault(command="set").drop(executed=True):
-        ...         try:
-        ...             client.set("a", "1")
-        ...         except Exception as error:
-        ...             print(type(error).__name__)
-        ...     client.close()
+        ...         client.set("a", "1", noreply=False)
+        Traceback (most recent call last):
         MemcacheUnexpectedCloseError
         """
         return self._install(Action("drop", executed=executed))
@@ -254,14 +245,10 @@ class FaultBuilder:
     def reset(self, *, executed: bool = False) -> Fault:
         """Reset the connection instead of an answer: the client sees `ConnectionResetError`.
 
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address, default_noreply=False)
+        >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
         ...     with server.fault(command="get").reset():
-        ...         try:
-        ...             client.get("a")
-        ...         except Exception as error:
-        ...             print(type(error).__name__)
-        ...     client.close()
+        ...         client.get("a")
+        Traceback (most recent call last):
         ConnectionResetError
         """
         return self._install(Action("reset", executed=executed))
@@ -286,14 +273,10 @@ class FaultBuilder:
     def truncate(self, size: int) -> Fault:
         """Execute, send only the first bytes of the answer, and close.
 
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address, default_noreply=False)
+        >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
         ...     with server.fault(command="get").truncate(2):
-        ...         try:
-        ...             client.get("a")
-        ...         except Exception as error:
-        ...             print(type(error).__name__)
-        ...     client.close()
+        ...         client.get("a")
+        Traceback (most recent call last):
         MemcacheUnexpectedCloseError
         """
         if not isinstance(size, int) or size < 0:
@@ -303,14 +286,10 @@ class FaultBuilder:
     def garbage(self, size: int = GARBAGE_BYTES) -> Fault:
         """Execute, and send random bytes (by the fault's `seed`) and a line end for an answer.
 
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address, default_noreply=False)
+        >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
         ...     with server.fault(command="get").garbage():
-        ...         try:
-        ...             client.get("a")
-        ...         except Exception as error:
-        ...             print(type(error).__name__)
-        ...     client.close()
+        ...         client.get("a")
+        Traceback (most recent call last):
         MemcacheUnknownError
         """
         if not isinstance(size, int) or size < 1:
@@ -320,14 +299,10 @@ class FaultBuilder:
     def out_of_memory(self) -> Fault:
         """Have the server find no memory for what is stored; other commands fail for it, too.
 
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address, default_noreply=False)
+        >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
         ...     with server.fault().out_of_memory():
-        ...         try:
-        ...             client.set("a", "1")
-        ...         except Exception as error:
-        ...             print(type(error).__name__)
-        ...     client.close()
+        ...         client.set("a", "1", noreply=False)
+        Traceback (most recent call last):
         MemcacheServerError
         """
         return self._install(Action("out_of_memory"))
