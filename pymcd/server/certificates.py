@@ -104,7 +104,7 @@ class Certificates:
         context.options |= ssl.OP_NO_RENEGOTIATION
         self._load_key(context)
         if settings.ssl_ca_cert is not None and verify_mode is not ssl.CERT_NONE:
-            self._load_authorities(context, settings.ssl_ca_cert)
+            self._load_authorities(context, "CA certificate", settings.ssl_ca_cert)
         context.verify_mode = verify_mode
         try:
             context.set_ciphers(settings.ssl_ciphers or "DEFAULT")
@@ -120,22 +120,17 @@ class Certificates:
         chain = settings.ssl_chain_cert
         if chain is None:
             raise _refusal("certificate chain", "(null)", "no file was given")
-        chain_path = self._path(chain)
-        try:
-            _try_to_read(chain_path)
-            # Finds what is not PEM, so that the key is to blame for what goes wrong below.
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(chain_path)
-        except OSError as error:
-            raise _refusal("certificate chain", chain, reason_of(error)) from None
+        # Finds what is not PEM, so that the key is to blame for what goes wrong below.
+        self._load_authorities(ssl.SSLContext(context.protocol), "certificate chain", chain)
         # memcached's help says that the key may be part of the chain file, but it looks there
         # only if it is named twice.
         key = settings.ssl_key or chain
+        chain_path, key_path = self._path(chain), self._path(key)
         try:
-            _try_to_read(self._path(key))
             if settings.ssl_keyformat == _DER and settings.ssl_key is not None:
-                _load_der(context, chain_path, self._path(key))
+                _load_der(context, chain_path, key_path)
             elif settings.ssl_keyformat in (_PEM, _DER):
-                context.load_cert_chain(chain_path, self._path(key), password=_no_password)
+                context.load_cert_chain(chain_path, key_path, password=_no_password)
             else:
                 raise _refusal("key", key, "bad ssl filetype")
         except _EncryptedKeyError:
@@ -145,12 +140,12 @@ class Certificates:
                 raise _refusal("certificate chain", chain, reason_of(error)) from None
             raise _refusal("key", key, reason_of(error)) from None
 
-    def _load_authorities(self, context: ssl.SSLContext, authorities: str) -> None:
-        """Load who may sign client certificates."""
+    def _load_authorities(self, context: ssl.SSLContext, what: str, path: str) -> None:
+        """Load who may sign the certificates of others."""
         try:
-            context.load_verify_locations(self._path(authorities))
+            context.load_verify_locations(self._path(path))
         except OSError as error:
-            raise _refusal("CA certificate", authorities, reason_of(error)) from None
+            raise _refusal(what, path, reason_of(error)) from None
 
     def _path(self, name: str) -> str:
         return os.path.join(self._folder, name)
@@ -170,12 +165,6 @@ def reason_of(error: OSError) -> str:
 
 def _refusal(what: str, path: str, reason: str) -> ConfigError:
     return ConfigError(f"Error loading the {what}: {path} : {reason}", EXIT_USAGE)
-
-
-def _try_to_read(path: str) -> None:
-    # The ssl module raises OSError without telling for which of its files.
-    with open(path, "rb") as file:
-        file.read(1)
 
 
 def _no_password() -> str:
