@@ -17,7 +17,7 @@ import base64
 import os
 import ssl
 import warnings
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from ..config import EXIT_USAGE, ConfigError
 
@@ -41,9 +41,6 @@ _VERIFY_MODES: Final = (
     ssl.CERT_REQUIRED,
     ssl.CERT_REQUIRED,
 )
-#: Which end of a link to another node this is.
-LinkSide = Literal["accepts", "dials"]
-_LINK_SIDES: Final[tuple[LinkSide, LinkSide]] = ("accepts", "dials")
 #: Nobody's key is longer.
 _KEY_MAX_BYTES: Final = 1 << 20
 
@@ -60,7 +57,8 @@ class Certificates:
         self._settings = settings
         # A daemon changes its directory.
         self._folder = os.getcwd()
-        self._contexts: dict[Tls | LinkSide, ssl.SSLContext] = self._load()
+        #: By the kind of a listener, or by which end of a link this is.
+        self._contexts = self._load()
 
     def link_context(self, accepts: bool) -> ssl.SSLContext:
         """Return the context for a link to another node, which we accept or dial."""
@@ -74,20 +72,19 @@ class Certificates:
         """Load everything again; if that fails, raise `ConfigError` and keep what there was."""
         self._contexts = self._load()
 
-    def _load(self) -> dict[Tls | LinkSide, ssl.SSLContext]:
-        contexts: dict[Tls | LinkSide, ssl.SSLContext] = {}
+    def _load(self) -> dict[str, ssl.SSLContext]:
+        contexts: dict[str, ssl.SSLContext] = {}
         if self._settings.enable_ssl:
             verify_mode = _VERIFY_MODES[self._settings.ssl_verify_mode]
             contexts["tls"] = self._context(verify_mode)
             contexts["btls"] = self._context(ssl.CERT_NONE)
             contexts["mtls"] = self._context(ssl.CERT_REQUIRED)
         if self._settings.replication_tls:
-            contexts["accepts"] = self._context(ssl.CERT_REQUIRED)
-            contexts["dials"] = self._context(ssl.CERT_REQUIRED, ssl.PROTOCOL_TLS_CLIENT)
-            for side in _LINK_SIDES:
-                # Both ends are ours; the oldest OpenSSL that Python takes knows it.
-                contexts[side].minimum_version = ssl.TLSVersion.TLSv1_3
-            contexts["accepts"].num_tickets = 0  # links are few and last
+            contexts["accepts"] = accepts = self._context(ssl.CERT_REQUIRED)
+            contexts["dials"] = dials = self._context(ssl.CERT_REQUIRED, ssl.PROTOCOL_TLS_CLIENT)
+            # Both ends are ours; the oldest OpenSSL that Python takes knows it.
+            accepts.minimum_version = dials.minimum_version = ssl.TLSVersion.TLSv1_3
+            accepts.num_tickets = 0  # links are few and last
         return contexts
 
     def _context(
