@@ -218,39 +218,70 @@ class TlsServer:
         self.handshake_errors = self.proto_errors = self.new_sessions = 0
 
 
-class TlsSession:
-    """One client's TLS, without its socket."""
+class TlsEnd:
+    """One end of a connection with TLS, without its socket."""
 
-    __slots__ = (
-        "_connection",
-        "_incoming",
-        "_outgoing",
-        "_read",
-        "_seal_bytes",
-        "_server",
-        "_tls",
-        "_turn",
-        "_unfed",
-        "_write",
-        "ended",
-        "established",
-        "failed",
-    )
-
-    def __init__(self, server: TlsServer, context: ssl.SSLContext, connection: Connection) -> None:
-        self._server = server
-        self._turn = server.turn
-        self._connection = connection
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool, seal_bytes: int) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._read = self._tls.read
-        self._write = self._tls.write
-        self._seal_bytes = server.seal_bytes
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._seal_bytes = seal_bytes
         self._unfed = b""  #: received, and OpenSSL has not seen it yet
         self.established = False
         self.failed = False
-        self.ended = False  #: the client said that it will send no more
+        self.ended = False  #: the other end said that it will send no more
+
+    def _open(self) -> bytes:
+        """Return what can be opened of all that has been received."""
+        pieces: list[bytes] = []
+        incoming = self._incoming
+        while not (self.ended or self.failed):
+            if not incoming.pending:
+                if not self._unfed:
+                    break
+                incoming.write(self._unfed[:FEED_BYTES])
+                self._unfed = self._unfed[FEED_BYTES:]
+            try:
+                if self.established:
+                    plain = self._tls.read(RECORD_MAX_BYTES)
+                    pieces.append(plain)
+                    self.ended = not plain
+                elif not self._shake_hands():
+                    break
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLError as error:
+                self._fail(error)
+        return b"".join(pieces)
+
+    def _shake_hands(self) -> bool:
+        """Take the next step of the handshake; False: not now."""
+        self._tls.do_handshake()
+        self.established = True
+        return True
+
+    def _fail(self, error: ssl.SSLError) -> None:
+        raise error
+
+    def _seal(self, data: bytes) -> bytes:
+        """Return what to send for `data`, behind whatever OpenSSL itself has to say."""
+        parts = []
+        for start in range(0, len(data), self._seal_bytes):
+            self._tls.write(data[start : start + self._seal_bytes])
+            parts.append(self._outgoing.read())
+        return b"".join(parts)
+
+
+class TlsSession(TlsEnd):
+    """One client's TLS."""
+
+    def __init__(self, server: TlsServer, context: ssl.SSLContext, connection: Connection) -> None:
+        super().__init__(context, server_side=True, seal_bytes=server.seal_bytes)
+        self._server = server
+        self._turn = server.turn
+        self._connection = connection
+        self._read = self._tls.read
+        self._write = self._tls.write
 
     def respond(self, data: bytes) -> bytes | None:
         """Do what `Connection.respond` does, with sealed bytes."""
@@ -295,16 +326,7 @@ class TlsSession:
         """Return what to send for `data`, behind whatever OpenSSL itself has to say."""
         if self.failed:
             return b""
-        limit = self._seal_bytes
-        if len(data) <= limit:
-            self._write(data)
-            sealed = self._outgoing.read()
-        else:
-            parts = []
-            for start in range(0, len(data), limit):
-                self._write(data[start : start + limit])
-                parts.append(self._outgoing.read())
-            sealed = b"".join(parts)
+        sealed = self._seal(data)
         self._turn.surplus_written += len(sealed) - len(data)
         return sealed
 
@@ -344,41 +366,15 @@ class TlsSession:
             return None
         return self.seal(reply) if reply else self.drain()
 
-    def _open(self) -> bytes:
-        """Return what can be opened of all that has been received."""
-        pieces: list[bytes] = []
-        incoming = self._incoming
-        while not (self.ended or self.failed):
-            if not incoming.pending:
-                if not self._unfed:
-                    break
-                incoming.write(self._unfed[:FEED_BYTES])
-                self._unfed = self._unfed[FEED_BYTES:]
-            try:
-                if not self.established:
-                    if not self._may_shake_hands():
-                        break
-                    self._tls.do_handshake()
-                    self.established = True
-                    self._server.established(self._connection, self._tls)
-                    continue
-                plain = self._read(RECORD_MAX_BYTES)
-            except ssl.SSLWantReadError:
-                continue
-            except ssl.SSLError as error:
-                self._fail(error)
-                break
-            pieces.append(plain)
-            self.ended = not plain
-        return b"".join(pieces)
-
-    def _may_shake_hands(self) -> bool:
+    def _shake_hands(self) -> bool:
         """Take one of the handshake steps of this turn, or come again in the next."""
         if self._turn.handshake_steps >= HANDSHAKE_STEPS_PER_TURN:
             self._connection.wake()
             return False
         self._turn.active = True
         self._turn.handshake_steps += 1
+        super()._shake_hands()
+        self._server.established(self._connection, self._tls)
         return True
 
     def _fail(self, error: ssl.SSLError) -> None:

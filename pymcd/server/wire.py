@@ -18,7 +18,7 @@ import ssl
 from typing import TYPE_CHECKING, Final
 
 from .certificates import reason_of
-from .tls import FEED_BYTES, RECORD_MAX_BYTES
+from .tls import TlsEnd
 
 if TYPE_CHECKING:
     import socket
@@ -35,53 +35,31 @@ _SEAL_BYTES: Final = 64 << 10
 _NOTHING: Final = memoryview(b"")
 
 
-class WireTls:
-    """TLS of one wire, without its socket."""
+class WireTls(TlsEnd):
+    """TLS of one wire."""
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool) -> None:
-        self._incoming = ssl.MemoryBIO()
-        self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
-        self._early: list[bytes] = []  #: what the link said before the handshake was done
-        self.established = False
-        self.ended = False  #: the peer said that it will send no more
+        super().__init__(context, server_side=server_side, seal_bytes=_SEAL_BYTES)
+        self._early = b""  #: what the link said before the handshake was done
         if not server_side:
-            self._advance()
+            try:
+                self._shake_hands()
+            except ssl.SSLWantReadError:
+                pass
 
     def open(self, data: bytes) -> bytes:
         """Return what can be read of all that has come; raise `ssl.SSLError`."""
-        plain: list[bytes] = []
-        for start in range(0, len(data), FEED_BYTES):
-            self._incoming.write(data[start : start + FEED_BYTES])
-            while not self.ended and (self.established or self._advance()):
-                try:
-                    piece = self._tls.read(RECORD_MAX_BYTES)
-                except ssl.SSLWantReadError:
-                    break
-                self.ended = not piece
-                plain.append(piece)
-        return b"".join(plain)
+        self._unfed = data
+        return self._open()
 
     def seal(self, pieces: list[bytes]) -> bytes:
         """Return what to send for these pieces, and for what OpenSSL has to say itself."""
-        sealed = [self._outgoing.read()]
-        self._early += pieces
-        if self.established and self._early:
-            plain = b"".join(self._early)
-            self._early.clear()
-            for start in range(0, len(plain), _SEAL_BYTES):
-                self._tls.write(plain[start : start + _SEAL_BYTES])
-                sealed.append(self._outgoing.read())
-        return b"".join(sealed)
-
-    def _advance(self) -> bool:
-        """Take the next step of the handshake; True: it was the last."""
-        try:
-            self._tls.do_handshake()
-        except ssl.SSLWantReadError:
-            return False
-        self.established = True
-        return True
+        sealed = self._outgoing.read()
+        self._early += b"".join(pieces)
+        if self.established:
+            sealed += self._seal(self._early)
+            self._early = b""
+        return sealed
 
 
 class Network:
