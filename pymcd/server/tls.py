@@ -296,9 +296,13 @@ class TlsSession(TlsEnd):
         incoming.write(data)
         try:
             plain = self._read(RECORD_MAX_BYTES)
+        except ssl.SSLWantReadError:
+            turn.surplus_read += len(data)
+            return self.drain()
         except ssl.SSLError as error:
             turn.surplus_read += len(data)
-            return self._without_record(error)
+            self._fail(error)
+            return None
         if incoming.pending or not plain:
             turn.surplus_read += len(data)
             self.ended = not plain
@@ -346,13 +350,6 @@ class TlsSession(TlsEnd):
             except ssl.SSLError:
                 pass  # the client's own farewell is not awaited
         return self._outgoing.read()
-
-    def _without_record(self, error: ssl.SSLError) -> bytes | None:
-        """Return what to answer where nothing could be opened."""
-        if not isinstance(error, ssl.SSLWantReadError):
-            self._fail(error)
-            return None
-        return self.drain()
 
     def _answer(self, plain: bytes) -> bytes | None:
         """Execute what has been opened, and return as `respond` does."""
