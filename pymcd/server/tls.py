@@ -96,9 +96,7 @@ class TlsServer:
         self._say = say
         self._refreshed_at = clock.monotonic()
         self.seal_bytes = min(max(settings.ssl_wbuf_size_bytes, _SEAL_MIN_BYTES), _SEAL_MAX_BYTES)
-        self.handshake_errors = 0
-        self.proto_errors = 0
-        self.new_sessions = 0
+        self.reset_counters()
         #: Those who have not finished their handshake, oldest first, and when they must have.
         self.handshaking: dict[Connection, float] = {}
         #: Sees to it that none of them takes too long.
@@ -125,7 +123,7 @@ class TlsServer:
                 secured = tls
         except trio.BrokenResourceError as error:
             if isinstance(error.__cause__, ssl.SSLError):
-                self.refused(connection, reason_of(error.__cause__))
+                self.blame(connection, reason_of(error.__cause__))
         finally:
             connection.wake = no_wake
             if secured is None:
@@ -159,7 +157,7 @@ class TlsServer:
     def gone(self, connection: Connection) -> None:
         """Take note that a client is gone, be it in the middle of its handshake."""
         if connection in self.handshaking:
-            self.refused(connection, "the client is gone")
+            self.blame(connection, "the client is gone")
 
     def established(
         self, connection: Connection, tls: ssl.SSLObject | trio.SSLStream[trio.abc.Stream]
@@ -173,18 +171,12 @@ class TlsServer:
         elif not tls.session_reused:
             self.new_sessions += 1
 
-    def refused(self, connection: Connection, reason: str) -> None:
-        """Count a handshake that failed, and say why at `-v`."""
-        del self.handshaking[connection]
-        self.handshake_errors += 1
-        self._blame(connection, reason)
-
-    def broken(self, connection: Connection, error: ssl.SSLError) -> None:
-        """Count a client which broke the protocol after its handshake."""
-        self.proto_errors += 1
-        self._blame(connection, reason_of(error))
-
-    def _blame(self, connection: Connection, reason: str) -> None:
+    def blame(self, connection: Connection, reason: str) -> None:
+        """Count what a client did wrong, in its handshake or after it, and say so at `-v`."""
+        if self.handshaking.pop(connection, None) is None:
+            self.proto_errors += 1
+        else:
+            self.handshake_errors += 1
         self._say(f"SSL connection failed: {connection.address}: {reason}")
 
     def step(self) -> float:
@@ -193,7 +185,7 @@ class TlsServer:
         for connection, due in list(self.handshaking.items()):
             if due > now:
                 return due - now
-            self.refused(connection, "the handshake takes too long")
+            self.blame(connection, "the handshake takes too long")
             connection.close("error")
             connection.wake()
         self._asleep = True
@@ -377,8 +369,5 @@ class TlsSession(TlsEnd):
     def _fail(self, error: ssl.SSLError) -> None:
         """Give up a client that does not speak TLS, or not ours."""
         self.failed = True
-        if self.established:
-            self._server.broken(self._connection, error)
-        else:
-            self._server.refused(self._connection, reason_of(error))
+        self._server.blame(self._connection, reason_of(error))
         self._connection.close("error")
