@@ -15,6 +15,7 @@ where nobody hurries.
 from __future__ import annotations
 
 import errno
+from dataclasses import KW_ONLY, dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,46 +35,34 @@ RETRY_S: Final = 0.1
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
-def _never() -> bool:
-    return False
-
-
+@dataclass(eq=False)
 class Acceptor:
-    """Accepts those who come to one endpoint, which its owner closes."""
+    """Accepts those who come to one endpoint, which its owner closes.
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        welcome: Callable[[socket.socket, Any], None],
-        on_error: Callable[[Exception], None],
-        *,
-        hub: Hub | None = None,
-        is_full: Callable[[], bool] = _never,
-        wait_for_room: Callable[[], Awaitable[object]] = trio.sleep_forever,
-    ) -> None:
-        """`welcome` takes a socket that does not block, and the address as `accept` gives it.
+    `welcome` takes a socket that does not block, and the address as `accept` gives it. If it
+    raises, the socket is closed, and `on_error` is told unless the network was at fault.
+    While `is_full` nobody is accepted; `wait_for_room` returns when somebody has gone.
+    """
 
-        If it raises, the socket is closed, and `on_error` is told unless the network was at fault.
-        While `is_full` nobody is accepted; `wait_for_room` returns when somebody has gone.
-        """
-        self._endpoint = endpoint
-        self._welcome = welcome
-        self._on_error = on_error
-        self._hub = hub
-        self._is_full = is_full
-        self._wait_for_room = wait_for_room
+    endpoint: Endpoint
+    welcome: Callable[[socket.socket, Any], None]
+    on_error: Callable[[Exception], None]
+    _: KW_ONLY
+    hub: Hub | None = None
+    is_full: Callable[[], bool] = lambda: False
+    wait_for_room: Callable[[], Awaitable[object]] = trio.sleep_forever
 
     async def run(self) -> None:
         """Accept until cancelled."""
         while True:
-            if self._hub is not None:
-                await self._watch(self._hub)
+            if self.hub is not None:
+                await self._watch(self.hub)
             else:
                 while self.accept_some():
-                    await trio.lowlevel.wait_readable(self._endpoint.sock)
+                    await trio.lowlevel.wait_readable(self.endpoint.sock)
             # Descriptors may be wanting though those who came here are few.
-            with trio.move_on_after(inf if self._is_full() else RETRY_S):
-                await self._wait_for_room()
+            with trio.move_on_after(inf if self.is_full() else RETRY_S):
+                await self.wait_for_room()
 
     async def _watch(self, hub: Hub) -> None:
         """Let the hub wait for those who come, until there is no room for one."""
@@ -84,7 +73,7 @@ class Acceptor:
                 hub.unwatch(fd)
                 stalled.set()
 
-        fd = self._endpoint.sock.fileno()
+        fd = self.endpoint.sock.fileno()
         hub.watch(fd, accept)
         try:
             await stalled.wait()
@@ -93,11 +82,11 @@ class Acceptor:
 
     def accept_some(self) -> bool:
         """Welcome some who wait to be let in; False: there is no room for one."""
-        if self._is_full():
+        if self.is_full():
             return False
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                sock, address = self._endpoint.sock.accept()
+                sock, address = self.endpoint.sock.accept()
             except BlockingIOError:
                 break
             except OSError as error:
@@ -106,12 +95,12 @@ class Acceptor:
                 continue  # who came has gone again
             try:
                 sock.setblocking(False)
-                self._welcome(sock, address)
+                self.welcome(sock, address)
             except OSError:
                 sock.close()  # likewise
             except Exception as error:
                 sock.close()
-                self._on_error(error)
-            if self._is_full():
+                self.on_error(error)
+            if self.is_full():
                 break
         return True

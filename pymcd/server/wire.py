@@ -15,6 +15,7 @@ it is for must be for both, servers and clients.
 from __future__ import annotations
 
 import ssl
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from .certificates import reason_of
@@ -31,7 +32,6 @@ RECEIVE_BYTES: Final = 64 << 10
 #: More pieces are joined before they are sent. # POSIX: IOV_MAX is 16 at least
 _PIECES_MAX: Final = 16
 _SEAL_BYTES: Final = 64 << 10
-#: For a handshake that the link behind it has nothing to say about.
 _NOTHING: Final = memoryview(b"")
 
 
@@ -73,38 +73,30 @@ class Network:
         link.receive(data)
 
 
+@dataclass(eq=False)
 class Wire:
-    """One socket and its link. Whoever owns it calls `ready` when the socket is."""
+    """One socket and its link. Whoever owns it calls `ready` when the socket is.
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        link: Link,
-        *,
-        name: str,
-        tls: WireTls | None = None,
-        network: Network,
-        on_blocked: Callable[[Wire, bool], None],
-        on_closed: Callable[[Wire], None],
-        complain: Callable[[str], None],
-    ) -> None:
-        """`sock` is connected and does not block; `name` is who is at its other end.
+    `sock` is connected and does not block; `name` is who is at its other end. `on_blocked` is told
+    when the wire begins and ceases to wait for room in its socket, `on_closed` when its socket is
+    about to be closed.
+    """
 
-        `on_blocked` is told when the wire begins and ceases to wait for room in its socket,
-        `on_closed` when its socket is about to be closed.
-        """
-        self.sock = sock
-        self.fd = sock.fileno()
-        self.link = link
-        self.name = name
-        self.closed = False
-        self._tls = tls
-        self._network = network
-        self._unsent = _NOTHING
-        self._on_blocked = on_blocked
-        self._on_closed = on_closed
-        self._complain = complain
-        link.push = self.send
+    sock: socket.socket
+    link: Link
+    _: KW_ONLY
+    name: str
+    tls: WireTls | None = None
+    network: Network
+    on_blocked: Callable[[Wire, bool], None]
+    on_closed: Callable[[Wire], None]
+    complain: Callable[[str], None]
+    closed: bool = field(default=False, init=False)
+    _unsent: memoryview = field(default=_NOTHING, init=False)
+
+    def __post_init__(self) -> None:
+        self.fd = self.sock.fileno()
+        self.link.push = self.send
 
     @property
     def blocked(self) -> bool:
@@ -122,8 +114,8 @@ class Wire:
         """Send what the link has to say, as far as the socket takes it; close if the link is."""
         # Hot path: called at the end of each turn of the hub, mostly for nothing.
         link = self.link
-        something = link.output or self._tls is not None
-        if something and not self._unsent and not self._network.paused:
+        something = link.output or self.tls is not None
+        if something and not self._unsent and not self.network.paused:
             self._say(link.take_output())
         if link.closed:
             self.close()
@@ -134,14 +126,14 @@ class Wire:
             return
         self.closed = True
         self._unsent = _NOTHING
-        self._on_closed(self)
+        self.on_closed(self)
         self.sock.close()
         self.link.disconnected()
 
     def _say(self, pieces: list[bytes]) -> None:
-        if self._tls is not None:
+        if self.tls is not None:
             try:
-                data = self._tls.seal(pieces)
+                data = self.tls.seal(pieces)
             except ssl.SSLError as error:
                 self._give_up(error)
                 return
@@ -174,7 +166,7 @@ class Wire:
             return
         self._unsent = data
         if was_blocked != bool(data):
-            self._on_blocked(self, bool(data))
+            self.on_blocked(self, bool(data))
 
     def _read(self) -> None:
         try:
@@ -186,24 +178,24 @@ class Wire:
         if not data:
             self.close()
             return
-        if self._tls is not None:
+        if self.tls is not None:
             try:
-                data = self._tls.open(data)
+                data = self.tls.open(data)
             except ssl.SSLError as error:
                 self._give_up(error)
                 return
         if data:
-            self._network.deliver(self.link, data)
-        if self._tls is not None and self._tls.ended:
+            self.network.deliver(self.link, data)
+        if self.tls is not None and self.tls.ended:
             self.close()
 
     def _give_up(self, error: ssl.SSLError) -> None:
         """Close a wire whose other end does not speak TLS, or whom nobody vouches for."""
-        assert self._tls is not None
-        when = "" if self._tls.established else " handshake"
-        self._complain(f"TLS{when} with {self.name} failed: {reason_of(error)}")
+        assert self.tls is not None
+        when = "" if self.tls.established else " handshake"
+        self.complain(f"TLS{when} with {self.name} failed: {reason_of(error)}")
         try:
-            self.sock.send(self._tls.seal([]))  # why, for the peer's log
+            self.sock.send(self.tls.seal([]))  # why, for the peer's log
         except OSError:
             pass
         self.close()

@@ -278,9 +278,9 @@ def test_sealed_bytes_in_drips(secured: Pair) -> None:
                 sealed = other.sock.recv(1 << 16)
             except BlockingIOError:
                 continue
-            assert other.wire._tls is not None
+            assert other.wire.tls is not None
             for position in range(len(sealed)):
-                data = other.wire._tls.open(sealed[position : position + 1])
+                data = other.wire.tls.open(sealed[position : position + 1])
                 if data:
                     other.link.receive(data)
     assert secured.theirs.link.received == b"early"
@@ -318,7 +318,7 @@ def test_who_is_vouched_for_by_others_stays_outside() -> None:
 
 def test_a_changed_record_ends_the_wire(secured: Pair) -> None:
     secured.exchange()
-    assert secured.theirs.wire._tls is not None
+    assert secured.theirs.wire.tls is not None
     secured.ours.say(b"pay 100")
     sealed = bytearray(secured.theirs.sock.recv(1 << 16))
     sealed[-1] ^= 1
@@ -333,7 +333,7 @@ def test_a_changed_record_ends_the_wire(secured: Pair) -> None:
 
 def test_the_end_of_tls_is_the_end_of_the_wire(secured: Pair) -> None:
     secured.exchange()
-    tls = secured.ours.wire._tls
+    tls = secured.ours.wire.tls
     assert tls is not None
     secured.ours.say(b"bye")
     with pytest.raises(ssl.SSLWantReadError):
