@@ -57,11 +57,17 @@ class Chore:
     def __init__(self, step: Callable[[], float]) -> None:
         self._step = step
         self._woken = trio.Event()
+        self._asleep = False  #: until it is woken
         self.turns = 0  #: calls of `step`: what an idle server does not make
 
     def wake(self) -> None:
         """Have the next slice done at once. From any code of this event loop."""
         self._woken.set()
+
+    def rouse(self) -> None:
+        """Likewise, if the chore waits for just that."""
+        if self._asleep:
+            self._woken.set()
 
     async def run(self, on_error: Callable[[Exception], None]) -> None:
         """Do the chore until cancelled."""
@@ -73,6 +79,7 @@ class Chore:
             except Exception as error:
                 on_error(error)
                 delay_s = RETRY_AFTER_S
+            self._asleep = delay_s == inf
             with trio.move_on_after(delay_s):
                 await self._woken.wait()
             # Even a chore that wakes itself lets others have a turn.
@@ -85,20 +92,12 @@ class Kicker:
     def __init__(self, service: Service, timeout_s: float) -> None:
         self._service = service
         self._timeout_s = timeout_s
-        self._asleep = False
         self.chore = Chore(self.step)
-
-    def admitted(self) -> None:
-        """Take note of a new client."""
-        if self._asleep:
-            self.chore.wake()
 
     def step(self) -> float:
         """Close who is due; return when the next one can be."""
         self._service.tick()
-        delay_s = self._look(self._service.cache.now)
-        self._asleep = delay_s == inf
-        return max(delay_s, 1.0)
+        return max(self._look(self._service.cache.now), 1.0)
 
     def _look(self, now: int) -> float:
         """Close who is due, and return when the next one can be, infinity if nobody is there."""

@@ -506,7 +506,7 @@ class Server:
     def _admit(self, connection: Connection, protocol: str) -> None:
         self.service.connected(connection)
         for kicker in self.kickers:
-            kicker.admitted()
+            kicker.chore.rouse()
         if self.service.verbosity > 1:
             self.log.line(_GREETINGS[protocol] % connection.id)
 

@@ -101,7 +101,6 @@ class TlsServer:
         self.handshaking: dict[Connection, float] = {}
         #: Sees to it that none of them takes too long.
         self.chore = Chore(self.step)
-        self._asleep = True  # nobody is shaking hands
 
     def session(self, kind: Tls, connection: Connection) -> TlsSession:
         """Return the state of TLS for a new client of the hub."""
@@ -148,11 +147,8 @@ class TlsServer:
 
     def _begin_handshake(self, connection: Connection) -> None:
         """Give a client time to finish its handshake."""
-        due = self._clock.monotonic() + limits.TLS_HANDSHAKE_TIMEOUT_S
-        self.handshaking[connection] = due
-        if self._asleep:
-            self._asleep = False
-            self.chore.wake()
+        self.handshaking[connection] = self._clock.monotonic() + limits.TLS_HANDSHAKE_TIMEOUT_S
+        self.chore.rouse()
 
     def gone(self, connection: Connection) -> None:
         """Take note that a client is gone, be it in the middle of its handshake."""
@@ -188,7 +184,6 @@ class TlsServer:
             self.blame(connection, "the handshake takes too long")
             connection.close("error")
             connection.wake()
-        self._asleep = True
         return inf
 
     # -- statistics ----------------------------------------------------------------------------
