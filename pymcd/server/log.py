@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import traceback
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..config import EXIT_OS_ERROR, ConfigError
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..config import LogFormat
 
 STDERR: Final = 2
-_OPEN_FLAGS: Final = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 
 class Log:
@@ -38,52 +37,34 @@ class Log:
         # A daemon changes its directory.
         self._path = None if path is None else os.path.abspath(path)
         self._realtime = realtime
-        self._encode: Callable[[str, str, str], str] = _encode_text
+        self._dumps: Callable[[object], str] | None = None
         if line_format == "json":
             import json  # 5 ms that most servers need not spend
 
-            def encode_json(level: str, message: str, details: str) -> str:
-                moment = dt.datetime.fromtimestamp(self._realtime(), dt.UTC)
-                entry: dict[str, Any] = {
-                    "time": moment.isoformat(timespec="milliseconds"),
-                    "level": level,
-                    "message": message,
-                }
-                if details:
-                    entry["traceback"] = details
-                return json.dumps(entry)
-
-            self._encode = encode_json
-        self._fd = STDERR
-        if self._path is not None:
-            try:
-                self._fd = os.open(self._path, _OPEN_FLAGS, 0o644)
-            except OSError as error:
-                raise ConfigError(
-                    f'Failed to open "{self._path}": {error.strerror}', EXIT_OS_ERROR
-                ) from None
+            self._dumps = json.dumps
+        self._fd = STDERR if self._path is None else _open(self._path)
 
     def line(self, message: str) -> None:
         """Write what `-v` asks for."""
-        self._write(self._encode("info", message, ""))
+        self._write("info", message)
 
     def warning(self, message: str) -> None:
         """Write what whoever runs the server should know, whatever the verbosity."""
-        self._write(self._encode("warning", message, ""))
+        self._write("warning", message)
 
     def failure(self, message: str, error: BaseException) -> None:
         """Write a fault of ours, with its traceback."""
         details = "".join(traceback.format_exception(error)).rstrip()
-        self._write(self._encode("error", message, details))
+        self._write("error", message, details)
 
     def reopen(self) -> None:
         """Open the file by its name again, after a rotation; keep the old one if that fails."""
         if self._path is None:
             return
         try:
-            fd = os.open(self._path, _OPEN_FLAGS, 0o644)
-        except OSError as error:
-            self.warning(f'Failed to open "{self._path}": {error.strerror}')
+            fd = _open(self._path)
+        except ConfigError as error:
+            self.warning(error.message)
             return
         os.close(self._fd)
         self._fd = fd
@@ -94,13 +75,21 @@ class Log:
             os.close(self._fd)
             self._fd = STDERR
 
-    def _write(self, line: str) -> None:
-        data = (line + "\n").encode("utf-8", "backslashreplace")
+    def _write(self, level: str, message: str, details: str = "") -> None:
+        line = f"{message}\n{details}" if details else message
+        if self._dumps is not None:
+            moment = dt.datetime.fromtimestamp(self._realtime(), dt.UTC)
+            time = moment.isoformat(timespec="milliseconds")
+            entry = {"time": time, "level": level, "message": message}
+            line = self._dumps({**entry, "traceback": details} if details else entry)
         try:
-            os.write(self._fd, data)
+            os.write(self._fd, (line + "\n").encode("utf-8", "backslashreplace"))
         except OSError:
             pass
 
 
-def _encode_text(level: str, message: str, details: str) -> str:
-    return f"{message}\n{details}" if details else message
+def _open(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise ConfigError(f'Failed to open "{path}": {error.strerror}', EXIT_OS_ERROR) from None
