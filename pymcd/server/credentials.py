@@ -67,10 +67,7 @@ class TextUsers:
         """Raise `ConfigError` if the file is of no use."""
         self._path = os.path.abspath(path)  # a daemon changes its directory
         self._say = say
-        self._users: list[User] = []
-        problem = self._load()
-        if problem is not None:
-            raise ConfigError(problem)
+        self._users = self._load()
 
     def read(self) -> list[User]:
         """Return those that there were when the file was last loaded."""
@@ -78,18 +75,19 @@ class TextUsers:
 
     def reload(self) -> None:
         """Load the file again; say so if that cannot be done, and keep the users."""
-        problem = self._load()
-        if problem is not None:
-            self._say(problem)
-
-    def _load(self) -> str | None:
         try:
-            self._users = decode_text_users(_contents(self._path))
+            self._users = self._load()
+        except ConfigError as error:
+            self._say(error.message)
+
+    def _load(self) -> list[User]:
+        try:
+            return decode_text_users(_contents(self._path))
         except OSError as error:
-            return f"Could not open authfile [{self._path}] for reading, error {error.strerror}"
+            problem = f"Could not open authfile [{self._path}] for reading, error {error.strerror}"
         except MalformedError:
-            return f"Authfile [{self._path}] has a malformed entry. Should be 'user:password'"
-        return None
+            problem = f"Authfile [{self._path}] has a malformed entry. Should be 'user:password'"
+        raise ConfigError(problem)
 
 
 def sasl_authenticator(
@@ -103,17 +101,13 @@ def sasl_authenticator(
     else:
         say(f"warning: {USERS_VARIABLE} names no password file: nobody can log in")
         read_users = list
-    return _authenticator(read_users, mechanisms=_configured_mechanisms(environment))
+    return authenticator_for(read_users, mechanisms=_configured_mechanisms(environment))
 
 
-def text_authenticator(users: TextUsers) -> Authenticator:
-    """Return what checks logins of the text protocol."""
-    return _authenticator(users.read)
-
-
-def _authenticator(
+def authenticator_for(
     read_users: Callable[[], list[User]], *, mechanisms: list[str] | None = None
 ) -> Authenticator:
+    """Return what checks logins of these users."""
     return Authenticator(
         read_users,
         make_nonce=lambda: secrets.token_hex(_NONCE_BYTES),

@@ -38,7 +38,7 @@ from ..service import Host, Reception, Service
 from ..sources import read_secret
 from .accepting import Acceptor
 from .certificates import Certificates
-from .credentials import TextUsers, sasl_authenticator, text_authenticator
+from .credentials import TextUsers, authenticator_for, sasl_authenticator
 from .hub import LINGER_S, Hub
 from .listening import close_all, describe
 from .log import Log
@@ -165,7 +165,7 @@ class Server:
             return None
         users = TextUsers(self.settings.auth_file, self.log.warning)
         self.reload_hooks.append(users.reload)
-        return text_authenticator(users)
+        return authenticator_for(users.read)
 
     def _reload_certificates(self) -> None:
         assert self._certificates is not None
