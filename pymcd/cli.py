@@ -19,7 +19,7 @@ import click
 
 from . import __version__
 from .arguments import ArgumentError, Given, split_arguments
-from .config import EXIT_FAILURE, EXIT_NO_USER, EXIT_USAGE, ConfigError, Settings
+from .config import EXIT_FAILURE, ConfigError, Settings
 from .options import EXTENDED_HELP, OPTIONS, Option
 from .sources import ENVIRONMENT_PREFIX, from_environment, from_file, gather, read_secret
 
@@ -114,11 +114,6 @@ def _serve(context: click.Context, /, **values: Any) -> int:
     return process.run(settings)
 
 
-def runs_as_root() -> bool:
-    """Return whether this process is root's, or may become so."""
-    return 0 in (os.getuid(), os.geteuid())
-
-
 def check_start(settings: Settings) -> None:
     """Raise `ConfigError` if this process may not start with these settings."""
     if settings.auth_file is not None:
@@ -134,17 +129,9 @@ def check_start(settings: Settings) -> None:
         _, warning = read_secret(settings.replication_secret_file)
         if warning:
             click.echo(f"warning: {warning}", err=True)
-    if runs_as_root():
-        import pwd  # not on every platform, and needed by root alone
+    from .server.daemon import account_to_become
 
-        if not settings.user:
-            raise ConfigError("can't run as root without the -u switch", EXIT_USAGE)
-        try:
-            pwd.getpwnam(settings.user)
-        except KeyError:
-            raise ConfigError(
-                f"can't find the user {settings.user} to switch to", EXIT_NO_USER
-            ) from None
+    account_to_become(settings.user)
 
 
 def _version(context: click.Context) -> str:

@@ -19,6 +19,7 @@ import pytest
 import pymcd.server
 from pymcd import cli
 from pymcd.options import EXTENDED, OPTIONS
+from pymcd.server import daemon
 
 if TYPE_CHECKING:
     from pymcd.config import Settings
@@ -46,7 +47,7 @@ def serving(monkeypatch: pytest.MonkeyPatch) -> FakeProcess:
     module.run = fake.run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pymcd.server.process", module)
     monkeypatch.setattr(pymcd.server, "process", module, raising=False)
-    monkeypatch.setattr(cli, "runs_as_root", lambda: False)
+    monkeypatch.setattr(daemon, "runs_as_root", lambda: False)
     monkeypatch.setattr(sys, "argv", ["pymcd"])
     for name in list(os.environ):
         if name.startswith("PYMCD_") or name in ("INVOCATION_ID", "NOTIFY_SOCKET"):
@@ -577,7 +578,7 @@ def test_an_empty_address_does_not_mean_all_interfaces(capsys):
     ],
 )
 def test_root_must_say_whom_to_become(user, exit_code, message, monkeypatch, capsys):
-    monkeypatch.setattr(cli, "runs_as_root", lambda: True)
+    monkeypatch.setattr(daemon, "runs_as_root", lambda: True)
     words = [] if user is None else ["-u", user]
     assert cli.main(words) == exit_code
     assert capsys.readouterr().err == message

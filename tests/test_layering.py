@@ -76,7 +76,7 @@ USERS = {
     "os": {"sources", "server", "testing", "cli", "tools"},
     "resource": {"server"},
     "signal": {"server"},
-    "pwd": {"server", "cli"},
+    "pwd": {"server"},
     "select": {"server"},
     "subprocess": {"testing"},
     "gc": {"server"},

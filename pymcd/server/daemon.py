@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from ..config import EXIT_FAILURE, EXIT_NO_USER, EXIT_OS_ERROR, EXIT_USAGE, ConfigError
 
 if TYPE_CHECKING:
+    import pwd
     from collections.abc import Callable, Iterable
 
     from .listening import Endpoint
@@ -76,19 +77,31 @@ def connections_beside_links(conn_limit: int, others: int = 0) -> int:
     return max(1, min(conn_limit, soft - others - SPARE_DESCRIPTORS))
 
 
-def drop_privileges(user: str | None) -> None:
-    """Become `user`, if we are root; otherwise do nothing."""
-    if 0 not in (os.getuid(), os.geteuid()):
-        return
+def runs_as_root() -> bool:
+    """Return whether this process is root's, or may become so."""
+    return 0 in (os.getuid(), os.geteuid())
+
+
+def account_to_become(user: str | None) -> pwd.struct_passwd | None:
+    """Return the account of `user`, if we are root and must not stay so; None: we are not."""
     # memcached: main
+    if not runs_as_root():
+        return None
     import pwd  # not on every platform, and needed by root alone
 
     if not user:
         raise ConfigError("can't run as root without the -u switch", EXIT_USAGE)
     try:
-        entry = pwd.getpwnam(user)
+        return pwd.getpwnam(user)
     except KeyError:
         raise ConfigError(f"can't find the user {user} to switch to", EXIT_NO_USER) from None
+
+
+def drop_privileges(user: str | None) -> None:
+    """Become `user`, if we are root; otherwise do nothing."""
+    entry = account_to_become(user)
+    if entry is None:
+        return
     try:
         os.setgroups([])
     except OSError as error:
