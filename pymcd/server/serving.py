@@ -193,8 +193,7 @@ class Server:
         its peers would be. Raises `ConfigError` when a port that was bound cannot be used.
         """
         for_peers = [each for each in endpoints if each.transport == "replication"]
-        for_buckets = [each for each in endpoints if each.transport == "couchbase"]
-        for_clients = [each for each in endpoints if each not in (*for_peers, *for_buckets)]
+        others = [each for each in endpoints if each.transport != "replication"]
         try:
             async with trio.open_nursery() as nursery:
                 self._clients = nursery
@@ -213,24 +212,20 @@ class Server:
                     for endpoint in for_peers:
                         self._announce(endpoint)
                         self._say(f"replication: peers are awaited at {endpoint.address}")
-                    for endpoint in for_clients:
-                        if self.settings.replicated:
-                            accepting.start_soon(self._listen_when_ready, endpoint)
-                        else:
-                            self._announce(endpoint)
-                            accepting.start_soon(self._listen, endpoint)
-                    if for_buckets:
-                        buckets = self._open_bucket(for_buckets[0], for_clients)
-                        accepting.start_soon(buckets.watch)
-                        accepting.start_soon(self._welcome_by_bucket, for_clients, for_buckets)
-                        for endpoint in for_buckets:
-                            accepting.start_soon(self._listen_for_buckets, endpoint, buckets)
+                    asked_at = next((at for at in others if at.transport == "couchbase"), None)
+                    if asked_at is not None:
+                        self._buckets = self._make_bucket(asked_at, others)
+                        accepting.start_soon(self._buckets.watch)
+                    if self.settings.replicated:
+                        accepting.start_soon(self._open_when_ready, others, accepting)
+                    else:
+                        self._open(others, accepting)
                     started()
                     await self._stopping.wait()
                     accepting.cancel_scope.cancel()
                 self.reception.listening.clear()
-                close_all(for_clients)
-                if for_buckets:
+                close_all([each for each in others if each.transport != "couchbase"])
+                if self._buckets is not None:
                     await self._hand_over_bucket()
                 await self._drain()
                 nursery.cancel_scope.cancel()
@@ -349,22 +344,21 @@ class Server:
         )
         self.ready.set()
 
-    async def _listen_when_ready(self, endpoint: Endpoint) -> None:
-        if await self._become_ready(endpoint):
-            self._announce(endpoint)
-            await self._listen(endpoint)
-
-    async def _become_ready(self, endpoint: Endpoint) -> bool:
-        """Have an endpoint listen when clients may come in; False: it cannot."""
+    async def _open_when_ready(self, endpoints: list[Endpoint], accepting: trio.Nursery) -> None:
+        """Open the ports when clients may come in, and have the peers say so."""
         await self.ready.wait()
         try:
-            endpoint.listen(self.settings)
+            for endpoint in endpoints:
+                endpoint.listen(self.settings)
         except ConfigError as error:
             self._refusal = error
             self.log.warning(error.message)
             self.stop()
-            return False
-        return True
+            return
+        self._open(endpoints, accepting)
+        if self._buckets is not None and self.peering is not None:
+            self.peering.node.announce_welcome(True)
+            self.peering.send_turn()
 
     def _send_turn(self) -> None:
         """Send the peers what has changed. After commands that the hub did not run."""
@@ -373,14 +367,14 @@ class Server:
 
     # -- the bucket ----------------------------------------------------------------------------
 
-    def _open_bucket(self, asked_at: Endpoint, for_clients: Sequence[Endpoint]) -> BucketServer:
+    def _make_bucket(self, asked_at: Endpoint, endpoints: list[Endpoint]) -> BucketServer:
         """Return what serves clients of Couchbase."""
         from . import couchbase  # which most servers need not load
 
         settings = self.settings
         port = next(
             endpoint.sock.getsockname()[1]
-            for endpoint in for_clients
+            for endpoint in endpoints
             if endpoint.transport == "tcp" and not endpoint.tls and endpoint.protocol != "ascii"
         )
         http_port = asked_at.sock.getsockname()[1]
@@ -393,20 +387,8 @@ class Server:
         buckets = couchbase.new_bucket_server(
             settings, port, http_port, node, check=check, on_error=self._mishap
         )
-        self._buckets = buckets
         self._say(f"couchbase: clients are told to use {buckets.here.server}")
         return buckets
-
-    async def _welcome_by_bucket(
-        self, for_clients: Sequence[Endpoint], for_buckets: Sequence[Endpoint]
-    ) -> None:
-        """Have the peers name this server to clients as soon as all its ports listen."""
-        for endpoint in (*for_clients, *for_buckets):
-            if endpoint.transport != "udp" and not await self._become_ready(endpoint):
-                return
-        if self.peering is not None:
-            self.peering.node.announce_welcome(True)
-            self.peering.send_turn()
 
     async def _hand_over_bucket(self) -> None:
         """Give clients who use this node a moment to learn from the other that they should not."""
@@ -417,11 +399,14 @@ class Server:
         with trio.move_on_after(_BUCKET_HAND_OVER_S):
             await self._at_once.wait()
 
-    async def _listen_for_buckets(self, endpoint: Endpoint, buckets: BucketServer) -> None:
-        if await self._become_ready(endpoint):
-            await buckets.listen(endpoint)
-
     # -- clients -------------------------------------------------------------------------------
+
+    def _open(self, endpoints: list[Endpoint], accepting: trio.Nursery) -> None:
+        """Let clients in at ports that listen."""
+        for endpoint in endpoints:
+            if endpoint.transport != "couchbase":
+                self._announce(endpoint)
+            accepting.start_soon(self._listen, endpoint)
 
     async def _listen(self, endpoint: Endpoint) -> None:
         """Serve one endpoint until cancelled."""
@@ -433,9 +418,12 @@ class Server:
                 connect=self._new_connection,
                 send_turn=self._send_turn,
             )
-            return
-        self._listening.append(endpoint)
-        await self.acceptor(endpoint).run()
+        elif endpoint.transport == "couchbase":
+            assert self._buckets is not None
+            await self._buckets.listen(endpoint)
+        else:
+            self._listening.append(endpoint)
+            await self.acceptor(endpoint).run()
 
     def acceptor(self, endpoint: Endpoint) -> Acceptor:
         """Return what accepts clients there."""
