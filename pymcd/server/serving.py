@@ -141,7 +141,6 @@ class Server:
         self._secret = secret
         if secret is None and settings.replication_secret_file is not None:
             self._secret, _ = read_secret(settings.replication_secret_file)
-        self._started_at = clock.monotonic()
         #: `-c`, or less where the system has not that many descriptors.
         self.connections_max = settings.conn_limit
         #: Clients may come in.
@@ -371,7 +370,6 @@ class Server:
         """Return what serves clients of Couchbase."""
         from . import couchbase  # which most servers need not load
 
-        settings = self.settings
         port = next(
             endpoint.sock.getsockname()[1]
             for endpoint in endpoints
@@ -379,13 +377,10 @@ class Server:
         )
         http_port = asked_at.sock.getsockname()[1]
         node = None if self.peering is None else self.peering.node
-        check = (
-            None
-            if self.service.host.authenticator is None
-            else self.service.host.authenticator.check
-        )
+        authenticator = self.service.host.authenticator
+        check = None if authenticator is None else authenticator.check
         buckets = couchbase.new_bucket_server(
-            settings, port, http_port, node, check=check, on_error=self._mishap
+            self.settings, port, http_port, node, check=check, on_error=self._mishap
         )
         self._say(f"couchbase: clients are told to use {buckets.here.server}")
         return buckets
