@@ -269,7 +269,7 @@ class Hub:
                 if sent != len(reply):
                     self._block(self._sessions[fd], memoryview(reply)[sent:])
             elif reply is None:
-                self._attend(self._sessions[fd], more=True)
+                self._attend(self._sessions[fd])
         counters = self._service.cache.counters
         counters.bytes_read += received
         counters.bytes_written += sent_bytes
@@ -344,24 +344,20 @@ class Hub:
 
     def _resume(self, session: Session) -> None:
         """Go on with a session that was blocked, or had more to do than one turn allows."""
-        connection = session.connection
-        more = True
         try:
             if session.unsent is not None and not self._write(session, session.unsent):
                 return
             if session.tls is not None:
                 session.tls.advance()
-            if not connection.pieces:
-                more = connection.run()
+            more = bool(session.connection.pieces) or session.connection.run()
+            self._write_replies(session, more=more)
         except Exception as error:
             self._fail(session, error)
-        else:
-            self._attend(session, more=more)
 
-    def _attend(self, session: Session, *, more: bool) -> None:
-        """Write what a connection has to say, and see what else it wants."""
+    def _attend(self, session: Session) -> None:
+        """Write what a connection has to say beyond one reply, and see what else it wants."""
         try:
-            self._write_replies(session, more=more)
+            self._write_replies(session, more=True)
         except Exception as error:
             self._fail(session, error)
 
