@@ -55,10 +55,13 @@ class Request:
         self.connection = connection
         self._request_id = request_id
         self._reply: list[bytes] = []
+        self.woken: trio.Event  #: there is more to do; a new one with each `advance`
 
     def advance(self) -> bool:
-        """Execute what can be; False: other servers are to be heard first, and `wake` is called."""
+        """Execute what can be; False: other servers are to be heard first, see `woken`."""
         connection = self.connection
+        self.woken = trio.Event()
+        connection.wake = self.woken.set
         while True:
             more = connection.run()
             if connection.waiting:
@@ -120,12 +123,11 @@ async def serve_datagrams(
     sock = endpoint.sock
     room = trio.Semaphore(_WAITING_MAX)
 
-    async def answer_later(request: Request, woken: trio.Event, sender: Any) -> None:
+    async def answer_later(request: Request, sender: Any) -> None:
         """Answer a request that waits for other servers."""
         try:
             while True:
-                await woken.wait()
-                woken = _to_be_woken(request.connection)
+                await request.woken.wait()
                 if request.advance():
                     break
                 send_turn()
@@ -153,7 +155,6 @@ async def serve_datagrams(
                     request = read_datagram(service, endpoint, datagram, connect)
                     if request is None:
                         continue
-                    woken = _to_be_woken(request.connection)
                     is_done = request.advance()
                     send_turn()
                     replies = request.datagrams() if is_done else []
@@ -162,16 +163,9 @@ async def serve_datagrams(
                     continue
                 if not is_done:
                     room.acquire_nowait()
-                    nursery.start_soon(answer_later, request, woken, sender)
+                    nursery.start_soon(answer_later, request, sender)
                 for reply in replies:
                     await _send(sock, reply, sender)
-
-
-def _to_be_woken(connection: Connection) -> trio.Event:
-    """Return an event that is set when the connection has more to do."""
-    woken = trio.Event()
-    connection.wake = woken.set
-    return woken
 
 
 async def _send(sock: socket.socket, datagram: bytes, receiver: Any) -> None:
