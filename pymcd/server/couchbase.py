@@ -26,6 +26,7 @@ from ..couchbase.conversation import Conversation
 from ..couchbase.directory import Directory
 from ..couchbase.documents import Site
 from .accepting import Acceptor
+from .maintenance import Chore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -101,7 +102,8 @@ class BucketServer:
         self._waiting: dict[trio.CancelScope, None] = {}
         self.clients = 0
         self._streams = 0
-        self._streaming = trio.Event()
+        #: Looks after the master while there are streams.
+        self.looking = Chore(self._look_after)
 
     def look(self) -> None:
         """See whether the view has changed, and tell the streams. From any synchronous code."""
@@ -111,17 +113,11 @@ class BucketServer:
             changed, self._changed = self._changed, trio.Event()
             changed.set()
 
-    async def watch(self) -> None:
-        """Look after the master while there are streams, until cancelled."""
-        if self._look_after_master is None:
-            return
-        while True:
-            await self._streaming.wait()
-            try:
-                self._look_after_master()
-            except Exception as error:
-                self._on_error(error)
-            await trio.sleep(LOOK_EVERY_S)
+    def _look_after(self) -> float:
+        if self._look_after_master is None or not self._streams:
+            return inf
+        self._look_after_master()
+        return LOOK_EVERY_S
 
     async def listen(self, endpoint: Endpoint) -> None:
         """Serve one endpoint until cancelled; it is closed by its owner."""
@@ -156,24 +152,18 @@ class BucketServer:
                 conversation = Conversation(lambda: self.view, self._check)
                 await self._answer(stream, conversation)
                 if conversation.streaming is not None:
-                    self._count_streams(+1)
+                    self._streams += 1
+                    self.looking.rouse()
                     try:
                         await self._tell(stream, conversation)
                     finally:
-                        self._count_streams(-1)
+                        self._streams -= 1
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass
         except* Exception as errors:
             self._on_error(errors)
         finally:
             self.clients -= 1
-
-    def _count_streams(self, change: int) -> None:
-        self._streams += change
-        if not self._streams:
-            self._streaming = trio.Event()
-        else:
-            self._streaming.set()
 
     async def _answer(self, stream: trio.abc.Stream, conversation: Conversation) -> None:
         """Answer requests until there is a stream, or no more to say."""

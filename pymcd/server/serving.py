@@ -214,7 +214,7 @@ class Server:
                     asked_at = next((at for at in others if at.transport == "couchbase"), None)
                     if asked_at is not None:
                         self._buckets = self._make_bucket(asked_at, others)
-                        accepting.start_soon(self._buckets.watch)
+                        accepting.start_soon(self._buckets.looking.run, self._mishap)
                     if self.settings.replicated:
                         accepting.start_soon(self._open_when_ready, others, accepting)
                     else:

@@ -246,7 +246,7 @@ async def test_the_master_is_looked_after_while_somebody_streams(autojump_clock)
         look_after_master=lambda: looks.append(trio.current_time()),
     )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.watch)
+        nursery.start_soon(server.looking.run, print)
         await trio.sleep(10)
         assert looks == []
         for _ in range(2):
