@@ -284,7 +284,7 @@ class Peering:
         if not self._membership.may_accept():
             self._make_room()
         if self._membership.may_accept():
-            self._open(sock, dialled=None, address=_words(address))
+            self._open(sock, dialled=None, address=join_address(*address[:2]))
         else:
             sock.close()
 
@@ -340,7 +340,7 @@ class Peering:
             return None
         sock = socket.socket(fileno=stream.socket.detach())
         try:
-            return self._open(sock, dialled=peer, address=_words(sock.getpeername()))
+            return self._open(sock, dialled=peer, address=join_address(*sock.getpeername()[:2]))
         except OSError:
             sock.close()  # it has gone again
             return None
@@ -354,11 +354,6 @@ class Peering:
             self._complaints.clear()
         self._complaints[message] = now + _COMPLAIN_EVERY_S
         self._log(f"replication: {message}")
-
-
-def _words(address: tuple[Any, ...]) -> str:
-    """Return a socket's address as people write it."""
-    return join_address(*address[:2])
 
 
 def _reason(error: OSError | UnicodeError) -> str:
