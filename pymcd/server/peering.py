@@ -111,9 +111,6 @@ class Peering:
         self._complaints: dict[str, float] = {}
         self._waiting: set[Wire] = set()  #: for room in their sockets, where there is no hub
 
-    def __len__(self) -> int:
-        return len(self._wires)
-
     async def run(self, endpoints: Sequence[Endpoint]) -> None:
         """Serve the node until cancelled; the endpoints are closed by their owner."""
         try:

@@ -177,7 +177,7 @@ async def running(*members: Member) -> AsyncIterator[None]:
             nursery.cancel_scope.cancel()
     for member in members:
         assert all(link.gone for link in member.node.links)
-        assert len(member.peering) == 0
+        assert member.peering._wires == ()
 
 
 def pair(use_hub: bool, authority: Authority | None = None) -> tuple[Member, Member]:
