@@ -14,6 +14,8 @@ import os
 import sys
 import threading
 import weakref
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -26,37 +28,14 @@ if TYPE_CHECKING:
     from .calls import Call
     from .engine import Engine
 
+    #: What becomes of one call: what it returned, or why it did not.
+    _Answer = SimpleQueue[tuple[Any, BaseException | None]]
+
 #: For a thread to begin or to end: only one that hangs gets there.
 _PATIENCE_S: Final = 30.0
 
 #: Of this process; only for what a forked child must close.
 _hosts: weakref.WeakSet[ThreadHost] = weakref.WeakSet()
-
-
-class _Answer:
-    """What becomes of one call."""
-
-    __slots__ = ("_done", "_error", "_value")
-
-    def __init__(self) -> None:
-        self._done = threading.Lock()
-        self._done.acquire()
-        self._value: Any = None
-        self._error: BaseException | None = None
-
-    def set(self, value: Any) -> None:
-        self._value = value
-        self._done.release()
-
-    def fail(self, error: BaseException) -> None:
-        self._error = error
-        self._done.release()
-
-    def wait(self) -> Any:
-        self._done.acquire()
-        if self._error is not None:
-            raise self._error
-        return self._value
 
 
 class ThreadHost:
@@ -71,40 +50,36 @@ class ThreadHost:
         self._ending = threading.Lock()
         self._ended = False
         self.failure: BaseException | None = None
-        started = _Answer()
+        started: _Answer = SimpleQueue()
         self._thread = threading.Thread(
             target=self._run, args=(started,), name="pymcd.testing", daemon=True
         )
         try:
             self._thread.start()
-            started.wait()
+            _wait_for(started)
         except BaseException:
             engine.close()
             raise
         _hosts.add(self)
 
     def _run(self, started: _Answer) -> None:
-        begun = False
-
         def begin() -> None:
-            nonlocal begun
-            begun = True
             self._token = trio.lowlevel.current_trio_token()
-            started.set(None)
+            started.put((None, None))
 
         failure: BaseException | None = None
         try:
             trio.run(self.engine.run, begin)
         except BaseException as error:
             failure = error
-        if not begun:
-            started.fail(failure or RuntimeError("the server ended before it began"))
-        self.failure = failure if begun else None
+        if self._token is None:
+            started.put((None, failure or RuntimeError("the server ended before it began")))
+        else:
+            self.failure = failure
         with self._ending:
             self._ended = True
-            unanswered, self._open = self._open, set()
-        for answer in unanswered:
-            answer.fail(RuntimeError(_STOPPED_MEANWHILE))
+        for answer in self._open:
+            answer.put((None, RuntimeError(_STOPPED_MEANWHILE)))
 
     def check_process(self) -> None:
         """Raise `RuntimeError` in a forked child, which has no such thread."""
@@ -128,62 +103,42 @@ class ThreadHost:
                     " function given to `.reply()`)"
                 )
             return method(*arguments)
-        answer = _Answer()
+        answer: _Answer = SimpleQueue()
         with self._ending:
             if self._ended:
                 raise RuntimeError(_STOPPED_MEANWHILE)
             self._open.add(answer)
         assert self._token is not None
-        try:
-            self._token.run_sync_soon(self._answer, answer, method, arguments)
-        except trio.RunFinishedError:
-            pass  # `_run` is about to say so
-        return answer.wait()
+        with suppress(trio.RunFinishedError):  # `_run` is about to say so
+            self._token.run_sync_soon(self._begin_answer, answer, method, arguments)
+        return _wait_for(answer)
 
-    def _answer(
+    def _begin_answer(self, *call: Any) -> None:
+        with suppress(RuntimeError):  # no more tasks, and `_run` is about to say so
+            trio.lowlevel.spawn_system_task(self._answer, *call)
+
+    async def _answer(
         self, answer: _Answer, method: Callable[..., Any], arguments: tuple[Any, ...]
     ) -> None:
-        if inspect.iscoroutinefunction(method):
-            trio.lowlevel.spawn_system_task(self._answer_later, answer, method, arguments)
-            return
         try:
             self.engine.take_in()
             value = method(*arguments)
+            if inspect.isawaitable(value):
+                value = await value
         except Exception as error:
-            self._close(answer, None, error)
+            answer.put((None, error))
         else:
-            self._close(answer, value, None)
-
-    async def _answer_later(
-        self, answer: _Answer, method: Callable[..., Any], arguments: tuple[Any, ...]
-    ) -> None:
-        try:
-            self.engine.take_in()
-            value = await method(*arguments)
-        except Exception as error:
-            self._close(answer, None, error)
-        else:
-            self._close(answer, value, None)
-
-    def _close(self, answer: _Answer, value: Any, error: Exception | None) -> None:
+            answer.put((value, None))
         with self._ending:
-            if answer not in self._open:
-                return
             self._open.discard(answer)
-        if error is None:
-            answer.set(value)
-        else:
-            answer.fail(error)
 
     def stop(self) -> None:
         """End the thread; return when it is gone and everything is closed."""
         if os.getpid() != self._process:
             return
         if self._token is not None:
-            try:
+            with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self.engine.stop)
-            except trio.RunFinishedError:
-                pass
         self._thread.join(_PATIENCE_S)
         if self._thread.is_alive():
             raise RuntimeError(f"the server did not stop within {_PATIENCE_S:g} s")
@@ -194,6 +149,13 @@ class ThreadHost:
 
 
 _STOPPED_MEANWHILE: Final = "the server has stopped; start() it again"
+
+
+def _wait_for(answer: _Answer) -> Any:
+    value, error = answer.get()
+    if error is not None:
+        raise error
+    return value
 
 
 def check_threads() -> None:
