@@ -6,10 +6,10 @@ It ends when its input does.
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from typing import Any
 
-from .childhost import read_message, write_message
 from .server import MemcachedServer
 
 
@@ -22,7 +22,7 @@ def main() -> None:
     server: MemcachedServer | None = None
     while True:
         try:
-            name, arguments = read_message(calls)
+            name, arguments = pickle.load(calls)
         except EOFError:
             break
         if name == "end":
@@ -43,7 +43,8 @@ def main() -> None:
             outcome = ("return", value)
         except Exception as error:
             outcome = ("raise", error)
-        write_message(answers, outcome)
+        answers.write(pickle.dumps(outcome))
+        answers.flush()
     if server is not None:
         server.stop()
 

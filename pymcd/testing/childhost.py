@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import os
 import pickle
-import struct
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from .controls import check_parent
 
@@ -24,33 +24,9 @@ if TYPE_CHECKING:
 
 #: What runs there.
 _CHILD: Final = f"{__package__}.child"
-_LENGTH: Final = struct.Struct(">I")
 #: A call that waits is asked in slices: others, in other greenlets, have their turn between them.
 WAIT_SLICE_S: Final = 0.02
 _PATIENCE_S: Final = 30.0
-
-
-def write_message(pipe: IO[bytes], message: object) -> None:
-    """Send one message."""
-    data = pickle.dumps(message)
-    pipe.write(_LENGTH.pack(len(data)) + data)
-    pipe.flush()
-
-
-def read_message(pipe: IO[bytes]) -> Any:
-    """Return the next message; raise `EOFError` if none comes."""
-    head = _read_exactly(pipe, _LENGTH.size)
-    return pickle.loads(_read_exactly(pipe, _LENGTH.unpack(head)[0]))
-
-
-def _read_exactly(pipe: IO[bytes], size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = pipe.read(size - len(data))
-        if not piece:
-            raise EOFError
-        data += piece
-    return data
 
 
 class ChildHost:
@@ -89,10 +65,10 @@ class ChildHost:
                     f" process can import: {error}"
                 ) from None
             try:
-                stdin.write(_LENGTH.pack(len(data)) + data)
+                stdin.write(data)
                 stdin.flush()
-                outcome, value = read_message(stdout)
-            except (OSError, EOFError, ValueError):
+                outcome, value = pickle.load(stdout)
+            except (OSError, EOFError, ValueError, pickle.UnpicklingError):
                 raise RuntimeError("the server's process has ended; start() it again") from None
         if outcome == "raise":
             raise value
@@ -114,17 +90,12 @@ class ChildHost:
         stdin, stdout = self._child.stdin, self._child.stdout
         assert stdin is not None
         assert stdout is not None
-        try:
-            write_message(stdin, ("end", ()))
-        except (OSError, ValueError):
-            pass  # it has ended already
+        # Said, and not only closed: other children may have a copy of the pipe.
+        with suppress(OSError, ValueError), stdin:  # it has ended already
+            stdin.write(pickle.dumps(("end", ())))
         try:
             self._child.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
             self._child.kill()
             self._child.wait()
-        for pipe in (stdin, stdout):
-            try:
-                pipe.close()
-            except OSError:
-                pass
+        stdout.close()
