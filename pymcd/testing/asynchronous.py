@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from ..clock import OffsetClock
-from .calls import Call, as_key, matching
+from .calls import Call, Wanted
 from .controls import Controls, good_count, good_item, good_seconds, too_few
 from .engine import Engine
 from .plan import ServePlan, taking
 from .ports import Port
-from .requests import as_commands
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -169,14 +168,14 @@ class AsyncMemcachedServer(Controls):
         'get a'
         """
         good_count(count, timeout)
-        commands, wanted = as_commands(command), as_key(key)
+        wanted = Wanted.of(command, key)
         with trio.move_on_after(timeout):
             while True:
-                found = matching(self._engine.calls(), commands, wanted)
+                found = wanted.among(self._engine.calls())
                 if len(found) >= count:
                     return found
                 await self._called.wait()
-        raise too_few(self._engine.calls(), commands, wanted, count, timeout)
+        raise too_few(self._engine.calls(), wanted, count, timeout)
 
 
 @asynccontextmanager

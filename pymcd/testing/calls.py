@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, overload
 
+from .requests import as_commands
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
@@ -55,11 +57,6 @@ class Call:
         return " ".join([self.command, *(key.decode("utf-8", "replace") for key in self.keys)])
 
 
-def fits(call: Call, commands: frozenset[str] | None, key: bytes | None) -> bool:
-    """Return whether a call is one of these commands, on that key; None: any."""
-    return (commands is None or call.command in commands) and (key is None or key in call.keys)
-
-
 def as_key(key: str | bytes | None) -> bytes | None:
     """Return a key as the server has it; a str is encoded as UTF-8."""
     if key is None or isinstance(key, bytes):
@@ -67,6 +64,29 @@ def as_key(key: str | bytes | None) -> bytes | None:
     if isinstance(key, str):
         return key.encode()
     raise TypeError(f"a key is a str or bytes, not {type(key).__name__}: {key!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which calls are meant: of these commands, on that key; None: any."""
+
+    commands: frozenset[str] | None = None
+    key: bytes | None = None
+
+    @classmethod
+    def of(cls, command: str | Iterable[str] | None, key: str | bytes | None) -> Wanted:
+        """Return what a test has written."""
+        return cls(as_commands(command), as_key(key))
+
+    def fits(self, call: Call) -> bool:
+        """Return whether a call is meant."""
+        return (self.commands is None or call.command in self.commands) and (
+            self.key is None or self.key in call.keys
+        )
+
+    def among(self, calls: Iterable[Call]) -> list[Call]:
+        """Return those that are meant."""
+        return [call for call in calls if self.fits(call)]
 
 
 class CallLog(Sequence[Call]):
@@ -107,10 +127,7 @@ class CallLog(Sequence[Call]):
         ['set a']
         2
         """
-        from .requests import as_commands
-
-        commands, wanted = as_commands(command), as_key(key)
-        return [call for call in self._snapshot() if fits(call, commands, wanted)]
+        return Wanted.of(command, key).among(self._snapshot())
 
     def clear(self) -> None:
         """Forget all calls so far.
@@ -176,25 +193,16 @@ class CallRecord:
         """Forget the calls so far."""
         self._calls = []
 
-    def wait(
-        self, commands: frozenset[str] | None, key: bytes | None, count: int, timeout_s: float
-    ) -> list[Call] | None:
+    def wait(self, wanted: Wanted, count: int, timeout_s: float) -> list[Call] | None:
         """Return the matching calls when there are `count`; None: that took too long."""
         found: list[Call] = []
 
         def enough() -> bool:
-            found[:] = matching(self._calls, commands, key)
+            found[:] = wanted.among(self._calls)
             return len(found) >= count
 
         with self._changed:
             return found if self._changed.wait_for(enough, timeout_s) else None
-
-
-def matching(
-    calls: Iterable[Call], commands: frozenset[str] | None, key: bytes | None
-) -> list[Call]:
-    """Return those that match."""
-    return [call for call in calls if fits(call, commands, key)]
 
 
 def describe(calls: Sequence[Call]) -> str:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .controls import check_parent
 
 if TYPE_CHECKING:
-    from .calls import Call
+    from .calls import Call, Wanted
     from .plan import Plan
 
 #: What runs there.
@@ -74,13 +74,9 @@ class ChildHost:
             raise value
         return value
 
-    def wait(
-        self, commands: frozenset[str] | None, key: bytes | None, count: int, timeout_s: float
-    ) -> list[Call] | None:
+    def wait(self, wanted: Wanted, count: int, timeout_s: float) -> list[Call] | None:
         """Return the matching calls when there are `count`; None: that takes longer."""
-        calls: list[Call] | None = self.ask(
-            "wait", commands, key, count, min(timeout_s, WAIT_SLICE_S)
-        )
+        calls: list[Call] | None = self.ask("wait", wanted, count, min(timeout_s, WAIT_SLICE_S))
         return calls
 
     def stop(self) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..limits import KEY_MAX_BYTES, UINT32_MAX
-from .calls import Call, CallLog, as_key, describe, fits
-from .faults import Action, Fault, FaultBuilder, make_criteria
+from .calls import Call, CallLog, Wanted, as_key, describe
+from .faults import Action, Criteria, Fault, FaultBuilder
 from .requests import as_commands
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ class Controls:
         ...     client.close()
         MemcacheUnexpectedCloseError
         """
-        criteria = make_criteria(
+        criteria = Criteria(
             as_commands(command),
             None if key is None else good_key(key),
             connection,
@@ -263,18 +263,12 @@ def good_seconds(seconds: float) -> float:
     return seconds
 
 
-def too_few(
-    calls: list[Call],
-    commands: frozenset[str] | None,
-    key: bytes | None,
-    count: int,
-    timeout_s: float,
-) -> TimeoutError:
+def too_few(calls: list[Call], wanted: Wanted, count: int, timeout_s: float) -> TimeoutError:
     """Return what to raise when calls that were waited for did not come."""
-    what = " or ".join(sorted(commands)) if commands else "calls"
-    if key is not None:
-        what += f" of {key!r}"
-    found = sum(fits(call, commands, key) for call in calls)
+    what = " or ".join(sorted(wanted.commands)) if wanted.commands else "calls"
+    if wanted.key is not None:
+        what += f" of {wanted.key!r}"
+    found = len(wanted.among(calls))
     return TimeoutError(
         f"waited {timeout_s:g} s for {count} {what}, there were {found};"
         f" of everybody: {describe(calls)}"

@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from .calls import fits
+from .calls import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,15 +24,30 @@ GARBAGE_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Criteria:
-    """Which calls a fault is for."""
+class Criteria(Wanted):
+    """Which calls a fault is for; raises `ValueError` with what to write instead."""
 
-    commands: frozenset[str] | None = None
-    key: bytes | None = None
     connection: int | None = None
     times: int | None = None
     probability: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        times, probability, connection = self.times, self.probability, self.connection
+        if times is not None and (not isinstance(times, int) or times < 1):
+            raise ValueError(
+                f"times={times!r}: a fault happens once or more often;"
+                " leave times out for one that happens until it is removed"
+            )
+        if not 0 < probability <= 1:
+            raise ValueError(
+                f"probability={probability!r}: it is above 0 and at most 1, as in probability=0.25"
+            )
+        if connection is not None and (not isinstance(connection, int) or connection < 1):
+            raise ValueError(
+                f"connection={connection!r}: clients are counted from 1;"
+                " take the number from `server.calls[-1].connection`"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +77,7 @@ class Rule:
         return (
             (criteria.times is None or self.met < criteria.times)
             and (criteria.connection is None or call.connection == criteria.connection)
-            and fits(call, criteria.commands, criteria.key)
+            and criteria.fits(call)
             and (criteria.probability >= 1 or self.random.random() < criteria.probability)
         )
 
@@ -306,32 +321,6 @@ class FaultBuilder:
         MemcacheServerError
         """
         return self._install(Action("out_of_memory"))
-
-
-def make_criteria(
-    commands: frozenset[str] | None,
-    key: bytes | None,
-    connection: int | None,
-    times: int | None,
-    probability: float,
-    seed: int,
-) -> Criteria:
-    """Return which calls a fault is for; raise `ValueError` with what to write instead."""
-    if times is not None and (not isinstance(times, int) or times < 1):
-        raise ValueError(
-            f"times={times!r}: a fault happens once or more often;"
-            " leave times out for one that happens until it is removed"
-        )
-    if not 0 < probability <= 1:
-        raise ValueError(
-            f"probability={probability!r}: it is above 0 and at most 1, as in probability=0.25"
-        )
-    if connection is not None and (not isinstance(connection, int) or connection < 1):
-        raise ValueError(
-            f"connection={connection!r}: clients are counted from 1;"
-            " take the number from `server.calls[-1].connection`"
-        )
-    return Criteria(commands, key, connection, times, probability, seed)
 
 
 def _positive(what: str, seconds: float) -> float:

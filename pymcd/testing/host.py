@@ -25,7 +25,7 @@ from .controls import check_parent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .calls import Call
+    from .calls import Call, Wanted
     from .engine import Engine
 
     #: What becomes of one call: what it returned, or why it did not.
@@ -85,12 +85,10 @@ class ThreadHost:
         """Raise `RuntimeError` in a forked child, which has no such thread."""
         check_parent(self._process)
 
-    def wait(
-        self, commands: frozenset[str] | None, key: bytes | None, count: int, timeout_s: float
-    ) -> list[Call] | None:
+    def wait(self, wanted: Wanted, count: int, timeout_s: float) -> list[Call] | None:
         """Return the matching calls when there are `count`; None: that took too long."""
         self.check_process()
-        return self.engine.script.record.wait(commands, key, count, timeout_s)
+        return self.engine.script.record.wait(wanted, count, timeout_s)
 
     def ask(self, name: str, *arguments: Any) -> Any:
         """Have the engine execute a method in its event loop; return what that returns."""

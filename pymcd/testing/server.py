@@ -6,11 +6,10 @@ import time
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from ..addresses import join_address
-from .calls import Call, as_key
+from .calls import Call, Wanted
 from .controls import Controls, good_count, good_item, good_seconds, too_few
 from .faults import Fault
 from .plan import ServerPlan, method_taking
-from .requests import as_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,9 +27,7 @@ class Host(Protocol):
     """Where an engine runs."""
 
     def ask(self, name: str, *arguments: Any) -> Any: ...
-    def wait(
-        self, commands: frozenset[str] | None, key: bytes | None, count: int, timeout_s: float
-    ) -> list[Call] | None: ...
+    def wait(self, wanted: Wanted, count: int, timeout_s: float) -> list[Call] | None: ...
     def stop(self) -> None: ...
 
 
@@ -403,12 +400,12 @@ class MemcachedServer(Controls):
         1
         """
         good_count(count, timeout)
-        commands, wanted = as_commands(command), as_key(key)
+        wanted = Wanted.of(command, key)
         until = time.monotonic() + timeout
         while True:
             left = max(0.0, until - time.monotonic())
-            found = self._running().wait(commands, wanted, count, left)
+            found = self._running().wait(wanted, count, left)
             if found is not None:
                 return found
             if not left:
-                raise too_few(self._calls(), commands, wanted, count, timeout)
+                raise too_few(self._calls(), wanted, count, timeout)
