@@ -444,7 +444,7 @@ EXTENDED: dict[str, ApplyExtended] = {name: row(name) for name, row in _EXTENDED
 
 
 class Option(NamedTuple):
-    """One option. `metavar` is empty for a flag; `own` marks a name that memcached does not have.
+    """One option. `metavar` is empty for a flag.
 
     An option which `adds_up` may be given several times, each time with several words.
     """
@@ -454,13 +454,17 @@ class Option(NamedTuple):
     metavar: str
     help: str
     apply: Apply
-    own: bool = False
     adds_up: bool = False
 
     @property
     def is_flag(self) -> bool:
         """Return whether the option stands alone."""
         return not self.metavar
+
+    @property
+    def own(self) -> bool:
+        """Return whether memcached does not have the name; it has a letter for each of its own."""
+        return self.letter in ("", "D", "x")
 
     @property
     def is_memcacheds(self) -> bool:
@@ -617,7 +621,6 @@ OPTIONS: tuple[Option, ...] = (
         "CHAR",
         "character that ends a key's prefix (default ':'); turns statistics by prefix on",
         _prefix_delimiter,
-        own=True,
     ),
     Option("A", "enable-shutdown", "", "allow the shutdown command", _switch("enable_shutdown")),
     Option(
@@ -646,7 +649,6 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
         "close connections that have not logged in by then (default 60, 0: never)",
         _store("login_timeout_s", _seconds),
-        own=True,
     ),
     Option(
         "",
@@ -654,7 +656,6 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
         "answer a failed login only after this time (default 0)",
         _store("login_failure_delay_s", _seconds),
-        own=True,
     ),
     Option("Z", "enable-ssl", "", "speak TLS", _switch("enable_ssl")),
     # The pair.
@@ -666,7 +667,6 @@ OPTIONS: tuple[Option, ...] = (
         " that of --replication-port if none is named. With -x, as in repcached, -X PORT means"
         " --replication-port, and -q NUM --replication-queue",
         _addresses("peers"),
-        own=True,
         adds_up=True,
     ),
     Option(
@@ -676,7 +676,6 @@ OPTIONS: tuple[Option, ...] = (
         "address where peers connect: HOST, HOST:PORT, [V6]:PORT or * for all, several with commas"
         " or repeated (default loopback if all peers are on this host, otherwise all)",
         _addresses("replication_listen"),
-        own=True,
         adds_up=True,
     ),
     Option(
@@ -685,7 +684,6 @@ OPTIONS: tuple[Option, ...] = (
         "NUM",
         "port where peers connect (default 11212); -1 for any free one",
         _store("replication_port", _replication_port, "replication port number"),
-        own=True,
     ),
     Option(
         "",
@@ -694,7 +692,6 @@ OPTIONS: tuple[Option, ...] = (
         "file with the secret that all nodes share; this or --replication-tls is needed as soon"
         " as a peer is not on this host",
         _store("replication_secret_file", _text),
-        own=True,
     ),
     Option(
         "",
@@ -703,7 +700,6 @@ OPTIONS: tuple[Option, ...] = (
         "speak TLS with peers, with certificates on both sides: -o ssl_chain_cert, ssl_key,"
         " ssl_ca_cert",
         _switch("replication_tls"),
-        own=True,
     ),
     Option(
         "",
@@ -712,7 +708,6 @@ OPTIONS: tuple[Option, ...] = (
         "when a write is answered: async at once, semi when the peer has it, or alone if the peer"
         " is gone, strict only when the peer has it (default semi)",
         _store("replication_ack", _same),
-        own=True,
     ),
     Option(
         "",
@@ -720,7 +715,6 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
         "how long to wait for a peer before going on without it (default 0.08)",
         _store("replication_ack_timeout_s", _seconds),
-        own=True,
     ),
     Option(
         "",
@@ -728,7 +722,6 @@ OPTIONS: tuple[Option, ...] = (
         "NUM",
         "changes that may wait for a peer, with suffix k or m (default 64k)",
         _store("replication_queue", _size),
-        own=True,
     ),
     Option(
         "",
@@ -737,7 +730,6 @@ OPTIONS: tuple[Option, ...] = (
         "memory for recent changes, which spare a peer that was away a full copy, with suffix k,"
         " m or g (default 64m)",
         _store("replication_backlog_bytes", _size),
-        own=True,
     ),
     Option(
         "",
@@ -745,7 +737,6 @@ OPTIONS: tuple[Option, ...] = (
         "NAME",
         "name of this server among its peers (default its host name and replication port)",
         _store("node_id", _text),
-        own=True,
     ),
     Option(
         "",
@@ -753,7 +744,6 @@ OPTIONS: tuple[Option, ...] = (
         "NAME",
         "name of the group; servers of another group are not linked with (default pymcd)",
         _store("cluster_id", _same),
-        own=True,
     ),
     Option(
         "",
@@ -761,7 +751,6 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
         "serve clients after this time at the latest if no peer is found at the start (default 30)",
         _store("sync_timeout_s", _seconds),
-        own=True,
     ),
     Option(
         "",
@@ -769,7 +758,6 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
         "how long deletions are remembered, and longer while a peer is away (default 3600)",
         _store("tombstone_ttl_s", _seconds),
-        own=True,
     ),
     # The bucket.
     Option(
@@ -779,7 +767,6 @@ OPTIONS: tuple[Option, ...] = (
         "serve clients of Couchbase, too: address where they ask for their bucket, HOST, HOST:PORT,"
         " * or *:PORT (default port 8091); needs the extra couchbase",
         _store("couchbase", _text),
-        own=True,
     ),
     Option(
         "",
@@ -788,7 +775,6 @@ OPTIONS: tuple[Option, ...] = (
         "this host as those clients call it (default the HOST of --couchbase, or else the system's"
         " name)",
         _store("couchbase_name", _text),
-        own=True,
     ),
     Option(
         "",
@@ -797,7 +783,6 @@ OPTIONS: tuple[Option, ...] = (
         "the peer as those clients call it, its port for clients and that of its --couchbase; for"
         " each --peer one, in the same order (default the host of --peer, and our own ports)",
         _addresses("couchbase_peers"),
-        own=True,
         adds_up=True,
     ),
     # Everything else.
@@ -816,7 +801,6 @@ OPTIONS: tuple[Option, ...] = (
         "read options from FILE: TOML with long names as keys, or options"
         " one a line as in memcached.conf",
         _ANSWERED,
-        own=True,
     ),
     Option(
         "",
@@ -824,7 +808,6 @@ OPTIONS: tuple[Option, ...] = (
         "FILE",
         "write the log to FILE (default standard error)",
         _store("log_file", _text),
-        own=True,
     ),
     Option(
         "",
@@ -832,7 +815,6 @@ OPTIONS: tuple[Option, ...] = (
         "FORMAT",
         "text or json (default text)",
         _store("log_format", _same),
-        own=True,
     ),
     Option(
         "",
@@ -840,7 +822,6 @@ OPTIONS: tuple[Option, ...] = (
         "SECONDS",
         "time to finish requests in hand when told to stop (default 10)",
         _store("shutdown_timeout_s", _seconds),
-        own=True,
     ),
     Option("h", "help", "", "print this help and exit", _ANSWERED),
     Option("i", "license", "", "print the licence and exit", _ANSWERED),

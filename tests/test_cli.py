@@ -746,6 +746,8 @@ def test_the_module_is_the_command():
 
 
 def test_no_letter_is_taken_by_an_own_option():
+    memcacheds = set("pUsalbdPurkLtNvmMIfnecRCBDAFXWSYZohiV")
+    assert {o.letter for o in OPTIONS} == {"", "x"} | memcacheds
     # -D is memcached's; only its long name is ours.
     assert {o.letter for o in OPTIONS if o.own} == {"", "D", "x"}
 
