@@ -484,348 +484,269 @@ ONLY_WITH_COUCHBASE = {"couchbase-name": "couchbase_name", "couchbase-peer": "co
 # `-h`, `-i` and `-V` answer and end; the command line does that.
 _ANSWERED: Apply = lambda draft, text: None  # noqa: E731 - the others are made by functions
 
+_WORDS = re.compile(r"(?:-(.), )?--([a-z-]+)(?:=(.+))?")
+
+
+def _option(words: str, help_text: str, apply: Apply, *, adds_up: bool = False) -> Option:
+    """Return the option with these words, which are written as the help shows them."""
+    found = _WORDS.fullmatch(words)
+    assert found is not None
+    letter, name, metavar = found.groups("")
+    return Option(letter, name, metavar, help_text, apply, adds_up)
+
+
 OPTIONS: tuple[Option, ...] = (
     # Where to listen.
-    Option(
-        "p",
-        "port",
-        "NUM",
+    _option(
+        "-p, --port=NUM",
         "TCP port (default 11211); 0 for none, -1 for any free one",
         _store("port", _integer, "port number"),
     ),
-    Option(
-        "U",
-        "udp-port",
-        "NUM",
+    _option(
+        "-U, --udp-port=NUM",
         "UDP port (default 0, none); -1 for any free one",
         _store("udp_port", _integer, "port number"),
     ),
-    Option(
-        "s",
-        "unix-socket",
-        "FILE",
-        "Unix socket; turns TCP and UDP off",
-        _store("unix_socket", _text),
+    _option(
+        "-s, --unix-socket=FILE", "Unix socket; turns TCP and UDP off", _store("unix_socket", _text)
     ),
-    Option(
-        "a",
-        "unix-mask",
-        "MASK",
+    _option(
+        "-a, --unix-mask=MASK",
         "access to the Unix socket, octal (default 700)",
         _store("unix_mask", _octal, "unix socket mask"),
     ),
-    Option(
-        "l",
-        "listen",
-        "ADDRESS",
+    _option(
+        "-l, --listen=ADDRESS",
         "address to listen on: HOST, HOST:PORT or [V6]:PORT, several"
         " with commas or repeated (default all); with TLS, 'notls:' before it leaves it plain",
         _addresses("listen", ";,"),
         adds_up=True,
     ),
-    Option(
-        "b",
-        "listen-backlog",
-        "NUM",
+    _option(
+        "-b, --listen-backlog=NUM",
         "connections that may wait to be accepted (default 1024)",
         _store("listen_backlog", _integer, "listen backlog"),
     ),
     # The process.
-    Option("d", "daemon", "", "run in the background", _switch("daemon")),
-    Option(
-        "P", "pidfile", "FILE", "write the process id to FILE, with -d", _store("pidfile", _text)
+    _option("-d, --daemon", "run in the background", _switch("daemon")),
+    _option(
+        "-P, --pidfile=FILE", "write the process id to FILE, with -d", _store("pidfile", _text)
     ),
-    Option(
-        "u", "user", "USER", "user to become, needed when started by root", _store("user", _text)
+    _option(
+        "-u, --user=USER", "user to become, needed when started by root", _store("user", _text)
     ),
-    Option(
-        "r", "enable-coredumps", "", "raise the limit on core files", _switch("enable_coredumps")
-    ),
-    Option("k", "lock-memory", "", "accepted, has no effect", _lock_memory),
-    Option(
-        "L",
-        "enable-largepages",
-        "",
+    _option("-r, --enable-coredumps", "raise the limit on core files", _switch("enable_coredumps")),
+    _option("-k, --lock-memory", "accepted, has no effect", _lock_memory),
+    _option(
+        "-L, --enable-largepages",
         "accepted, has no effect",
         lambda draft, text: draft.notice("-L has no effect here"),
     ),
-    Option("t", "threads", "NUM", "accepted and reported (default 4), has no effect", _threads),
-    Option("N", "napi-ids", "NUM", "accepted, has no effect", _napi_ids),
-    Option(
-        "v",
-        "verbose",
-        "",
+    _option("-t, --threads=NUM", "accepted and reported (default 4), has no effect", _threads),
+    _option("-N, --napi-ids=NUM", "accepted, has no effect", _napi_ids),
+    _option(
+        "-v, --verbose",
         "say more: -v errors and warnings, -vv also commands and replies,"
         " -vvv also changes of state",
         _verbose,
     ),
     # Memory.
-    Option(
-        "m",
-        "memory-limit",
-        "MB",
+    _option(
+        "-m, --memory-limit=MB",
         "memory for items in megabytes (default 64)",
         _store("memory_limit_bytes", _memory_limit, "memory limit"),
     ),
-    Option(
-        "M",
-        "disable-evictions",
-        "",
+    _option(
+        "-M, --disable-evictions",
         "answer with an error when memory is full",
         _switch("disable_evictions"),
     ),
-    Option(
-        "I",
-        "max-item-size",
-        "SIZE",
+    _option(
+        "-I, --max-item-size=SIZE",
         "largest item, with suffix k or m (default 1m, from 1k to 1024m, at most half of -m)",
         _store("item_size_max_bytes", _item_size),
     ),
-    Option(
-        "f",
-        "slab-growth-factor",
-        "FACTOR",
+    _option(
+        "-f, --slab-growth-factor=FACTOR",
         "growth of chunk sizes (default 1.25)",
         _store("slab_growth_factor", _decimal_or_zero),
     ),
-    Option(
-        "n",
-        "slab-min-size",
-        "BYTES",
+    _option(
+        "-n, --slab-min-size=BYTES",
         "least space for key, value and flags (default 48)",
         _store("slab_min_size_bytes", _integer_or_zero),
     ),
-    Option("e", "memory-file", "FILE", "accepted, has no effect", _memory_file),
+    _option("-e, --memory-file=FILE", "accepted, has no effect", _memory_file),
     # Connections and commands.
-    Option(
-        "c",
-        "conn-limit",
-        "NUM",
+    _option(
+        "-c, --conn-limit=NUM",
         "most connections at a time (default 1024)",
         _store("conn_limit", _integer_or_zero),
     ),
-    Option(
-        "R",
-        "max-reqs-per-event",
-        "NUM",
+    _option(
+        "-R, --max-reqs-per-event=NUM",
         "requests that one connection may make in a turn (default 20)",
         _store("reqs_per_event", _integer_or_zero),
     ),
-    Option("C", "disable-cas", "", "keep no cas unique", _switch("disable_cas")),
-    Option(
-        "B", "protocol", "NAME", "auto, ascii or binary (default auto)", _store("protocol", _same)
+    _option("-C, --disable-cas", "keep no cas unique", _switch("disable_cas")),
+    _option(
+        "-B, --protocol=NAME", "auto, ascii or binary (default auto)", _store("protocol", _same)
     ),
-    Option(
-        "D",
-        "prefix-delimiter",
-        "CHAR",
+    _option(
+        "-D, --prefix-delimiter=CHAR",
         "character that ends a key's prefix (default ':'); turns statistics by prefix on",
         _prefix_delimiter,
     ),
-    Option("A", "enable-shutdown", "", "allow the shutdown command", _switch("enable_shutdown")),
-    Option(
-        "F", "disable-flush-all", "", "refuse the flush_all command", _switch("disable_flush_all")
+    _option("-A, --enable-shutdown", "allow the shutdown command", _switch("enable_shutdown")),
+    _option(
+        "-F, --disable-flush-all", "refuse the flush_all command", _switch("disable_flush_all")
     ),
-    Option(
-        "X",
-        "disable-dumping",
-        "",
+    _option(
+        "-X, --disable-dumping",
         "refuse stats cachedump and lru_crawler metadump",
         _switch("disable_dumping"),
     ),
-    Option("W", "disable-watch", "", "refuse the watch command", _switch("disable_watch")),
+    _option("-W, --disable-watch", "refuse the watch command", _switch("disable_watch")),
     # Who may come in.
-    Option("S", "enable-sasl", "", "demand a SASL login (binary protocol)", _switch("enable_sasl")),
-    Option(
-        "Y",
-        "auth-file",
-        "FILE",
+    _option("-S, --enable-sasl", "demand a SASL login (binary protocol)", _switch("enable_sasl")),
+    _option(
+        "-Y, --auth-file=FILE",
         "demand a login (text protocol); FILE has lines user:password",
         _store("auth_file", _text),
     ),
-    Option(
-        "",
-        "login-timeout",
-        "SECONDS",
+    _option(
+        "--login-timeout=SECONDS",
         "close connections that have not logged in by then (default 60, 0: never)",
         _store("login_timeout_s", _seconds),
     ),
-    Option(
-        "",
-        "login-failure-delay",
-        "SECONDS",
+    _option(
+        "--login-failure-delay=SECONDS",
         "answer a failed login only after this time (default 0)",
         _store("login_failure_delay_s", _seconds),
     ),
-    Option("Z", "enable-ssl", "", "speak TLS", _switch("enable_ssl")),
+    _option("-Z, --enable-ssl", "speak TLS", _switch("enable_ssl")),
     # The pair.
-    Option(
-        "x",
-        "peer",
-        "HOST[:PORT]",
+    _option(
+        "-x, --peer=HOST[:PORT]",
         "replicate with the server at this address, several with commas or repeated; its port is"
         " that of --replication-port if none is named. With -x, as in repcached, -X PORT means"
         " --replication-port, and -q NUM --replication-queue",
         _addresses("peers"),
         adds_up=True,
     ),
-    Option(
-        "",
-        "replication-listen",
-        "ADDRESS",
+    _option(
+        "--replication-listen=ADDRESS",
         "address where peers connect: HOST, HOST:PORT, [V6]:PORT or * for all, several with commas"
         " or repeated (default loopback if all peers are on this host, otherwise all)",
         _addresses("replication_listen"),
         adds_up=True,
     ),
-    Option(
-        "",
-        "replication-port",
-        "NUM",
+    _option(
+        "--replication-port=NUM",
         "port where peers connect (default 11212); -1 for any free one",
         _store("replication_port", _replication_port, "replication port number"),
     ),
-    Option(
-        "",
-        "replication-secret-file",
-        "FILE",
+    _option(
+        "--replication-secret-file=FILE",
         "file with the secret that all nodes share; this or --replication-tls is needed as soon"
         " as a peer is not on this host",
         _store("replication_secret_file", _text),
     ),
-    Option(
-        "",
-        "replication-tls",
-        "",
+    _option(
+        "--replication-tls",
         "speak TLS with peers, with certificates on both sides: -o ssl_chain_cert, ssl_key,"
         " ssl_ca_cert",
         _switch("replication_tls"),
     ),
-    Option(
-        "",
-        "replication-ack",
-        "MODE",
+    _option(
+        "--replication-ack=MODE",
         "when a write is answered: async at once, semi when the peer has it, or alone if the peer"
         " is gone, strict only when the peer has it (default semi)",
         _store("replication_ack", _same),
     ),
-    Option(
-        "",
-        "replication-ack-timeout",
-        "SECONDS",
+    _option(
+        "--replication-ack-timeout=SECONDS",
         "how long to wait for a peer before going on without it (default 0.08)",
         _store("replication_ack_timeout_s", _seconds),
     ),
-    Option(
-        "",
-        "replication-queue",
-        "NUM",
+    _option(
+        "--replication-queue=NUM",
         "changes that may wait for a peer, with suffix k or m (default 64k)",
         _store("replication_queue", _size),
     ),
-    Option(
-        "",
-        "replication-backlog",
-        "SIZE",
+    _option(
+        "--replication-backlog=SIZE",
         "memory for recent changes, which spare a peer that was away a full copy, with suffix k,"
         " m or g (default 64m)",
         _store("replication_backlog_bytes", _size),
     ),
-    Option(
-        "",
-        "node-id",
-        "NAME",
+    _option(
+        "--node-id=NAME",
         "name of this server among its peers (default its host name and replication port)",
         _store("node_id", _text),
     ),
-    Option(
-        "",
-        "cluster-id",
-        "NAME",
+    _option(
+        "--cluster-id=NAME",
         "name of the group; servers of another group are not linked with (default pymcd)",
         _store("cluster_id", _same),
     ),
-    Option(
-        "",
-        "sync-timeout",
-        "SECONDS",
+    _option(
+        "--sync-timeout=SECONDS",
         "serve clients after this time at the latest if no peer is found at the start (default 30)",
         _store("sync_timeout_s", _seconds),
     ),
-    Option(
-        "",
-        "tombstone-ttl",
-        "SECONDS",
+    _option(
+        "--tombstone-ttl=SECONDS",
         "how long deletions are remembered, and longer while a peer is away (default 3600)",
         _store("tombstone_ttl_s", _seconds),
     ),
     # The bucket.
-    Option(
-        "",
-        "couchbase",
-        "ADDRESS",
+    _option(
+        "--couchbase=ADDRESS",
         "serve clients of Couchbase, too: address where they ask for their bucket, HOST, HOST:PORT,"
         " * or *:PORT (default port 8091); needs the extra couchbase",
         _store("couchbase", _text),
     ),
-    Option(
-        "",
-        "couchbase-name",
-        "HOST",
+    _option(
+        "--couchbase-name=HOST",
         "this host as those clients call it (default the HOST of --couchbase, or else the system's"
         " name)",
         _store("couchbase_name", _text),
     ),
-    Option(
-        "",
-        "couchbase-peer",
-        "HOST[:PORT[:HTTP_PORT]]",
+    _option(
+        "--couchbase-peer=HOST[:PORT[:HTTP_PORT]]",
         "the peer as those clients call it, its port for clients and that of its --couchbase; for"
         " each --peer one, in the same order (default the host of --peer, and our own ports)",
         _addresses("couchbase_peers"),
         adds_up=True,
     ),
     # Everything else.
-    Option(
-        "o",
-        "extended",
-        "NAMES",
+    _option(
+        "-o, --extended=NAMES",
         "further settings, with commas or repeated; see below",
         _extended,
         adds_up=True,
     ),
-    Option(
-        "",
-        "config",
-        "FILE",
+    _option(
+        "--config=FILE",
         "read options from FILE: TOML with long names as keys, or options"
         " one a line as in memcached.conf",
         _ANSWERED,
     ),
-    Option(
-        "",
-        "log-file",
-        "FILE",
+    _option(
+        "--log-file=FILE",
         "write the log to FILE (default standard error)",
         _store("log_file", _text),
     ),
-    Option(
-        "",
-        "log-format",
-        "FORMAT",
-        "text or json (default text)",
-        _store("log_format", _same),
-    ),
-    Option(
-        "",
-        "shutdown-timeout",
-        "SECONDS",
+    _option("--log-format=FORMAT", "text or json (default text)", _store("log_format", _same)),
+    _option(
+        "--shutdown-timeout=SECONDS",
         "time to finish requests in hand when told to stop (default 10)",
         _store("shutdown_timeout_s", _seconds),
     ),
-    Option("h", "help", "", "print this help and exit", _ANSWERED),
-    Option("i", "license", "", "print the licence and exit", _ANSWERED),
-    Option("V", "version", "", "print the version and exit", _ANSWERED),
+    _option("-h, --help", "print this help and exit", _ANSWERED),
+    _option("-i, --license", "print the licence and exit", _ANSWERED),
+    _option("-V, --version", "print the version and exit", _ANSWERED),
 )
 
 BY_NAME = {option.name: option for option in OPTIONS}
