@@ -123,13 +123,6 @@ def decode_json(payload: bytes) -> dict[str, Any]:
     return fields
 
 
-def decode_number(value: object) -> int:
-    """Return a number of a JSON object, if it is one and fits into a message's head or a record."""
-    if type(value) is not int or not 0 <= value < 1 << 63:
-        raise FrameError("a number out of range")
-    return value
-
-
 def encode_text(data: bytes) -> str:
     """Return bytes in a form that JSON can hold."""
     return data.decode("latin-1")

@@ -14,7 +14,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, Self, get_type_hints
 
 from . import frames
-from .frames import FrameError, Kind, decode_number, decode_text, encode_text
+from .frames import FrameError, Kind, decode_text, encode_text
 from .roles import Role
 from .versions import TAG_MASK
 
@@ -41,6 +41,15 @@ def _exactly(wanted: type) -> Codec:
     return Codec(decode)
 
 
+def _number_below(bound: int) -> Codec:
+    def decode(value: Any) -> int:
+        if type(value) is not int or not 0 <= value < bound:
+            raise ValueError
+        return value
+
+    return Codec(decode)
+
+
 def _decode_seconds(value: Any) -> float:
     if type(value) not in (int, float) or not isfinite(value):
         raise TypeError
@@ -53,31 +62,32 @@ def _decode_node_id(value: Any) -> str:
     return str(value)
 
 
-def _decode_tag(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= TAG_MASK:
-        raise ValueError
-    return value
-
-
 def _list_of(codec: Codec) -> Codec:
+    values_of = _exactly(list).decode
     return Codec(
-        lambda values: [codec.decode(value) for value in values],
+        lambda values: [codec.decode(value) for value in values_of(values)],
         lambda values: [codec.encode(value) for value in values],
     )
 
 
+#: What fits into a message's head or a record.
+_NUMBER: Final = _number_below(1 << 63)
+_NODE_ID: Final = Codec(_decode_node_id)
+
 Text = Annotated[str, _exactly(str)]
-NodeId = Annotated[str, Codec(_decode_node_id)]
+NodeId = Annotated[str, _NODE_ID]
+NodeIds = Annotated[list[str], _list_of(_NODE_ID)]
 Flag = Annotated[bool, _exactly(bool)]
-Number = Annotated[int, Codec(decode_number)]
-Numbers = Annotated[list[int], _list_of(Codec(decode_number))]
+Number = Annotated[int, _NUMBER]
+Numbers = Annotated[list[int], _list_of(_NUMBER)]
 Seconds = Annotated[float, Codec(_decode_seconds)]
-Names = Annotated[list[str], _list_of(_exactly(str))]
 Keys = Annotated[list[bytes], _list_of(Codec(decode_text, encode_text))]
 Replies = Annotated[
     dict[int, bytes],
     Codec(
-        lambda replies: {int(number): decode_text(reply) for number, reply in replies.items()},
+        lambda replies: {
+            _NUMBER.decode(int(number)): decode_text(reply) for number, reply in replies.items()
+        },
         lambda replies: {str(number): encode_text(reply) for number, reply in replies.items()},
     ),
 ]
@@ -105,7 +115,7 @@ class Message:
         """Return what a JSON object says; raise FrameError."""
         try:
             return cls(**{name: codec.decode(said[name]) for name, codec in cls._codecs()})
-        except (KeyError, TypeError, ValueError, AttributeError):
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise FrameError(f"a {cls.kind.name} without what belongs into it") from None
 
     def as_json(self) -> dict[str, Any]:
@@ -128,7 +138,7 @@ class Hello(Message):
     incarnation: Text  #: changes when a node starts again without its data
     nonce: Text
     clock: Annotated[float, _exactly(float)]  #: Unix time
-    tag: Annotated[int, Codec(_decode_tag)]  #: marks the versions that the node gives out
+    tag: Annotated[int, _number_below(TAG_MASK + 1)]  #: marks the versions that the node gives out
     dialled: Flag
 
     @staticmethod
@@ -156,7 +166,8 @@ class Received(Message):
 
 _RECEIVED: Final = Codec(Received.read, Received.as_json)
 _MAYBE_RECEIVED: Final = Codec(
-    lambda value: value and Received.read(value), lambda value: value and value.as_json()
+    lambda value: None if value is None else Received.read(value),
+    lambda value: None if value is None else value.as_json(),
 )
 
 
@@ -169,8 +180,8 @@ class Status(Message):
     word: Text  #: "ask" demands an answer, with the word "answer"; else ""
     role: Annotated[Role, Codec(Role)]
     epoch: Number
-    members: Names
-    coordinator: Text
+    members: NodeIds
+    coordinator: NodeId
     welcoming: Flag  #: clients that are told of it by others may come to it
     channel: Annotated[Received | None, _MAYBE_RECEIVED]
     left: Annotated[Received, _RECEIVED]  #: of the channel that it gave up last
@@ -212,4 +223,4 @@ class View(Message):
     kind = Kind.VIEW
 
     epoch: Number
-    members: Names
+    members: NodeIds

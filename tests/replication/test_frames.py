@@ -93,19 +93,6 @@ class TestMessage:
                 frames.decode_head(bytes(length))
 
 
-class TestNumbers:
-    @pytest.mark.parametrize("number", [0, 1, 2**63 - 1])
-    def test_what_fits_is_a_number(self, number):
-        assert frames.decode_number(number) == number
-
-    @pytest.mark.parametrize(
-        "what", [-1, 2**63, 10**400, 1.0, float("inf"), float("nan"), True, "1", None, [], {}]
-    )
-    def test_what_does_not_is_refused(self, what):
-        with pytest.raises(FrameError, match="out of range"):
-            frames.decode_number(what)
-
-
 class TestJson:
     FIELDS = st.dictionaries(
         st.text(max_size=9), st.one_of(st.text(max_size=9), st.integers(), st.booleans())

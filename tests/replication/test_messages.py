@@ -1,0 +1,206 @@
+"""Messages: each kind comes back as it was said, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pymcd.replication.frames import FrameError
+from pymcd.replication.messages import Hello, Join, Message, Received, Status, View, Welcome
+from pymcd.replication.roles import FOLLOWER, Role
+
+#: One of each, with something in every field.
+EXAMPLES: list[Message] = [
+    Hello(cluster="", node="a", incarnation="01", nonce="23", clock=1.5, tag=7, dialled=True),
+    Status(
+        word="ask",
+        role=FOLLOWER,
+        epoch=5,
+        members=["a", "b"],
+        coordinator="b",
+        welcoming=True,
+        channel=Received(4, 9),
+        left=Received(3, 8),
+        clock=1_700_000_000.5,
+        version=12,
+        alone_s=0.25,
+    ),
+    Join(wants=[b"k", b"\xff\0"], all=False, leads=True, left=4, pending=[1, 2], replace=6),
+    Welcome(wants=[b"k"], all=True, done={3: b"STORED\r\n"}, replace=0),
+    View(epoch=8, members=["a", "b"]),
+]
+IDS = [type(example).__name__ for example in EXAMPLES]
+FIELDS = [
+    (example, name) for example in EXAMPLES for name in example.as_json() if name != "channel"
+]
+FIELD_IDS = [f"{type(example).__name__}.{name}" for example, name in FIELDS]
+
+NUMBER = [-1, 2**63, 1.0, "1", True, None]
+TEXT = [5, None, ["a"], False]
+NODE = [*TEXT, "", "two words", "two\nlines", "\ud800", "x" * 256]
+SECONDS = ["1", None, True, float("inf"), float("nan"), 10**400, [1.0]]
+FLAG = [0, 1, "true", None, []]
+KEYS = ["abc", {"a": 1}, [5], ["\u0100"], [["a"]], None, 5]
+NAMES = ["ab", {"a": 1}, *([each] for each in NODE), None, 5]
+RECEIVED = [0, "", [], {}, False, {"epoch": 1}, {"epoch": -1, "received": 0}, "x", [1, 2]]
+#: Message and field -> what else must not stand there.
+REFUSED: dict[str, list[Any]] = {
+    "Hello.cluster": TEXT,
+    "Hello.node": NODE,
+    "Hello.incarnation": TEXT,
+    "Hello.nonce": TEXT,
+    "Hello.clock": [1, "1.0", None, True, 10**400],
+    "Hello.tag": [-1, 4096, 1.0, "1", True, None],
+    "Hello.dialled": FLAG,
+    "Status.word": TEXT,
+    "Status.role": ["", "leader", 1, None, [], {}],
+    "Status.epoch": NUMBER,
+    "Status.members": NAMES,
+    "Status.coordinator": NODE,
+    "Status.welcoming": FLAG,
+    "Status.channel": RECEIVED,
+    "Status.left": [*RECEIVED, None],
+    "Status.clock": SECONDS,
+    "Status.version": NUMBER,
+    "Status.alone_s": SECONDS,
+    "Join.wants": KEYS,
+    "Join.all": FLAG,
+    "Join.leads": FLAG,
+    "Join.left": NUMBER,
+    "Join.pending": ["12", {"1": 2}, *([each] for each in NUMBER), None, 5],
+    "Join.replace": NUMBER,
+    "Welcome.wants": KEYS,
+    "Welcome.all": FLAG,
+    "Welcome.done": [
+        [["1", "x"]], "x", None, 5, {"x": ""}, {"-1": ""}, {"": ""}, {str(2**63): ""},
+        {"9" * 5000: ""}, {"1": 5}, {"1": None}, {"1": ["x"]}, {"1": "\u0100"},
+    ],
+    "Welcome.replace": NUMBER,
+    "View.epoch": NUMBER,
+    "View.members": NAMES,
+}  # fmt: skip
+WRONG = [
+    pytest.param(example, name, value, id=f"{type(example).__name__}.{name}={value!r:.20}")
+    for example in EXAMPLES
+    for name in example.as_json()
+    for value in REFUSED.get(f"{type(example).__name__}.{name}", ())
+]
+
+NUMBERS = st.integers(0, 2**63 - 1)
+FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+NODE_IDS = st.from_regex(r"[!-~]{1,255}", fullmatch=True)
+KEY_LISTS = st.lists(st.binary(max_size=250), max_size=4)
+RECEIVEDS = st.builds(Received, NUMBERS, NUMBERS)
+MESSAGES: st.SearchStrategy[Message] = st.one_of(
+    st.builds(Hello, st.text(), NODE_IDS, st.text(), st.text(), FLOATS, st.integers(0, 4095),
+              st.booleans()),
+    st.builds(Status, st.text(), st.sampled_from(Role), NUMBERS, st.lists(NODE_IDS, max_size=4),
+              NODE_IDS, st.booleans(), st.none() | RECEIVEDS, RECEIVEDS, FLOATS, NUMBERS, FLOATS),
+    st.builds(Join, KEY_LISTS, st.booleans(), st.booleans(), NUMBERS,
+              st.lists(NUMBERS, max_size=4), NUMBERS),
+    st.builds(Welcome, KEY_LISTS, st.booleans(),
+              st.dictionaries(NUMBERS, st.binary(max_size=99), max_size=4), NUMBERS),
+    st.builds(View, NUMBERS, st.lists(NODE_IDS, max_size=4)),
+)  # fmt: skip
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats()
+    | st.integers()
+    | st.just(10**400)
+    | st.text()
+    | st.sampled_from(["1", "a", "alone"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["epoch", "received", "1", ""]), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+
+
+def encode(fields: object) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def decoded(kind: type[Message], payload: bytes) -> Message | str:
+    """Return the message that a payload is, or why it is none."""
+    try:
+        return kind.decode(payload)
+    except FrameError as error:
+        return str(error)
+
+
+def refused(kind: type[Message], payload: bytes) -> None:
+    """See that a payload is none of that kind, and that it is said of which."""
+    with pytest.raises(FrameError, match=f"a {kind.kind.name} without what belongs into it"):
+        kind.decode(payload)
+
+
+class TestWhatIsSaid:
+    @pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+    def test_it_comes_back(self, example):
+        assert type(example).decode(example.encode()) == example
+
+    @given(MESSAGES)
+    def test_whatever_it_says(self, message: Message):
+        payload = message.encode()
+        assert type(message).decode(payload) == message
+        assert type(message).decode(payload).encode() == payload
+
+    def test_who_has_no_channel_says_so(self):
+        status = EXAMPLES[1].as_json() | {"channel": None}
+        assert Status.read(status).channel is None
+
+    @pytest.mark.parametrize("example", EXAMPLES, ids=IDS)
+    def test_what_later_ones_may_add_is_not_read(self, example):
+        payload = encode(example.as_json() | {"more": [1]})
+        assert type(example).decode(payload) == example
+
+    def test_a_hello_says_in_which_language_it_is(self):
+        hello = EXAMPLES[0].as_json()
+        assert Hello.foreign(hello) is None
+        assert Hello.foreign(hello | {"magic": "repcached"}) == "magic"
+        assert Hello.foreign({}) == "magic"
+        assert Hello.foreign(hello | {"version": 2}) == "version"
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(("example", "name"), FIELDS, ids=FIELD_IDS)
+    def test_a_field_that_is_missing(self, example, name):
+        said = example.as_json()
+        del said[name]
+        if name in ("magic", "version") and isinstance(example, Hello):
+            assert Hello.foreign(said) == name
+        else:
+            refused(type(example), encode(said))
+
+    @pytest.mark.parametrize(("example", "name", "value"), WRONG)
+    def test_a_field_of_another_type_or_out_of_range(self, example, name, value):
+        refused(type(example), encode(example.as_json() | {name: value}))
+
+    def test_each_field_was_tried(self):
+        names = {f"{type(one).__name__}.{name}" for one in EXAMPLES for name in one.as_json()}
+        assert set(REFUSED) == names - {"Hello.magic", "Hello.version"}
+
+    @given(st.sampled_from(EXAMPLES), st.data())
+    def test_anything_at_all_in_a_field_is_taken_or_refused(self, example: Message, data):
+        said = example.as_json()
+        for name in data.draw(st.sets(st.sampled_from(sorted(said)), min_size=1)):
+            said[name] = data.draw(JSON)
+        message = decoded(type(example), encode(said))
+        if isinstance(message, str):
+            assert message == f"a {example.kind.name} without what belongs into it"
+        else:
+            assert type(message).decode(message.encode()) == message
+
+    @given(
+        st.sampled_from(EXAMPLES),
+        st.binary(max_size=60) | JSON.map(encode) | st.just(b"[" * 100_000),
+    )
+    def test_anything_at_all_instead_of_it(self, example: Message, payload: bytes):
+        with pytest.raises(FrameError):
+            type(example).decode(payload)
