@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from .protocol.recorder import Recorder
+from .protocol.reports import ServiceCounters
 from .protocol.trace import follow
 from .store import Cache
 from .store.crawler import Crawler
@@ -34,20 +35,12 @@ if TYPE_CHECKING:
 
 
 class Reception:
-    """How clients are let in. The host counts, and `stats` tells."""
+    """How clients are let in."""
 
     def __init__(self) -> None:
         #: Addresses listened on, as `stats conns` shows them, by descriptor.
         self.listening: dict[int, str] = {}
         self.accepting = True
-        self.reset_counters()
-
-    def reset_counters(self) -> None:
-        """Begin to count anew."""
-        self.rejected_connections = 0
-        self.listen_disabled = 0
-        self.listen_disabled_us = 0
-        self.idle_kicks = 0
 
 
 class Tls(Protocol):
@@ -117,6 +110,7 @@ class Service:
             juggling=settings.lru_maintainer,
             wake=host.wake_maintainer,
         )
+        self.counters = ServiceCounters()
         self.verbosity = settings.verbose
         self.reqs_per_event = settings.reqs_per_event
         #: A reply of more pieces is sent in several steps, not joined in memory: fewer where
@@ -125,7 +119,6 @@ class Service:
 
         #: Every open connection, by the number that logs and `stats conns` use.
         self.connections: dict[int, Connection] = {}
-        self.total_connections = 0
         self.connections_peak = 0
         #: This server as one of several that replicate; None: it stands alone.
         self.gate: Gate | None = None
@@ -160,7 +153,7 @@ class Service:
     def connected(self, connection: Connection) -> None:
         """Take note of a new client; the driver calls this before its first `receive_data`."""
         self.connections[connection.id] = connection
-        self.total_connections += 1
+        self.counters.total_connections += 1
         self.connections_peak = max(self.connections_peak, len(self.connections))
         self.recorder.connected(connection)
         follow(connection)
@@ -179,7 +172,6 @@ class Service:
         self.recorder.reset_counters()
         self.crawler.starts = 0
         self.maintainer.juggles = 0
-        self.total_connections = 0
-        self.host.reception.reset_counters()
+        self.counters = ServiceCounters()
         if self.host.tls is not None:
             self.host.tls.reset_counters()

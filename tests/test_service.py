@@ -78,10 +78,11 @@ def test_counters_of_the_host_are_zeroed_and_what_it_tells_stays() -> None:
     reception = client.service.host.reception
     reception.listening[3] = "tcp:127.0.0.1:11211"
     reception.accepting = False
-    reception.rejected_connections = 1
-    reception.listen_disabled = 2
-    reception.listen_disabled_us = 3
-    reception.idle_kicks = 4
+    counters = client.service.counters
+    counters.rejected_connections = 1
+    counters.listen_disabled = 2
+    counters.listen_disabled_us = 3
+    counters.idle_kicks = 4
     names = [
         "rejected_connections",
         "listen_disabled_num",

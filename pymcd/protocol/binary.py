@@ -249,7 +249,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             return True
     connection.position = position
     if position < len(buffer):
-        cache.counters.conn_yields += 1
+        connection.service.counters.conn_yields += 1
         return True
     return False
 
@@ -669,7 +669,7 @@ def _login(connection: Connection, request: Request) -> None:
             + challenge
         )
         return
-    counters = connection.cache.counters
+    counters = connection.service.counters
     counters.auth_cmds += 1
     if exchange is not None and exchange.succeeded:
         connection.become_member()

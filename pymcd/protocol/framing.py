@@ -100,7 +100,7 @@ def run_text(connection: Connection, budget: int, /) -> bool:
         position = stop + 2
     connection.position = position
     if position < len(buffer):
-        cache.counters.conn_yields += 1
+        connection.service.counters.conn_yields += 1
         return True
     return False
 

@@ -81,7 +81,7 @@ def _log_in(connection: Connection, value: bytes, terminator: bytes) -> None:
         return
     authenticator = connection.service.host.authenticator
     assert authenticator is not None
-    counters = connection.cache.counters
+    counters = connection.service.counters
     counters.auth_cmds += 1
     if authenticator.check(words[0], words[1]):
         connection.become_member()

@@ -123,7 +123,7 @@ def _me(connection: Connection, tokens: list[bytes]) -> None:
         return
     cache = connection.cache
     item = cache.peek(key)
-    cache.counters.meta_cmds += 1
+    connection.service.counters.meta_cmds += 1
     if item is None:
         connection.reply(b"EN\r\n")
         return

@@ -9,6 +9,7 @@ descriptors) are 0 here; the hash table is described by what our tables take.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import limits
@@ -38,6 +39,23 @@ _SIZES_SLICE_ITEMS: Final = 500
 _SSL_VERSIONS: Final = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")
 
 
+@dataclass(slots=True)
+class ServiceCounters:
+    """What is counted above the store; `stats reset` replaces the whole object."""
+
+    auth_cmds: int = 0
+    auth_errors: int = 0
+    bytes_read: int = 0
+    bytes_written: int = 0
+    conn_yields: int = 0
+    idle_kicks: int = 0
+    listen_disabled: int = 0
+    listen_disabled_us: int = 0
+    meta_cmds: int = 0
+    rejected_connections: int = 0
+    total_connections: int = 0
+
+
 def encode_rows(rows: list[Row], *, end: bytes = b"END\r\n") -> bytes:
     """Return rows as a text reply."""
     return "".join([f"STAT {name} {value}\r\n" for name, value in rows]).encode() + end
@@ -52,6 +70,7 @@ def general(service: Service) -> list[Row]:
     settings = service.settings
     cache = service.cache
     counters = cache.counters
+    others = service.counters
     classes = cache.slabs.classes
     host = service.host
     user_s, system_s = host.cpu_s()
@@ -72,10 +91,10 @@ def general(service: Service) -> list[Row]:
         ("rusage_system", f"{system_s:.6f}"),
         ("max_connections", settings.conn_limit),
         ("curr_connections", len(service.connections)),
-        ("total_connections", service.total_connections),
+        ("total_connections", others.total_connections),
     ]
     if settings.maxconns_fast:
-        rows.append(("rejected_connections", host.reception.rejected_connections))
+        rows.append(("rejected_connections", others.rejected_connections))
     rows += [
         ("connection_structures", service.connections_peak),
         ("response_obj_oom", 0),
@@ -90,7 +109,7 @@ def general(service: Service) -> list[Row]:
         ("cmd_set", total("set_cmds")),
         ("cmd_flush", counters.flush_cmds),
         ("cmd_touch", counters.touch_cmds),
-        ("cmd_meta", counters.meta_cmds),
+        ("cmd_meta", others.meta_cmds),
         ("get_hits", get_hits),
         ("get_misses", counters.get_misses),
         ("get_expired", counters.get_expired),
@@ -108,20 +127,20 @@ def general(service: Service) -> list[Row]:
         ("touch_misses", counters.touch_misses),
         ("store_too_large", counters.store_too_large),
         ("store_no_memory", counters.store_no_memory),
-        ("auth_cmds", counters.auth_cmds),
-        ("auth_errors", counters.auth_errors),
+        ("auth_cmds", others.auth_cmds),
+        ("auth_errors", others.auth_errors),
     ]
     if settings.idle_timeout_s:
-        rows.append(("idle_kicks", host.reception.idle_kicks))
+        rows.append(("idle_kicks", others.idle_kicks))
     rows += [
-        ("bytes_read", counters.bytes_read),
-        ("bytes_written", counters.bytes_written),
+        ("bytes_read", others.bytes_read),
+        ("bytes_written", others.bytes_written),
         ("limit_maxbytes", cache.slabs.limit_bytes),
         ("accepting_conns", int(host.reception.accepting)),
-        ("listen_disabled_num", host.reception.listen_disabled),
-        ("time_in_listen_disabled_us", host.reception.listen_disabled_us),
+        ("listen_disabled_num", others.listen_disabled),
+        ("time_in_listen_disabled_us", others.listen_disabled_us),
         ("threads", settings.threads),
-        ("conn_yields", counters.conn_yields),
+        ("conn_yields", others.conn_yields),
         ("hash_power_level", (hash_bytes // 8).bit_length() - 1),
         ("hash_bytes", hash_bytes),
         ("hash_is_expanding", 0),

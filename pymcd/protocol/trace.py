@@ -42,7 +42,7 @@ class Tracer:
         if self.runner is negotiate and connection.buffer:
             name = "binary" if connection.buffer[0] == binary.REQUEST_MAGIC else "ascii"
             connection.service.host.log_line(f"{connection.id}: Client using the {name} protocol")
-        counters = connection.cache.counters
+        counters = connection.service.counters
         yields = counters.conn_yields
         # A budget of nothing still finishes a command whose value has now arrived.
         more = self._run_and_log(connection, 0)

@@ -270,7 +270,7 @@ class Hub:
                     self._block(self._sessions[fd], memoryview(reply)[sent:])
             elif reply is None:
                 self._attend(self._sessions[fd])
-        counters = self._service.cache.counters
+        counters = self._service.counters
         counters.bytes_read += received
         counters.bytes_written += sent_bytes
         turn = self._tls_turn
@@ -333,7 +333,7 @@ class Hub:
             except OSError:
                 self._lose(session)
                 return
-            self._service.cache.counters.bytes_written += sent
+            self._service.counters.bytes_written += sent
             if sent != len(reply):
                 self._block(session, memoryview(reply)[sent:])
                 return
@@ -399,7 +399,7 @@ class Hub:
             except OSError:
                 self._lose(session)
                 return False
-            self._service.cache.counters.bytes_written += sent
+            self._service.counters.bytes_written += sent
             data = data[sent:]
         if session.unsent is not None:
             session.unsent = None

@@ -125,7 +125,7 @@ class IdleKicker(Kicker):
             silent_since = connection.last_command_at
             is_due = now - silent_since > self._timeout_s
             if is_due and connection.awaited is None and not connection.pieces:
-                self._service.host.reception.idle_kicks += 1
+                self._service.counters.idle_kicks += 1
                 self._kick(connection, "idle", f"Closing idle fd {connection.id}")
             else:
                 oldest = silent_since if oldest is None else min(oldest, silent_since)

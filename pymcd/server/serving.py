@@ -447,20 +447,21 @@ class Server:
             self._say("Too many open connections")  # for the system
         if self._disabled_at is None:
             self._disabled_at = now()
-            reception.listen_disabled += 1
+            self.service.counters.listen_disabled += 1
             reception.accepting = False
         try:
             await self._room.park()
         finally:
             if self._disabled_at is not None and not len(self._room):
-                reception.listen_disabled_us += int((now() - self._disabled_at) * 1_000_000)
+                disabled_us = int((now() - self._disabled_at) * 1_000_000)
+                self.service.counters.listen_disabled_us += disabled_us
                 reception.accepting = True
                 self._disabled_at = None
 
     def _welcome(self, endpoint: Endpoint, sock: socket.socket, address: object) -> None:
         """Serve a new client, or turn it away."""
         if self._is_full():
-            self.reception.rejected_connections += 1
+            self.service.counters.rejected_connections += 1
             try:
                 sock.send(TOO_MANY_CONNECTIONS)
             except OSError:

@@ -45,7 +45,7 @@ async def serve_connection(
                         send_turn()
                         while (chunk := connection.next_chunk()) is not None:
                             await stream.send_all(chunk)
-                            connection.cache.counters.bytes_written += len(chunk)
+                            connection.service.counters.bytes_written += len(chunk)
                         if connection.waiting or not (more or connection.pieces):
                             break
                         # Others have their turn between two slices of a long pipeline.
@@ -69,7 +69,7 @@ async def serve_connection(
                 if not data:
                     break
                 connection.service.tick()
-                connection.cache.counters.bytes_read += len(data)
+                connection.service.counters.bytes_read += len(data)
                 connection.last_command_at = connection.cache.now
                 connection.receive_data(bytes(data))
                 await answer()

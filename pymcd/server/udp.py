@@ -84,7 +84,7 @@ class Request:
         if sum(map(len, reply)) > _DATAGRAMS_MAX * _PAYLOAD_BYTES:
             reply = [b"SERVER_ERROR the reply is too large for UDP: ask for less, or use TCP\r\n"]
         datagrams = frame_reply(self._request_id, b"".join(reply))
-        service.cache.counters.bytes_written += sum(map(len, datagrams))
+        service.counters.bytes_written += sum(map(len, datagrams))
         return datagrams
 
 
@@ -103,7 +103,7 @@ def read_datagram(
         transport="udp",
     )
     service.tick()
-    service.cache.counters.bytes_read += len(datagram)
+    service.counters.bytes_read += len(datagram)
     connection.receive_data(datagram[limits.UDP_HEADER_BYTES :])
     return Request(connection, request_id)
 

@@ -14,6 +14,7 @@ tail of the LRU, or the crawler.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from sys import getsizeof
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -40,7 +41,6 @@ from .item import (
 )
 from .lru import Lru
 from .slabs import Slabs, chunk_sizes
-from .stats import Counters
 from .status import Lookup, Status, StoreMode
 
 if TYPE_CHECKING:
@@ -134,6 +134,24 @@ _FOUND, _NOT_FOUND = Lookup.FOUND, Lookup.NOT_FOUND
 _EXPIRED, _FLUSHED = Lookup.EXPIRED, Lookup.FLUSHED
 _SET, _ADD, _CAS = StoreMode.SET, StoreMode.ADD, StoreMode.CAS
 _APPEND, _PREPEND = StoreMode.APPEND, StoreMode.PREPEND
+
+
+@dataclass(slots=True)
+class Counters:
+    """What is counted beside the slab classes; `stats reset` replaces the whole object."""
+
+    cas_misses: int = 0
+    decr_misses: int = 0
+    delete_misses: int = 0
+    flush_cmds: int = 0
+    get_expired: int = 0
+    get_flushed: int = 0
+    get_misses: int = 0
+    incr_misses: int = 0
+    store_no_memory: int = 0
+    store_too_large: int = 0
+    touch_cmds: int = 0
+    touch_misses: int = 0
 
 
 class Cache:

@@ -238,7 +238,7 @@ class Actor:
     def _run(self, connection: Connection) -> bool:
         """Have the real runner do one command."""
         # Choosing the protocol replaces the runner of the connection: let it, and step in again.
-        counters = connection.cache.counters
+        counters = connection.service.counters
         yields = counters.conn_yields
         connection.runner = self._runner
         try:

@@ -593,7 +593,7 @@ def _text_login(script: Script) -> None:
 
 
 def _check_counts(server: Server) -> None:
-    counters = server.service.cache.counters
+    counters = server.service.counters
     assert counters.auth_errors <= counters.auth_cmds
 
 

@@ -5,6 +5,7 @@ Recorded from memcached 1.6.18.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from typing import TYPE_CHECKING, cast
 
@@ -20,6 +21,7 @@ from ..hosts import lend
 
 if TYPE_CHECKING:
     from pymcd.replication.gate import Gate
+    from pymcd.service import Service
 
 BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
 BAD_CLASS = b"BADCLASS invalid class id\r\n"
@@ -305,7 +307,7 @@ def test_stats_asks_the_host():
     client = Client()
     assert "ssl_handshake_errors" not in stats(client)
     lend(client.service, tls=FakeTls(None), pid=77, cpu_s=lambda: (1.5, 0.25), event_loop="none")
-    client.service.host.reception.listen_disabled = 4
+    client.service.counters.listen_disabled = 4
     values = stats(client)
     assert values["ssl_handshake_errors"] == "3"
     assert (values["pid"], values["libevent"]) == ("77", "none")
@@ -412,10 +414,16 @@ def test_general_names():
     assert len(GENERAL) == 92
 
 
+def fill_counters(service: Service) -> None:
+    """Have counted very much."""
+    for counters in (service.cache.counters, service.counters):
+        for field in dataclasses.fields(counters):
+            setattr(counters, field.name, 2**63)
+
+
 def test_general_fits_a_small_buffer():
     service = make_service()
-    for name in vars(type(service.cache.counters)).get("__slots__", ()):
-        setattr(service.cache.counters, name, 2**63)
+    fill_counters(service)
     assert len(Client(service).send(b"stats\r\n")) < 4096
 
 
@@ -438,8 +446,7 @@ def test_general_fits_a_small_buffer_even_when_replicated():
     client = Client(replication_queue=2**31 - 1, idle_timeout_s=5)
     service = client.service
     service.gate = cast("Gate", FakeGate())
-    for name in vars(type(service.cache.counters)).get("__slots__", ()):
-        setattr(service.cache.counters, name, 2**63)
+    fill_counters(service)
     assert len(client.send(b"stats\r\n")) < 4096
 
 

@@ -345,7 +345,7 @@ def test_what_a_body_leaves_is_the_next_request(asked):
 def test_the_budget_ends_a_turn():
     client = Client(reqs_per_event=3)
     assert len(ask(request(NOOP) * 10, client=client)) == 10
-    assert client.service.cache.counters.conn_yields == 3
+    assert client.service.counters.conn_yields == 3
 
 
 def test_the_first_byte_chooses_unless_the_settings_do():

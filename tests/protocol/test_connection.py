@@ -158,6 +158,7 @@ def test_respond_answers_as_receiving_and_running_do(geometry, data, cuts):
                 break
             assert respond(fast, piece) == slow.send(piece)
             assert photograph(fast.service.cache) == photograph(slow.service.cache)
+            assert fast.service.counters == slow.service.counters
             assert fast.connection.answer_plain == slow.connection.answer_plain
             assert fast.connection.closing == slow.connection.closing
         fast.service.cache.check()
@@ -172,6 +173,7 @@ def test_respond_survives_any_bytes(garbage, cuts):
             break
         assert respond(fast, piece) == slow.send(piece)
     assert photograph(fast.service.cache) == photograph(slow.service.cache)
+    assert fast.service.counters == slow.service.counters
 
 
 #: A set of ten bytes whose value is still to come; commands without end behind it.

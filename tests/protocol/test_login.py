@@ -67,7 +67,7 @@ def plain(password: bytes, opcode: int = SASL_AUTH) -> bytes:
 
 
 def counted(client: Client) -> tuple[int, int]:
-    counters = client.service.cache.counters
+    counters = client.service.counters
     return counters.auth_cmds, counters.auth_errors
 
 

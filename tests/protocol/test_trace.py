@@ -53,7 +53,7 @@ def traced(data: bytes, step: int, reqs_per_event: int = 20) -> tuple[bytes, str
     lend(client.service, log_line=lines.append)
     reply = client.send(data, step=step)
     log = "".join(f"{line}\n" for line in lines)
-    yields = client.service.cache.counters.conn_yields
+    yields = client.service.counters.conn_yields
     return reply, log.replace(str(client.connection.id), "23"), yields
 
 
@@ -71,7 +71,7 @@ def test_yields_are_counted_as_without() -> None:
     untraced = client.send(pipeline)
     reply, log, yields = traced(pipeline, len(pipeline), reqs_per_event=4)
     assert reply == untraced
-    assert yields == client.service.cache.counters.conn_yields
+    assert yields == client.service.counters.conn_yields
     assert log.count("<23 version") == 10
 
 

@@ -125,7 +125,7 @@ def test_a_turn_answers_everybody_who_has_asked(host: Host) -> None:
     second.send(b"version\r\n")
     host.turn()
     assert [heard(caller) for caller in (first, second, silent)] == [b"STORED\r\n", VERSION, b""]
-    counters = host.service.cache.counters
+    counters = host.service.counters
     assert (counters.bytes_read, counters.bytes_written) == (25, 24)
     assert len(host.hub) == 3
 
@@ -224,7 +224,7 @@ def test_short_writes(host: Host, most: int, monkeypatch: pytest.MonkeyPatch) ->
     line = b"VALUE k 0 256\r\n" + value
     reply = line + b"END\r\nVA 256\r\n" + value + line * 2 + b"END\r\n" + VERSION
     assert heard_in_time(host, caller, len(reply)) == reply
-    assert host.service.cache.counters.bytes_written == len(reply)
+    assert host.service.counters.bytes_written == len(reply)
     caller.send(b"version\r\n")
     assert heard_in_time(host, caller, len(VERSION)) == VERSION
 
@@ -602,4 +602,4 @@ def test_reads_are_bounded(host: Host) -> None:
     assert sent > limits.RECEIVE_BYTES
     host.turn()
     assert connection.awaited is not None
-    assert host.service.cache.counters.bytes_read == limits.RECEIVE_BYTES
+    assert host.service.counters.bytes_read == limits.RECEIVE_BYTES

@@ -55,7 +55,7 @@ async def test_serves_several_clients(use_hub: bool) -> None:
         assert list(server.reception.listening.values()) == [one.listen_address]
         await first.aclose()
         await until(lambda: len(server.service.connections) == 1)
-    assert server.service.total_connections == 2
+    assert server.service.counters.total_connections == 2
     assert not server.service.connections
 
 
@@ -82,7 +82,7 @@ async def test_a_client_that_never_reads_is_not_in_the_way(use_hub: bool) -> Non
             assert await ask(other, b"version\r\n") == VERSION
         # What is kept for it is bounded: the rest of one turn's replies, which refer to the value.
         assert len(connection.pieces) <= 3 * server.settings.reqs_per_event
-        assert server.service.cache.counters.bytes_written < 50_000_000
+        assert server.service.counters.bytes_written < 50_000_000
 
 
 @pytest.mark.parametrize("reqs_per_event", [1, 3, 20])
@@ -123,7 +123,7 @@ async def test_too_many_connections_are_told_so(use_hub: bool) -> None:
         for _ in range(2):
             rejected = await server.connect()
             assert await read_all(rejected) == b"ERROR Too many open connections\r\n"
-        assert server.reception.rejected_connections == 2
+        assert server.service.counters.rejected_connections == 2
         await streams.pop().aclose()
         await until(lambda: len(server.service.connections) == 2)
         assert await ask(await server.connect(), b"version\r\n") == VERSION
@@ -138,12 +138,12 @@ async def test_without_maxconns_fast_new_clients_wait(use_hub: bool) -> None:
         patient = await server.connect()
         await patient.send_all(b"version\r\n")
         await until(lambda: not server.reception.accepting)
-        assert server.reception.listen_disabled == 1
+        assert server.service.counters.listen_disabled == 1
         await streams[0].aclose()
         assert await read_until(patient, b"\r\n") == VERSION
         assert server.reception.accepting
-        assert server.reception.listen_disabled_us > 0
-        assert server.reception.rejected_connections == 0
+        assert server.service.counters.listen_disabled_us > 0
+        assert server.service.counters.rejected_connections == 0
 
 
 async def test_without_descriptors_the_server_waits(
@@ -161,7 +161,7 @@ async def test_without_descriptors_the_server_waits(
         monkeypatch.setattr(socket.socket, "accept", accept)
         second = await server.connect()
         await second.send_all(b"version\r\n")
-        await until(lambda: server.reception.listen_disabled == 1)
+        await until(lambda: server.service.counters.listen_disabled == 1)
         assert server.memory.lines == ["Too many open connections"]
         # A client that leaves makes room at once.
         await first.aclose()
@@ -200,7 +200,7 @@ async def test_only_silent_clients_are_closed(use_hub: bool) -> None:
             await trio.testing.wait_all_tasks_blocked()
         assert await read_all(silent) == b""
         assert await ask(active, b"version\r\n") == VERSION
-        assert server.reception.idle_kicks == 1
+        assert server.service.counters.idle_kicks == 1
 
 
 async def test_garbage_and_half_open_clients_disturb_nobody(use_hub: bool) -> None:

@@ -29,8 +29,8 @@ async def test_answers_in_order_and_closes_when_the_client_does() -> None:
         assert len(server.service.connections) == 1
         await ours.aclose()
     assert not server.service.connections
-    assert server.service.cache.counters.bytes_read == 32
-    assert server.service.cache.counters.bytes_written == len(got)
+    assert server.service.counters.bytes_read == 32
+    assert server.service.counters.bytes_written == len(got)
 
 
 async def test_quit_closes() -> None:
@@ -51,7 +51,7 @@ async def test_a_long_pipeline_is_served_in_slices() -> None:
         nursery.start_soon(server.serve_stream, theirs)
         got = await ask(ours, b"incr n 1\r\n" * 100 + b"version\r\n", end=b"1.6.18\r\n")
         assert got == b"NOT_FOUND\r\n" * 100 + b"VERSION 1.6.18\r\n"
-        assert server.service.cache.counters.conn_yields == 33
+        assert server.service.counters.conn_yields == 33
         await ours.aclose()
 
 
@@ -150,9 +150,9 @@ async def test_a_silent_client_is_closed(
         for _ in range(3):
             await trio.sleep(idle_timeout_s - 1)
             assert await ask(ours, b"version\r\n") == b"VERSION 1.6.18\r\n"
-        assert server.reception.idle_kicks == 0
+        assert server.service.counters.idle_kicks == 0
         assert await read_all(ours) == b""
-        assert server.reception.idle_kicks == 1
+        assert server.service.counters.idle_kicks == 1
         silent_s = trio.current_time() - begin - 3 * (idle_timeout_s - 1)
         assert idle_timeout_s < silent_s <= idle_timeout_s + 2
 

@@ -444,7 +444,7 @@ async def test_serves_clients(use_hub: bool, authority: Authority) -> None:
         first, second = await secured(server, context), await secured(server, context)
         assert await ask(first, b"set a 0 0 1\r\nx\r\n") == b"STORED\r\n"
         assert await ask(second, b"get a\r\n", end=b"END\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\n"
-        counters = server.service.cache.counters
+        counters = server.service.counters
         await until(lambda: (counters.bytes_read, counters.bytes_written) == (23, 29))
         stats = await ask(first, b"stats\r\n", end=b"END\r\n")
         assert b"STAT ssl_handshake_errors 0\r\n" in stats
@@ -472,7 +472,7 @@ async def test_a_client_that_does_not_read_gets_all_in_the_end(
                 parts.append(data)
         got = b"".join(parts)
         assert got == (b"VALUE big 0 500000\r\n" + value + b"\r\nEND\r\n") * count
-        counters = server.service.cache.counters
+        counters = server.service.counters
         await until(lambda: counters.bytes_written == len(got) + len(b"STORED\r\n"))
 
 
