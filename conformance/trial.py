@@ -107,6 +107,8 @@ class Run:
     seed: int = 1
     scale: float = 1.0
     verbose: bool = False
+    #: In which circumstances of several, before the name of each figure.
+    where: str = ""
     figures: list[Figure] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     _started_s: float = field(default_factory=now_s)
@@ -142,6 +144,7 @@ class Run:
         of: str = "",
         timed: bool = False,
     ) -> None:
+        what = self.where + what
         self.figures.append(Figure(what, value, bar, unit, at_least, of, timed))
         self.say(str(self.figures[-1]))
 

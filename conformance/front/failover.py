@@ -11,11 +11,12 @@ from conformance.clock import now_s
 from conformance.pair import namespaces
 from conformance.pair.load import store
 from conformance.pair.nodes import Pair
+from conformance.pair.ways import Address
 from conformance.trial import TrialError
 
 from .haproxy import HAProxy, active_active, documented, staying
 from .hosts import CLIENT_PORT, Hosts
-from .watch import CALM_S, FROZEN_S, Address, Watch, tell
+from .watch import CALM_S, FROZEN_S, Watch, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING
 
 from conformance.pair.nodes import Pair
+from conformance.pair.ways import Address
 
 from .hosts import CLIENT_PORT
 from .keepalived import ADDRESS, MovingAddress, why_not
-from .watch import CALM_S, FROZEN_S, Address, Watch, tell
+from .watch import CALM_S, FROZEN_S, Watch, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable

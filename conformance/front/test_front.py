@@ -10,6 +10,7 @@ import pytest
 
 from conformance.pair import namespaces
 from conformance.pair.nodes import Node
+from conformance.pair.ways import Address
 from conformance.servers import PYMCD, Server
 from conformance.trial import TrialError, check
 
@@ -17,7 +18,7 @@ from . import haproxy, keepalived
 from .__main__ import TRIALS
 from .addresses import LIBRARIES, addressed
 from .haproxy import HAProxy, active_active, documented, staying
-from .watch import Address, History, Watch
+from .watch import History, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

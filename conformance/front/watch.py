@@ -43,14 +43,6 @@ _crowds = itertools.count()
 
 
 @dataclass(slots=True)
-class Address:
-    """What leads to one node or another."""
-
-    port: int
-    host: str = "127.0.0.1"
-
-
-@dataclass(slots=True)
 class History:
     """What was sent for one key, in order; `acknowledged` is the latest that was answered."""
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 import select
-import socket
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Protocol
@@ -22,8 +21,10 @@ if TYPE_CHECKING:
     import random
 
     from .nodes import Node
+    from .ways import Talk
 
 RETRY_S = 0.005
+CONNECT_TIMEOUT_S = 5.0
 RECEIVE_BYTES = 1 << 18
 ERRORS = (b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR")
 
@@ -43,8 +44,8 @@ Client = Generator[Request | Pause, bytes | None, None]
 class Door(Protocol):
     """Where clients connect: a node, or what leads to one."""
 
-    host: str
-    port: int
+    def visit(self, timeout_s: float) -> Talk:
+        """Return a client's new connection, which does not block."""
 
 
 class Timing(NamedTuple):
@@ -66,7 +67,7 @@ class Session:
     client: Client
     at: int
     roams: bool
-    stream: socket.socket | None = None
+    stream: Talk | None = None
     request: Request | None = None
     answer: bytearray = field(default_factory=bytearray)
     sent_s: float = 0.0
@@ -196,24 +197,19 @@ class Load:
         session.sent_s = now_s()
         try:
             # Requests are far smaller than a socket's buffer.
-            session.stream.setblocking(True)
             session.stream.sendall(session.request.data)
-            session.stream.setblocking(False)
         except OSError:
             self._lose(session)
 
     def _connect(self, session: Session) -> bool:
         nodes = self._nodes()
         for _ in nodes if session.roams else (0,):
-            node = nodes[session.at]
             try:
-                stream = socket.create_connection((node.host, node.port), timeout=5.0)
+                stream = nodes[session.at].visit(CONNECT_TIMEOUT_S)
             except OSError:
                 if session.roams:
                     session.at = (session.at + 1) % len(nodes)
                 continue
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            stream.setblocking(False)
             session.stream = stream
             self._epoll.register(stream.fileno(), select.EPOLLIN)
             self._by_fd[stream.fileno()] = session
@@ -362,22 +358,20 @@ def read(node: Node, keys: Sequence[bytes]) -> dict[bytes, bytes]:
 def read_items(node: Node, keys: Sequence[bytes]) -> dict[bytes, Item]:
     """Get items with everything that both nodes have to agree on."""
     items: dict[bytes, Item] = {}
-    with socket.create_connection((node.host, node.port), timeout=30.0) as stream:
-        source = stream.makefile("rb")
+    with node.connect() as stream:
         for first in range(0, len(keys), READ_KEYS):
             batch = keys[first : first + READ_KEYS]
             stream.sendall(b"".join([b"mg %b v f c t\r\n" % key for key in batch]))
             for key in batch:
-                line = source.readline()
+                line = stream.line()
                 if line == b"EN\r\n":
                     continue
                 words = line.split()
                 if not words or words[0] != b"VA":
                     raise TrialError(f"mg {key!r}: {line!r}")
-                value = source.read(int(words[1]) + 2)[:-2]
+                value = stream.read(int(words[1]) + 2)[:-2]
                 flags = {word[:1]: int(word[1:]) for word in words[2:]}
                 items[key] = Item(value, flags[b"f"], flags[b"c"], flags[b"t"])
-        source.close()
     return items
 
 
@@ -393,7 +387,7 @@ def differing(one: dict[bytes, Item], other: dict[bytes, Item], ttl_s: int = 1) 
 
 def store(node: Node, requests: Sequence[bytes], batch: int = 200) -> None:
     """Send storing commands in batches, each of which must be answered with STORED."""
-    with socket.create_connection((node.host, node.port), timeout=60.0) as stream:
+    with node.connect(60.0) as stream:
         for first in range(0, len(requests), batch):
             some = requests[first : first + batch]
             stream.sendall(b"".join(some))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from conformance.trial import TrialError
+from conformance.trial import PATIENCE_S, TrialError
 
 from .load import Load, Request
 from .nodes import Pair
@@ -31,15 +30,13 @@ class Blocking:
     """One connection that sends first and reads later, so that two can ask at the same time."""
 
     def __init__(self, node: Node) -> None:
-        self._stream = socket.create_connection((node.host, node.port), timeout=30.0)
-        self._stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._source = self._stream.makefile("rb")
+        self._stream = node.visit(PATIENCE_S).enter(PATIENCE_S)
 
     def send(self, request: bytes) -> None:
         self._stream.sendall(request)
 
     def line(self) -> bytes:
-        answer = self._source.readline()
+        answer = self._stream.line()
         if not answer:
             raise TrialError("the connection was closed")
         return answer
@@ -54,7 +51,6 @@ class Blocking:
         return unique
 
     def close(self) -> None:
-        self._source.close()
         self._stream.close()
 
 

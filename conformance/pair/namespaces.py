@@ -20,7 +20,7 @@ from conformance.servers import PYMCD, Server
 from conformance.trial import TrialError, quantile, until
 
 from .load import Ledger, Load, differing, read, read_items, writer
-from .nodes import Node
+from .nodes import Node, Pair
 from .strangers import SECRET, secrets
 
 if TYPE_CHECKING:
@@ -130,7 +130,11 @@ def _start(network: Network, index: int, secret_file: str) -> Host:
     switches += ["--replication-port", str(REPLICATION_PORT)]
     switches += ["--peer", f"{network.address(1 - index, 'link')}:{REPLICATION_PORT}"]
     switches += ["--replication-secret-file", secret_file]
-    host = Host(command, switches, host=network.address(index, "client"))
+    way = Pair.way
+    switches += way.switches()
+    host = Host(
+        command, switches, way.environment(), host=network.address(index, "client"), way=way
+    )
     host.start()
     return host
 
@@ -152,6 +156,9 @@ def namespaces(run: Run) -> None:
     """Hosts of their own: the cable between them pulled; a host that vanishes without a word."""
     if reason := why_not():
         run.problem(f"skipped: {reason}")
+        return
+    if Pair.way.unix or Pair.way.bucket:
+        run.problem(f"skipped: {Pair.way.name} does not lead to another host")
         return
     with secrets(SECRET) as (secret_file,), Network() as network, ExitStack() as running:
         hosts = [_start(network, index, secret_file) for index in range(2)]

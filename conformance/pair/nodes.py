@@ -15,17 +15,18 @@ import os
 import re
 import shutil
 import signal
-import socket
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 from conformance.servers import PYMCD, Server
 from conformance.trial import PATIENCE_S, TrialError, free_port, until
 
+from .ways import TEXT, Talk, Way, begin, dial, dial_unix, master_of
 from .wire import DIRECTIONS, Direction, Wires
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Sequence
 
 ATTEMPTS = 4
@@ -48,8 +49,19 @@ class Node(Server):
 
     replication_port: int = 0
     host: str = "127.0.0.1"
+    way: Way = TEXT
+    bucket_port: int = 0
+    #: Where the latest map of its bucket leads.
+    _master: tuple[str, int] = ("127.0.0.1", 0)
 
     def _listening(self, ports: Path) -> bool:
+        if self.unix_socket:
+            # It tells no ports then, and lets clients in when it is in sync, or alone.
+            try:
+                dial(self.host, self.replication_port, 1.0).close()
+            except OSError:
+                return False
+            return True
         # Explicit: slots make a new class, which the bare super() does not know.
         if not Server._listening(self, ports):
             return False
@@ -61,15 +73,33 @@ class Node(Server):
     def accepts(self) -> bool:
         """Say whether clients are let in: a node listens only when it is ready."""
         try:
-            socket.create_connection((self.host, self.port), timeout=1.0).close()
+            self._dial(1.0).close()
         except OSError:
             return False
         return True
 
+    def _dial(self, timeout_s: float) -> socket.socket:
+        if self.unix_socket:
+            return dial_unix(self.unix_socket, timeout_s)
+        return dial(self.host, self.port, timeout_s)
+
+    def connect(self, timeout_s: float = PATIENCE_S) -> Any:  # in the place of a socket
+        """Return a connection to this very node, on which a client has come in."""
+        return Talk(self._dial(timeout_s), self.way).enter(timeout_s)
+
+    def visit(self, timeout_s: float) -> Talk:
+        """Return the connection that a client of this node makes; nothing is waited for on it."""
+        if not self.way.bucket:
+            return begin(self._dial(timeout_s), self.way)
+        try:
+            self._master = master_of(self.bucket_port)
+        except TimeoutError:
+            pass  # it stands still: clients go where the map led that they have
+        return begin(dial(*self._master, timeout_s), self.way)
+
     def ask(self, request: bytes, ending: bytes = b"\r\n", timeout_s: float = PATIENCE_S) -> bytes:
         """Send one request on a connection of its own and return the answer."""
-        with socket.create_connection((self.host, self.port), timeout=timeout_s) as stream:
-            stream.settimeout(timeout_s)
+        with self.connect(timeout_s) as stream:
             stream.sendall(request)
             answer = bytearray()
             while not answer.endswith((ending, b"ERROR\r\n")):
@@ -113,18 +143,22 @@ class Pair:
         count: how many nodes.
         wired: whether the links go through the wires, which cost some time.
         settled: whether a node comes back at the port where its clients know it.
+        has_bucket: whether clients find the nodes by a bucket's map; they are settled then.
         commands: what starts a node, where that is not pymcd's command.
         environments: variables of a node.
     """
 
     #: Of all pairs, whatever a trial says: what does it show then?
     experiment: ClassVar[Sequence[str]] = ()
+    #: How clients come to all of them.
+    way: ClassVar[Way] = TEXT
 
     options: Sequence[str] = ()
     own: dict[int, Sequence[str]] = field(default_factory=dict)
     count: int = 2
     wired: bool = True
     settled: bool = False
+    has_bucket: bool = False
     commands: dict[int, Sequence[str]] = field(default_factory=dict)
     environments: dict[int, dict[str, str]] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)
@@ -133,6 +167,7 @@ class Pair:
     _links: dict[tuple[int, int], tuple[int, int]] = field(default_factory=dict)
     _ports: list[int] = field(default_factory=list)
     _client_ports: list[int] = field(default_factory=list)
+    _bucket_ports: list[int] = field(default_factory=list)
 
     def __enter__(self) -> Self:
         try:
@@ -142,10 +177,14 @@ class Pair:
             raise
 
     def _set_up(self) -> Self:
+        if self.has_bucket or self.way.bucket:
+            self.has_bucket = self.settled = True
+            self._bucket_ports = [free_port() for _ in range(self.count)]
         if self.settled:
             self._client_ports = [free_port() for _ in range(self.count)]
-        if not self.wired:
+        if not self.wired or self.way.unix:
             self._ports = [free_port() for _ in range(self.count)]
+        if not self.wired:
             self._begin()
             return self
         self._wires = Wires()
@@ -180,19 +219,35 @@ class Pair:
         for (dialler, _), (_, port) in self._links.items():
             if dialler == index:
                 peers += ["--peer", f"127.0.0.1:{port}"]
-        own_port = -1
+        own_port = self._ports[index] if self._ports else -1
         if not self.wired:
-            own_port = self._ports[index]
             for port in self._ports:
                 if port != own_port:
                     peers += ["--peer", f"127.0.0.1:{port}"]
         switches = ["--replication-port", str(own_port), "--node-id", f"node{index}", *peers]
-        if self.settled:
+        if self.settled and not self.way.unix:
             switches += ["-p", str(self._client_ports[index])]
+        if self.has_bucket:
+            switches += self._bucket_switches(index)
+        switches += self.way.switches()
         switches += [*self.options, *self.own.get(index, ()), *self.experiment]
-        return Node(
-            self.commands.get(index, PYMCD), switches, dict(self.environments.get(index, {}))
-        )
+        environment = self.way.environment() | self.environments.get(index, {})
+        node = Node(self.commands.get(index, PYMCD), switches, environment, way=self.way)
+        if self._ports:
+            node.replication_port = own_port
+        if self.has_bucket:
+            node.bucket_port = self._bucket_ports[index]
+        return node
+
+    def _bucket_switches(self, index: int) -> list[str]:
+        switches = ["--couchbase", f"127.0.0.1:{self._bucket_ports[index]}"]
+        if self.count == 1:
+            switches += ["--replication-listen", "127.0.0.1"]  # a group of one, as a node knows it
+        for other in range(self.count):
+            if other != index:
+                ports = f"{self._client_ports[other]}:{self._bucket_ports[other]}"
+                switches += ["--couchbase-peer", f"127.0.0.1:{ports}"]
+        return switches
 
     def _start(self, index: int) -> None:
         node = self.nodes[index].start()

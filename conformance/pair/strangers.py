@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance.servers import PYMCD
-from conformance.tls import Identity
+from conformance.tls import Identity, shared_identity
 from conformance.trial import TrialError, until
 
 from .load import Ledger, Load, read, writer
@@ -201,7 +201,7 @@ def _say_over_tls(node: Node, context: ssl.SSLContext) -> bytes:
 
 def tls(run: Run) -> None:
     """Links over TLS: strangers without a certificate or with another's; a kill under load."""
-    ours, others = Identity(), Identity()
+    ours, others = shared_identity(), Identity()
     files = f"ssl_chain_cert={ours.chain_file},ssl_key={ours.key_file},ssl_ca_cert={ours.ca_file}"
     with Pair(("--replication-tls", "-o", files)) as pair:
         run.figure("TLS: in sync after", pair.wait_in_sync(), unit="s")

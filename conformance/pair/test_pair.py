@@ -16,12 +16,15 @@ from .__main__ import TRIALS
 from .load import Item, Ledger, Load, Pause, Request, differing, read, store, writer
 from .namespaces import why_not
 from .nodes import Node, Pair
+from .tongues import Binary
+from .ways import PASSWORD, USER, WAYS, Address, Talk, Way
 from .wire import Wires
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .load import Client
+    from .ways import Login
 
 #: Name, how often, the part of it that is done, seconds are many.
 QUICK = [
@@ -53,13 +56,44 @@ SLOW = [
 ]
 
 
-def _try(name: str, trials: int, scale: float) -> None:
-    check(TRIALS[name], trials, scale)
+#: Those above are in text; each other way sees one command win, and something else now and then.
+OTHER_WAYS = [name for name in WAYS if name != "text"]
+QUICK_IN_WAYS = [
+    *((way, "locks", 12, 1.0) for way in OTHER_WAYS),
+    ("sasl", "kill", 1, 1.0),
+    ("tls-sasl", "cutkill", 1, 1.0),
+    ("bucket", "kill", 1, 1.0),
+    ("unix-sasl", "refill", 1, 0.02),
+    ("scram", "linear", 2, 0.3),
+    ("meta-login", "linear", 2, 0.3),
+    ("tls-login", "partition", 1, 0.1),
+    ("login", "deletes", 1, 0.1),
+]
+SLOW_IN_WAYS = [
+    ("kill", 5, 1.0),
+    ("cutkill", 5, 1.0),
+    ("refill", 1, 0.2),
+    ("locks", 100, 1.0),
+    ("linear", 5, 1.0),
+    ("partition", 2, 0.3),
+    ("deletes", 4, 0.3),
+    ("freeze", 1, 0.3),
+    ("evictions", 1, 1.0),
+    ("three", 1, 0.3),
+]
 
 
 @pytest.mark.parametrize(("name", "trials", "scale"), QUICK, ids=[row[0] for row in QUICK])
 def test_trial(name: str, trials: int, scale: float) -> None:
-    _try(name, trials, scale)
+    check(TRIALS[name], trials, scale)
+
+
+@pytest.mark.parametrize(("way", "name", "trials", "scale"), QUICK_IN_WAYS)
+def test_trial_in_other_ways(
+    monkeypatch: pytest.MonkeyPatch, way: str, name: str, trials: int, scale: float
+) -> None:
+    monkeypatch.setattr(Pair, "way", WAYS[way])
+    check(TRIALS[name], trials, scale)
 
 
 @pytest.mark.slow
@@ -68,7 +102,18 @@ def test_trial(name: str, trials: int, scale: float) -> None:
 def test_long_trial(name: str, trials: int, scale: float) -> None:
     if name == "namespaces" and (reason := why_not()):
         pytest.skip(f"no network namespaces: {reason}")
-    _try(name, trials, scale)
+    check(TRIALS[name], trials, scale)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("way", OTHER_WAYS)
+@pytest.mark.parametrize(("name", "trials", "scale"), SLOW_IN_WAYS)
+def test_long_trial_in_other_ways(
+    monkeypatch: pytest.MonkeyPatch, way: str, name: str, trials: int, scale: float
+) -> None:
+    monkeypatch.setattr(Pair, "way", WAYS[way])
+    check(TRIALS[name], trials, scale)
 
 
 @pytest.mark.slow
@@ -185,6 +230,95 @@ def test_wire_delivers_half_and_resets(server: Server, wires: Wires) -> None:
             pass
     assert b"VERSION 1.6.18\r\n".startswith(got)
     assert len(got) <= 8
+
+
+#: What trials say, and what they hear, whatever is spoken on the way.
+ASKED = [
+    (b"set k 7 0 2\r\nok\r\n", b"STORED\r\n"),
+    (b"get k\r\n", b"VALUE k 7 2\r\nok\r\nEND\r\n"),
+    (b"get nothing k\r\n", b"VALUE k 7 2\r\nok\r\nEND\r\n"),
+    (b"get nothing\r\n", b"END\r\n"),
+    (b"mg k v f t\r\nmg nothing v\r\nmn\r\n", b"VA 2 f7 t-1\r\nok\r\nEN\r\nMN\r\n"),
+    (b"add k 0 0 1\r\nx\r\n", b"NOT_STORED\r\n"),
+    (b"replace nothing 0 0 1\r\nx\r\n", b"NOT_STORED\r\n"),
+    (b"append nothing 0 0 1\r\nx\r\n", b"NOT_STORED\r\n"),
+    (b"append k 0 0 1\r\nx\r\n", b"STORED\r\n"),
+    (b"prepend k 0 0 1\r\nx\r\n", b"STORED\r\n"),
+    (b"cas k 0 0 1 999\r\nx\r\n", b"EXISTS\r\n"),
+    (b"cas nothing 0 0 1 999\r\nx\r\n", b"NOT_FOUND\r\n"),
+    (b"incr k 1\r\n", b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"),
+    (b"incr nothing 1\r\n", b"NOT_FOUND\r\n"),
+    (b"set n 0 0 2 noreply\r\n10\r\nincr n 5\r\ndecr n 3\r\n", b"15\r\n12\r\n"),
+    (b"touch k 0\r\ntouch nothing 0\r\n", b"TOUCHED\r\nNOT_FOUND\r\n"),
+    (b"delete k\r\ndelete k\r\n", b"DELETED\r\nNOT_FOUND\r\n"),
+    (b"delete n noreply\r\nget n\r\n", b"END\r\n"),
+    (b"flush_all\r\nversion\r\n", b"OK\r\nVERSION 1.6.18\r\n"),
+]
+
+
+def _hear(talk: Talk, size: int) -> bytes:
+    heard = b""
+    while len(heard) < size:
+        more = talk.recv()
+        assert more, "the connection was closed"
+        heard += more
+    return heard
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_what_is_said_in_any_way(way: Way) -> None:
+    with (
+        Server(PYMCD, way.switches(), way.environment()) as server,
+        Talk(server.connect(), way).enter(30.0) as talk,
+    ):
+        for request, answer in ASKED:
+            talk.sendall(request)
+            assert (request, _hear(talk, len(answer))) == (request, answer)
+        talk.sendall(b"set k 0 0 1\r\nx\r\ngets k\r\n")
+        assert talk.line() == b"STORED\r\n"
+        unique = int(talk.line().split()[4])
+        assert talk.read(8) == b"x\r\nEND\r\n"
+        talk.sendall(b"cas k 0 0 1 %d\r\ny\r\nstats\r\n" % unique)
+        assert talk.line() == b"STORED\r\n"
+        names = set()
+        while (line := talk.line()) != b"END\r\n":
+            names.add(line.split()[1])
+        assert b"curr_items" in names
+
+
+@pytest.mark.parametrize("name", ["login", "scram", "tls-sasl"])
+def test_connection_that_is_made_anew_logs_in_again(wires: Wires, name: str) -> None:
+    way = WAYS[name]
+    wire, port = wires.open()
+    with Server(PYMCD, way.switches(), way.environment()) as server:
+        wires.order("target", wire=wire, port=server.port)
+        answers: list[bytes | None] = []
+
+        def client() -> Client:
+            for _ in range(3):
+                answers.append((yield Request(b"mn\r\n")))
+                wires.order("cut", wire=wire, reset=True)
+                yield Pause(0.05)
+
+        load = Load([Address(port, way=way)])
+        load.add(client(), 0)
+        load.run(30.0)
+    assert (answers, load.lost) == ([b"MN\r\n"] * 3, 3)
+
+
+def test_whoever_is_not_let_in_notices() -> None:
+    def wrong() -> Login:
+        answer = yield Binary().encode(b"mn\r\n")
+        assert answer[7] == 0x20
+        raise TrialError("as it should be")
+
+    way = WAYS["sasl"]
+    with Server(PYMCD, way.switches(), way.environment()) as server:
+        with pytest.raises(TrialError, match="as it should be"):
+            Talk(server.connect(), Way("wrong", Binary, wrong)).enter(30.0)
+        with Talk(server.connect()).enter(30.0) as talk:
+            talk.sendall(f"set x 0 0 20\r\n{USER} {PASSWORD}\r\n".encode())
+            assert talk.recv() == b""
 
 
 def test_clients_and_their_ledger(server: Server) -> None:
