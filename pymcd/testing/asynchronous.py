@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import asynccontextmanager
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -78,7 +79,7 @@ class AsyncMemcachedServer(Controls):
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         self._engine.take_in()
-        return getattr(self._engine, name)(*arguments)
+        return attrgetter(name)(self._engine)(*arguments)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -171,11 +172,11 @@ class AsyncMemcachedServer(Controls):
         wanted = Wanted.of(command, key)
         with trio.move_on_after(timeout):
             while True:
-                found = wanted.among(self._engine.calls())
+                found = wanted.among(self._engine.script.record.snapshot())
                 if len(found) >= count:
                     return found
                 await self._called.wait()
-        raise too_few(self._engine.calls(), wanted, count, timeout)
+        raise too_few(self._engine.script.record.snapshot(), wanted, count, timeout)
 
 
 @asynccontextmanager

@@ -130,10 +130,10 @@ class Controls:
         >>> call.command, call.keys, call.reply
         ('get', (b'a', b'b'), b'END\\r\\n')
         """
-        return CallLog(self._calls, lambda: self._ask("clear_calls"))
+        return CallLog(self._calls, lambda: self._ask("script.record.clear"))
 
     def _calls(self) -> list[Call]:
-        calls: list[Call] = self._ask("calls")
+        calls: list[Call] = self._ask("script.record.snapshot")
         return calls
 
     # -- what goes wrong -----------------------------------------------------------------------
@@ -175,8 +175,8 @@ class Controls:
         )
 
         def install(action: Action) -> Fault:
-            number: int = self._ask("add_fault", criteria, action)
-            return self._fault(number, "remove_fault")
+            number: int = self._ask("script.faults.add", criteria, action)
+            return self._fault(number, "script.remove_fault")
 
         return FaultBuilder(install)
 
@@ -193,7 +193,7 @@ class Controls:
         ...     socket.create_connection(server.address).close()
         refused
         """
-        return self._fault(self._ask("refuse"), "remove_refusal")
+        return self._fault(self._ask("server.refuse"), "server.accept_again")
 
     def pause(self) -> None:
         """Answer nobody from now on; connections are accepted, and what is sent is kept.
@@ -215,7 +215,9 @@ class Controls:
 
     def _fault(self, number: int, remove: str) -> Fault:
         """Return the handle of a fault that the method `remove` ends."""
-        return Fault(lambda: self._ask(remove, number), lambda: self._ask("fault_met", number))
+        return Fault(
+            lambda: self._ask(remove, number), lambda: self._ask("script.faults.met", number)
+        )
 
 
 def check_parent(process: int) -> None:

@@ -1,11 +1,12 @@
 """One fake, inside its event loop: the server of `server/`, on the fake's clock, with its script.
 
 Everything here runs in the event loop that serves; the classes that tests use (`controls`) call it
-from wherever they are, by the names of the methods.
+from wherever they are, by the names of its methods and of what it has.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import socket
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from ..replication.node import Node
     from ..server.hub import Hub
     from ..server.peering import Peering
-    from .calls import Call
-    from .faults import Action, Criteria
     from .plan import Plan
     from .ports import Port
 
@@ -184,7 +183,8 @@ class _FakeServer(Server):
         self.memory_log = _MemoryLog(realtime=clock.realtime)
         self._users = users
         self._script = script
-        self._refusals = 0
+        self.refusals: set[int] = set()
+        self._refusal_numbers = itertools.count(1)
         self._accepting_again = trio.Event()
         self.doors: list[_Door] = []
         self.links = Links()
@@ -227,7 +227,7 @@ class _FakeServer(Server):
         if door is None:  # of UDP
             await super()._listen(endpoint)
             return
-        if self._refusals:
+        if self.refusals:
             door.shut(self.hub)
         try:
             while True:
@@ -241,26 +241,28 @@ class _FakeServer(Server):
     @property
     def lets_in(self) -> bool:
         """Whether clients may connect now."""
-        return self.ready.is_set() and not self._refusals
+        return self.ready.is_set() and not self.refusals
 
-    def refuse(self) -> None:
-        """Have the system refuse new clients, until `accept_again` was called as often."""
-        self._refusals += 1
-        if self._refusals == 1:
+    def refuse(self) -> int:
+        """Have the system refuse new clients; return the number of this refusal."""
+        number = next(self._refusal_numbers)
+        self.refusals.add(number)
+        if len(self.refusals) == 1:
             self._accepting_again = trio.Event()
             for door in self.doors:
-                self.acceptor(
-                    door.endpoint
-                ).accept_some()  # who is connected, for all that they know
+                # Who is connected, for all that they know.
+                self.acceptor(door.endpoint).accept_some()
                 door.shut(self.hub)
+        return number
 
-    def accept_again(self) -> None:
-        """Refuse clients once less."""
-        self._refusals -= 1
-        if not self._refusals:
+    def accept_again(self, number: int) -> int:
+        """End one refusal, if it is there; the last one lets clients in again."""
+        if self.refusals == {number}:
             for door in self.doors if self.ready.is_set() else ():
                 door.open(self.settings)
             self._accepting_again.set()
+        self.refusals.discard(number)
+        return 0  # calls, as of other faults
 
     def kick(self) -> None:
         """Look now for clients that are idle, or late with their login."""
@@ -319,8 +321,6 @@ class Engine:
             _Door(endpoint) for endpoint in self.endpoints if endpoint.transport != "replication"
         ]
         self._scope = trio.CancelScope()
-        self._refusing: set[int] = set()
-        self._refusal = 0
 
     async def run(self, started: Callable[[], None]) -> None:
         """Serve until `stop`; `started` is called when a client, or a peer, would be answered."""
@@ -542,8 +542,8 @@ class Engine:
         """Be as after the start: no items, statistics, faults or calls; the clock is set back."""
         server = self.server
         service = server.service
-        for number in list(self._refusing):
-            self.remove_refusal(number)
+        for number in list(server.refusals):
+            server.accept_again(number)
         self.links.clear()
         self.script.clear_faults()
         self.script.resume()
@@ -592,41 +592,7 @@ class Engine:
         """Return the last lines of the log."""
         return list(self.server.memory_log.lines)
 
-    def calls(self) -> list[Call]:
-        """Return the calls so far."""
-        return self.script.record.snapshot()
-
-    def clear_calls(self) -> None:
-        """Forget the calls so far."""
-        self.script.record.clear()
-
     # -- what goes wrong -----------------------------------------------------------------------
-
-    def add_fault(self, criteria: Criteria, action: Action) -> int:
-        """Have a fault happen; return its number."""
-        return self.script.faults.add(criteria, action)
-
-    def remove_fault(self, number: int) -> int:
-        """End a fault; return how many calls it was done to."""
-        return self.script.remove_fault(number)
-
-    def fault_met(self, number: int) -> int:
-        """Return how many calls a fault was done to so far."""
-        return self.script.faults.met(number)
-
-    def refuse(self) -> int:
-        """Refuse new clients from now on; return the number of this refusal."""
-        self._refusal += 1
-        self._refusing.add(self._refusal)
-        self.server.refuse()
-        return self._refusal
-
-    def remove_refusal(self, number: int) -> int:
-        """End one refusal; the last one lets clients in again."""
-        if number in self._refusing:
-            self._refusing.discard(number)
-            self.server.accept_again()
-        return 0
 
     async def drop_connections(self) -> int:
         """Close all clients; return how many there were."""
@@ -678,18 +644,6 @@ class Engine:
             and node.role.in_sync
             and not peering.owes
         )
-
-    def cut_links(self) -> None:
-        """Close the links, and open none from now on."""
-        self.links.cut_all()
-
-    def mend_links(self) -> None:
-        """Let there be links again."""
-        self.links.mend()
-
-    def delay_links(self, seconds: float) -> None:
-        """Have what peers send arrive so much later."""
-        self.links.delay(seconds)
 
 
 def new_clock(kind: str) -> OffsetClock:

@@ -15,6 +15,7 @@ import sys
 import threading
 import weakref
 from contextlib import suppress
+from operator import attrgetter
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
@@ -92,7 +93,7 @@ class ThreadHost:
 
     def ask(self, name: str, *arguments: Any) -> Any:
         """Have the engine execute a method in its event loop; return what that returns."""
-        method: Callable[..., Any] = getattr(self.engine, name)
+        method: Callable[..., Any] = attrgetter(name)(self.engine)
         self.check_process()
         if threading.current_thread() is self._thread:
             if inspect.iscoroutinefunction(method):

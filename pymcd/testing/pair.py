@@ -151,10 +151,10 @@ class MemcachedPair:
         """
         servers = self._both("partition()")
         for server in servers:
-            server._ask("cut_links")
+            server._ask("links.cut_all")
         # Each first waits whether the other comes back at once.
         self._within(5.0, lambda: all(server._ask("role") == ALONE for server in servers))
-        return _link_fault(servers, "mend_links")
+        return _link_fault(servers, "links.mend")
 
     def delay_link(self, seconds: float) -> Fault:
         """Have everything between the servers arrive so much later, in real time.
@@ -173,8 +173,8 @@ class MemcachedPair:
             )
         servers = self._both("delay_link()")
         for server in servers:
-            server._ask("delay_links", seconds)
-        return _link_fault(servers, "delay_links", 0.0)
+            server._ask("links.delay", seconds)
+        return _link_fault(servers, "links.delay", 0.0)
 
     def kill(self, which: Which | str) -> None:
         """Kill one server, "a" or "b", as `kill -9` does; its address stays reserved.

@@ -19,7 +19,17 @@ if TYPE_CHECKING:
 
 #: What is asked of one of a pair when clients of both have been answered.
 _AFTER_CLIENTS = frozenset(
-    ("get", "items", "calls", "stats", "put", "evict", "reset", "advance", "clear_calls")
+    (
+        "get",
+        "items",
+        "stats",
+        "put",
+        "evict",
+        "reset",
+        "advance",
+        "script.record.snapshot",
+        "script.record.clear",
+    )
 )
 
 
@@ -154,7 +164,7 @@ class MemcachedServer(Controls):
         if host is None:
             return
         try:
-            self._last_calls = host.ask("calls")
+            self._last_calls = host.ask("script.record.snapshot")
         except RuntimeError:
             pass  # it ended by itself, or this is a forked child
         host.stop()
@@ -224,7 +234,7 @@ class MemcachedServer(Controls):
             answer: int = self._ask(name, number)
             return answer
 
-        return Fault(lambda: ask(remove), lambda: ask("fault_met"))
+        return Fault(lambda: ask(remove), lambda: ask("script.faults.met"))
 
     # -- where it is ---------------------------------------------------------------------------
 
