@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from ..clock import OffsetClock
 from .calls import Call, Wanted
 from .controls import Controls, good_count, good_item, good_seconds, too_few
-from .engine import Engine
+from .engine import Engine, new_clock
 from .plan import ServePlan, taking
 from .ports import Port
 
@@ -199,9 +198,7 @@ async def serve(plan: ServePlan) -> AsyncIterator[AsyncMemcachedServer]:
     >>> trio.run(main)
     b'VERSION 1.6.18\\r\\n'
     """
-    time_of_test = OffsetClock(_TrioClock())
-    if plan.clock == "frozen":
-        time_of_test.pause()
+    clock = new_clock(plan.clock, _TrioClock())
     on_port = plan.sockets and plan.unix_socket is None
     sockets = plan.sockets or plan.unix_socket is not None
     reserved = Port(plan.host, plan.port) if on_port else None
@@ -212,7 +209,7 @@ async def serve(plan: ServePlan) -> AsyncIterator[AsyncMemcachedServer]:
 
             certificates = Maker(plan.host)
             plan = certificates.add_to(plan)
-        engine = Engine(plan, clock=time_of_test, port=reserved, use_hub=sockets, sockets=sockets)
+        engine = Engine(plan, clock=clock, port=reserved, sockets=sockets)
         started = trio.Event()
         failure: BaseException | None = None
         async with trio.open_nursery() as nursery:

@@ -36,12 +36,14 @@ from .links import Links
 from .scripted import Script, ScriptedConnection, ScriptedPairedConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..clock import Clock
     from ..replication.node import Node
     from ..server.hub import Hub
     from ..server.peering import Peering
+    from ..store import Cache
+    from ..store.item import Item as StoredItem
     from .plan import Plan
     from .ports import Port
 
@@ -287,7 +289,6 @@ class Engine:
         clock: OffsetClock | None = None,
         port: Port | None = None,
         script: Script | None = None,
-        use_hub: bool = True,
         sockets: bool = True,
         **settings: Any,
     ) -> None:
@@ -304,7 +305,7 @@ class Engine:
             clock=self.clock,
             script=self.script,
             users=plan.users,
-            use_hub=use_hub and sys.platform == "linux",
+            use_hub=sockets and sys.platform == "linux",
         )
         self.endpoints: list[Endpoint] = []
         if sockets:
@@ -423,21 +424,25 @@ class Engine:
 
     # -- items ---------------------------------------------------------------------------------
 
+    def _cache_now(self) -> Cache:
+        """Return the cache after it was told the time."""
+        self.server.service.tick()
+        return self.server.service.cache
+
+    def _living(self) -> list[StoredItem]:
+        cache = self._cache_now()
+        return [item for item in list(cache.items()) if not cache.is_dead(item)]
+
     def items(self) -> dict[bytes, Item]:
         """Return all living items by key."""
-        cache = self.server.service.cache
-        self.server.service.tick()
-        return {
-            item.key: self._shown(item) for item in list(cache.items()) if not cache.is_dead(item)
-        }
+        return {item.key: self._shown(item) for item in self._living()}
 
     def get(self, key: bytes) -> Item | None:
         """Return one living item; nothing changes by that."""
-        self.server.service.tick()
-        item = self.server.service.cache.inspect(key)
+        item = self._cache_now().inspect(key)
         return None if item is None else self._shown(item)
 
-    def _shown(self, item: Any) -> Item:
+    def _shown(self, item: StoredItem) -> Item:
         unix_time = self.server.service.cache.expiry.unix_time
         return Item(
             key=item.key,
@@ -450,8 +455,7 @@ class Engine:
 
     async def put(self, key: bytes, value: bytes, flags: int, ttl: int) -> None:
         """Store an item, on all nodes of a pair."""
-        service = self.server.service
-        service.tick()
+        cache = self._cache_now()
         if ttl > limits.EXPTIME_RELATIVE_MAX_S:
             ttl += int(self.clock.realtime())
         if self._node is not None:
@@ -460,7 +464,6 @@ class Engine:
             if not reply.startswith(b"HD"):
                 raise RuntimeError(f"the item {key!r} was not stored: {reply.decode().rstrip()}")
             return
-        cache = service.cache
         before = cache.inspect(key)
         expires_at = cache.expiry.expires_at(ttl)
         if not cache.fits(key, len(value), flags):
@@ -500,8 +503,7 @@ class Engine:
 
     def evict(self, key: bytes) -> bool:
         """Evict one item as if its memory were needed; False: it is not there."""
-        cache = self.server.service.cache
-        self.server.service.tick()
+        cache = self._cache_now()
         item = cache.inspect(key)
         if item is None:
             return False
@@ -511,31 +513,18 @@ class Engine:
         cache.lru.evict(item, item.segment.slab_class)
         return True
 
-    def kept_items(self) -> list[tuple[Any, ...]]:
-        """Return all living items as another engine can install them."""
-        cache = self.server.service.cache
-        self.server.service.tick()
-        return [
-            (
-                item.key,
-                item.value,
-                item.client_flags,
-                cache.expiry.unix_time(item.expires_at) if item.expires_at else 0,
-                item.cas_unique,
-                item.access & SHARED_MARKS,
-            )
-            for item in list(cache.items())
-            if not cache.is_dead(item)
-        ]
+    def kept_items(self) -> list[tuple[Item, int]]:
+        """Return all living items as another engine can install them, each with its marks."""
+        return [(self._shown(item), item.access & SHARED_MARKS) for item in self._living()]
 
-    def install(self, items: Sequence[tuple[Any, ...]]) -> None:
+    def install(self, items: Iterable[tuple[Item, int]]) -> None:
         """Begin with items of another engine, before the first client comes."""
         cache = self.server.service.cache
         origin_s = cache.expiry.unix_time(0)
-        for key, value, flags, expires, cas_unique, marks in items:
-            expires_at = max(1, expires - origin_s) if expires else 0
-            cache.install(key, value, flags, expires_at, cas_unique, marks)
-            cache.raise_cas_unique(cas_unique)
+        for item, marks in items:
+            expires_at = max(1, item.expires - origin_s) if item.expires else 0
+            cache.install(item.key, item.value, item.flags, expires_at, item.cas, marks)
+            cache.raise_cas_unique(item.cas)
         cache.reset_counters()
 
     async def reset(self) -> None:
@@ -646,9 +635,9 @@ class Engine:
         )
 
 
-def new_clock(kind: str) -> OffsetClock:
+def new_clock(kind: str, base: Clock | None = None) -> OffsetClock:
     """Return the clock of a fake, "real" or "frozen"."""
-    clock = OffsetClock(SystemClock())
+    clock = OffsetClock(base or SystemClock())
     if kind == "frozen":
         clock.pause()
     return clock

@@ -12,9 +12,10 @@ from .faults import Fault
 from .plan import ServerPlan, method_taking
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from ..clock import OffsetClock
+    from .controls import Item
 
 
 #: What is asked of one of a pair when clients of both have been answered.
@@ -106,7 +107,7 @@ class MemcachedServer(Controls):
             raise
         return self
 
-    def _start(self, items: Sequence[tuple[Any, ...]] = (), script: Any = None) -> None:
+    def _start(self, items: Iterable[tuple[Item, int]] = (), script: Any = None) -> None:
         """Start on the port that is reserved, if one is."""
         plan = self._plan
         if plan.tls is True and self._certificates is None:
