@@ -335,7 +335,8 @@ def test_items_are_shown_as_clients_stored_them() -> None:
 
 
 def test_looking_at_items_changes_nothing() -> None:
-    with MemcachedServer(clock="frozen") as server, raw(server) as client:
+    calm = ["-o", "no_lru_maintainer"]  # which moves items in its own time
+    with MemcachedServer(clock="frozen", options=calm) as server, raw(server) as client:
         client.ask(b"set a 0 0 1\r\nx\r\n")
         before = server.stats(), server.stats("items"), server.get("a")
         server.items()
