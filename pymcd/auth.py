@@ -17,7 +17,8 @@ import importlib.util
 import stringprep
 import unicodedata
 from base64 import b64decode, b64encode
-from functools import cache
+from functools import cache, partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -113,9 +114,11 @@ def encode_hashed(password: bytes, salt: bytes, iterations: int = ITERATIONS) ->
     return b"%b%d$%b$%b" % (_HASHED_PREFIX, iterations, b64encode(salt), b",".join(hashes))
 
 
-def _decode_hashed(name: bytes, text: bytes) -> User:
+def _user(name: bytes, password: bytes) -> User:
+    if not password.startswith(_HASHED_PREFIX):
+        return User(name, password, {})
     try:
-        iterations, salt, hashes = text.removeprefix(_HASHED_PREFIX).split(b"$")
+        iterations, salt, hashes = password.removeprefix(_HASHED_PREFIX).split(b"$")
         count = int(iterations)
         if not 0 < count <= ITERATIONS_MAX:
             raise MalformedError
@@ -133,12 +136,6 @@ def _decode_hashed(name: bytes, text: bytes) -> User:
     except ValueError:
         raise MalformedError from None
     return User(name, None, keys)
-
-
-def _user(name: bytes, password: bytes) -> User:
-    if password.startswith(_HASHED_PREFIX):
-        return _decode_hashed(name, password)
-    return User(name, password, {})
 
 
 def decode_sasl_users(data: bytes) -> list[User]:
@@ -189,12 +186,12 @@ def decode_mechanisms(data: bytes) -> list[str] | None:
 class Exchange:
     """One attempt to log in."""
 
-    __slots__ = ("_begun", "_steps", "succeeded")
+    __slots__ = ("_steps", "succeeded")
 
     def __init__(self, steps: _Steps) -> None:
         self._steps = steps
-        self._begun = False
         self.succeeded = False
+        next(steps)
 
     def step(self, response: bytes) -> bytes | None:
         """Take what the client says; return the next challenge, or None when it is decided.
@@ -202,9 +199,6 @@ class Exchange:
         What the client says first may be empty, where a mechanism lets the server begin.
         """
         try:
-            if not self._begun:
-                self._begun = True
-                next(self._steps)
             return self._steps.send(response)
         except StopIteration as end:
             self.succeeded = bool(end.value)
@@ -233,27 +227,24 @@ class Authenticator:
 
     def mechanisms(self) -> list[str]:
         """Return what a client may choose from now: what works for every user."""
-        users = list(self._read_users())
-        hashed = any(user.password is None for user in users)
+        hashed = any(user.password is None for user in self._read_users())
+        known = self._known()
         return [
-            each
-            for each in self._wanted
-            if each == "PLAIN"
-            or (each == "CRAM-MD5" and not hashed)
-            or (each in _BY_MECHANISM and _has_scramp())
+            each for each in self._wanted if each in known and not (hashed and each == "CRAM-MD5")
         ]
 
     def begin(self, mechanism: str) -> Exchange | None:
         """Begin an attempt; None: no such mechanism here."""
-        if mechanism not in self._wanted:
-            return None
-        if mechanism == "PLAIN":
-            return Exchange(self._plain())
-        if mechanism == "CRAM-MD5":
-            return Exchange(self._cram_md5())
-        if mechanism in _BY_MECHANISM and _has_scramp():
-            return Exchange(self._scram(mechanism))
+        known = self._known()
+        if mechanism in self._wanted and mechanism in known:
+            return Exchange(known[mechanism]())
         return None
+
+    def _known(self) -> dict[str, Callable[[], _Steps]]:
+        known = {"PLAIN": self._plain, "CRAM-MD5": self._cram_md5}
+        if _has_scramp():
+            known |= {name: partial(self._scram, name) for name in _BY_MECHANISM}
+        return known
 
     def check(self, name: bytes, password: bytes) -> bool:
         """Return whether that is the password of that user."""
@@ -344,7 +335,8 @@ class Authenticator:
             if identity and identity != f"a={names[-1]}":
                 return False
             if identity:
-                server.gs2_header = _Header(f"{flag},{identity},".encode())
+                header = f"{flag},{identity},".encode()
+                server.gs2_header = SimpleNamespace(make_cbind_input=lambda _: header)
             answer = yield server.get_server_first().encode()
             server.set_client_final(answer.decode())
             rest = yield server.get_server_final().encode()
@@ -356,30 +348,16 @@ class Authenticator:
         """Return what is to be proven; for an unknown user, what nobody can prove."""
         user = self._find(name)
         salt = hmac.digest(self._secret, b"salt " + name, "sha256")[:SALT_BYTES]
-        if user is not None and user.password is None:
-            keys = user.keys.get(algorithm)
-            if keys is not None:
-                return keys
         if user is None or user.password is None:
             nothing = hmac.digest(self._secret, b"nobody " + name, _ALGORITHMS[algorithm][0])
-            return Keys(salt, nothing, nothing, ITERATIONS)
+            nobody = Keys(salt, nothing, nothing, ITERATIONS)
+            return nobody if user is None else user.keys.get(algorithm, nobody)
         key = (algorithm, name, user.password)
         kept: Keys | None = self._kept.get(key)
         if kept is None:
             kept = derive_keys(user.password, algorithm, salt, ITERATIONS)
             self._keep(key, kept)
         return kept
-
-
-class _Header:
-    """The beginning of a client's first SCRAM message, as its last one repeats it."""
-
-    def __init__(self, text: bytes) -> None:
-        self._text = text
-
-    def make_cbind_input(self, _binding: object) -> bytes:
-        """Return what `c=` has to hold; nothing more follows without channel binding."""
-        return self._text
 
 
 def preload() -> None:
