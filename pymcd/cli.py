@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -35,9 +36,13 @@ DEBUG_SUFFIX = "-debug"
 def main(arguments: list[str] | None = None) -> int:
     """Run `pymcd` with these arguments, or the process's; return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
-    if words and words[0] in TOOLS:
-        return TOOLS[words[0]](words[1:])
-    return serve(words)
+    name = words[0] if words else ""
+    if name in TOOLS:
+        run: Callable[[list[str]], int] = getattr(
+            import_module(f".tools.{name}", __package__), name
+        )
+        return run(words[1:])
+    return serve(words[1:] if name == "serve" else words)
 
 
 def serve(words: list[str]) -> int:
@@ -58,26 +63,8 @@ def serve(words: list[str]) -> int:
     return exit_code
 
 
-def passwd(words: list[str]) -> int:
-    """Set a user's password in a file; return the exit code."""
-    from .tools.passwd import passwd as run  # hashing takes time to import, and `-h` must not wait
-
-    return run(words)
-
-
-def replication(words: list[str]) -> int:
-    """Tell how a group of servers is doing; return the exit code."""
-    from .tools.replication import replication as run
-
-    return run(words)
-
-
-# First word -> what runs, with the words after it.
-TOOLS: dict[str, Callable[[list[str]], int]] = {
-    "serve": serve,
-    "passwd": passwd,
-    "replication": replication,
-}
+#: Functions, each in a module of that name, which takes time to import: the server must not wait.
+TOOLS: Final = ("passwd", "replication")
 
 
 def _plain(given: Given) -> str:
