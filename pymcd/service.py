@@ -88,26 +88,14 @@ class Service:
         self.host = host
         self.clock = clock
         self.cache = Cache(settings, clock)
-        self.crawler = Crawler(
-            self.cache,
-            enabled=settings.lru_crawler,
-            tocrawl=settings.lru_crawler_tocrawl,
-            sleep_us=settings.lru_crawler_sleep_us,
-        )
-        self.rebalancer = Rebalancer(
-            self.cache,
-            enabled=settings.slab_reassign,
-            automove=settings.slab_automove,
-            automove_ratio=settings.slab_automove_ratio,
-            automove_window_s=settings.slab_automove_window_s,
-            evictions=not settings.disable_evictions,
-        )
+        self.crawler = Crawler(self.cache, settings)
+        self.rebalancer = Rebalancer(self.cache, settings)
         #: What the cache does on its own. The host calls its `step`.
         self.maintainer = Maintainer(
             self.cache,
             self.crawler,
             self.rebalancer,
-            juggling=settings.lru_maintainer,
+            settings,
             wake=host.wake_maintainer,
         )
         self.counters = ServiceCounters()

@@ -15,6 +15,7 @@ from .cache import TABLES
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from ..config import Settings
     from .cache import Cache
     from .item import Item
 
@@ -30,10 +31,12 @@ _RECLAIM_COST_ITEMS: Final = 4
 class Crawler:
     """One crawl at a time over all items of a cache."""
 
-    def __init__(self, cache: Cache, *, enabled: bool, tocrawl: int, sleep_us: int) -> None:
-        self.enabled = enabled
-        self.tocrawl = tocrawl  #: items of each class that a crawl checks at most; 0: all
-        self.sleep_us = sleep_us  #: what the operator wants to pass between two steps
+    def __init__(self, cache: Cache, settings: Settings) -> None:
+        self.enabled = settings.lru_crawler
+        #: Items of each class that a crawl checks at most; 0: all.
+        self.tocrawl = settings.lru_crawler_tocrawl
+        #: What the operator wants to pass between two steps.
+        self.sleep_us = settings.lru_crawler_sleep_us
         self.starts = 0  #: `lru_crawler_starts`
         self.running = False
         self.finished_at = 0  #: second in which the last crawl ended, 0: none did

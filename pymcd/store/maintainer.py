@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..config import Settings
     from .cache import Cache
     from .crawler import Crawler
     from .rebalancer import Rebalancer
@@ -50,8 +51,8 @@ class Maintainer:
         cache: Cache,
         crawler: Crawler,
         rebalancer: Rebalancer,
+        settings: Settings,
         *,
-        juggling: bool,
         wake: Callable[[], None],
     ) -> None:
         """`wake` has the host call `step` at once, or soon."""
@@ -60,7 +61,7 @@ class Maintainer:
         self._cache = cache
         self._crawler = crawler
         self._rebalancer = rebalancer
-        self._juggling = juggling
+        self._juggling = settings.lru_maintainer
         self._juggle_delay_s = JUGGLE_DELAY_MIN_S
         self._next_class = 0
         self._seen_items = -1

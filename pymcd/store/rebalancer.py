@@ -22,6 +22,7 @@ from .item import COLD, HOT, TEMP, WARM
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..config import Settings
     from .cache import Cache
     from .item import Item, SlabClass
 
@@ -94,18 +95,9 @@ class _History:
 class Rebalancer:
     """At most one page is on its way at a time."""
 
-    def __init__(
-        self,
-        cache: Cache,
-        *,
-        enabled: bool,
-        automove: int,
-        automove_ratio: float,
-        automove_window_s: int,
-        evictions: bool,
-    ) -> None:
-        self.enabled = enabled  #: whether `slabs reassign` is allowed
-        self.automove = automove  #: 0 off, 1 careful, 2 at each eviction
+    def __init__(self, cache: Cache, settings: Settings) -> None:
+        self.enabled = settings.slab_reassign  #: whether `slabs reassign` is allowed
+        self.automove = settings.slab_automove  #: 0 off, 1 careful, 2 at each eviction
         #: Called with source and destination when automove decided on a move.
         self.on_automove: Callable[[int, int], None] = lambda source, destination: None
         self.rescues = 0
@@ -114,8 +106,8 @@ class Rebalancer:
         self.busy_items = 0
         self._cache = cache
         self._slabs = cache.slabs
-        self._window_s = automove_window_s
-        self._evictions = evictions
+        self._window_s = settings.slab_automove_window_s
+        self._evictions = not settings.disable_evictions
         self._move: tuple[int, int] | None = None
         self._removed = 0  #: items removed for the move on its way
         self._next_any = 0
@@ -124,7 +116,7 @@ class Rebalancer:
         self._sampled_s = 0  #: for how many seconds in all
         self._watching = False
         self._histories: list[_History] = []
-        self.set_automove_ratio(automove_ratio)
+        self.set_automove_ratio(settings.slab_automove_ratio)
 
     def set_automove_ratio(self, ratio: float) -> None:
         """Set how much younger a class must be to get a page. Begins the observations anew."""

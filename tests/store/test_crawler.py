@@ -24,25 +24,13 @@ class Store:
         self.clock = ManualClock()
         chosen = Settings(**settings)
         self.cache = Cache(chosen, self.clock)
-        self.crawler = Crawler(
-            self.cache,
-            enabled=chosen.lru_crawler,
-            tocrawl=chosen.lru_crawler_tocrawl,
-            sleep_us=chosen.lru_crawler_sleep_us,
-        )
-        self.rebalancer = Rebalancer(
-            self.cache,
-            enabled=chosen.slab_reassign,
-            automove=chosen.slab_automove,
-            automove_ratio=chosen.slab_automove_ratio,
-            automove_window_s=chosen.slab_automove_window_s,
-            evictions=not chosen.disable_evictions,
-        )
+        self.crawler = Crawler(self.cache, chosen)
+        self.rebalancer = Rebalancer(self.cache, chosen)
         self.maintainer = Maintainer(
             self.cache,
             self.crawler,
             self.rebalancer,
-            juggling=chosen.lru_maintainer,
+            chosen,
             wake=lambda: self.woken.append(True),
         )
         self.woken: list[bool] = []

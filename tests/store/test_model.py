@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pymcd import limits
+from pymcd.config import Settings
 from pymcd.store import Item, Status, StoreMode
 from pymcd.store.crawler import Crawler
 from pymcd.store.maintainer import Maintainer
@@ -66,27 +67,17 @@ class CacheMachine(RuleBasedStateMachine):
 
     @initialize(configuration=st.sampled_from(CONFIGURATIONS))
     def start(self, configuration):
-        options = dict(configuration)
-        automove = options.pop("slab_automove", 1)
-        self.timed = TimedCache(**options)
+        self.timed = TimedCache(**configuration)
         self.cache = cache = self.timed.cache
         self.limited = "limit_pages" in configuration
         self.use_cas = cache.use_cas
-        self.crawler = Crawler(cache, enabled=True, tocrawl=0, sleep_us=0)
-        self.rebalancer = Rebalancer(
-            cache,
-            enabled=configuration.get("slab_reassign", True),
-            automove=automove,
-            automove_ratio=0.8,
-            automove_window_s=3,
-            evictions=cache.lru.evictions,
-        )
+        chosen = {"slab_automove_window_s": 3, "lru_crawler_sleep_us": 0, **configuration}
+        chosen.pop("limit_pages", None)
+        settings = Settings(**chosen)
+        self.crawler = Crawler(cache, settings)
+        self.rebalancer = Rebalancer(cache, settings)
         self.maintainer = Maintainer(
-            cache,
-            self.crawler,
-            self.rebalancer,
-            juggling=configuration.get("lru_maintainer", True),
-            wake=lambda: None,
+            cache, self.crawler, self.rebalancer, settings, wake=lambda: None
         )
         cache.on_evict = self._evicted
         self.model: dict[bytes, Entry] = {}
