@@ -206,11 +206,7 @@ class Cache:
         #: Called with each item that is about to be evicted alive.
         self.on_evict: Callable[[Item], None] = lambda item: None
         self.lru = Lru(
-            hot_pct=settings.hot_lru_pct,
-            warm_pct=settings.warm_lru_pct,
-            hot_max_factor=settings.hot_max_factor,
-            warm_max_factor=settings.warm_max_factor,
-            evictions=not settings.disable_evictions,
+            settings,
             is_dead=self.is_dead,
             remove=self.unlink,
             move=self._move,

@@ -19,6 +19,7 @@ a hash per move, and a plain dict degrades when popped from its front.
 
 from __future__ import annotations
 
+from dataclasses import KW_ONLY, InitVar, dataclass
 from typing import TYPE_CHECKING, Final
 
 from .item import ACTIVE, COLD, FETCHED, HOT, TEMP, Segment
@@ -26,41 +27,36 @@ from .item import ACTIVE, COLD, FETCHED, HOT, TEMP, Segment
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..config import Settings
     from .item import Item, SlabClass, StatePool
 
 #: How many items one pull looks at before it gives up. # memcached: lru_pull_tail
 PULL_TRIES: Final = 5
 
 
+@dataclass(eq=False)
 class Lru:
     """The policy over all segments. The cache lends it the means to remove and to move."""
 
-    def __init__(
-        self,
-        *,
-        hot_pct: int,
-        warm_pct: int,
-        hot_max_factor: float,
-        warm_max_factor: float,
-        evictions: bool,
-        is_dead: Callable[[Item], bool],
-        remove: Callable[[Item], None],
-        move: Callable[[Item, Segment], None],
-        size_of: Callable[[Item], int],
-        now: Callable[[], int],
-        on_evict: Callable[[Item], None],
-        states: StatePool,
-    ) -> None:
+    settings: InitVar[Settings]
+    _: KW_ONLY
+    is_dead: Callable[[Item], bool]
+    remove: Callable[[Item], None]
+    move: Callable[[Item, Segment], None]
+    size_of: Callable[[Item], int]
+    now: Callable[[], int]
+    on_evict: Callable[[Item], None]
+    states: StatePool
+
+    def __post_init__(self, settings: Settings) -> None:
         self.segmented = True  #: set by `Cache.set_segmented`
-        self.tune(hot_pct, warm_pct, hot_max_factor, warm_max_factor)
-        self.evictions = evictions
-        self._is_dead = is_dead
-        self._remove = remove
-        self._move = move
-        self._size_of = size_of
-        self._now = now
-        self._on_evict = on_evict
-        self._states = states
+        self.tune(
+            settings.hot_lru_pct,
+            settings.warm_lru_pct,
+            settings.hot_max_factor,
+            settings.warm_max_factor,
+        )
+        self.evictions = not settings.disable_evictions
 
     def tune(
         self, hot_pct: int, warm_pct: int, hot_max_factor: float, warm_max_factor: float
@@ -86,24 +82,31 @@ class Lru:
             item = segment.tail
             if item is None:
                 break
-            if self._is_dead(item):
+            if self.is_dead(item):
                 slab_class.reclaimed += 1
                 if not item.access & FETCHED:
                     slab_class.expired_unfetched += 1
-                self._remove(item)
+                self.remove(item)
                 done += 1
                 continue
             if segment.kind == COLD:
-                done += self._pull_cold(item, slab_class, evict=evict)
+                if evict and self.evictions:
+                    self.evict(item, slab_class)
+                    done += 1
+                elif not evict and item.access & ACTIVE and self.segmented:
+                    slab_class.moves_to_warm += 1
+                    item.unmark(ACTIVE, self.states)
+                    self.move(item, slab_class.warm)
+                    done += 1
                 break
             if segment.kind == TEMP:
                 break
             if item.access & ACTIVE:
-                item.unmark(ACTIVE, self._states)
+                item.unmark(ACTIVE, self.states)
                 done += 1
                 if segment.kind == HOT:
                     slab_class.moves_to_warm += 1
-                    self._move(item, slab_class.warm)
+                    self.move(item, slab_class.warm)
                     break
                 slab_class.moves_within_lru += 1
                 segment.to_head(item)
@@ -111,10 +114,10 @@ class Lru:
             share_pct = self.hot_pct if segment.kind == HOT else self.warm_pct
             if (
                 segment.bytes > total_bytes * share_pct // 100
-                or self._now() - item.last_access > max_age_s
+                or self.now() - item.last_access > max_age_s
             ):
                 slab_class.moves_to_cold += 1
-                self._move(item, slab_class.cold)
+                self.move(item, slab_class.cold)
                 done += 1
             break
         return done
@@ -124,7 +127,7 @@ class Lru:
         # Hot path: bench/ "set16". Under a load of writes every second item comes through here.
         slab_class = segment.slab_class
         cold = slab_class.cold
-        is_dead, size_of, states = self._is_dead, self._size_of, self._states
+        is_dead, size_of, states = self.is_dead, self.size_of, self.states
         moved = 0
         while moved < most and segment.bytes > share_bytes:
             item = segment.tail
@@ -140,31 +143,18 @@ class Lru:
         slab_class.moves_to_cold += moved
         return moved
 
-    def _pull_cold(self, item: Item, slab_class: SlabClass, *, evict: bool) -> int:
-        if evict:
-            if not self.evictions:
-                return 0
-            self.evict(item, slab_class)
-            return 1
-        if item.access & ACTIVE and self.segmented:
-            slab_class.moves_to_warm += 1
-            item.unmark(ACTIVE, self._states)
-            self._move(item, slab_class.warm)
-            return 1
-        return 0
-
     def evict(self, item: Item, slab_class: SlabClass) -> None:
         """Remove a living item for the sake of others, and count that."""
         slab_class.evicted += 1
-        slab_class.evicted_time_s = self._now() - item.last_access
+        slab_class.evicted_time_s = self.now() - item.last_access
         if item.expires_at:
             slab_class.evicted_nonzero += 1
         if not item.access & FETCHED:
             slab_class.evicted_unfetched += 1
         if item.access & ACTIVE:
             slab_class.evicted_active += 1
-        self._on_evict(item)
-        self._remove(item)
+        self.on_evict(item)
+        self.remove(item)
 
     def juggle(self, slab_class: SlabClass, *, temporary: bool, most: int) -> int:
         """Bring one class into balance, by at most `most` pulls; return how many moved.
@@ -181,7 +171,7 @@ class Lru:
         hot_age_s = warm_age_s = 0.0
         if self.segmented:
             tail = slab_class.cold.tail
-            cold_age_s = self._now() - tail.last_access if tail is not None else 0
+            cold_age_s = self.now() - tail.last_access if tail is not None else 0
             total_bytes = sum(segment.bytes for segment in slab_class.segments[:TEMP])
             hot_age_s = cold_age_s * self.hot_max_factor
             warm_age_s = cold_age_s * self.warm_max_factor
