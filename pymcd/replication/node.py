@@ -490,7 +490,7 @@ class Node:
 
     def _flush_when_due(self) -> None:
         if self.role.leads and 0 < self.changes.flush_due_at <= self.clock.realtime():
-            self.cache.flush_now_due()
+            self.cache.flush_at(self.cache.now)
 
     def look_after_leader(self, patience_s: float) -> None:
         """Have the coordinator show that it is there, for those who wait at it instead of here.

@@ -565,7 +565,7 @@ class Cache:
         slab_class = self.slabs.class_for(size)
         if slab_class is None:
             return self._refuse(mode, key, Status.TOO_LARGE)
-        chunks = self._allocate(slab_class, size, len(key), len(value), client_flags)
+        chunks = self._allocate(slab_class, size, len(value))
         if chunks == ():
             return Status.NO_MEMORY_READING
         if chunks is None:
@@ -630,7 +630,7 @@ class Cache:
         slab_class = self.slabs.class_for(size)
         if slab_class is None:
             return None
-        chunks = self._allocate(slab_class, size, len(old.key), len(value), old.client_flags)
+        chunks = self._allocate(slab_class, size, len(value))
         if not chunks:
             return None
         unspeakable = old.access & UNSPEAKABLE
@@ -674,7 +674,7 @@ class Cache:
         text = b"%d" % number
         if len(text) <= len(item.value):
             item.value = text.ljust(len(item.value))
-            item.cas_unique = self._next_cas_unique()
+            item.cas_unique = self.take_cas_unique()
             self._promote(item)
             if self.observer is not None:
                 self.observer.changed(item)
@@ -720,15 +720,12 @@ class Cache:
         if self.observer is not None and at - 1 > self.now:
             self.observer.flush_due(at)
         else:
-            self._flush(at)
+            self.flush_at(at)
 
-    def flush_now_due(self) -> None:
-        """Do what a flush asked for that was to happen by now; it was counted then."""
-        self._flush(self.now)
-
-    def _flush(self, at: int) -> None:
+    def flush_at(self, at: int) -> None:
+        """Do what a flush asked for, when that is due; it was counted then."""
         # A flush in the future takes no cas unique. # memcached: process_flush_all_command
-        cas_unique = self._next_cas_unique() if at - 1 <= self.now else self.cas_unique
+        cas_unique = self.take_cas_unique() if at - 1 <= self.now else self.cas_unique
         self.horizon.set(at, now=self.now, cas_unique=cas_unique, use_cas=self.use_cas)
         self._set_careful()
         if self.observer is not None:
@@ -740,8 +737,9 @@ class Cache:
         self._set_careful()
 
     def take_cas_unique(self) -> int:
-        """Use up a cas unique. 0: there are none."""
-        return self._next_cas_unique()
+        """Return the next cas unique. 0: there are none."""
+        self.cas_unique += self._cas_step
+        return self.cas_unique
 
     def raise_cas_unique(self, cas_unique: int) -> None:
         """Let the next cas unique be later than this one."""
@@ -756,10 +754,6 @@ class Cache:
         self.observer = observer
         self.horizon = horizon
         self._cas_step = cas_step
-
-    def _next_cas_unique(self) -> int:
-        self.cas_unique += self._cas_step
-        return self.cas_unique
 
     # -- what meta commands do beside ------------------------------------------------------
 
@@ -782,7 +776,7 @@ class Cache:
         slab_class = self.slabs.class_for(size)
         if slab_class is None:
             return None
-        chunks = self._allocate(slab_class, size, len(key), len(value), client_flags)
+        chunks = self._allocate(slab_class, size, len(value))
         if not chunks:
             return None
         old = self.linked(key) if mode is None else self.peek(key)
@@ -814,7 +808,7 @@ class Cache:
         """Make a linked item stale: it gets a new cas unique, and the next client may win."""
         item.unmark(WIN_SENT, self._states)
         item.mark(STALE, self._states)
-        item.cas_unique = self._next_cas_unique()
+        item.cas_unique = self.take_cas_unique()
         if self.observer is not None:
             self.observer.changed(item)
 
@@ -893,7 +887,7 @@ class Cache:
         size: int,
     ) -> Item:
         # Hot path: bench/ "set16".
-        cas_unique = self._next_cas_unique()
+        cas_unique = self.take_cas_unique()
         item: Item
         if type(chunks) is tuple:
             item = ChunkedItem(key, value, cas_unique, client_flags, chunks)
@@ -954,11 +948,11 @@ class Cache:
     # -- memory ----------------------------------------------------------------------------
 
     def _allocate(
-        self, slab_class: SlabClass, size: int, key_bytes: int, value_bytes: int, client_flags: int
+        self, slab_class: SlabClass, size: int, value_bytes: int
     ) -> SlabClass | tuple[SlabClass, ...] | None:
         """Take the chunks for an item, evicting if need be; None: there is no memory."""
         if size > self.slabs.chunk_max_bytes:
-            return self._allocate_chunks(slab_class, key_bytes, value_bytes, client_flags)
+            return self._allocate_chunks(slab_class, size, value_bytes)
         if slab_class.free_chunks:
             slab_class.free_chunks -= 1
             return slab_class
@@ -968,13 +962,11 @@ class Cache:
         return None
 
     def _allocate_chunks(
-        self, slab_class: SlabClass, key_bytes: int, value_bytes: int, client_flags: int
+        self, slab_class: SlabClass, size: int, value_bytes: int
     ) -> tuple[SlabClass, ...] | None:
         """None: not even the header finds memory; (): some chunk does not."""
-        header_bytes = self._overhead_bytes + key_bytes - limits.ITEM_VALUE_END_BYTES
-        if client_flags:
-            header_bytes += limits.ITEM_CLIENT_FLAGS_BYTES
-        wanted = self.slabs.chunk_classes(header_bytes, value_bytes + limits.ITEM_VALUE_END_BYTES)
+        data_bytes = value_bytes + limits.ITEM_VALUE_END_BYTES
+        wanted = self.slabs.chunk_classes(size - data_bytes, data_bytes)
         taken: list[SlabClass] = []
         for chunk_class in wanted:
             if not self._take_chunk(chunk_class):
