@@ -8,6 +8,7 @@ touches an item.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from sortedcontainers import SortedList
@@ -96,10 +97,7 @@ class Expiry:
 
     def check(self, items: list[Item]) -> None:
         """Raise AssertionError unless the counts are those of `items`. For tests."""
-        expected: dict[int, int] = {}
-        for item in items:
-            if item.expires_at:
-                expected[item.expires_at] = expected.get(item.expires_at, 0) + 1
+        expected = Counter(item.expires_at for item in items if item.expires_at)
         assert self._counts == expected
         assert list(self._seconds) == sorted(expected)
 

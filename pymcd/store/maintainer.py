@@ -65,20 +65,17 @@ class Maintainer:
         self._juggle_delay_s = JUGGLE_DELAY_MIN_S
         self._next_class = 0
         self._seen_items = -1
-        cache.on_second = self._on_second
-
-    def _on_second(self) -> None:
-        self.wake()
+        cache.on_second = wake
 
     def step(self) -> float:
         """Do a slice of all that is due; return the seconds to wait, infinity: until woken."""
         cache = self._cache
         # Ticks are for activity; this one is our own and wakes nobody.
-        cache.on_second = _no_wake
+        cache.on_second = lambda: None
         try:
             cache.tick()
         finally:
-            cache.on_second = self._on_second
+            cache.on_second = self.wake
         delay_s = inf
         if self._crawler.step():
             delay_s = min(delay_s, max(SLICE_DELAY_S, self._crawler.sleep_us / 1e6))
@@ -149,7 +146,3 @@ class Maintainer:
         if cache.expiry.due() >= cache.item_count * WORTH_CRAWLING:
             return next_due
         return self._crawler.finished_at + CRAWL_AT_LEAST_EVERY_S
-
-
-def _no_wake() -> None:
-    """Stand in for `_on_second` during our own tick."""

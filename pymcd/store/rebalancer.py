@@ -57,8 +57,7 @@ class _Sample(NamedTuple):
     """What one class did in one second."""
 
     age_s: int
-    evicted_share: float
-    evicted: bool
+    evicted_share: float  #: of all that was evicted then
     dirty: bool  #: its free chunks may be needed: it evicted, ran dry or took a page
 
 
@@ -81,7 +80,6 @@ class _History:
             _Sample(
                 now - tail.last_access if tail is not None else 0,
                 evicted / evicted_total if evicted else 0.0,
-                evicted > 0,
                 evicted > 0
                 or slab_class.outofmemory > self.outofmemory
                 or slab_class.pages > self.pages,
@@ -192,8 +190,7 @@ class Rebalancer:
 
     def _shrink(self) -> bool:
         """Return pooled pages while over the limit, else begin to free one; False: that is all."""
-        while self._slabs.shrink_pool():
-            pass
+        self._slabs.shrink_pool()
         if not self._slabs.limit_bytes or self._slabs.malloced_bytes <= self._slabs.limit_bytes:
             return False
         spare = [each for each in self._slabs if each.pages > 1]
@@ -233,8 +230,8 @@ class Rebalancer:
             self._slabs.moved_pages += 1
         if destination is not None and self._slabs.free_pages:
             self._slabs.give_page(destination)
-        while destination is None and self._slabs.shrink_pool():
-            pass
+        if destination is None:
+            self._slabs.shrink_pool()
         self._move = None
 
     def _remove_one(self, source: SlabClass) -> bool:
@@ -306,7 +303,7 @@ class Rebalancer:
             age_s = sum(sample.age_s for sample in samples) / self._window_s
             if age_s > oldest_age_s and slab_class.pages > _SOURCE_PAGES_MIN:
                 oldest, oldest_age_s = slab_class, age_s
-            evicting = sum(sample.evicted for sample in samples) > self._window_s / 2
+            evicting = sum(sample.evicted_share > 0 for sample in samples) > self._window_s / 2
             share = sum(sample.evicted_share for sample in samples) / self._window_s
             if age_s < youngest_age_s and (evicting or share > _EVICTED_SHARE):
                 youngest, youngest_age_s = slab_class, age_s
@@ -315,7 +312,7 @@ class Rebalancer:
             and youngest is not None
             and self._sampled_s > self._window_s
             and youngest_age_s < oldest_age_s * self.automove_ratio
-            and self._histories[youngest.id - 1].samples[-1].evicted
+            and self._histories[youngest.id - 1].samples[-1].evicted_share
         ):
             return oldest.id, youngest.id
         return None
@@ -326,6 +323,6 @@ class Rebalancer:
     def _worth_watching(self) -> bool:
         """Whether the seconds to come may bring a decision though nothing else happens."""
         return any(
-            self._has_spare(slab_class) or any(sample.evicted for sample in history.samples)
+            self._has_spare(slab_class) or any(sample.evicted_share for sample in history.samples)
             for slab_class, history in zip(self._slabs.classes, self._histories, strict=True)
         )

@@ -151,14 +151,12 @@ class Slabs:
         slab_class.pages += 1
         slab_class.free_chunks += slab_class.chunks_per_page
 
-    def shrink_pool(self) -> bool:
-        """Give one pooled page back to the system while over the limit; True if it did."""
-        if self.free_pages and self.limit_bytes and self.malloced_bytes > self.limit_bytes:
+    def shrink_pool(self) -> None:
+        """Give pooled pages back to the system while over the limit."""
+        while self.free_pages and self.limit_bytes and self.malloced_bytes > self.limit_bytes:
             self.free_pages -= 1
             self.malloced_pages -= 1
             self.malloced_bytes -= limits.SLAB_PAGE_BYTES
-            return True
-        return False
 
     def check(self) -> None:
         """Raise AssertionError unless pages and chunks add up. For tests."""
