@@ -32,12 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def memcached_server(request: pytest.FixtureRequest) -> Iterator[MemcachedServer]:
     """A memcached for this test alone, on a free port: a running `MemcachedServer`."""
-    server = _external(request)
-    if server is None:
-        from .server import MemcachedServer
-
-        server = MemcachedServer()
-    with server:
+    with _make_server(request) as server:
         yield server
 
 
@@ -65,23 +60,18 @@ def memcached_server_factory(
     with ExitStack() as servers:
 
         def start(**arguments: Any) -> MemcachedServer:
-            server = _external(request, arguments)
-            if server is None:
-                from .server import MemcachedServer
-
-                server = MemcachedServer(**arguments)
-            return servers.enter_context(server)
+            return servers.enter_context(_make_server(request, **arguments))
 
         yield start
 
 
-def _external(
-    request: pytest.FixtureRequest, arguments: dict[str, Any] | None = None
-) -> MemcachedServer | None:
-    """Return the server of the command line; None: there is none."""
+def _make_server(request: pytest.FixtureRequest, **arguments: Any) -> MemcachedServer:
+    """Return the server of the command line, or else a new one."""
     address = request.config.getoption(_OPTION)
     if not address:
-        return None
+        from .server import MemcachedServer
+
+        return MemcachedServer(**arguments)
     if arguments:
         words = ", ".join(f"{name}=" for name in arguments)
         pytest.skip(f"{words} cannot be chosen for the server of {_OPTION}")
