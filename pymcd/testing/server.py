@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from ..addresses import join_address
 from .calls import Call, Wanted
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..clock import OffsetClock
+    from .childhost import ChildHost
     from .controls import Item
+    from .host import ThreadHost
 
 
 #: What is asked of one of a pair when clients of both have been answered.
@@ -32,14 +34,6 @@ _AFTER_CLIENTS = frozenset(
         "script.record.clear",
     )
 )
-
-
-class Host(Protocol):
-    """Where an engine runs."""
-
-    def ask(self, name: str, *arguments: Any) -> Any: ...
-    def wait(self, wanted: Wanted, count: int, timeout_s: float) -> list[Call] | None: ...
-    def stop(self) -> None: ...
 
 
 class MemcachedServer(Controls):
@@ -78,7 +72,7 @@ class MemcachedServer(Controls):
     @method_taking(ServerPlan)
     def __init__(self, plan: ServerPlan) -> None:
         self._plan = plan
-        self._host: Host | None = None
+        self._host: ThreadHost | ChildHost | None = None
         self._port: Any = None  #: reserved
         self._port_number = plan.port
         self._certificates: Any = None
@@ -210,7 +204,7 @@ class MemcachedServer(Controls):
         state = "stopped" if self._host is None else f"at {self.url}"
         return f"<MemcachedServer {state}>"
 
-    def _running(self) -> Host:
+    def _running(self) -> ThreadHost | ChildHost:
         if self._host is None:
             raise RuntimeError(
                 "the server is not running; use it inside `with MemcachedServer() as server:`,"
