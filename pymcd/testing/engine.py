@@ -33,7 +33,7 @@ from ..store.expiry import FlushHorizon
 from ..store.item import SHARED_MARKS
 from .controls import Item
 from .links import Links
-from .scripted import Script, ScriptedConnection, ScriptedPairedConnection
+from .scripted import Script, ScriptedPairedConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -194,7 +194,6 @@ class _FakeServer(Server):
             settings, clock=clock, log=self.memory_log, use_hub=use_hub, network=self.links
         )
         self._clock = _LinkClock(clock)
-        self._new_connection = partial(ScriptedConnection, self.service)
         self.releasing = Chore(script.release_due)
         script.wake = self.releasing.wake
         self.chores.append(self.releasing)

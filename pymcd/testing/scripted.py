@@ -282,10 +282,6 @@ class Actor:
         connection.close()
 
 
-class ScriptedConnection(Connection):
-    """A client of a fake."""
-
-
 class ScriptedPairedConnection(PairedConnection):
     """A client of a fake that replicates: its replies may have to wait."""
 

@@ -12,7 +12,7 @@ from pymcd.clock import OffsetClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.service import Service
-from pymcd.testing.scripted import Script, ScriptedConnection
+from pymcd.testing.scripted import Script
 
 from ..clocks import ManualClock
 from ..hosts import make_host
@@ -99,7 +99,7 @@ def converse(pieces: list[bytes], connect: Callable[[Service], Connection]) -> t
 
 
 def watched(service: Service) -> Connection:
-    connection = ScriptedConnection(service)
+    connection = Connection(service)
     assert isinstance(service.clock, OffsetClock)
     script = Script(service.clock, frozen=True)
     script.take_on(connection)
