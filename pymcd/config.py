@@ -23,6 +23,7 @@ from .addresses import PORT_MAX, Address, AddressError, split_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from ipaddress import IPv4Address, IPv6Address
 
 KIBIBYTE = 1 << 10
 MEBIBYTE = 1 << 20
@@ -698,29 +699,22 @@ def _check_site_host(host: str, field: Field) -> None:
 
 def is_loopback(host: str | None) -> bool:
     """Return whether an address surely never leaves this host; other names than localhost may."""
-    import ipaddress  # only who replicates needs it
-
     if host is None:
         return False
     if host.lower().rstrip(".") == "localhost":
         return True
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    return address.is_loopback
+    address = _ip_address(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address is not None and address.is_loopback
 
 
-def _is_ipv6(host: str) -> bool:
-    import ipaddress
+def _ip_address(host: str) -> IPv4Address | IPv6Address | None:
+    import ipaddress  # only who replicates needs it
 
     try:
-        ipaddress.IPv6Address(host.partition("%")[0])
+        return ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
-        return False
-    return True
+        return None
 
 
 # Settings that are addresses: what they are called, and what they may look like.
@@ -756,7 +750,7 @@ def _parse_address(text: str, default_port: int, field: str) -> Address:
         port = ANY_PORT
     if host == "*" and listens:
         return Address(None, port)
-    if ":" in host and not _is_ipv6(host):
+    if ":" in host and _ip_address(host) is None:
         raise refusal("more than one colon is only in an IPv6 address")
     if not host or not all("!" <= each <= "~" for each in host) or any(c in host for c in "*/,;"):
         raise refusal(f"{host!r} is no host")
