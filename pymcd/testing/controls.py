@@ -61,8 +61,7 @@ class Controls:
         ...     round(server.now - before)
         60
         """
-        now: float = self._ask("now")
-        return now
+        return float(self._ask("now"))
 
     def items(self) -> dict[bytes, Item]:
         """Return all living items by key; nothing changes by that.
@@ -93,8 +92,7 @@ class Controls:
         ...     server.evict("a"), server.evict("a"), server.stats()["evictions"]
         (True, False, '1')
         """
-        evicted: bool = self._ask("evict", good_key(key))
-        return evicted
+        return bool(self._ask("evict", good_key(key)))
 
     @property
     def connections(self) -> int:
@@ -104,8 +102,7 @@ class Controls:
         ...     server.connections
         0
         """
-        number: int = self._ask("connections")
-        return number
+        return int(self._ask("connections"))
 
     @property
     def log(self) -> list[str]:

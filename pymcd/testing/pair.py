@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..replication.roles import ALONE
@@ -96,15 +97,12 @@ class MemcachedPair:
         >>> pair = MemcachedPair().start()
         >>> pair.stop()
         """
-        try:
-            self.a.stop()
-        finally:
-            try:
-                self.b.stop()
-            finally:
-                for port in self._link_ports:
-                    port.close()
-                self._link_ports = []
+        ports, self._link_ports = self._link_ports, []
+        with ExitStack() as stopping:
+            for port in ports:
+                stopping.callback(port.close)
+            stopping.callback(self.b.stop)
+            stopping.callback(self.a.stop)
 
     def __enter__(self) -> Self:
         """Start on entry and stop on exit."""
