@@ -10,6 +10,8 @@ Each slab class has four segments, each a doubly linked list with the newest ite
   goes to WARM.
 * TEMP: items that live so shortly that they need not be juggled, with `temporary_ttl`.
 
+A flat LRU has COLD for all but those: new items start there, and one that is read goes to the head.
+
 A read only marks an item, so that `get` stays cheap; items move when a tail is pulled: by the
 maintainer in small slices (`juggle`), or in a request that finds no memory.
 

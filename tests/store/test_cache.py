@@ -726,7 +726,21 @@ class TestClockAndStatistics:
 
     @pytest.mark.parametrize(
         "damage",
-        ["item_count", "item_bytes", "key", "segment", "cas", "chunk", "bytes"],
+        [
+            "item_count",
+            "item_bytes",
+            "key",
+            "segment",
+            "cas",
+            "chunk",
+            "bytes",
+            "class",
+            "now",
+            "listener",
+            "_careful",
+            "_flushing",
+            "_first_segment",
+        ],
     )
     def test_check_notices(self, damage):
         cache = cache_with()
@@ -744,6 +758,10 @@ class TestClockAndStatistics:
             cache.slabs.classes[0].free_chunks -= 1
         elif damage == "bytes":
             item.segment.bytes += 1
+        elif damage == "class":
+            item.value += bytes(100)
+            item.segment.bytes += 100
+            cache.item_bytes += 100
         else:
             setattr(cache, damage, 9)
         with pytest.raises(AssertionError):
