@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ..service import Service
     from ..store import Cache
+    from ..store.item import SlabClass
     from .connection import Connection
 
 #: Values are numbers or words without blanks; `str` of them is what is sent.
@@ -65,6 +66,16 @@ def _yes(value: object) -> str:
     return "yes" if value else "no"
 
 
+def _nothing(names: str) -> list[Row]:
+    """Return rows of what there is none of here."""
+    return [(name, 0) for name in names.split()]
+
+
+def _counted(slab_class: SlabClass, names: str) -> list[Row]:
+    """Return rows of what one class has, or has counted, under these names."""
+    return [(name, getattr(slab_class, name)) for name in names.split()]
+
+
 def general(service: Service) -> list[Row]:
     """Return the rows of `stats`. # memcached: server_stats, get_stats, item_stats_totals"""
     settings = service.settings
@@ -79,7 +90,13 @@ def general(service: Service) -> list[Row]:
     def total(name: str) -> int:
         return sum(getattr(each, name) for each in classes)
 
-    get_hits = total("get_hits")
+    def counted(names: str) -> list[Row]:
+        """Return rows of what is counted under these names: for all items, or for each class."""
+        return [
+            (name, getattr(counters, name) if hasattr(counters, name) else total(name))
+            for name in names.split()
+        ]
+
     rows: list[Row] = [
         ("pid", host.pid),
         ("uptime", cache.now - CLOCK_START_S),
@@ -97,36 +114,16 @@ def general(service: Service) -> list[Row]:
         rows.append(("rejected_connections", others.rejected_connections))
     rows += [
         ("connection_structures", service.connections_peak),
-        ("response_obj_oom", 0),
-        ("response_obj_count", 0),
-        ("response_obj_bytes", 0),
-        ("read_buf_count", 0),
-        ("read_buf_bytes", 0),
-        ("read_buf_bytes_free", 0),
-        ("read_buf_oom", 0),
-        ("reserved_fds", 0),
-        ("cmd_get", get_hits + counters.get_misses),
+        *_nothing("response_obj_oom response_obj_count response_obj_bytes read_buf_count"),
+        *_nothing("read_buf_bytes read_buf_bytes_free read_buf_oom reserved_fds"),
+        ("cmd_get", total("get_hits") + counters.get_misses),
         ("cmd_set", total("set_cmds")),
         ("cmd_flush", counters.flush_cmds),
         ("cmd_touch", counters.touch_cmds),
         ("cmd_meta", others.meta_cmds),
-        ("get_hits", get_hits),
-        ("get_misses", counters.get_misses),
-        ("get_expired", counters.get_expired),
-        ("get_flushed", counters.get_flushed),
-        ("delete_misses", counters.delete_misses),
-        ("delete_hits", total("delete_hits")),
-        ("incr_misses", counters.incr_misses),
-        ("incr_hits", total("incr_hits")),
-        ("decr_misses", counters.decr_misses),
-        ("decr_hits", total("decr_hits")),
-        ("cas_misses", counters.cas_misses),
-        ("cas_hits", total("cas_hits")),
-        ("cas_badval", total("cas_badval")),
-        ("touch_hits", total("touch_hits")),
-        ("touch_misses", counters.touch_misses),
-        ("store_too_large", counters.store_too_large),
-        ("store_no_memory", counters.store_no_memory),
+        *counted("get_hits get_misses get_expired get_flushed delete_misses delete_hits"),
+        *counted("incr_misses incr_hits decr_misses decr_hits cas_misses cas_hits cas_badval"),
+        *counted("touch_hits touch_misses store_too_large store_no_memory"),
         ("auth_cmds", others.auth_cmds),
         ("auth_errors", others.auth_errors),
     ]
@@ -166,39 +163,29 @@ def general(service: Service) -> list[Row]:
         rows.append(("lru_maintainer_juggles", service.maintainer.juggles))
     recorder = service.recorder
     rows += [
-        ("malloc_fails", 0),
-        ("log_worker_dropped", 0),
+        *_nothing("malloc_fails log_worker_dropped"),
         ("log_worker_written", recorder.lines_written),
         ("log_watcher_skipped", recorder.lines_skipped),
         ("log_watcher_sent", recorder.lines_sent),
         ("log_watchers", len(recorder.watchers)),
         *(() if host.tls is None else host.tls.rows()),
-        ("unexpected_napi_ids", 0),
-        ("round_robin_fallback", 0),
+        *_nothing("unexpected_napi_ids round_robin_fallback"),
         ("bytes", cache.item_bytes),
         ("curr_items", cache.item_count),
         ("total_items", cache.total_items),
         ("slab_global_page_pool", cache.slabs.free_pages),
-        ("expired_unfetched", total("expired_unfetched")),
-        ("evicted_unfetched", total("evicted_unfetched")),
+        *counted("expired_unfetched evicted_unfetched"),
     ]
     if settings.lru_maintainer:
-        rows.append(("evicted_active", total("evicted_active")))
+        rows += counted("evicted_active")
     rows += [
         ("evictions", total("evicted")),
-        ("reclaimed", total("reclaimed")),
-        ("crawler_reclaimed", total("crawler_reclaimed")),
-        ("crawler_items_checked", total("crawler_items_checked")),
-        ("lrutail_reflocked", total("lrutail_reflocked")),
+        *counted("reclaimed crawler_reclaimed crawler_items_checked"),
+        ("lrutail_reflocked", 0),
     ]
     if settings.lru_maintainer:
-        rows += [
-            ("moves_to_cold", total("moves_to_cold")),
-            ("moves_to_warm", total("moves_to_warm")),
-            ("moves_within_lru", total("moves_within_lru")),
-            ("direct_reclaims", total("direct_reclaims")),
-            ("lru_bumps_dropped", 0),
-        ]
+        rows += counted("moves_to_cold moves_to_warm moves_within_lru direct_reclaims")
+        rows.append(("lru_bumps_dropped", 0))
     gate = service.gate
     if gate is not None:
         # What repcached says here. All else is in `stats replication`: this report has no room.
@@ -336,28 +323,22 @@ def items(service: Service) -> list[Row]:
         values += [
             ("age", ages_s[2]),
             ("mem_requested", sum(segment.bytes for segment in slab_class.segments)),
-            ("evicted", slab_class.evicted),
-            ("evicted_nonzero", slab_class.evicted_nonzero),
+            *_counted(slab_class, "evicted evicted_nonzero"),
             ("evicted_time", slab_class.evicted_time_s),
-            ("outofmemory", slab_class.outofmemory),
-            ("tailrepairs", slab_class.tailrepairs),
-            ("reclaimed", slab_class.reclaimed),
-            ("expired_unfetched", slab_class.expired_unfetched),
-            ("evicted_unfetched", slab_class.evicted_unfetched),
+            *_counted(slab_class, "outofmemory"),
+            ("tailrepairs", 0),
+            *_counted(slab_class, "reclaimed expired_unfetched evicted_unfetched"),
         ]
         if maintained:
-            values.append(("evicted_active", slab_class.evicted_active))
+            values += _counted(slab_class, "evicted_active")
         values += [
-            ("crawler_reclaimed", slab_class.crawler_reclaimed),
-            ("crawler_items_checked", slab_class.crawler_items_checked),
-            ("lrutail_reflocked", slab_class.lrutail_reflocked),
+            *_counted(slab_class, "crawler_reclaimed crawler_items_checked"),
+            ("lrutail_reflocked", 0),
         ]
         if maintained:
             values += [
-                ("moves_to_cold", slab_class.moves_to_cold),
-                ("moves_to_warm", slab_class.moves_to_warm),
-                ("moves_within_lru", slab_class.moves_within_lru),
-                ("direct_reclaims", slab_class.direct_reclaims),
+                *_counted(slab_class, "moves_to_cold moves_to_warm moves_within_lru"),
+                *_counted(slab_class, "direct_reclaims"),
                 ("hits_to_hot", slab_class.hot.hits),
                 ("hits_to_warm", slab_class.warm.hits),
                 ("hits_to_cold", slab_class.cold.hits),
@@ -379,18 +360,11 @@ def slabs(service: Service) -> list[Row]:
             ("chunk_size", slab_class.chunk_size_bytes),
             ("chunks_per_page", slab_class.chunks_per_page),
             ("total_pages", slab_class.pages),
-            ("total_chunks", slab_class.total_chunks),
-            ("used_chunks", slab_class.used_chunks),
-            ("free_chunks", slab_class.free_chunks),
+            *_counted(slab_class, "total_chunks used_chunks free_chunks"),
             ("free_chunks_end", 0),
-            ("get_hits", slab_class.get_hits),
+            *_counted(slab_class, "get_hits"),
             ("cmd_set", slab_class.set_cmds),
-            ("delete_hits", slab_class.delete_hits),
-            ("incr_hits", slab_class.incr_hits),
-            ("decr_hits", slab_class.decr_hits),
-            ("cas_hits", slab_class.cas_hits),
-            ("cas_badval", slab_class.cas_badval),
-            ("touch_hits", slab_class.touch_hits),
+            *_counted(slab_class, "delete_hits incr_hits decr_hits cas_hits cas_badval touch_hits"),
         ]
         rows += [(f"{slab_class.id}:{name}", value) for name, value in values]
     rows.append(("active_slabs", active))

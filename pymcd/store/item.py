@@ -15,6 +15,7 @@ reference count alone and the garbage collector never has to look for it.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from .. import limits
@@ -260,48 +261,51 @@ class Segment:
         return f"<Segment {SEGMENT_NAMES[self.kind]} of class {self.slab_class.id}: {self.count}>"
 
 
-class SlabClass:
-    """One chunk size: its pages, its four LRU segments, and its counters.
+@dataclass(slots=True, eq=False, repr=False)
+class ClassCounters:
+    """What each slab class counts: memcached's `itemstats` and `slab_stats`.
 
-    The counters are those of memcached's per-class `itemstats` and `slab_stats`; what memcached
-    keeps per segment (`hits_to_hot`, `number_hot` ...) lives in the segments.
+    What memcached counts per segment (`hits_to_hot`, `number_hot` ...) lives in the segments.
     """
 
+    cas_badval: int = 0
+    cas_hits: int = 0
+    crawler_items_checked: int = 0
+    crawler_reclaimed: int = 0
+    decr_hits: int = 0
+    delete_hits: int = 0
+    direct_reclaims: int = 0
+    evicted: int = 0
+    evicted_active: int = 0
+    evicted_nonzero: int = 0
+    evicted_time_s: int = 0
+    evicted_unfetched: int = 0
+    expired_unfetched: int = 0
+    incr_hits: int = 0
+    moves_to_cold: int = 0
+    moves_to_warm: int = 0
+    moves_within_lru: int = 0
+    outofmemory: int = 0
+    reclaimed: int = 0
+    set_cmds: int = 0
+    touch_hits: int = 0
+
+
+class SlabClass(ClassCounters):
+    """One chunk size: its pages, its four LRU segments, and its counters."""
+
     __slots__ = (
-        "cas_badval",
-        "cas_hits",
         "chunk_size_bytes",
         "chunks_per_page",
         "cold",
-        "crawler_items_checked",
-        "crawler_reclaimed",
-        "decr_hits",
-        "delete_hits",
-        "direct_reclaims",
-        "evicted",
-        "evicted_active",
-        "evicted_nonzero",
-        "evicted_time_s",
-        "evicted_unfetched",
-        "expired_unfetched",
         "free_chunks",
         "hot",
         "id",
-        "incr_hits",
-        "lrutail_reflocked",
-        "moves_to_cold",
-        "moves_to_warm",
-        "moves_within_lru",
-        "outofmemory",
         "page_bytes",
         "pages",
-        "reclaimed",
         "segments",
-        "set_cmds",
         "smallest_bytes",
-        "tailrepairs",
         "temp",
-        "touch_hits",
         "warm",
     )
 
@@ -322,14 +326,7 @@ class SlabClass:
 
     def reset_counters(self) -> None:
         """Zero what `stats reset` zeroes."""
-        self.set_cmds = self.touch_hits = self.delete_hits = 0
-        self.incr_hits = self.decr_hits = self.cas_hits = self.cas_badval = 0
-        self.evicted = self.evicted_nonzero = self.evicted_time_s = 0
-        self.evicted_unfetched = self.evicted_active = 0
-        self.outofmemory = self.tailrepairs = self.reclaimed = self.expired_unfetched = 0
-        self.crawler_reclaimed = self.crawler_items_checked = self.lrutail_reflocked = 0
-        self.moves_to_cold = self.moves_to_warm = self.moves_within_lru = 0
-        self.direct_reclaims = 0
+        super().__init__()
         for segment in self.segments:
             segment.hits = 0
 

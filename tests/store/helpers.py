@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymcd.config import Settings
 from pymcd.store import Cache, StoreMode
+from pymcd.store.item import ClassCounters
 
 from ..clocks import ManualClock
 
@@ -16,30 +17,7 @@ if TYPE_CHECKING:
 MEBIBYTE = 1 << 20
 
 #: Names of the counters that a slab class keeps.
-CLASS_COUNTERS = (
-    "cas_badval",
-    "cas_hits",
-    "crawler_items_checked",
-    "crawler_reclaimed",
-    "decr_hits",
-    "delete_hits",
-    "direct_reclaims",
-    "evicted",
-    "evicted_active",
-    "evicted_nonzero",
-    "evicted_time_s",
-    "evicted_unfetched",
-    "expired_unfetched",
-    "get_hits",
-    "incr_hits",
-    "moves_to_cold",
-    "moves_to_warm",
-    "moves_within_lru",
-    "outofmemory",
-    "reclaimed",
-    "set_cmds",
-    "touch_hits",
-)
+CLASS_COUNTERS = ("get_hits", *ClassCounters.__slots__)
 _class_counters = attrgetter(*CLASS_COUNTERS)
 
 
