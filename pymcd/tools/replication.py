@@ -60,8 +60,21 @@ ROLES: dict[str, str] = {
 _SAYS_NOTHING = ("", "-", "disconnected", "silent", "the_link_is_down", "no_answer_in_time")
 
 
+class _Report:
+    """Rows of `stats replication`."""
+
+    rows: dict[str, str]
+
+    def number(self, name: str) -> float:
+        """Return a number, 0 for what is none."""
+        try:
+            return float(self.rows.get(name, ""))
+        except ValueError:
+            return 0.0
+
+
 @dataclasses.dataclass
-class Peer:
+class Peer(_Report):
     """What a server says of another node."""
 
     node_id: str
@@ -89,13 +102,9 @@ class Peer:
         """Where it is. The port is that of the link, and nothing to connect to."""
         return self.address.rpartition(":")[0] or self.address
 
-    def number(self, name: str) -> float:
-        """Return a number, 0 for what is none."""
-        return _number(self.rows.get(name, ""))
-
 
 @dataclasses.dataclass
-class Answer:
+class Answer(_Report):
     """What one server said, or why it said nothing."""
 
     address: str
@@ -116,10 +125,6 @@ class Answer:
     def in_sync(self) -> bool:
         """Whether this server and all peers that it should have are in sync."""
         return self.state == IN_SYNC and self.rows.get("degraded") != "yes"
-
-    def number(self, name: str) -> float:
-        """Return a number, 0 for what is none."""
-        return _number(self.rows.get(name, ""))
 
     @property
     def alone_s(self) -> float:
@@ -151,13 +156,6 @@ class Answer:
         ]
 
 
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0
-
-
 def replication(words: list[str]) -> int:
     """Print how the servers at these addresses are doing; return the exit code."""
     try:
@@ -170,13 +168,11 @@ def replication(words: list[str]) -> int:
         if not addresses:
             raise ValueError("no address")
         access = _access(options)
-    except (getopt.GetoptError, ValueError) as error:
-        message = f"pymcd replication: {error}\n{USAGE}"
-        print(message, file=sys.stderr)  # noqa: T201 - a command that prints
-        return EXIT_USAGE
-    except OSError as error:
-        message = f"pymcd replication: {error.filename or 'certificate'}: {error.strerror}"
-        print(message, file=sys.stderr)  # noqa: T201
+    except (getopt.GetoptError, ValueError, OSError) as error:
+        why = f"{error}\n{USAGE}"
+        if isinstance(error, OSError):
+            why = f"{error.filename or 'certificate'}: {error.strerror}"
+        print(f"pymcd replication: {why}", file=sys.stderr)  # noqa: T201 - a command that prints
         return EXIT_USAGE
     answers = [_ask(host, port, access) for host, port in addresses]
     now = time.time()
@@ -330,7 +326,7 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
     for answer in answers:
         if answer.error or answer.state == OFF:
             continue
-        behind = int(max((peer.number("lag_items") for peer in answer.peers()), default=0))
+        writes, since, words = 0, None, "nothing that was acknowledged"
         if answer.state == ALONE:
             writes = int(answer.number("unprotected_now"))
             since = now - answer.alone_s if answer.alone_s else None
@@ -340,19 +336,15 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
                 parts.append(f"{_count(writes, 'write')} that it acknowledged alone{when}")
             if doubtful := [peer.name for peer in answer.peers() if peer.name not in alive]:
                 others = "all other items" if writes else "all items"
-                have = f"{_and(doubtful)} still {_has(doubtful)} them"
-                parts.append(f"{others} unless {have}")
+                have = "has" if len(doubtful) == 1 else "have"
+                parts.append(f"{others} unless {_and(doubtful)} still {have} them")
             elif not answer.peers():
                 parts = ["all items"]
-            words = ", and ".join(parts) or "nothing that was acknowledged"
-            found.append(Cost(answer.name, answer.address, writes, since, words))
+            words = ", and ".join(parts) or words
         elif answer.rows.get("ack_mode") == "async" and answer.rows.get("role") == COORDINATOR:
-            words = "what it acknowledged in the last moments, now " + _count(behind, "write")
-            found.append(Cost(answer.name, answer.address, behind, None, words))
-        else:
-            found.append(
-                Cost(answer.name, answer.address, 0, None, "nothing that was acknowledged")
-            )
+            writes = int(max((peer.number("lag_items") for peer in answer.peers()), default=0))
+            words = "what it acknowledged in the last moments, now " + _count(writes, "write")
+        found.append(Cost(answer.name, answer.address, writes, since, words))
     return found
 
 
@@ -363,14 +355,13 @@ def as_text(answers: list[Answer], now: float) -> str:
     """Return the whole report, without the last line end."""
     wrong = problems(answers)
     paragraphs = [_table(_table_rows(answers))]
-    some_answer = any(not answer.error and answer.state != OFF for answer in answers)
     if not wrong:
         mode = next(answer.rows.get("ack_mode", "") for answer in answers)
         paragraphs.append(f"In sync. {_MODES.get(mode, '')}".strip())
     else:
-        paragraphs.append("\n".join(["Not in sync:", *map(_indented, wrong)]))
-    if some_answer:
-        paragraphs.append("\n".join(map(_wrapped, _cost_lines(answers, now))))
+        sentences = [_wrapped(words, indent="  ") for words in wrong]
+        paragraphs.append("\n".join(["Not in sync:", *sentences]))
+    paragraphs.append("\n".join(map(_wrapped, _cost_lines(answers, now))))
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
@@ -468,10 +459,6 @@ def as_data(answers: list[Answer], now: float) -> dict[str, Any]:
     }
 
 
-def _indented(words: str) -> str:
-    return _wrapped(words, "  ")
-
-
 def _wrapped(words: str, indent: str = "") -> str:
     return textwrap.fill(
         words,
@@ -494,10 +481,6 @@ def _count(number: int, what: str) -> str:
 
 def _and(names: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _has(names: list[str]) -> str:
-    return "has" if len(names) == 1 else "have"
 
 
 def _clock(moment: float, now: float) -> str:
