@@ -51,11 +51,9 @@ def serve(words: list[str]) -> int:
         given = split_arguments(words)
         plain = [_plain(one) for one in given]
         exit_code: int = _COMMAND.main(plain, prog_name=PROGRAM, standalone_mode=False, obj=given)
-    except ArgumentError as error:
-        click.echo(f"{PROGRAM}: {error.message}", err=True)
-        return error.exit_code
     except ConfigError as error:
-        click.echo(error.message, err=True)
+        who = f"{PROGRAM}: " if isinstance(error, ArgumentError) else ""
+        click.echo(f"{who}{error.message}", err=True)
         return error.exit_code
     except click.Abort:
         # Interrupted before the server took charge of signals.

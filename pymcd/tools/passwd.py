@@ -13,18 +13,10 @@ import secrets
 import sys
 
 from ..auth import ITERATIONS, ITERATIONS_MAX, SALT_BYTES, encode_hashed
-from ..config import EXIT_FAILURE, EXIT_USAGE
+from ..config import EXIT_FAILURE, EXIT_USAGE, ConfigError
 
 USAGE = "usage: pymcd passwd [--iterations N] FILE USER"
 NEW_FILE_MODE = 0o600
-
-
-class PasswdError(Exception):
-    """What is wrong, in one line, and the exit code."""
-
-    def __init__(self, message: str, exit_code: int = EXIT_FAILURE) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def passwd(words: list[str]) -> int:
@@ -33,7 +25,7 @@ def passwd(words: list[str]) -> int:
         iterations, path, name = _arguments(words)
         hashed = encode_hashed(_ask(name), secrets.token_bytes(SALT_BYTES), iterations)
         _replace_line(path, name.encode(), hashed)
-    except PasswdError as error:
+    except ConfigError as error:
         print(f"pymcd passwd: {error}", file=sys.stderr)  # noqa: T201 - a command that prints
         return error.exit_code
     except OSError as error:
@@ -49,14 +41,14 @@ def _arguments(words: list[str]) -> tuple[int, str, str]:
     iterations = ITERATIONS
     if len(words) > 1 and words[0] == "--iterations":
         if not (words[1].isdecimal() and ITERATIONS <= int(words[1]) <= ITERATIONS_MAX):
-            raise PasswdError(f"iterations must be {ITERATIONS} to {ITERATIONS_MAX}", EXIT_USAGE)
+            raise ConfigError(f"iterations must be {ITERATIONS} to {ITERATIONS_MAX}", EXIT_USAGE)
         iterations = int(words[1])
         words = words[2:]
     if len(words) != 2 or any(word.startswith("-") for word in words):
-        raise PasswdError(USAGE, EXIT_USAGE)
+        raise ConfigError(USAGE, EXIT_USAGE)
     path, name = words
     if not name or not name.isprintable() or ":" in name or name != name.strip():
-        raise PasswdError("a user's name holds no colon and no control characters", EXIT_USAGE)
+        raise ConfigError("a user's name holds no colon and no control characters", EXIT_USAGE)
     return iterations, path, name
 
 
@@ -66,9 +58,9 @@ def _ask(name: str) -> bytes:
     else:
         password = getpass.getpass(f"Password for {name}: ")
         if getpass.getpass("Once more: ") != password:
-            raise PasswdError("the passwords differ")
+            raise ConfigError("the passwords differ")
     if not password or "\0" in password:
-        raise PasswdError("a password must not be empty, nor hold NUL")
+        raise ConfigError("a password must not be empty, nor hold NUL")
     return password.encode(errors="surrogateescape")
 
 
