@@ -124,16 +124,8 @@ class Item:
         return bool(self.access & FETCHED)
 
     @property
-    def active(self) -> bool:
-        return bool(self.access & ACTIVE)
-
-    @property
     def stale(self) -> bool:
         return bool(self.access & STALE)
-
-    @property
-    def win_sent(self) -> bool:
-        return bool(self.access & WIN_SENT)
 
     @property
     def linked(self) -> bool:

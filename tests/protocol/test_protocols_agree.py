@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.store import StoreMode
+from pymcd.store.item import ACTIVE
 from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client, make_service
 
@@ -220,7 +221,7 @@ class Server:
                 item.cas_unique,
                 item.last_access,
                 item.fetched,
-                item.active,
+                bool(item.access & ACTIVE),
                 item.segment.kind,
                 item.segment.slab_class.id,
             )

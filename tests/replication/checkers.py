@@ -16,6 +16,8 @@ from bisect import bisect_right
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pymcd.store.item import WIN_SENT
+
 from .linearizability import ABSENT, UNKNOWN, Operation, by_key, search
 
 if TYPE_CHECKING:
@@ -416,7 +418,7 @@ def _photograph(host: Host) -> dict[bytes, tuple[object, ...]]:
             item.expires_at and host.seconds_left(item.expires_at),
             item.cas_unique,
             item.stale,
-            item.win_sent,
+            bool(item.access & WIN_SENT),
         )
         for item in cache.items()
         if not cache.is_dead(item) and not item.key.startswith(b"m")

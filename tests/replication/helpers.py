@@ -16,6 +16,7 @@ from pymcd.protocol import Executor, PairedConnection
 from pymcd.replication import frames, records
 from pymcd.replication.node import Node
 from pymcd.service import Service
+from pymcd.store.item import WIN_SENT
 
 from ..clocks import ManualClock
 from ..hosts import make_host, make_node_host
@@ -164,7 +165,7 @@ class Host:
                 item.cas_unique,
                 self.changes.version_of(item),
                 item.stale,
-                item.win_sent,
+                bool(item.access & WIN_SENT),
             )
             for item in self.cache.items()
             if not self.cache.is_dead(item)

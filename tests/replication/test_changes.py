@@ -76,7 +76,7 @@ class Server:
                 item.cas_unique,
                 self.changes.version_of(item),
                 item.stale,
-                item.win_sent,
+                bool(item.access & WIN_SENT),
             )
             for item in self.cache.items()
             if not self.cache.is_dead(item)

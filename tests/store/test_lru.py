@@ -86,9 +86,9 @@ class TestReading:
         timed = timed_with(b"a")
         item = timed.cache.get(b"a")
         assert item is not None
-        assert (item.fetched, item.active) == (True, False)
+        assert (item.fetched, bool(item.access & ACTIVE)) == (True, False)
         assert timed.cache.get(b"a") is item
-        assert (item.fetched, item.active) == (True, True)
+        assert (item.fetched, bool(item.access & ACTIVE)) == (True, True)
         assert where(timed, b"a") == HOT, "a read moves nothing"
 
     def test_the_time_of_access_is_renewed_with_the_second_read(self):
@@ -116,7 +116,7 @@ class TestReading:
         assert where(timed, b"a") == WARM
         item = timed.cache.inspect(b"a")
         assert item is not None
-        assert not item.active, "in WARM it has to prove itself anew"
+        assert not item.access & ACTIVE, "in WARM it has to prove itself anew"
         assert class_of(timed, b"a").moves_to_warm == 1
         timed.cache.check()
 
@@ -210,7 +210,7 @@ class TestPullTail:
         assert cache.lru.pull_tail(slab_class.cold) == 0
         item.mark(ACTIVE, cache._states)
         assert cache.lru.pull_tail(slab_class.cold) == 1
-        assert (where(timed, b"a"), item.active) == (WARM, False)
+        assert (where(timed, b"a"), bool(item.access & ACTIVE)) == (WARM, False)
 
     def test_cold_is_evicted_if_asked_though_active(self):
         timed = TimedCache()
@@ -361,7 +361,11 @@ class TestFlat:
         assert keys(cold) == [b"a", b"b"]
         item = timed.cache.inspect(b"a")
         assert item is not None
-        assert (item.fetched, item.active, item.last_access) == (True, False, timed.cache.now)
+        assert (item.fetched, bool(item.access & ACTIVE), item.last_access) == (
+            True,
+            False,
+            timed.cache.now,
+        )
         timed.advance(30)
         timed.cache.get(b"b")  # 91 seconds old
         assert keys(cold) == [b"b", b"a"]
