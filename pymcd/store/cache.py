@@ -40,7 +40,7 @@ from .item import (
     StatePool,
 )
 from .lru import Lru
-from .slabs import Slabs, chunk_sizes
+from .slabs import Slabs
 from .status import Lookup, Status, StoreMode
 
 if TYPE_CHECKING:
@@ -184,19 +184,7 @@ class Cache:
         )
         if settings.memory_accounting == "resident":
             self._overhead_bytes = RESIDENT_OVERHEAD_BYTES
-        self.slabs = Slabs(
-            chunk_sizes(
-                factor=settings.slab_growth_factor,
-                slab_min_size_bytes=settings.slab_min_size_bytes,
-                slab_chunk_max_bytes=settings.slab_chunk_max_bytes,
-                slab_sizes=settings.slab_sizes,
-            ),
-            limit_bytes=settings.memory_limit_bytes,
-            item_size_max_bytes=settings.item_size_max_bytes,
-            whole_pages=(
-                settings.slab_reassign or settings.slab_chunk_max_bytes != limits.SLAB_PAGE_BYTES
-            ),
-        )
+        self.slabs = Slabs(settings)
         self._chunk_max_bytes = self.slabs.chunk_max_bytes
         self._tables: list[dict[bytes, Item]] = [{} for _ in range(TABLES)]
         self._states = StatePool()
@@ -219,7 +207,6 @@ class Cache:
         #: `stats sizes` counts items with this cas unique or a larger one; None: it is off.
         self.sizes_from_cas: int | None = None
         self.track_sizes(settings.track_sizes)
-        self.tick()
         self._set_now(self.now)
 
     # -- what operators switch -------------------------------------------------------------
@@ -335,7 +322,6 @@ class Cache:
 
         # memcached: do_item_get
         """
-        found: Item | None = None
         if self._flushing and self.horizon.covers(item):
             self.counters.get_flushed += 1
             lookup = _FLUSHED
@@ -343,8 +329,8 @@ class Cache:
             self.counters.get_expired += 1
             lookup = _EXPIRED
         else:
-            found = item
             lookup = _FOUND
+        found = item if lookup is _FOUND else None
         if found is None:
             self.unlink(item)
         if self.listener is not None:
@@ -1001,11 +987,8 @@ class Cache:
         return taken
 
     def _free(self, chunks: SlabClass | tuple[SlabClass, ...]) -> None:
-        if isinstance(chunks, tuple):
-            for chunk_class in chunks:
-                chunk_class.free_chunks += 1
-        else:
-            chunks.free_chunks += 1
+        for chunk_class in chunks if isinstance(chunks, tuple) else (chunks,):
+            chunk_class.free_chunks += 1
 
     # -- all items -------------------------------------------------------------------------
 

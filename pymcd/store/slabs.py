@@ -17,30 +17,28 @@ from .. import limits
 from .item import SlabClass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    from ..config import Settings
 
 
-def chunk_sizes(
-    *,
-    factor: float,
-    slab_min_size_bytes: int,
-    slab_chunk_max_bytes: int,
-    slab_sizes: Sequence[int] | None = None,
-) -> list[int]:
+def chunk_sizes(settings: Settings) -> list[int]:
     """Return the chunk sizes in bytes, ascending. # memcached: slabs_init
 
-    Each is `factor` times the one before, rounded up to 8; the last is `slab_chunk_max_bytes`.
+    Each is `slab_growth_factor` times the one before, rounded up to 8; the last is
+    `slab_chunk_max_bytes`.
     """
+    factor, largest = settings.slab_growth_factor, settings.slab_chunk_max_bytes
     sizes: list[int] = []
-    if slab_sizes is not None:
-        sizes = [_aligned(size) for size in slab_sizes[: limits.SLAB_CLASSES_MAX - 1]]
+    if settings.slab_sizes is not None:
+        sizes = [_aligned(size) for size in settings.slab_sizes[: limits.SLAB_CLASSES_MAX - 1]]
     else:
-        size = limits.ITEM_HEADER_BYTES + slab_min_size_bytes
-        while len(sizes) < limits.SLAB_CLASSES_MAX - 1 and size < slab_chunk_max_bytes / factor:
+        size = limits.ITEM_HEADER_BYTES + settings.slab_min_size_bytes
+        while len(sizes) < limits.SLAB_CLASSES_MAX - 1 and size < largest / factor:
             size = _aligned(size)
             sizes.append(size)
             size = int(size * factor)
-    return [*sizes, slab_chunk_max_bytes]
+    return [*sizes, largest]
 
 
 def _aligned(size: int) -> int:
@@ -50,27 +48,20 @@ def _aligned(size: int) -> int:
 class Slabs:
     """All classes of one server, and the pages they share."""
 
-    def __init__(
-        self,
-        sizes: Sequence[int],
-        *,
-        limit_bytes: int,
-        item_size_max_bytes: int,
-        whole_pages: bool = True,
-    ) -> None:
-        self.limit_bytes = limit_bytes  #: 0: none
-        self.item_size_max_bytes = item_size_max_bytes
-        self.chunk_max_bytes = sizes[-1]
+    def __init__(self, settings: Settings) -> None:
+        self.limit_bytes = settings.memory_limit_bytes  #: 0: none
+        self.item_size_max_bytes = settings.item_size_max_bytes
+        self.sizes = chunk_sizes(settings)
+        self.chunk_max_bytes = self.sizes[-1]
         self.classes: list[SlabClass] = [
             SlabClass(number, below + 1, size)
-            for number, (below, size) in enumerate(pairwise([0, *sizes]), start=1)
+            for number, (below, size) in enumerate(pairwise([0, *self.sizes]), start=1)
         ]
-        if not whole_pages:
+        if self.chunk_max_bytes == limits.SLAB_PAGE_BYTES and not settings.slab_reassign:
             # Pages that are never to change their class end with the last chunk that fits.
             # memcached: do_slabs_newslab
             for slab_class in self.classes:
                 slab_class.page_bytes = slab_class.chunk_size_bytes * slab_class.chunks_per_page
-        self.sizes: list[int] = list(sizes)
         self.free_pages = 0  #: in the global pool
         self.malloced_pages = 0  #: in classes and pool together
         self.malloced_bytes = 0  #: the same; pages in the pool are whole ones

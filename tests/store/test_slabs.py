@@ -9,15 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd import limits
+from pymcd.config import Settings
 from pymcd.store.item import SlabClass
 from pymcd.store.slabs import Slabs, chunk_sizes
 from tests.store.helpers import MEBIBYTE, make_cache
-
-DEFAULTS: dict[str, Any] = {
-    "factor": 1.25,
-    "slab_min_size_bytes": 48,
-    "slab_chunk_max_bytes": 512 << 10,
-}
 
 #: What memcached 1.6.18 prints with -vv: options, number of classes, some of them by number.
 GEOMETRIES: list[tuple[str, dict[str, Any], int, dict[int, int]]] = [
@@ -36,13 +31,23 @@ GEOMETRIES: list[tuple[str, dict[str, Any], int, dict[int, int]]] = [
         42,
         {1: 96, 38: 394840, 39: 493552, 40: 616944, 41: 771184, 42: 1048576},
     ),
-    ("-f 2", {"factor": 2.0}, 13, {1: 96, 2: 192, 3: 384, 8: 12288, 12: 196608, 13: 524288}),
-    ("-f 1.05 runs out of numbers", {"factor": 1.05}, 63, {1: 96, 2: 104, 62: 2824, 63: 524288}),
+    (
+        "-f 2",
+        {"slab_growth_factor": 2.0},
+        13,
+        {1: 96, 2: 192, 3: 384, 8: 12288, 12: 196608, 13: 524288},
+    ),
+    (
+        "-f 1.05 runs out of numbers",
+        {"slab_growth_factor": 1.05},
+        63,
+        {1: 96, 2: 104, 62: 2824, 63: 524288},
+    ),
     ("-n 100", {"slab_min_size_bytes": 100}, 37, {1: 152, 2: 192, 8: 752, 37: 524288}),
     ("-n 5", {"slab_min_size_bytes": 5}, 41, {1: 56, 2: 72, 3: 96, 8: 304, 41: 524288}),
     (
         "-f 1.08 -n 300",
-        {"factor": 1.08, "slab_min_size_bytes": 300},
+        {"slab_growth_factor": 1.08, "slab_min_size_bytes": 300},
         63,
         {1: 352, 2: 384, 5: 496, 62: 42304, 63: 524288},
     ),
@@ -65,15 +70,15 @@ GEOMETRIES: list[tuple[str, dict[str, Any], int, dict[int, int]]] = [
     ("options", "count", "sizes"), [row[1:] for row in GEOMETRIES], ids=[g[0] for g in GEOMETRIES]
 )
 def test_the_table_of_classes(options, count, sizes):
-    table = chunk_sizes(**{**DEFAULTS, **options})
+    table = chunk_sizes(Settings(**options))
     assert len(table) == count
     assert {number: table[number - 1] for number in sizes} == sizes
 
 
 def make_slabs(*, limit_bytes: int = 64 * MEBIBYTE, item_size_max_bytes: int = MEBIBYTE) -> Slabs:
-    return Slabs(
-        chunk_sizes(**DEFAULTS), limit_bytes=limit_bytes, item_size_max_bytes=item_size_max_bytes
-    )
+    slabs = Slabs(Settings(item_size_max_bytes=item_size_max_bytes))
+    slabs.limit_bytes = limit_bytes  # which may be lower than a server could be started with
+    return slabs
 
 
 def class_id(slabs: Slabs, size_bytes: int) -> int | None:
@@ -230,7 +235,11 @@ def test_the_chunks_of_a_large_item_hold_it_and_no_more(data_bytes, header_bytes
 def test_any_geometry_is_ordered_aligned_and_bounded(factor, slab_min_size_bytes, chunk_max_shift):
     largest = 1024 << chunk_max_shift
     table = chunk_sizes(
-        factor=factor, slab_min_size_bytes=slab_min_size_bytes, slab_chunk_max_bytes=largest
+        Settings(
+            slab_growth_factor=factor,
+            slab_min_size_bytes=slab_min_size_bytes,
+            slab_chunk_max_bytes=largest,
+        )
     )
     # A factor so small that it does not outgrow the rounding repeats a size, as in memcached.
     assert table == sorted(table)
