@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..clock import OffsetClock
+    from .certificates import Certificates
     from .childhost import ChildHost
     from .controls import Item
     from .host import ThreadHost
@@ -75,7 +76,7 @@ class MemcachedServer(Controls):
         self._host: ThreadHost | ChildHost | None = None
         self._port: Any = None  #: reserved
         self._port_number = plan.port
-        self._certificates: Any = None
+        self._certificates: Certificates | None = None
         self._last_calls: list[Call] = []
         self._lives = 0  #: faults end with the one that they were made in
         # Of a pair.
@@ -104,14 +105,15 @@ class MemcachedServer(Controls):
     def _start(self, items: Iterable[tuple[Item, int]] = (), script: Any = None) -> None:
         """Start on the port that is reserved, if one is."""
         plan = self._plan
-        if plan.tls is True and self._certificates is None:
+        if plan.tls is True:
             from .certificates import Certificates
 
-            self._certificates = Certificates(plan.host)
+            self._certificates = self._certificates or Certificates(plan.host)
+            plan = self._certificates.add_to(plan)
         if plan.process:
             from .childhost import ChildHost
 
-            child = ChildHost(self._ready_plan())
+            child = ChildHost(plan)
             self._host = child
             self._port_number = child.port
             return
@@ -124,15 +126,9 @@ class MemcachedServer(Controls):
         if plan.unix_socket is None and self._port is None:
             self._port = Port(plan.host, plan.port)
             self._port_number = self._port.number
-        engine = Engine(
-            self._ready_plan(), clock=self._clock, port=self._port, script=script, **self._settings
-        )
+        engine = Engine(plan, clock=self._clock, port=self._port, script=script, **self._settings)
         engine.install(items)
         self._host = ThreadHost(engine)
-
-    def _ready_plan(self) -> ServerPlan:
-        """Return the plan with the certificates that are there now."""
-        return self._plan if self._certificates is None else self._certificates.add_to(self._plan)
 
     def stop(self) -> None:
         """Stop; nothing is left behind. Doing so twice is harmless.
@@ -311,8 +307,7 @@ class MemcachedServer(Controls):
                 "there is no authority: start the server with tls=True;"
                 " with files of your own, you know who signed them"
             )
-        path: str = self._certificates.ca_file
-        return path
+        return self._certificates.ca_file
 
     # -- what waits for the server ---------------------------------------------------------------
 
