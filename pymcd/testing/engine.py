@@ -265,18 +265,6 @@ class _FakeServer(Server):
         self.refusals.discard(number)
         return 0  # calls, as of other faults
 
-    def kick(self) -> None:
-        """Look now for clients that are idle, or late with their login."""
-        for kicker in self.kickers:
-            kicker.step()
-
-    def close_client(self, connection: Connection) -> None:
-        """Close a client without waiting for anything."""
-        if self.hub is not None:
-            self.hub.shut(connection)
-        connection.close()
-        connection.wake()
-
 
 class Engine:
     """One fake. Create it anywhere, and run it in one event loop."""
@@ -406,7 +394,8 @@ class Engine:
         service = self.server.service
         service.tick()
         self.script.release_due()
-        self.server.kick()
+        for kicker in self.server.kickers:
+            kicker.step()
         for chore in self.server.chores:
             chore.wake()
         if self.server.peering is not None:
@@ -586,7 +575,10 @@ class Engine:
         """Close all clients; return how many there were."""
         connections = list(self.server.service.connections.values())
         for connection in connections:
-            self.server.close_client(connection)
+            if self.server.hub is not None:
+                self.server.hub.shut(connection)
+            connection.close()
+            connection.wake()
         await self._let_go_of_closing()
         return len(connections)
 

@@ -95,9 +95,11 @@ class FaultTable:
         self._rules[number] = Rule(number, criteria, action)
         return number
 
-    def remove(self, number: int) -> None:
-        """End a fault. It need not be there."""
+    def remove(self, number: int) -> int:
+        """End a fault, if it is there; return how many calls it was done to."""
+        met = self.met(number)
         self._rules.pop(number, None)
+        return met
 
     def clear(self) -> None:
         """End all faults."""

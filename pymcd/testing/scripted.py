@@ -72,8 +72,7 @@ class Script:
 
     def remove_fault(self, number: int) -> int:
         """End a fault; whom it held goes on. Returns how many calls it was done to."""
-        met = self.faults.met(number)
-        self.faults.remove(number)
+        met = self.faults.remove(number)
         for actor in list(self._actors.values()):
             if actor.rule is not None and actor.rule.number == number:
                 actor.release()
@@ -131,17 +130,21 @@ class Actor:
     def __call__(self, connection: Connection, budget: int, /) -> bool:
         """Execute `budget` commands at most; True: there may be more."""
         more = True
-        # Of a pair's connection one at a time, as its replies come later.
-        for _ in range(1 if isinstance(connection, PairedConnection) else max(1, budget)):
-            more = self._step(connection)
-            if (
-                not more
-                or connection.closing
-                or connection.source is not None
-                or connection.watching
-                or connection.delayed
-            ):
-                break
+        self._script.executing = True
+        try:
+            # Of a pair's connection one at a time, as its replies come later.
+            for _ in range(1 if isinstance(connection, PairedConnection) else max(1, budget)):
+                more = self._step(connection)
+                if (
+                    not more
+                    or connection.closing
+                    or connection.source is not None
+                    or connection.watching
+                    or connection.delayed
+                ):
+                    break
+        finally:
+            self._script.executing = False
         return more and not connection.closing
 
     @property
@@ -159,13 +162,6 @@ class Actor:
 
     def _step(self, connection: Connection) -> bool:
         """Execute the next command, if it is there; False: no more can be done now."""
-        self._script.executing = True
-        try:
-            return self._try_step(connection)
-        finally:
-            self._script.executing = False
-
-    def _try_step(self, connection: Connection) -> bool:
         script = self._script
         if script.paused or self.held_until > -inf:
             return False
@@ -213,7 +209,11 @@ class Actor:
         action = None if self.rule is None else self.rule.action
         if action is None or action.kind in (*_HOLDING, "truncate", "garbage") or action.executed:
             self._run(connection)
-        elif action.kind == "out_of_memory" and self._may_lack_memory(connection, request):
+        elif (
+            action.kind == "out_of_memory"
+            and request.command in STORING
+            and not isinstance(connection, PairedConnection)  # which may execute it elsewhere
+        ):
             with no_memory(connection.cache):
                 self._run(connection)
         else:
@@ -229,11 +229,6 @@ class Actor:
             elif action.kind == "reply":
                 reply = action.reply
                 connection.reply(reply if isinstance(reply, bytes) else reply(call))
-
-    @staticmethod
-    def _may_lack_memory(connection: Connection, request: Request) -> bool:
-        # One of a pair may execute it elsewhere.
-        return request.command in STORING and not isinstance(connection, PairedConnection)
 
     def _run(self, connection: Connection) -> bool:
         """Have the real runner do one command."""
