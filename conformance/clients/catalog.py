@@ -73,10 +73,10 @@ def _python_client(package: str, name: str, setups: tuple[str, ...], what: str) 
     def command() -> list[str]:
         return [str(python()), "-m", f"conformance.clients.{package}.scenario"]
 
-    return Client(name, "Python", setups, what, command, version, _sasl_plugins)
+    return Client(name, "Python", setups, what, command, version, sasl_plugins)
 
 
-def _sasl_plugins() -> dict[str, str]:
+def sasl_plugins() -> dict[str, str]:
     """Show libsasl2 where its mechanisms are: the copy inside a wheel looks in another place."""
     folders = sorted(str(each) for each in Path("/usr/lib").glob("*/sasl2"))
     return {"SASL_PATH": ":".join(folders)} if folders else {}

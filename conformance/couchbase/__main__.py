@@ -21,5 +21,6 @@ if __name__ == "__main__":
             "conformance.couchbase",
             "Try the real couchbase-client on a pair's bucket.",
             TRIALS,
+            ways=("text", "sasl"),
         )
     )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
 from dataclasses import dataclass
 from typing import Any
 
 from conformance.pair.nodes import Pair
+from conformance.pair.ways import PASSWORD, USER, bucket_at
 from conformance.trial import until
 
 HOST = "127.0.0.1"
@@ -21,16 +20,18 @@ class BucketPair(Pair):
     has_bucket: bool = True
 
     @property
+    def login(self) -> tuple[str, str]:
+        """The bucket's name and password."""
+        return ("default", "") if self.way.login is None else (USER, PASSWORD)
+
+    @property
     def addresses(self) -> list[str]:
         """As memcachedNodes has them."""
         return [f"http://{HOST}:{port}/pools" for port in self._bucket_ports]
 
     def bucket(self, index: int) -> dict[str, Any]:
         """Return what a node says of its bucket."""
-        url = f"http://{HOST}:{self._bucket_ports[index]}/pools/default/buckets"
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            found: dict[str, Any] = json.load(answer)[0]
-        return found
+        return bucket_at(self._bucket_ports[index], self.way, 5.0)
 
     def servers(self, index: int) -> list[int]:
         """Return the nodes in the map of a node, the master first; none if it does not answer."""

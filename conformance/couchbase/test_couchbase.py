@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from conformance.pair.nodes import Pair
+from conformance.pair.ways import WAYS
 from conformance.trial import check, until
 
 from .bucket import BucketPair
@@ -35,6 +37,13 @@ def test_trial(name: str, trials: int, scale: float) -> None:
 @pytest.mark.parametrize(("name", "trials", "scale"), SLOW, ids=[row[0] for row in SLOW])
 def test_long_trial(name: str, trials: int, scale: float) -> None:
     _try(name, trials, scale)
+
+
+@needs_client
+@pytest.mark.slow
+def test_trial_with_a_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pair, "usual_way", WAYS["sasl"])
+    check(TRIALS["kill"], 2, 1.0)
 
 
 def _requests(*told: tuple[str, int, str]) -> list[Request]:

@@ -9,6 +9,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING
 
+from conformance.pair.ways import TEXT
 from conformance.trial import TrialError, until
 
 from .bucket import BucketPair
@@ -86,7 +87,8 @@ def _faults(
     judged = version == VERSIONS[0]
     with BucketPair() as pair:
         pair.wait_in_map()
-        with Worker(pair.addresses, version) as worker:
+        bucket, password = pair.login
+        with Worker(pair.addresses, version, bucket=bucket, password=password) as worker:
             time.sleep(CALM_S)
             spans: dict[str, list[tuple[float, float]]] = {"master": [], "other": []}
             for role in ("master", "other") * times:
@@ -150,12 +152,13 @@ def single(run: Run) -> None:
     """One node: how long the client takes to start, and who is let in."""
     for version in VERSIONS:
         for what, properties in (("as it comes", {}), ("with the property", USUAL)):
-            with BucketPair(count=1) as node:  # empty: a worker must find nothing but its own
+            # Empty: a worker must find nothing but its own.
+            with BucketPair(count=1, way=TEXT) as node:
                 node.wait_in_map()
                 began = Worker(node.addresses, version, properties=properties)
                 run.figure(f"{version}: requests that failed, {what}", _work(began), 0)
                 run.figure(f"{version}: start {what}", began.ready_s, unit="s")
-        with BucketPair(count=1) as node:
+        with BucketPair(count=1, way=TEXT) as node:
             node.wait_in_map()
             strangers = _let_in(Worker(node.addresses, version, bucket="sessions"))
             run.figure(f"{version}: clients of a bucket that is not there", strangers, 0)
@@ -164,7 +167,7 @@ def single(run: Run) -> None:
             users.flush()
             os.chmod(users.name, 0o644)
             environment = {"MEMCACHED_SASL_PWDB": users.name}
-            with BucketPair(("-S",), count=1, environments={0: environment}) as node:
+            with BucketPair(("-S",), count=1, environments={0: environment}, way=TEXT) as node:
                 until("it listens", lambda: node.nodes[0].accepts())
                 login = partial(Worker, node.addresses, version)
                 right = login(bucket="sessions", password="secret")

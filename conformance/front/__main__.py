@@ -46,5 +46,6 @@ if __name__ == "__main__":
             TRIALS,
             _add_options,
             _take_options,
+            ways=failover.WAYS,
         )
     )

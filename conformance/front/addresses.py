@@ -26,6 +26,7 @@ from conformance.clients.catalog import home, output_of
 from conformance.clock import now_s
 from conformance.pair.load import read
 from conformance.pair.nodes import Pair
+from conformance.pair.ways import TEXT
 from conformance.servers import STOP_TIMEOUT_S
 from conformance.trial import TrialError
 
@@ -286,7 +287,7 @@ def addresses(run: Run) -> None:
 
 
 def _survives(run: Run, name: str, library: Library) -> None:
-    with Pair(wired=False, settled=True) as pair, ExitStack() as stack:
+    with Pair(wired=False, settled=True, way=TEXT) as pair, ExitStack() as stack:
         pair.wait_in_sync()
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="conformance-")))
         lines = addressed(library.lines(), [node.port for node in pair.nodes])

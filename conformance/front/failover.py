@@ -14,7 +14,7 @@ from conformance.pair.nodes import Pair
 from conformance.pair.ways import Address
 from conformance.trial import TrialError
 
-from .haproxy import HAProxy, active_active, documented, staying
+from .haproxy import HAProxy, active_active, checked, documented, staying
 from .hosts import CLIENT_PORT, Hosts
 from .watch import CALM_S, FROZEN_S, Watch, tell
 
@@ -33,11 +33,19 @@ RELOADED_S = 2.0
 #: Another configuration to try, which speaks of the documented addresses.
 configuration_file: Path | None = None
 
+#: Those in which clients can come by way of HAProxy, which passes on what they say.
+WAYS = ("text", "binary", "meta", "login", "sasl", "scram", "tls", "tls-login", "tls-sasl")
+
 NAMES = ("the first node", "the second node")
 
 
 def _text() -> str:
-    return configuration_file.read_text() if configuration_file else documented()
+    text = configuration_file.read_text() if configuration_file else documented()
+    return checked(text, Pair.usual_way)
+
+
+def _door(proxy: HAProxy) -> Address:
+    return Address(proxy.port, way=Pair.usual_way)
 
 
 @contextmanager
@@ -97,7 +105,7 @@ def _kills(run: Run, what: str, *, both: bool, times: int) -> None:
         fixed = _fill(pair, run.count(ITEMS))
         for number in range(2 * times):
             victim = number % 2
-            with Watch([Address(proxy.port)], run.rng(number), fixed=fixed) as watch:
+            with Watch([_door(proxy)], run.rng(number), fixed=fixed) as watch:
                 time.sleep(CALM_S)
                 watch.fault()
                 pair.nodes[victim].kill()
@@ -118,7 +126,7 @@ def _freezes(run: Run, what: str, *, both: bool, times: int) -> None:
     with _front(active_active if both else lambda text: text) as (pair, proxy):
         for number in range(2 * times):
             victim = number % 2
-            with Watch([Address(proxy.port)], run.rng(number)) as watch:
+            with Watch([_door(proxy)], run.rng(number)) as watch:
                 time.sleep(CALM_S)
                 watch.fault()
                 pair.nodes[victim].signal(signal.SIGSTOP)
@@ -156,7 +164,7 @@ def stay(run: Run) -> None:
         for number in range(2 * run.times(2)):
             # As the nodes take turns: who comes back is not in use.
             victim = number % 2
-            with Watch([Address(proxy.port)], run.rng(number)) as watch:
+            with Watch([_door(proxy)], run.rng(number)) as watch:
                 time.sleep(CALM_S)
                 elsewhere += proxy.backends()[1 - victim].connections
                 watch.fault()
@@ -188,7 +196,7 @@ def proxy(run: Run) -> None:
     for number in range(run.times(2)):
         with _front() as (pair, front):
             for what, noticed in watches.items():
-                with Watch([Address(front.port)], run.rng(number)) as watch:
+                with Watch([_door(front)], run.rng(number)) as watch:
                     time.sleep(CALM_S)
                     watch.fault()
                     _disturb(run, what, pair, front, watch)
@@ -231,7 +239,7 @@ def vanish(run: Run) -> None:
         with HAProxy(addresses, _text()) as front:
             for number in range(2 * run.times(2)):
                 victim = number % 2
-                with Watch([Address(front.port)], run.rng(number)) as watch:
+                with Watch([_door(front)], run.rng(number)) as watch:
                     time.sleep(CALM_S)
                     watch.fault()
                     site.vanish(victim)

@@ -16,14 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from conformance.pair.ways import in_text
 from conformance.servers import ROOT
 from conformance.trial import TrialError, free_port, until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from conformance.pair.ways import Way
+
 PAGE = ROOT / "docs" / "replication.md"
 PROGRAM = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
+
+
+#: What a check says and hears.
+ASKS = re.compile(r" +tcp-check send.*\n +tcp-check expect .*\n")
 
 
 def why_not() -> str:
@@ -50,6 +57,21 @@ def staying(text: str) -> str:
     if found is None:
         raise TrialError(f"{PAGE.name} does not say how clients stay where they are")
     return _not_led_back(text).replace("\nbackend pair\n", f"\nbackend pair\n{found.group(1)}")
+
+
+def checked(text: str, way: Way) -> str:
+    """Return the configuration changed as the page says, so that checks come in as clients do."""
+    page = PAGE.read_text()
+    if way.tls:
+        (told,) = re.findall(r"`(default-server check-ssl .*?)`", page)
+        text = text.replace("    option tcp-check\n", f"    option tcp-check\n    {told}\n")
+    if way.login is in_text:
+        (told,) = re.findall(r"`(tcp-check expect string CLIENT_ERROR)`", page)
+        text = text.replace("tcp-check expect string VERSION", told)
+    elif way.login is not None:
+        _, in_binary = ASKS.findall(page)
+        text = ASKS.sub(in_binary, text)
+    return text
 
 
 def _not_led_back(text: str) -> str:
@@ -169,7 +191,7 @@ class HAProxy:
             answer = b""
             while data := stream.recv(1 << 16):
                 answer += data
-        return answer.decode()
+        return answer.decode(errors="replace")  # it shows what a check heard
 
     def backends(self) -> list[Backend]:
         """Return what it thinks of the nodes, in the order of `nodes`."""

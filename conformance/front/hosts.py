@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from conformance.pair.namespaces import REPLICATION_PORT, Host, Network
+from conformance.pair.nodes import Pair
 from conformance.pair.strangers import SECRET, secrets
 from conformance.servers import PYMCD
 from conformance.trial import until
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from conformance.pair.ways import Way
 
 CLIENT_PORT = 11211
 
@@ -23,6 +26,7 @@ class Hosts:
 
     #: More options for both nodes.
     options: Sequence[str] = ()
+    way: Way = field(default_factory=lambda: Pair.usual_way)
     network: Network = field(default_factory=Network)
     nodes: list[Host] = field(default_factory=list)
     _secret_file: str = ""
@@ -52,8 +56,15 @@ class Hosts:
         switches = ["-p", str(CLIENT_PORT), "--node-id", f"host{index}", *self.options]
         switches += ["--replication-listen", link, "--replication-port", str(REPLICATION_PORT)]
         switches += ["--peer", f"{other}:{REPLICATION_PORT}"]
-        switches += ["--replication-secret-file", self._secret_file]
-        return Host(command, switches, host=self.network.address(index, "client"), listen=())
+        switches += ["--replication-secret-file", self._secret_file, *self.way.switches()]
+        return Host(
+            command,
+            switches,
+            self.way.environment(),
+            host=self.network.address(index, "client"),
+            listen=(),
+            way=self.way,
+        )
 
     def vanish(self, index: int) -> None:
         """Take a host away without a word: its cables are pulled, then its node is killed."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from conformance.pair import namespaces
+from conformance.pair.ways import TEXT, Way
 from conformance.servers import STOP_TIMEOUT_S
 from conformance.trial import TrialError, until
 
@@ -112,6 +113,7 @@ class Keepalived:
 class MovingAddress(Hosts):
     """Two hosts with a keepalived each. A context manager."""
 
+    way: Way = TEXT  #: as the documented check has it
     keepers: list[Keepalived] = field(default_factory=list)
 
     def _set_up(self, stack: ExitStack) -> None:

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.pair import namespaces
-from conformance.pair.nodes import Node
-from conformance.pair.ways import Address
+from conformance.pair.nodes import Node, Pair
+from conformance.pair.ways import WAYS, Address
 from conformance.servers import PYMCD, Server
 from conformance.trial import TrialError, check
 
 from . import haproxy, keepalived
 from .__main__ import TRIALS
 from .addresses import LIBRARIES, addressed
-from .haproxy import HAProxy, active_active, documented, staying
+from .haproxy import HAProxy, active_active, checked, documented, staying
 from .watch import History, Watch
 
 if TYPE_CHECKING:
@@ -65,6 +65,16 @@ def test_long_trial(name: str, trials: int, scale: float) -> None:
     _try(name, trials, scale)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@needs_haproxy
+@pytest.mark.parametrize("way", ["login", "sasl", "tls-sasl"])
+@pytest.mark.parametrize("name", ["kill", "freeze"])
+def test_trial_in_other_ways(monkeypatch: pytest.MonkeyPatch, name: str, way: str) -> None:
+    monkeypatch.setattr(Pair, "usual_way", WAYS[way])
+    check(TRIALS[name], 1, 0.3)
+
+
 @pytest.fixture
 def strangers() -> Iterator[list[Server]]:
     """Two servers that know nothing of each other: no pair."""
@@ -77,6 +87,19 @@ def strangers() -> Iterator[list[Server]]:
 def test_configurations_are_taken_without_a_warning(changed: Callable[[str], str]) -> None:
     with HAProxy([1, 2], changed(documented())) as proxy:
         assert not [line for line in proxy.log().splitlines() if "config" in line]
+
+
+@needs_haproxy
+@pytest.mark.parametrize("name", ["login", "sasl", "tls-login"])
+def test_checks_of_servers_that_want_a_login(name: str) -> None:
+    way = WAYS[name]
+    with (
+        Server(PYMCD, way.switches(), way.environment()) as server,
+        HAProxy([server.port] * 2, checked(documented(), way)) as proxy,
+    ):
+        proxy.wait_up()
+    with Server(PYMCD) as server, HAProxy([server.port] * 2, checked(documented(), way)) as proxy:
+        assert name == "sasl" or not any(each.up for each in proxy.backends())
 
 
 @needs_haproxy

@@ -130,7 +130,7 @@ def _start(network: Network, index: int, secret_file: str) -> Host:
     switches += ["--replication-port", str(REPLICATION_PORT)]
     switches += ["--peer", f"{network.address(1 - index, 'link')}:{REPLICATION_PORT}"]
     switches += ["--replication-secret-file", secret_file]
-    way = Pair.way
+    way = Pair.usual_way
     switches += way.switches()
     host = Host(
         command, switches, way.environment(), host=network.address(index, "client"), way=way
@@ -157,8 +157,8 @@ def namespaces(run: Run) -> None:
     if reason := why_not():
         run.problem(f"skipped: {reason}")
         return
-    if Pair.way.unix or Pair.way.bucket:
-        run.problem(f"skipped: {Pair.way.name} does not lead to another host")
+    if Pair.usual_way.unix or Pair.usual_way.bucket:
+        run.problem(f"skipped: {Pair.usual_way.name} does not lead to another host")
         return
     with secrets(SECRET) as (secret_file,), Network() as network, ExitStack() as running:
         hosts = [_start(network, index, secret_file) for index in range(2)]

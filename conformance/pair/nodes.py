@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from conformance.servers import PYMCD, Server
 from conformance.trial import PATIENCE_S, TrialError, free_port, until
 
-from .ways import TEXT, Talk, Way, begin, dial, dial_unix, master_of
+from .ways import MAP_TIMEOUT_S, TEXT, Talk, Way, begin, bucket_at, dial, dial_unix, master_of
 from .wire import DIRECTIONS, Direction, Wires
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class Node(Server):
         if not self.way.bucket:
             return begin(self._dial(timeout_s), self.way)
         try:
-            self._master = master_of(self.bucket_port)
+            self._master = master_of(bucket_at(self.bucket_port, self.way, MAP_TIMEOUT_S))
         except TimeoutError:
             pass  # it stands still: clients go where the map led that they have
         return begin(dial(*self._master, timeout_s), self.way)
@@ -143,6 +143,7 @@ class Pair:
         count: how many nodes.
         wired: whether the links go through the wires, which cost some time.
         settled: whether a node comes back at the port where its clients know it.
+        way: how clients come in.
         has_bucket: whether clients find the nodes by a bucket's map; they are settled then.
         commands: what starts a node, where that is not pymcd's command.
         environments: variables of a node.
@@ -150,8 +151,8 @@ class Pair:
 
     #: Of all pairs, whatever a trial says: what does it show then?
     experiment: ClassVar[Sequence[str]] = ()
-    #: How clients come to all of them.
-    way: ClassVar[Way] = TEXT
+    #: How clients come to all of them, unless a trial says something else.
+    usual_way: ClassVar[Way] = TEXT
 
     options: Sequence[str] = ()
     own: dict[int, Sequence[str]] = field(default_factory=dict)
@@ -159,6 +160,7 @@ class Pair:
     wired: bool = True
     settled: bool = False
     has_bucket: bool = False
+    way: Way = field(default_factory=lambda: Pair.usual_way)
     commands: dict[int, Sequence[str]] = field(default_factory=dict)
     environments: dict[int, dict[str, str]] = field(default_factory=dict)
     nodes: list[Node] = field(default_factory=list)

@@ -92,7 +92,7 @@ def test_trial(name: str, trials: int, scale: float) -> None:
 def test_trial_in_other_ways(
     monkeypatch: pytest.MonkeyPatch, way: str, name: str, trials: int, scale: float
 ) -> None:
-    monkeypatch.setattr(Pair, "way", WAYS[way])
+    monkeypatch.setattr(Pair, "usual_way", WAYS[way])
     check(TRIALS[name], trials, scale)
 
 
@@ -112,7 +112,7 @@ def test_long_trial(name: str, trials: int, scale: float) -> None:
 def test_long_trial_in_other_ways(
     monkeypatch: pytest.MonkeyPatch, way: str, name: str, trials: int, scale: float
 ) -> None:
-    monkeypatch.setattr(Pair, "way", WAYS[way])
+    monkeypatch.setattr(Pair, "usual_way", WAYS[way])
     check(TRIALS[name], trials, scale)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from conformance.tls import HOST, shared_identity
 from conformance.trial import TrialError
@@ -36,16 +36,18 @@ Login = Generator[bytes, bytes, None]
 
 
 @cache
-def users_file() -> str:
-    """Return a file that knows our user, as `-Y` and MEMCACHED_SASL_PWDB have it."""
+def _folder() -> Path:
+    """Return a folder with a file that knows our user, and one that allows no SASL but PLAIN."""
     folder = tempfile.TemporaryDirectory(prefix="conformance-", ignore_cleanup_errors=True)
     atexit.register(folder.cleanup)
-    path = Path(folder.name, "users")
-    path.write_text(f"{USER}:{PASSWORD}\n")
-    # The user that nodes run as reads it.
-    path.parent.chmod(0o755)
-    path.chmod(0o644)
-    return str(path)
+    path = Path(folder.name)
+    (path / "users").write_text(f"{USER}:{PASSWORD}\n")
+    (path / "plain.conf").write_text("mech_list: plain\n")
+    # The user that nodes run as reads them.
+    path.chmod(0o755)
+    for each in path.iterdir():
+        each.chmod(0o644)
+    return path
 
 
 @cache
@@ -108,7 +110,7 @@ class Way:
         """Return what a node is started with."""
         switches = []
         if self.login is in_text:
-            switches += ["-Y", users_file()]
+            switches += ["-Y", str(_folder() / "users")]
         elif self.login is not None:
             switches.append("-S")
         if self.tls:
@@ -118,7 +120,12 @@ class Way:
         return switches
 
     def environment(self) -> dict[str, str]:
-        return {"MEMCACHED_SASL_PWDB": users_file()} if self.login is not None else {}
+        if self.login in (None, in_text):
+            return {}
+        found = {"MEMCACHED_SASL_PWDB": str(_folder() / "users")}
+        if self.login is plain:
+            found["SASL_CONF_PATH"] = str(_folder() / "plain.conf")
+        return found
 
 
 TEXT = Way("text")
@@ -319,12 +326,19 @@ def begin(stream: socket.socket, way: Way) -> Talk:
     return Talk(stream, way)
 
 
-def master_of(http_port: int) -> tuple[str, int]:
-    """Return where a bucket's map sends its clients. Raises OSError if nobody says."""
+def bucket_at(http_port: int, way: Way, timeout_s: float) -> dict[str, Any]:
+    """Return what a node says of its bucket. Raises OSError if it says nothing."""
     request = urllib.request.Request(f"http://127.0.0.1:{http_port}/pools/default/buckets")
-    name = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    request.add_header("Authorization", f"Basic {name}")
-    with urllib.request.urlopen(request, timeout=MAP_TIMEOUT_S) as answer:
-        found = json.load(answer)[0]["vBucketServerMap"]
-    host, _, port = found["serverList"][found["vBucketMap"][0][0]].rpartition(":")
+    if way.login is not None:
+        name = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        request.add_header("Authorization", f"Basic {name}")
+    with urllib.request.urlopen(request, timeout=timeout_s) as answer:
+        found: dict[str, Any] = json.load(answer)[0]
+    return found
+
+
+def master_of(bucket: dict[str, Any]) -> tuple[str, int]:
+    """Return where a bucket's map sends its clients."""
+    servers = bucket["vBucketServerMap"]
+    host, _, port = servers["serverList"][servers["vBucketMap"][0][0]].rpartition(":")
     return host, int(port)

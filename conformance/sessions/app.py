@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
+from conformance.pair.ways import TEXT, Way
 from conformance.servers import ROOT
 from conformance.trial import TrialError, free_port, until
 
@@ -64,6 +65,8 @@ class Kind:
     durable: bool = False
     #: Whether it is given both nodes of a pair, instead of one address in front of them.
     two_addresses: bool = False
+    #: How its clients come to the servers.
+    way: Way = TEXT
     #: How long after a node is back its clients may still hold it to be dead.
     settles_s: float = 1.5
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from conformance.clock import now_s
-from conformance.front.haproxy import HAProxy, active_active, documented
+from conformance.front.haproxy import HAProxy, active_active, checked, documented
 from conformance.pair.nodes import Pair
 from conformance.servers import PYMCD, Server, find_memcached
 from conformance.trial import TrialError, free_port, until
@@ -57,19 +57,20 @@ def _loses(run: Run, kind: Kind, what: str, lost: Sequence[str], of: str = "") -
 # -- one application, one server -----------------------------------------------------------------
 
 
-def servers() -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Name the servers that stand alone, and their commands; memcached where there is one."""
-    if command := find_memcached():
-        yield "memcached", command
-    yield "pymcd", PYMCD
+def servers(kind: Kind) -> Iterator[tuple[str, Server]]:
+    """Name servers that stand alone: memcached where there is one, unless it knows no users."""
+    way = kind.way
+    if way.login is None and (command := find_memcached()):
+        yield "memcached", Server(command, way.switches())
+    yield "pymcd", Server(PYMCD, way.switches(), way.environment())
 
 
 def alone(run: Run, kind: Kind) -> None:
     """All that sessions do, on one server: memcached, then pymcd."""
     if kind.two_addresses:
         return
-    for name, command in servers():
-        with Server(command) as server, App(kind, [server.address]) as app:
+    for name, server in servers(kind):
+        with server, App(kind, [server.address]) as app:
             everyday(run, kind, app, name)
 
 
@@ -131,8 +132,8 @@ def _at_once(run: Run, kind: Kind, app: App, server: str) -> None:
 def expiry(run: Run, kind: Kind) -> None:
     """Idle sessions end in time; on a pair also if the node that was told of it has died."""
     if not kind.two_addresses:
-        for name, command in servers():
-            with Server(command) as server:
+        for name, server in servers(kind):
+            with server:
                 _expiry(run, kind, [server.address], name)
     with Servers(kind) as servers_:
         pair = servers_.pair
@@ -177,10 +178,11 @@ class Servers:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            self.pair = stack.enter_context(Pair(wired=False, settled=True))
+            way = self.kind.way
+            self.pair = stack.enter_context(Pair(wired=False, settled=True, way=way))
             self.pair.wait_in_sync()
             if not self.kind.two_addresses:
-                text = documented()
+                text = checked(documented(), way)
                 ports = [node.port for node in self.pair.nodes]
                 self.proxy = HAProxy(ports, active_active(text) if self.both else text)
                 stack.enter_context(self.proxy)
@@ -414,8 +416,11 @@ def lone(run: Run, kind: Kind) -> None:
     """One server, which dies and comes back: the same users must notice that."""
     if kind.two_addresses:
         return
-    port = str(free_port())
-    with Server(PYMCD, ["-p", port]) as server, App(kind, [server.address]) as app:
+    switches = ["-p", str(free_port()), *kind.way.switches()]
+    with (
+        Server(PYMCD, switches, kind.way.environment()) as server,
+        App(kind, [server.address]) as app,
+    ):
         watch = Watch(run, kind, app)
         with watch.crowd:
             watch.work(run.count(60))

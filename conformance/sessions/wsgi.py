@@ -14,6 +14,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from conformance.clients.catalog import sasl_plugins
+from conformance.pair.ways import TEXT, Way
+
 from .app import Kind, Setting
 
 if TYPE_CHECKING:
@@ -47,16 +50,23 @@ def kind_maker(
     def command(setting: Setting) -> list[str]:
         return [sys.executable, "-m", "conformance.sessions.wsgi", application, str(setting.port)]
 
-    def make(configuration: str, *, recommended: bool = True, two_addresses: bool = False) -> Kind:
+    def make(
+        configuration: str,
+        *,
+        recommended: bool = True,
+        two_addresses: bool = False,
+        way: Way = TEXT,
+    ) -> Kind:
         return Kind(
             f"{name} {configuration}",
             command,
             why_not,
-            {variable: configuration},
+            {variable: configuration, **(sasl_plugins() if way.login else {})},
             recommended=recommended,
             silent=recommended,
             durable=configuration.endswith("_db"),
             two_addresses=two_addresses,
+            way=way,
             settles_s=SETTLES_TWO_S if two_addresses else SETTLES_S,
         )
 

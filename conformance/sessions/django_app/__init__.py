@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from conformance.pair.ways import WAYS
 from conformance.sessions.wsgi import kind_maker
 
 CONFIGURATION_VARIABLE = "SESSIONS_DJANGO"
@@ -14,6 +15,7 @@ _kind = kind_maker(
 KINDS = (
     _kind("pymemcache repeating"),
     _kind("pylibmc repeating"),
+    _kind("pylibmc repeating sasl", way=WAYS["sasl"]),
     _kind("pymemcache repeating two", two_addresses=True),
     _kind("pylibmc repeating two", two_addresses=True),
     _kind("pymemcache repeating cached_db"),

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from conformance.pair.ways import PASSWORD, USER
 from conformance.sessions.app import ADDRESSES_VARIABLE, LIFETIME_VARIABLE
 from conformance.sessions.clients import PYLIBMC_ONE, PYLIBMC_TWO, PYMEMCACHE_ONE, PYMEMCACHE_TWO
 
@@ -52,6 +53,18 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "pylibmc": ({"BACKEND": f"{_DJANGO}.PyLibMCCache"}, f"{_ENGINE}.cache"),
     "pylibmc repeating": (
         {"BACKEND": f"{_OURS}.RepeatingPyLibMCCache", "OPTIONS": {"behaviors": PYLIBMC_ONE}},
+        _STRICT,
+    ),
+    "pylibmc repeating sasl": (
+        {
+            "BACKEND": f"{_OURS}.RepeatingPyLibMCCache",
+            "OPTIONS": {
+                "behaviors": PYLIBMC_ONE,
+                "binary": True,
+                "username": USER,
+                "password": PASSWORD,
+            },
+        },
         _STRICT,
     ),
     "pylibmc repeating two": (

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance.clients.catalog import output_of
+from conformance.pair import ways
 from conformance.sessions.app import Kind
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def kind(
     minding: bool = True,
     recommended: bool = True,
     two_addresses: bool = False,
+    way: ways.Way = ways.TEXT,
 ) -> Kind:
     """Return PHP with these settings; `minding`: the application looks at PHP's warnings."""
     environment = {"PHP_CLI_SERVER_WORKERS": str(PROCESSES)}
@@ -85,6 +87,7 @@ def kind(
         locking=settings.get("memcached.sess_locking") != "0",
         recommended=recommended,
         two_addresses=two_addresses,
+        way=way,
     )
 
 
@@ -92,6 +95,10 @@ BINARY = {"memcached.sess_binary_protocol": "1"}
 TEXT = {"memcached.sess_binary_protocol": "0"}
 STRICT = {"session.use_strict_mode": "1"}
 UNLOCKED = {"memcached.sess_locking": "0"}
+SASL = {
+    "memcached.sess_sasl_username": ways.USER,
+    "memcached.sess_sasl_password": ways.PASSWORD,
+}
 #: Both nodes are known to PHP, which writes to both and reads from the one that is left. One that
 #: stands still holds everybody up, 5 s for each command. Never together with sess_persistent:
 #: libmemcached then leaves answers of the second server unread, and takes them for those of the
@@ -108,6 +115,7 @@ KINDS = (
     kind("php-strict", BINARY | STRICT),
     kind("php-persistent", BINARY | {"memcached.sess_persistent": "1"}),
     kind("php-unlocked", BINARY | UNLOCKED),
+    kind("php-sasl", BINARY | SASL, way=ways.WAYS["sasl"]),
     kind("php-unminded", BINARY, minding=False, recommended=False),
     kind("php-strict-unminded", BINARY | STRICT, minding=False, recommended=False),
     # Without locks: those are asked for at one address only, so that nobody gets them there.

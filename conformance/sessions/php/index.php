@@ -63,6 +63,13 @@ function is_gone(string $id): bool {
         fn (string $server) => explode(':', $server),
         explode(',', ini_get('session.save_path')),
     ));
+    if (ini_get('memcached.sess_sasl_username')) {
+        $memcached->setOption(Memcached::OPT_BINARY_PROTOCOL, true);
+        $memcached->setSaslAuthData(
+            ini_get('memcached.sess_sasl_username'),
+            ini_get('memcached.sess_sasl_password'),
+        );
+    }
     foreach ([1, 2] as $_) {
         if ($memcached->get(ini_get('memcached.sess_prefix') . $id) === '') {
             return true; // ended, only not deleted
