@@ -1,0 +1,253 @@
+"""What docs/ says of the code is so: tables, names, links, commands."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from pymcd.config import ReplicationAck
+from pymcd.protocol.text import VERBS
+from pymcd.replication.frames import Kind
+from pymcd.replication.peer import NEXT_PHASES, Phase
+from pymcd.replication.records import Record
+from pymcd.replication.roles import TRANSITIONS, Role, Stance
+
+from .test_layering import BELOW_SERVER, MAY_IMPORT, MAY_NAME
+
+ROOT = Path(__file__).parents[1]
+DESIGN = ROOT / "docs" / "design.md"
+#: Those that name modules, classes and functions.
+OF_THE_CODE = [DESIGN, ROOT / "docs" / "contributing.md"]
+PAPERS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("conformance/*.md")]
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def text_of(paper: Path) -> str:
+    """Return a paper without what is shown as it is."""
+    return re.sub(r"^```.*?^```$", "", paper.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def table(*header: str) -> list[list[str]]:
+    """Return the rows of the table in docs/design.md that begins so."""
+    lines = DESIGN.read_text("utf-8").splitlines()
+    (begin,) = (n for n, line in enumerate(lines) if cells(line)[: len(header)] == list(header))
+    rows = []
+    for line in lines[begin + 2 :]:
+        if not line.startswith("|"):
+            break
+        rows.append(cells(line))
+    return rows
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")] if line.startswith("|") else []
+
+
+# -- tables ------------------------------------------------------------------------------------
+
+
+def test_transitions_of_roles():
+    told = {}
+    for before, after, why in table("from", "to"):
+        for role in Role if before == "every role" else (Role(before),):
+            told[role, Role(after)] = why
+    assert told == TRANSITIONS
+
+
+def test_what_roles_mean():
+    modes = get_args(ReplicationAck)
+    rows = {role: means for role, *means in table("role")}
+    assert list(rows) == list(Role)
+    for role, means in rows.items():
+        for number, name in enumerate(Stance.__slots__):
+            under = [mode for mode in modes if getattr(Stance().follow(Role(role), mode), name)]
+            assert means[number].split() == under, (role, name)
+
+
+def test_phases_of_a_peer():
+    rows = table("phase")
+    assert {name: what for name, what, _ in rows} == {each.name: each.value for each in Phase}
+    assert {name: tuple(after.split()) for name, _, after in rows} == {
+        before.name: tuple(each.name for each in after) for before, after in NEXT_PHASES.items()
+    }
+
+
+@pytest.mark.parametrize(("header", "members"), [("kind", Kind), ("record", Record)])
+def test_what_is_said(header, members):
+    told = [(int(number), name) for number, name, *_ in table("", header)]
+    assert told == [(member.value, member.name) for member in members]
+
+
+def test_layers():
+    def layers(cell: str) -> set[str]:
+        words = set(re.findall(r"`(\w+)`", cell))
+        found = {"" if word == "pymcd" else word for word in words}
+        return found | BELOW_SERVER if "core" in cell.split() else found
+
+    may_import, may_name = {}, {}
+    for layer, imported, named in table("layer"):
+        (name,) = layers(layer)
+        may_import[name] = layers(imported)
+        may_name[name] = layers(named)
+    assert may_import == {layer: others - {layer} for layer, others in MAY_IMPORT.items()}
+    assert {layer: others for layer, others in may_name.items() if others} == MAY_NAME
+
+
+def test_rooms_of_the_core():
+    modules = {path.stem for path in (ROOT / "pymcd" / "replication").glob("*.py")}
+    assert {name.strip("`") for name, _ in table("module", "what it owns")} == modules - {
+        "__init__"
+    }
+
+
+def test_times_and_bounds():
+    for name, value, _ in table("name", "value"):
+        module, _, constant = name.strip("`").rpartition(".")
+        found = getattr(importlib.import_module(f"pymcd.replication.{module}"), constant)
+        assert float(value) == found, name
+
+
+def test_as_many_things_hold_as_are_asserted():
+    """Each assertion of what `Node.check` calls has its line."""
+    told: dict[str, int] = {}
+    name = ""
+    section = DESIGN.read_text("utf-8").partition("## What holds after each step")[2]
+    for line in section.partition("\n## ")[0].splitlines():
+        if found := re.fullmatch(r"`(\w+)\.check`", line):
+            name = found[1]
+            told[name] = 0
+        told[name] = told.get(name, 0) + line.startswith("- ")
+    asserted = {
+        node.name: sum(isinstance(each, ast.Assert) for each in ast.walk(method))
+        for tree in trees().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.name in told
+        for method in node.body
+        if isinstance(method, ast.FunctionDef) and method.name == "check"
+    }
+    assert told == {"": 0, **asserted}
+
+
+# -- names -------------------------------------------------------------------------------------
+
+
+@cache
+def trees() -> dict[str, ast.Module]:
+    """Return the syntax tree of each module that papers speak of, by its path."""
+    patterns = ("pymcd/**/*.py", "tests/**/[!t]*.py", "conformance/clients/*.py")
+    paths = [path for pattern in patterns for path in ROOT.glob(pattern)]
+    return {str(path.relative_to(ROOT)): ast.parse(path.read_text("utf-8")) for path in paths}
+
+
+def names_in(body: ast.AST) -> set[str]:
+    """Return what is defined or assigned there, at any depth."""
+    found = set()
+    for node in ast.walk(body):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.attr)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+    return found
+
+
+@cache
+def classes() -> dict[str, set[str]]:
+    """Return what each class has; those of one name and of their bases together."""
+    own: dict[str, set[str]] = {}
+    bases: dict[str, set[str]] = {}
+    for tree in trees().values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                own.setdefault(node.name, set()).update(names_in(node))
+                above = {base.id for base in node.bases if isinstance(base, ast.Name)}
+                bases.setdefault(node.name, set()).update(above)
+    return {
+        name: has.union(*(own.get(base, set()) for base in bases[name]))
+        for name, has in own.items()
+    }
+
+
+@cache
+def everything() -> set[str]:
+    modules = {Path(path).stem for path in trees()}
+    return modules.union(*(names_in(tree) for tree in trees().values()))
+
+
+def is_there(word: str) -> bool:
+    """Return whether the code has what a word in code type names; what is no name is."""
+    if re.fullmatch(r"[\w/.]+(/|\.py|\.md|\.toml)", word):
+        return any((ROOT / folder / word).exists() for folder in ("", "pymcd"))
+    if not re.fullmatch(r"[A-Za-z_]\w*(\.\w+)*", word) or word.encode() in VERBS:
+        return True
+    before, _, name = word.rpartition(".")
+    owner = before.rpartition(".")[2]
+    if owner in classes():
+        return name in classes()[owner]
+    modules = [tree for path, tree in trees().items() if Path(path).stem == owner]
+    if modules:
+        return any(name in names_in(tree) for tree in modules)
+    if "_" in word or word != word.lower():
+        return word in everything()
+    return True
+
+
+@pytest.mark.parametrize("paper", OF_THE_CODE, ids=names(OF_THE_CODE))
+def test_what_is_named_is_there(paper):
+    words = set(re.findall(r"`([^`\n]+)`", text_of(paper)))
+    assert [word for word in sorted(words) if not is_there(word)] == []
+
+
+# -- links and commands ------------------------------------------------------------------------
+
+
+def anchors(paper: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", text_of(paper), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=names(PAPERS))
+def test_links_lead_somewhere(paper):
+    wrong = []
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text_of(paper)):
+        path, _, anchor = link.partition("#")
+        target = (paper.parent / path).resolve() if path else paper
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            wrong.append(link)
+    assert wrong == []
+
+
+def test_extras_that_are_named_exist():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = set(tomllib.load(file)["project"]["optional-dependencies"])
+    named = {
+        extra
+        for paper in PAPERS
+        for group in re.findall(r"(?:\.|pymcd)\[([a-z,]+)\]", paper.read_text("utf-8"))
+        for extra in group.split(",")
+    }
+    assert named <= extras
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=names(PAPERS))
+def test_commands_of_ours_exist(paper):
+    """`python -m ...` names a package or a module that can be run."""
+    wrong = []
+    for module in re.findall(r"python -m ((?:tests|conformance|bench)[\w.]*)", paper.read_text()):
+        path = ROOT / module.rstrip(".").replace(".", "/")
+        if not (path / "__main__.py").exists() and not path.with_suffix(".py").exists():
+            wrong.append(module)
+    assert wrong == []
