@@ -17,6 +17,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+from dataclasses import KW_ONLY, InitVar, dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,39 +73,32 @@ TURNS_MAX: Final = 4
 ENOUGH_CHANGES: Final = 8
 
 
+@dataclass(eq=False)
 class Peering:
-    """The sockets of one node."""
+    """The sockets of one node.
 
-    def __init__(
-        self,
-        node_for: Callable[[Callable[[], None]], Node],
-        peers: Sequence[str],
-        *,
-        hub: Hub | None,
-        log: Callable[[str], None],
-        on_error: Callable[[Exception], None],
-        context: Callable[[bool], ssl.SSLContext] | None = None,
-        network: Network | None = None,
-        chance: Callable[[], float] = random.random,
-    ) -> None:
-        """`node_for` returns the node, given what is to be called when it wants to be stepped.
+    `node_for` returns the node, given what is to be called when it wants to be stepped. `context`
+    returns that of a new link, where links use TLS: the server's for True.
+    """
 
-        `context` returns that of a new link, where links use TLS: the server's for True.
-        """
+    node_for: InitVar[Callable[[Callable[[], None]], Node]]
+    peers: Sequence[str]
+    _: KW_ONLY
+    hub: Hub | None
+    log: Callable[[str], None]
+    on_error: Callable[[Exception], None]
+    context: Callable[[bool], ssl.SSLContext] | None = None
+    network: Network = field(default_factory=Network)
+    chance: Callable[[], float] = random.random
+
+    def __post_init__(self, node_for: Callable[[Callable[[], None]], Node]) -> None:
         self.stepping = Chore(self._step)
         self.node = node = node_for(self.stepping.wake)
         self._membership = node.membership
         self._gate = node.gate
         self._changes = node.changes
-        self._network = network or Network()
         self._heard = False  #: something came from a peer
         self._turns = 0  #: of the hub, since what they brought about was sent
-        self._peers = peers
-        self._hub = hub
-        self._log = log
-        self._on_error = on_error
-        self._context = context
-        self._chance = chance
         self._wires: tuple[Wire, ...] = ()
         self._lost = trio.Event()  #: a link has gone
         self._nursery: trio.Nursery | None = None
@@ -117,11 +111,11 @@ class Peering:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self.node.start()
-                nursery.start_soon(self.stepping.run, self._on_error)
+                nursery.start_soon(self.stepping.run, self.on_error)
                 for endpoint in endpoints:
-                    acceptor = Acceptor(endpoint, self._welcome, self._on_error)
+                    acceptor = Acceptor(endpoint, self._welcome, self.on_error)
                     nursery.start_soon(acceptor.run)
-                for peer in self._peers:
+                for peer in self.peers:
                     nursery.start_soon(self._dial_for_ever, peer)
         finally:
             self.close_all()
@@ -169,17 +163,17 @@ class Peering:
             for wire in self._wires:
                 wire.send()
         except Exception as error:
-            self._on_error(error)
+            self.on_error(error)
 
     def _step(self) -> float:
-        if self._network.paused:
+        if self.network.paused:
             return inf
         try:
             return self.node.step()
         finally:
             self.send_turn()
-            if self._hub is not None:
-                self._hub.eager = self.node.role.in_sync
+            if self.hub is not None:
+                self.hub.eager = self.node.role.in_sync
 
     # -- links ---------------------------------------------------------------------------------
 
@@ -195,22 +189,22 @@ class Peering:
             milliseconds = round(UNACKED_TIMEOUT_S * 1000)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         tls = None
-        if self._context is not None:
+        if self.context is not None:
             accepted = dialled is None
-            tls = WireTls(self._context(accepted), server_side=accepted)
+            tls = WireTls(self.context(accepted), server_side=accepted)
         wire = Wire(
             sock,
             self._membership.open_link(dialled=dialled, address=address),
             name=dialled or split_address(address)[0],
             tls=tls,
-            network=self._network,
+            network=self.network,
             on_blocked=self._blocked,
             on_closed=self._closed,
             complain=self._complain,
         )
         self._wires += (wire,)
-        if self._hub is not None:
-            self._hub.watch(wire.fd, lambda: self._ready(wire))
+        if self.hub is not None:
+            self.hub.watch(wire.fd, lambda: self._ready(wire))
         else:
             assert self._nursery is not None
             self._nursery.start_soon(self._serve, wire)
@@ -223,7 +217,7 @@ class Peering:
         try:
             wire.ready()
         except Exception as error:
-            self._on_error(error)
+            self.on_error(error)
             wire.close()
 
     async def _serve(self, wire: Wire) -> None:
@@ -237,8 +231,8 @@ class Peering:
             pass
 
     def _blocked(self, wire: Wire, blocked: bool) -> None:
-        if self._hub is not None:
-            self._hub.watch_writable(wire.fd, blocked)
+        if self.hub is not None:
+            self.hub.watch_writable(wire.fd, blocked)
         elif blocked and wire not in self._waiting:
             assert self._nursery is not None
             self._waiting.add(wire)
@@ -263,8 +257,8 @@ class Peering:
 
     def _closed(self, wire: Wire) -> None:
         self._wires = tuple(other for other in self._wires if other is not wire)
-        if self._hub is not None:
-            self._hub.unwatch(wire.fd)
+        if self.hub is not None:
+            self.hub.unwatch(wire.fd)
         else:
             trio.lowlevel.notify_closing(wire.sock)
         self.look_again()
@@ -275,7 +269,7 @@ class Peering:
 
     def _welcome(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         """Begin a link with who has dialled."""
-        if self._network.cut:
+        if self.network.cut:
             sock.close()
             return
         if not self._membership.may_accept():
@@ -301,7 +295,7 @@ class Peering:
         delay_s = BACKOFF_MIN_S
         while True:
             lost = self._lost
-            if self._network.cut or not self._membership.should_dial(peer):
+            if self.network.cut or not self._membership.should_dial(peer):
                 # We are linked to it, or are it. Links are lost with an event.
                 with trio.move_on_after(BACKOFF_MAX_S):
                     await lost.wait()
@@ -316,7 +310,7 @@ class Peering:
                 if wire.link.proven and lived_s > PROVEN_AFTER_S:
                     delay_s = BACKOFF_MIN_S
                     continue
-            await trio.sleep(delay_s * (1 - self._chance() / 2))
+            await trio.sleep(delay_s * (1 - self.chance() / 2))
             delay_s = min(2 * delay_s, BACKOFF_MAX_S)
 
     async def _dial(self, peer: str) -> Wire | None:
@@ -333,7 +327,7 @@ class Peering:
             self._complain(f"cannot reach {peer}: {_reason(error)}")
             return None
         except Exception as error:
-            self._on_error(error)
+            self.on_error(error)
             return None
         sock = socket.socket(fileno=stream.socket.detach())
         try:
@@ -350,7 +344,7 @@ class Peering:
         if len(self._complaints) >= _COMPLAINTS_MAX:
             self._complaints.clear()
         self._complaints[message] = now + _COMPLAIN_EVERY_S
-        self._log(f"replication: {message}")
+        self.log(f"replication: {message}")
 
 
 def _reason(error: OSError | UnicodeError) -> str:

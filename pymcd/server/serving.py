@@ -46,6 +46,7 @@ from .maintenance import Chore, IdleKicker, Kicker, LoginKicker
 from .streams import serve_connection
 from .tls import TlsServer, Turn
 from .udp import serve_datagrams
+from .wire import Network
 
 if TYPE_CHECKING:
     import socket
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from .couchbase import BucketServer
     from .listening import Endpoint
     from .peering import Peering
-    from .wire import Network
 
 TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
 
@@ -310,7 +310,7 @@ class Server:
             log=self.log.warning,
             on_error=self._mishap,
             context=context,
-            network=self._network,
+            network=self._network or Network(),
         )
         self.service.gate = self.peering.node.gate
         return self.peering

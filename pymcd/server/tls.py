@@ -31,6 +31,7 @@ to. `ssl_wbuf_size` is bounded from below and above, where memcached takes anyth
 from __future__ import annotations
 
 import ssl
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -77,25 +78,20 @@ class Turn:
         self.surplus_written = 0
 
 
+@dataclass(eq=False)
 class TlsServer:
     """What the TLS clients of one server share."""
 
-    def __init__(
-        self,
-        certificates: Certificates,
-        settings: Settings,
-        clock: Clock,
-        turn: Turn,
-        say: Callable[[str], None],
-    ) -> None:
-        """`say` is told of what a client did wrong."""
-        self.turn = turn
-        self._certificates = certificates
-        self._settings = settings
-        self._clock = clock
-        self._say = say
-        self._refreshed_at = clock.monotonic()
-        self.seal_bytes = min(max(settings.ssl_wbuf_size_bytes, _SEAL_MIN_BYTES), _SEAL_MAX_BYTES)
+    certificates: Certificates
+    settings: Settings
+    clock: Clock
+    turn: Turn
+    say: Callable[[str], None]  #: is told of what a client did wrong
+
+    def __post_init__(self) -> None:
+        self._refreshed_at = self.clock.monotonic()
+        wanted_bytes = self.settings.ssl_wbuf_size_bytes
+        self.seal_bytes = min(max(wanted_bytes, _SEAL_MIN_BYTES), _SEAL_MAX_BYTES)
         self.reset_counters()
         #: Those who have not finished their handshake, oldest first, and when they must have.
         self.handshaking: dict[Connection, float] = {}
@@ -105,14 +101,14 @@ class TlsServer:
     def session(self, kind: Tls, connection: Connection) -> TlsSession:
         """Return the state of TLS for a new client of the hub."""
         self._begin_handshake(connection)
-        return TlsSession(self, self._certificates.context(kind), connection)
+        return TlsSession(self, self.certificates.context(kind), connection)
 
     async def open_stream(
         self, kind: Tls, stream: trio.abc.Stream, connection: Connection
     ) -> trio.abc.Stream | None:
         """Return a stream for the stream driver; None: there was no handshake, and it is closed."""
         self._begin_handshake(connection)
-        tls = trio.SSLStream(stream, self._certificates.context(kind), server_side=True)
+        tls = trio.SSLStream(stream, self.certificates.context(kind), server_side=True)
         secured: trio.abc.Stream | None = None
         try:
             with trio.CancelScope() as scope:
@@ -140,14 +136,14 @@ class TlsServer:
 
     def reload(self) -> None:
         """Load the certificates again; raise `ConfigError` and keep the old ones."""
-        self._certificates.reload()
-        self._refreshed_at = self._clock.monotonic()
+        self.certificates.reload()
+        self._refreshed_at = self.clock.monotonic()
 
     # -- handshakes ----------------------------------------------------------------------------
 
     def _begin_handshake(self, connection: Connection) -> None:
         """Give a client time to finish its handshake."""
-        self.handshaking[connection] = self._clock.monotonic() + limits.TLS_HANDSHAKE_TIMEOUT_S
+        self.handshaking[connection] = self.clock.monotonic() + limits.TLS_HANDSHAKE_TIMEOUT_S
         self.chore.rouse()
 
     def gone(self, connection: Connection) -> None:
@@ -173,11 +169,11 @@ class TlsServer:
             self.proto_errors += 1
         else:
             self.handshake_errors += 1
-        self._say(f"SSL connection failed: {connection.address}: {reason}")
+        self.say(f"SSL connection failed: {connection.address}: {reason}")
 
     def step(self) -> float:
         """Close whose handshake takes too long; return when to look again."""
-        now = self._clock.monotonic()
+        now = self.clock.monotonic()
         for connection, due in list(self.handshaking.items()):
             if due > now:
                 return due - now
@@ -194,9 +190,9 @@ class TlsServer:
         rows = [
             ("ssl_handshake_errors", self.handshake_errors),
             ("ssl_proto_errors", self.proto_errors),
-            ("time_since_server_cert_refresh", int(self._clock.monotonic() - self._refreshed_at)),
+            ("time_since_server_cert_refresh", int(self.clock.monotonic() - self._refreshed_at)),
         ]
-        if self._settings.ssl_session_cache:
+        if self.settings.ssl_session_cache:
             rows.insert(0, ("ssl_new_sessions", self.new_sessions))
         return rows
 

@@ -441,7 +441,7 @@ async def test_the_follower_tells_its_streams_when_the_coordinator_is_gone():
         to_a, to_b = f"127.0.0.1:{a.port}", f"127.0.0.1:{b.port}"
         assert await client.servers() == [to_a, to_b]
         assert a.peering is not None
-        a.peering._peers = ()
+        a.peering.peers = ()
         a.stop()
         a.stop()
         # At once, before it is known whether the other one will come back ...

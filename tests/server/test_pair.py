@@ -246,7 +246,7 @@ async def test_a_killed_node_is_replaced_by_the_other(use_hub: bool) -> None:
         assert a.peering is not None
         (wire,) = a.peering._wires
         # There is no way back.
-        a.peering._network.cut = True
+        a.peering.network.cut = True
         wire.close()
         await to_b.send_all(b"set k 0 0 1\r\ny\r\n")
         await until(lambda: any(c.waiting for c in b.service.connections.values()))
