@@ -114,7 +114,7 @@ def run(settings: Settings) -> int:
     server.chores.append(Chore(freeze_survivors))
     tame_collector()
     try:
-        trio.run(_serve_until_signal, server, endpoints, started)
+        refusal = trio.run(_serve_until_signal, server, endpoints, started)
     finally:
         if pid_file is not None:
             daemon.remove_file(pid_file)
@@ -123,7 +123,7 @@ def run(settings: Settings) -> int:
         elif settings.verbose:
             log.line("Exiting normally")
         log.close()
-    return 0
+    return 0 if refusal is None else refusal.exit_code
 
 
 def _import_couchbase() -> int:
@@ -143,15 +143,21 @@ def _import_couchbase() -> int:
 
 async def _serve_until_signal(
     server: Server, endpoints: Sequence[Endpoint], started: Callable[[], None]
-) -> None:
+) -> ConfigError | None:
+    """Return why the server could not go on, which it has said; None: it was to end."""
     # Python itself ignores SIGPIPE. The files that `started` writes appear only when a signal
     # is already obeyed.
     wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
     with trio.open_signal_receiver(*wanted) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_obey, server, signals)
-            await server.serve(endpoints, started=started)
-            nursery.cancel_scope.cancel()
+            try:
+                await server.serve(endpoints, started=started)
+            except ConfigError as error:
+                return error  # raised, it would be one of a group
+            finally:
+                nursery.cancel_scope.cancel()
+    return None
 
 
 async def _obey(server: Server, signals: AsyncIterator[int]) -> None:

@@ -312,6 +312,24 @@ def test_a_pair_needs_no_module_after_privileges_drop(folder: Path) -> None:
             assert process.returncode == 0
 
 
+def test_a_port_that_is_lost_meanwhile_is_one_line() -> None:
+    # Between two servers that both wait to listen at the same port, the first who may has it.
+    port, replication_port, nobody = map(str, free_ports(3))
+    group = ("--replication-listen", "127.0.0.1", "--replication-port", replication_port)
+    peer = ("--peer", f"127.0.0.1:{nobody}")
+    with (
+        started("-l", "127.0.0.1", "-p", port, *group, *peer) as process,
+        socket.socket() as faster,
+    ):
+        faster.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        faster.bind(("127.0.0.1", int(port)))
+        faster.listen()
+        log = rest_of_log(process)
+    assert process.returncode == 71
+    assert log.count("failed to listen on") == 1
+    assert "Traceback" not in log
+
+
 def free_ports(number: int) -> list[int]:
     """Return ports that nobody listens on now."""
     with contextlib.ExitStack() as stack:
