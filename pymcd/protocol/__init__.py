@@ -1,4 +1,4 @@
-"""The protocols: bytes in, calls on the store, bytes out. No socket, task or clock here."""
+"""The protocols: bytes in, calls on the store, bytes out. No socket, no task; time is handed in."""
 
 from .connection import Connection
 from .executor import Executor

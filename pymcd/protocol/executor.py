@@ -1,7 +1,8 @@
 """`Executor` executes what other nodes forward, through connections of its own.
 
 One for each protocol. They are plain ones: where commands are executed was decided by whoever has
-an executor, and it is the gate's business when their replies may be told.
+an executor, and it is the gate's business when their replies may be told. Only where nothing may be
+changed they are those of a pair, which know how each command is refused.
 """
 
 from __future__ import annotations

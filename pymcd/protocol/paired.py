@@ -1,11 +1,11 @@
 """A client of a server that is one of several: its commands may have to go elsewhere, or wait.
 
-`PairedConnection` is a `Connection` that asks the gate, the member of the group that stands
-behind the cache. Is this the node that decides? Then commands are executed as ever, and the
-reply waits until the others hold what they changed, or what they read and is still on its way.
-Is it not? Then what would change something is cut out whole and forwarded, as the client sent it,
-and what only reads is answered here. May nothing be answered yet? Then it all waits. Meanwhile
-nothing more is executed for that client; everybody else goes on.
+`PairedConnection` is a `Connection` that asks the gate, which stands before the cache in a group.
+Is this the node that decides? Then commands are executed as ever, and the reply waits until the
+others hold what they changed, or what they read and is still on its way. Is it not? Then what would
+change something is cut out whole and forwarded, as the client sent it, and what only reads is
+answered here. May nothing be answered yet? Then it all waits. Meanwhile nothing more is executed
+for that client; everybody else goes on.
 
 How: in place of the tables of commands, tables with the same commands in wrappers, chosen by the
 effect that stands in each row. They note what is executed, or collect it instead; so one forward

@@ -5,6 +5,8 @@ business, so that text and binary share them. Names and order are an interface: 
 by name, some by position, and one of them into a buffer of 4096 bytes, so that the general
 report must stay below. Numbers that describe the insides of a C program (buffers, reserved
 descriptors) are 0 here; the hash table is described by what our tables take.
+
+What is counted above the store is declared here, beside its rows (`ServiceCounters`).
 """
 
 from __future__ import annotations

@@ -19,8 +19,7 @@ acknowledged since must not be undone: connections with anything unexecuted are 
 Three nodes. The coordinator waits for all followers. When it dies, the follower with the smallest
 id that the others can see goes on, and they join it. The same mechanism, no vote.
 
-Compared with the recommended design: forwarded is the command, not the store operation, since a
-meta command is several of those; and there is no journal.
+What is forwarded is the command, not the store operation: a meta command is several of those.
 """
 
 from __future__ import annotations

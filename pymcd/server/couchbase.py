@@ -1,9 +1,9 @@
 """The port of a bucket: HTTP for clients of Couchbase, and the streams that tell them of changes.
 
-What is said is `couchbase.Conversation`'s; here are sockets, time-outs and bounds. When the view of
-the group changes, every stream gets the new map at once. A stream that began here because this node
-was to be its herald ends when another one has been that for `MOVE_AFTER_S`: the client then asks
-again, and streams from there. Not at once, so that a node which has just come back is found
+What is said is `conversation.Conversation`'s; here are sockets, time-outs and bounds. When the view
+of the group changes, every stream gets the new map at once. A stream that began here because this
+node was to be its herald ends when another one has been that for `MOVE_AFTER_S`: the client then
+asks again, and streams from there. Not at once, so that a node which has just come back is found
 listening.
 
 Clients use the coordinator, and nothing makes its follower miss it soon if it hangs. So a follower

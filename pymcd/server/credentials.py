@@ -1,4 +1,4 @@
-"""Where logins are checked against: the files that `-S` and `-Y` name, read for `auth`.
+"""Where logins are checked against: the files of `-S` and `-Y`, read for `auth`.
 
 `-S` reads the file in MEMCACHED_SASL_PWDB at each login, so that a changed password counts at once;
 `mech_list` in memcached.conf, found through SASL_CONF_PATH, limits the mechanisms. `-Y` reads its

@@ -6,8 +6,8 @@ waits for *it*: one wake-up serves every connection that is ready. A turn is one
 each ready socket one `read`, `Connection.respond`, and one joined `write`. What must hold:
 
 * Fair. A connection runs at most `-R` commands a turn; if it has more, it comes again after all
-  the others. The hub passes a trio checkpoint at least every `CHECKPOINT_EVERY_S`, so that
-  timers, signals and replication are never starved.
+  the others. The hub passes a trio checkpoint after each turn that ends `CHECKPOINT_EVERY_S`
+  or more after the last one, so that timers, signals and replication are never starved.
 * Back-pressure. What a `write` does not take is kept, the socket is watched for writing only,
   and nothing more is read or executed for that client until all is sent.
 * Quiet. With nothing to do the hub is parked in trio. Parking costs about as much as three

@@ -1,6 +1,6 @@
 """The sockets of a group: dials the peers for ever, accepts those who dial, and runs the node.
 
-The core (`replication.Node`) decides everything: who is a peer, which of two links to the same
+The core (`replication.node.Node`) decides everything: who is a peer, which of two links to the same
 one stays, when to give a stranger up. Here are the sockets, the timers and the log. The sockets
 live in the hub's epoll object beside those of the clients, so that what a turn's commands changed
 leaves at the end of that turn, and what the peer answers is met by the same wake-up; where there

@@ -104,7 +104,7 @@ class Observer(Protocol):
         """All items with a smaller version are dead."""
 
     def flush_due(self, expires_at: int) -> None:
-        """A flush is to happen in the future; the observer will call `flush` then."""
+        """A flush is to happen in the future; the observer will call `flush_at` then."""
 
 
 TABLES: Final = 256

@@ -12,8 +12,8 @@ Each slab class has four segments, each a doubly linked list with the newest ite
 
 A flat LRU has COLD for all but those: new items start there, and one that is read goes to the head.
 
-A read only marks an item, so that `get` stays cheap; items move when a tail is pulled: by the
-maintainer in small slices (`juggle`), or in a request that finds no memory.
+Otherwise a read only marks an item, so that `get` stays cheap; items move when a tail is pulled: by
+the maintainer in small slices (`juggle`), or in a request that finds no memory.
 
 The list is intrusive (`Item.prev`, `Item.next`): OrderedDict costs 90 bytes more per item and
 a hash per move, and a plain dict degrades when popped from its front.
