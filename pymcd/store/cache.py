@@ -418,7 +418,9 @@ class Cache:
         """
         if self.listener is not None:
             self.listener.storing(key)
-        if self.fits(key, value_bytes, client_flags):
+        # Hot path: bench/ "set16". `fits`, without the call.
+        size = self._item_bytes(len(key), value_bytes, client_flags)
+        if size <= self.slabs.item_size_max_bytes:
             return True
         self._refuse(mode, key, Status.TOO_LARGE)
         return False
