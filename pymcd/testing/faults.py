@@ -128,11 +128,13 @@ class Fault:
     ...     client = Client(server.address)
     ...     with server.fault(command="get").reply(b"VALUE a 0 1\\r\\n7\\r\\nEND\\r\\n") as fault:
     ...         client.get("a")
-    ...     fault.met
+    ...         fault.active
+    ...     fault.active, fault.met
     ...     client.get("a")
     ...     client.close()
     b'7'
-    1
+    True
+    (False, 1)
     """
 
     def __init__(self, remove: Callable[[], int], met: Callable[[], int]) -> None:
@@ -142,29 +144,12 @@ class Fault:
 
     @property
     def active(self) -> bool:
-        """Whether it was not removed yet.
-
-        >>> with MemcachedServer() as server:
-        ...     with server.fault(command="get").drop() as fault:
-        ...         fault.active
-        ...     fault.active
-        True
-        False
-        """
+        """Whether it was not removed yet."""
         return self._met is None
 
     @property
     def met(self) -> int:
-        """How many calls it was done to.
-
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address, default_noreply=False)
-        ...     with server.fault(command="get").reply(b"END\\r\\n") as fault:
-        ...         values = client.get("a"), client.get("b")
-        ...         fault.met
-        ...     client.close()
-        2
-        """
+        """How many calls it was done to."""
         return self._count() if self._met is None else self._met
 
     def remove(self) -> None:
@@ -235,7 +220,10 @@ class FaultBuilder:
         True
         b'END\\r\\n'
         """
-        return self._install(Action("delay", seconds=_positive("delay", seconds)))
+        if not 0 <= seconds < float("inf"):
+            instead = "; for ever is `.stall()`" if seconds == float("inf") else ""
+            raise ValueError(f"delay({seconds!r}): that takes seconds, 0 or more{instead}")
+        return self._install(Action("delay", seconds=float(seconds)))
 
     def stall(self) -> Fault:
         """Do not answer, as long as the fault is there; then execute and answer.
@@ -323,10 +311,3 @@ class FaultBuilder:
         MemcacheServerError
         """
         return self._install(Action("out_of_memory"))
-
-
-def _positive(what: str, seconds: float) -> float:
-    if not seconds >= 0 or seconds == float("inf"):
-        instead = "; for ever is `.stall()`" if seconds == float("inf") else ""
-        raise ValueError(f"{what}({seconds!r}): that takes seconds, 0 or more{instead}")
-    return float(seconds)
