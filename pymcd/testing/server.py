@@ -222,8 +222,7 @@ class MemcachedServer(Controls):
         def ask(name: str) -> int:
             if self._host is None or self._lives != life:
                 return 0
-            answer: int = self._ask(name, number)
-            return answer
+            return int(self._ask(name, number))
 
         return Fault(lambda: ask(remove), lambda: ask("script.faults.met"))
 
@@ -370,8 +369,7 @@ class MemcachedServer(Controls):
         1
         b''
         """
-        number: int = self._ask("drop_connections")
-        return number
+        return int(self._ask("drop_connections"))
 
     def _calls(self) -> list[Call]:
         return self._last_calls[:] if self._host is None else super()._calls()
