@@ -86,10 +86,8 @@ def derive_keys(password: bytes, algorithm: str, salt: bytes, iterations: int) -
 
 
 def prepare(password: bytes) -> bytes:
-    """Return a password as SCRAM clients prepare it: the same characters, the same bytes.
-
+    """Return a password as SCRAM clients prepare it: the same characters, the same bytes."""
     # RFC 4013, 2.1 and 2.2
-    """
     if password.isascii():
         return password
     try:

@@ -67,10 +67,7 @@ def raise_descriptor_limit(conn_limit: int, others: int = 0) -> None:
 
 
 def connections_beside_links(conn_limit: int, others: int = 0) -> int:
-    """Return how many clients may be served so that links to peers always find descriptors.
-
-    Likewise those who are not clients of the cache, so many.
-    """
+    """Return how many clients may be served if links, and so many others, find descriptors."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return conn_limit

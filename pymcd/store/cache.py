@@ -318,10 +318,8 @@ class Cache:
         return None if item is None or self.is_dead(item) else item
 
     def _look_closer(self, item: Item) -> Item | None:
-        """Return an item that a command met, if it is alive; else it is reclaimed and counted.
-
+        """Return an item that a command met, if it is alive; else it is reclaimed and counted."""
         # memcached: do_item_get
-        """
         if self._flushing and self.horizon.covers(item):
             self.counters.get_flushed += 1
             lookup = _FLUSHED
@@ -412,10 +410,8 @@ class Cache:
         )
 
     def admit(self, mode: StoreMode, key: bytes, value_bytes: int, client_flags: int) -> bool:
-        """Return whether a value may come that `store` is to store; False: it is refused.
-
+        """Return whether a value may come that `store` is to store; False: it is refused."""
         # memcached: process_update_command
-        """
         if self.listener is not None:
             self.listener.storing(key)
         # Hot path: bench/ "set16". `fits`, without the call.
@@ -610,10 +606,7 @@ class Cache:
         return _STORED
 
     def _replace_value(self, old: Item, value: bytes) -> Item | None:
-        """Replace an item by one with another value, all else kept; None: there is no room.
-
-        For append, prepend, incr.
-        """
+        """Give an item another value, and a longer one if need be; None: there is no room."""
         size = self._item_bytes(len(old.key), len(value), old.client_flags)
         slab_class = self.slabs.class_for(size)
         if slab_class is None:

@@ -159,10 +159,8 @@ class Lru:
         self.remove(item)
 
     def juggle(self, slab_class: SlabClass, *, temporary: bool, most: int) -> int:
-        """Bring one class into balance, by at most `most` pulls; return how many moved.
-
+        """Bring one class into balance, by at most `most` pulls; return how many moved."""
         # memcached: lru_maintainer_juggle
-        """
         moves = 0
         if temporary:
             for _ in range(most):

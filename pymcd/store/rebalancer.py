@@ -137,10 +137,8 @@ class Rebalancer:
         return self._move is not None or self._shrinking
 
     def reassign(self, source: int, destination: int) -> Reassign:
-        """Have a page moved between two class ids; POOL and, as source, ANY are allowed.
-
+        """Have a page moved between two class ids; POOL and, as source, ANY are allowed."""
         # memcached: do_slabs_reassign
-        """
         if self._move is not None:
             return Reassign.RUNNING
         if source == destination:
