@@ -316,7 +316,7 @@ def test_a_port_that_is_lost_meanwhile_is_one_line() -> None:
     # Between two servers that both wait to listen at the same port, the first who may has it.
     port, replication_port, nobody = map(str, free_ports(3))
     group = ("--replication-listen", "127.0.0.1", "--replication-port", replication_port)
-    peer = ("--peer", f"127.0.0.1:{nobody}")
+    peer = ("--peer", f"127.0.0.1:{nobody}", "--sync-timeout", "2")
     with (
         started("-l", "127.0.0.1", "-p", port, *group, *peer) as process,
         socket.socket() as faster,
