@@ -209,10 +209,7 @@ class End:
             # A whole message, over the link that is in use.
             self.host.heard(self.other, known[1])
         if self.other.under_way_bytes <= self.host.world.window_bytes:
-            self.other.host.post(self.other, self.other.room, life=self.other.life)
-
-    def room(self) -> None:
-        """There is room again; the end of the turn sends."""
+            self.other.host.post(self.other, None, life=self.other.life)
 
     def resume(self) -> None:
         """Deliver what was held back."""
@@ -422,7 +419,7 @@ class Host:
         self.woken: dict[Visit, None] = {}
         self._ends: list[End] = []
         self._dialled: set[str | None] = set()  #: of these ends
-        self._inbox: dict[object, deque[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
+        self._inbox: dict[object, deque[tuple[Callable[..., None] | None, tuple[Any, ...]]]] = {}
         self._turn_due = False
         self._busy_until = 0.0
         self._step_at = _EVER
@@ -558,8 +555,13 @@ class Host:
 
     # -- turns -----------------------------------------------------------------------------------
 
-    def post(self, channel: object, call: Callable[..., None], *arguments: Any, life: int) -> None:
-        """Have something handled in the next turn, after what came before on that channel."""
+    def post(
+        self, channel: object, call: Callable[..., None] | None, *arguments: Any, life: int
+    ) -> None:
+        """Have something handled in the next turn, after what came before on that channel.
+
+        None: there is room again, and the end of the turn sends.
+        """
         if not self.alive or life != self.life:
             return
         queue = self._inbox.get(channel)
@@ -596,7 +598,6 @@ class Host:
     def _step(self) -> None:
         self._node_woken = False
         delay_s = self.node.step()
-        self.node.check()
         self._step_at = self.world.now + self.clock.world_seconds(delay_s)
 
     def _turn(self, life: int) -> None:
@@ -625,15 +626,18 @@ class Host:
                 if not queue:
                     queues[index] = queues[-1]
                     queues.pop()
-                call(*arguments)
-                self.node.check()
+                if call is not None:
+                    call(*arguments)
+                    self.node.check()
             for call, arguments in queues[0]:
-                call(*arguments)
-                self.node.check()
+                if call is not None:
+                    call(*arguments)
+                    self.node.check()
         woken = self.woken
         for _ in range(100):
             if self._node_woken:
                 self._step()
+                self.node.check()
             while woken:
                 visit = next(iter(woken))
                 del woken[visit]
