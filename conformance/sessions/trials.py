@@ -57,19 +57,25 @@ def _loses(run: Run, kind: Kind, what: str, lost: Sequence[str], of: str = "") -
 # -- one application, one server -----------------------------------------------------------------
 
 
-def servers(kind: Kind) -> Iterator[tuple[str, Server]]:
-    """Name servers that stand alone: memcached where there is one, unless it knows no users."""
-    way = kind.way
-    if way.login is None and (command := find_memcached()):
-        yield "memcached", Server(command, way.switches())
-    yield "pymcd", Server(PYMCD, way.switches(), way.environment())
+def servers() -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Name the servers that stand alone, and their commands; memcached where there is one."""
+    if command := find_memcached():
+        yield "memcached", command
+    yield "pymcd", PYMCD
+
+
+def _servers(kind: Kind) -> Iterator[tuple[str, Server]]:
+    """Yield servers for clients of that kind. memcached has its users elsewhere: it knows none."""
+    for name, command in servers():
+        if kind.way.login is None or name == "pymcd":
+            yield name, Server(command, kind.way.switches(), kind.way.environment())
 
 
 def alone(run: Run, kind: Kind) -> None:
     """All that sessions do, on one server: memcached, then pymcd."""
     if kind.two_addresses:
         return
-    for name, server in servers(kind):
+    for name, server in _servers(kind):
         with server, App(kind, [server.address]) as app:
             everyday(run, kind, app, name)
 
@@ -132,7 +138,7 @@ def _at_once(run: Run, kind: Kind, app: App, server: str) -> None:
 def expiry(run: Run, kind: Kind) -> None:
     """Idle sessions end in time; on a pair also if the node that was told of it has died."""
     if not kind.two_addresses:
-        for name, server in servers(kind):
+        for name, server in _servers(kind):
             with server:
                 _expiry(run, kind, [server.address], name)
     with Servers(kind) as servers_:

@@ -33,5 +33,6 @@ if __name__ == "__main__":
             "conformance.tomcat",
             "Try real Tomcats with memcached-session-manager.",
             TRIALS,
+            ways=("text", "sasl"),
         )
     )

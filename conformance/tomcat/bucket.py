@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from conformance.couchbase.bucket import BucketPair
 
-from .managers import non_sticky, sticky
+from .managers import access, non_sticky, sticky
 from .pair import Stage, Watch, as_trial, frozen
 from .process import KRYO, Tomcat, started
 
@@ -52,7 +52,7 @@ class _NothingBetween:
 def stage(manager: Manager) -> Iterator[tuple[Stage, BucketPair]]:
     with BucketPair(("-m", "256")) as pair:
         pair.wait_in_map()
-        attributes = manager(" ".join(pair.addresses))
+        attributes = {**manager(" ".join(pair.addresses)), **access(pair.way)}
         routes = ("t1", "t2") if attributes["sticky"] else ("", "")
         tomcats = [Tomcat(attributes, route, properties=PROPERTIES) for route in routes]
         with started(*tomcats):

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from conformance.pair.ways import PASSWORD, USER
+
+if TYPE_CHECKING:
+    from conformance.pair.ways import Way
+
 #: Sessions are stored before the answer goes out: only then somebody knows that they are.
 SYNCHRONOUS = {"sessionBackupAsync": False, "sessionBackupTimeout": 100}
 
@@ -20,3 +27,10 @@ def non_sticky(nodes: str, locking: str, **more: object) -> dict[str, object]:
         **SYNCHRONOUS,
         **more,
     }
+
+
+def access(way: Way) -> dict[str, object]:
+    """Return the attributes with which a manager is let in."""
+    if way.login is None:
+        return {}
+    return {"memcachedProtocol": "binary", "username": USER, "password": PASSWORD}

@@ -14,14 +14,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from conformance.front.haproxy import HAProxy, active_active, documented
+from conformance.front.haproxy import HAProxy, active_active, checked, documented
 from conformance.pair.load import store
 from conformance.pair.nodes import Pair
 from conformance.servers import PYMCD, Server
 from conformance.sessions.users import Crowd, make_users
 from conformance.trial import free_port, until
 
-from .managers import non_sticky, sticky
+from .managers import access, non_sticky, sticky
 from .people import busy, keep_on
 from .process import KRYO, started, two_tomcats
 from .together import count_together
@@ -122,9 +122,10 @@ def stage(
     """Set up; `both`: HAProxy uses both nodes at a time; `properties` are java's."""
     with Pair(("-m", "256"), wired=False, settled=True) as pair:
         pair.wait_in_sync()
-        text = active_active(documented()) if both else documented()
+        text = checked(active_active(documented()) if both else documented(), pair.way)
         with HAProxy([node.port for node in pair.nodes], text) as proxy:
-            tomcats = two_tomcats(manager(proxy.address), properties=properties)
+            attributes = {**manager(proxy.address), **access(pair.way)}
+            tomcats = two_tomcats(attributes, properties=properties)
             with started(*tomcats):
                 yield Stage(pair, proxy, tomcats)
 
