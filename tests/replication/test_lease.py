@@ -1,0 +1,204 @@
+"""Leases: by which times a peer is lost, and whether this node itself was there."""
+
+from __future__ import annotations
+
+from math import inf
+
+import pytest
+
+from pymcd.replication.lease import (
+    HEARTBEAT_S,
+    LEASE_SHARE,
+    SILENCE_S,
+    STALE_S,
+    Lease,
+    Patience,
+    Wakefulness,
+)
+
+#: Sums of these are exact.
+PATIENCE = Patience(ack_timeout_s=0.5, lease_s=0.375)
+NOW = 100.0
+NEVER = inf
+TICK = 1 / 64
+
+
+def lease_of(*, heard: float = NEVER, echoed: float = NEVER) -> Lease:
+    """Return a lease; when things happened is told as seconds ago."""
+    lease = Lease()
+    lease.heard_at = NOW - heard
+    lease.echoed = NOW - echoed
+    return lease
+
+
+LOST, MUTED, THERE = "lost", "muted", "there"
+#: What happened how many seconds ago -> verdict. `asked`: since when somebody waits for an answer;
+#: `awake`: since when we are not late ourselves.
+VERDICTS = [
+    ("it was just heard, nobody asks", {"heard": 0}, THERE),
+    ("it has long said nothing, nobody asks", {"heard": SILENCE_S - TICK}, THERE),
+    ("it has said nothing for too long", {"heard": SILENCE_S}, LOST),
+    ("it was never heard", {"heard": NEVER}, LOST),
+    ("asked just now, and silent", {"heard": 2, "asked": 0}, THERE),
+    ("asked almost too long ago", {"heard": 2, "asked": 0.5 - TICK}, THERE),
+    ("asked too long ago, and silent", {"heard": 2, "asked": 0.5}, LOST),
+    ("silent for just a lease", {"heard": 0.375, "asked": 0.5}, LOST),
+    ("heard within the lease: it does not hear us", {"heard": 0.375 - TICK, "asked": 0.5}, MUTED),
+    ("heard just now, not answering for long", {"heard": 0, "asked": 60}, MUTED),
+    ("it has heard the question", {"heard": 0, "echoed": 0.5, "asked": 0.5}, THERE),
+    ("it has heard of us, but not the question",
+     {"heard": 0, "echoed": 0.5 + TICK, "asked": 0.5}, MUTED),
+    ("we were not there ourselves", {"heard": 60, "awake": 0}, THERE),
+    ("nor when it was asked", {"heard": 60, "asked": 60, "awake": 0.5 - TICK}, THERE),
+    ("but we are for long enough", {"heard": 60, "asked": 60, "awake": 0.5}, LOST),
+    ("we were late; since then it was heard", {"heard": 0.25, "asked": 60, "awake": 0.5}, MUTED),
+]  # fmt: skip
+
+
+class TestIsLost:
+    @pytest.mark.parametrize(
+        ("ago", "verdict"), [row[1:] for row in VERDICTS], ids=[row[0] for row in VERDICTS]
+    )
+    def test_by_the_times(self, ago, verdict):
+        lease = lease_of(heard=ago["heard"], echoed=ago.get("echoed", NEVER))
+        asked_at = NOW - ago["asked"] if "asked" in ago else inf
+        lost = lease.is_lost(NOW, asked_at, NOW - ago.get("awake", NEVER), PATIENCE)
+        assert lost == (verdict == LOST)
+        assert lease.muted_at == (NOW if verdict == MUTED else 0.0)
+
+    def test_whoever_is_muted_is_lost_when_its_lease_has_ended(self):
+        lease = lease_of(heard=0)
+        asked_at = NOW - 0.5
+        for late_s, lost in ((0, False), (0.25, False), (0.375 - TICK, False), (0.375, True)):
+            lease.heard(NOW + late_s, NOW + late_s, -inf)
+            assert lease.is_lost(NOW + late_s, asked_at, -inf, PATIENCE) == lost
+            assert lease.muted_at == NOW
+
+    def test_meanwhile_nothing_that_we_say_prolongs_its_lease(self):
+        lease = lease_of(heard=0)
+        lease.heard(NOW, 7.0, -inf)
+        lease.is_lost(NOW, NOW - 0.5, -inf, PATIENCE)
+        lease.heard(NOW + 0.25, 8.0, -inf)
+        assert lease.their_time == 7.0
+        lease.heard(NOW + 0.25, 9.0, NOW)  # it has heard the question
+        assert not lease.is_lost(NOW + 0.25, NOW - 0.5, -inf, PATIENCE)
+        assert not lease.muted_at
+        lease.heard(NOW + 0.25, 10.0, NOW)
+        assert lease.their_time == 10.0
+
+    def test_nor_when_nobody_waits_any_more(self):
+        lease = lease_of(heard=0)
+        lease.is_lost(NOW, NOW - 0.5, -inf, PATIENCE)
+        assert not lease.is_lost(NOW + 1, inf, -inf, PATIENCE)
+        assert not lease.muted_at
+
+    def test_while_we_stood_still_its_lease_did_not_end_for_us(self):
+        lease = lease_of(heard=0)
+        lease.is_lost(NOW, NOW - 0.5, -inf, PATIENCE)
+        awake_since = NOW + 60
+        lease.heard(NOW + 60.5, NOW + 60.5, -inf)
+        assert not lease.is_lost(NOW + 60.25, NOW, awake_since, PATIENCE)
+        lease.is_lost(NOW + 60.5, NOW, awake_since, PATIENCE)
+        assert lease.is_lost(NOW + 60.875, NOW, awake_since, PATIENCE)
+
+
+class TestHearing:
+    @pytest.mark.parametrize(
+        ("echo", "news"), [(5.0, True), (4.0 + TICK, True), (4.0, False), (-inf, False)]
+    )
+    def test_what_it_has_seen_of_us_prolongs_our_lease_if_that_is_news(self, echo, news):
+        lease = Lease()
+        lease.heard(1.0, 0.0, 4.0)
+        assert lease.heard(2.0, 0.0, echo) == news
+        assert lease.echoed == max(4.0, echo)
+        assert lease.heard_at == 2.0
+
+    def test_what_is_no_number_is_no_news(self):
+        lease = Lease()
+        lease.heard(1.0, 3.0, 4.0)
+        assert not lease.heard(2.0, float("nan"), float("nan"))
+        assert (lease.their_time, lease.echoed) == (3.0, 4.0)
+
+    def test_its_time_only_grows(self):
+        lease = Lease()
+        for time, latest in ((3.0, 3.0), (2.0, 3.0), (4.0, 4.0)):
+            lease.heard(1.0, time, -inf)
+            assert lease.their_time == latest
+
+    def test_who_has_started_anew_has_another_clock(self):
+        lease = Lease()
+        lease.heard(1.0, 500.0, 0.5)
+        lease.forget()
+        assert lease.heard(2.0, 3.0, 1.5)
+        assert (lease.their_time, lease.echoed) == (3.0, 1.5)
+
+    @pytest.mark.parametrize(
+        ("heard", "awake", "silent_s"), [(2, 5, 2), (5, 2, 2), (5, NEVER, 5), (NEVER, NEVER, inf)]
+    )
+    def test_for_how_long_it_is_silent(self, heard, awake, silent_s):
+        assert lease_of(heard=heard).silent_s(NOW, NOW - awake) == silent_s
+
+
+class TestPing:
+    """Whoever is to keep a lease asks when half of it is over; else once in a while."""
+
+    #: Seconds ago: sent anything, pinged, they heard us; the lease; is a ping due?
+    CASES = [
+        (HEARTBEAT_S, NEVER, NEVER, None, True),
+        (HEARTBEAT_S - TICK, NEVER, NEVER, None, False),
+        (NEVER, HEARTBEAT_S - TICK, NEVER, None, False),
+        (NEVER, NEVER, 0, None, True),
+        (0, NEVER, 0.25, 0.5, True),
+        (0, NEVER, 0.25 - TICK, 0.5, False),
+        (0, 0.25 - TICK, NEVER, 0.5, False),
+        (0, 0.25, NEVER, 0.5, True),
+    ]
+
+    @pytest.mark.parametrize(("sent", "pinged", "echoed", "keep_warm_s", "due"), CASES)
+    def test_when_it_is_due(self, sent, pinged, echoed, keep_warm_s, due):
+        lease = lease_of(echoed=echoed)
+        lease.sent_at, lease.pinged_at = NOW - sent, NOW - pinged
+        assert lease.is_ping_due(NOW, keep_warm_s) == due
+
+
+class TestPatience:
+    @pytest.mark.parametrize("ack_timeout_s", [0.001, 0.08, 60.0])
+    def test_the_lease_ends_before_we_give_up(self, ack_timeout_s):
+        patience = Patience.of(ack_timeout_s)
+        assert patience.ack_timeout_s == ack_timeout_s
+        assert 0 < patience.lease_s == ack_timeout_s * LEASE_SHARE < ack_timeout_s
+
+
+class TestWakefulness:
+    #: How late a step comes; whether others are given more time, whether clients are out of date.
+    CASES = [
+        (-1.0, False, False),
+        (0.0, False, False),
+        (0.125, False, False),
+        (0.125 + TICK, True, False),
+        (STALE_S - TICK, True, False),
+        (STALE_S, True, True),
+        (60.0, True, True),
+    ]
+
+    @pytest.mark.parametrize(("late_s", "patient", "overslept"), CASES)
+    def test_by_how_late_a_step_comes(self, late_s, patient, overslept):
+        awake = Wakefulness()
+        awake.next_step_at = NOW
+        awake.note(NOW + late_s, 0.125)
+        assert awake.since == (NOW + late_s if patient else -inf)
+        assert awake.overslept == overslept
+
+    def test_who_asked_for_no_step_is_not_late(self):
+        awake = Wakefulness()
+        awake.note(NOW, 0.125)
+        assert (awake.since, awake.overslept) == (-inf, False)
+
+    def test_that_one_overslept_is_not_forgotten_by_being_late_again(self):
+        awake = Wakefulness()
+        awake.next_step_at = NOW
+        awake.note(NOW + 60, 0.125)
+        awake.next_step_at = NOW + 61
+        awake.note(NOW + 61.2, 0.125)
+        assert awake.overslept
+        assert awake.since == NOW + 61.2
