@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 #: The lease, of the acknowledgement time-out.
 LEASE_SHARE: Final = 0.75
-#: A peer that says nothing for so long is gone, though nobody waits for it.
+#: A peer that says nothing for so long, or for a lease, is gone, though nobody waits for it.
 SILENCE_S: Final = 3.0
 HEARTBEAT_S: Final = 1.0
 #: Clients that were left waiting for longer may have turned to another node: a load balancer set up
@@ -101,7 +101,7 @@ class Lease:
     def is_lost(self, now: float, asked_at: float, awake_since: float, patience: Patience) -> bool:
         """Return whether a peer of our view is to be given up. It was asked something then."""
         silent_s = self.silent_s(now, awake_since)
-        if silent_s >= SILENCE_S:
+        if silent_s >= max(SILENCE_S, patience.lease_s):
             return True
         asked_at = max(asked_at, awake_since)
         overdue = now - asked_at >= patience.ack_timeout_s

@@ -5,6 +5,8 @@ from __future__ import annotations
 from math import inf
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pymcd.replication.lease import (
     HEARTBEAT_S,
@@ -100,6 +102,40 @@ class TestIsLost:
         assert not lease.is_lost(NOW + 60.25, NOW, awake_since, PATIENCE)
         lease.is_lost(NOW + 60.5, NOW, awake_since, PATIENCE)
         assert lease.is_lost(NOW + 60.875, NOW, awake_since, PATIENCE)
+
+    @given(
+        st.sampled_from([0.08, 0.5, 2.0, 4.5, 10.0, 60.0]),
+        st.lists(
+            st.tuples(
+                st.sampled_from(["heard", "look", "ask", "answer", "stop asking", "wake up"]),
+                st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 2.9, 4.0, 7.0, 30.0]),
+            ),
+            max_size=40,
+        ),
+    )
+    def test_nobody_is_lost_before_its_lease_has_ended(self, ack_timeout_s, events):
+        """Whatever we told it last: it answers for that long, and we must not go on before."""
+        patience = Patience.of(ack_timeout_s)
+        lease = Lease()
+        now, asked_at, awake_since = NOW, inf, -inf
+        lease.heard(now, now, -inf)
+        told = lease.their_time  #: what it knows of being heard, at the latest
+        for what, later_s in events:
+            now += later_s
+            if what == "heard":
+                lease.heard(now, now, -inf)
+            elif what == "answer":
+                lease.heard(now, now, now)
+            elif what == "ask":
+                asked_at = min(asked_at, now)
+            elif what == "stop asking":
+                asked_at = inf
+            elif what == "wake up":
+                awake_since = now
+            if lease.is_lost(now, asked_at, awake_since, patience):
+                assert told + patience.lease_s <= now
+                return
+            told = max(told, lease.their_time)
 
 
 class TestHearing:

@@ -596,6 +596,29 @@ class TestFrozen:
         assert answer == b"VALUE k 0 1\r\n2\r\nEND\r\n"
         assert waited_s <= 1
 
+    @pytest.mark.parametrize("ack_timeout_s", [ACK_TIMEOUT_S, 2.0, 10.0, 60.0])
+    @pytest.mark.parametrize("frozen", "ab")
+    def test_however_patient_they_are(self, frozen, ack_timeout_s):
+        """For a lease it answers without asking: so long nobody goes on without it."""
+        group = make_group(replication_ack_timeout_s=ack_timeout_s)
+        Guest(group["a"]).ask(SET)
+        group.warm()
+        sleeper, awake = group[frozen], group["b" if frozen == "a" else "a"]
+        sleeper.frozen = True
+        other = Guest(awake)
+        for _ in range(100):
+            group.advance(ack_timeout_s / 50)
+            other.feed(b"set k 0 0 1\r\n2\r\n")
+            group.settle()
+            if other.take():
+                break
+        assert awake.node.role == "alone"
+        guest = Guest(sleeper)
+        sleeper.frozen = False
+        guest.feed(GET)
+        sleeper.turn()
+        assert guest.take() == b""
+
     @pytest.mark.parametrize("frozen", ["a", "b"])
     @pytest.mark.parametrize("frozen_s", [STALE_S + 0.1, 8])
     def test_what_was_asked_of_who_stood_still_is_out_of_date(self, frozen, frozen_s):
