@@ -142,6 +142,11 @@ class Gate:
         """Have a waiter released when what has been executed so far is acknowledged."""
         self.commits.hold(waiter, changed=self.changes.pending)
 
+    def _note_pending(self) -> None:
+        """Have readers wait for what has changed, though no client of ours does."""
+        if self.stance.protecting and self.changes.pending:
+            self.commits.begin_batch()
+
     def forward(self, waiter: Waiter, protocol: str, commands: bytes) -> None:
         """Have commands executed where that is to be done, and the waiter answered."""
         now = self.clock.monotonic()
@@ -409,6 +414,8 @@ class Gate:
                 changes.flush_due_at = record[1] and record[1] - round(peer.clock_skew_s)
         if newest:
             changes.observe(newest)
+        if relay:
+            self._note_pending()
         if refused:
             peer.send(self.clock.monotonic(), Kind.CHANGES, b"".join(refused))
         if peer is self._view.leader and peer.in_view:
@@ -446,6 +453,7 @@ class Gate:
             self.hold(Result(executed, request, reply))
         else:
             executed.results.append((request, reply))
+            self._note_pending()
 
     def acknowledged(self, peer: Peer, channel: Channel, number: int) -> bool:
         """Take note that a peer has our messages up to a number; return whether that is news."""

@@ -311,6 +311,46 @@ class TestTogether:
         wire.resume()
         assert reader.ask() == HIT
 
+    @pytest.mark.parametrize("fast", [True, False])
+    @pytest.mark.parametrize("names", ["ab", "abc"])
+    def test_and_who_reads_what_was_just_executed_for_another_node(self, names, fast):
+        """Else it is seen here first, and then what was before it there."""
+        group = make_group(names)
+        writer, reader = Guest(group["b"]), Guest(group["a"], fast=fast)
+        writer.ask(SET)
+        reader.ask(GET)
+        group.warm()
+        writer.feed(b"set k 0 0 1\r\n2\r\n")
+        group["b"].turn()
+        group.wire("a", "b").carry()
+        assert group["a"].values() == {b"k": b"2"}
+        reader.feed(GET)  # before that turn of the coordinator ends
+        assert reader.take() == b""
+        assert reader.ask() == b"VALUE k 0 1\r\n2\r\nEND\r\n"
+        assert group["b"].values() == {b"k": b"2"}
+
+    def test_and_who_reads_what_one_tells_that_is_being_brought_in_sync(self):
+        group = make_group("abc")
+        reader = Guest(group["a"])
+        reader.ask(SET + GET)
+        for other in "ab":
+            group.wire(other, "c").cut()
+        group.advance(1)
+        assert roles(group) == ["coordinator", "follower", "alone"]
+        Guest(group["c"]).ask(b"set k 0 0 1\r\n2\r\n")
+        group.advance(10)
+        group.warm()
+        wire = Wire(group["a"], group["c"])
+        while group["a"].values() == {b"k": b"1"}:
+            group["a"].turn()
+            group["c"].turn()
+            wire.carry()
+        assert group["a"].node.role == "coordinator"
+        reader.feed(GET)
+        assert reader.take() == b""
+        assert reader.ask() == b"VALUE k 0 1\r\n2\r\nEND\r\n"
+        assert group["b"].values() == {b"k": b"2"}
+
     def test_async_waits_for_nobody(self):
         group = make_group(replication_ack="async")
         group.warm()
