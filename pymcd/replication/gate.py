@@ -487,6 +487,14 @@ class Gate:
 
     # -- who decides has changed ---------------------------------------------------------------
 
+    def take_back(self) -> None:
+        """Have what was executed, but is not acknowledged, executed again by who decides then."""
+        self.redo += [waiter for waiter in self.commits.take_held() if waiter.held_request]
+        self.commits.give_up()
+        self._executed.clear()
+        for peer in self._view.peers.values():
+            peer.executed.executing.clear()  # it will ask again
+
     def take_over(self) -> None:
         """Stand by what the coordinator executed last, though others may not have seen it."""
         for batch in self.unstable:

@@ -312,9 +312,7 @@ class Node:
             # What the new coordinator has seen did happen, whatever others have seen.
             gate.commits.release(peer.acked_ticket)
             self.membership.give_up(void, flushed=flushed)
-            held = gate.commits.take_held()
-            gate.redo += [waiter for waiter in held if waiter.held_request]
-            gate.commits.give_up()
+            gate.take_back()
         self._rejoin(peer)
 
     def _rejoin(self, peer: Peer) -> None:

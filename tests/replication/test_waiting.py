@@ -1,0 +1,135 @@
+"""Who waits, and for what: a request that is forwarded is executed once, whatever is lost."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pymcd.replication.waiting import Executed, Nobody, Result
+from tests.replication.helpers import Group, Guest, make_group
+
+if TYPE_CHECKING:
+    import random
+
+STORED = b"STORED\r\n"
+
+
+class TestExecuted:
+    def test_a_result_is_sent_once(self):
+        executed = Executed()
+        executed.begin()
+        executed.executing.add(1)
+        executed.finish(1, b"one")
+        assert not executed.executing
+        assert executed.take_results() == [(1, b"one")]
+        assert executed.take_results() == []
+
+    def test_and_remembered_while_it_may_be_lost(self):
+        executed = Executed()
+        executed.begin()
+        executed.results += [(2, b"two"), (3, b"three")]
+        sent = [[(1, b"one")], None, executed.take_results()]
+        executed.results.append((4, b"four"))
+        executed.end(sent)
+        assert executed.replies == {1: b"one", 2: b"two", 3: b"three", 4: b"four"}
+        assert executed.results == []
+
+    def test_one_that_comes_when_the_peer_has_left_is_remembered_only(self):
+        executed = Executed()
+        executed.begin()
+        executed.executing.add(1)
+        executed.end([])
+        executed.finish(1, b"one")
+        executed.begin()
+        assert executed.replies == {1: b"one"}
+        assert executed.take_results() == []
+
+    def test_a_result_waits_like_a_client(self):
+        """What was executed must not be executed once more, even if it is not to be answered."""
+        for end in (Result.released, Result.abandoned):
+            executed = Executed()
+            executed.begin()
+            executed.executing.add(1)
+            end(Result(executed, 1, b"one"))
+            assert executed.replies == {1: b"one"}
+            assert executed.take_results() == [(1, b"one")]
+        assert not Result(executed, 1, b"one").held_request  # it cannot be executed again
+
+    def test_nobody_is_content_with_anything(self):
+        nobody = Nobody()
+        nobody.released()
+        nobody.answered(b"anything")
+        nobody.resumed()
+        nobody.abandoned()
+        assert not nobody.held_request
+
+    @given(st.randoms(use_true_random=False))
+    def test_once_whatever_is_lost(self, random_: random.Random):
+        """One asks again for what it knows no reply to, as the channel breaks at any moment."""
+        executed = Executed()
+        counts: Counter[int] = Counter()
+        waiting: deque[Result] = deque()  #: for others
+        way: deque[list[tuple[int, bytes]]] = deque()  #: results that are under way
+        asked = random_.randrange(1, 6)
+        answers: dict[int, bytes] = {}
+        executed.begin()
+        while len(answers) < asked:
+            for number in set(range(asked)) - set(answers):
+                if number in executed.replies or number in executed.executing:
+                    continue
+                assert not counts[number]
+                counts[number] += 1
+                executed.executing.add(number)
+                waiting.append(Result(executed, number, b"reply %d" % number))
+            while waiting and random_.random() < 0.7:
+                waiting.popleft().released()
+            way.append(executed.take_results())
+            while way and random_.random() < 0.7:
+                answers.update(way.popleft())
+            if random_.random() < 0.4:  # the channel breaks; with JOIN and WELCOME comes the next
+                executed.end(way)
+                way.clear()
+                executed.begin()
+                answers.update(executed.replies)
+        assert counts == dict.fromkeys(range(asked), 1)
+        assert answers == {number: b"reply %d" % number for number in range(asked)}
+
+
+class TestExecutedOnce:
+    def test_what_a_deposed_node_gave_up_it_executes_when_it_is_asked_again(self):
+        group = make_group("abc")
+        group.warm()
+        guest = Guest(group["c"])
+        group.wire("a", "b").stall(group["a"])
+        guest.feed(b"set k 0 0 1\r\n1\r\n")
+        group.settle()
+        assert group["a"].values() == {b"k": b"1"}
+        # b goes on without a, and c cannot ask it.
+        group["a"].frozen = True
+        group.wire("b", "c").stall()
+        Guest(group["b"]).feed(b"set x 0 0 1\r\n1\r\n")
+        group.advance(0.09)
+        assert roles(group) == ["coordinator", "alone", "joining"]
+        group["a"].frozen = False
+        group.wire("a", "b").resume()
+        while group["a"].node.role == "coordinator":
+            group["a"].turn()
+            group.wire("a", "b").carry()
+        assert group["a"].values() == {}
+        # Then b is gone, and a is the first who dares to go on.
+        group.wire("a", "b").cut()
+        group["c"].frozen = True
+        group.advance(0.6)
+        group["c"].frozen = False
+        group["b"].stop()
+        group.advance(1.1)
+        assert roles(group) == ["coordinator", "follower"]
+        assert guest.take() == STORED
+        group.check_equal()
+
+
+def roles(group: Group) -> list[str]:
+    return [host.node.role for host in group.hosts.values() if host.alive]
