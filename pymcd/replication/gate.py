@@ -111,7 +111,8 @@ class Gate:
         self.waiting_since = inf
         self.forwards: dict[int, Forward] = {}  #: without a result yet
         self.unsent_forwards: list[Forward] = []
-        self._last_forward = 0
+        #: Begins elsewhere in each life: what another one asked must not be taken for its requests.
+        self._last_forward = version_at(clock.realtime(), 0)
         #: Commands to be executed again, once it is clear where.
         self.redo: list[Waiter] = []
         self.unstable: deque[Unstable] = deque()

@@ -99,6 +99,23 @@ class TestExecuted:
 
 
 class TestExecutedOnce:
+    def test_requests_of_another_life_are_other_requests(self):
+        # What a follower asked, and what is still to be acknowledged by another one, ends when it
+        # has started again and asks something else.
+        group = make_group("abc", replication_ack_timeout_s=5.0)
+        group.warm()
+        group.wire("a", "c").stall(group["c"])
+        assert Guest(group["b"]).ask(b"set k 0 0 1\r\n1\r\n") == b""
+        group["b"].stop()
+        group["b"].start()
+        group.link("a", "b")
+        group.advance(0.1)
+        guest = Guest(group["b"])
+        assert guest.ask(b"incr n 1\r\n") == b""
+        group.wire("a", "c").resume()
+        group.advance(0.1)
+        assert guest.take() == b"NOT_FOUND\r\n"
+
     def test_what_a_deposed_node_gave_up_it_executes_when_it_is_asked_again(self):
         group = make_group("abc")
         group.warm()
