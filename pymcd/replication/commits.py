@@ -105,12 +105,13 @@ class Commits:
         """
         # Hot path: bench/ "pair16".
         ticket = min([holder.acked_ticket for holder in holders]) if holders else self.ticket
-        self.release(ticket)
         if ticket >= self.ticket - 1 and latest is not None:
             self._acked_version = latest
             self.watermark = FOREVER
+            ticket = self.ticket  # nor need who has changed nothing wait for the next batch
         elif self.watermark >= 0 and version > self.watermark and len(holders) == 1:
             self.watermark = version
+        self.release(ticket)
 
     def release(self, ticket: int) -> None:
         """Release who waits for batches up to that one."""
