@@ -46,9 +46,15 @@ class Commits:
         """Whether everything that was sent is held by all."""
         return self.watermark is FOREVER
 
-    def begin_batch(self) -> None:
-        """Take note that something was changed, which is to be put to `holding` now."""
-        if self.watermark is FOREVER:
+    def begin_batch(self, *, ordinary: bool = True) -> None:
+        """Take note that something was changed that holders have not got.
+
+        Not `ordinary` is a change after which a cas unique does not tell whether an item is newer.
+        """
+        # Hot path: bench/ "pair16".
+        if not ordinary:
+            self.watermark = NOTHING
+        elif self.watermark is FOREVER:
             self.watermark = self._acked_version
 
     def hold(self, waiter: Waiter, *, changed: bool) -> None:
@@ -77,16 +83,6 @@ class Commits:
         """Let wait for the batch before whoever waits for one in which nothing has changed."""
         self.held.append((self.ticket - 1, self.holding))
         self.holding = []
-
-    def sent(self, *, ordinary: bool) -> None:
-        """Take note that a batch is on its way to holders.
-
-        Not `ordinary` is one after which a cas unique does not tell whether an item is newer.
-        """
-        # Hot path: bench/ "pair16".
-        self.begin_batch()
-        if not ordinary:
-            self.watermark = NOTHING
 
     def catch_up(self, version: int) -> None:
         """Take note that all holders begin with everything up to a version."""

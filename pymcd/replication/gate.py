@@ -142,11 +142,12 @@ class Gate:
     def hold(self, waiter: Waiter) -> None:
         """Have a waiter released when what has been executed so far is acknowledged."""
         self.commits.hold(waiter, changed=self.changes.pending)
+        self._note_pending()
 
     def _note_pending(self) -> None:
-        """Have readers wait for what has changed, though no client of ours does."""
+        """Have who reads what has changed wait, whether anybody else does or not."""
         if self.stance.protecting and self.changes.pending:
-            self.commits.begin_batch()
+            self.commits.begin_batch(ordinary=not self.changes.exceptions)
 
     def forward(self, waiter: Waiter, protocol: str, commands: bytes) -> None:
         """Have commands executed where that is to be done, and the waiter answered."""
@@ -306,7 +307,7 @@ class Gate:
             )
         self._executed.clear()
         if self.stance.protecting:
-            self.commits.sent(ordinary=ordinary)
+            self.commits.begin_batch(ordinary=ordinary)
             self._expect_step(now + self._ack_timeout_s)
         else:
             if view.role is ALONE and self._has_peers:

@@ -37,7 +37,7 @@ class Holder:
 def send(commits: Commits, version: int, *, ordinary: bool = True) -> int:
     """Send a batch with items up to a version."""
     ticket = commits.close_batch()
-    commits.sent(ordinary=ordinary)
+    commits.begin_batch(ordinary=ordinary)
     return ticket
 
 
@@ -259,10 +259,7 @@ class CommitsMachine(RuleBasedStateMachine):
             client = Client(self.commits.ticket)
             self.clients.append(client)
             self.commits.hold(client, changed=True)
-        else:
-            self.commits.begin_batch()
-        if not ordinary:
-            self.send()  # what has no version of its own is not read before
+        self.commits.begin_batch(ordinary=ordinary)
 
     @precondition(lambda self: self.pending or not self.commits.all_acked)
     @rule()
@@ -284,7 +281,7 @@ class CommitsMachine(RuleBasedStateMachine):
             for holder in self.holders:
                 holder.sent.append(ticket)
             if self.holders:
-                self.commits.sent(ordinary=self.ordinary)
+                self.commits.begin_batch(ordinary=self.ordinary)
             self.ordinary = True
             if not self.holders:
                 self.advance()

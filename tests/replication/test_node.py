@@ -329,6 +329,23 @@ class TestTogether:
         assert reader.ask() == b"VALUE k 0 1\r\n2\r\nEND\r\n"
         assert group["b"].values() == {b"k": b"2"}
 
+    @pytest.mark.parametrize("writer", "ab")
+    def test_and_who_reads_an_item_with_a_cas_unique_that_says_nothing(self, writer):
+        """A client chose it: it may be that of long ago."""
+        group = make_group()
+        guest, reader = Guest(group[writer]), Guest(group["a"])
+        reader.ask(SET + GET)
+        group.warm()
+        guest.feed(b"ms k 1 E5\r\n2\r\n")
+        if writer == "b":
+            group["b"].turn()
+            group.wire("a", "b").carry()
+        assert group["a"].values() == {b"k": b"2"}
+        reader.feed(GET)
+        assert reader.take() == b""
+        assert reader.ask() == b"VALUE k 0 1\r\n2\r\nEND\r\n"
+        assert group["b"].values() == {b"k": b"2"}
+
     def test_and_who_reads_what_one_tells_that_is_being_brought_in_sync(self):
         group = make_group("abc")
         reader = Guest(group["a"])
