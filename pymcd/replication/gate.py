@@ -335,13 +335,14 @@ class Gate:
         leader = self._view.leader
         if leader is None or leader.channel is None:
             return
-        forwards, self.unsent_forwards = self.unsent_forwards, []
-        self.active_until = now + ACTIVE_S
-        self.forwards_sent += len(forwards)
         payload = [
             records.encode_forward(forward.number, forward.protocol, forward.commands)
-            for forward in forwards
+            for forward in self.unsent_forwards
+            if forward.number in self.forwards  # else it was answered meanwhile
         ]
+        self.unsent_forwards = []
+        self.active_until = now + ACTIVE_S
+        self.forwards_sent += len(payload)
         leader.send(now, Kind.FORWARD, b"".join(payload))
 
     def _send_results(self, peer: Peer, now: float) -> None:

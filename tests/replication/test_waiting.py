@@ -116,6 +116,36 @@ class TestExecutedOnce:
         group.advance(0.1)
         assert guest.take() == b"NOT_FOUND\r\n"
 
+    def test_what_is_answered_before_it_is_sent_again_is_not_sent(self):
+        # c loses a, which is still waiting for b, and asks it to take it back. When that is done a
+        # has the result, too, and tells it at once.
+        group = make_group("abc")
+        Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
+        group.warm()
+        guest = Guest(group["c"])
+        near, far = group.wire("a", "b"), group.wire("a", "c")
+        far.stall(group["a"])
+        group.advance(0.01)
+        group["c"].node.look_after_leader(0.005)
+        group.advance(0.04)
+        near.stall(group["b"])
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        assert group["a"].values() == {b"n": b"1"}
+        group.advance(0.045)
+        assert roles(group) == ["coordinator", "follower", "joining"]
+        far.resume()
+        while group["a"].peer("c").channel is None:
+            far.carry()
+        near.resume()
+        near.carry()
+        group["a"].turn()
+        far.carry()
+        assert group["c"].node.gate.forwards == {}
+        assert guest.ask() == b"1\r\n"
+        assert group["a"].values() == {b"n": b"1"}
+        group.check_equal()
+
     def test_what_a_deposed_node_gave_up_it_executes_when_it_is_asked_again(self):
         group = make_group("abc")
         group.warm()
