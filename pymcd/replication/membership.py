@@ -472,7 +472,11 @@ class Membership:
     def _welcome_arrived(self, peer: Peer, welcome: Welcome, epoch: int, now: float) -> None:
         view, gate = self._view, self._node.gate
         channel = peer.channel
-        if view.role is FOLLOWER or (channel is not None and channel.epoch >= epoch):
+        if (
+            view.role is FOLLOWER
+            or self._has_another_our_word(peer)
+            or (channel is not None and channel.epoch >= epoch)
+        ):
             self.counts.stale_frames += 1
             if channel is None:
                 peer.left = Received(epoch, 0)
@@ -557,10 +561,8 @@ class Membership:
             raise FrameError("a proposal, though we decide for it")
         if view.role is FOLLOWER:
             return
-        if any(
-            other.phase is Phase.ACCEPTED and other is not peer for other in view.peers.values()
-        ):
-            self._node.drop(peer)  # another one was faster, and has our word
+        if self._has_another_our_word(peer):
+            self._node.drop(peer)  # it was faster
             self._send_status(peer)
             return
         peer.become(Phase.ACCEPTED)
@@ -579,6 +581,13 @@ class Membership:
             self.announce_status()
         view.leader = peer
         peer.send(now, Kind.ACCEPT, sequence=self.changes.sequence)
+
+    def _has_another_our_word(self, peer: Peer) -> bool:
+        """Return whether another peer was told that it decides for us from now on."""
+        return any(
+            other.phase is Phase.ACCEPTED and other is not peer
+            for other in self._view.peers.values()
+        )
 
     def _accept_arrived(self, peer: Peer, now: float) -> None:
         """Decide for both from now on."""

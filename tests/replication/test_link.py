@@ -18,7 +18,7 @@ from pymcd.replication.membership import PEERS_MAX, STRANGERS_MAX
 from pymcd.replication.node import HANDSHAKE_S
 from pymcd.replication.versions import CLOCK_SKEW_MAX_S
 from tests.protocol.requests import CUTS, cut
-from tests.replication.helpers import SECRET, Group, Guest, Host, Wire, make_group
+from tests.replication.helpers import SECRET, Group, Guest, Host, make_group
 
 
 def lone_host(**settings: Any) -> Host:
@@ -527,44 +527,6 @@ class TestStrangers:
         guests = Guest(group["a"]), Guest(group["b"])
         assert guests[0].ask(b"set a 0 0 1\r\n1\r\n") == b"STORED\r\n"
         assert guests[1].ask(b"get a\r\n") == b"VALUE a 0 1\r\n1\r\nEND\r\n"
-
-
-# -- which link stays --------------------------------------------------------------------------
-
-
-class TestTwoLinks:
-    @pytest.mark.parametrize("first", "ab")
-    def test_of_two_the_one_stays_that_the_smaller_id_dialled(self, first):
-        group = Group("ab")
-        for caller in [first, "b" if first == "a" else "a"]:
-            Wire(group[caller], group["a" if caller == "b" else "b"])
-        group.settle()
-        (wire,) = group.wires
-        assert wire.hosts[0].name == "a"
-        assert group["a"].node.membership.links == [wire.links[0]]
-        assert group["b"].node.membership.links == [wire.links[1]]
-        assert group["a"].rows["handshake_failures"] == 0
-        assert group["a"].rows["last_refusal"] == "-"
-        group.advance(0.5)
-        assert group["a"].node.role.in_sync
-
-    def test_a_new_one_in_the_same_direction_replaces_the_old(self):
-        group = make_group()
-        old = group.wire("a", "b")
-        new = Wire(*old.hosts)
-        group.settle()
-        assert group.wires == [new]
-        assert Guest(group["b"]).ask(b"set a 0 0 1\r\n1\r\n") == b"STORED\r\n"
-        assert group["a"].node.role.in_sync
-        assert group["a"].rows["reconnects"] == 1
-
-    def test_while_linked_nobody_dials(self):
-        group = Group("ab")
-        assert group["a"].node.membership.should_dial("127.0.0.1:20098")
-        wire = group.link("a", "b")
-        assert not group["a"].node.membership.should_dial("127.0.0.1:20098")
-        wire.cut()
-        assert group["a"].node.membership.should_dial("127.0.0.1:20098")
 
 
 # -- what a peer may do ------------------------------------------------------------------------
