@@ -21,9 +21,6 @@ from .versions import TAG_MASK
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: A node id stands in logs and statistics.
-_find_node_id: Final = re.compile(r"[!-~]{1,255}", re.ASCII).fullmatch
-
 
 class Codec(NamedTuple):
     """How a field stands in JSON. `decode` may raise as `Message.read` says."""
@@ -32,9 +29,11 @@ class Codec(NamedTuple):
     encode: Callable[[Any], Any] = lambda value: value
 
 
-def _exactly(wanted: type) -> Codec:
+def _only(good: Callable[[Any], object]) -> Codec:
+    """Return what lets a value pass as it is, if it is good."""
+
     def decode(value: Any) -> Any:
-        if type(value) is not wanted:
+        if not good(value):
             raise TypeError
         return value
 
@@ -42,28 +41,11 @@ def _exactly(wanted: type) -> Codec:
 
 
 def _number_below(bound: int) -> Codec:
-    def decode(value: Any) -> int:
-        if type(value) is not int or not 0 <= value < bound:
-            raise ValueError
-        return value
-
-    return Codec(decode)
-
-
-def _decode_seconds(value: Any) -> float:
-    if type(value) not in (int, float) or not isfinite(value):
-        raise TypeError
-    return float(value)
-
-
-def _decode_node_id(value: Any) -> str:
-    if not _find_node_id(value):
-        raise ValueError
-    return str(value)
+    return _only(lambda value: type(value) is int and 0 <= value < bound)
 
 
 def _list_of(codec: Codec) -> Codec:
-    values_of = _exactly(list).decode
+    values_of = _only(lambda values: type(values) is list).decode
     return Codec(
         lambda values: [codec.decode(value) for value in values_of(values)],
         lambda values: [codec.encode(value) for value in values],
@@ -72,15 +54,16 @@ def _list_of(codec: Codec) -> Codec:
 
 #: What fits into a message's head or a record.
 _NUMBER: Final = _number_below(1 << 63)
-_NODE_ID: Final = Codec(_decode_node_id)
+#: It stands in logs and statistics.
+_NODE_ID: Final = _only(re.compile(r"[!-~]{1,255}", re.ASCII).fullmatch)
 
-Text = Annotated[str, _exactly(str)]
+Text = Annotated[str, _only(lambda value: type(value) is str)]
 NodeId = Annotated[str, _NODE_ID]
 NodeIds = Annotated[list[str], _list_of(_NODE_ID)]
-Flag = Annotated[bool, _exactly(bool)]
+Flag = Annotated[bool, _only(lambda value: type(value) is bool)]
 Number = Annotated[int, _NUMBER]
 Numbers = Annotated[list[int], _list_of(_NUMBER)]
-Seconds = Annotated[float, Codec(_decode_seconds)]
+Seconds = Annotated[float, _only(lambda value: type(value) in (int, float) and isfinite(value))]
 Keys = Annotated[list[bytes], _list_of(Codec(decode_text, encode_text))]
 Replies = Annotated[
     dict[int, bytes],
@@ -137,7 +120,7 @@ class Hello(Message):
     node: NodeId
     incarnation: Text  #: changes when a node starts again without its data
     nonce: Text
-    clock: Annotated[float, _exactly(float)]  #: Unix time
+    clock: Annotated[float, _only(lambda value: type(value) is float)]  #: Unix time
     tag: Annotated[int, _number_below(TAG_MASK + 1)]  #: marks the versions that the node gives out
     dialled: Flag
 
