@@ -123,10 +123,6 @@ def _version(context: click.Context) -> str:
     return f"{PROGRAM} {__version__}"
 
 
-def _help(context: click.Context) -> str:
-    return context.get_help()
-
-
 def _license(context: click.Context) -> str:
     """Return the licence from the installed package, or from beside the source."""
     import importlib.metadata
@@ -144,7 +140,7 @@ def _license(context: click.Context) -> str:
 
 
 _ANSWERS: dict[str, Callable[[click.Context], str]] = {
-    "help": _help,
+    "help": click.Context.get_help,
     "license": _license,
     "version": _version,
 }

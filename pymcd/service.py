@@ -92,11 +92,7 @@ class Service:
         self.rebalancer = Rebalancer(self.cache, settings)
         #: What the cache does on its own. The host calls its `step`.
         self.maintainer = Maintainer(
-            self.cache,
-            self.crawler,
-            self.rebalancer,
-            settings,
-            wake=host.wake_maintainer,
+            self.cache, self.crawler, self.rebalancer, settings, wake=host.wake_maintainer
         )
         self.counters = ServiceCounters()
         self.verbosity = settings.verbose

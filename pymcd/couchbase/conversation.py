@@ -44,9 +44,7 @@ class Conversation:
     """
 
     def __init__(
-        self,
-        view: Callable[[], View | None],
-        check: Callable[[bytes, bytes], bool] | None = None,
+        self, view: Callable[[], View | None], check: Callable[[bytes, bytes], bool] | None = None
     ) -> None:
         self._view = view
         self._check = check

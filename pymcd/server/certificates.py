@@ -26,21 +26,11 @@ if TYPE_CHECKING:
 
 _PEM: Final = 1  #: of `ssl_keyformat`
 _DER: Final = 2
-#: By `ssl_min_version`.
-_VERSIONS: Final = (
-    ssl.TLSVersion.TLSv1,
-    ssl.TLSVersion.TLSv1_1,
-    ssl.TLSVersion.TLSv1_2,
-    ssl.TLSVersion.TLSv1_3,
-)
+#: Names of `TLSVersion`, by `ssl_min_version`.
+_VERSIONS: Final = ("TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3")
 #: By `ssl_verify_mode`: none, request, require, once. The last says when to ask again, and nobody
 #: is asked again, since renegotiation is refused.
-_VERIFY_MODES: Final = (
-    ssl.CERT_NONE,
-    ssl.CERT_OPTIONAL,
-    ssl.CERT_REQUIRED,
-    ssl.CERT_REQUIRED,
-)
+_VERIFY_MODES: Final = (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED)
 #: Nobody's key is longer.
 _KEY_MAX_BYTES: Final = 1 << 20
 
@@ -97,7 +87,7 @@ class Certificates:
         with warnings.catch_warnings():
             # Who asks for TLS 1.0 has been told by others.
             warnings.simplefilter("ignore", DeprecationWarning)
-            context.minimum_version = _VERSIONS[settings.ssl_min_version]
+            context.minimum_version = ssl.TLSVersion[_VERSIONS[settings.ssl_min_version]]
         context.options |= ssl.OP_NO_RENEGOTIATION
         self._load_key(context)
         if settings.ssl_ca_cert is not None and verify_mode is not ssl.CERT_NONE:

@@ -98,9 +98,7 @@ def read_datagram(
     if count != 1:
         return None
     connection = connect(
-        connection_id=endpoint.sock.fileno(),
-        address=endpoint.address,
-        transport="udp",
+        connection_id=endpoint.sock.fileno(), address=endpoint.address, transport="udp"
     )
     service.tick()
     service.counters.bytes_read += len(datagram)
