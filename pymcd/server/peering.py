@@ -24,8 +24,6 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ..addresses import join_address, split_address
-from ..protocol import Executor
-from ..replication.node import Host, Node
 from .accepting import Acceptor
 from .maintenance import Chore
 from .wire import Network, Wire, WireTls
@@ -34,8 +32,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Callable, Sequence
 
-    from ..clock import Clock
-    from ..service import Service
+    from ..replication.node import Node
     from .hub import Hub
     from .listening import Endpoint
 
@@ -52,22 +49,6 @@ DIAL_TIMEOUT_S: Final = 2.0
 _COMPLAIN_EVERY_S: Final = 60.0
 #: ... and so many different ones are remembered.
 _COMPLAINTS_MAX: Final = 100
-
-
-def new_node(service: Service, clock: Clock, port: int, secret: bytes | None, host: Host) -> Node:
-    """Return this server as a member of its group; it listens for its peers at `port`."""
-    return Node(
-        service.cache,
-        service.settings,
-        clock,
-        host,
-        node_id=service.settings.node_id or f"{socket.gethostname()}:{port}",
-        secret=secret,
-        entropy=os.urandom,
-        execute=Executor(service),
-    )
-
-
 #: For so many turns of the hub, or until there are so many, changes gather.
 TURNS_MAX: Final = 4
 ENOUGH_CHANGES: Final = 8

@@ -64,6 +64,7 @@ def run(settings: Settings) -> int:
     if settings.replicated:
         # Whoever takes over from root may not be able to read our modules.
         import_module(".peering", __package__)
+        import_module("..replication.node", __package__)
         codecs.lookup("idna")  # which looking up a peer's address asks for
     daemon.drop_privileges(settings.user)
     if settings.lock_memory:

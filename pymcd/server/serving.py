@@ -23,6 +23,7 @@ import itertools
 import os
 import resource
 import select
+import socket
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -31,7 +32,7 @@ import trio
 
 from ..clock import OffsetClock, SystemClock
 from ..config import PROTOCOL_NAMES, ConfigError
-from ..protocol import Connection, PairedConnection
+from ..protocol import Connection, Executor, PairedConnection
 from ..protocol.binary import holds_request, run_binary
 from ..replication.roles import ALONE, COORDINATOR
 from ..service import Host, Reception, Service
@@ -49,13 +50,11 @@ from .udp import serve_datagrams
 from .wire import Network
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Sequence
 
     from ..auth import Authenticator
     from ..clock import Clock
     from ..config import Settings, Tls
-    from ..replication.node import Node
     from .couchbase import BucketServer
     from .listening import Endpoint
     from .peering import Peering
@@ -281,29 +280,38 @@ class Server:
 
     def _join_group(self, endpoints: Sequence[Endpoint]) -> Peering:
         """Become a member of the group that the settings name."""
-        from ..replication.node import Host as NodeHost  # which most servers need not load
-        from . import peering
+        from ..replication import node  # which most servers need not load
+        from .peering import Peering
 
         settings = self.settings
         port = endpoints[0].sock.getsockname()[1] if endpoints else settings.replication_port
         # Leases and versions keep to real time, whatever `debugtime` does to that of items.
 
-        def node_for(wake: Callable[[], None]) -> Node:
-            host = NodeHost(
+        def node_for(wake: Callable[[], None]) -> node.Node:
+            host = node.Host(
                 wake=wake,
                 ready=self._get_ready,
                 drop_stale=self._drop_stale,
                 view_changed=self._look_at_view,
                 log=self.log.warning,
             )
-            return peering.new_node(self.service, self._clock, port, self._secret, host)
+            return node.Node(
+                self.service.cache,
+                settings,
+                self._clock,
+                host,
+                node_id=settings.node_id or f"{socket.gethostname()}:{port}",
+                secret=self._secret,
+                entropy=os.urandom,
+                execute=Executor(self.service),
+            )
 
         self._new_connection = partial(PairedConnection, self.service)
         context = None
         if settings.replication_tls:
             assert self._certificates is not None
             context = self._certificates.link_context
-        self.peering = peering.Peering(
+        self.peering = Peering(
             node_for,
             settings.peers,
             hub=self.hub,
