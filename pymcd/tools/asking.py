@@ -102,10 +102,10 @@ def _connected(host: str, port: int, access: Access) -> socket.socket:
         raise
 
 
-def _receive(stream: socket.socket, until: float) -> bytes:
+def _receive(stream: socket.socket, until: float, most_bytes: int = 1 << 16) -> bytes:
     stream.settimeout(max(0.001, until - time.monotonic()))
     try:
-        return stream.recv(1 << 16)
+        return stream.recv(most_bytes)
     except ConnectionResetError:
         return b""
 
@@ -168,14 +168,13 @@ def _ask_binary(stream: socket.socket, name: str, access: Access, until: float) 
     if access.user:
         token = f"\0{access.user}\0{access.password}".encode(errors="surrogateescape")
         stream.sendall(_request(_SASL_AUTH, b"PLAIN", token))
-        status, _, _ = _read_binary(stream, b"", until)[0]
+        status, _, _ = _read_binary(stream, until)
         if status == _AUTH_ERROR:
             raise AskError("refuses the login")
     stream.sendall(_request(_STAT, name.encode()))
     rows: dict[str, str] = {}
-    rest = b""
     while True:
-        (status, key, value), rest = _read_binary(stream, rest, until)
+        status, key, value = _read_binary(stream, until)
         if status == _AUTH_ERROR:
             raise AskError("wants a login (--user)")
         if status != 0:
@@ -190,21 +189,21 @@ def _request(opcode: int, key: bytes, value: bytes = b"") -> bytes:
     return head + key + value
 
 
-def _read_binary(
-    stream: socket.socket, rest: bytes, until: float
-) -> tuple[tuple[int, bytes, bytes], bytes]:
-    """Return status, key and value of a response, and what was received behind it."""
-    while True:
-        if len(rest) >= _HEADER.size:
-            _, _, key_bytes, extras_bytes, _, status, body_bytes, _, _ = _HEADER.unpack_from(rest)
-            end = _HEADER.size + body_bytes
-            if body_bytes > REPLY_MAX_BYTES:
-                raise AskError("answers something that cannot be understood")
-            if len(rest) >= end:
-                key_at = _HEADER.size + extras_bytes
-                key = rest[key_at : key_at + key_bytes]
-                return (status, key, rest[key_at + key_bytes : end]), rest[end:]
-        data = _receive(stream, until)
-        if not data:
+def _read_binary(stream: socket.socket, until: float) -> tuple[int, bytes, bytes]:
+    """Return status, key and value of a response."""
+    head = _receive_exactly(stream, until, _HEADER.size)
+    _, _, key_bytes, extras_bytes, _, status, body_bytes, _, _ = _HEADER.unpack(head)
+    if body_bytes > REPLY_MAX_BYTES:
+        raise AskError("answers something that cannot be understood")
+    body = _receive_exactly(stream, until, body_bytes)[extras_bytes:]
+    return status, body[:key_bytes], body[key_bytes:]
+
+
+def _receive_exactly(stream: socket.socket, until: float, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        piece = _receive(stream, until, count - len(data))
+        if not piece:
             raise _SilentlyClosedError
-        rest += data
+        data += piece
+    return data
