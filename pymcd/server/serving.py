@@ -112,7 +112,7 @@ class Server:
         host = Host(
             event_loop="python-" + ".".join(map(str, sys.version_info[:3])),
             pid=os.getpid(),
-            cpu_s=_cpu_s,
+            cpu_s=lambda: resource.getrusage(resource.RUSAGE_SELF)[:2],
             log_line=self.log.line,
             shutdown=self.shutdown,
             call_later=self._call_later,
@@ -563,11 +563,6 @@ class Server:
             if name in ("tcp", "local"):
                 name = PROTOCOL_NAMES[endpoint.protocol]
             self.log.line(f"<{endpoint.sock.fileno()} server listening ({name})")
-
-
-def _cpu_s() -> tuple[float, float]:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return usage.ru_utime, usage.ru_stime
 
 
 def has_work(connection: Connection) -> bool:
