@@ -108,9 +108,6 @@ class Hub:
         self.eager = False
         self._brisk = False  #: the last wait of an eager hub was short
 
-    def __len__(self) -> int:
-        return len(self._sessions)
-
     def adopt(
         self, sock: socket.socket, connection: Connection, tls: TlsSession | None = None
     ) -> None:

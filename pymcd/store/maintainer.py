@@ -15,6 +15,7 @@ leave work to do call it, too.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final
 
@@ -43,33 +44,26 @@ CRAWL_AT_LEAST_EVERY_S: Final = 60
 REST_ITEMS: Final = 100_000
 
 
+@dataclass(eq=False)
 class Maintainer:
     """Decides what is due."""
 
-    def __init__(
-        self,
-        cache: Cache,
-        crawler: Crawler,
-        rebalancer: Rebalancer,
-        settings: Settings,
-        *,
-        wake: Callable[[], None],
-    ) -> None:
-        """`wake` has the host call `step` at once, or soon."""
-        self.wake = wake
+    cache: Cache
+    crawler: Crawler
+    rebalancer: Rebalancer
+    settings: Settings
+    wake: Callable[[], None]  #: has the host call `step` at once, or soon
+
+    def __post_init__(self) -> None:
         self.juggles = 0  #: `lru_maintainer_juggles`
-        self._cache = cache
-        self._crawler = crawler
-        self._rebalancer = rebalancer
-        self._juggling = settings.lru_maintainer
         self._juggle_delay_s = JUGGLE_DELAY_MIN_S
         self._next_class = 0
         self._seen_items = -1
-        cache.on_second = wake
+        self.cache.on_second = self.wake
 
     def step(self) -> float:
         """Do a slice of all that is due; return the seconds to wait, infinity: until woken."""
-        cache = self._cache
+        cache = self.cache
         # Ticks are for activity; this one is our own and wakes nobody.
         cache.on_second = lambda: None
         try:
@@ -77,20 +71,20 @@ class Maintainer:
         finally:
             cache.on_second = self.wake
         delay_s = inf
-        if self._crawler.step():
-            delay_s = min(delay_s, max(SLICE_DELAY_S, self._crawler.sleep_us / 1e6))
-        if self._rebalancer.step():
+        if self.crawler.step():
+            delay_s = min(delay_s, max(SLICE_DELAY_S, self.crawler.sleep_us / 1e6))
+        if self.rebalancer.step():
             delay_s = min(delay_s, SLICE_DELAY_S)
-        if self._juggling:
+        if self.settings.lru_maintainer:
             delay_s = min(delay_s, self._juggle(), self._start_crawl())
-            if self._rebalancer.observe():
+            if self.rebalancer.observe():
                 delay_s = min(delay_s, 1.0)
         return delay_s
 
     def _juggle(self) -> float:
         # memcached: lru_maintainer_thread
         self.juggles += 1
-        cache = self._cache
+        cache = self.cache
         classes = cache.slabs.classes
         pulls = JUGGLE_PULLS
         # Each step begins where the one before ran out of pulls, so that no class starves.
@@ -115,8 +109,8 @@ class Maintainer:
 
     def _start_crawl(self) -> float:
         """Start a crawl if there is enough to reclaim; return when to look again."""
-        cache = self._cache
-        crawler = self._crawler
+        cache = self.cache
+        crawler = self.crawler
         if not crawler.enabled or crawler.running:
             return inf
         rested_at = crawler.finished_at + max(1, cache.item_count // REST_ITEMS)
@@ -132,12 +126,12 @@ class Maintainer:
 
     def _flushed_at(self) -> float:
         """Return the second from which on a crawl can clean up after the last flush."""
-        horizon = self._cache.horizon
+        horizon = self.cache.horizon
         return inf if horizon.settled or not horizon.oldest_live else horizon.oldest_live + 1
 
     def _expired_at(self) -> float:
         """Return the second from which on a crawl finds enough that has expired."""
-        cache = self._cache
+        cache = self.cache
         next_due = cache.expiry.next_due()
         if next_due is None:
             return inf
@@ -145,4 +139,4 @@ class Maintainer:
             return next_due
         if cache.expiry.due() >= cache.item_count * WORTH_CRAWLING:
             return next_due
-        return self._crawler.finished_at + CRAWL_AT_LEAST_EVERY_S
+        return self.crawler.finished_at + CRAWL_AT_LEAST_EVERY_S

@@ -127,7 +127,7 @@ def test_a_turn_answers_everybody_who_has_asked(host: Host) -> None:
     assert [heard(caller) for caller in (first, second, silent)] == [b"STORED\r\n", VERSION, b""]
     counters = host.service.counters
     assert (counters.bytes_read, counters.bytes_written) == (25, 24)
-    assert len(host.hub) == 3
+    assert len(host.hub._sessions) == 3
 
 
 def test_r_commands_a_turn_and_then_the_others() -> None:
@@ -253,7 +253,7 @@ def test_who_leaves_is_closed_once(host: Host) -> None:
     host.turn(3)
     assert host.closed == [connection]
     assert (connection.closing, connection.close_reason) == (True, "normal")
-    assert len(host.hub) == 0
+    assert len(host.hub._sessions) == 0
     connection.wake()  # it may be called late
     host.turn(3)
     assert host.closed == [connection]
@@ -355,7 +355,7 @@ def test_who_has_asked_and_was_not_heard_is_dropped() -> None:
         assert heard(asks) == b"<end>"
         assert heard(has_more) == VERSION + b"<end>"
         assert heard(does_not_read).endswith(b"<end>")
-        assert len(host.hub) == 1
+        assert len(host.hub._sessions) == 1
 
 
 # -- other descriptors ---------------------------------------------------------------------------
@@ -592,7 +592,7 @@ def test_all_are_closed_with_the_hub() -> None:
     with hosting() as host:
         pairs = [host.connect() for _ in range(3)]
     assert host.closed == [connection for _, connection in pairs]
-    assert len(host.hub) == 0
+    assert len(host.hub._sessions) == 0
 
 
 def test_reads_are_bounded(host: Host) -> None:
