@@ -98,7 +98,7 @@ def _get(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Retrieval command": get <key>*
     # Hot path: bench/ "get16".
     if len(tokens) != 2:
-        _retrieve(connection, tokens, 1, with_cas=False)
+        _retrieve(connection, tokens)
         return
     key = tokens[1]
     if len(key) > limits.KEY_MAX_BYTES:
@@ -116,20 +116,8 @@ def _get(connection: Connection, tokens: list[bytes]) -> None:
     )
 
 
-def _gets(connection: Connection, tokens: list[bytes]) -> None:
-    _retrieve(connection, tokens, 1, with_cas=True)
-
-
 def _gat(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Get And Touch": gat <exptime> <key>*
-    _get_and_touch(connection, tokens, with_cas=False)
-
-
-def _gats(connection: Connection, tokens: list[bytes]) -> None:
-    _get_and_touch(connection, tokens, with_cas=True)
-
-
-def _get_and_touch(connection: Connection, tokens: list[bytes], *, with_cas: bool) -> None:
     if len(tokens) < 2:
         connection.reply(ERROR)
         return
@@ -137,23 +125,18 @@ def _get_and_touch(connection: Connection, tokens: list[bytes], *, with_cas: boo
     if exptime is None:
         connection.reply(BAD_EXPTIME)
         return
-    expires_at = connection.cache.expiry.expires_at(exptime)
-    _retrieve(connection, tokens, 2, with_cas=with_cas, expires_at=expires_at)
+    _retrieve(connection, tokens, 2, connection.cache.expiry.expires_at(exptime))
 
 
 def _retrieve(
-    connection: Connection,
-    tokens: list[bytes],
-    first: int,
-    *,
-    with_cas: bool,
-    expires_at: int | None = None,
+    connection: Connection, tokens: list[bytes], first: int = 1, expires_at: int | None = None
 ) -> None:
     """Answer for the keys from word `first` on; touch them when `expires_at` is given."""
     if len(tokens) < 2:
         connection.reply(ERROR)
         return
     # Hot path: bench/ "multiget".
+    with_cas = tokens[0] in (b"gets", b"gats")
     cache = connection.cache
     pieces = connection.pieces
     begin = len(pieces)
@@ -270,7 +253,7 @@ def _delete(connection: Connection, tokens: list[bytes]) -> None:
         connection.reply(b"DELETED\r\n" if status is _STORED else b"NOT_FOUND\r\n")
 
 
-def _arithmetic(connection: Connection, tokens: list[bytes], *, decrement: bool) -> None:
+def _arithmetic(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Increment/Decrement": incr <key> <value> [noreply]
     if len(tokens) not in (3, 4):
         connection.reply(ERROR)
@@ -283,18 +266,11 @@ def _arithmetic(connection: Connection, tokens: list[bytes], *, decrement: bool)
         answer = BAD_DELTA
     else:
         cache = connection.cache
-        status, number = cache.increment(cache.peek(tokens[1]), delta, decrement=decrement)
+        item = cache.peek(tokens[1])
+        status, number = cache.increment(item, delta, decrement=tokens[0] == b"decr")
         answer = b"%d\r\n" % number if status is _STORED else ARITHMETIC_REPLY[status]
     if not quiet:
         connection.reply(answer)
-
-
-def _incr(connection: Connection, tokens: list[bytes]) -> None:
-    _arithmetic(connection, tokens, decrement=False)
-
-
-def _decr(connection: Connection, tokens: list[bytes]) -> None:
-    _arithmetic(connection, tokens, decrement=True)
 
 
 def _touch(connection: Connection, tokens: list[bytes]) -> None:
@@ -378,9 +354,9 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
 VERBS: Final[dict[bytes, Verb]] = {
     b"get": Verb(READS, all_keys, _get),
     b"bget": Verb(READS, all_keys, _get),  # an alias from the first versions, still answered
-    b"gets": Verb(READS, all_keys, _gets),
+    b"gets": Verb(READS, all_keys, _retrieve),
     b"gat": Verb(WRITES, keys_behind_exptime, _gat),
-    b"gats": Verb(WRITES, keys_behind_exptime, _gats),
+    b"gats": Verb(WRITES, keys_behind_exptime, _gat),
     b"set": _storage_verb(StoreMode.SET),
     b"add": _storage_verb(StoreMode.ADD),
     b"replace": _storage_verb(StoreMode.REPLACE),
@@ -388,8 +364,8 @@ VERBS: Final[dict[bytes, Verb]] = {
     b"prepend": _storage_verb(StoreMode.PREPEND),
     b"cas": _storage_verb(StoreMode.CAS),
     b"delete": Verb(WRITES, one_key, _delete, noreply=2),
-    b"incr": Verb(WRITES, one_key, _incr, noreply=2),
-    b"decr": Verb(WRITES, one_key, _decr, noreply=2),
+    b"incr": Verb(WRITES, one_key, _arithmetic, noreply=2),
+    b"decr": Verb(WRITES, one_key, _arithmetic, noreply=2),
     b"touch": Verb(WRITES, one_key, _touch, noreply=2),
     **ADMIN_VERBS,
     **META_VERBS,
