@@ -682,8 +682,8 @@ def _login(connection: Connection, request: Request) -> None:
 # -- the tables --------------------------------------------------------------------------------
 
 
-def _table() -> list[Command]:
-    """Return the commands of a server that asks for no login, by opcode."""
+def _table(*, with_login: bool) -> list[Command]:
+    """Return the commands of who has logged in, or of a server that asks for no login."""
     table = [
         Command(
             opcode,
@@ -743,46 +743,25 @@ def _table() -> list[Command]:
     asking = {"key_max": limits.KEY_MAX_BYTES, "value": NEXT_REQUEST, "logged": "<{id} STATS {key}"}
     add(_STAT, "stats", LOCAL, _stat, **asking, plain=False)
 
-    add(_SASL_LIST, "sasl_list", LOCAL, _unknown)
+    listing, login, form = _unknown, _unknown, {"value": SWALLOW_VALUE}
+    if with_login:
+        listing, login = _list_mechanisms, _login
+        form = {"value": VALUE, "check": _check_login, "slow": True}
+    add(_SASL_LIST, "sasl_list", LOCAL, listing, plain=False)
     for opcode, name in _SASL_STEPS.items():
-        add(opcode, name, LOCAL, _unknown, **with_key, value=SWALLOW_VALUE, plain=False)
+        add(opcode, name, LOCAL, login, **with_key, **form, plain=False)
     return table
 
 
-def _tables_with_login() -> tuple[list[Command], list[Command]]:
-    """Return the commands of a server that asks for a login: after it, and before."""
-    login = [
-        Command(_SASL_LIST, "sasl_list", LOCAL, _list_mechanisms, plain=False),
-        *(
-            Command(
-                opcode,
-                name,
-                LOCAL,
-                _login,
-                key_min=1,
-                key_max=limits.KEY_MAX_BYTES,
-                value=VALUE,
-                check=_check_login,
-                plain=False,
-                slow=True,
-            )
-            for opcode, name in _SASL_STEPS.items()
-        ),
-    ]
-    after = _table()
+COMMANDS: Final = _table(with_login=False)
+MEMBER_COMMANDS: Final = _table(with_login=True)
+STRANGER_COMMANDS: Final = [
+    command
+    if command.opcode in (_VERSION, _SASL_LIST, *_SASL_STEPS)
     # Whatever the form: no key is short enough.
-    before = [
-        Command(command.opcode, command.name, LOCAL, _unknown, key_max=-1, refusal=AUTH_ERROR)
-        for command in after
-    ]
-    before[_VERSION] = after[_VERSION]
-    for command in login:
-        before[command.opcode] = after[command.opcode] = command
-    return after, before
-
-
-COMMANDS: Final = _table()
-MEMBER_COMMANDS, STRANGER_COMMANDS = _tables_with_login()
+    else Command(command.opcode, command.name, LOCAL, _unknown, key_max=-1, refusal=AUTH_ERROR)
+    for command in MEMBER_COMMANDS
+]
 
 
 # -- the log of -vv ----------------------------------------------------------------------------
