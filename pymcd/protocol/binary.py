@@ -88,6 +88,7 @@ ERROR_TEXTS: Final = {
     NOT_STORED: b"Not stored.",
     NON_NUMERIC: b"Non-numeric server-side value for incr or decr",
     AUTH_ERROR: b"Auth failure.",
+    AUTH_CONTINUE: b"",  # the challenge is the text
     UNKNOWN_COMMAND: b"Unknown command",
     NO_MEMORY: b"Out of memory",
 }
@@ -355,14 +356,16 @@ def _reply(connection: Connection, request: Request, body: bytes = b"", cas: int
 
 
 def _fail(connection: Connection, request: Request, status: int, text: bytes = b"") -> None:
-    """Answer with an error: quiet requests, too, want to know."""
+    """Answer with another status than success: quiet requests, too, want to know."""
     connection.reply(encode_error(request.command.opcode, status, request.opaque, text))
 
 
-def encode_error(opcode: int, status: int, opaque: bytes, text: bytes = b"") -> bytes:
+def encode_error(
+    opcode: int, status: int, opaque: bytes, text: bytes = b"", key_bytes: int = 0
+) -> bytes:
     """Return the reply to a request that failed; `text` instead of what the status says."""
     text = text or ERROR_TEXTS[status]
-    return _pack_response(RESPONSE_MAGIC, opcode, 0, 0, status, len(text), opaque, 0) + text
+    return _pack_response(RESPONSE_MAGIC, opcode, key_bytes, 0, status, len(text), opaque, 0) + text
 
 
 # -- retrieval ---------------------------------------------------------------------------------
@@ -381,19 +384,8 @@ def _get(connection: Connection, request: Request) -> None:
     key_bytes = len(shown_key)
     if item is None:
         if not command.quiet:
-            text = shown_key or ERROR_TEXTS[KEY_NOT_FOUND]
             connection.reply(
-                _pack_response(
-                    RESPONSE_MAGIC,
-                    command.opcode,
-                    key_bytes,
-                    0,
-                    KEY_NOT_FOUND,
-                    len(text),
-                    request.opaque,
-                    0,
-                )
-                + text
+                encode_error(command.opcode, KEY_NOT_FOUND, request.opaque, shown_key, key_bytes)
             )
         return
     shown_value = item.value if command.with_value else b""
@@ -655,19 +647,7 @@ def _login(connection: Connection, request: Request) -> None:
     challenge = None if exchange is None else exchange.step(request.value)
     if challenge is not None:
         connection.exchange = exchange
-        connection.reply(
-            _pack_response(
-                RESPONSE_MAGIC,
-                request.command.opcode,
-                0,
-                0,
-                AUTH_CONTINUE,
-                len(challenge),
-                request.opaque,
-                0,
-            )
-            + challenge
-        )
+        _fail(connection, request, AUTH_CONTINUE, challenge)
         return
     counters = connection.service.counters
     counters.auth_cmds += 1
