@@ -12,19 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from .. import limits
 from .framing import run_text
-from .tokens import decode_u32, split_line
+from .tokens import TOO_LARGE, decode_u32, split_line
 
 if TYPE_CHECKING:
     from .connection import Connection
 
 #: What is shorter is not looked at, even if it is a line.
 _LINE_MIN_BYTES: Final = 2
-
-_UNAUTHENTICATED: Final = b"CLIENT_ERROR unauthenticated\r\n"
-_BAD_END: Final = b"CLIENT_ERROR bad command line termination\r\n"
-_BAD_FORMAT: Final = b"CLIENT_ERROR bad authentication token format\r\n"
-_FAILURE: Final = b"CLIENT_ERROR authentication failure\r\n"
-_TOO_LARGE: Final = b"SERVER_ERROR object too large for cache\r\n"
 
 
 def run_login(connection: Connection, budget: int, /) -> bool:
@@ -44,11 +38,11 @@ def run_login(connection: Connection, budget: int, /) -> bool:
         budget -= 1
         if length is None:
             connection.position = end + 1
-            connection.reply(_UNAUTHENTICATED)
+            connection.reply(b"CLIENT_ERROR unauthenticated\r\n")
             continue
         if length > limits.LOGIN_MAX_BYTES:
             # Nobody's password: the original would wait for it, without a bound.
-            connection.reply(_TOO_LARGE)
+            connection.reply(TOO_LARGE)
             connection.close("error")
             return False
         stop = end + 1 + length
@@ -73,11 +67,11 @@ def login_bytes(tokens: list[bytes]) -> int | None:
 
 def _log_in(connection: Connection, value: bytes, terminator: bytes) -> None:
     if terminator != b"\r\n":
-        connection.reply(_BAD_END)
+        connection.reply(b"CLIENT_ERROR bad command line termination\r\n")
         return
     words = split_line(value)
     if len(words) < 2:
-        connection.reply(_BAD_FORMAT)
+        connection.reply(b"CLIENT_ERROR bad authentication token format\r\n")
         return
     authenticator = connection.service.host.authenticator
     assert authenticator is not None
@@ -88,4 +82,4 @@ def _log_in(connection: Connection, value: bytes, terminator: bytes) -> None:
         connection.reply(b"STORED\r\n")
     else:
         counters.auth_errors += 1
-        connection.refuse_login(_FAILURE)
+        connection.refuse_login(b"CLIENT_ERROR authentication failure\r\n")
