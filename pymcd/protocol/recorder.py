@@ -16,6 +16,7 @@ Lines are those of memcached 1.6.18, with the deletions of later versions.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote_from_bytes
 
 from ..addresses import split_address
 from ..store.status import StoreMode
@@ -60,17 +61,10 @@ _MODES: Final = tuple(mode.name.lower() for mode in StoreMode)
 _STORING: Final = (*_MODES, *(mode.encode() for mode in _MODES))
 _DELETING: Final = (b"delete", "delete")
 
-_UNRESERVED: Final = frozenset(
-    b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
-)
-_URI: Final = [chr(code) if code in _UNRESERVED else f"%{code:02X}" for code in range(256)]
-
 
 def uri_encode(key: bytes) -> str:
     """Return a key as metadump and watch show it."""
-    if key.isalnum():
-        return key.decode("ascii")
-    return "".join([_URI[byte] for byte in key])
+    return quote_from_bytes(key, safe="")
 
 
 class Prefix:
