@@ -49,10 +49,7 @@ WATCHABLE: Final = {
     b"connevents": CONNEVENTS,
     b"sysevents": SYSEVENTS,
     b"deletions": DELETIONS,
-    b"rawcmds": 0,
-    b"proxyreqs": 0,
-    b"proxyevents": 0,
-    b"proxyuser": 0,
+    **dict.fromkeys((b"rawcmds", b"proxyreqs", b"proxyevents", b"proxyuser"), 0),
 }
 
 # Commands that are counted by prefix: text ones as bytes, binary ones by name. Meta ones are not.
