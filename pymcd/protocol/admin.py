@@ -165,19 +165,17 @@ def _flush_all(connection: Connection, tokens: list[bytes]) -> None:
         connection.reply(ERROR)
         return
     service = connection.service
-    exptime: int | None = 0
+    at_once = count == (2 if tokens[-1] == b"noreply" else 1)
+    exptime = 0 if at_once else decode_i32(tokens[1])
     if service.settings.disable_flush_all:
         reply = b"CLIENT_ERROR flush_all not allowed\r\n"
+    elif exptime is None:
+        reply = BAD_EXPTIME
     else:
-        if count != (2 if tokens[-1] == b"noreply" else 1):
-            exptime = decode_i32(tokens[1])
-        if exptime is None:
-            reply = BAD_EXPTIME
-        else:
-            service.cache.flush(exptime)
-            service.maintainer.wake()
-            _answer(connection, tokens, OK)
-            return
+        service.cache.flush(exptime)
+        service.maintainer.wake()
+        _answer(connection, tokens, OK)
+        return
     service.cache.counters.flush_cmds += 1  # refused ones count, too
     _answer(connection, tokens, reply)
 
