@@ -296,14 +296,13 @@ def _lru_crawler(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "LRU_Crawler"
     count = len(tokens)
     word = tokens[1] if count > 1 else b""
+    reply: bytes | None = ERROR
     if count == 3 and word in _CRAWLER_VALUES:
         reply = _CRAWLER_VALUES[word](connection, tokens[2])
-        if reply is not None:
-            connection.reply(reply)
     elif count == 2 and word in (b"enable", b"disable"):
-        connection.reply(_switch_crawler(connection.service, on=word == b"enable"))
-    else:
-        connection.reply(ERROR)
+        reply = _switch_crawler(connection.service, on=word == b"enable")
+    if reply is not None:
+        connection.reply(reply)
 
 
 def _switch_crawler(service: Service, *, on: bool) -> bytes:
@@ -453,15 +452,8 @@ def _watch(connection: Connection, tokens: list[bytes]) -> None:
 
 def _stats(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "General-purpose statistics" and the sections behind it
-    service = connection.service
-    if len(tokens) == 1:
-        connection.reply(reports.encode_rows(reports.general(service)))
-        return
-    report = _REPORTS.get(tokens[1])
-    if report is None:
-        connection.reply(ERROR)
-        return
-    reply = report(connection, tokens)
+    report = _REPORTS.get(tokens[1] if len(tokens) > 1 else b"")
+    reply = ERROR if report is None else report(connection, tokens)
     if reply is not None:
         connection.reply(reply)
 
@@ -518,6 +510,7 @@ def _rows_of(report: Callable[[Service], list[reports.Row]], end: bytes = b"END\
 
 
 _REPORTS: Final[dict[bytes, _Report]] = {
+    b"": _rows_of(reports.general),
     b"reset": _stats_reset,
     b"detail": _stats_detail,
     b"cachedump": _stats_cachedump,
