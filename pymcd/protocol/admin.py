@@ -502,7 +502,9 @@ def _stats_conns(connection: Connection, tokens: list[bytes]) -> bytes:
     return reports.encode_rows(reports.connections(connection.service, connection))
 
 
-def _rows_of(report: Callable[[Service], list[reports.Row]], end: bytes = b"END\r\n") -> _Report:
+def _rows_of(report: Callable[[Service], list[reports.Row]], ended: bool = True) -> _Report:
+    end = b"END\r\n" if ended else b""
+
     def reply(connection: Connection, tokens: list[bytes]) -> bytes:
         return reports.encode_rows(report(connection.service), end=end)
 
@@ -517,12 +519,7 @@ _REPORTS: Final[dict[bytes, _Report]] = {
     b"conns": _stats_conns,
     b"sizes": _stats_sizes,
     b"settings": _rows_of(reports.settings_in_force),
-    b"items": _rows_of(reports.items),
-    b"slabs": _rows_of(reports.slabs),
-    b"replication": _rows_of(reports.replication),
-    # These two do not end in END.
-    b"sizes_enable": _rows_of(reports.enable_sizes, end=b""),
-    b"sizes_disable": _rows_of(reports.disable_sizes, end=b""),
+    **{word: _rows_of(*row) for word, row in reports.BY_WORD.items()},
     # The original reports on external storage; there is none.
     b"extstore": _rows_of(lambda service: []),
 }

@@ -574,23 +574,13 @@ def _stat(connection: Connection, request: Request) -> None:
             connection.source = _sizes(opaque, steps)
             return
         reply = _stat_rows(opaque, rows) + end
-    elif key in _REPORTS:
-        report, is_ended = _REPORTS[key]
+    elif key in reports.BY_WORD:
+        report, is_ended = reports.BY_WORD[key]
         reply = _stat_rows(opaque, report(service)) + (end if is_ended else b"")
     else:
         _fail(connection, request, KEY_NOT_FOUND)
         return
     connection.reply(reply)
-
-
-#: Report, and whether the row without a name that ends a report follows.
-_REPORTS: Final = {
-    b"items": (reports.items, True),
-    b"slabs": (reports.slabs, True),
-    b"replication": (reports.replication, True),
-    b"sizes_enable": (reports.enable_sizes, False),
-    b"sizes_disable": (reports.disable_sizes, False),
-}
 
 
 def _sizes(opaque: bytes, steps: Iterator[list[reports.Row] | None]) -> Iterator[bytes]:

@@ -491,3 +491,13 @@ def cachedump(cache: Cache, class_id: int, limit: int) -> bytes:
                 break
     lines.append(b"END\r\n")
     return b"".join(lines)
+
+
+#: What both protocols report on under the same word: and whether the mark of an end follows.
+BY_WORD: Final = {
+    b"items": (items, True),
+    b"slabs": (slabs, True),
+    b"replication": (replication, True),
+    b"sizes_enable": (enable_sizes, False),
+    b"sizes_disable": (disable_sizes, False),
+}
