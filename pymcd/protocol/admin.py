@@ -38,7 +38,6 @@ _DUMP_SLICE_ITEMS: Final = 100
 #: A crawl that is in the way is finished at once if there are no more items than this.
 _CRAWL_AT_ONCE_ITEMS: Final = 1000
 
-_USAGE_DETAIL: Final = b"CLIENT_ERROR usage: stats detail on|off|dump\r\n"
 _BAD_CLASS: Final = b"BADCLASS invalid class id\r\n"
 _NOT_STARTED: Final = b"NOTSTARTED no items to crawl\r\n"
 _CRAWLER_DISABLED: Final = b"CLIENT_ERROR lru crawler disabled\r\n"
@@ -469,7 +468,7 @@ def _stats_detail(connection: Connection, tokens: list[bytes]) -> bytes:
     if word == b"dump":
         return reports.prefixes(service)
     if word not in (b"on", b"off"):
-        return _USAGE_DETAIL
+        return b"CLIENT_ERROR usage: stats detail on|off|dump\r\n"
     service.recorder.set_detail(word == b"on")
     return OK
 
