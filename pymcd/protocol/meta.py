@@ -92,15 +92,16 @@ _SET, _CAS = StoreMode.SET, StoreMode.CAS
 _STALE_OR_WIN_SENT: Final = STALE | WIN_SENT
 
 
-def _echo(flags: MetaFlags, key: bytes) -> bytes:
-    """Return the opaque and the key, where asked for: all that answers when nothing is there."""
-    echoed = b""
+def _line(flags: MetaFlags, key: bytes, code: bytes, cas_unique: int | None = None) -> bytes:
+    """Return an answer that needs no item: opaque and key, where asked for; the cas if given."""
     for letter, word in flags.steps:
         if letter == OPAQUE:
-            echoed += b" " + word
+            code += b" " + word
         elif letter == ASK_KEY:
-            echoed += b" k" + encode_key(key, as_base64=flags.key_binary)
-    return echoed
+            code += b" k" + encode_key(key, as_base64=flags.key_binary)
+        elif letter == ASK_CAS and cas_unique is not None:
+            code += b" c%d" % cas_unique
+    return code + CRLF
 
 
 # -- mn, me ------------------------------------------------------------------------------------
@@ -179,7 +180,7 @@ def _mg(connection: Connection, tokens: list[bytes]) -> None:
     item = cache.get(key)
     if item is None:
         if not flags.quiet:
-            connection.reply(b"EN%b\r\n" % _echo(flags, key) if flags.steps else b"EN\r\n")
+            connection.reply(_line(flags, key, b"EN") if flags.steps else b"EN\r\n")
         return
     line = _plain_answer(cache, item, flags)
     if flags.value:
@@ -223,7 +224,7 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
         if flags.opaque_too_long:
             connection.reply(OPAQUE_TOO_LONG)
         elif not flags.quiet:
-            connection.reply(b"EN%b\r\n" % _echo(flags, key))
+            connection.reply(_line(flags, key, b"EN"))
         return
     won = False
     line = b"VA %d" % len(item.value) if flags.value else b"HD"
@@ -354,7 +355,7 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
     # Hot path: bench/ "ms16".
     if flags.plain_set and cache.set(key, block, expires_at, flags.client_flags):
         if not flags.quiet:
-            connection.reply(_stored(flags, key, b"HD", cache.cas_unique))
+            connection.reply(_line(flags, key, b"HD", cache.cas_unique))
         return
     # Without cas uniques the original has nowhere to note what was demanded.
     cas_compare = (cache.use_cas and flags.cas_compare) or 0
@@ -383,25 +384,13 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
     elif status is Status.NO_MEMORY_READING:
         connection.reply(NO_MEMORY_READING)
         return
-    connection.reply(_stored(flags, key, STORE_CODES[status], cas_unique))
+    connection.reply(_line(flags, key, STORE_CODES[status], cas_unique))
 
 
 def _drop_old(cache: Cache, mode: StoreMode, key: bytes) -> None:
     """Have the old value go, in all modes, where there is no room for the new one."""
     if mode is not _SET:  # else it went already
         cache.drop(key)
-
-
-def _stored(flags: MetaFlags, key: bytes, code: bytes, cas_unique: int) -> bytes:
-    """Return the answer to ms."""
-    for letter, word in flags.steps:
-        if letter == OPAQUE:
-            code += b" " + word
-        elif letter == ASK_KEY:
-            code += b" k" + encode_key(key, as_base64=flags.key_binary)
-        elif letter == ASK_CAS:
-            code += b" c%d" % cas_unique
-    return code + CRLF
 
 
 # -- md ----------------------------------------------------------------------------------------
@@ -451,7 +440,7 @@ def _md(connection: Connection, tokens: list[bytes]) -> None:
         return
     elif flags.quiet:
         return
-    connection.reply(code + _echo(flags, key) + CRLF)
+    connection.reply(_line(flags, key, code))
 
 
 def _delete(connection: Connection, item: Item, flags: MetaFlags) -> bool:
@@ -518,7 +507,7 @@ def _ma(connection: Connection, tokens: list[bytes]) -> None:
             elif flags.opaque_too_long:
                 connection.reply(OPAQUE_TOO_LONG)
             else:
-                connection.reply(STORE_CODES[status] + _echo(flags, key) + CRLF)
+                connection.reply(_line(flags, key, STORE_CODES[status]))
             return
         before, item = item, cache.inspect(key)
         assert item is not None
@@ -638,7 +627,7 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
     expires_at = connection.expires_at(exptime) if exptime else 0
     if not cache.set(key, value, expires_at, flags.client_flags):
         return None
-    return b"" if flags.quiet else _stored(flags, key, b"HD", cache.cas_unique)
+    return b"" if flags.quiet else _line(flags, key, b"HD", cache.cas_unique)
 
 
 # -- the table ---------------------------------------------------------------------------------
