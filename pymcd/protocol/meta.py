@@ -60,8 +60,6 @@ if TYPE_CHECKING:
     from .connection import Connection
     from .verbs import type_Header, type_Keys
 
-NO_MEMORY_CREATING: Final = b"SERVER_ERROR Out of memory allocating new item\r\n"
-
 STORE_CODES: Final = {
     Status.STORED: b"HD",
     Status.NOT_STORED: b"NS",
@@ -491,7 +489,7 @@ def _ma(connection: Connection, tokens: list[bytes]) -> None:
         number = flags.initial
         item = cache.create(key, b"%d" % number, mode=StoreMode.ADD)
         if item is None:
-            connection.reply(NO_MEMORY_CREATING)
+            connection.reply(b"SERVER_ERROR Out of memory allocating new item\r\n")
             return
         created = True
         _mark_key(cache, item, flags)

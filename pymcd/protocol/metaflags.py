@@ -181,12 +181,10 @@ def _decode(words: tuple[bytes, ...]) -> MetaFlags:
     steps = []
     for word in words:
         letter = word[0]
-        if letter >= 127 or letter in rows:
-            flags.error = flags.decode_error = DUPLICATE_FLAG
-            return flags
         row = FLAGS.get(letter)
-        if row is None:
-            flags.error = flags.decode_error = INVALID_FLAG
+        if row is None or letter in rows:
+            is_duplicate = letter >= 127 or letter in rows
+            flags.error = flags.decode_error = DUPLICATE_FLAG if is_duplicate else INVALID_FLAG
             return flags
         rows[letter] = row
         if row.in_order or row.asks is not None:
