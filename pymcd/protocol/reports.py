@@ -18,7 +18,7 @@ from .. import limits
 from ..config import PROTOCOL_NAMES
 from ..store.cache import TABLES
 from ..store.expiry import CLOCK_START_S
-from ..store.item import KEY_BINARY
+from ..store.item import KEY_BINARY, SEGMENT_NAMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,9 +73,9 @@ def _nothing(names: str) -> list[Row]:
     return [(name, 0) for name in names.split()]
 
 
-def _counted(slab_class: SlabClass, names: str) -> list[Row]:
-    """Return rows of what one class has, or has counted, under these names."""
-    return [(name, getattr(slab_class, name)) for name in names.split()]
+def _counted(owner: SlabClass | ServiceCounters, names: str) -> list[Row]:
+    """Return rows of what one class, or the service, has or has counted under these names."""
+    return [(name, getattr(owner, name)) for name in names.split()]
 
 
 def general(service: Service) -> list[Row]:
@@ -126,14 +126,12 @@ def general(service: Service) -> list[Row]:
         *counted("get_hits get_misses get_expired get_flushed delete_misses delete_hits"),
         *counted("incr_misses incr_hits decr_misses decr_hits cas_misses cas_hits cas_badval"),
         *counted("touch_hits touch_misses store_too_large store_no_memory"),
-        ("auth_cmds", others.auth_cmds),
-        ("auth_errors", others.auth_errors),
+        *_counted(others, "auth_cmds auth_errors"),
     ]
     if settings.idle_timeout_s:
         rows.append(("idle_kicks", others.idle_kicks))
     rows += [
-        ("bytes_read", others.bytes_read),
-        ("bytes_written", others.bytes_written),
+        *_counted(others, "bytes_read bytes_written"),
         ("limit_maxbytes", cache.slabs.limit_bytes),
         ("accepting_conns", int(host.reception.accepting)),
         ("listen_disabled_num", others.listen_disabled),
@@ -276,8 +274,7 @@ def settings_in_force(service: Service) -> list[Row]:
         ("ext_low_ttl", 0),
         ("ext_recache_rate", 2000),
         ("ext_wbuf_size", 4 << 20),
-        ("ext_compact_under", 0),
-        ("ext_drop_under", 0),
+        *_nothing("ext_compact_under ext_drop_under"),
         ("ext_max_sleep", 1_000_000),
         ("ext_max_frag", "0.80"),
         ("slab_automove_freeratio", f"{settings.slab_automove_freeratio:.3f}"),
@@ -314,13 +311,8 @@ def items(service: Service) -> list[Row]:
         ]
         values: list[Row] = [("number", number)]
         if maintained:
-            values += [
-                ("number_hot", slab_class.hot.count),
-                ("number_warm", slab_class.warm.count),
-                ("number_cold", slab_class.cold.count),
-            ]
-            if cache.temporary_lru:
-                values.append(("number_temp", slab_class.temp.count))
+            shown = SEGMENT_NAMES if cache.temporary_lru else SEGMENT_NAMES[:3]
+            values += [(f"number_{name}", getattr(slab_class, name).count) for name in shown]
             values += [("age_hot", ages_s[0]), ("age_warm", ages_s[1])]
         values += [
             ("age", ages_s[2]),
@@ -341,10 +333,7 @@ def items(service: Service) -> list[Row]:
             values += [
                 *_counted(slab_class, "moves_to_cold moves_to_warm moves_within_lru"),
                 *_counted(slab_class, "direct_reclaims"),
-                ("hits_to_hot", slab_class.hot.hits),
-                ("hits_to_warm", slab_class.warm.hits),
-                ("hits_to_cold", slab_class.cold.hits),
-                ("hits_to_temp", slab_class.temp.hits),
+                *((f"hits_to_{name}", getattr(slab_class, name).hits) for name in SEGMENT_NAMES),
             ]
         rows += [(f"items:{slab_class.id}:{name}", value) for name, value in values]
     return rows
