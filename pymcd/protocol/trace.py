@@ -11,7 +11,7 @@ shown there either.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import binary
 from .connection import negotiate
@@ -23,9 +23,16 @@ if TYPE_CHECKING:
 
 
 def follow(connection: Connection) -> None:
-    """Have what a connection replies logged, if the verbosity asks for that."""
-    if connection.service.verbosity > 1 and not isinstance(connection.runner, Tracer):
-        connection.runner = Tracer(connection.runner)
+    """Have what a connection replies logged, if the verbosity asks for that.
+
+    Once, and next to the protocol's own runner, whoever else stands before that.
+    """
+    if connection.service.verbosity > 1:
+        before: Any = connection
+        while not isinstance(before, Tracer):
+            if not hasattr(before.runner, "runner"):
+                before.runner = Tracer(before.runner)
+            before = before.runner
 
 
 class Tracer:
@@ -61,7 +68,9 @@ class Tracer:
         try:
             more = self.runner(connection, budget)
         finally:
-            self.runner = connection.runner
+            # A command may have asked for what is here already.
+            now = connection.runner
+            self.runner = now.runner if isinstance(now, Tracer) else now
             connection.runner = self
         if connection.service.verbosity < 2:  # it was lowered just now
             return more

@@ -120,7 +120,7 @@ class Actor:
         self.rule: Rule | None = None
         self.held_until = -inf  #: on the server's clock; nothing is executed before
         self._script = script
-        self._runner: Runner = connection.runner
+        self.runner: Runner = connection.runner
         self._number = number
         self._request = INCOMPLETE
         self._call: Call | None = None  #: being executed, or waiting for that
@@ -169,7 +169,7 @@ class Actor:
             if connection.awaited is not None or connection.swallow_bytes:
                 return self._run(connection)
             buffer, position = connection.buffer, connection.position
-            request = script.reader(connection).read(self._runner, buffer, position)
+            request = script.reader(connection).read(self.runner, buffer, position)
             if request is None:
                 return self._run(connection)
             if request is INCOMPLETE:
@@ -235,11 +235,11 @@ class Actor:
         # Choosing the protocol replaces the runner of the connection: let it, and step in again.
         counters = connection.service.counters
         yields = counters.conn_yields
-        connection.runner = self._runner
+        connection.runner = self.runner
         try:
-            more = self._runner(connection, 1)
+            more = self.runner(connection, 1)
         finally:
-            self._runner = connection.runner
+            self.runner = connection.runner
             connection.runner = self
         # Stopping between commands was ours, not the client's doing.
         counters.conn_yields = yields

@@ -291,6 +291,24 @@ def test_slabs_reassign():
     assert (after["12:total_pages"], after["1:total_pages"]) == ("3", "1")
 
 
+@pytest.mark.parametrize("protocol", ["auto", "ascii"])
+def test_verbosity_may_be_said_again_and_again(protocol):
+    service = make_service(protocol=protocol)
+    log: list[str] = []
+    lend(service, log_line=log.append)
+    client, other = Client(service), Client(service)
+    other.send(b"get z\r\n")
+    for _ in range(3):
+        client.send(b"verbosity 2\r\n" * 500)
+    log.clear()
+    for number, each in ((10, client), (11, other)):
+        each.send(b"get a\r\n")
+        assert log == [f"<{number} get a", f">{number} END"]
+        log.clear()
+        runner: Any = each.connection.runner
+        assert not hasattr(runner.runner, "runner")  # that is no tracer, too
+
+
 @shows(b"verbosity")
 def test_verbosity_is_for_all_clients_from_now_on():
     service = make_service()

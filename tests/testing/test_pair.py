@@ -153,6 +153,22 @@ def test_a_paused_server_is_replaced_and_finds_out(pair: MemcachedPair) -> None:
             assert again.ask(b"get k\r\n", b"END\r\n") == b"VALUE k 0 1\r\n2\r\nEND\r\n"
 
 
+def test_calls_are_noted_whatever_is_logged(pair: MemcachedPair) -> None:
+    for server in (pair.a, pair.b):
+        with raw(server) as client, raw(server) as other:
+            client.ask(b"set a 0 0 1\r\nx\r\n")
+            for _ in range(2):
+                other.ask(b"verbosity 2\r\n")
+                client.ask(b"verbosity 2\r\n")
+            before = len(server.calls)
+            client.ask(b"set a 0 0 1\r\ny\r\n")
+            client.ask(b"get a\r\n", b"END\r\n")
+            assert [(call.command, call.reply) for call in server.calls[before:]] == [
+                ("set", b"STORED\r\n"),
+                ("get", b"VALUE a 0 1\r\ny\r\nEND\r\n"),
+            ]
+
+
 def test_faults_of_one_server(pair: MemcachedPair) -> None:
     pair.b.put("a", b"1")
     for server, other in ((pair.a, pair.b), (pair.b, pair.a)):
