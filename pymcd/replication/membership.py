@@ -482,6 +482,8 @@ class Membership:
                 peer.left = Received(epoch, 0)
                 self._send_status(peer)  # it need not go on with that
             return
+        if peer.in_view:
+            raise FrameError("a welcome, though we decide for it")
         gate.send_batch()
         if view.role is JOINING:
             # Only now that somebody takes us in: else we are perhaps the one who is to stand by
@@ -629,6 +631,8 @@ class Membership:
         view = self._view
         if peer is not view.leader or peer.phase not in (Phase.ACCEPTED, Phase.LEADER):
             return
+        if view.node_id not in said.members:
+            raise FrameError("a VIEW without this node")
         view.epoch = said.epoch
         view.highest_epoch = max(view.highest_epoch, said.epoch)
         view.coordinator = peer.node_id

@@ -13,6 +13,7 @@ from pymcd.replication.frames import Kind
 from pymcd.replication.lease import HEARTBEAT_S, SILENCE_S, STALE_S
 from pymcd.replication.link import ADVICE
 from pymcd.replication.membership import PEERS_MAX
+from pymcd.replication.messages import View, Welcome
 from pymcd.replication.node import COMPLAIN_EVERY_S, JOIN_GRACE_S, READMIT_MAX_S
 from pymcd.replication.peer import Phase
 from pymcd.replication.versions import tag_of, version_at
@@ -1139,6 +1140,24 @@ class TestMessages:
         group = make_group()
         self.send(group, b'{"epoch":1}', Kind.VIEW)
         assert "sent a VIEW without what belongs into it" in group["b"].lines[-1]
+
+    def test_so_does_a_view_that_leaves_the_receiver_out(self):
+        group = make_group()
+        self.send(group, View(1 << 40, ["a"]).encode(), Kind.VIEW)
+        assert "sent a VIEW without this node" in group["b"].lines[-1]
+        group.check()
+
+    def test_so_does_a_follower_that_welcomes_its_coordinator(self):
+        group = make_group()
+        (wire,) = group.wires
+        link = wire.links[0]
+        payload = Welcome(wants=[], all=False, done={}, replace=0).encode()
+        link.receive(
+            b"".join(frames.encode_message(Kind.WELCOME, 0.0, 0.0, 1 << 40, 1, 0, payload))
+        )
+        assert link.closed
+        assert "sent a welcome, though we decide for it" in group["a"].lines[-1]
+        group["a"].node.check()
 
     def test_so_do_parts_without_end(self, monkeypatch):
         monkeypatch.setattr("pymcd.replication.channel.PARTS_MAX_BYTES", 2 * frames.PART_BYTES)
