@@ -17,9 +17,9 @@ import importlib.util
 import stringprep
 import unicodedata
 from base64 import b64decode, b64encode
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -221,7 +221,9 @@ class Authenticator:
         self._secret = secret
         self._wanted = MECHANISMS if mechanisms is None else mechanisms
         self._realm = realm
-        self._kept: dict[tuple[object, ...], Any] = {}
+        #: Who was right once: name and keys, and a digest of the password.
+        self._known_right: dict[tuple[bytes, Keys], bytes] = {}
+        self._derive_keys = lru_cache(_KEYS_KEPT_MAX)(derive_keys)
 
     def mechanisms(self) -> list[str]:
         """Return what a client may choose from now: what works for every user."""
@@ -257,19 +259,16 @@ class Authenticator:
         # Who was right once is compared with that, which is quick, as long as the line stays.
         key = (name, expected)
         digest = hmac.digest(self._secret, password, "sha256")
-        known = self._kept.get(key)
+        known = self._known_right.get(key)
         if known is not None:
             return hmac.compare_digest(digest, known)
         keys = derive_keys(password, _PLAIN_ALGORITHM, expected.salt, expected.iterations)
         if not hmac.compare_digest(keys.stored_key, expected.stored_key):
             return False
-        self._keep(key, digest)
+        if len(self._known_right) >= _KEYS_KEPT_MAX:
+            self._known_right.clear()
+        self._known_right[key] = digest
         return True
-
-    def _keep(self, key: tuple[object, ...], value: object) -> None:
-        if len(self._kept) >= _KEYS_KEPT_MAX:
-            self._kept.clear()
-        self._kept[key] = value
 
     def _find(self, name: bytes) -> User | None:
         """Return the first user of that name; a name without a realm may have this host's."""
@@ -350,12 +349,7 @@ class Authenticator:
             nothing = hmac.digest(self._secret, b"nobody " + name, _ALGORITHMS[algorithm][0])
             nobody = Keys(salt, nothing, nothing, ITERATIONS)
             return nobody if user is None else user.keys.get(algorithm, nobody)
-        key = (algorithm, name, user.password)
-        kept: Keys | None = self._kept.get(key)
-        if kept is None:
-            kept = derive_keys(user.password, algorithm, salt, ITERATIONS)
-            self._keep(key, kept)
-        return kept
+        return self._derive_keys(user.password, algorithm, salt, ITERATIONS)
 
 
 def preload() -> None:

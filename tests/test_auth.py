@@ -221,11 +221,13 @@ def test_a_hashed_password_is_derived_once(monkeypatch):
 
 def test_what_is_kept_is_bounded(monkeypatch):
     monkeypatch.setattr(auth, "_KEYS_KEPT_MAX", 3)
-    data = b"".join(b"u%d:p\n" % number for number in range(10))
+    data = b"".join(b"u%d:p\nh%d:%b\n" % (number, number, HASHED) for number in range(10))
     authenticator = make(data)
     for number in range(10):
         log_in(authenticator, "SCRAM-SHA-256", b"n,,n=u%d,r=abc" % number)
-        assert len(authenticator._kept) <= 3
+        assert authenticator._derive_keys.cache_info().currsize <= 3
+        assert authenticator.check(b"h%d" % number, b"pencil")
+        assert len(authenticator._known_right) <= 3
 
 
 # -- PLAIN -------------------------------------------------------------------------------------
