@@ -16,11 +16,9 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Return seconds that never step back, from an arbitrary origin."""
-        ...
 
     def realtime(self) -> float:
         """Return seconds of Unix time."""
-        ...
 
 
 class SystemClock:

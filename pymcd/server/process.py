@@ -138,8 +138,7 @@ def _import_couchbase() -> int:
             "ERROR: --couchbase needs h11: install it, or pymcd with its extra (pymcd[couchbase]).",
             EXIT_USAGE,
         ) from None
-    clients_max: int = module.CLIENTS_MAX
-    return clients_max
+    return int(module.CLIENTS_MAX)
 
 
 async def _serve_until_signal(

@@ -174,9 +174,8 @@ async def _send(sock: socket.socket, datagram: bytes, receiver: Any) -> None:
     while True:
         try:
             sock.sendto(datagram, receiver)
+            return
         except BlockingIOError:
             await trio.lowlevel.wait_writable(sock)
         except OSError:
-            return
-        else:
             return

@@ -137,20 +137,19 @@ class Wire:
             except ssl.SSLError as error:
                 self._give_up(error)
                 return
+        elif len(pieces) <= _PIECES_MAX:
+            try:
+                sent = self.sock.sendmsg(pieces)
+            except (BlockingIOError, InterruptedError):
+                sent = 0
+            except OSError:
+                self.close()
+                return
+            if sent == sum(map(len, pieces)):
+                return
+            data = b"".join(pieces)[sent:]
         else:
-            if len(pieces) <= _PIECES_MAX:
-                try:
-                    sent = self.sock.sendmsg(pieces)
-                except (BlockingIOError, InterruptedError):
-                    sent = 0
-                except OSError:
-                    self.close()
-                    return
-                if sent == sum(map(len, pieces)):
-                    return
-                data = b"".join(pieces)[sent:]
-            else:
-                data = b"".join(pieces)
+            data = b"".join(pieces)
         if data:
             self._write(memoryview(data))
 
