@@ -101,7 +101,6 @@ class Hub:
         self._epoll.register(self._alarm, _READ)
         self._parked = False
         self._tls_turn = tls_turn or Turn()
-        self._on_turn_end: Callable[[bool], None] | None = None
         #: How long to wait in `poll` before parking; 0 while other tasks must not wait for it.
         self.linger_s = LINGER_S
         #: Other servers answer within moments, and clients wait for that.
@@ -174,7 +173,6 @@ class Hub:
         `on_turn_end` is called after each turn, and told whether no client waits; it must not
         raise.
         """
-        self._on_turn_end = on_turn_end
         poll = self._epoll.poll
         monotonic = time.monotonic
         service = self._service
@@ -182,9 +180,10 @@ class Hub:
         while True:
             if self._queue:
                 ready = poll(0)
-                self._end_turn(idle=False)
+                if on_turn_end is not None:
+                    on_turn_end(False)
             else:
-                ready = poll(self.linger_s) if self._on_turn_end is None else self._await()
+                ready = poll(self.linger_s) if on_turn_end is None else self._await(on_turn_end)
                 if not ready:
                     self._parked = True
                     try:
@@ -200,7 +199,7 @@ class Hub:
                 service.tick()
                 pause_at = monotonic() + CHECKPOINT_EVERY_S
 
-    def _await(self) -> list[tuple[int, int]]:
+    def _await(self, on_turn_end: Callable[[bool], None]) -> list[tuple[int, int]]:
         """Wait as `poll` does, in a group of servers.
 
         If the last wait was short, stay awake for as long this time: to fall asleep and be woken
@@ -208,7 +207,7 @@ class Hub:
         """
         poll = self._epoll.poll
         ready = poll(0)
-        self._end_turn(idle=not ready)
+        on_turn_end(not ready)
         if ready:
             return ready
         monotonic = time.monotonic
@@ -275,10 +274,6 @@ class Hub:
             counters.bytes_read -= turn.surplus_read
             counters.bytes_written -= turn.surplus_written
             turn.begin()
-
-    def _end_turn(self, *, idle: bool) -> None:
-        if self._on_turn_end is not None:
-            self._on_turn_end(idle)
 
     def _resume_queued(self) -> None:
         queue, self._queue = self._queue, []
