@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import os
 import select
-import socket
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -41,6 +40,7 @@ from ..protocol.paired import PairedConnection
 from .tls import Turn
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
     from ..protocol import Connection
@@ -154,8 +154,12 @@ class Hub:
 
     def drop_unheard(self) -> None:
         """Close every client that has sent anything which was not executed yet."""
+        inputs = select.poll()
+        for fd in self._sessions:
+            inputs.register(fd, select.POLLIN)
+        heard = {fd for fd, _ in inputs.poll(0)}
         for session in list(self._sessions.values()):
-            if session.queued or session.unsent is not None or _has_input(session.sock):
+            if session.queued or session.unsent is not None or session.fd in heard:
                 self._close(session)
 
     def serve_ready(self, turns: int) -> None:
@@ -449,14 +453,3 @@ class Hub:
                 os.write(session.fd, last_words)
             except OSError:
                 pass
-
-
-def _has_input(sock: socket.socket) -> bool:
-    """Return whether there is anything to read, if only the end."""
-    try:
-        sock.recv(1, socket.MSG_PEEK)
-    except (BlockingIOError, InterruptedError):
-        return False
-    except OSError:
-        pass
-    return True
