@@ -272,8 +272,8 @@ class TlsSession(TlsEnd):
         # Hot path: bench/ "tls16".
         turn = self._turn
         turn.active = True
+        turn.surplus_read += len(data)
         if not self.established or len(data) > FEED_BYTES:
-            turn.surplus_read += len(data)
             self._unfed = data
             return self._answer(self._open())
         incoming = self._incoming
@@ -281,17 +281,14 @@ class TlsSession(TlsEnd):
         try:
             plain = self._read(RECORD_MAX_BYTES)
         except ssl.SSLWantReadError:
-            turn.surplus_read += len(data)
             return self.drain()
         except ssl.SSLError as error:
-            turn.surplus_read += len(data)
             self._fail(error)
             return None
         if incoming.pending or not plain:
-            turn.surplus_read += len(data)
             self.ended = not plain
             return self._answer(plain + self._open())
-        turn.surplus_read += len(data) - len(plain)
+        turn.surplus_read -= len(plain)
         reply = self._connection.respond(plain)
         if not reply:
             return reply
