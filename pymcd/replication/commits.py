@@ -130,7 +130,12 @@ class Commits:
 
     def check(self) -> None:
         """Raise AssertionError unless everybody waits for something. For tests."""
-        tickets = [ticket for ticket, _ in self.held]
-        assert tickets == sorted(tickets), tickets
-        assert all(ticket < self.ticket for ticket in tickets), (tickets, self.ticket)
-        assert all(waiters for _, waiters in self.held)
+        before = 0
+        for ticket, waiters in self.held:
+            assert before <= ticket, "tickets out of order"
+            assert waiters, "a batch is held for nobody"
+            before = ticket
+        assert before < self.ticket, "held for a batch that was not sent"
+        if self.watermark is FOREVER:
+            assert not before, "held, though all is acknowledged"
+            assert not self.holding, "waits, though all is acknowledged"

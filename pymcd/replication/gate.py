@@ -24,8 +24,8 @@ from . import records
 from .commits import Commits
 from .frames import HEAD_BYTES, FrameError, Kind
 from .records import Record
-from .roles import ALONE, COORDINATOR, FOLLOWER, STARTING
-from .versions import CLOCK_SKEW_MAX_S, version_at
+from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
+from .versions import CLOCK_SKEW_MAX_S, FOREVER, version_at
 from .waiting import Forward, Nobody, Result
 
 if TYPE_CHECKING:
@@ -546,10 +546,38 @@ class Gate:
 
     def check(self) -> None:
         """Raise AssertionError unless everybody waits where he should. For tests."""
-        self.commits.check()
-        role, stance = self._view.role, self.stance
-        assert role is not ALONE or not self.commits.held
-        assert not stance.leading or not self.unsent_forwards
-        assert all(number == forward.number for number, forward in self.forwards.items())
-        assert bool(self.waiting) == (self.waiting_since < inf)
-        assert not stance.leading or not self.changes.strays
+        commits, changes, view = self.commits, self.changes, self._view
+        commits.check()
+        role, stance = view.role, self.stance
+        watermark = commits.watermark
+        waits = bool(commits.held or commits.holding)
+        if stance.protecting:
+            assert watermark is not FOREVER or not changes.pending, "unsent changes may be read"
+            assert watermark is FOREVER or watermark <= self.cache.cas_unique, (
+                "what is still to be written may be read"
+            )
+            acked = commits.ticket
+            for peer in view.followers:
+                acked = min(acked, peer.acked_ticket)
+                assert not peer.resync.under_way, "behind, though replies wait for it"
+            assert acked < commits.ticket, "acknowledged before it was sent"
+            assert not commits.held or acked < commits.held[0][0], "waits for what all have"
+        else:
+            assert not waits, "waits for acknowledgement without need"
+            assert watermark is FOREVER, "what may be read is bounded without need"
+        if stance.leading:
+            assert not self.forwards, "forwarded, though we decide"
+            assert not self.unsent_forwards, "to be forwarded, though we decide"
+            assert not changes.strays, "deletions for another, though we decide"
+            assert not self.unstable, "led by another still, though we decide"
+        assert not self.redo or role is JOINING, "to be executed again, though it is clear where"
+        assert bool(self.waiting) == (self.waiting_since < inf), "waits since when"
+        for peer in view.peers.values():
+            assert waits or not peer.executed.executing, "executing, and nobody waits"
+            if peer.in_view:
+                until = peer.lease.echoed + self._lease_s
+                assert self.open_until <= until, "open longer than others know"
+        if role is STARTING:
+            assert self.open_until == -inf, "open before it is ready"
+        elif role is ALONE or role is JOINING:
+            assert self.open_until == inf, "closed without a lease"

@@ -560,5 +560,18 @@ class Node:
 
     def check(self) -> None:
         """Raise AssertionError unless all that is known here fits together. For tests."""
-        self.view.check()
+        view, role, changes, links = self.view, self.role, self.changes, self.membership.links
+        view.check()
         self.gate.check()
+        assert self.ready or role is STARTING or role is JOINING, "serving before it is ready"
+        if role is not ALONE and role is not JOINING:
+            assert self.degradation.since is None, "degraded in sync"
+        for node_id, peer in view.peers.items():
+            assert peer.node_id == node_id, "a peer by another name"
+            assert peer.link is None or peer.link in links, "a link that is closed"
+            assert peer.acked_sequence <= changes.sequence, "a change that never was, acknowledged"
+            if peer.known and not peer.in_view:
+                assert not changes.tombstones.shared, "deletions are not kept for who left"
+                assert changes.departed_version <= peer.departed_version, "ends leave no trace"
+        for node_id in view.who.values():
+            assert not node_id or node_id in view.peers, "configured as a node that nobody knows"

@@ -213,18 +213,26 @@ class Peer:
 
     def check(self) -> None:
         """Raise AssertionError unless phase, channel, link and resync fit together. For tests."""
-        phase, channel = self.phase, self.channel
-        assert (channel is None) == (phase in WITHOUT_CHANNEL), (phase, channel)
-        assert phase is not Phase.ASKING or self.link is not None
-        assert self.in_view == (phase in IN_VIEW)
-        assert self.executed.sending == (channel is not None)
+        phase, channel, resync, executed = self.phase, self.channel, self.resync, self.executed
+        in_view = self.in_view
+        assert in_view == (phase in IN_VIEW), "in the view by its phase or not"
+        assert executed.sending == (channel is not None), "results go where no channel is"
         if channel is None:
-            assert not self.resync.under_way
-            assert not self.executed.results
+            assert phase in WITHOUT_CHANNEL, "a phase with a channel, without one"
+            assert phase is Phase.APART or self.link is not None, "asked without a link"
+            assert resync.mode == "idle", "a resync without a channel"
+            assert not executed.results, "results without a channel"
+            return
+        channel.check()
+        assert phase not in WITHOUT_CHANNEL, "a phase without a channel, with one"
+        assert not channel.flowing or self.link is not None, "a channel flows over no link"
+        assert resync.mode != "idle", "a channel without a resync"
+        if phase in (Phase.PROPOSED, Phase.FOLLOWER):
+            assert resync.sent_all, "to be one with who has not got all"
+            assert resync.got_all, "to be one with who has not told all"
+        assert resync.confirmed is None or not resync.got_all, "it still confirms what it told"
+        if in_view:
+            assert self.known, "in the view, but never in sync"
+            assert resync.under_way or resync.mode == "in_sync", "in sync, and said to be not"
         else:
-            channel.check()
-            assert not channel.flowing or self.link is not None
-        assert phase not in (Phase.PROPOSED, Phase.FOLLOWER) or (
-            self.resync.sent_all and self.resync.got_all
-        )
-        assert self.link is None or not self.link.closed
+            assert resync.mode != "in_sync", "not in sync, and said to be"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .peer import HOSTED, Phase
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, TRANSITIONS, Role, Stance
 from .versions import TAG_BITS
 
@@ -57,21 +58,50 @@ class View:
 
     def check(self) -> None:
         """Raise AssertionError unless role and view fit together. For tests."""
-        role, leader, followers = self.role, self.leader, self.followers
-        in_view = [peer for peer in self.peers.values() if peer.in_view]
-        assert self.stance == Stance().follow(role, self.ack_mode)
-        assert (role is COORDINATOR) == bool(followers), (role, followers)
-        assert role is not FOLLOWER or (leader is not None and leader.in_view)
-        assert role is not ALONE or (leader is None and not in_view)
-        assert role is not COORDINATOR or leader is None
-        assert role is not JOINING or leader is not None
-        assert role is COORDINATOR or len(in_view) <= 1, in_view
-        assert set(followers) <= set(in_view)
+        role, leader, followers, stance = self.role, self.leader, self.followers, self.stance
+        node_id = self.node_id
+        leads = role is ALONE or role is COORDINATOR
+        assert stance.leading is leads, "leading without the role"
+        assert stance.remote is (role is JOINING), "remote without the role"
+        assert stance.protecting is (role is COORDINATOR and self.ack_mode != "async"), (
+            "protecting without the role"
+        )
+        assert stance.refusing is (role is ALONE and self.ack_mode == "strict"), (
+            "refusing without the role"
+        )
+        assert self.epoch <= self.highest_epoch, "an epoch that was never heard of"
+        expected = 0
         if role is COORDINATOR:
-            assert len(followers) == len(in_view)
-            assert self.members == [self.node_id, *(peer.node_id for peer in followers)]
-        assert role is not FOLLOWER or self.node_id in self.members
-        assert self.epoch <= self.highest_epoch
-        assert all(peer.node_id == node_id for node_id, peer in self.peers.items())
+            expected = len(followers)
+            assert followers, "a coordinator without followers"
+            assert self.members == [node_id, *[peer.node_id for peer in followers]], (
+                "members are others than the coordinator and its followers"
+            )
+        else:
+            assert not followers, "followers of no coordinator"
+        if leads:
+            assert leader is None, "a leader of who leads"
+            assert self.coordinator == node_id, "coordinated by another, though we lead"
+        elif role is FOLLOWER:
+            expected = 1
+            assert leader is not None, "a follower of nobody"
+            assert leader.phase is Phase.LEADER, "a follower of who does not lead it"
+            assert self.coordinator == leader.node_id, "coordinated by another than the leader"
+            assert node_id in self.members, "a follower in no view"
+        elif role is JOINING:
+            assert leader is not None, "joining nobody"
+        if role is ALONE:
+            assert self.members == [node_id], "alone with others"
         for peer in self.peers.values():
             peer.check()
+            phase = peer.phase
+            if peer.in_view:
+                expected -= 1
+                if phase is Phase.FOLLOWER:
+                    assert peer in followers, "a follower that was not counted"
+                else:
+                    assert peer is leader, "led by another than the leader"
+            elif phase is Phase.ACCEPTED:
+                assert peer is leader, "another than the leader has our word"
+            assert leads or phase not in HOSTED, "hosted by who does not lead"
+        assert not expected, "others are in the view than should be"

@@ -204,6 +204,8 @@ class End:
         peer = self.host.node.membership.peer_of(self.link)
         before = None if peer is None else peer.lease.their_time
         self.link.receive(data)
+        self.host.node.check()
+        self.host.unchecked = True
         self.last_taken = known[0]
         if peer is not None and peer.link is self.link and peer.lease.their_time != before:
             # A whole message, over the link that is in use.
@@ -231,6 +233,7 @@ class End:
             self.gone = True
             if self.link is not None:
                 self.link.disconnected()
+                self.host.node.check()
             self.host.forget(self)
 
 
@@ -347,6 +350,7 @@ class Visit:
             world.at(self.blocked_until, self._unblock)
             return
         self._suspended = False  # a wake says so
+        self.host.unchecked = True
         connection = self.connection
         for _ in range(1000):
             more = connection.run() or connection.source is not None
@@ -424,6 +428,7 @@ class Host:
         self._busy_until = 0.0
         self._step_at = _EVER
         self._node_woken = False
+        self.unchecked = False  #: clients or peers have asked for something, and nothing is sent
         self._timer_at = _EVER
         self.visits = 0
 
@@ -598,6 +603,7 @@ class Host:
     def _step(self) -> None:
         self._node_woken = False
         delay_s = self.node.step()
+        self.node.check()
         self._step_at = self.world.now + self.clock.world_seconds(delay_s)
 
     def _turn(self, life: int) -> None:
@@ -628,22 +634,21 @@ class Host:
                     queues.pop()
                 if call is not None:
                     call(*arguments)
-                    self.node.check()
             for call, arguments in queues[0]:
                 if call is not None:
                     call(*arguments)
-                    self.node.check()
         woken = self.woken
         for _ in range(100):
             if self._node_woken:
                 self._step()
-                self.node.check()
             while woken:
                 visit = next(iter(woken))
                 del woken[visit]
                 visit.pump()
             self.node.gate.send_batch()
-            self.node.check()
+            if self.unchecked:
+                self.unchecked = False
+                self.node.check()
             if not woken and not self._node_woken:
                 break
         else:
@@ -768,6 +773,7 @@ class Host:
             return
         end.dialled = dialled
         end.link = self.node.membership.open_link(dialled=dialled, address=end.other.host.name)
+        self.node.check()
         self._keep([*self._ends, end])
 
     # -- clients -----------------------------------------------------------------------------------
