@@ -172,6 +172,7 @@ def add_peer(phase: Phase) -> Callable[[Scene], None]:
     def change(scene: Scene) -> None:
         peer = scene.view.peers["x"] = Peer("x")
         peer.open_channel(0, Phase.HOSTING)
+        assert peer.channel is not None
         peer.channel.flowing = False
         peer.resync.mode = "sending_full"
         peer.phase = phase

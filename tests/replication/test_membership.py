@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 
+from pymcd.protocol import Executor
+from pymcd.replication import frames
+from pymcd.replication.frames import Kind
 from pymcd.replication.membership import CROSSING_S
-from pymcd.replication.messages import Received, Status
+from pymcd.replication.messages import Join, Message, Received, Status, View, Welcome
 from pymcd.replication.peer import Peer, Phase
-from pymcd.replication.roles import ALONE, COORDINATOR, JOINING, STARTING, Role
-from tests.replication.helpers import Group, Guest, Host, Wire, make_group
+from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, Role
+from tests.replication.helpers import Group, Guest, Host, Wire, decode_sent, make_group
 
 SET = b"set k 0 0 1\r\n1\r\n"
 
@@ -203,3 +208,369 @@ class TestWhoJoinsWhom:
         assert asking.node.role == "follower"
         assert asking.rows["coordinator"] == "b"
         group.check()
+
+
+# -- what others say ---------------------------------------------------------------------------
+
+
+class Voice:
+    """A node of which only the words are there: "s", linked to the server "a"."""
+
+    def __init__(self, *, in_sync: bool = False, **settings: Any) -> None:
+        self.group = group = make_group("as", **settings) if in_sync else Group("as", **settings)
+        wire = group.wire("a", "s") if in_sync else Wire(group["s"], group["a"])
+        while "s" not in group["a"].node.view.peers:
+            wire.carry()
+        group["s"].frozen = True
+        self.host = group["a"]
+        self.node = self.host.node
+        self.peer = self.host.peer("s")
+        link = self.peer.link
+        assert link is not None
+        self.link = link
+        self.heard()
+
+    def say(self, said: Message, *, epoch: int = 0, number: int = 0) -> None:
+        self.say_raw(said.kind, said.encode(), epoch=epoch, number=number)
+
+    def say_raw(
+        self, kind: Kind, payload: bytes = b"", *, epoch: int = 0, number: int = 0, ack: int = 0
+    ) -> None:
+        frame = frames.encode_message(kind, 0.0, -1.0, epoch, number, ack, payload)
+        self.link.receive(b"".join(frame))
+
+    def go_on(self, kind: Kind, payload: bytes = b"") -> None:
+        """Say the next thing in the channel."""
+        channel = self.peer.channel
+        assert channel is not None
+        self.say_raw(kind, payload, epoch=channel.epoch, number=channel.received + 1)
+
+    def heard(self) -> list[tuple[int, bytes]]:
+        """Return kinds and payloads of what was answered since."""
+        self.host.turn()
+        return decode_sent(self.link.take_output())
+
+    def statuses(self) -> list[Status]:
+        """Return those among the answers."""
+        return [Status.decode(payload) for kind, payload in self.heard() if kind == Kind.STATUS]
+
+    def join(self, **changes: Any) -> Welcome:
+        """Ask to be taken in."""
+        join = Join(wants=[], all=True, leads=False, left=0, pending=[], replace=0)
+        self.say(replace(join, **changes))
+        ((kind, payload),) = [each for each in self.heard() if each[0] == Kind.WELCOME]
+        assert kind == Kind.WELCOME
+        return Welcome.decode(payload)
+
+
+def status(role: Role = ALONE, **changes: Any) -> Status:
+    """Return what a node says of itself that knows of no channel."""
+    said = Status(
+        word="",
+        role=role,
+        epoch=0,
+        members=["s"],
+        coordinator="s",
+        welcoming=False,
+        channel=None,
+        left=Received(0, 0),
+        clock=1_700_000_000.0,
+        version=0,
+        alone_s=0.0,
+    )
+    return replace(said, **changes)
+
+
+WELCOME = Welcome(wants=[], all=False, done={}, replace=0)
+
+
+class TestStatus:
+    """What a STATUS says of the channel decides whether it goes on."""
+
+    def test_who_asks_is_answered(self):
+        voice = Voice()
+        voice.say(status())
+        assert voice.statuses() == []
+        voice.say(status(word="ask"))
+        assert [each.word for each in voice.statuses()] == ["answer"]
+
+    def test_a_channel_goes_on_over_a_new_link_from_where_it_was(self):
+        voice = Voice(in_sync=True)
+        channel = voice.peer.channel
+        assert channel is not None
+        voice.host.node.gate.send_batch()
+        for _ in range(2):
+            voice.peer.send(0.0, Kind.CHANGES)
+        channel.flowing = False
+        voice.heard()
+        voice.say(status(FOLLOWER, channel=Received(channel.epoch, channel.sent - 1)))
+        assert channel.flowing
+        assert [each.number for each in channel.unacked] == [channel.sent]
+        assert [kind for kind, _ in voice.heard()] == [Kind.CHANGES]
+
+    #: Words, and whether what they say of the channel, though it is known here, is its end. Said
+    #: once it may have been overtaken, by what is still to come over the old link.
+    UNKNOWN = [("", False), ("ask", False), ("answer", True)]
+
+    @pytest.mark.parametrize(("word", "ends"), UNKNOWN)
+    @pytest.mark.parametrize("in_sync", [True, False])
+    def test_one_that_the_other_side_does_not_know(self, word, ends, in_sync):
+        voice = Voice(in_sync=in_sync)
+        if not in_sync:
+            voice.node.go_alone()
+            voice.join()
+        channel = voice.peer.channel
+        assert channel is not None
+        channel.flowing = False
+        voice.heard()
+        voice.say(status(STARTING, word=word))
+        assert (voice.peer.channel is None) == ends
+        assert voice.node.role == (COORDINATOR if in_sync and not ends else ALONE)
+        if not ends:
+            assert "ask" in [each.word for each in voice.statuses()]
+
+    @pytest.mark.parametrize("in_sync", [True, False])
+    def test_one_that_the_other_side_has_given_up(self, in_sync):
+        voice = Voice(in_sync=in_sync)
+        if not in_sync:
+            voice.node.go_alone()
+            voice.join()
+        assert voice.peer.channel is not None
+        voice.say(status(STARTING, left=Received(voice.peer.channel.epoch, 0)))
+        assert voice.peer.channel is None
+        assert voice.node.role is ALONE
+
+    def test_and_who_goes_on_without_us_is_joined(self):
+        voice = Voice(in_sync=True)
+        assert voice.peer.channel is not None
+        epoch = voice.node.view.epoch
+        voice.say(status(epoch=epoch + 1, left=Received(voice.peer.channel.epoch, 0)))
+        assert voice.node.role is JOINING
+        assert voice.peer.phase is Phase.ASKING
+        assert Kind.JOIN in [kind for kind, _ in voice.heard()]
+
+    def test_whoever_does_not_lead_any_more_is_asked_in_vain(self):
+        voice = Voice()
+        phases = []
+        for role in (ALONE, FOLLOWER):
+            voice.say(status(role))
+            phases.append(voice.peer.phase)
+        assert phases == [Phase.ASKING, Phase.APART]
+
+    def test_epochs_that_were_given_out_are_not_given_out_again(self):
+        voice = Voice()
+        voice.say(status(STARTING, epoch=5 << 12, left=Received(9 << 12, 0)))
+        assert voice.node.view.highest_epoch == 9 << 12
+        assert voice.node.view.next_epoch(3) == 10 << 12 | 3
+
+
+class TestJoin:
+    def test_who_leads_takes_in(self):
+        voice = Voice()
+        voice.node.go_alone()
+        Guest(voice.host).ask(SET)
+        voice.heard()
+        assert voice.join() == WELCOME
+        assert voice.peer.phase is Phase.HOSTING
+        assert voice.peer.channel is not None
+        assert voice.peer.channel.epoch == voice.node.view.highest_epoch
+
+    def test_who_does_not_says_what_it_is(self):
+        voice = Voice()
+        voice.say(Join(wants=[], all=True, leads=False, left=0, pending=[], replace=0))
+        assert [each.role for each in voice.statuses()] == [STARTING]
+        assert voice.peer.phase is Phase.APART
+
+    @pytest.mark.parametrize(("left", "anew"), [(0, False), ("ours", True)])
+    def test_who_asks_again_begins_anew_if_it_left(self, left, anew):
+        """Else it asked before it heard our answer."""
+        voice = Voice()
+        voice.node.go_alone()
+        voice.join()
+        before = voice.peer.channel
+        assert before is not None
+        join = Join(wants=[], all=True, leads=False, left=0, pending=[], replace=0)
+        voice.say(replace(join, left=before.epoch if left else 0))
+        assert (voice.peer.channel is not before) == anew
+
+    @pytest.mark.parametrize(("node", "other", "takes_in"), [("a", "s", True), ("t", "s", False)])
+    def test_of_two_that_lead_and_ask_each_other_the_smaller_id_takes_in(
+        self, node, other, takes_in
+    ):
+        host = Group([node])[node]
+        assert host.node.role is ALONE
+        peer = met(host, other, ALONE)
+        peer.become(Phase.ASKING)
+        join = Join(wants=[], all=True, leads=True, left=0, pending=[], replace=0)
+        host.node.membership._join_arrived(peer, join, 0.0)
+        assert (peer.phase is Phase.HOSTING) == takes_in
+
+    def test_what_was_executed_for_it_before_is_told(self):
+        voice = Voice()
+        voice.node.go_alone()
+        voice.peer.executed.replies.update({7: b"STORED\r\n", 8: b"OK\r\n"})
+        assert voice.join(pending=[7, 9]).done == {7: b"STORED\r\n"}
+
+    def test_what_was_given_up_is_asked_for(self):
+        voice = Voice()
+        voice.node.go_alone()
+        voice.node.membership.give_up([b"k"], flushed=False)
+        assert voice.join().wants == [b"k"]
+        voice = Voice()
+        voice.node.go_alone()
+        voice.node.membership.give_up([b"k"], flushed=True)
+        assert voice.join().all
+
+
+class TestWelcome:
+    def asking(self, role: Role = STARTING) -> Voice:
+        voice = Voice()
+        if role is JOINING:
+            voice.node.view.role = role
+        voice.say(status())
+        assert voice.peer.phase is Phase.ASKING
+        voice.heard()
+        return voice
+
+    def test_a_channel_begins_with_it(self):
+        voice = self.asking()
+        voice.say(WELCOME, epoch=5 << 12, number=1)
+        assert voice.peer.phase is Phase.JOINING
+        assert voice.peer.channel is not None
+        assert (voice.peer.channel.epoch, voice.peer.channel.received) == (5 << 12, 1)
+        assert voice.node.view.highest_epoch == 5 << 12
+        assert voice.heard()[0][0] == Kind.SYNCED
+
+    @pytest.mark.parametrize(("epoch", "anew"), [(4, False), (6, True)])
+    def test_only_a_later_one_begins_another(self, epoch, anew):
+        voice = self.asking()
+        voice.say(WELCOME, epoch=5, number=1)
+        channel = voice.peer.channel
+        voice.say(WELCOME, epoch=epoch, number=1)
+        assert (voice.peer.channel is not channel) == anew
+
+    def test_who_is_in_sync_with_another_declines(self):
+        voice = Voice()
+        voice.node.view.role = FOLLOWER
+        voice.say(WELCOME, epoch=5, number=1)
+        assert voice.peer.channel is None
+        assert [each.left for each in voice.statuses()] == [Received(5, 0)]
+        assert voice.host.rows["stale_frames"] == 1
+
+    def test_what_was_executed_for_us_before_is_answered(self):
+        voice = self.asking()
+        guest = Guest(voice.host)
+        gate = voice.node.gate
+        gate.forward(guest.connection, "text", SET)
+        ((number, _),) = gate.forwards.items()
+        voice.say(
+            replace(WELCOME, done={number: b"STORED\r\n", 5: b"ERROR\r\n"}), epoch=5, number=1
+        )
+        guest.pump()
+        assert guest.take() == b"STORED\r\n"
+        assert gate.forwards == {}
+
+    def test_what_it_wants_is_sent(self):
+        voice = self.asking()
+        Executor(voice.host.service)("text", SET)
+        voice.say(replace(WELCOME, wants=[b"k"]), epoch=5, number=1)
+        kind, payload = voice.heard()[0]
+        assert kind == Kind.CHANGES
+        assert payload.endswith(b"k1")
+
+
+class TestBecomingOne:
+    def proposed(self) -> Voice:
+        """Return a node that leads, and has brought another in sync."""
+        voice = Voice()
+        voice.node.go_alone()
+        voice.join()
+        voice.go_on(Kind.SYNCED)
+        assert voice.peer.phase is Phase.PROPOSED
+        return voice
+
+    def accepted(self) -> Voice:
+        """Return a node that is about to follow another."""
+        voice = Voice()
+        voice.say(status())
+        voice.say(WELCOME, epoch=5, number=1)
+        voice.go_on(Kind.SYNCED)
+        voice.go_on(Kind.PROPOSE)
+        assert voice.peer.phase is Phase.ACCEPTED
+        return voice
+
+    def test_who_leads_proposes_when_each_has_all(self):
+        voice = self.proposed()
+        assert Kind.PROPOSE in [kind for kind, _ in voice.heard()]
+
+    def test_and_decides_when_that_is_accepted(self):
+        voice = self.proposed()
+        voice.heard()
+        voice.go_on(Kind.ACCEPT)
+        assert voice.node.role is COORDINATOR
+        views = [View.decode(payload) for kind, payload in voice.heard() if kind == Kind.VIEW]
+        assert views == [View(voice.node.view.epoch, ["a", "s"])]
+
+    def test_not_while_there_is_more_than_may_be_on_its_way(self):
+        voice = self.proposed()
+        voice.peer.resync.behind[b"k"] = None
+        voice.go_on(Kind.ACCEPT)
+        assert voice.node.role is ALONE
+        assert voice.peer.phase is Phase.HOSTING
+
+    def test_who_was_lost_of_late_is_taken_in_later(self):
+        voice = Voice()
+        voice.node.go_alone()
+        voice.peer.not_before = voice.group.clock.monotonic() + 1
+        voice.join()
+        voice.go_on(Kind.SYNCED)
+        phases = [voice.peer.phase]
+        voice.peer.not_before = 0.0
+        voice.host.step()
+        phases.append(voice.peer.phase)
+        assert phases == [Phase.HOSTING, Phase.PROPOSED]
+
+    def test_nobody_accepts_unless_it_was_proposed(self):
+        voice = Voice()
+        voice.node.go_alone()
+        voice.join()
+        voice.go_on(Kind.ACCEPT)
+        assert voice.node.role is ALONE
+
+    def test_who_decides_for_another_is_not_proposed_to(self):
+        voice = self.proposed()
+        voice.go_on(Kind.PROPOSE)
+        assert "sent a proposal, though we decide for it" in voice.host.lines[-1]
+
+    def test_who_accepts_says_so_last(self):
+        voice = self.accepted()
+        assert [kind for kind, _ in voice.heard()][-1] == Kind.ACCEPT
+        assert voice.node.view.leader is voice.peer
+
+    def test_with_the_view_it_follows(self):
+        voice = self.accepted()
+        voice.go_on(Kind.VIEW, View(9, ["s", "a", "x"]).encode())
+        view = voice.node.view
+        assert (view.role, view.epoch, view.coordinator) == (FOLLOWER, 9, "s")
+        assert view.members == ["s", "a", "x"]
+        voice.node.check()
+
+    def test_of_others_it_learns_so_too(self):
+        voice = self.accepted()
+        for epoch, members in ((9, ["s", "a"]), (10, ["s", "a", "x"]), (11, ["s", "a"])):
+            voice.go_on(Kind.VIEW, View(epoch, members).encode())
+            assert (voice.node.view.epoch, voice.node.view.members) == (epoch, members)
+
+    def test_not_of_one_that_it_is_not_in(self):
+        voice = self.accepted()
+        voice.go_on(Kind.VIEW, View(9, ["s", "x"]).encode())
+        assert voice.node.role is STARTING
+        assert "sent a VIEW without this node" in voice.host.lines[-1]
+
+    def test_nor_of_one_that_is_not_its_leader(self):
+        voice = Voice()
+        voice.say(status())
+        voice.say(WELCOME, epoch=5, number=1)
+        voice.go_on(Kind.VIEW, View(9, ["s", "a"]).encode())
+        assert voice.node.role is STARTING
+        assert voice.node.view.epoch == 0
