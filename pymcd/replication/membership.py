@@ -637,6 +637,8 @@ class Membership:
         view.highest_epoch = max(view.highest_epoch, said.epoch)
         view.coordinator = peer.node_id
         view.members = said.members
+        if len(said.members) == 2:
+            self._node.gate.unstable.clear()  # of what came so far, nobody else can lack anything
         self._enter_view(peer, Phase.LEADER, now)
         peer.acked_sequence = self.changes.sequence
         if view.role is not FOLLOWER:

@@ -62,3 +62,28 @@ def test_what_was_given_up_is_asked_of_who_joins():
     assert sorted(host.node.role for host in group.hosts.values()) == ["coordinator", "follower"]
     group.check_equal()
     assert b"k" in group["a"].values()
+
+
+def test_what_two_held_is_not_given_up_when_a_third_is_joined():
+    # a and b are left of three, and hold what is acknowledged. Then a goes on without b, which
+    # stood still, and is gone, too: c, which was cut off before, is all that b can join.
+    group = make_group("abc")
+    guest = Guest(group["a"])
+    for number in range(5):
+        guest.ask(b"set k%d 0 0 1\r\n1\r\n" % number)
+    for other in "ab":
+        group.wire(other, "c").cut()
+    group.advance(1.0)
+    assert guest.ask(b"flush_all\r\nset x 0 0 1\r\n1\r\n") == b"OK\r\nSTORED\r\n"
+    group["b"].frozen = True
+    guest.feed(b"set y 0 0 1\r\n1\r\n")
+    group.advance(0.5)
+    assert group["a"].node.role == "alone"
+    group["b"].frozen = False
+    while group["b"].node.role != "joining":
+        group["b"].turn()
+        group.wire("a", "b").carry()
+    group["a"].stop()
+    group.link("b", "c")
+    group.advance(1.0)
+    assert group["b"].values() == group["c"].values() == {b"x": b"1", b"y": b"1"}
