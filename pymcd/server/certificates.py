@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final
 from ..config import EXIT_USAGE, ConfigError
 
 if TYPE_CHECKING:
-    from ..config import Settings, Tls
+    from ..config import Settings
 
 _PEM: Final = 1  #: of `ssl_keyformat`
 _DER: Final = 2
@@ -50,13 +50,9 @@ class Certificates:
         #: By the kind of a listener, or by which end of a link this is.
         self._contexts = self._load()
 
-    def link_context(self, accepts: bool) -> ssl.SSLContext:
-        """Return the context for a link to another node, which we accept or dial."""
-        return self._contexts["accepts" if accepts else "dials"]
-
-    def context(self, kind: Tls) -> ssl.SSLContext:
-        """Return the context for a new client of a listener of that kind."""
-        return self._contexts[kind]
+    def context(self, name: str) -> ssl.SSLContext:
+        """Return the context for a new client of such a listener, or for a new link."""
+        return self._contexts[name]
 
     def reload(self) -> None:
         """Load everything again; if that fails, raise `ConfigError` and keep what there was."""

@@ -59,7 +59,7 @@ class Peering:
     """The sockets of one node.
 
     `node_for` returns the node, given what is to be called when it wants to be stepped. `context`
-    returns that of a new link, where links use TLS: the server's for True.
+    returns that of a new link which this side "accepts" or "dials", where links use TLS.
     """
 
     node_for: InitVar[Callable[[Callable[[], None]], Node]]
@@ -68,7 +68,7 @@ class Peering:
     hub: Hub | None
     log: Callable[[str], None]
     on_error: Callable[[Exception], None]
-    context: Callable[[bool], ssl.SSLContext] | None = None
+    context: Callable[[str], ssl.SSLContext] | None = None
     network: Network = field(default_factory=Network)
     chance: Callable[[], float] = random.random
 
@@ -171,8 +171,8 @@ class Peering:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         tls = None
         if self.context is not None:
-            accepted = dialled is None
-            tls = WireTls(self.context(accepted), server_side=accepted)
+            side = "accepts" if dialled is None else "dials"
+            tls = WireTls(self.context(side), server_side=dialled is None)
         wire = Wire(
             sock,
             self._membership.open_link(dialled=dialled, address=address),

@@ -310,7 +310,7 @@ class Server:
         context = None
         if settings.replication_tls:
             assert self._certificates is not None
-            context = self._certificates.link_context
+            context = self._certificates.context
         self.peering = Peering(
             node_for,
             settings.peers,

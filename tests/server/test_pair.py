@@ -484,7 +484,7 @@ async def test_certificates_of_links_are_read_again() -> None:
     async with synced_pair(**settings) as (a, b):
         contexts = [server._certificates for server in (a, b)]
         assert contexts[0] is not None
-        before = contexts[0].link_context(True)
+        before = contexts[0].context("accepts")
         a.reload()
-        assert contexts[0].link_context(True) is not before
+        assert contexts[0].context("accepts") is not before
         assert a.memory.lines == [line for line in a.memory.lines if "certificate" not in line]

@@ -120,7 +120,7 @@ class Member:
             hub=self.hub,
             log=self.lines.append,
             on_error=self.errors.append,
-            context=None if authority is None else Certificates(self.settings).link_context,
+            context=None if authority is None else Certificates(self.settings).context,
             chance=lambda: 0.0,
         )
         self.endpoints: list[Endpoint] = open_internet_endpoints(self.settings)
@@ -424,8 +424,8 @@ async def test_who_does_not_speak_tls_is_refused(use_hub: bool) -> None:
 def test_tls_takes_what_is_said_before_its_handshake() -> None:
     authority = shared_authority()
     certificates = Certificates(Settings(port=0, **tls(authority)))
-    caller = WireTls(certificates.link_context(False), server_side=False)
-    called = WireTls(certificates.link_context(True), server_side=True)
+    caller = WireTls(certificates.context("dials"), server_side=False)
+    called = WireTls(certificates.context("accepts"), server_side=True)
     to_called, to_caller = caller.seal([b"early"]), called.seal([b"bird"])
     heard = {"caller": b"", "called": b""}
     for _ in range(5):

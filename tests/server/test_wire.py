@@ -105,7 +105,7 @@ def certificates_of(authority: Authority) -> Certificates:
 
 
 def tls_of(certificates: Certificates, *, accepts: bool) -> WireTls:
-    return WireTls(certificates.link_context(accepts), server_side=accepts)
+    return WireTls(certificates.context("accepts" if accepts else "dials"), server_side=accepts)
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
