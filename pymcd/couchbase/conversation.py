@@ -124,7 +124,9 @@ class Conversation:
         if view is None:
             return self._say(HTTPStatus.SERVICE_UNAVAILABLE)
         if _path(request.target) == f"{STREAMING_PATH}/{name}":
-            return self._begin_stream(name)
+            self.streaming = name
+            # A chunked answer: its length is not known.
+            return self._send(h11.Response(status_code=200, headers=_HEADERS))
         found: dict[str, Callable[[], Any]] = {
             POOLS_PATH: documents.pools,
             POOL_PATH: lambda: documents.pool(view),
@@ -152,11 +154,6 @@ class Conversation:
                 except ValueError:
                     pass
         return None
-
-    def _begin_stream(self, name: str) -> bytes:
-        self.streaming = name
-        # A chunked answer: its length is not known.
-        return self._send(h11.Response(status_code=200, headers=_HEADERS))
 
     def _say(self, status: HTTPStatus, *headers: tuple[bytes, bytes], body: bytes = b"") -> bytes:
         length = (b"Content-Length", b"%d" % len(body))

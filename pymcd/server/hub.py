@@ -433,8 +433,13 @@ class Hub:
             return
         self._responders.pop(session.fd, None)
         self._epoll.unregister(session.fd)
-        if session.tls is not None:
-            self._bid_farewell(session, session.tls)
+        # The end of a TLS session, or why there is none, if that goes without waiting.
+        last_words = b"" if session.tls is None else session.tls.farewell()
+        if last_words and session.unsent is None:
+            try:
+                os.write(session.fd, last_words)
+            except OSError:
+                pass
         session.sock.close()
         connection = session.connection
         connection.closing = True
@@ -444,12 +449,3 @@ class Hub:
             connection.suspend = no_wake
             connection.deliver = None
         self._on_close(connection)
-
-    def _bid_farewell(self, session: Session, tls: TlsSession) -> None:
-        """Write the end of a TLS session, or why there is none, if that goes without waiting."""
-        last_words = tls.farewell()
-        if last_words and session.unsent is None:
-            try:
-                os.write(session.fd, last_words)
-            except OSError:
-                pass

@@ -177,7 +177,11 @@ def _bind(
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         else:
-            _enlarge_send_buffer(sock)
+            try:
+                # The system cuts the wish down to what it allows.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UDP_SEND_BUFFER_BYTES)
+            except OSError:
+                pass  # some refuse instead of cutting; theirs is then large enough
         sock.bind(address)
         if kind == socket.SOCK_STREAM and listens:
             sock.listen(_backlog(settings))
@@ -185,14 +189,6 @@ def _bind(
         sock.close()
         raise
     return sock
-
-
-def _enlarge_send_buffer(sock: socket.socket) -> None:
-    """Ask for the largest send buffer; the system cuts the wish down to what it allows."""
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UDP_SEND_BUFFER_BYTES)
-    except OSError:
-        pass  # some systems refuse instead of cutting; theirs is then large enough
 
 
 def _backlog(settings: Settings) -> int:

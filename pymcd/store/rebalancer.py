@@ -287,7 +287,11 @@ class Rebalancer:
         decision = self._decide()
         if decision is not None and self.reassign(*decision) is Reassign.OK:
             self.on_automove(*decision)
-        self._watching = self._worth_watching()
+        # The seconds to come may bring a decision though nothing else happens.
+        self._watching = any(
+            self._has_spare(slab_class) or any(sample.evicted_share for sample in history.samples)
+            for slab_class, history in zip(classes, self._histories, strict=True)
+        )
         return self._watching
 
     def _decide(self) -> tuple[int, int] | None:
@@ -317,10 +321,3 @@ class Rebalancer:
 
     def _has_spare(self, slab_class: SlabClass) -> bool:
         return slab_class.free_chunks > slab_class.chunks_per_page * _RECLAIM_PAGES
-
-    def _worth_watching(self) -> bool:
-        """Whether the seconds to come may bring a decision though nothing else happens."""
-        return any(
-            self._has_spare(slab_class) or any(sample.evicted_share for sample in history.samples)
-            for slab_class, history in zip(self._slabs.classes, self._histories, strict=True)
-        )
