@@ -77,12 +77,8 @@ def derive_keys(password: bytes, algorithm: str, salt: bytes, iterations: int) -
     name = _ALGORITHMS[algorithm][0]
     salted = hashlib.pbkdf2_hmac(name, prepare(password), salt, iterations)
     client_key = hmac.digest(salted, b"Client Key", name)
-    return Keys(
-        salt,
-        hashlib.new(name, client_key).digest(),
-        hmac.digest(salted, b"Server Key", name),
-        iterations,
-    )
+    stored_key = hashlib.new(name, client_key).digest()
+    return Keys(salt, stored_key, hmac.digest(salted, b"Server Key", name), iterations)
 
 
 def prepare(password: bytes) -> bytes:
@@ -120,17 +116,13 @@ def _user(name: bytes, password: bytes) -> User:
         count = int(iterations)
         if not 0 < count <= ITERATIONS_MAX:
             raise MalformedError
+        decode = partial(b64decode, validate=True)
         keys = {}
         for each in hashes.split(b","):
             algorithm, _, both = each.partition(b"=")
             stored, _, server = both.partition(b".")
             if algorithm.decode() in _ALGORITHMS:
-                keys[algorithm.decode()] = Keys(
-                    b64decode(salt, validate=True),
-                    b64decode(stored, validate=True),
-                    b64decode(server, validate=True),
-                    count,
-                )
+                keys[algorithm.decode()] = Keys(decode(salt), decode(stored), decode(server), count)
     except ValueError:
         raise MalformedError from None
     return User(name, None, keys)

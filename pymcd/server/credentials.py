@@ -13,14 +13,7 @@ import secrets
 import socket
 from typing import TYPE_CHECKING, Final
 
-from ..auth import (
-    Authenticator,
-    MalformedError,
-    User,
-    decode_mechanisms,
-    decode_sasl_users,
-    decode_text_users,
-)
+from .. import auth
 from ..config import ConfigError
 
 if TYPE_CHECKING:
@@ -46,10 +39,10 @@ class SaslUsers:
         self._say = say
         self._problem: str | None = None
 
-    def read(self) -> list[User]:
+    def read(self) -> list[auth.User]:
         """Return those that the file has now; a problem is said when it appears."""
         try:
-            users = decode_sasl_users(_contents(self._path))
+            users = auth.decode_sasl_users(_contents(self._path))
             problem = None
         except OSError as error:
             users = []
@@ -69,7 +62,7 @@ class TextUsers:
         self._say = say
         self._users = self._load()
 
-    def read(self) -> list[User]:
+    def read(self) -> list[auth.User]:
         """Return those that there were when the file was last loaded."""
         return self._users
 
@@ -80,19 +73,19 @@ class TextUsers:
         except ConfigError as error:
             self._say(error.message)
 
-    def _load(self) -> list[User]:
+    def _load(self) -> list[auth.User]:
         try:
-            return decode_text_users(_contents(self._path))
+            return auth.decode_text_users(_contents(self._path))
         except OSError as error:
             problem = f"Could not open authfile [{self._path}] for reading, error {error.strerror}"
-        except MalformedError:
+        except auth.MalformedError:
             problem = f"Authfile [{self._path}] has a malformed entry. Should be 'user:password'"
         raise ConfigError(problem)
 
 
 def sasl_authenticator(
     say: Callable[[str], None], environment: Mapping[str, str] | None = None
-) -> Authenticator:
+) -> auth.Authenticator:
     """Return what checks SASL logins; says if there is nobody who could log in."""
     environment = os.environ if environment is None else environment
     path = environment.get(USERS_VARIABLE)
@@ -105,10 +98,10 @@ def sasl_authenticator(
 
 
 def authenticator_for(
-    read_users: Callable[[], list[User]], *, mechanisms: list[str] | None = None
-) -> Authenticator:
+    read_users: Callable[[], list[auth.User]], *, mechanisms: list[str] | None = None
+) -> auth.Authenticator:
     """Return what checks logins of these users."""
-    return Authenticator(
+    return auth.Authenticator(
         read_users,
         make_nonce=lambda: secrets.token_hex(_NONCE_BYTES),
         secret=secrets.token_bytes(_SECRET_BYTES),
@@ -123,7 +116,7 @@ def _configured_mechanisms(environment: Mapping[str, str]) -> list[str] | None:
     for place in (named,) if named else CONFIGURATION_PLACES:
         path = os.path.join(place, CONFIGURATION_NAME) if os.path.isdir(place) else place
         try:
-            return decode_mechanisms(_contents(path))
+            return auth.decode_mechanisms(_contents(path))
         except OSError:
             continue
     return None

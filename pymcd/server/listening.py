@@ -138,15 +138,9 @@ def _open(settings: Settings, listener: Listener, transport: Transport) -> list[
                     skipped = error
                     continue
                 raise
-            endpoints.append(
-                Endpoint(
-                    sock,
-                    transport,
-                    describe(sock.getsockname(), sock.family, transport),
-                    listener.protocol,
-                    listener.tls if transport == "tcp" else None,
-                )
-            )
+            name = describe(sock.getsockname(), sock.family, transport)
+            tls = listener.tls if transport == "tcp" else None
+            endpoints.append(Endpoint(sock, transport, name, listener.protocol, tls))
         if not endpoints:
             raise skipped or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
     except (OSError, UnicodeError) as error:

@@ -76,15 +76,10 @@ class _History:
         # After `stats reset` the counters are below what was seen.
         evicted = max(0, slab_class.evicted - self.evicted)
         tail = slab_class.cold.tail
-        self.samples.append(
-            _Sample(
-                now - tail.last_access if tail is not None else 0,
-                evicted / evicted_total if evicted else 0.0,
-                evicted > 0
-                or slab_class.outofmemory > self.outofmemory
-                or slab_class.pages > self.pages,
-            )
-        )
+        age_s = now - tail.last_access if tail is not None else 0
+        share = evicted / evicted_total if evicted else 0.0
+        wanted = slab_class.outofmemory > self.outofmemory or slab_class.pages > self.pages
+        self.samples.append(_Sample(age_s, share, evicted > 0 or wanted))
         self.evicted = slab_class.evicted
         self.outofmemory = slab_class.outofmemory
         self.pages = slab_class.pages
