@@ -286,21 +286,6 @@ class ClassCounters:
 class SlabClass(ClassCounters):
     """One chunk size: its pages, its four LRU segments, and its counters."""
 
-    __slots__ = (
-        "chunk_size_bytes",
-        "chunks_per_page",
-        "cold",
-        "free_chunks",
-        "hot",
-        "id",
-        "page_bytes",
-        "pages",
-        "segments",
-        "smallest_bytes",
-        "temp",
-        "warm",
-    )
-
     def __init__(self, class_id: int, smallest_bytes: int, chunk_size_bytes: int) -> None:
         self.id = class_id
         self.smallest_bytes = smallest_bytes  #: items below fit the class before

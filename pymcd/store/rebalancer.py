@@ -64,8 +64,6 @@ class _Sample(NamedTuple):
 class _History:
     """The recent seconds of one class, and its counters as last seen."""
 
-    __slots__ = ("evicted", "outofmemory", "pages", "samples")
-
     def __init__(self, slab_class: SlabClass, window_s: int) -> None:
         self.samples: deque[_Sample] = deque(maxlen=window_s)
         self.evicted = slab_class.evicted
