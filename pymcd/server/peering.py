@@ -106,11 +106,6 @@ class Peering:
         for wire in self._wires:
             wire.close()
 
-    @property
-    def owes(self) -> bool:
-        """Whether a peer that we are linked to has yet to acknowledge what changed here."""
-        return self.node.changes.pending or not self.node.drained()
-
     def leave(self) -> bool:
         """Part from the peers, when they have all that we have; False: call again a little later.
 

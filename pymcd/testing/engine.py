@@ -616,13 +616,13 @@ class Engine:
 
     def settled(self) -> bool:
         """Return whether the other node holds everything that this one does."""
-        node, peering = self._node, self.server.peering
+        node = self._node
         return (
             node is not None
-            and peering is not None
             and self.accepting()
             and node.role.in_sync
-            and not peering.owes
+            and not node.changes.pending
+            and node.drained()
         )
 
 
