@@ -16,6 +16,7 @@ a stream is not.
 from __future__ import annotations
 
 import socket
+from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -77,26 +78,23 @@ def new_bucket_server(
     )
 
 
+@dataclass(eq=False)
 class BucketServer:
-    """Serves a bucket's documents and streams, to any number of endpoints."""
+    """Serves a bucket's documents and streams, to any number of endpoints.
 
-    def __init__(
-        self,
-        directory: Directory,
-        *,
-        check: Callable[[bytes, bytes], bool] | None,
-        on_error: Callable[[Exception], None],
-        login_failure_delay_s: float = 0.0,
-        look_after_master: Callable[[], None] | None = None,
-    ) -> None:
-        """`check`: see `Conversation`. `on_error` is told of a bug, which costs one client."""
-        self._directory = directory
-        self.here = directory.here
-        self._check = check
-        self._on_error = on_error
-        self._login_failure_delay_s = login_failure_delay_s
-        self._look_after_master = look_after_master
-        self.view = directory.view()
+    `check`: see `Conversation`. `on_error` is told of a bug, which costs one client.
+    """
+
+    directory: Directory
+    _: KW_ONLY
+    check: Callable[[bytes, bytes], bool] | None
+    on_error: Callable[[Exception], None]
+    login_failure_delay_s: float = 0.0
+    look_after_master: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        self.here = self.directory.here
+        self.view = self.directory.view()
         self._changed = trio.Event()
         #: Those who have yet to ask for something, the oldest first.
         self._waiting: dict[trio.CancelScope, None] = {}
@@ -107,22 +105,22 @@ class BucketServer:
 
     def look(self) -> None:
         """See whether the view has changed, and tell the streams. From any synchronous code."""
-        view = self._directory.view()
+        view = self.directory.view()
         if view != self.view:
             self.view = view
             changed, self._changed = self._changed, trio.Event()
             changed.set()
 
     def _look_after(self) -> float:
-        if self._look_after_master is None or not self._streams:
+        if self.look_after_master is None or not self._streams:
             return inf
-        self._look_after_master()
+        self.look_after_master()
         return LOOK_EVERY_S
 
     async def listen(self, endpoint: Endpoint) -> None:
         """Serve one endpoint until cancelled; it is closed by its owner."""
         async with trio.open_nursery() as nursery:
-            await Acceptor(endpoint, partial(self._welcome, nursery), self._on_error).run()
+            await Acceptor(endpoint, partial(self._welcome, nursery), self.on_error).run()
 
     def _welcome(self, nursery: trio.Nursery, sock: socket.socket, address: object) -> None:
         """Serve a new client, or turn it away."""
@@ -149,7 +147,7 @@ class BucketServer:
         self.clients += 1
         try:
             async with stream:
-                conversation = Conversation(lambda: self.view, self._check)
+                conversation = Conversation(lambda: self.view, self.check)
                 await self._answer(stream, conversation)
                 if conversation.streaming is not None:
                     self._streams += 1
@@ -161,7 +159,7 @@ class BucketServer:
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
             pass
         except* Exception as errors:
-            self._on_error(errors)
+            self.on_error(errors)
         finally:
             self.clients -= 1
 
@@ -178,7 +176,7 @@ class BucketServer:
                 return
             answer = conversation.receive(bytes(data))
             if conversation.refused:
-                await trio.sleep(self._login_failure_delay_s)
+                await trio.sleep(self.login_failure_delay_s)
             await self._send(stream, answer)
 
     async def _tell(self, stream: trio.abc.Stream, conversation: Conversation) -> None:
