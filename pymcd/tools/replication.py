@@ -448,13 +448,11 @@ def as_data(answers: list[Answer], now: float) -> dict[str, Any]:
                 "node_id": answer.rows.get("node_id"),
                 "state": answer.state or None,
                 "role": answer.rows.get("role"),
-                "would_lose_writes": lost[answer.address].writes
-                if answer.address in lost
-                else None,
-                "would_lose_since": lost[answer.address].since if answer.address in lost else None,
+                "would_lose_writes": cost and cost.writes,
+                "would_lose_since": cost and cost.since,
                 "stats": answer.rows,
             }
-            for answer in answers
+            for answer, cost in ((answer, lost.get(answer.address)) for answer in answers)
         ],
     }
 
