@@ -222,6 +222,18 @@ def test_what_docstrings_name_is_there():
     assert wrong == []
 
 
+def test_examples_are_lines_of_the_code():
+    """Whoever follows a recipe finds what it shows."""
+    code = {
+        line.strip() for path in trees() for line in (ROOT / path).read_text("utf-8").splitlines()
+    }
+    shown = re.findall(
+        r"^```python\n(.*?)^```$", OF_THE_CODE[1].read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert shown
+    assert [line for part in shown for line in part.splitlines() if line.strip() not in code] == []
+
+
 # -- links and commands ------------------------------------------------------------------------
 
 
