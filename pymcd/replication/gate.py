@@ -63,6 +63,7 @@ class Executor(Protocol):
 class Unstable(NamedTuple):
     """Of three nodes and more: a batch that we have, and another follower perhaps has not."""
 
+    leader: Peer
     ticket: int
     keys: list[bytes | None]  #: None: a flush
     executed: list[tuple[str, int, bytes]]  #: for which node, request and reply
@@ -409,7 +410,7 @@ class Gate:
             elif kind == Record.BATCH:
                 while self.unstable and self.unstable[0].ticket <= record[2]:
                     self.unstable.popleft()
-                self.unstable.append(Unstable(record[1], [], []))
+                self.unstable.append(Unstable(peer, record[1], [], []))
             elif kind == Record.EXECUTED:
                 if self.unstable:
                     self.unstable[-1].executed.append(record[1:])

@@ -180,7 +180,7 @@ class Membership:
             self._node.drop(peer)
         peer.status = None
         peer.acked_sequence = -1
-        peer.known = False
+        peer.known = peer.overrates_us = False
         peer.lapses = 0
         peer.not_before = 0.0
         peer.left = Received(0, 0)
@@ -431,7 +431,7 @@ class Membership:
         unstable, flushed = self._node.gate.unstable_keys()
         join = Join(
             wants=[*self.wants, *unstable],
-            all=self.wants_all or flushed or view.role is STARTING,
+            all=self.wants_all or flushed or peer.overrates_us or view.role is STARTING,
             leads=view.role.leads,
             left=peer.left.epoch,
             pending=list(self._node.gate.forwards),
@@ -461,7 +461,7 @@ class Membership:
         replies = peer.executed.replies
         welcome = Welcome(
             wants=list(self.wants),
-            all=bool(join.replace) or self.wants_all,
+            all=bool(join.replace) or self.wants_all or peer.overrates_us,
             done={number: replies[number] for number in join.pending if number in replies},
             replace=floor if replaces else 0,
         )
@@ -489,9 +489,10 @@ class Membership:
             # Only now that somebody takes us in: else we are perhaps the one who is to stand by
             # what the coordinator executed last.
             keys, flushed = gate.unstable_keys()
-            gate.unstable.clear()
             if keys or flushed:
+                gate.unstable[-1].leader.overrates_us = True
                 self.give_up(keys, flushed=flushed)
+            gate.unstable.clear()
         peer.open_channel(epoch, Phase.JOINING, received=1)
         peer.lease.answer_due = True
         view.highest_epoch = max(view.highest_epoch, epoch)
@@ -615,6 +616,7 @@ class Membership:
     def _enter_view(self, peer: Peer, phase: Phase, now: float) -> None:
         peer.become(phase)
         peer.known = True
+        peer.overrates_us = False
         peer.joined_at = now
         peer.resync.mode = "in_sync"
         self.wants, self.wants_all = {}, False

@@ -80,6 +80,7 @@ class Peer:
         self.acked_version = 0  #: it has what is not newer, while it is in the view
         self.departed_version = 0  #: what is newer it may not have, since it left
         self.known = False  #: it has been in sync with us since we started
+        self.overrates_us = False  #: it believes that we have what we gave up
         self.moved_at = -inf  #: when it last acknowledged anything, or its link came up
 
         self.clock_skew_s = 0.0

@@ -261,7 +261,7 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
     ("to be forwarded, though we decide", alone, put(gate__unsent_forwards=[FORWARD])),
     ("deletions for another, though we decide", alone, put(changes__strays=[b"k"])),
     ("led by another still, though we decide", alone,
-     put(gate__unstable=deque([Unstable(1, [b"k"], [])]))),
+     put(gate__unstable=deque([Unstable(Peer("b"), 1, [b"k"], [])]))),
     ("to be executed again, though it is clear where", follower, put(gate__redo=[Nobody()])),
     ("waits since when", coordinator, put(gate__waiting=[Nobody()])),
     ("waits since when", coordinator, put(gate__waiting_since=0.0)),

@@ -87,3 +87,28 @@ def test_what_two_held_is_not_given_up_when_a_third_is_joined():
     group.link("b", "c")
     group.advance(1.0)
     assert group["b"].values() == group["c"].values() == {b"x": b"1", b"y": b"1"}
+
+
+def test_what_was_given_up_is_asked_of_who_gave_it():
+    # c has what a decided last, and gives it up to follow b, which has not. Then b is gone, and a,
+    # which went on with it, comes back: it believes that c has it all.
+    group = make_group("abc")
+    group.warm()
+    group.wire("a", "b").stall()
+    client = Guest(group["a"])
+    client.feed(b"set k 0 0 1\r\n1\r\n")
+    group.settle()
+    assert group["c"].values() == {b"k": b"1"}
+    group.wire("a", "c").cut()
+    for other in "bc":
+        Guest(group[other]).feed(b"set x 0 0 1\r\n1\r\n")
+    group.advance(0.3)
+    assert [host.node.role for host in group.hosts.values()] == ["alone", "coordinator", "follower"]
+    assert group["c"].values() == {b"x": b"1"}
+    assert client.take() == b"STORED\r\n"
+    group["b"].stop()
+    group.advance(0.3)
+    group.link("a", "c")
+    group.advance(3.0)
+    group.check_equal()
+    assert group["c"].values() == {b"x": b"1", b"k": b"1"}
