@@ -2,10 +2,60 @@
 
 from __future__ import annotations
 
+from itertools import product
+
+import pytest
+
 from pymcd.replication import frames
 from pymcd.replication.frames import Kind
 from pymcd.replication.messages import Received
-from pymcd.replication.peer import Peer, Phase
+from pymcd.replication.peer import HOSTED, IN_VIEW, NEXT_PHASES, WITHOUT_CHANNEL, Peer, Phase
+from pymcd.replication.resync import SLICE_BYTES, WINDOW_BYTES
+from tests.replication.helpers import Guest, decode_sent, make_group
+
+#: Phase -> which may be next, besides APART: a channel may be given up at any time.
+NEXT = {
+    Phase.APART: {Phase.ASKING, Phase.HOSTING, Phase.JOINING},
+    Phase.ASKING: {Phase.HOSTING, Phase.JOINING},
+    Phase.HOSTING: {Phase.HOSTING, Phase.PROPOSED, Phase.JOINING},
+    Phase.PROPOSED: {Phase.HOSTING, Phase.FOLLOWER, Phase.JOINING},
+    Phase.JOINING: {Phase.JOINING, Phase.ACCEPTED, Phase.HOSTING},
+    Phase.ACCEPTED: {Phase.ACCEPTED, Phase.LEADER, Phase.JOINING, Phase.HOSTING},
+    Phase.FOLLOWER: set(),
+    Phase.LEADER: {Phase.LEADER},
+}
+PAIRS = list(product(Phase, Phase))
+
+
+class TestPhases:
+    def test_these_and_no_others_may_follow(self):
+        assert {phase: set(after) for phase, after in NEXT_PHASES.items()} == NEXT
+
+    @pytest.mark.parametrize(("before", "after"), PAIRS)
+    def test_whoever_tries_another_one_is_told(self, before, after):
+        peer = Peer("b")
+        peer.phase = before
+        if after in NEXT[before] or after is Phase.APART:
+            peer.become(after)
+            assert peer.phase is after
+            assert peer.in_view == (after in (Phase.FOLLOWER, Phase.LEADER))
+        else:
+            with pytest.raises(AssertionError):
+                peer.become(after)
+            assert peer.phase is before
+
+    def test_each_has_its_meaning(self):
+        assert len({phase.value for phase in Phase}) == len(Phase) == 8
+        assert set(HOSTED) == {Phase.HOSTING, Phase.PROPOSED, Phase.FOLLOWER}
+        assert set(IN_VIEW) == {Phase.FOLLOWER, Phase.LEADER}
+        assert set(WITHOUT_CHANNEL) == {Phase.APART, Phase.ASKING}
+
+    @pytest.mark.parametrize("phase", Phase)
+    def test_only_who_was_asked_is_not_asked_any_more(self, phase):
+        peer = Peer("b")
+        peer.phase = phase
+        peer.stop_asking()
+        assert peer.phase is (Phase.APART if phase is Phase.ASKING else phase)
 
 
 class FakeLink:
@@ -98,3 +148,74 @@ class TestPeer:
         peer.open_channel(8, Phase.JOINING)
         assert peer.channel is not None
         assert (peer.channel.epoch, peer.channel.sent, peer.channel.unacked_bytes) == (8, 0, 0)
+
+    @pytest.mark.parametrize("phase", [Phase.HOSTING, Phase.JOINING])
+    def test_nor_does_anything_else_remain_of_the_one_before(self, phase):
+        peer, _ = linked_peer()
+        peer.lease.muted_at = 5.0
+        peer.acked_ticket = 7
+        peer.resync.sent_all = peer.resync.got_all = True
+        peer.executed.results.append((5, b"OK\r\n"))
+        peer.open_channel(8, phase, received=1)
+        assert peer.phase is phase
+        assert peer.lease.muted_at == 0.0
+        assert peer.acked_ticket == 0
+        assert not peer.resync.sent_all
+        assert not peer.resync.got_all
+        assert peer.executed.results == []
+        assert peer.channel is not None
+        assert peer.channel.received == 1
+
+    def test_what_is_large_is_sent_in_parts(self, monkeypatch):
+        monkeypatch.setattr("pymcd.replication.peer.PART_BYTES", 4)
+        peer, link = linked_peer()
+        peer.send(1.0, Kind.CHANGES, b"0123456789")
+        peer.send(1.0, Kind.WELCOME, b"0123456789")  # whoever hears that has no channel yet
+        assert decode_sent(link.output) == [
+            (Kind.PART, b"0123"),
+            (Kind.PART, b"4567"),
+            (Kind.CHANGES, b"89"),
+            (Kind.WELCOME, b"0123456789"),
+        ]
+
+    @pytest.mark.parametrize(
+        ("ahead_s", "skew_s"), [([2.0], 2.0), ([2.0, 1.5], 2.0), ([1.5, 2.0], 2.0)]
+    )
+    def test_of_several_messages_the_fastest_tells_how_far_its_clock_is_ahead(
+        self, ahead_s, skew_s
+    ):
+        peer = Peer("b")
+        for each in ahead_s:
+            peer.note_clock(each)
+        assert peer.clock_skew_s == skew_s
+
+
+class TestPump:
+    def test_no_more_is_on_its_way_than_may_be(self):
+        host = make_group("a")["a"]
+        guest = Guest(host)
+        for number in range(30):
+            data = b"set k%d 0 0 100000\r\n" % number + bytes(100_000) + b"\r\n"
+            assert guest.ask(data) == b"STORED\r\n"
+        peer, link = linked_peer()
+        peer.resync.begin(host.changes, -1, [], whole=True)
+        assert not peer.pump(1.0, host.changes)
+        channel = peer.channel
+        assert channel is not None
+        assert WINDOW_BYTES <= channel.unacked_bytes < WINDOW_BYTES + 2 * SLICE_BYTES
+        while not peer.resync.sent_all:
+            channel.acknowledge(channel.unacked[0].number)
+            peer.pump(1.0, host.changes)
+        kinds = [kind for kind, _ in decode_sent(link.output)]
+        assert kinds == [Kind.CHANGES] * (len(kinds) - 1) + [Kind.SYNCED]
+
+    def test_unless_it_must_be_whole(self):
+        host = make_group("a")["a"]
+        Guest(host).ask(b"set k 0 0 1\r\n1\r\n")
+        peer, _ = linked_peer()
+        assert peer.channel is not None
+        peer.channel.unacked_bytes = WINDOW_BYTES
+        peer.resync.begin(host.changes, -1, [], whole=True)
+        assert not peer.pump(1.0, host.changes)
+        assert peer.pump(1.0, host.changes, whole=True)
+        assert peer.resync.sent_all
