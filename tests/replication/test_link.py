@@ -306,6 +306,10 @@ class TestRefusals:
         group.advance(5)
         assert group["b"].node.role.in_sync
 
+    def test_each_reason_comes_with_advice(self):
+        assert set(ADVICE) >= {"secret", "version", "cluster", "clock", "node_id"}
+        assert all(ADVICE.values())
+
     def test_a_log_line_a_minute(self):
         host = lone_host()
         for _ in range(5):

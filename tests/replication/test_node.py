@@ -11,7 +11,6 @@ import pytest
 from pymcd.replication import frames, records
 from pymcd.replication.frames import Kind
 from pymcd.replication.lease import HEARTBEAT_S, SILENCE_S, STALE_S
-from pymcd.replication.link import ADVICE
 from pymcd.replication.membership import PEERS_MAX
 from pymcd.replication.messages import View, Welcome
 from pymcd.replication.node import COMPLAIN_EVERY_S, JOIN_GRACE_S, READMIT_MAX_S
@@ -1193,56 +1192,6 @@ class TestMessages:
         assert forwards == [b"set k 0 0 1\r\n1\r\nincr k 1\r\nget k\r\n"]
         assert group["b"].rows["forwards_sent"] == 1
         assert group["a"].rows["forwards_executed"] == 1
-
-
-class TestStatistics:
-    FIRST = (
-        "state role node_id epoch coordinator ready ack_mode ack_timeout_ms degraded"
-        " degraded_count degraded_seconds unprotected_writes"
-    )
-
-    def test_the_names_and_their_order(self):
-        names = [name for name, _ in make_group()["a"].node.rows()]
-        assert " ".join(names).startswith(self.FIRST)
-        others = (
-            "sequence queue_items queue_bytes backlog_items backlog_bytes tombstones conflicts"
-            " stale_frames forwards_sent forwards_executed full_resyncs partial_resyncs reconnects"
-            " authentication_failures handshake_failures last_refusal peer_0:node_id"
-            " peer_0:address peer_0:link peer_0:in_sync peer_0:state peer_0:acked_sequence"
-            " peer_0:lag_items peer_0:lag_ms peer_0:unacked_bytes peer_0:clock_skew_ms"
-            " peer_0:last_heard_ms peer_0:last_error"
-        )
-        assert set(others.split()) <= set(names)
-
-    def test_values_are_words(self):
-        group = make_group()
-        for _ in range(2):
-            for host in group.hosts.values():
-                for _, value in host.node.rows():
-                    assert str(value)
-                    assert " " not in str(value)
-            group.wire("a", "b").cut()
-            group.advance(1)
-            group.link("a", "b")
-            group.wire("a", "b").stall()
-        assert set(ADVICE) >= {"secret", "version", "cluster", "clock", "node_id"}
-
-    def test_what_is_behind_shows(self):
-        group = make_group()
-        group.warm()
-        Guest(group["a"]).ask(SET)
-        group.wire("a", "b").stall()
-        Guest(group["a"]).ask(SET)
-        group.clock.advance(0.01)
-        rows = group["a"].rows
-        assert rows["peer_0:lag_items"] == 1
-        assert rows["peer_0:lag_ms"] == 10.0
-        assert rows["peer_0:unacked_bytes"] == rows["queue_bytes"] > 0
-        assert not group["a"].node.drained()
-        group.wire("a", "b").resume()
-        group.settle()
-        assert group["a"].rows["peer_0:lag_items"] == 0
-        assert group["a"].node.drained()
 
 
 class TestAwkwardMoments:

@@ -1,0 +1,189 @@
+"""`stats replication`: which rows there are, in which order, and what they tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from pymcd.replication.report import Degradation
+from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, make_group
+
+from ..clocks import ManualClock
+
+SET = b"set k 0 0 1\r\n1\r\n"
+
+ROWS = [
+    "state",
+    "role",
+    "node_id",
+    "epoch",
+    "coordinator",
+    "ready",
+    "ack_mode",
+    "ack_timeout_ms",
+    "degraded",
+    "degraded_count",
+    "degraded_seconds",
+    "unprotected_writes",
+    "degraded_now_seconds",
+    "unprotected_now",
+    "sequence",
+    "queue_items",
+    "queue_bytes",
+    "backlog_items",
+    "backlog_bytes",
+    "tombstones",
+    "conflicts",
+    "stale_frames",
+    "forwards_sent",
+    "forwards_executed",
+    "full_resyncs",
+    "partial_resyncs",
+    "reconnects",
+    "authentication_failures",
+    "handshake_failures",
+    "last_refusal",
+]
+ROWS_OF_A_PEER = [
+    "node_id",
+    "address",
+    "link",
+    "in_sync",
+    "state",
+    "acked_sequence",
+    "lag_items",
+    "lag_ms",
+    "unacked_bytes",
+    "clock_skew_ms",
+    "last_heard_ms",
+    "last_error",
+]
+
+
+class TestRows:
+    @pytest.mark.parametrize("names", ["a", "ab", "abc"])
+    def test_their_names_and_their_order(self, names):
+        group = make_group(names)
+        of_peers = [
+            f"peer_{number}:{name}" for number in range(len(names) - 1) for name in ROWS_OF_A_PEER
+        ]
+        for host in group.hosts.values():
+            assert [name for name, _ in host.node.rows()] == ROWS + of_peers
+
+    def test_peers_come_by_their_ids_however_they_were_met(self):
+        group = Group("abc")
+        group.link("c", "b")
+        group.link("b", "a")
+        rows = group["b"].rows
+        assert (rows["peer_0:node_id"], rows["peer_1:node_id"]) == ("a", "c")
+
+    def test_values_are_words(self):
+        group = make_group()
+        for _ in range(2):
+            for host in group.hosts.values():
+                for _, value in host.node.rows():
+                    assert str(value)
+                    assert " " not in str(value)
+            group.wire("a", "b").cut()
+            group.advance(1)
+            group.link("a", "b")
+            group.wire("a", "b").stall()
+
+
+class TestWhatIsTold:
+    #: How a node comes to be so -> state, role, coordinator, ready, degraded.
+    STATES = {
+        "new": ("starting", "none", "-", "no", "no"),
+        "first": ("in_sync", "coordinator", "a", "yes", "no"),
+        "second": ("in_sync", "follower", "a", "yes", "no"),
+        "left over": ("alone", "alone", "b", "yes", "yes"),
+        "lost": ("joining", "none", "b", "yes", "yes"),
+        "single": ("alone", "alone", "a", "yes", "no"),
+    }
+
+    def host(self, how: str) -> Host:
+        if how == "new":
+            return Group()["a"]
+        if how == "single":
+            return make_group("a")["a"]
+        group = make_group("abc" if how == "lost" else "ab")
+        if how in ("first", "second"):
+            return group["a" if how == "first" else "b"]
+        if how == "lost":
+            group.wire("b", "c").stall()
+        group["a"].stop()
+        group.advance(0.1)
+        return group["c" if how == "lost" else "b"]
+
+    @pytest.mark.parametrize("how", STATES)
+    def test_what_it_is(self, how):
+        rows = self.host(how).rows
+        names = ("state", "role", "coordinator", "ready", "degraded")
+        assert tuple(rows[name] for name in names) == self.STATES[how]
+
+    def test_what_was_said_on_the_command_line(self):
+        rows = make_group(replication_ack="strict", replication_ack_timeout_s=0.25)["a"].rows
+        assert (rows["ack_mode"], rows["ack_timeout_ms"]) == ("strict", 250)
+
+    def test_a_peer_that_is_there_and_one_that_is_not(self):
+        group = make_group()
+        names = ("link", "in_sync", "state", "last_error")
+        rows = group["a"].rows
+        assert [rows[f"peer_0:{name}"] for name in names] == ["up", "yes", "in_sync", "-"]
+        group["b"].stop()
+        group.advance(1)
+        rows = group["a"].rows
+        assert [rows[f"peer_0:{name}"] for name in names] == [
+            "down", "no", "down", "the_link_is_down",
+        ]  # fmt: skip
+        assert rows["peer_0:last_heard_ms"] >= 1000
+
+    def test_what_is_behind_shows(self):
+        group = make_group()
+        group.warm()
+        Guest(group["a"]).ask(SET)
+        group.wire("a", "b").stall()
+        Guest(group["a"]).ask(SET)
+        group.clock.advance(0.01)
+        rows = group["a"].rows
+        assert rows["peer_0:lag_items"] == 1
+        assert rows["peer_0:lag_ms"] == 10.0
+        assert rows["peer_0:unacked_bytes"] == rows["queue_bytes"] > 0
+        assert not group["a"].node.drained()
+        group.wire("a", "b").resume()
+        group.settle()
+        assert group["a"].rows["peer_0:lag_items"] == 0
+        assert group["a"].node.drained()
+
+    def test_what_was_written_unprotected(self):
+        group = make_group()
+        guest = Guest(group["a"])
+        assert guest.ask(SET) == b"STORED\r\n"
+        assert group["a"].rows["unprotected_writes"] == 0
+        group["b"].stop()
+        group.advance(ACK_TIMEOUT_S + 0.02)
+        guest.ask(SET + SET)
+        rows = group["a"].rows
+        assert rows["unprotected_writes"] == rows["unprotected_now"] == 1  # of one key, in one turn
+        group["b"].start()
+        group.link("a", "b")
+        group.advance(10)
+        rows = group["a"].rows
+        assert (rows["unprotected_writes"], rows["unprotected_now"]) == (1, 0)
+
+
+class TestDegradation:
+    def test_it_counts_how_long_it_was_and_is(self):
+        clock = ManualClock()
+        degradation = Degradation(clock)
+        #: What is noted then; whether it is news; for how long now, and in all, one second later.
+        for degraded, news, now_s, total_s in [
+            (False, False, 0.0, 0.0),
+            (True, True, 1.0, 1.0),
+            (True, False, 2.0, 2.0),
+            (False, True, 0.0, 2.0),
+            (False, False, 0.0, 2.0),
+            (True, True, 1.0, 3.0),
+        ]:
+            assert degradation.note(degraded) == news
+            clock.advance(1)
+            assert (degradation.now_s, degradation.total_s) == (now_s, total_s)
