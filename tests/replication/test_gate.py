@@ -1,0 +1,502 @@
+"""The gate: by what a node is, commands are executed here, sent elsewhere, refused, or wait.
+
+What a client of a pair sees is in test_node; here is what the gate does about it, one thing at a
+time, with clients that only note what they are told.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any
+
+import pytest
+
+from pymcd.protocol.paired import NOT_REPLICATED
+from pymcd.replication import records
+from pymcd.replication.frames import Kind
+from pymcd.replication.gate import ACTIVE_S, BATCH_MAX, Gate
+from pymcd.replication.roles import Role, Stance
+from tests.replication.helpers import (
+    ACK_TIMEOUT_S,
+    Group,
+    Guest,
+    Host,
+    decode_sent,
+    make_group,
+)
+
+SET = b"set k 0 0 1\r\n1\r\n"
+GET = b"get k\r\n"
+STORED = b"STORED\r\n"
+HIT = b"VALUE k 0 1\r\n1\r\nEND\r\n"
+LEASE_S = 0.75 * ACK_TIMEOUT_S
+
+
+class Client:
+    """Who waits, and notes what it is told."""
+
+    def __init__(self, request: bytes = b"") -> None:
+        self.held_request = request
+        self.held_protocol = "text"
+        self.told: list[Any] = []
+
+    def released(self) -> None:
+        self.told.append("released")
+
+    def answered(self, reply: bytes) -> None:
+        self.told.append(reply)
+
+    def resumed(self) -> None:
+        self.told.append("resumed")
+
+    def abandoned(self) -> None:
+        self.told.append("abandoned")
+
+
+def gate_of(host: Host) -> Gate:
+    return host.node.gate
+
+
+def kinds_sent(group: Group, name: str, since: int = 0) -> list[int]:
+    """Return the kinds of what a server of a pair has sent to the other."""
+    wire = group.wire("a", "b")
+    sent = wire.sent[[host.name for host in wire.hosts].index(name)]
+    return [kind for kind, _ in decode_sent(sent[since:])]
+
+
+def lost(names: str = "abc", **settings: Any) -> Group:
+    """Return a group of which the last one is joining: it lost a, and does not hear b."""
+    group = make_group(names, **settings)
+    group.wire("b", "c").stall()
+    group["a"].stop()
+    group.advance(ACK_TIMEOUT_S + 0.02)
+    assert group["c"].node.role == "joining"
+    return group
+
+
+# -- what each stance means --------------------------------------------------------------------
+
+
+class TestStance:
+    """What becomes of a write, and of a read, before anything else happens."""
+
+    HERE, HELD, ELSEWHERE, REFUSED, WAITS = "here", "held", "elsewhere", "refused", "waits"
+    #: What a node is, and the ack mode -> what becomes of a write, and of a read.
+    FATES = [
+        ("starting", "semi", WAITS, WAITS),
+        ("alone", "semi", HERE, HERE),
+        ("alone", "async", HERE, HERE),
+        ("alone", "strict", REFUSED, HERE),
+        ("coordinator", "semi", HELD, HERE),
+        ("coordinator", "async", HERE, HERE),
+        ("coordinator", "strict", HELD, HERE),
+        ("follower", "semi", ELSEWHERE, HERE),
+        ("follower", "async", ELSEWHERE, HERE),
+        ("follower", "strict", ELSEWHERE, HERE),
+        ("joining", "semi", ELSEWHERE, ELSEWHERE),
+        ("joining", "strict", ELSEWHERE, ELSEWHERE),
+    ]
+
+    def host(self, role: str, ack_mode: str) -> Host:
+        if role == "starting":
+            return Group(replication_ack=ack_mode)["a"]
+        if role == "joining":
+            return lost(replication_ack=ack_mode)["c"]
+        group = make_group(replication_ack=ack_mode)
+        Guest(group["a"]).ask(SET)
+        if role == "alone":
+            group["b"].stop()
+            group.advance(1)
+            return group["a"]
+        group.warm()
+        group.wire("a", "b").stall()
+        return group["b" if role == "follower" else "a"]
+
+    def fate(self, host: Host, request: bytes, reply: bytes, *, fast: bool) -> str:
+        guest = Guest(host, fast=fast)
+        guest.feed(b"verbosity 0\r\n")  # which protocol this is, is known then
+        guest.take()
+        guest.feed(request)
+        gate = gate_of(host)
+        said = guest.take()
+        if said:
+            assert said in (reply, NOT_REPLICATED)
+            return self.HERE if said == reply else self.REFUSED
+        if gate.forwards:
+            ((_, forward),) = gate.forwards.items()
+            assert forward.commands == request
+            return self.ELSEWHERE
+        if gate.waiting:
+            return self.WAITS
+        assert gate.commits.holding
+        return self.HELD
+
+    @pytest.mark.parametrize("fast", [True, False])
+    @pytest.mark.parametrize(("role", "ack_mode", "write", "read"), FATES)
+    def test_of_a_node_that_is(self, role, ack_mode, write, read, fast):
+        host = self.host(role, ack_mode)
+        assert host.node.role == role
+        assert self.fate(host, GET, HIT, fast=fast) == read
+        host = self.host(role, ack_mode)
+        assert self.fate(host, SET, STORED, fast=fast) == write
+
+    @pytest.mark.parametrize(("role", "ack_mode"), [case[:2] for case in FATES])
+    def test_it_follows_the_role(self, role, ack_mode):
+        host = self.host(role, ack_mode)
+        assert gate_of(host).stance == Stance().follow(Role(role), ack_mode)
+        assert gate_of(host).stance is host.node.view.stance
+
+
+# -- the lease ---------------------------------------------------------------------------------
+
+
+class TestLease:
+    @pytest.mark.parametrize("name", "ab")
+    def test_it_is_open_for_as_long_as_others_have_heard_us(self, name):
+        group = make_group()
+        group.warm()
+        gate = gate_of(group[name])
+        now = group.clock.monotonic()
+        assert gate.open_until == now + LEASE_S
+        group.wire("a", "b").stall()
+        group.advance(0.02)
+        assert gate.open_until == now + LEASE_S
+
+    @pytest.mark.parametrize(("name", "until"), [("a", inf), ("b", -inf)])
+    def test_who_is_alone_needs_none_and_who_is_not_ready_has_none(self, name, until):
+        group = Group("a") if name == "a" else Group("ab")
+        group.advance(0.1)
+        assert gate_of(group[name]).open_until == until
+
+    def test_of_several_the_first_that_ends_counts(self):
+        group = make_group("abc")
+        group.warm()
+        gate = gate_of(group["a"])
+        group.wire("a", "c").stall()
+        before = gate.open_until
+        group.advance(0.02)
+        group["a"].peer("b").ping(group.clock.monotonic())
+        group.settle()
+        assert group["a"].peer("b").lease.echoed == group.clock.monotonic()
+        assert gate.open_until == before
+
+    @pytest.mark.parametrize("name", "ab")
+    def test_when_it_has_ended_who_asks_waits_for_one_round_trip(self, name):
+        group = make_group()
+        Guest(group["a"]).ask(SET)
+        group.advance(5)
+        host = group[name]
+        gate = gate_of(host)
+        assert gate.open_until <= group.clock.monotonic()
+        group.wire("a", "b").stall()
+        guest = Guest(host)
+        assert guest.ask(GET) == b""
+        assert gate.waiting == [guest.connection]
+        assert gate.waiting_since == group.clock.monotonic()
+        group.wire("a", "b").resume()
+        assert guest.ask() == HIT
+        assert gate.waiting == []
+        assert gate.waiting_since == inf
+
+    def test_whoever_waits_may_go_on_though_the_word_was_long_on_its_way(self):
+        group = make_group()
+        group.advance(5)
+        gate = gate_of(group["a"])
+        client = Client()
+        gate.wait_open(client)
+        wire = group.wire("a", "b")
+        group["a"].turn()
+        wire.carry()
+        group["b"].turn()
+        wire.stall()
+        wire.carry()  # the answer is under way
+        group.clock.advance(LEASE_S + 0.01)
+        wire.resume()
+        wire.carry()
+        assert gate.open_until < group.clock.monotonic()
+        assert client.told == ["resumed"]
+
+    def test_who_alone_is_in_charge_lets_go_on_who_waited(self):
+        group = make_group()
+        group.advance(5)
+        client = Client()
+        gate_of(group["a"]).wait_open(client)
+        group["b"].stop()
+        group.advance(1)
+        assert client.told == ["resumed"]
+
+    def test_while_it_is_used_it_is_kept_warm(self):
+        group = make_group()
+        group.warm()
+        gate = gate_of(group["a"])
+        for _ in range(5):
+            group.advance(0.02)
+            assert gate.open_until > group.clock.monotonic()
+        group.advance(ACTIVE_S + 1)
+        assert gate.open_until <= group.clock.monotonic()
+
+
+# -- holding, forwarding, doing it again -------------------------------------------------------
+
+
+class TestHolding:
+    def test_a_reply_is_released_when_all_have_what_was_changed(self):
+        group = make_group("abc")
+        group.warm()
+        guest = Guest(group["a"])
+        group.wire("a", "c").stall(group["c"])
+        guest.feed(SET)
+        gate = gate_of(group["a"])
+        group.settle()
+        assert gate.unacked
+        assert gate.somebody_waits
+        assert guest.take() == b""
+        group.wire("a", "c").resume()
+        assert guest.ask() == STORED
+        assert not gate.unacked
+        assert not gate.somebody_waits
+
+    def test_since_when_somebody_waits_for_a_peer(self):
+        group = make_group()
+        group.warm()
+        now = group.clock.monotonic()
+        first, second = gate_of(group["a"]), gate_of(group["b"])
+        assert first.waits_since(group["a"].peer("b")) == inf
+        assert second.waits_since(group["b"].peer("a")) == inf
+        group.wire("a", "b").stall()
+        Guest(group["a"]).feed(SET)
+        Guest(group["b"]).feed(SET)
+        group.settle()
+        group.clock.advance(0.01)
+        assert first.waits_since(group["a"].peer("b")) == now
+        assert second.waits_since(group["b"].peer("a")) == now
+
+    def test_a_link_that_is_gone_is_waited_for_though_nobody_asks(self):
+        group = make_group()
+        group.wire("a", "b").cut()
+        now = group.clock.monotonic()
+        assert gate_of(group["a"]).waits_since(group["a"].peer("b")) == now
+
+
+class TestForwarding:
+    def test_the_commands_travel_and_the_reply_comes_back_with_what_they_changed(self):
+        group = make_group()
+        group.warm()
+        gate = gate_of(group["b"])
+        client = Client()
+        before = [len(sent) for sent in group.wire("a", "b").sent]
+        gate.forward(client, "text", SET)
+        assert list(gate.forwards.values()) == gate.unsent_forwards
+        group.settle()
+        assert gate.forwards == {}
+        assert client.told == [STORED]
+        assert group["b"].values() == {b"k": b"1"}
+        assert Kind.FORWARD in kinds_sent(group, "b", before[1])
+        assert kinds_sent(group, "a", before[0]).count(Kind.CHANGES) == 1
+
+    def test_a_new_one_has_a_new_number(self):
+        gate = gate_of(make_group()["b"])
+        for _ in range(3):
+            gate.forward(Client(), "text", GET)
+        first, *others = gate.forwards
+        assert others == [first + 1, first + 2]
+
+    def test_no_more_gather_than_a_batch_while_others_are_on_their_way(self):
+        group = make_group()
+        group.warm()
+        group.wire("a", "b").stall()
+        gate = gate_of(group["b"])
+        for count in (1, BATCH_MAX - 1, 1):
+            for _ in range(count):
+                gate.forward(Client(), "text", SET)
+            gate.send_batch()
+            assert len(gate.unsent_forwards) == (count if count == BATCH_MAX - 1 else 0)
+        assert gate.forwards_sent == BATCH_MAX + 1
+
+    def test_who_does_not_decide_any_more_executes_nothing_for_others(self):
+        group = make_group()
+        peer = group["b"].peer("a")
+        gate_of(group["b"]).execute_for(peer, 1, "text", SET)
+        assert group["b"].values() == {}
+        assert peer.executed.results == []
+
+    def test_nor_does_who_is_about_to_leave(self):
+        group = make_group()
+        group["a"].node.leave()
+        gate_of(group["a"]).execute_for(group["a"].peer("b"), 1, "text", SET)
+        assert group["a"].values() == {}
+
+    def test_a_stray_deletion_is_for_who_decides_to_do(self):
+        group = make_group()
+        Guest(group["a"]).ask(SET)
+        group["b"].changes.deleted(b"k")
+        assert group["b"].changes.strays == [b"k"]
+        group.settle()
+        assert group["b"].changes.strays == []
+        assert group["a"].values() == group["b"].values() == {}
+
+    def test_if_that_is_this_node_now_it_does_it(self):
+        group = make_group()
+        Guest(group["a"]).ask(SET)
+        group["a"].stop()
+        group["b"].changes.deleted(b"k")
+        group["b"].node.go_alone()
+        assert group["b"].values() == {}
+        group["b"].node.check()
+
+
+class TestWhoDecidesHasChanged:
+    def test_what_waits_for_a_decision_is_executed_by_who_decides_now(self):
+        group = make_group()
+        group.warm()
+        gate = gate_of(group["b"])
+        forwarded, again = Client(), Client(b"append k 0 0 1\r\n2\r\n")
+        group.wire("a", "b").stall()
+        gate.forward(forwarded, "text", SET)
+        group.settle()
+        group["b"].node.lose([group["b"].peer("a")], "as we say")
+        assert (forwarded.told, gate.forwards, gate.unsent_forwards) == ([STORED], {}, [])
+        gate.redo.append(again)
+        gate.decide_open_questions()
+        assert again.told == [STORED]
+        assert gate.redo == []
+        assert group["b"].values() == {b"k": b"12"}
+
+    def test_or_forwarded_to_it(self):
+        group = lost()
+        gate = gate_of(group["c"])
+        first, second = Client(), Client(SET)
+        gate.forward(first, "text", GET)
+        gate.unsent_forwards.clear()  # it was sent, to who decided before
+        gate.redo.append(second)
+        gate.forward_again()
+        assert [forward.commands for forward in gate.unsent_forwards] == [GET, SET]
+        assert [forward.waiter for forward in gate.forwards.values()] == [first, second]
+        assert gate.redo == []
+
+    def test_what_was_executed_and_nobody_has_is_taken_back(self):
+        group = make_group()
+        gate = gate_of(group["a"])
+        changed, nothing = Client(SET), Client()
+        group.wire("a", "b").stall()
+        for client in (changed, nothing):
+            gate.commits.hold(client, changed=True)
+        gate.take_back()
+        assert gate.redo == [changed]  # the other one cannot be executed again
+        assert not gate.commits.holding
+        assert not gate.unacked
+
+    def test_strict_refuses_what_was_executed_and_nobody_has(self):
+        group = make_group(replication_ack="strict")
+        group.warm()
+        guest = Guest(group["a"])
+        group.wire("a", "b").stall()
+        guest.feed(SET)
+        group.advance(ACK_TIMEOUT_S + 0.02)
+        assert guest.take() == NOT_REPLICATED
+        assert not gate_of(group["a"]).commits.held
+
+    def test_what_others_perhaps_lack_is_stood_by(self):
+        """Whoever goes on has executed what the coordinator said last, for whomever that was."""
+        group = make_group("abc")
+        group.warm()
+        group.wire("a", "c").stall()
+        guest = Guest(group["c"])
+        Guest(group["a"]).feed(SET)
+        group.settle()
+        (batch,) = gate_of(group["b"]).unstable
+        assert batch.keys == [b"k"]
+        batch.executed.append(("c", 7, STORED))
+        batch.executed.append(("x", 8, STORED))  # of whom nothing is known any more
+        gate_of(group["b"]).take_over()
+        assert group["b"].peer("c").executed.replies == {7: STORED}
+        assert not gate_of(group["b"]).unstable
+        assert guest.take() == b""
+
+    def test_it_is_known_of_what_that_is_so(self):
+        group = make_group("abc")
+        group.warm()
+        assert gate_of(group["b"]).unstable_keys() == ([], False)
+        group.wire("a", "c").stall()
+        Guest(group["a"]).feed(SET + b"flush_all\r\n")
+        group.settle()
+        assert gate_of(group["b"]).unstable_keys() == ([], True)
+        for _ in range(2):
+            Guest(group["a"]).feed(SET)
+            group.settle()
+        assert gate_of(group["b"]).unstable_keys() == ([b"k", b"k"], True)
+        group.wire("a", "c").resume()
+        group.settle()
+        Guest(group["a"]).ask(SET)
+        assert gate_of(group["b"]).unstable_keys() == ([b"k"], False)  # it hears so with the next
+
+
+class TestAbandon:
+    def test_whoever_waits_for_anything_is_sent_away(self):
+        group = make_group()
+        group.warm()
+        gate = gate_of(group["a"])
+        held, again, waiting, forwarded = (Client(SET) for _ in range(4))
+        gate.commits.hold(held, changed=True)
+        gate.redo.append(again)
+        gate.wait_open(waiting)
+        gate.forward(forwarded, "text", SET)
+        gate.abandon()
+        assert [client.told for client in (held, again, waiting, forwarded)] == [["abandoned"]] * 4
+        assert not gate.somebody_waits
+        assert (gate.redo, gate.unsent_forwards, gate.waiting_since) == ([], [], inf)
+        gate.resume_waiting()
+        gate.answer_forward(next(iter(gate.forwards), 1), STORED)
+        assert waiting.told == forwarded.told == ["abandoned"]
+
+
+# -- batches -----------------------------------------------------------------------------------
+
+
+class TestBatch:
+    def test_without_news_nothing_is_sent(self):
+        group = make_group()
+        before = len(group.wire("a", "b").sent[0])
+        gate = gate_of(group["a"])
+        assert not gate.has_news
+        gate.send_batch()
+        assert kinds_sent(group, "a", before) == []
+
+    @pytest.mark.parametrize("what", ["change", "forward", "reader", "stray", "flush"])
+    def test_what_is_news(self, what):
+        group = make_group()
+        group.warm()
+        gate = gate_of(group["a"])
+        group.wire("a", "b").stall()
+        if what == "change":
+            group["a"].changes.fresh[b"k"] = None
+        elif what == "forward":
+            gate.forward(Client(), "text", SET)
+        elif what == "reader":
+            gate.commits.holding.append(Client())
+        elif what == "stray":
+            group["a"].changes.strays.append(b"k")
+        else:
+            group["a"].changes.fresh_flush = True
+        assert gate.has_news
+
+    def test_async_gathers_while_nobody_waits(self):
+        group = make_group(replication_ack="async")
+        group.warm()
+        group.wire("a", "b").stall()
+        guest = Guest(group["a"])
+        before = len(group.wire("a", "b").sent[0])
+        for number in range(BATCH_MAX + 1):
+            assert guest.ask(b"set k%d 0 0 1\r\n1\r\n" % number) == STORED
+        assert kinds_sent(group, "a", before).count(Kind.CHANGES) == 2  # the first, and the rest
+        assert not group["a"].changes.pending
+
+    def test_a_batch_of_three_nodes_tells_which_it_is(self):
+        group = make_group("abc")
+        group.warm()
+        Guest(group["a"]).ask(SET)
+        wire = group.wire("a", "b")
+        payloads = [payload for kind, payload in decode_sent(wire.sent[0]) if kind == Kind.CHANGES]
+        first, *_ = records.decode_records(payloads[-1], 0)
+        assert first[0] == records.Record.BATCH
+        assert first[1] == gate_of(group["a"]).commits.ticket - 1
