@@ -1,7 +1,8 @@
 """The replication core, broken on purpose: each of these must be caught by the simulation.
 
 A mutant replaces a few methods of the core while it is applied. What it breaks is one promise; if
-the simulation runs on as if nothing were wrong, the checkers are worth nothing.
+the simulation runs on as if nothing were wrong, the checkers are worth nothing. Or it is something
+that always holds within a node, and is to be noticed by `Node.check` before any promise is broken.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pymcd.protocol.connection import Connection
 from pymcd.replication import frames
 from pymcd.replication.changes import Changes
-from pymcd.replication.channel import Channel
+from pymcd.replication.channel import Channel, Unacked
 from pymcd.replication.commits import Commits
 from pymcd.replication.frames import Kind
 from pymcd.replication.gate import Gate
@@ -24,6 +25,8 @@ from pymcd.replication.node import Node
 from pymcd.replication.peer import Peer
 from pymcd.replication.roles import FOLLOWER, Role
 from pymcd.replication.versions import FOREVER, Tombstones
+from pymcd.replication.view import View
+from pymcd.replication.waiting import Executed
 from pymcd.service import Service
 
 from .simulation import Report, Simulation, run
@@ -46,12 +49,16 @@ class Mutant:
     within: int = 60
     #: A condition without which it cannot show.
     condition: str | None = None
+    #: What `Node.check` says of it; None: a promise is broken, and that must be noticed without it.
+    says: str | None = None
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Break the core, for a while."""
-        # It is the promises that are to be missed, by who knows nothing of the core's insides.
-        changes = [*self.changes, (Node, "check", _nothing)]
+        changes = list(self.changes)
+        if self.says is None:
+            # It is the promises that are to be missed, by who knows nothing of the core's insides.
+            changes.append((Node, "check", _nothing))
         before = [(owner, name, owner.__dict__.get(name)) for owner, name, _ in changes]
         for owner, name, change in changes:
             setattr(owner, name, change(owner.__dict__.get(name)))
@@ -77,7 +84,7 @@ class Mutant:
         for seed in islice(self.seeds(), within or self.within):
             with self.applied():
                 report = run(seed)
-            if report.found and not run(seed).found:
+            if report.found and (self.says or "") in report.found[0] and not run(seed).found:
                 return report
         return None
 
@@ -215,6 +222,101 @@ def _members_are_nobodys(original: Any) -> Any:
     return become_member
 
 
+# -- what only `Node.check` sees at once -------------------------------------------------------
+
+
+def _role_without_stance(original: Any) -> Any:
+    def become(self: View, role: Role) -> None:
+        stance = replace(self.stance)
+        original(self, role)
+        for name in ("leading", "remote", "protecting", "refusing"):
+            setattr(self.stance, name, getattr(stance, name))
+
+    return become
+
+
+def _keep_members(original: Any) -> Any:
+    def become(self: View, role: Role) -> None:
+        members = self.members
+        original(self, role)
+        self.members = members
+
+    return become
+
+
+def _keep_phase(original: Any) -> Any:
+    def leave_channel(self: Peer) -> Any:
+        phase = self.phase
+        unacked = original(self)
+        self.phase = phase
+        return unacked
+
+    return leave_channel
+
+
+def _keep_resync(original: Any) -> Any:
+    def leave_channel(self: Peer) -> Any:
+        resync = self.resync
+        unacked = original(self)
+        self.resync = resync
+        return unacked
+
+    return leave_channel
+
+
+def _latest_first(original: Any) -> Any:
+    def close_batch(self: Commits) -> Any:
+        ticket = original(self)
+        if len(self.held) > 1 and self.held[-1][0] == ticket:
+            self.held.appendleft(self.held.pop())
+        return ticket
+
+    return close_batch
+
+
+def _wait_since_then(original: Any) -> Any:
+    def resume_waiting(self: Gate) -> None:
+        since = self.waiting_since
+        original(self)
+        self.waiting_since = since
+
+    return resume_waiting
+
+
+def _count_no_bytes(original: Any) -> Any:
+    def take(self: Channel, message: Unacked) -> None:
+        self.unacked.append(message)
+
+    return take
+
+
+def _skip_a_number(original: Any) -> Any:
+    def acknowledge(self: Channel, number: int) -> Any:
+        last = original(self, number)
+        if len(self.unacked) > 2:
+            del self.unacked[1]
+        return last
+
+    return acknowledge
+
+
+def _open_for_ever(original: Any) -> Any:
+    def refresh_lease(self: Gate, now: float) -> None:
+        original(self, now)
+        self.open_until += 1.0
+
+    return refresh_lease
+
+
+def _keep_unstable(original: Any) -> Any:
+    def take_over(self: Gate) -> None:
+        unstable = list(self.unstable)
+        original(self)
+        self.unstable.extend(unstable)
+
+    return take_over
+
+
 MUTANTS = [
     Mutant("replies go out before anybody else has the write", [(Gate, "hold", _release_at_once)]),
     Mutant(
@@ -265,5 +367,75 @@ MUTANTS = [
         "whoever logs in is no client of a pair",
         [(Connection, "become_member", _members_are_nobodys)],
         condition="sasl",
+    ),
+]
+
+#: Noticed by `Node.check`, by these words.
+CHECKED = [
+    Mutant(
+        "a role changes, and what it means does not",
+        [(View, "become", _role_without_stance)],
+        says="without the role",
+    ),
+    Mutant(
+        "who is gone remains a member",
+        [(View, "become", _keep_members)],
+        says="members",
+    ),
+    Mutant(
+        "who has no channel any more is where it was",
+        [(Peer, "leave_channel", _keep_phase)],
+        says="a phase with a channel, without one",
+    ),
+    Mutant(
+        "what was to be sent on a channel outlives it",
+        [(Peer, "leave_channel", _keep_resync)],
+        says="a resync without a channel",
+    ),
+    Mutant(
+        "the latest batch is waited for first",
+        [(Commits, "close_batch", _latest_first)],
+        says="tickets out of order",
+    ),
+    Mutant(
+        "nobody waits any more, and since when is remembered",
+        [(Gate, "resume_waiting", _wait_since_then)],
+        says="waits since when",
+    ),
+    Mutant(
+        "what is on its way has no size",
+        [(Channel, "take", _count_no_bytes)],
+        says="a message is not counted",
+    ),
+    Mutant(
+        "a message is forgotten before it is acknowledged",
+        [(Channel, "acknowledge", _skip_a_number)],
+        says="a message is missing",
+    ),
+    Mutant(
+        "a lease lasts longer than others know",
+        [(Gate, "refresh_lease", _open_for_ever)],
+        says="open longer than others know",
+    ),
+    Mutant(
+        "what is not sent yet may be read",
+        [(Commits, "begin_batch", _nothing)],
+        says="may be read",
+    ),
+    Mutant(
+        "a channel begins, and results are not sent on it",
+        [(Executed, "begin", _nothing)],
+        says="results go where no channel is",
+    ),
+    Mutant(
+        "who decides still has something of who did before",
+        [(Gate, "take_over", _keep_unstable)],
+        says="led by another still, though we decide",
+        condition="three_nodes",
+    ),
+    Mutant(
+        "deletions are not kept for who is away",
+        [(Node, "note_departures", _nothing)],
+        says="deletions are not kept for who left",
     ),
 ]

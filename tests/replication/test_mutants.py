@@ -1,10 +1,10 @@
-"""Each way of breaking the core is caught: the checkers see what they look for."""
+"""Each way of breaking the core is caught: checkers, and `Node.check`, see what they look for."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.replication.mutants import MUTANTS
+from tests.replication.mutants import CHECKED, MUTANTS
 from tests.replication.simulation import run
 
 pytestmark = pytest.mark.slow
@@ -16,11 +16,18 @@ def test_a_broken_promise_is_noticed(mutant):
     assert report is not None, "no checker noticed"
 
 
+@pytest.mark.parametrize("mutant", CHECKED, ids=[mutant.name for mutant in CHECKED])
+def test_a_node_that_does_not_fit_together_is_noticed(mutant):
+    report = mutant.hunt()
+    assert report is not None, "check() did not notice"
+
+
 def test_a_mutant_leaves_nothing_behind():
-    before = [[owner.__dict__.get(name) for owner, name, _ in mutant.changes] for mutant in MUTANTS]
-    for mutant in MUTANTS:
+    mutants = [*MUTANTS, *CHECKED]
+    before = [[owner.__dict__.get(name) for owner, name, _ in mutant.changes] for mutant in mutants]
+    for mutant in mutants:
         with mutant.applied():
             pass
-    after = [[owner.__dict__.get(name) for owner, name, _ in mutant.changes] for mutant in MUTANTS]
+    after = [[owner.__dict__.get(name) for owner, name, _ in mutant.changes] for mutant in mutants]
     assert after == before
     assert run(0).found == []
