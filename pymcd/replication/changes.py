@@ -440,7 +440,7 @@ class Changes:
         self.exceptions.clear()
         self.fresh.clear()
         self.fresh_flush = self.fresh_flush_due = False
-        self.tombstones = Tombstones(self.tombstones.limit_bytes)
+        self.tombstones.clear()
         self.end_log()
 
     def may_be_deleted(self, key: bytes, version: int, departed_version: int) -> bool:

@@ -519,7 +519,10 @@ class Gate:
         """Refuse what was executed and is acknowledged by nobody, if that is what is wanted."""
         if self.stance.refusing:
             for waiter in self.commits.take_held():
-                self._execute_for(waiter)
+                if waiter.held_request:
+                    self._execute_for(waiter)
+                else:
+                    waiter.abandoned()  # who forwarded that asks again, and is not to have it twice
 
     def decide_open_questions(self) -> None:
         """Execute and answer, now that we decide, what waits for a decision."""

@@ -98,6 +98,11 @@ class Tombstones:
         if self.versions.pop(key, None) is not None:
             self.size_bytes -= len(key) + TOMBSTONE_BYTES
 
+    def clear(self) -> None:
+        """Forget all deletions, and that any was forgotten before."""
+        self.versions.clear()
+        self.size_bytes = self.floor = 0
+
     def expire(self, before_version: int) -> None:
         """Forget what was deleted before a version, if every peer knows it."""
         while self.shared and self.versions:

@@ -124,6 +124,15 @@ class SteppingClock(ManualClock):
 
 
 class TestTombstones:
+    def test_forgetting_all_changes_nothing_for_who_is_away(self):
+        tombstones = Tombstones(1 << 20)
+        tombstones.add(b"k", 7)
+        tombstones.shared = False
+        tombstones.clear()
+        assert (len(tombstones), tombstones.size_bytes, tombstones.floor) == (0, 0, 0)
+        assert not tombstones.shared
+        tombstones.check()
+
     def test_what_was_not_deleted_has_none(self):
         assert Tombstones(1 << 20).get(b"a") == 0
 
