@@ -560,7 +560,8 @@ class Node:
 
     def check(self) -> None:
         """Raise AssertionError unless all that is known here fits together. For tests."""
-        view, role, changes, links = self.view, self.role, self.changes, self.membership.links
+        view, changes, links = self.view, self.changes, self.membership.links
+        role = view.role
         view.check()
         self.gate.check()
         assert self.ready or role is STARTING or role is JOINING, "serving before it is ready"

@@ -205,7 +205,6 @@ class End:
         before = None if peer is None else peer.lease.their_time
         self.link.receive(data)
         self.host.node.check()
-        self.host.unchecked = True
         self.last_taken = known[0]
         if peer is not None and peer.link is self.link and peer.lease.their_time != before:
             # A whole message, over the link that is in use.
@@ -350,7 +349,6 @@ class Visit:
             world.at(self.blocked_until, self._unblock)
             return
         self._suspended = False  # a wake says so
-        self.host.unchecked = True
         connection = self.connection
         for _ in range(1000):
             more = connection.run() or connection.source is not None
@@ -428,7 +426,6 @@ class Host:
         self._busy_until = 0.0
         self._step_at = _EVER
         self._node_woken = False
-        self.unchecked = False  #: clients or peers have asked for something, and nothing is sent
         self._timer_at = _EVER
         self.visits = 0
 
@@ -645,9 +642,9 @@ class Host:
                 visit = next(iter(woken))
                 del woken[visit]
                 visit.pump()
+            news = self.node.gate.has_news
             self.node.gate.send_batch()
-            if self.unchecked:
-                self.unchecked = False
+            if news:
                 self.node.check()
             if not woken and not self._node_woken:
                 break
