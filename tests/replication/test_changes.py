@@ -748,8 +748,10 @@ class TestTakingBack:
         server.take()
         server.changes.begin_log([b"a"], 0)
         server.do(b"delete n\r\nset b 0 0 1\r\n1\r\nflush_all 100\r\nms a 1 E77\r\n1\r\n")
+        server.changes.tombstones.shared = False
         server.changes.forget_all()
         assert all_of(server)[:2] == ({}, {})
+        assert not server.changes.tombstones.shared  # who is away is so still
         assert not server.changes.pending
         assert not server.changes.log
         assert not server.changes.exceptions

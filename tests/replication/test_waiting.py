@@ -116,6 +116,24 @@ class TestExecutedOnce:
         group.advance(0.1)
         assert guest.take() == b"NOT_FOUND\r\n"
 
+    def test_what_is_refused_to_its_own_clients_is_not_executed_twice_for_others(self):
+        # With --replication-ack strict a, left alone, refuses what nobody else has. But who asked
+        # it by way of c gets the reply when c is back, and has it, too.
+        group = make_group("abc", replication_ack="strict")
+        group.warm()
+        guest = Guest(group["c"])
+        group.wire("a", "b").stall()
+        guest.feed(b"incr n 1\r\nset k 0 0 1\r\n1\r\n")
+        group["c"].turn()
+        group.wire("a", "c").carry()
+        group.wire("a", "c").stall()
+        group.advance(0.09)
+        assert roles(group) == ["alone", "follower", "joining"]
+        group.wire("a", "c").resume()
+        group.advance(1.0)
+        assert guest.take() == b"NOT_FOUND\r\nSTORED\r\n"
+        assert group["a"].values() == group["c"].values() == {b"k": b"1"}
+
     def test_what_is_answered_before_it_is_sent_again_is_not_sent(self):
         # c loses a, which is still waiting for b, and asks it to take it back. When that is done a
         # has the result, too, and tells it at once.
