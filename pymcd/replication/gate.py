@@ -450,14 +450,13 @@ class Gate:
             return  # it will learn so, and come again
         self.forwards_executed += 1
         reply = self._execute(protocol, commands)
-        others = [follower for follower in self._view.followers if follower is not peer]
-        if others and self.stance.protecting:
+        if self.stance.protecting and self._view.followers != [peer]:
             executed.executing.add(request)
             self._executed.append((peer, request, reply))
             self.hold(Result(executed, request, reply))
         else:
             executed.results.append((request, reply))
-            self._note_pending()
+            self._note_pending()  # nobody of ours may wait, and so tell readers to
 
     def acknowledged(self, peer: Peer, channel: Channel, number: int) -> bool:
         """Take note that a peer has our messages up to a number; return whether that is news."""
