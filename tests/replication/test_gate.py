@@ -313,6 +313,35 @@ class TestForwarding:
             assert len(gate.unsent_forwards) == (count if count == BATCH_MAX - 1 else 0)
         assert gate.forwards_sent == BATCH_MAX + 1
 
+    def test_one_that_comes_again_on_the_same_channel_does_no_harm(self):
+        """Nobody does that: after a channel has ended, it is known what was executed."""
+        group = make_group()
+        guest = Guest(group["a"])
+        guest.ask(b"set n 0 0 1\r\n0\r\n")
+        peer = group["b"].peer("a")
+        for _ in range(2):
+            payload = records.encode_forward(99, "text", b"incr n 1\r\n")
+            peer.send(group.clock.monotonic(), Kind.FORWARD, payload)
+        group.settle()
+        assert group["a"].values()[b"n"] in (b"1", b"2")
+        assert group["b"].node.role.in_sync
+
+    def test_what_was_forwarded_travels_as_it_came(self):
+        group = make_group()
+        group.warm()
+        wire = group.wire("a", "b")
+        sent = len(wire.sent[1])
+        Guest(group["b"]).ask(b"set k 0 0 1\r\n1\r\nincr k 1\r\nget k\r\n")
+        forwards = [
+            commands
+            for kind, payload in decode_sent(wire.sent[1][sent:])
+            if kind == Kind.FORWARD
+            for _, _, commands in records.decode_forwards(payload, 0)
+        ]
+        assert forwards == [b"set k 0 0 1\r\n1\r\nincr k 1\r\nget k\r\n"]
+        assert group["b"].rows["forwards_sent"] == 1
+        assert group["a"].rows["forwards_executed"] == 1
+
     def test_who_does_not_decide_any_more_executes_nothing_for_others(self):
         group = make_group()
         peer = group["b"].peer("a")

@@ -533,77 +533,7 @@ class TestStrangers:
         assert guests[1].ask(b"get a\r\n") == b"VALUE a 0 1\r\n1\r\nEND\r\n"
 
 
-# -- what a peer may do ------------------------------------------------------------------------
-
-NUMBERS = st.one_of(
-    st.integers(0, 5),
-    st.sampled_from([-1, 1.5, 2**63, 2**64, 10**400, float("inf"), float("nan"), "1", None, True]),
-)
-FIELDS: dict[str, st.SearchStrategy[Any]] = {
-    "role": st.sampled_from(["alone", "coordinator", "follower", "joining", "starting", 5, []]),
-    "epoch": NUMBERS,
-    "members": st.one_of(st.lists(st.sampled_from("as")), NUMBERS),
-    "coordinator": st.one_of(st.sampled_from("as-"), NUMBERS),
-    "channel": st.one_of(
-        st.none(), st.fixed_dictionaries({"epoch": NUMBERS, "received": NUMBERS}), NUMBERS
-    ),
-    "left": st.one_of(st.fixed_dictionaries({"epoch": NUMBERS, "received": NUMBERS}), NUMBERS),
-    "clock": st.one_of(st.just(1_700_000_000.0), st.just("1700000000.0"), NUMBERS),
-    "alone_s": st.one_of(st.just(0.0), st.just("1"), NUMBERS),
-    "version": st.one_of(st.just(1), NUMBERS),
-    "wants": st.one_of(st.lists(st.one_of(st.text(), NUMBERS), max_size=3), NUMBERS),
-    "all": st.booleans(),
-    "leads": st.booleans(),
-    "pending": st.one_of(st.lists(NUMBERS, max_size=3), NUMBERS),
-    "replace": NUMBERS,
-    "done": st.one_of(
-        st.dictionaries(st.sampled_from(["1", "x", "9" * 5000]), NUMBERS), NUMBERS
-    ),
-}  # fmt: skip
-PAYLOADS = st.one_of(
-    st.fixed_dictionaries(FIELDS).map(lambda fields: json.dumps(fields).encode()),
-    st.fixed_dictionaries({}, optional=FIELDS).map(lambda fields: json.dumps(fields).encode()),
-    st.binary(max_size=60),
-    st.just(b""),
-)
-HEADS = st.tuples(
-    st.one_of(st.sampled_from(Kind), st.integers(0, 255)),
-    st.one_of(st.floats(), st.just(1.0)),
-    st.one_of(st.floats(), st.just(1.0)),
-    st.sampled_from([0, 1, 2**64 - 1, "channel"]),
-    st.sampled_from([0, 1, 2**64 - 1, "next"]),
-    st.sampled_from([0, 1, 2, 3, 2**64 - 1]),
-)
-
-
-class TestPeerGoneMad:
-    @given(st.lists(st.tuples(HEADS, PAYLOADS), max_size=8), st.booleans())
-    def test_its_link_ends_and_nothing_else(self, messages, in_sync):
-        """It has proven itself, but what it says may still be wrong."""
-        group = make_group("as") if in_sync else Group("as")
-        host = group["a"]
-        if in_sync:
-            link = group.wire("a", "s").links[0]
-            group["s"].frozen = True
-        else:
-            stranger = Stranger(host)
-            stranger.enter()
-            link = stranger.link
-        for (kind, time, echo, epoch, number, ack), payload in messages:
-            peer = host.peer("s")
-            channel = peer.channel
-            if epoch == "channel":
-                epoch = 0 if channel is None else channel.epoch
-            if number == "next":
-                number = 1 if channel is None else channel.received + 1
-            frame = frames.encode_message(kind, time, echo, epoch, number, ack, payload)
-            link.receive(b"".join(frame))
-            host.turn()
-        group.clock.advance(1)
-        host.turn()
-        host.step()
-        group.check()
-
+class TestPeers:
     def test_there_are_only_so_many(self):
         host = lone_host()
         strangers = [Stranger(host, node=f"s{number}", tag=number) for number in range(PEERS_MAX)]

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pymcd.protocol import Executor
-from pymcd.replication import frames
+from pymcd.replication import frames, records
 from pymcd.replication.frames import Kind
 from pymcd.replication.membership import CROSSING_S
 from pymcd.replication.messages import Join, Message, Received, Status, View, Welcome
 from pymcd.replication.peer import Peer, Phase
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, Role
-from tests.replication.helpers import Group, Guest, Host, Wire, decode_sent, make_group
+from pymcd.replication.versions import version_at
+from tests.replication.helpers import (
+    Group,
+    Guest,
+    Host,
+    Wire,
+    decode_sent,
+    encode_state,
+    make_group,
+)
 
 SET = b"set k 0 0 1\r\n1\r\n"
 
@@ -574,3 +586,140 @@ class TestBecomingOne:
         voice.go_on(Kind.VIEW, View(9, ["s", "a"]).encode())
         assert voice.node.role is STARTING
         assert voice.node.view.epoch == 0
+
+
+class TestNonsense:
+    """What a peer would never say ends its link."""
+
+    def send(self, group: Group, payload: bytes, kind: Kind = Kind.CHANGES) -> None:
+        """Have the coordinator say something to the follower that it would never say."""
+        peer = group["a"].peer("b")
+        peer.send(group.clock.monotonic(), kind, payload)
+        group.settle()
+
+    @pytest.mark.parametrize("kind", ["state", "gone"])
+    def test_what_comes_from_the_future_is_refused(self, kind):
+        group = make_group()
+        version = version_at(group.clock.realtime() + 1000, 0)
+        record = encode_state(b"k", b"1", 0, 0, version, version)
+        if kind == "gone":
+            record = records.encode_gone(b"k", version)
+        self.send(group, record)
+        assert "sent a version from the future" in group["b"].lines[-1]
+        assert group["b"].cache.cas_unique < version
+
+    @pytest.mark.parametrize("node", "ab")
+    def test_what_is_no_record_ends_the_link(self, node):
+        group = make_group()
+        self.send(group, b"\x77")
+        assert "sent a record of unknown kind 119" in group["b"].lines[-1]
+
+    @pytest.mark.parametrize(
+        ("kind", "epoch", "what"),
+        [(Kind.STATUS, 0, "STATUS"), (Kind.JOIN, 0, "JOIN"), (Kind.WELCOME, 5, "WELCOME")],
+    )
+    @pytest.mark.parametrize("payload", [b"{}", b'{"epoch":[]}'])
+    def test_what_lacks_something_ends_the_link(self, kind, epoch, what, payload):
+        group = Group()
+        wire = Wire(group["a"], group["b"])
+        for _ in range(2):  # the handshake
+            wire.carry()
+        link = group["b"].peer("a").link
+        assert link is wire.links[1]
+        number = 1 if epoch else 0
+        link.receive(b"".join(frames.encode_message(kind, 0.0, 0.0, epoch, number, 0, payload)))
+        assert link.closed
+        assert f"sent a {what} without what belongs into it" in group["b"].lines[-1]
+
+    def test_so_does_a_view_without_members(self):
+        group = make_group()
+        self.send(group, b'{"epoch":1}', Kind.VIEW)
+        assert "sent a VIEW without what belongs into it" in group["b"].lines[-1]
+
+    def test_so_does_a_view_that_leaves_the_receiver_out(self):
+        group = make_group()
+        self.send(group, View(1 << 40, ["a"]).encode(), Kind.VIEW)
+        assert "sent a VIEW without this node" in group["b"].lines[-1]
+        group.check()
+
+    def test_so_does_a_follower_that_welcomes_its_coordinator(self):
+        group = make_group()
+        (wire,) = group.wires
+        link = wire.links[0]
+        payload = Welcome(wants=[], all=False, done={}, replace=0).encode()
+        link.receive(
+            b"".join(frames.encode_message(Kind.WELCOME, 0.0, 0.0, 1 << 40, 1, 0, payload))
+        )
+        assert link.closed
+        assert "sent a welcome, though we decide for it" in group["a"].lines[-1]
+        group["a"].node.check()
+
+    def test_so_do_parts_without_end(self, monkeypatch):
+        monkeypatch.setattr("pymcd.replication.channel.PARTS_MAX_BYTES", 2 * frames.PART_BYTES)
+        group = make_group()
+        for _ in range(3):
+            self.send(group, b"x", Kind.PART)
+        assert "sent a message without end" in group["b"].lines[-1]
+
+
+NUMBERS = st.one_of(
+    st.integers(0, 5),
+    st.sampled_from([-1, 1.5, 2**63, 2**64, 10**400, float("inf"), float("nan"), "1", None, True]),
+)
+FIELDS: dict[str, st.SearchStrategy[Any]] = {
+    "role": st.sampled_from(["alone", "coordinator", "follower", "joining", "starting", 5, []]),
+    "epoch": NUMBERS,
+    "members": st.one_of(st.lists(st.sampled_from("as")), NUMBERS),
+    "coordinator": st.one_of(st.sampled_from("as-"), NUMBERS),
+    "channel": st.one_of(
+        st.none(), st.fixed_dictionaries({"epoch": NUMBERS, "received": NUMBERS}), NUMBERS
+    ),
+    "left": st.one_of(st.fixed_dictionaries({"epoch": NUMBERS, "received": NUMBERS}), NUMBERS),
+    "clock": st.one_of(st.just(1_700_000_000.0), st.just("1700000000.0"), NUMBERS),
+    "alone_s": st.one_of(st.just(0.0), st.just("1"), NUMBERS),
+    "version": st.one_of(st.just(1), NUMBERS),
+    "wants": st.one_of(st.lists(st.one_of(st.text(), NUMBERS), max_size=3), NUMBERS),
+    "all": st.booleans(),
+    "leads": st.booleans(),
+    "pending": st.one_of(st.lists(NUMBERS, max_size=3), NUMBERS),
+    "replace": NUMBERS,
+    "done": st.one_of(
+        st.dictionaries(st.sampled_from(["1", "x", "9" * 5000]), NUMBERS), NUMBERS
+    ),
+}  # fmt: skip
+PAYLOADS = st.one_of(
+    st.fixed_dictionaries(FIELDS).map(lambda fields: json.dumps(fields).encode()),
+    st.fixed_dictionaries({}, optional=FIELDS).map(lambda fields: json.dumps(fields).encode()),
+    st.binary(max_size=60),
+    st.just(b""),
+)
+HEADS = st.tuples(
+    st.one_of(st.sampled_from(Kind), st.integers(0, 255)),
+    st.one_of(st.floats(), st.just(1.0)),
+    st.one_of(st.floats(), st.just(1.0)),
+    st.sampled_from([0, 1, 2**64 - 1, "channel"]),
+    st.sampled_from([0, 1, 2**64 - 1, "next"]),
+    st.sampled_from([0, 1, 2, 3, 2**64 - 1]),
+)
+
+
+class TestPeerGoneMad:
+    @given(st.lists(st.tuples(HEADS, PAYLOADS), max_size=8), st.booleans())
+    def test_its_link_ends_and_nothing_else(self, messages, in_sync):
+        """It has proven itself, but what it says may still be wrong."""
+        voice = Voice(in_sync=in_sync)
+        host = voice.host
+        for (kind, time, echo, epoch, number, ack), payload in messages:
+            channel = voice.peer.channel
+            if epoch == "channel":
+                epoch = 0 if channel is None else channel.epoch
+            if number == "next":
+                number = 1 if channel is None else channel.received + 1
+            frame = frames.encode_message(kind, time, echo, epoch, number, ack, payload)
+            voice.link.receive(b"".join(frame))
+            host.turn()
+            host.node.check()
+        voice.group.clock.advance(1)
+        host.turn()
+        host.step()
+        voice.group.check()

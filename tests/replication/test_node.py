@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from pymcd.replication import frames, records
-from pymcd.replication.frames import Kind
 from pymcd.replication.lease import HEARTBEAT_S, SILENCE_S, STALE_S
 from pymcd.replication.membership import PEERS_MAX
-from pymcd.replication.messages import View, Welcome
 from pymcd.replication.node import COMPLAIN_EVERY_S, JOIN_GRACE_S, READMIT_MAX_S
 from pymcd.replication.peer import Phase
-from pymcd.replication.versions import tag_of, version_at
+from pymcd.replication.versions import tag_of
 from tests.protocol import binary_client as binary
 from tests.replication.helpers import (
     ACK_TIMEOUT_S,
@@ -24,8 +21,6 @@ from tests.replication.helpers import (
     Host,
     Wire,
     address_of,
-    decode_sent,
-    encode_state,
     make_group,
     without_ends,
 )
@@ -1089,109 +1084,6 @@ class TestThree:
         assert values[b"x"] == b"c"
         assert values[b"y"] == b"c"
         assert b"k1" not in values
-
-
-# -- what others say ---------------------------------------------------------------------------
-
-
-class TestMessages:
-    def send(self, group: Group, payload: bytes, kind: Kind = Kind.CHANGES) -> None:
-        """Have the coordinator say something to the follower that it would never say."""
-        peer = group["a"].peer("b")
-        peer.send(group.clock.monotonic(), kind, payload)
-        group.settle()
-
-    @pytest.mark.parametrize("kind", ["state", "gone"])
-    def test_what_comes_from_the_future_is_refused(self, kind):
-        group = make_group()
-        version = version_at(group.clock.realtime() + 1000, 0)
-        record = encode_state(b"k", b"1", 0, 0, version, version)
-        if kind == "gone":
-            record = records.encode_gone(b"k", version)
-        self.send(group, record)
-        assert "sent a version from the future" in group["b"].lines[-1]
-        assert group["b"].cache.cas_unique < version
-
-    @pytest.mark.parametrize("node", "ab")
-    def test_what_is_no_record_ends_the_link(self, node):
-        group = make_group()
-        self.send(group, b"\x77")
-        assert "sent a record of unknown kind 119" in group["b"].lines[-1]
-
-    @pytest.mark.parametrize(
-        ("kind", "epoch", "what"),
-        [(Kind.STATUS, 0, "STATUS"), (Kind.JOIN, 0, "JOIN"), (Kind.WELCOME, 5, "WELCOME")],
-    )
-    @pytest.mark.parametrize("payload", [b"{}", b'{"epoch":[]}'])
-    def test_what_lacks_something_ends_the_link(self, kind, epoch, what, payload):
-        group = Group()
-        wire = Wire(group["a"], group["b"])
-        for _ in range(2):  # the handshake
-            wire.carry()
-        link = group["b"].peer("a").link
-        assert link is wire.links[1]
-        number = 1 if epoch else 0
-        link.receive(b"".join(frames.encode_message(kind, 0.0, 0.0, epoch, number, 0, payload)))
-        assert link.closed
-        assert f"sent a {what} without what belongs into it" in group["b"].lines[-1]
-
-    def test_so_does_a_view_without_members(self):
-        group = make_group()
-        self.send(group, b'{"epoch":1}', Kind.VIEW)
-        assert "sent a VIEW without what belongs into it" in group["b"].lines[-1]
-
-    def test_so_does_a_view_that_leaves_the_receiver_out(self):
-        group = make_group()
-        self.send(group, View(1 << 40, ["a"]).encode(), Kind.VIEW)
-        assert "sent a VIEW without this node" in group["b"].lines[-1]
-        group.check()
-
-    def test_so_does_a_follower_that_welcomes_its_coordinator(self):
-        group = make_group()
-        (wire,) = group.wires
-        link = wire.links[0]
-        payload = Welcome(wants=[], all=False, done={}, replace=0).encode()
-        link.receive(
-            b"".join(frames.encode_message(Kind.WELCOME, 0.0, 0.0, 1 << 40, 1, 0, payload))
-        )
-        assert link.closed
-        assert "sent a welcome, though we decide for it" in group["a"].lines[-1]
-        group["a"].node.check()
-
-    def test_so_do_parts_without_end(self, monkeypatch):
-        monkeypatch.setattr("pymcd.replication.channel.PARTS_MAX_BYTES", 2 * frames.PART_BYTES)
-        group = make_group()
-        for _ in range(3):
-            self.send(group, b"x", Kind.PART)
-        assert "sent a message without end" in group["b"].lines[-1]
-
-    def test_a_forward_that_comes_again_is_executed_once(self):
-        group = make_group()
-        guest = Guest(group["a"])
-        guest.ask(b"set n 0 0 1\r\n0\r\n")
-        peer = group["b"].peer("a")
-        for _ in range(2):
-            payload = records.encode_forward(99, "text", b"incr n 1\r\n")
-            peer.send(group.clock.monotonic(), Kind.FORWARD, payload)
-        group.settle()
-        assert group["a"].values()[b"n"] in (b"1", b"2")
-        assert group["b"].node.role.in_sync
-
-    def test_what_was_forwarded_travels_as_it_came(self):
-        group = make_group()
-        group.warm()
-        wire = group.wire("a", "b")
-        sent = len(wire.sent[1])
-        Guest(group["b"]).ask(b"set k 0 0 1\r\n1\r\nincr k 1\r\nget k\r\n")
-        forwards = [
-            commands
-            for kind, payload in decode_sent(wire.sent[1][sent:])
-            if kind == Kind.FORWARD
-            for _, _, commands in records.decode_forwards(payload, 0)
-        ]
-        assert forwards == [b"set k 0 0 1\r\n1\r\nincr k 1\r\nget k\r\n"]
-        assert group["b"].rows["forwards_sent"] == 1
-        assert group["a"].rows["forwards_executed"] == 1
 
 
 class TestAwkwardMoments:
