@@ -103,6 +103,30 @@ class TestTwoLinks:
         assert group["a"].peer("b").link is wire.links[1]
         assert group["a"].rows["reconnects"] == 1
 
+    @pytest.mark.parametrize("calls", "ab")
+    def test_what_its_former_life_said_may_arrive_late(self, calls):
+        """Then it is not that one that has started anew."""
+        group = Group("ab")
+        other = {"a": "b", "b": "a"}
+        late = Wire(group[calls], group[other[calls]])
+        mine, theirs = late.links if calls == "b" else reversed(late.links)  # of b and of a
+        said = b""
+        while b"proof" not in said:
+            mine.receive(said)
+            theirs.receive(b"".join(mine.take_output()))
+            said = b"".join(theirs.take_output())
+        group.wires.clear()
+        group["a"].start()
+        group.clock.advance(0.1)
+        wire = group.link("a", "b")
+        group.advance(0.5)
+        assert group["b"].node.role == "follower"
+        mine.receive(said)
+        assert mine.closed
+        assert group["b"].peer("a").link is wire.links[1]
+        assert group["b"].node.role == "follower"
+        assert group["b"].rows["reconnects"] == 0
+
 
 # -- who joins whom ----------------------------------------------------------------------------
 
