@@ -567,7 +567,7 @@ class Gate:
             assert not commits.held or acked < commits.held[0][0], "waits for what all have"
         else:
             assert not waits, "waits for acknowledgement without need"
-            assert watermark is FOREVER, "what may be read is bounded without need"
+            assert watermark is FOREVER or changes.pending, "readers are stopped without need"
         if stance.leading:
             assert not self.forwards, "forwarded, though we decide"
             assert not self.unsent_forwards, "to be forwarded, though we decide"

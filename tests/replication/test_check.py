@@ -256,7 +256,7 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
     ("waits for what all have", held, put(peer__acked_ticket=lambda s: s.commits.ticket - 1)),
     ("waits for acknowledgement without need", alone,
      put(commits__holding=[Nobody()], commits__watermark=0)),
-    ("what may be read is bounded without need", alone, put(commits__watermark=0)),
+    ("readers are stopped without need", alone, put(commits__watermark=0)),
     ("forwarded, though we decide", alone, put(gate__forwards={1: FORWARD})),
     ("to be forwarded, though we decide", alone, put(gate__unsent_forwards=[FORWARD])),
     ("deletions for another, though we decide", alone, put(changes__strays=[b"k"])),
