@@ -478,7 +478,7 @@ class Membership:
         channel = peer.channel
         if (
             view.role is FOLLOWER
-            or self._has_another_our_word(peer)
+            or self._is_taken_in_by_another(peer)
             or (channel is not None and channel.epoch >= epoch)
         ):
             self.counts.stale_frames += 1
@@ -568,10 +568,6 @@ class Membership:
             raise FrameError("a proposal, though we decide for it")
         if view.role is FOLLOWER:
             return
-        if self._has_another_our_word(peer):
-            self._node.drop(peer)  # it was faster
-            self._send_status(peer)
-            return
         peer.become(Phase.ACCEPTED)
         if self.changes.pending:
             gate.send_changes(now)
@@ -589,11 +585,13 @@ class Membership:
         view.leader = peer
         peer.send(now, Kind.ACCEPT, sequence=self.changes.sequence)
 
-    def _has_another_our_word(self, peer: Peer) -> bool:
-        """Return whether another peer was told that it decides for us from now on."""
-        return any(
-            other.phase is Phase.ACCEPTED and other is not peer
-            for other in self._view.peers.values()
+    def _is_taken_in_by_another(self, peer: Peer) -> bool:
+        """Return whether we, who do not lead, are just being brought in sync by another peer.
+
+        Who does not lead passes nothing on: what the second told would never reach the first.
+        """
+        return not self._view.role.leads and any(
+            other.channel is not None and other is not peer for other in self._view.peers.values()
         )
 
     def _accept_arrived(self, peer: Peer, now: float) -> None:

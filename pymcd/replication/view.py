@@ -92,9 +92,13 @@ class View:
             assert leader is not None, "joining nobody"
         if role is ALONE:
             assert self.members == [node_id], "alone with others"
+        joined = False
         for peer in self.peers.values():
             peer.check()
             phase = peer.phase
+            if not leads and peer.channel is not None:
+                assert not joined, "in touch with two, though neither hears of the other"
+                joined = True
             if peer.in_view:
                 expected -= 1
                 if phase is Phase.FOLLOWER:

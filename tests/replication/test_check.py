@@ -244,7 +244,8 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
      put(view__followers=lambda s: s.view.followers[:1], view__members=["a", "b"])),
     ("led by another than the leader", follower, put(view__leader=leader_besides)),
     ("another than the leader has our word", accepted, put(view__leader=None)),
-    ("hosted by who does not lead", follower, add_peer(Phase.HOSTING)),
+    ("hosted by who does not lead", starting, add_peer(Phase.HOSTING)),
+    ("in touch with two, though neither hears of the other", follower, add_peer(Phase.JOINING)),
     ("others are in the view than should be", coordinator, put(view__peers={})),
     # Gate: who waits, and what may be executed and read.
     ("unsent changes may be read", coordinator, put(changes__fresh={b"k": None})),

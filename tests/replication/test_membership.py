@@ -216,6 +216,33 @@ class TestWhoJoinsWhom:
         host.node.membership.consider(second)
         assert view.leader is second
 
+    def test_who_is_taken_in_by_one_is_not_by_another(self):
+        # c has started again, and asks both a and b, which have lost each other. What b told it
+        # would be known to c alone when it follows a.
+        group = make_group("abc")
+        group["c"].stop()
+        group.wire("a", "b").cut()
+        group.advance(1)
+        for name in "ab":
+            Guest(group[name]).ask(b"set %s 0 0 1\r\n1\r\n" % name.encode())
+        group["c"].start()
+        wires = [Wire(group["c"], group[name]) for name in "ab"]
+        asking = group["c"].node.view.peers
+        while len(asking) < 2 or {peer.phase for peer in asking.values()} != {Phase.ASKING}:
+            for wire in wires:
+                name = wire.hosts[1].name
+                if name not in asking or asking[name].phase is Phase.APART:
+                    wire.carry()
+            for host in group.hosts.values():
+                host.turn()
+        group.settle()
+        Guest(group["b"]).ask(b"set c 0 0 1\r\n1\r\n")
+        group.advance(2)
+        assert group["c"].node.role == "follower"
+        leader = group["c"].rows["coordinator"]
+        assert group["c"].values() == group[leader].values()
+        group.check()
+
     def test_who_has_given_its_word_does_not_turn_to_another(self):
         # c lost a, which stood still, and b goes on by itself; c asks both, and b answers first.
         group = make_group("abc")
