@@ -774,3 +774,71 @@ class TestPeerGoneMad:
         host.turn()
         host.step()
         voice.group.check()
+
+    #: What a peer may say, at some time.
+    SAYINGS = st.one_of(
+        st.tuples(
+            st.just("status"),
+            st.sampled_from(Role),
+            st.sampled_from(["", "ask", "answer"]),
+            st.sampled_from([None, "ours", "other"]),
+            st.sampled_from([None, "ours", "other"]),
+            st.sampled_from([0, 1 << 40]),
+        ),
+        st.tuples(st.just("join"), st.booleans(), st.booleans(), st.sampled_from([None, "ours"])),
+        st.tuples(st.just("welcome"), st.booleans(), st.sampled_from([1, 5 << 12, 1 << 41])),
+        st.tuples(
+            st.just("go on"),
+            st.sampled_from([Kind.SYNCED, Kind.PROPOSE, Kind.ACCEPT, Kind.VIEW, Kind.CHANGES]),
+        ),
+        st.tuples(st.just("forward"), st.integers(1, 3)),
+        st.tuples(st.just("acknowledge")),
+        st.tuples(st.just("client"), st.sampled_from([SET, b"get k\r\n", b"flush_all\r\n"])),
+        st.tuples(st.just("wait"), st.sampled_from([0.01, 0.1, 1.0, 4.0])),
+    )
+
+    @given(st.lists(SAYINGS, max_size=25), st.booleans(), st.sampled_from(["semi", "async"]))
+    def test_nor_does_it_matter_when_it_says_what_may_be_said(self, sayings, in_sync, ack_mode):
+        voice = Voice(in_sync=in_sync, replication_ack=ack_mode)
+        host, peer = voice.host, voice.peer
+        guest = Guest(host)
+        for what, *more in sayings:
+            channel = peer.channel
+            received = {None: None, "other": Received(7, 7)}
+            if channel is not None:
+                received["ours"] = Received(channel.epoch, channel.sent)
+            if what == "wait":
+                voice.group.advance(more[0])
+            elif what == "client":
+                guest.feed(more[0])
+                host.turn()
+            elif voice.link.closed:
+                break
+            elif what == "status":
+                role, word, known, left, epoch = more
+                left = received.get(left) or Received(0, 0)
+                known = received.get(known)
+                voice.say(status(role, word=word, epoch=epoch, left=left, channel=known))
+            elif what == "join":
+                whole, leads, left = more
+                left = 0 if left is None or channel is None else channel.epoch
+                voice.say(Join([b"k"], whole, leads, left, pending=[1, 2], replace=0))
+            elif what == "welcome":
+                voice.say(replace(WELCOME, all=more[0]), epoch=more[1], number=1)
+            elif channel is None:
+                continue
+            elif what == "acknowledge":
+                voice.say_raw(Kind.ACK, epoch=channel.epoch, ack=channel.sent)
+            elif what == "forward":
+                voice.go_on(Kind.FORWARD, records.encode_forward(more[0], "text", SET))
+            elif more[0] == Kind.VIEW:
+                voice.go_on(Kind.VIEW, View(9 << 12, ["s", "a"]).encode())
+            else:
+                version = version_at(host.clock.realtime(), 7)
+                state = encode_state(b"x", b"1", 0, 0, version, version)
+                voice.go_on(more[0], state if more[0] == Kind.CHANGES else b"")
+            host.node.check()
+            host.turn()
+            host.node.check()
+        voice.group.advance(1)
+        voice.group.check()
