@@ -642,7 +642,7 @@ class Membership:
         view.coordinator = peer.node_id
         view.members = said.members
         if len(said.members) == 2:
-            self._node.gate.unstable.clear()  # of what came so far, nobody else can lack anything
+            self._node.gate.take_over()  # of what came so far, nobody else can lack anything
         self._enter_view(peer, Phase.LEADER, now)
         peer.acked_sequence = self.changes.sequence
         if view.role is not FOLLOWER:

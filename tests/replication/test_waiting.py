@@ -164,6 +164,24 @@ class TestExecutedOnce:
         assert group["a"].values() == {b"n": b"1"}
         group.check_equal()
 
+    def test_who_is_left_of_three_knows_what_was_executed_for_the_one_that_is_gone(self):
+        # a executes for c, which it then loses, and b follows a alone. When a is gone, too, c asks
+        # b for the same.
+        group = make_group("abc")
+        Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
+        group.warm()
+        guest = Guest(group["c"])
+        group.wire("a", "c").stall(group["a"])
+        guest.feed(b"incr n 1\r\n")
+        group.advance(0.1)
+        assert group["a"].node.view.members == group["b"].node.view.members == ["a", "b"]
+        assert group["b"].values() == {b"n": b"1"}
+        group["a"].stop()
+        group.advance(0.2)
+        assert roles(group) == ["coordinator", "follower"]
+        assert guest.take() == b"1\r\n"
+        assert group["c"].values() == {b"n": b"1"}
+
     def test_what_a_deposed_node_gave_up_it_executes_when_it_is_asked_again(self):
         group = make_group("abc")
         group.warm()
