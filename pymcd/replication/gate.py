@@ -409,7 +409,7 @@ class Gate:
                 changes.apply_flush(record[1], relay=relay)
             elif kind == Record.BATCH:
                 while self.unstable and self.unstable[0].ticket <= record[2]:
-                    self.unstable.popleft()
+                    self._conclude(self.unstable.popleft())
                 self.unstable.append(Unstable(peer, record[1], [], []))
             elif kind == Record.EXECUTED:
                 if self.unstable:
@@ -500,14 +500,17 @@ class Gate:
 
     def take_over(self) -> None:
         """Stand by what the coordinator executed last, though others may not have seen it."""
-        for batch in self.unstable:
-            for node_id, request, reply in batch.executed:
-                peer = self._view.peers.get(node_id)
-                if peer is not None:
-                    peer.executed.replies[request] = reply
-                elif node_id == self._view.node_id:
-                    self.answer_forward(request, reply)
-        self.unstable.clear()
+        while self.unstable:
+            self._conclude(self.unstable.popleft())
+
+    def _conclude(self, batch: Unstable) -> None:
+        """Count what was executed in a batch as done, whoever asks."""
+        for node_id, request, reply in batch.executed:
+            peer = self._view.peers.get(node_id)
+            if peer is not None:
+                peer.executed.remember(request, reply)
+            elif node_id == self._view.node_id:
+                self.answer_forward(request, reply)
 
     def unstable_keys(self) -> tuple[list[bytes], bool]:
         """Return what we have and others perhaps have not; and whether there was a flush."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+#: Of what others executed for one peer: more than it ever waits for.
+REMEMBERED_MAX: Final = 256
 
 
 class Waiter(Protocol):
@@ -81,6 +84,12 @@ class Executed:
         self.replies[number] = reply
         if self.sending:
             self.results.append((number, reply))
+
+    def remember(self, number: int, reply: bytes) -> None:
+        """Keep the result of what another node executed for the peer: it may turn to us instead."""
+        self.replies[number] = reply
+        if len(self.replies) > REMEMBERED_MAX:
+            del self.replies[next(iter(self.replies))]
 
     def take_results(self) -> list[tuple[int, bytes]]:
         """Take what is to be sent."""

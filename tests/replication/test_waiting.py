@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.replication.waiting import Executed, Nobody, Result
+from pymcd.replication.waiting import REMEMBERED_MAX, Executed, Nobody, Result
 from tests.replication.helpers import Group, Guest, make_group
 
 if TYPE_CHECKING:
@@ -46,6 +46,13 @@ class TestExecuted:
         executed.begin()
         assert executed.replies == {1: b"one"}
         assert executed.take_results() == []
+
+    def test_of_what_others_executed_only_so_much(self):
+        executed = Executed()
+        for number in range(REMEMBERED_MAX + 2):
+            executed.remember(number, b"%d" % number)
+        assert len(executed.replies) == REMEMBERED_MAX
+        assert min(executed.replies) == 2
 
     def test_a_result_waits_like_a_client(self):
         """What was executed must not be executed once more, even if it is not to be answered."""
@@ -181,6 +188,28 @@ class TestExecutedOnce:
         assert roles(group) == ["coordinator", "follower"]
         assert guest.take() == b"1\r\n"
         assert group["c"].values() == {b"n": b"1"}
+
+    def test_so_does_who_knows_that_all_have_it(self):
+        # c has what a executed for it, as b has, but not the reply, when a is gone.
+        group = make_group("abc")
+        Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
+        group.warm()
+        guest = Guest(group["c"])
+        group.wire("a", "b").stall(group["b"])
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        assert group["c"].values() == {b"n": b"1"}
+        group.wire("a", "c").stall(group["a"])
+        group.wire("a", "b").resume()
+        group.settle()
+        Guest(group["a"]).feed(b"set k 0 0 1\r\n1\r\n")
+        group.settle()
+        assert group["b"].node.gate.unstable_keys() == ([b"k"], False)
+        group["a"].stop()
+        group.advance(0.2)
+        assert roles(group) == ["coordinator", "follower"]
+        assert guest.take() == b"1\r\n"
+        assert group["b"].values()[b"n"] == b"1"
 
     def test_what_a_deposed_node_gave_up_it_executes_when_it_is_asked_again(self):
         group = make_group("abc")
