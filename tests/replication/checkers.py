@@ -426,19 +426,22 @@ def _photograph(host: Host) -> dict[bytes, tuple[object, ...]]:
 
 
 def check_converged(hosts: Sequence[Host]) -> list[str]:
-    """All nodes hold the same items, but for what one of them had no room for."""
+    """All nodes hold the same items, but for what one of them had no room for.
+
+    Nor has who was brought in sync by that one.
+    """
     found = []
     # Whole seconds are all that a node keeps: what came by way of another may be two of them off.
     tolerance_s = len(hosts) - 1 + 0.01
     first, *others = hosts
-    mine = _photograph(first)
+    photographs = {host: _photograph(host) for host in hosts}
+    mine = photographs[first]
     for host in others:
-        theirs = _photograph(host)
+        theirs = photographs[host]
         for key in sorted(mine.keys() | theirs.keys()):
             here, there = mine.get(key), theirs.get(key)
             if here is None or there is None:
-                poor = first if here is None else host
-                if key not in poor.evicted:
+                if not any(key in each.evicted and key not in photographs[each] for each in hosts):
                     found.append(
                         f"{key.decode()}: {first.name} has {here}, {host.name} has {there}"
                     )
