@@ -138,13 +138,13 @@ class Membership:
         if old is not None:
             mine, was_mine = link.dialled is not None, old.dialled is not None
             crossed = abs(link.opened_at - old.opened_at) < CROSSING_S and mine != was_mine
-            if (
-                link.opened_at < old.opened_at
-                if renewed  # it is the one of the earlier link that is no more
-                else crossed and mine != (view.node_id < node_id)
-            ):
-                # Of two links the one stays that the smaller id dialled. But who dials although
-                # it has been linked for long has lost that link: only we did not learn it.
+            # Of two that cross the one stays that the smaller id dialled. Else it is the later one:
+            # who dials although it is linked has lost that link, and only we did not learn it.
+            if crossed and not renewed:
+                stays = mine == (view.node_id < node_id)
+            else:
+                stays = link.opened_at >= old.opened_at
+            if not stays:
                 link.close("busy")
                 return
             self._unlink(peer)

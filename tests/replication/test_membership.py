@@ -103,6 +103,21 @@ class TestTwoLinks:
         assert group["a"].peer("b").link is wire.links[1]
         assert group["a"].rows["reconnects"] == 1
 
+    @pytest.mark.parametrize("second", "ab")
+    @pytest.mark.parametrize("first", "ab")
+    def test_one_that_is_late_does_not_replace_a_later_one(self, first, second):
+        """What comes over it was said before."""
+        group = Group("ab")
+        other = {"a": "b", "b": "a"}
+        late = Wire(group[first], group[other[first]])
+        group.wires.clear()
+        group.clock.advance(CROSSING_S)
+        wire = group.link(second, other[second])
+        group.wires.append(late)
+        group.settle()
+        assert group.wires == [wire]
+        assert group["a"].rows["reconnects"] == group["b"].rows["reconnects"] == 0
+
     @pytest.mark.parametrize("calls", "ab")
     def test_what_its_former_life_said_may_arrive_late(self, calls):
         """Then it is not that one that has started anew."""
