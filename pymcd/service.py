@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 from .protocol.recorder import Recorder
 from .protocol.reports import ServiceCounters
 from .protocol.trace import follow
+from .protocol.underway import UnderWay
 from .store import Cache
 from .store.crawler import Crawler
 from .store.maintainer import Maintainer
@@ -95,6 +96,7 @@ class Service:
             self.cache, self.crawler, self.rebalancer, settings, wake=host.wake_maintainer
         )
         self.counters = ServiceCounters()
+        self.under_way = UnderWay(self.cache)
         self.verbosity = settings.verbose
         self.reqs_per_event = settings.reqs_per_event
         #: A reply of more pieces is sent in several steps, not joined in memory: fewer where
