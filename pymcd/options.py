@@ -103,10 +103,10 @@ class Draft:
 
 # How words are read. What cannot be read is a `ValueError`, with what to add to its message.
 
-_INTEGER = re.compile(r"\s*([+-]?[0-9]+)")
-_DECIMAL = re.compile(r"\s*([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?)")
-_MEGABYTES = re.compile(r"\s*([+-]?[0-9]+)\s*(?:[mM][bB]?)?\s*$")
-_WHOLE_INTEGER = re.compile(r"\s*([+-]?[0-9]+)(?:\s.*)?$", re.DOTALL)
+_INTEGER = re.compile(r"\s*+([+-]?[0-9]++)")
+_DECIMAL = re.compile(r"\s*+([+-]?(?:[0-9]++\.?[0-9]*+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)")
+_MEGABYTES = re.compile(r"\s*+([+-]?[0-9]++)\s*+(?:[mM][bB]?)?\s*+$")
+_WHOLE_INTEGER = re.compile(r"\s*+([+-]?[0-9]++)(?:\s.*)?$", re.DOTALL)
 
 
 def _integer(text: str) -> int:
@@ -145,7 +145,7 @@ def _whole(unit: int = 1) -> Callable[[str], int]:
 
 
 def _octal(text: str) -> int:
-    found = re.match(r"\s*([0-7]{1,8})", text)
+    found = re.match(r"\s*+([0-7]{1,8})", text)
     if not found:
         raise ValueError
     return int(found[1], 8)
@@ -484,7 +484,7 @@ ONLY_WITH_COUCHBASE = {"couchbase-name": "couchbase_name", "couchbase-peer": "co
 # `-h`, `-i` and `-V` answer and end; the command line does that.
 _ANSWERED: Apply = lambda draft, text: None  # noqa: E731 - the others are made by functions
 
-_WORDS = re.compile(r"(?:-(.), )?--([a-z-]+)(?:=(.+))?")
+_WORDS = re.compile(r"(?:-(.), )?--([a-z-]++)(?:=(.+))?")
 
 
 def _option(words: str, help_text: str, apply: Apply, *, adds_up: bool = False) -> Option:

@@ -51,11 +51,11 @@ _REASSIGN_REPLY: Final = {
 
 #: What C's strtod reads, followed by the end or a blank; and so for strtoll.
 _DOUBLE: Final = re.compile(
-    rb"\s*([+-]?)(?:(0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)(?:[pP][+-]?\d+)?)"
-    rb"|((?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|inf(?:inity)?|nan))(?:\s.*)?",
+    rb"\s*+([+-]?+)(?:(0x(?:[\da-f]++\.?+[\da-f]*+|\.[\da-f]++)(?:p[+-]?+\d++)?+)"
+    rb"|((?:\d++\.?+\d*+|\.\d++)(?:e[+-]?+\d++)?+|inf(?:inity)?+|nan))(?:\s.*)?",
     re.IGNORECASE | re.DOTALL,
 )
-_INTEGER: Final = re.compile(rb"\s*([+-]?\d{1,19})(?:\s.*)?", re.DOTALL)
+_INTEGER: Final = re.compile(rb"\s*+([+-]?+\d{1,19}+)(?:\s.*)?", re.DOTALL)
 
 
 def _decode_double(token: bytes) -> float | None:

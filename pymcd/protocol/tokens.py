@@ -53,7 +53,7 @@ def _strtol(token: bytes) -> int | None:
 
 def decode_i32(token: bytes) -> int | None:
     """Read a signed number; beyond 32 bits it wraps, beyond 64 it is none. # safe_strtol"""
-    if token.isdigit() and len(token) < 10:
+    if len(token) < 10 and token.isdigit():
         return int(token)
     number = _strtol(token)
     if number is None or not _INT64_MIN <= number <= _INT64_MAX:
@@ -64,7 +64,7 @@ def decode_i32(token: bytes) -> int | None:
 
 def decode_u64(token: bytes) -> int | None:
     """Read an unsigned 64-bit number. A small negative number wraps twice. # safe_strtoull"""
-    if token.isdigit() and len(token) < 19:
+    if len(token) < 19 and token.isdigit():
         return int(token)
     number = _strtol(token)
     if number is None or abs(number) > limits.UINT64_MAX:
@@ -76,7 +76,7 @@ def decode_u64(token: bytes) -> int | None:
 
 def decode_u32(token: bytes) -> int | None:
     """Read an unsigned number and keep its low 32 bits. # memcached: safe_strtoul"""
-    if token.isdigit() and len(token) < 10:
+    if len(token) < 10 and token.isdigit():
         return int(token)
     number = decode_u64(token)
     return None if number is None else number & limits.UINT32_MAX

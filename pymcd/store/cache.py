@@ -123,8 +123,10 @@ ALLOCATION_TRIES: Final = 10
 TEMPORARY_TTL_DEFAULT_S: Final = 61
 
 _INT64_MAX: Final = (1 << 63) - 1
-#: What C reads as a number: it ends with the value, a NUL or white space.
-_C_NUMBER: Final = re.compile(rb"[ \t\n\v\f\r]*([+-]?)(\d+)(?=[\0 \t\n\v\f\r]|\Z)").match
+#: What C reads as a number of 64 bits: it ends with the value, a NUL or white space.
+_C_NUMBER: Final = re.compile(
+    rb"[ \t\n\v\f\r]*+([+-]?+)(?=\d)0*+(\d{0,20}+)(?=[\0 \t\n\v\f\r]|\Z)"
+).match
 
 _ACTIVE_OR_UNSPEAKABLE: Final = ACTIVE | UNSPEAKABLE
 
@@ -1055,16 +1057,16 @@ def _number(value: bytes) -> int | None:
     Blanks may stand in front and something behind them, a sign is allowed, and a negative number
     that wraps to a small positive one is that one. # memcached: safe_strtoull
     """
-    if value.isdigit() and len(value) < 20:
+    if len(value) < 20 and value.isdigit():
         return int(value)
     match = _C_NUMBER(value)
     if match is None:
         return None
     sign, digits = match.groups()
-    digits = digits.lstrip(b"0") or b"0"
-    if len(digits) > 20 or int(digits) > limits.UINT64_MAX:
+    number = int(digits or b"0")
+    if number > limits.UINT64_MAX:
         return None
     if sign != b"-":
-        return int(digits)
-    number = -int(digits) & limits.UINT64_MAX
+        return number
+    number = -number & limits.UINT64_MAX
     return number if number <= _INT64_MAX else None
