@@ -49,7 +49,10 @@ ITEM_CLIENT_FLAGS_BYTES: Final = 4
 #: Header of each further chunk of a large item.
 ITEM_CHUNK_HEADER_BYTES: Final = 48
 
-#: What a client may say to log in, and how long that may take, if nothing else is set.
+#: No login, and no head of a binary request, is longer. # memcached: READ_BUFFER_SIZE
+READ_BUFFER_BYTES: Final = 16 << 10
+
+#: What a client may say to log in by SASL, and how long a login may take, if nothing else is set.
 LOGIN_MAX_BYTES: Final = 4096
 LOGIN_TIMEOUT_S: Final = 60
 

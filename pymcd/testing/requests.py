@@ -149,12 +149,13 @@ def _execute_nothing(connection: Connection, header: type_Header, block: bytes) 
 
 def _read_login(buffer: bytes, position: int) -> Request | None:
     line_end = buffer.find(b"\n", position)
-    words = split_line(buffer[position : max(position, line_end)])
+    line = buffer[position : max(position, line_end)]
+    words = split_line(line)
     if not words:
         return None
-    length = login_bytes(words)
+    length = login_bytes(line)
     end = line_end + 1
-    if length is not None and length <= limits.LOGIN_MAX_BYTES:
+    if length is not None and length <= limits.READ_BUFFER_BYTES:
         end += length + 2
         if len(buffer) < end:
             return INCOMPLETE

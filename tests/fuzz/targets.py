@@ -66,7 +66,7 @@ _CHECK_EVERY: Final = 64
 _HEAD_MAX_BYTES: Final = limits.LINE_MAX_BYTES
 _VALUE_MAX_BYTES: Final = SMALL["item_size_max_bytes"] + 2
 #: A line and a value, waited for as one.
-_LOGIN_MAX_BYTES: Final = limits.LINE_MAX_BYTES + limits.LOGIN_MAX_BYTES + 2
+_LOGIN_MAX_BYTES: Final = limits.LINE_MAX_BYTES + limits.READ_BUFFER_BYTES + 2
 
 
 class Server:

@@ -229,6 +229,7 @@ def test_any_bytes_let_no_stranger_in(pieces):
 # -- text --------------------------------------------------------------------------------------
 
 UNAUTHENTICATED = b"CLIENT_ERROR unauthenticated\r\n"
+TOO_LONG = b"CLIENT_ERROR auth token too long\r\n"
 FAILURE = b"CLIENT_ERROR authentication failure\r\n"
 RIGHT = b"set x 0 0 12\r\nalice secret\r\n"
 WRONG = b"set x 0 0 11\r\nalice wrong\r\n"
@@ -237,9 +238,15 @@ TEXT = [
     ("right", RIGHT, b"STORED\r\n"),
     ("right, with what follows", RIGHT + b"get k\r\n", b"STORED\r\nEND\r\n"),
     ("words behind", b"set x 0 0 12 9 z\r\nalice secret\r\n", b"STORED\r\n"),
-    ("a third word", b"set x 0 0 14\r\nalice secret x\r\n", b"STORED\r\n"),
-    ("more blanks", b"set  x 0 0 15\r\n alice   secret\r\n", b"STORED\r\n"),
-    ("a bare line feed", b"set x 0 0 12\nalice secret\r\n", b"STORED\r\n"),
+    ("blanks in the line", b"set  x 0 0  12 \r\nalice secret\r\n", b"STORED\r\n"),
+    ("a longer word", b"setx x 0 0 12\r\nalice secret\r\n", b"STORED\r\n"),
+    ("two carriage returns", b"set x 0 0 12\r\r\nalice secret\r\n", b"STORED\r\n"),
+    ("a bare line feed", b"set x 0 0 12x\nalice secret\r\n", b"STORED\r\n"),
+    ("digits", b"set x 0 0 00000000012\r\nalice secret\r\n", b"STORED\r\n"),
+    ("a third word", b"set x 0 0 14\r\nalice secret x\r\n", FAILURE),
+    ("a blank in front", b"set x 0 0 13\r\n alice secret\r\n", FAILURE),
+    ("two blanks", b"set x 0 0 13\r\nalice  secret\r\n", FAILURE),
+    ("a blank only", b"set x 0 0 1\r\n \r\n", FAILURE),
     ("wrong", WRONG, FAILURE),
     ("wrong, right", WRONG + RIGHT + b"get k\r\n", FAILURE + b"STORED\r\nEND\r\n"),
     ("one word", b"set x 0 0 5\r\nalice\r\n", b"CLIENT_ERROR bad authentication token format\r\n"),
@@ -249,14 +256,22 @@ TEXT = [
         b"CLIENT_ERROR bad command line termination\r\n",
     ),
     ("a get", b"get k\r\n", UNAUTHENTICATED),
-    ("an empty line", b"\r\n", UNAUTHENTICATED),
+    ("an empty line, which is not looked at", b"\r\n", b""),
+    ("blanks", b"     \r\n", UNAUTHENTICATED),
+    ("six bytes", b"abcde\r\n", UNAUTHENTICATED),
     ("noreply", b"set x 0 0 11 noreply\r\nalice wrong\r\n", FAILURE),
     ("few words", b"set x 0 0\r\n", UNAUTHENTICATED),
     ("no number", b"set x 0 0 x\r\n", UNAUTHENTICATED),
+    *((f"not a number: {word!r}", b"set x 0 0 %b\r\n" % word, UNAUTHENTICATED) for word in (
+        b"+7", b"-7", b"\t7", b"7\t", b"7\0", b"7.0", b"000000000007", b"4294967296", b"7\r8")),
+    ("too long", b"set x 0 0 16385\r\nget k\r\n", TOO_LONG + UNAUTHENTICATED),
+    ("far too long", b"set x 0 0 4294967295\r\n", TOO_LONG),
+    ("a blank before set", b" set x 0 0 12\r\nalice secret\r\n", UNAUTHENTICATED * 2),
     ("add", b"add x 0 0 12\r\nalice secret\r\n", UNAUTHENTICATED * 2),
     ("a browser", b"GET / HTTP/1.1\r\n", UNAUTHENTICATED),
     ("half of it", b"set x 0 0 12\r\nalice sec", b""),
-]
+    ("long", b"set x 0 0 16382\r\nalice " + b"x" * 16376 + b"\r\n", FAILURE),
+]  # fmt: skip
 
 
 def text_stranger(**settings) -> Client:
@@ -279,18 +294,24 @@ def test_text_logins_are_counted():
     assert client.connection.stranger_since is None
 
 
-@pytest.mark.parametrize(
-    ("data", "reply"),
-    [
-        (b"x" * 2049, b""),
-        (b"set x 0 0 4097\r\n", b"SERVER_ERROR object too large for cache\r\n"),
-        (b"set x 0 0 4294967295\r\n", b"SERVER_ERROR object too large for cache\r\n"),
-    ],
-)
-def test_a_text_stranger_keeps_little(data, reply):
+CLOSING = [
+    ("no line", b"x" * 2049),
+    ("five bytes", b"quit\r\n"),
+    ("a bare line feed", b"abcde\n"),
+    ("nothing", b"\r\nget k\r\n"),
+    ("set", b"set\r\n"),
+    ("the binary protocol", request(NOOP)),
+    ("a value that no buffer holds", b"set x 0 0 16383\r\n" + b"x" * 16384),
+]
+
+
+@pytest.mark.parametrize(("name", "said"), CLOSING, ids=[case[0] for case in CLOSING])
+@pytest.mark.parametrize("step", [0, 1])
+def test_what_is_no_line_ends_the_connection(name, said, step):
     client = text_stranger()
-    assert client.send(data) == reply
+    assert client.send(said, step=step) == b""
     assert client.connection.closing
+    assert client.connection.close_reason == "error"
 
 
 def test_the_budget_ends_a_turn_of_strangers_too():
@@ -323,7 +344,7 @@ def test_a_failure_may_be_answered_late():
         (
             text_stranger(login_failure_delay_s=2.0),
             WRONG,
-            b"foo\r\n",
+            b"foo x\r\n",
             lambda data: data == FAILURE + UNAUTHENTICATED,
         ),
     ):
