@@ -47,7 +47,8 @@ REPLICATION_PORT = 11212  # repcached's
 COUCHBASE_PORT = 8091  # where clients of Couchbase look
 PEERS_MAX = 15
 NODE_NAME_MAX_CHARACTERS = 64
-# Nobody waits longer for an answer, so nobody can mean more.
+# Nobody waits longer for an answer, so nobody can mean more; and who waits less, never sleeps.
+REPLICATION_ACK_TIMEOUT_MIN_S = 0.001
 REPLICATION_ACK_TIMEOUT_MAX_S = 60
 
 Protocol = Literal["auto", "ascii", "binary"]
@@ -317,6 +318,11 @@ def _one_of(kind: Any, message: str, exit_code: int = EXIT_FAILURE) -> _Rule:
     return _Rule(lambda v: v in words, f"{message} ({', '.join(words)})", exit_code)
 
 
+def _int32(least: int, message: str) -> _Rule:
+    """Return the rule for what is an int in memcached, where a larger number is often negative."""
+    return _Rule(lambda v: least <= v <= limits.INT32_MAX, message)
+
+
 def _seconds(what: str, exit_code: int = EXIT_FAILURE) -> _Rule:
     message = f"The time to {what} must be a number of seconds, not negative"
     return _Rule(lambda v: 0 <= v < INFINITY, message, exit_code)
@@ -359,20 +365,31 @@ _FIELD_RULES: dict[str, _Rule] = {
         "Invalid value for binding protocol: {}\n -- should be one of auto, binary, or ascii",
         EXIT_USAGE,
     ),
-    "conn_limit": _Rule(lambda v: v > 0, "Maximum connections must be greater than 0"),
-    "threads": _Rule(lambda v: v > 0, "Number of threads must be greater than 0"),
-    "num_napi_ids": _Rule(lambda v: v >= 0, "Maximum number of NAPI IDs must be greater than 0"),
-    "reqs_per_event": _Rule(lambda v: v > 0, "Number of requests per event must be greater than 0"),
+    "conn_limit": _int32(1, "Maximum connections must be greater than 0"),
+    "threads": _int32(1, "Number of threads must be greater than 0"),
+    "num_napi_ids": _int32(0, "Maximum number of NAPI IDs must be greater than 0"),
+    "reqs_per_event": _int32(1, "Number of requests per event must be greater than 0"),
     "prefix_delimiter": _Rule(lambda v: len(v) == 1 and v.isascii(), "No delimiter specified"),
-    "slab_min_size_bytes": _Rule(lambda v: v > 0, "Chunk size must be greater than 0"),
+    "slab_min_size_bytes": _int32(1, "Chunk size must be greater than 0"),
+    "slab_chunk_max_bytes": _Rule(
+        lambda v: KIBIBYTE <= v <= limits.SLAB_PAGE_BYTES,
+        lambda v: (
+            "slab_chunk_max must be specified in kilobytes."
+            if v > 0
+            else "slab_chunk_max must be >= 0"
+        ),
+    ),
     "slab_growth_factor": _Rule(lambda v: 1.0 < v < INFINITY, "Factor must be greater than 1"),
     "slab_automove": _Rule(lambda v: 0 <= v <= 2, "slab_automove must be between 0 and 2"),
     "slab_automove_ratio": _Rule(lambda v: 0 < v <= 1, "slab_automove_ratio must be > 0 and < 1"),
-    "slab_automove_window_s": _Rule(lambda v: v >= 3, "slab_automove_window must be > 2"),
+    "slab_automove_window_s": _Rule(
+        lambda v: 2 < v <= 1800, "slab_automove_window must be > 2 and < 1800"
+    ),
     "hashpower_init": _Rule(lambda v: v == 0 or 12 <= v <= 32, _hashpower_error),
     "hash_algorithm": _one_of(HashAlgorithm, "Unknown hash_algorithm option"),
     "tail_repair_time_s": _Rule(
-        lambda v: v == 0 or v >= 10, "Cannot set tail_repair_time to less than 10 seconds"
+        lambda v: v == 0 or 10 <= v <= limits.INT32_MAX,
+        "Cannot set tail_repair_time to less than 10 seconds",
     ),
     "lru_crawler_sleep_us": _Rule(
         lambda v: 0 <= v <= 1_000_000, "LRU crawler sleep must be between 0 and 1 second"
@@ -384,8 +401,11 @@ _FIELD_RULES: dict[str, _Rule] = {
     "warm_lru_pct": _Rule(lambda v: 1 <= v < 80, "warm_lru_pct must be > 1 and < 80"),
     "hot_max_factor": _Rule(lambda v: 0 < v < INFINITY, "hot_max_factor must be > 0"),
     "warm_max_factor": _Rule(lambda v: 0 < v < INFINITY, "warm_max_factor must be > 0"),
-    "temporary_ttl_s": _Rule(lambda v: v is None or v >= 0, "temporary_ttl must not be negative"),
-    "idle_timeout_s": _Rule(lambda v: v >= 0, "idle_timeout must not be negative"),
+    "temporary_ttl_s": _Rule(
+        lambda v: v is None or 0 <= v <= limits.INT32_MAX,
+        f"temporary_ttl must be 0 to {limits.INT32_MAX} seconds",
+    ),
+    "idle_timeout_s": _int32(0, f"idle_timeout must be 0 to {limits.INT32_MAX} seconds"),
     "watcher_logbuf_size_bytes": _Rule(
         lambda v: v > 0, "watcher_logbuf_size must be greater than 0"
     ),
@@ -413,9 +433,9 @@ _FIELD_RULES: dict[str, _Rule] = {
     ),
     "replication_ack": _one_of(ReplicationAck, "Unknown replication-ack {}", EXIT_USAGE),
     "replication_ack_timeout_s": _Rule(
-        lambda v: 0 < v <= REPLICATION_ACK_TIMEOUT_MAX_S,
-        "The time to wait for a peer's acknowledgement must be more than 0 and at most"
-        f" {REPLICATION_ACK_TIMEOUT_MAX_S} seconds",
+        lambda v: REPLICATION_ACK_TIMEOUT_MIN_S <= v <= REPLICATION_ACK_TIMEOUT_MAX_S,
+        "The time to wait for a peer's acknowledgement must be"
+        f" {REPLICATION_ACK_TIMEOUT_MIN_S} to {REPLICATION_ACK_TIMEOUT_MAX_S} seconds",
         EXIT_USAGE,
     ),
     "replication_queue": _Rule(
@@ -478,8 +498,6 @@ def _check_sizes(settings: Settings) -> None:
         raise _clash("Cannot set item size limit higher than 1/2 of memory max.", item, memory)
     if s.item_size_max_bytes > ITEM_SIZE_MAX_HIGHEST_BYTES:
         raise _clash("Cannot set item size limit higher than a gigabyte.", item)
-    if s.slab_chunk_max_bytes <= 0:
-        raise _clash("slab_chunk_max must be greater than 0", chunk)
     if s.slab_chunk_max_bytes > s.item_size_max_bytes:
         raise _clash(
             f"slab_chunk_max (bytes: {s.slab_chunk_max_bytes}) cannot be larger than"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .config import (
     EXIT_USAGE,
+    INFINITY,
     KIBIBYTE,
     MEBIBYTE,
     REPLICATION_PORT_RULE,
@@ -25,7 +26,7 @@ from .config import (
     Settings,
     check_field,
 )
-from .limits import SLAB_PAGE_BYTES, UINT32_MAX
+from .limits import INT32_MAX, SLAB_PAGE_BYTES, UINT32_MAX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -117,6 +118,14 @@ def _integer(text: str) -> int:
     return int(found[1][:20])
 
 
+def _whole_integer(text: str) -> int:
+    """Read a number that must be the whole word. # memcached: safe_strtol"""
+    found = _WHOLE_INTEGER.match(text)
+    if not found:
+        raise ValueError
+    return int(found[1][:20])
+
+
 def _integer_or_zero(text: str) -> int:
     return _integer(text) if _INTEGER.match(text) else 0
 
@@ -135,13 +144,16 @@ def _whole(unit: int = 1) -> Callable[[str], int]:
     """Read a number that must be the whole word, as memcached's safe_strtoul does."""
 
     def read(text: str) -> int:
-        found = _WHOLE_INTEGER.match(text)
-        number = int(found[1][:20]) * unit if found else -1
+        number = _whole_integer(text) * unit
         if not 0 <= number <= UINT32_MAX:
             raise ValueError
         return number
 
     return read
+
+
+def _kilobytes(text: str) -> int:
+    return _whole_integer(text) * KIBIBYTE
 
 
 def _octal(text: str) -> int:
@@ -154,9 +166,10 @@ def _octal(text: str) -> int:
 def _memory_limit(text: str) -> int:
     # memcached would take `2g` for 2 MB.
     found = _MEGABYTES.match(text)
-    if not found:
+    megabytes = int(found[1][:20]) if found else INT32_MAX + 1
+    if megabytes > INT32_MAX:
         raise ValueError(": not a number of megabytes")
-    return int(found[1][:20]) * MEBIBYTE
+    return megabytes * MEBIBYTE
 
 
 def _item_size(text: str) -> int:
@@ -200,9 +213,10 @@ def _slab_sizes(text: str) -> tuple[int, ...]:
 
 
 def _ratio(text: str) -> float:
-    if not _DECIMAL.fullmatch(text):
+    number = float(text) if _DECIMAL.fullmatch(text) else INFINITY
+    if not -INFINITY < number < INFINITY:
         raise ValueError
-    return float(text)
+    return number
 
 
 def _text(text: str) -> str | None:
@@ -336,8 +350,8 @@ def _slab_automove(name: str) -> ApplyExtended:
 
 def _slab_chunk_max(name: str) -> ApplyExtended:
     def apply(draft: Draft, text: str | None) -> None:
-        # In bytes, though memcached's help says kilobytes.
-        _argument(_integer, "slab_chunk_max_bytes")(name)(draft, text)
+        # In bytes until memcached 1.6.18, whose help said kilobytes already.
+        _argument(_kilobytes, "slab_chunk_max_bytes")(name)(draft, text)
         draft.slab_chunk_max_given = True
 
     return apply
@@ -771,7 +785,7 @@ EXTENDED_HELP: dict[str, str] = {
     "[no_]slab_automove[=N]": "move pages by themselves: 0, 1 or 2 (default 1)",
     "slab_automove_ratio=F": "how unlike the ages may be (default 0.8)",
     "slab_automove_window=N": "seconds that are looked at (default 30)",
-    "slab_chunk_max=BYTES": "largest chunk; greater items are chained (default 524288)",
+    "slab_chunk_max=KB": "largest chunk; greater items are chained (default 512)",
     "slab_sizes=A-B-C": "sizes of the slab classes",
     "no_chunked_items": "chunks of up to 1 MB",
     "track_sizes": "fill 'stats sizes'",

@@ -99,8 +99,17 @@ WRONG_ALONE: list[tuple[str, Any, int, str]] = [
     ("warm_lru_pct", 80, 1, "warm_lru_pct must be > 1 and < 80"),
     ("hot_max_factor", 0.0, 1, "hot_max_factor must be > 0"),
     ("warm_max_factor", -1.0, 1, "warm_max_factor must be > 0"),
-    ("temporary_ttl_s", -1, 1, "temporary_ttl must not be negative"),
-    ("idle_timeout_s", -1, 1, "idle_timeout must not be negative"),
+    *(
+        (f"{name}_s", wrong, 1, f"{name} must be 0 to 2147483647 seconds")
+        for name in ("temporary_ttl", "idle_timeout")
+        for wrong in (-1, 1 << 31)
+    ),
+    ("slab_chunk_max_bytes", 0, 1, "slab_chunk_max must be >= 0"),
+    *(
+        ("slab_chunk_max_bytes", wrong, 1, "slab_chunk_max must be specified in kilobytes.")
+        for wrong in (4, MIB + 1)
+    ),
+    ("slab_automove_window_s", 1 << 63, 1, "slab_automove_window must be > 2 and < 1800"),
     ("hashpower_init", 11, 1, "Initial hashtable multiplier of 11 is too low"),
     ("memory_accounting", "guessed", 1, "Unknown memory_accounting option (memcached, resident)"),
     ("log_format", "xml", 1, "Unknown log format (text, json)"),
@@ -123,10 +132,9 @@ WRONG_ALONE: list[tuple[str, Any, int, str]] = [
             "replication_ack_timeout_s",
             wrong,
             64,
-            "The time to wait for a peer's acknowledgement must be more than 0 and at most"
-            " 60 seconds",
+            "The time to wait for a peer's acknowledgement must be 0.001 to 60 seconds",
         )
-        for wrong in (0.0, -1.0, 60.5, float("nan"))
+        for wrong in (0.0, 1e-300, -1.0, 60.5, float("nan"))
     ),
     ("replication_queue", 0, 64, "The replication queue must hold at least 1 change"),
     (
@@ -200,10 +208,9 @@ WRONG_TOGETHER: list[tuple[dict[str, Any], str]] = [
         "-I (item_size_max: 1536000) must be evenly divisible by slab_chunk_max (bytes: 524288)",
     ),
     (
-        {"item_size_max_bytes": 3 * MIB, "slab_chunk_max_bytes": 3 * MIB},
-        "slab_chunk_max (bytes: 3145728) must divide evenly into 1048576 (slab_page_size)",
+        {"item_size_max_bytes": 3 << 18, "slab_chunk_max_bytes": 3 << 17},
+        "slab_chunk_max (bytes: 393216) must divide evenly into 1048576 (slab_page_size)",
     ),
-    ({"slab_chunk_max_bytes": 0}, "slab_chunk_max must be greater than 0"),
     (
         {"hot_lru_pct": 41},
         "hot_lru_pct + warm_lru_pct cannot be more than 80% combined",

@@ -252,7 +252,7 @@ EDGES: list[tuple[str, str, object]] = [
     ("max-item-size", "3K", 3 << 10),
     ("max-item-size", "1x", 1),
     ("slab-growth-factor", "1.25e0x", 1.25),
-    ("conn-limit", "99999999999999999999999", 99999999999999999999),
+    ("conn-limit", "2147483647", 2147483647),
     ("login-timeout", "0", 0.0),
     ("login-failure-delay", "6e1", 60.0),
     ("replication-queue", "1", 1),

@@ -87,8 +87,11 @@ def make_settings(plan: Plan, port: int, **more: Any) -> Settings:
         draft.set("memory_limit_bytes", plan.memory_limit << 20)
         draft.set("item_size_max_bytes", plan.max_item_size)
         if plan.max_item_size < draft.get("slab_chunk_max_bytes"):
-            # Which must divide both it and a page.
-            draft.set("slab_chunk_max_bytes", plan.max_item_size & -plan.max_item_size)
+            # Which must divide both it and a page, and be some kilobytes.
+            chunk_bytes = plan.max_item_size & -plan.max_item_size
+            if chunk_bytes % 1024:
+                raise ValueError("max_item_size must be a multiple of 1024 bytes")
+            draft.set("slab_chunk_max_bytes", chunk_bytes)
         if plan.protocol != "auto":
             draft.set("protocol", plan.protocol)
         if plan.users is not None and plan.protocol != "ascii":
