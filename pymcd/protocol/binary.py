@@ -23,15 +23,13 @@ from .. import limits
 from ..store.item import key_marks
 from ..store.status import Status, StoreMode
 from . import reports
-from .framing import swallow, take_awaited
+from .framing import refuse_value, swallow, take_awaited
 from .verbs import (
     INVALID,
     LOCAL,
     NEXT_REQUEST,
     NO_VALUE,
     READS,
-    SWALLOW_BODY,
-    SWALLOW_VALUE,
     VALUE,
     WRITES,
     Command,
@@ -103,6 +101,8 @@ _SASL_STEPS: Final = {_SASL_AUTH: "sasl_auth", _SASL_STEP: "sasl_step"}
 
 #: An expiration that forbids incr and decr to create. # protocol-binary.txt, 4.5
 _DO_NOT_CREATE: Final = limits.UINT32_MAX
+#: Whatever is longer closes the connection. # memcached: try_read_command_binary
+_BODY_MAX_BYTES: Final = 1 << 30
 #: A longer name of a mechanism is an error. # memcached: MAX_SASL_MECH_LEN
 _MECHANISM_MAX_BYTES: Final = 32
 
@@ -188,9 +188,11 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             or not command.key_min <= key_bytes <= command.key_max
             or value_bytes < 0
             or (value_bytes and command.value == NO_VALUE)
+            or body_bytes > _BODY_MAX_BYTES
         ):
             connection.position = position
-            _refuse(connection, command, opcode, opaque, fits=value_bytes >= 0)
+            status = UNKNOWN_COMMAND if value_bytes < 0 else command.refusal
+            _refuse(connection, opcode, opaque, INVALID if body_bytes > _BODY_MAX_BYTES else status)
             return False
         key_at = extras_at + extras_bytes
         value_at = key_at + key_bytes
@@ -212,12 +214,9 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             check = command.check
             if check is not None and not check(connection, request, value_bytes):
                 connection.position = position
-                if connection.swallow_bytes:
-                    if not swallow(connection):
-                        return False
-                    position = connection.position
-                if connection.waiting:
+                if not swallow(connection):
                     return False
+                position = connection.position
                 continue
             position += value_bytes
             if len(buffer) < position:
@@ -240,11 +239,6 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             or connection.waiting
         ):
             return False
-        if command.value >= SWALLOW_VALUE:
-            _swallow_soon(connection, value_bytes if command.value == SWALLOW_VALUE else body_bytes)
-            if connection.swallow_bytes and not swallow(connection):
-                return False
-            position = connection.position
         commands = connection.commands
         if command.slow and position < len(buffer):
             return True
@@ -324,18 +318,10 @@ def _finish_value(connection: Connection) -> bool:
     return not (connection.closing or connection.delayed or connection.waiting)
 
 
-def _swallow_soon(connection: Connection, length: int) -> None:
-    # The original keeps the number in a signed 32 bits: nothing is less than nothing.
-    connection.swallow_bytes = length if length <= limits.INT32_MAX else 0
-
-
-def _refuse(
-    connection: Connection, command: Command, opcode: int, opaque: bytes, *, fits: bool
-) -> None:
+def _refuse(connection: Connection, opcode: int, opaque: bytes, status: int) -> None:
     # memcached: dispatch_bin_command, handle_binary_protocol_error
-    status = command.refusal if fits else UNKNOWN_COMMAND
     connection.refuse(encode_error(opcode, status, opaque))
-    if connection.service.verbosity and fits and command.refusal == INVALID:
+    if connection.service.verbosity and status == INVALID:
         connection.service.host.log_line(
             f"Protocol error (opcode {opcode:02x}), close connection {connection.id}"
         )
@@ -358,6 +344,11 @@ def _reply(connection: Connection, request: Request, body: bytes = b"", cas: int
 def _fail(connection: Connection, request: Request, status: int, text: bytes = b"") -> None:
     """Answer with another status than success: quiet requests, too, want to know."""
     connection.reply(encode_error(request.command.opcode, status, request.opaque, text))
+
+
+def _refuse_value(connection: Connection, request: Request, status: int, length: int) -> None:
+    """Have so many bytes thrown away, then answer as `_fail` does."""
+    refuse_value(connection, length, encode_error(request.command.opcode, status, request.opaque))
 
 
 def encode_error(
@@ -414,8 +405,7 @@ def _check_value(connection: Connection, request: Request, value_bytes: int) -> 
     client_flags = _STORE_EXTRAS.unpack(request.extras)[0] if request.extras else 0
     if connection.cache.admit(request.command.mode, request.key, value_bytes, client_flags):
         return True
-    _fail(connection, request, TOO_LARGE)
-    _swallow_soon(connection, value_bytes)
+    _refuse_value(connection, request, TOO_LARGE, value_bytes)
     return False
 
 
@@ -545,6 +535,17 @@ def _unknown(connection: Connection, request: Request) -> None:
     _fail(connection, request, UNKNOWN_COMMAND)
 
 
+def _refuse_unknown(connection: Connection, request: Request, value_bytes: int) -> bool:
+    body_bytes = len(request.extras) + len(request.key) + value_bytes
+    _refuse_value(connection, request, UNKNOWN_COMMAND, body_bytes)
+    return False
+
+
+def _refuse_login(connection: Connection, request: Request, value_bytes: int) -> bool:
+    _refuse_value(connection, request, UNKNOWN_COMMAND, value_bytes)
+    return False
+
+
 # -- statistics --------------------------------------------------------------------------------
 
 
@@ -614,12 +615,12 @@ def _list_mechanisms(connection: Connection, request: Request) -> None:
 def _check_login(connection: Connection, request: Request, value_bytes: int) -> bool:
     # memcached: process_bin_sasl_auth
     if len(request.key) > _MECHANISM_MAX_BYTES:
-        _fail(connection, request, INVALID)
+        status = INVALID
     elif value_bytes > limits.LOGIN_MAX_BYTES:
-        _fail(connection, request, NO_MEMORY)
+        status = NO_MEMORY
     else:
         return True
-    _swallow_soon(connection, value_bytes)
+    _refuse_value(connection, request, status, value_bytes)
     return False
 
 
@@ -662,7 +663,8 @@ def _table(*, with_login: bool) -> list[Command]:
             _unknown,
             extras=range(256),
             key_max=limits.KEY_MAX_BYTES,
-            value=SWALLOW_BODY,
+            value=VALUE,
+            check=_refuse_unknown,
             plain=False,
         )
         for opcode in range(256)
@@ -713,7 +715,7 @@ def _table(*, with_login: bool) -> list[Command]:
     asking = {"key_max": limits.KEY_MAX_BYTES, "value": NEXT_REQUEST, "logged": "<{id} STATS {key}"}
     add(_STAT, "stats", LOCAL, _stat, **asking, plain=False)
 
-    listing, login, form = _unknown, _unknown, {"value": SWALLOW_VALUE}
+    listing, login, form = _unknown, _unknown, {"value": VALUE, "check": _refuse_login}
     if with_login:
         listing, login = _list_mechanisms, _login
         form = {"value": VALUE, "check": _check_login, "slow": True}

@@ -89,6 +89,7 @@ class Connection:
         "listen_address",
         "pieces",
         "position",
+        "refusal",
         "reply",
         "runner",
         "service",
@@ -149,6 +150,7 @@ class Connection:
         self.line_chunks: list[bytes] = []
         self.line_bytes = 0
         self.swallow_bytes = 0  #: of a value that was refused, still to be thrown away
+        self.refusal = b""  #: what is said then
         self.pieces: list[bytes] = []
         self.reply: Callable[[bytes], None] = self.pieces.append
         self.source: Iterator[bytes] | None = None

@@ -77,9 +77,8 @@ def run_text(connection: Connection, budget: int, /) -> bool:
             if connection.swallow_bytes:
                 if not swallow(connection):
                     return False
-                buffer = connection.buffer
                 position = connection.position
-            if connection.waiting:
+            if connection.closing or connection.waiting:
                 return False
             continue
         stop = position + header[0]
@@ -147,13 +146,29 @@ def _bad_block(connection: Connection, header: type_Header) -> None:
         connection.refuse(BAD_CHUNK)
 
 
+def refuse_value(connection: Connection, length: int, reply: bytes) -> None:
+    """Have so many bytes thrown away, the next ones, and then this be said; nothing if empty.
+
+    Not before: clients send all of a value before they look for an answer, and some never find
+    their way again when it is there before that.
+    """
+    connection.swallow_bytes = length
+    connection.refusal = reply
+
+
 def swallow(connection: Connection) -> bool:
-    """Throw away what is left of a refused block; False: more of it is to come."""
+    """Throw away what is left of a refused value, and answer; False: no more can be done now."""
     available = len(connection.buffer) - connection.position
     taken = min(available, connection.swallow_bytes)
     connection.position += taken
     connection.swallow_bytes -= taken
-    return connection.swallow_bytes == 0
+    if connection.swallow_bytes:
+        return False
+    reply = connection.refusal
+    if reply:
+        connection.refusal = b""
+        connection.refuse(reply)
+    return not connection.waiting
 
 
 def _unknown(connection: Connection, tokens: list[bytes]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from .. import limits
 from ..store.item import ACTIVE, FETCHED, KEY_BINARY, STALE, WIN_SENT, key_marks
 from ..store.status import Status, StoreMode
+from .framing import refuse_value
 from .metaflags import (
     ASK_CAS,
     ASK_KEY,
@@ -340,8 +341,7 @@ def _decode_ms(connection: Connection, tokens: list[bytes]) -> type_Header | Non
                 return length, False, key, flags, mode, expires_at
             error = TOO_LARGE
             _drop_old(cache, mode, key)
-    connection.reply(error)
-    connection.swallow_bytes = length + 2
+    refuse_value(connection, length + 2, error)
     return None
 
 

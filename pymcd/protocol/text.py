@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from .. import limits
 from ..store.status import Status, StoreMode
 from .admin import ADMIN_VERBS
+from .framing import refuse_value
 from .meta import META_VERBS
 from .meta import answer_plain as answer_plain_meta
 from .tokens import (
@@ -200,9 +201,7 @@ def _decode_store(
         return None
     cache = connection.cache
     if not cache.admit(mode, key, length, client_flags):
-        if not quiet:
-            connection.reply(TOO_LARGE)
-        connection.swallow_bytes = length + 2
+        refuse_value(connection, length + 2, b"" if quiet else TOO_LARGE)
         return None
     expires_at = cache.expiry.expires_at(exptime) if exptime else 0
     return length, quiet, key, client_flags, expires_at, cas_compare

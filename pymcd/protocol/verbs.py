@@ -67,7 +67,7 @@ class Verb:
     Its effect may depend on its words, and on what they name. Without `decode` the handler is
     called with the words of the line; from word `noreply` on (0: never) the last one may be just
     that. With it, `decode` is, and returns either (length of the block, quiet, key, ...) or None
-    when it has replied itself; and `store` is once the block is there.
+    when it has replied itself, or refused the block; and `store` is once the block is there.
     """
 
     effect: type_Effect
@@ -89,8 +89,6 @@ class Verb:
 NO_VALUE: Final = 0  #: it must not
 VALUE: Final = 1  #: the handler wants it
 NEXT_REQUEST: Final = 2  #: leave it: it is read as the next request
-SWALLOW_VALUE: Final = 3
-SWALLOW_BODY: Final = 4  #: throw away as much as extras, key and value have
 
 INVALID: Final = 0x04  #: protocol-binary.txt, 3.2 "Response Status"
 
@@ -102,8 +100,8 @@ class Command:
     The quiet forms of a command, and those with the key, have its name. `extras` are the lengths
     allowed, `key_min` and `key_max` bound the key's. A request of another form is answered with
     `refusal`, and the connection closed. A `plain` handler changes nothing that the command loop
-    has at hand: it neither closes, nor swaps tables, nor answers from a source, and nothing is
-    swallowed. A `slow` one ends the turn. `logged` is what `-vv` shows besides the header.
+    has at hand: it neither closes, nor swaps tables, nor answers from a source. A `slow` one ends
+    the turn. `logged` is what `-vv` shows besides the header.
     """
 
     opcode: int
@@ -115,7 +113,7 @@ class Command:
     key_min: int = 0
     key_max: int = 0
     value: int = NO_VALUE
-    #: Looks at a request before its value has arrived; False: it has replied instead.
+    #: Looks at a request before its value has arrived; False: that is refused.
     check: Callable[[Any, Any, int], bool] | None = None
     refusal: int = INVALID
     logged: str = ""

@@ -113,8 +113,8 @@ class Kicker:
 class IdleKicker(Kicker):
     """Closes TCP clients that have been silent for too long (`-o idle_timeout`).
 
-    Clients that are sending a value, or to whom an answer is being sent, are left alone, as are
-    watchers and clients of a Unix socket. # memcached: conn_timeout_thread
+    Clients that are sending a value, be it refused, or to whom an answer is being sent, are left
+    alone, as are watchers and clients of a Unix socket. # memcached: conn_timeout_thread
     """
 
     def _look(self, now: int) -> float:
@@ -124,7 +124,8 @@ class IdleKicker(Kicker):
                 continue
             silent_since = connection.last_command_at
             is_due = now - silent_since > self._timeout_s
-            if is_due and connection.awaited is None and not connection.pieces:
+            at_rest = connection.awaited is None and not connection.swallow_bytes
+            if is_due and at_rest and not connection.pieces:
                 self._service.counters.idle_kicks += 1
                 self._kick(connection, "idle", f"Closing idle fd {connection.id}")
             else:

@@ -573,7 +573,7 @@ def has_work(connection: Connection) -> bool:
     """
     if connection.closing:
         return False
-    if connection.awaited is not None or connection.source is not None:
+    if connection.awaited is not None or connection.swallow_bytes or connection.source is not None:
         return True
     if connection.pieces and not connection.waiting:
         return True

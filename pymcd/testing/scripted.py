@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..protocol import Connection, PairedConnection
 from ..protocol.binary import NO_MEMORY, encode_error
+from ..protocol.framing import refuse_value
 from .calls import Call, CallRecord
 from .faults import FaultTable, Rule
 from .requests import INCOMPLETE, STORING, Request, RequestReader
@@ -165,6 +166,13 @@ class Actor:
         script = self._script
         if script.paused or self.held_until > -inf:
             return False
+        if self._executing and connection.swallow_bytes:
+            # The value that came with it is refused: there is an answer when it is all here.
+            self._begin = len(connection.pieces)
+            more = self._run(connection, budget=0)
+            if not isinstance(connection, PairedConnection):
+                self.settle(connection)
+            return more and not connection.swallow_bytes
         if self._call is None:
             if connection.awaited is not None or connection.swallow_bytes:
                 return self._run(connection)
@@ -219,25 +227,27 @@ class Actor:
         else:
             opcode = connection.buffer[connection.position + 1 :][:1]
             connection.position = request.end
-            connection.swallow_bytes = request.swallow_bytes
+            said = b""
             if action.kind == "out_of_memory":
-                connection.reply(
-                    encode_error(opcode[0], NO_MEMORY, request.opaque or b"")
-                    if request.binary
-                    else _OUT_OF_MEMORY
-                )
+                said = _OUT_OF_MEMORY
+                if request.binary:
+                    said = encode_error(opcode[0], NO_MEMORY, request.opaque or b"")
             elif action.kind == "reply":
                 reply = action.reply
-                connection.reply(reply if isinstance(reply, bytes) else reply(call))
+                said = reply if isinstance(reply, bytes) else reply(call)
+            if request.swallow_bytes:
+                refuse_value(connection, request.swallow_bytes, said)
+            elif said:
+                connection.reply(said)
 
-    def _run(self, connection: Connection) -> bool:
+    def _run(self, connection: Connection, *, budget: int = 1) -> bool:
         """Have the real runner do one command."""
         # Choosing the protocol replaces the runner of the connection: let it, and step in again.
         counters = connection.service.counters
         yields = counters.conn_yields
         connection.runner = self.runner
         try:
-            more = self.runner(connection, 1)
+            more = self.runner(connection, budget)
         finally:
             self.runner = connection.runner
             connection.runner = self
@@ -248,7 +258,7 @@ class Actor:
     def settle(self, connection: Connection) -> None:
         """Take note of a reply that is complete, and do to it what the fault wants."""
         call = self._call
-        if call is None or not self._executing:
+        if call is None or not self._executing or connection.swallow_bytes:
             return
         self._call = None
         self._executing = False

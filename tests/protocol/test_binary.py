@@ -249,9 +249,20 @@ def test_other_values_too_large_leave_what_is_there():
     assert [reply.status for reply in replies] == [0, TOO_LARGE, TOO_LARGE, NOT_STORED, 0]
 
 
-def test_a_length_beyond_31_bits_swallows_nothing():
-    huge = request(SET, b"k", bytes(8), body_bytes=0xFFFFFFF0)
-    assert ask(huge, request(NOOP)) == [error(SET, TOO_LARGE), Reply(NOOP, 0)]
+@pytest.mark.parametrize("opcode", [SET, APPEND, GET, STAT, 0x99])
+def test_a_length_beyond_a_gigabyte_closes(opcode):
+    for body_bytes, closes in (((1 << 30) + 1, True), (0xFFFFFFFF, True), (1 << 30, False)):
+        client = Client()
+        extras = bytes(8) if opcode == SET else b""
+        huge = request(opcode, b"k", extras, body_bytes=body_bytes)
+        if closes:
+            assert ask(huge, request(NOOP), client=client) == [error(opcode, INVALID)]
+        elif opcode in (SET, APPEND, 0x99):
+            assert ask(huge, client=client) == []
+            assert client.connection.swallow_bytes >= body_bytes - 9
+        else:
+            continue
+        assert client.connection.closing is closes
 
 
 def test_a_large_value_arrives_in_pieces():

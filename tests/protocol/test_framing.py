@@ -12,6 +12,7 @@ from pymcd import limits
 from pymcd.protocol.text import VERBS
 from pymcd.protocol.verbs import LOCAL, Verb, no_keys
 from tests.protocol.helpers import Client, converse
+from tests.protocol.refused import IDS, REFUSED, REFUSED_ITEM_MAX
 from tests.protocol.requests import CUTS, GARBAGE, SMALL_ITEMS, TEXT, cut
 from tests.store.helpers import photograph
 
@@ -141,6 +142,20 @@ def test_the_end_counts_from_the_command_line():
     assert client.send(b"v\r\nget a\r\n") == b"STORED\r\nVALUE a 0 1\r\nv\r\nEND\r\n"
     clock.advance(1)  # type: ignore[attr-defined]
     assert client.send(b"get a\r\n") == b"END\r\n"
+
+
+@pytest.mark.parametrize("case", REFUSED, ids=IDS)
+def test_a_refused_value_is_answered_when_all_of_it_is_there(case):
+    whole = case.head + case.rest
+    behind, answer = case.behind
+    for cut_at in case.cuts:
+        client = Client(item_size_max_bytes=REFUSED_ITEM_MAX, slab_chunk_max_bytes=1 << 13)
+        said = client.send(whole[:cut_at], step=7_000)
+        assert said == b"", f"before the last {len(whole) - cut_at} bytes"
+        assert client.send(whole[cut_at:] + behind) == case.reply + answer
+        assert client.connection.awaited is None
+        assert not client.connection.swallow_bytes
+        assert client.connection.buffer == b""
 
 
 class TestFairness:

@@ -21,6 +21,7 @@ from pymcd.protocol.paired import NOT_REPLICATED
 from pymcd.replication.changes import Changes
 from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client, make_service
+from tests.protocol.refused import REFUSED_ITEM_MAX, SOME_REFUSED
 from tests.protocol.requests import BINARY, COMMANDS, CUTS, SMALL_ITEMS, cut
 from tests.replication.helpers import Group, Guest, Host, make_group
 
@@ -199,6 +200,26 @@ class TestConversations:
 
     def test_a_few_commands_in_a_turn(self, stream, node, fast):
         compare(node, [stream], fast=fast, reqs_per_event=2, **SMALL_ITEMS)
+
+
+@pytest.mark.parametrize("fast", DRIVERS)
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("before", [b"", b"set a 0 0 1\r\n1\r\n"], ids=["first", "behind a set"])
+@pytest.mark.parametrize("case", SOME_REFUSED, ids=[each.name for each in SOME_REFUSED])
+def test_a_refused_value_is_answered_when_all_of_it_is_there(case, before, node, fast):
+    whole = case.head + case.rest
+    request, answer = case.behind
+    stored = b"STORED\r\n"
+    if before and whole[:1] == b"\x80":
+        before, stored = binary.store(binary.SET, b"a", b"1"), binary.OPAQUE
+    for cut_at in case.cuts:
+        group = quiet_group(item_size_max_bytes=REFUSED_ITEM_MAX, slab_chunk_max_bytes=1 << 13)
+        guest = Guest(group[node], fast=fast)
+        said = guest.ask(before + whole[:cut_at])
+        assert said.count(stored) == len(before[:1])
+        assert len(said) <= 24
+        assert guest.ask(whole[cut_at:] + request) == case.reply + answer
+        group.check_equal()
 
 
 #: Of what a meta get can tell, how an item was used is known to each node alone.

@@ -57,6 +57,8 @@ async def ask(client: trio.socket.SocketType, data: bytes) -> bytes:
             return b"".join(parts[sequence] for sequence in range(count))
 
 
+BAD_MODE = b"CLIENT_ERROR invalid mode for ms M token\r\n"
+
 # Name, request, reply.
 CASES = [
     ("set", b"set a 0 0 1\r\nx\r\n", b"STORED\r\n"),
@@ -73,6 +75,7 @@ CASES = [
         b"set a 0 0 5000\r\n%b\r\nget a\r\n" % (b"v" * 5000),
         b"STORED\r\nVALUE a 0 5000\r\n%b\r\nEND\r\n" % (b"v" * 5000),
     ),
+    ("a refused value", b"ms a 3 MZ\r\nabc\r\nmn\r\n", BAD_MODE + b"MN\r\n"),
 ]
 
 
@@ -91,6 +94,7 @@ IGNORED = [
     ("of none", request(b"get a\r\n", count=0)),
     ("without line end", request(b"get a")),
     ("half a value", request(b"set a 0 0 5\r\nab")),
+    ("half a value, refused", request(b"ms a 3 MZ\r\na")),
     ("noreply", request(b"set z 0 0 1 noreply\r\nz\r\n")),
     ("quit", request(b"quit\r\nversion\r\n")),
     ("watch", request(b"watch fetchers\r\n")),

@@ -546,3 +546,28 @@ def test_the_log_is_kept_and_not_printed(capfd: pytest.CaptureFixture[str]) -> N
         assert any(line.endswith("get a") for line in server.log)
         assert [str(call) for call in server.calls] == ["get a"]
     assert capfd.readouterr() == ("", "")
+
+
+# -- values that are refused -------------------------------------------------------------------
+
+HEAD = b"set a 0 0 2000000\r\n"
+REFUSED_FAULTS: list[tuple[str, Callable[[Any], object], bytes]] = [
+    ("none", lambda fault: None, b"SERVER_ERROR object too large for cache\r\n"),
+    ("a reply", lambda fault: fault.reply(b"NO\r\n"), b"NO\r\n"),
+]
+
+
+@pytest.mark.parametrize(("inject", "reply"), [c[1:] for c in REFUSED_FAULTS],
+                         ids=[c[0] for c in REFUSED_FAULTS])  # fmt: skip
+def test_a_refused_value_is_answered_when_all_of_it_is_there(inject: Any, reply: bytes) -> None:
+    with MemcachedServer() as server, raw(server) as client, raw(server) as other:
+        inject(server.fault(command="set"))
+        client.send(HEAD + bytes(1_000_000))
+        other.ask(b"version\r\n")
+        assert server.calls[0].reply is None
+        client.send(bytes(1_000_001))
+        other.ask(b"version\r\n")
+        assert server.calls[0].reply is None
+        assert client.ask(b"\n") == reply
+        assert server.calls[0].reply == reply
+        assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
