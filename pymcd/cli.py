@@ -23,6 +23,7 @@ from .arguments import ArgumentError, Given, split_arguments
 from .config import EXIT_FAILURE, ConfigError, Settings
 from .options import EXTENDED_HELP, OPTIONS, Option
 from .sources import ENVIRONMENT_PREFIX, from_environment, from_file, gather, read_secret
+from .startup import Signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,24 +34,39 @@ PROGRAM = "pymcd"
 DEBUG_SUFFIX = "-debug"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run `pymcd` with these arguments, or the process's; return the exit code."""
+def main(arguments: list[str] | None = None, signals: Signals | None = None) -> int:
+    """Run `pymcd` with these arguments, or the process's; return the exit code.
+
+    `signals` are those of a process that is ours alone, and heard already.
+    """
     words = sys.argv[1:] if arguments is None else arguments
     name = words[0] if words else ""
     if name in TOOLS:
+        if signals is not None:
+            signals.release()
         run: Callable[[list[str]], int] = getattr(
             import_module(f".tools.{name}", __package__), name
         )
         return run(words[1:])
-    return serve(words[1:] if name == "serve" else words)
+    words = words[1:] if name == "serve" else words
+    if signals is not None:
+        return serve(words, signals)
+    signals = Signals()
+    signals.hear()
+    try:
+        return serve(words, signals)
+    finally:
+        signals.release()
 
 
-def serve(words: list[str]) -> int:
+def serve(words: list[str], signals: Signals) -> int:
     """Run the server until it is stopped; return the exit code."""
     try:
         given = split_arguments(words)
         plain = [_plain(one) for one in given]
-        exit_code: int = _COMMAND.main(plain, prog_name=PROGRAM, standalone_mode=False, obj=given)
+        exit_code: int = _COMMAND.main(
+            plain, prog_name=PROGRAM, standalone_mode=False, obj=(given, signals)
+        )
     except ConfigError as error:
         who = f"{PROGRAM}: " if isinstance(error, ArgumentError) else ""
         click.echo(f"{who}{error.message}", err=True)
@@ -76,7 +92,9 @@ def _serve(context: click.Context, /, **values: Any) -> int:
 
     click has the words in another order, and not as they were written: the context brings them.
     """
-    given: list[Given] = context.obj
+    given: list[Given]
+    signals: Signals
+    given, signals = context.obj
     environment = os.environ
     if given and given[-1].option.name in _ANSWERS:
         # As in memcached, what stands before it must be right, word by word.
@@ -96,7 +114,7 @@ def _serve(context: click.Context, /, **values: Any) -> int:
             click.echo(f"warning: {notice}", err=True)
     from .server import process  # trio is slow to import, and `-h` must not wait for it
 
-    return process.run(settings)
+    return process.run(settings, signals)
 
 
 def check_start(settings: Settings) -> None:

@@ -23,6 +23,7 @@ from pymcd.server import daemon
 
 if TYPE_CHECKING:
     from pymcd.config import Settings
+    from pymcd.startup import Signals
 
 MIB = 1 << 20
 
@@ -34,7 +35,7 @@ class FakeProcess:
         self.served: list[Settings] = []
         self.exit_code = 0
 
-    def run(self, settings: Settings) -> int:
+    def run(self, settings: Settings, signals: Signals) -> int:
         self.served.append(settings)
         return self.exit_code
 

@@ -27,11 +27,12 @@ CORE = {
     "couchbase",
     *CONFIGURATION,
 }
-BELOW_SERVER = {"", *CORE}
+BELOW_SERVER = {"", "startup", *CORE}
 MAY_IMPORT: dict[str, set[str]] = {
     "": set(),  # pymcd/__init__.py: the version
     "limits": set(),
     "addresses": set(),
+    "startup": set(),
     "clock": set(),
     "config": {"limits", "addresses"},
     "options": {"limits", *CONFIGURATION},
@@ -48,7 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "testing": {*BELOW_SERVER, "server"},
     "cli": {*BELOW_SERVER, "server", "tools"},
     "tools": {*BELOW_SERVER, "server"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "startup"},
 }
 #: What is imported for annotations alone. `store` and `protocol` meet in these. A connection is
 #: handed the service which knows all connections: neither can do without the other's name.
@@ -73,16 +74,16 @@ USERS = {
     "random": {"server", "testing", "cli", "tools"},
     "time": {"clock", "server", "testing", "cli", "tools"},
     # The process and its machine are asked by whoever runs it; `sources` reads files.
-    "os": {"sources", "server", "testing", "cli", "tools"},
+    "os": {"sources", "startup", "server", "testing", "cli", "tools"},
     "resource": {"server"},
-    "signal": {"server"},
+    "signal": {"startup", "server"},
     "pwd": {"server"},
     "select": {"server"},
     "subprocess": {"testing"},
     "gc": {"server"},
 }
 #: Who may speak to the terminal.
-SPEAKERS = {"server", "testing", "cli", "tools", "__main__"}
+SPEAKERS = {"startup", "server", "testing", "cli", "tools", "__main__"}
 STREAMS = {"sys.stdin", "sys.stdout", "sys.stderr", "print", "input"}
 
 #: Modules that may need each other, annotations included; no others may.

@@ -154,12 +154,24 @@ def write_pid_file(path: str, log: Log) -> None:
     _write_whole(path, ".tmp", f"{os.getpid()}\n", log)
 
 
-def remove_file(path: str) -> None:
-    """Remove a file of ours; it may be gone already."""
+def remove_pid_file(path: str) -> None:
+    """Remove the file with our process id; it may be gone, or another server's, already."""
     try:
-        os.unlink(path)
+        if _read_pid(path) == os.getpid():
+            os.unlink(path)
     except OSError:
         pass
+
+
+def _read_pid(path: str) -> int | None:
+    """Return the process id in a file, if there is one; may raise `OSError`."""
+    # Whatever stands there, it is not waited for.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        word = os.read(fd, 32).strip()
+    finally:
+        os.close(fd)
+    return int(word) if word.isdigit() else None
 
 
 def write_port_file(path: str, endpoints: Iterable[Endpoint], log: Log) -> None:
@@ -177,7 +189,7 @@ def write_port_file(path: str, endpoints: Iterable[Endpoint], log: Log) -> None:
 def _write_whole(path: str, suffix: str, text: str, log: Log) -> None:
     draft = path + suffix
     try:
-        with open(draft, "w") as file:
+        with os.fdopen(_create(draft), "w") as file:
             file.write(text)
     except OSError as error:
         log.warning(f'Failed to open "{draft}": {error.strerror}')
@@ -186,3 +198,16 @@ def _write_whole(path: str, suffix: str, text: str, log: Log) -> None:
         os.rename(draft, path)
     except OSError as error:
         log.warning(f'Failed to rename "{draft}" to "{path}": {error.strerror}')
+
+
+def _create(path: str) -> int:
+    """Create a file which is ours for certain: not what a link that lies there already points to.
+
+    Where such files are, others may write, too.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o644)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, 0o644)

@@ -2,8 +2,9 @@
 
 `run` takes what `daemon` can do and what `listening` opens in memcached's order: whatever needs
 root first, whatever belongs to the user last. Then the event loop runs the `Server`. TERM and INT
-stop it, and once more at once; USR1 likewise, with other last words; HUP reloads. A file with the
-ports or the pid says that the server answers, and that it obeys signals already.
+stop it, and once more at once; USR1 likewise, with other last words; HUP reloads. All of them are
+heard before anything is opened (see `startup`), and none is lost until the last file is gone.
+A file with the ports or the pid says that the server answers.
 """
 
 from __future__ import annotations
@@ -28,16 +29,19 @@ from .maintenance import Chore, freeze_survivors, tame_collector
 from .serving import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Sequence
 
     from ..config import Settings
+    from ..startup import Signals
     from .listening import Endpoint
 
 PORT_FILE_VARIABLE: Final = "MEMCACHED_PORT_FILENAME"
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, signals: Signals) -> int:
     """Serve until stopped by a signal; return the exit code. Raises `ConfigError`.
+
+    `signals` are heard already.
 
     With `-d` this returns, or raises, in the child; the process that called it has exited.
     """
@@ -86,11 +90,13 @@ def run(settings: Settings) -> int:
             keep_output=settings.verbose > 0 and settings.log_file is None,
         )
     try:
-        if unix_socket is not None:
-            endpoints.append(open_unix_endpoint(settings, unix_socket))
         server = Server(settings, clock=clock, log=log, certificates=certificates, secret=secret)
         if settings.replicated:
             server.connections_max = daemon.connections_beside_links(settings.conn_limit, others)
+        # From here on there are files of ours.
+        signals.keep()
+        if unix_socket is not None:
+            endpoints.append(open_unix_endpoint(settings, unix_socket))
     except ConfigError as error:
         if announce is not None:
             log.warning(error.message)
@@ -114,15 +120,16 @@ def run(settings: Settings) -> int:
             )
     server.chores.append(Chore(freeze_survivors))
     tame_collector()
+    refusal = None
     try:
-        refusal = trio.run(_serve_until_signal, server, endpoints, started)
+        refusal = trio.run(_serve_until_signal, server, endpoints, started, signals)
+        if refusal is None and server.graceful:
+            log.warning("Gracefully stopping")
+        elif refusal is None and settings.verbose:
+            log.line("Exiting normally")
     finally:
         if pid_file is not None:
-            daemon.remove_file(pid_file)
-        if server.graceful:
-            log.warning("Gracefully stopping")
-        elif settings.verbose:
-            log.line("Exiting normally")
+            daemon.remove_pid_file(pid_file)
         log.close()
     return 0 if refusal is None else refusal.exit_code
 
@@ -142,27 +149,31 @@ def _import_couchbase() -> int:
 
 
 async def _serve_until_signal(
-    server: Server, endpoints: Sequence[Endpoint], started: Callable[[], None]
+    server: Server,
+    endpoints: Sequence[Endpoint],
+    started: Callable[[], None],
+    signals: Signals,
 ) -> ConfigError | None:
     """Return why the server could not go on, which it has said; None: it was to end."""
-    # Python itself ignores SIGPIPE. The files that `started` writes appear only when a signal
-    # is already obeyed.
-    wanted = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
-    with trio.open_signal_receiver(*wanted) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, server, signals)
-            try:
-                await server.serve(endpoints, started=started)
-            except ConfigError as error:
-                return error  # raised, it would be one of a group
-            finally:
-                nursery.cancel_scope.cancel()
+    # Python itself ignores SIGPIPE.
+    token = trio.lowlevel.current_trio_token()
+
+    def obey() -> None:
+        for number in signals.take():
+            if number == signal.SIGHUP:
+                server.reload()
+            else:
+                server.shutdown(number == signal.SIGUSR1)
+
+    def tell() -> None:
+        try:
+            token.run_sync_soon(obey)
+        except trio.RunFinishedError:
+            pass  # it ends already
+
+    signals.attach(tell)
+    try:
+        await server.serve(endpoints, started=started)
+    except ConfigError as error:
+        return error
     return None
-
-
-async def _obey(server: Server, signals: AsyncIterator[int]) -> None:
-    async for number in signals:
-        if number == signal.SIGHUP:
-            server.reload()
-        else:
-            server.shutdown(number == signal.SIGUSR1)

@@ -10,11 +10,13 @@ import pickle
 import sys
 from typing import Any
 
+from ..startup import open_standard_descriptors
 from .server import MemcachedServer
 
 
 def main() -> None:
     """Be the child."""
+    open_standard_descriptors()
     # What anything here prints must not come between the messages.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

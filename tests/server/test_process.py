@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import types
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,9 +29,11 @@ from pymcd.config import Settings
 from pymcd.server import daemon
 from pymcd.server import process as server_process
 from pymcd.server.daemon import connections_beside_links
+from pymcd.server.log import Log
+from pymcd.startup import Signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 COMMAND = [sys.executable, "-m", "pymcd"]
 IS_ROOT = os.geteuid() == 0
@@ -146,6 +149,70 @@ def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
         assert client.recv(100) == b""
 
 
+def connect_at_once(path: Path, process: subprocess.Popen[str]) -> socket.socket:
+    """Connect in the moment in which the system lets us."""
+    while True:
+        sock = socket.socket(socket.AF_UNIX)
+        sock.settimeout(PATIENCE_S)
+        try:
+            sock.connect(str(path))
+        except OSError:
+            sock.close()
+            assert process.poll() is None
+        else:
+            return sock
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_signals_as_soon_as_somebody_connects_end_it_properly(
+    folder: Path, number: signal.Signals
+) -> None:
+    path = folder / "socket"
+    command = [*COMMAND, *USER, "-s", str(path), "-P", str(folder / "pid")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        client = connect_at_once(path, process)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(number)
+        process.send_signal(number)
+        log = rest_of_log(process)
+        client.close()
+    assert (process.returncode, log.replace("Gracefully stopping\n", "")) == (0, "")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("daemon", [[], ["-d"]])
+def test_without_standard_descriptors_it_serves(folder: Path, daemon: list[str]) -> None:
+    path, pid_file = folder / "socket", folder / "pid"
+    command = [*COMMAND, *USER, "-vv", "-s", str(path), "-P", str(pid_file), *daemon]
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([*shell, *command], env=environment) as process:
+        while not pid_file.exists():
+            assert process.poll() in (None, 0)
+        assert ask(str(path)) == VERSION
+        end(int(pid_file.read_text()))
+    assert process.returncode == 0
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.skipif(not IS_ROOT, reason="needs root")
+def test_process_1_of_a_namespace_hears_signals(folder: Path) -> None:
+    path = folder / "socket"
+    command = ["unshare", "--pid", "--fork", "--kill-child", *COMMAND, *USER, "-s", str(path)]
+    with subprocess.Popen(command) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while not (child := children.read_text()):
+            assert process.poll() is None
+        # What is not caught is not even sent to it.
+        status = Path(f"/proc/{child.strip()}/status")
+        wanted = 1 << signal.SIGTERM - 1
+        while not int(status.read_text().split("SigCgt:\t")[1].split()[0], 16) & wanted:
+            assert process.poll() is None
+        os.kill(int(child), signal.SIGTERM)
+    assert process.returncode == 0
+    assert list(folder.iterdir()) == []
+
+
 @contextmanager
 def in_background(folder: Path, *arguments: str, **environment: str) -> Iterator[int]:
     """Run a daemon in `folder`, where its pid file is; give its pid once its parent has exited."""
@@ -240,6 +307,39 @@ def test_files_that_cannot_be_written_stop_nothing(folder: Path) -> None:
         log = rest_of_log(process)
     assert process.returncode == 0
     assert f'Failed to open "{folder}/no/pid.tmp": No such file or directory' in log
+
+
+def test_a_file_of_ours_is_no_link_to_another(folder: Path) -> None:
+    victim = folder / "victim"
+    victim.write_text("precious")
+    log = Log(realtime=lambda: 0.0)
+    for suffix, write in [
+        (".tmp", lambda path: daemon.write_pid_file(path, log)),
+        (".lck", lambda path: daemon.write_port_file(path, [], log)),
+    ]:
+        for link in (folder / f"file{suffix}", folder / "file"):
+            link.unlink(missing_ok=True)
+            link.symlink_to(victim)
+        write(str(folder / "file"))
+        assert victim.read_text() == "precious"
+        assert not (folder / "file").is_symlink()
+        assert (folder / "file").stat().st_mode & 0o7777 == 0o644
+        assert sorted(each.name for each in folder.iterdir()) == ["file", "victim"]
+    assert (folder / "file").read_text() == ""
+
+
+def test_the_pid_file_of_another_is_left_alone(folder: Path) -> None:
+    path = folder / "pid"
+    daemon.remove_pid_file(str(path))
+    for content in ("", "x", "1\n", "1" * 100):
+        path.write_text(content)
+        daemon.remove_pid_file(str(path))
+        assert path.read_text() == content
+    path.write_text(f"{os.getpid()}\n")
+    daemon.remove_pid_file(str(path))
+    assert not path.exists()
+    os.mkfifo(path)
+    daemon.remove_pid_file(str(path))
 
 
 @pytest.mark.skipif(not IS_ROOT, reason="needs root")
@@ -371,7 +471,8 @@ def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(place, name, step)
 
-    def serve(task: object, server: object, endpoints: object, ready: Callable[[], None]) -> None:
+    def serve(task: object, *arguments: object) -> None:
+        ready = next(each for each in arguments if isinstance(each, types.FunctionType))
         steps.append("serve")
         ready()
 
@@ -386,7 +487,7 @@ def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     note(server_process, "tame_collector")
     monkeypatch.setattr(trio, "run", serve)
     note(daemon, "write_pid_file")
-    note(daemon, "remove_file")
+    note(daemon, "remove_pid_file")
     settings = Settings(
         enable_coredumps=True,
         daemon=True,
@@ -399,7 +500,7 @@ def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
         ssl_key="key",
         ssl_ca_cert="authority",
     )
-    assert server_process.run(settings) == 0
+    assert server_process.run(settings, Signals()) == 0
     assert steps == [
         "Certificates",
         "read_secret",
@@ -413,5 +514,5 @@ def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
         "serve",
         "write_pid_file",
         "tell the parent 0",
-        "remove_file",
+        "remove_pid_file",
     ]
