@@ -8,7 +8,9 @@ out of the buffer by their headers and checks them; a handler always sees a whol
 
 Where memcached departs from its document, this follows memcached: an unknown opcode with a body
 throws away as many bytes as the body has, but from behind extras and key, and what follows a
-request that is longer than it should be (STAT, TOUCH, GAT) is read as the next one.
+request that is longer than it should be (STAT, TOUCH, GAT) is read as the next one. Nothing is
+answered before extras and key are there, and a client whose extras and key fit in no buffer of
+memcached's is not answered at all.
 
 Counted, unlike there: values refused because of their size or for want of memory.
 """
@@ -65,6 +67,8 @@ _U32: Final = struct.Struct(">I")
 _U64: Final = struct.Struct(">Q")
 _STORE_EXTRAS: Final = struct.Struct(">II")
 _ARITHMETIC_EXTRAS: Final = struct.Struct(">QQI")
+#: ... with the signs that the log gives them.
+_SHOWN_EXTRAS: Final = struct.Struct(">qQi")
 
 # protocol-binary.txt, 3.2 "Response Status"
 OK: Final = 0x00
@@ -171,16 +175,21 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
         magic, opcode, key_bytes, extras_bytes, body_bytes, opaque, cas = _unpack_request(
             buffer, position
         )
+        key_at = extras_at + extras_bytes
+        value_at = key_at + key_bytes
         if magic != REQUEST_MAGIC:
             connection.position = position
-            if connection.service.verbosity:
-                connection.service.host.log_line(f"Invalid magic:  {magic:x}")
-            connection.close("error")
+            if trace:
+                _log_header(connection, buffer[position:extras_at])
+            connection.close("error", f"Invalid magic:  {magic:x}")
+            return False
+        if len(buffer) < value_at:
+            connection.position = position
+            if len(buffer) - position >= limits.READ_BUFFER_BYTES:
+                connection.close("error")
             return False
         if trace:
-            connection.service.host.log_line(f"<{connection.id} Read binary protocol data:")
-            for line in _dump(buffer[position:extras_at]):
-                connection.service.host.log_line(f"<{connection.id}  {line}")
+            _log_header(connection, buffer[position:extras_at])
         command = commands[opcode]
         value_bytes = body_bytes - extras_bytes - key_bytes
         if (
@@ -191,13 +200,10 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             or body_bytes > _BODY_MAX_BYTES
         ):
             connection.position = position
-            status = UNKNOWN_COMMAND if value_bytes < 0 else command.refusal
-            _refuse(connection, opcode, opaque, INVALID if body_bytes > _BODY_MAX_BYTES else status)
-            return False
-        key_at = extras_at + extras_bytes
-        value_at = key_at + key_bytes
-        if len(buffer) < value_at:
-            connection.position = position
+            if value_at - position > limits.READ_BUFFER_BYTES:
+                connection.close("error")
+            else:
+                _refuse(connection, command, opaque, value_bytes, body_bytes)
             return False
         budget -= 1
         request = Request(
@@ -318,14 +324,19 @@ def _finish_value(connection: Connection) -> bool:
     return not (connection.closing or connection.delayed or connection.waiting)
 
 
-def _refuse(connection: Connection, opcode: int, opaque: bytes, status: int) -> None:
+def _refuse(
+    connection: Connection, command: Command, opaque: bytes, value_bytes: int, body_bytes: int
+) -> None:
     # memcached: dispatch_bin_command, handle_binary_protocol_error
+    opcode, status, words = command.opcode, command.refusal, ""
+    if value_bytes < 0:
+        status = UNKNOWN_COMMAND
+    elif body_bytes > _BODY_MAX_BYTES:
+        status = INVALID
+    elif status == INVALID:
+        words = f"Protocol error (opcode {opcode:02x}), close connection {connection.id}"
     connection.refuse(encode_error(opcode, status, opaque))
-    if connection.service.verbosity and status == INVALID:
-        connection.service.host.log_line(
-            f"Protocol error (opcode {opcode:02x}), close connection {connection.id}"
-        )
-    connection.close("error")
+    connection.close("error", words)
 
 
 # -- replies -----------------------------------------------------------------------------------
@@ -739,6 +750,12 @@ STRANGER_COMMANDS: Final = [
 # -- the log of -vv ----------------------------------------------------------------------------
 
 
+def _log_header(connection: Connection, header: bytes) -> None:
+    connection.service.host.log_line(f"<{connection.id} Read binary protocol data:")
+    for line in _dump(header):
+        connection.service.host.log_line(f"<{connection.id}  {line}")
+
+
 def _dump(header: bytes) -> list[str]:
     return [
         " " + "".join(f" 0x{byte:02x}" for byte in header[start : start + 4])
@@ -749,8 +766,8 @@ def _dump(header: bytes) -> list[str]:
 def _request_words(connection: Connection, request: Request, value_bytes: int) -> str:
     """Return what memcached logs of a request besides its header; often nothing."""
     numbers = ()
-    if len(request.extras) == _ARITHMETIC_EXTRAS.size:
-        numbers = _ARITHMETIC_EXTRAS.unpack(request.extras)
+    if len(request.extras) == _SHOWN_EXTRAS.size:
+        numbers = _SHOWN_EXTRAS.unpack(request.extras)
     key = request.key.decode("latin-1")
     return request.command.logged.format(*numbers, id=connection.id, key=key, bytes=value_bytes)
 
@@ -761,9 +778,15 @@ def reply_lines(reply: bytes) -> list[str]:
     position = 0
     while position + HEADER_BYTES <= len(reply):
         header = reply[position : position + HEADER_BYTES]
+        opcode = header[1]
         status, body_bytes = struct.unpack_from(">HI", header, 6)
         position += HEADER_BYTES + body_bytes
-        if status not in (OK, AUTH_CONTINUE):
+        if status == OK:
+            if opcode == _STAT:  # rows are not logged
+                continue
+            if COMMANDS[opcode].handler is _get:  # the unique is filled in later there
+                header = header[:-8] + bytes(8)
+        elif status != AUTH_CONTINUE:
             text = reply[position - body_bytes : position]
             lines.append("Writing an error: " + text.decode("latin-1"))
         lines += ["Writing bin response:", *_dump(header)]

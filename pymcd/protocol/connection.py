@@ -84,6 +84,7 @@ class Connection:
         "expires_at",
         "id",
         "last_command_at",
+        "last_words",
         "line_bytes",
         "line_chunks",
         "listen_address",
@@ -157,6 +158,7 @@ class Connection:
         self.wake: Callable[[], None] = no_wake  #: tells the driver that pieces appeared
         self.closing = False
         self.close_reason = "normal"
+        self.last_words = ""  #: for the log, behind the replies
         self.watching = False  #: turned into a stream of log lines by `watch`
         self.last_command_at = service.cache.now
 
@@ -312,10 +314,11 @@ class Connection:
         del pieces[:end]
         return chunk
 
-    def close(self, reason: str = "normal") -> None:
-        """Have the driver close, once what was replied is sent."""
+    def close(self, reason: str = "normal", words: str = "") -> None:
+        """Have the driver close, once what was replied is sent; with `words` for the log of -v."""
         self.closing = True
         self.close_reason = reason
+        self.last_words = words
 
 
 def negotiate(connection: Connection, budget: int, /) -> bool:

@@ -540,6 +540,8 @@ class Server:
     def _gone(self, connection: Connection) -> None:
         self.service.disconnected(connection)
         self._room.unpark_all()
+        if connection.last_words:
+            self._say(connection.last_words)
         if self.service.verbosity > 1:
             self.log.line(f"<{connection.id} connection closed.")
 

@@ -62,8 +62,8 @@ _NO_YIELD: Final[dict[str, Any]] = {"reqs_per_event": 10_000}
 _LIVES: Final = 200
 #: Of so many inputs, one has all structures checked.
 _CHECK_EVERY: Final = 64
-#: What comes before a value: header, extras and key of the binary protocol are less.
-_HEAD_MAX_BYTES: Final = limits.LINE_MAX_BYTES
+#: What comes before a value: a line, or header, extras and key of the binary protocol.
+_HEAD_MAX_BYTES: Final = max(limits.LINE_MAX_BYTES, limits.READ_BUFFER_BYTES)
 _VALUE_MAX_BYTES: Final = SMALL["item_size_max_bytes"] + 2
 #: A line and a value, waited for as one.
 _LOGIN_MAX_BYTES: Final = limits.LINE_MAX_BYTES + limits.READ_BUFFER_BYTES + 2

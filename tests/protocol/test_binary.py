@@ -564,11 +564,60 @@ def test_the_log_shows_headers():
     assert service.cache.counters.get_misses == 1
 
 
-def test_what_is_wrong_is_logged():
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (request(NOOP) + b"x" * 24, "Invalid magic:  78"),
+        (request(GET), "Protocol error (opcode 00), close connection {id}"),
+        (request(0x99, b"k" * 251), "Protocol error (opcode 99), close connection {id}"),
+        (request(GET, b"k", body_bytes=0), ""),
+        (request(GET, b"k", body_bytes=(1 << 30) + 1), ""),
+        (request(QUIT), ""),
+    ],
+)
+def test_what_is_wrong_is_logged_behind_the_replies(said, words):
+    client = Client(make_service())
+    client.send(said)
+    assert client.connection.closing
+    assert client.connection.last_words == words.format(id=client.connection.id)
+
+
+@pytest.mark.parametrize("step", [0, 1])
+def test_what_is_wrong_waits_for_its_key(step):
+    wrong = request(GET, b"k" * 16360)
+    client = Client(make_service())
+    assert client.send(wrong[:-1], step=step) == b""
+    assert not client.connection.closing
+    assert decode(client.send(wrong[-1:])) == [error(GET, 4)]
+    assert client.connection.closing
+    longer = Client(make_service())
+    assert longer.send(request(GET, b"k" * 16361), step=step) == b""
+    assert longer.connection.closing
+
+
+def test_what_is_logged_of_replies():
     lines: list[str] = []
-    service = make_service(verbose=1)
+    service = make_service(verbose=2)
     lend(service, log_line=lines.append)
-    Client(service).send(request(NOOP) + b"x" * 24)
-    Client(service).send(request(GET))
-    assert lines[0] == "Invalid magic:  78"
-    assert lines[1].startswith("Protocol error (opcode 00), close connection")
+    client = Client(service)
+    client.send(store(SET, b"k", b"v"))
+    lines.clear()
+    client.send(request(GET, b"k") + request(STAT, b"items") + request(STAT, b"bogus"))
+    number = client.connection.id
+    assert [line for line in lines if "  0x" not in line] == [
+        f"<{number} Read binary protocol data:",
+        f"<{number} GET k",
+        f">{number} Writing bin response:",
+        f"<{number} Read binary protocol data:",
+        f"<{number} STATS items",
+        f"<{number} Read binary protocol data:",
+        f"<{number} STATS bogus",
+        f">{number} Writing an error: Not found",
+        f">{number} Writing bin response:",
+    ]
+    # The unique of what was found is filled in later there.
+    found = lines.index(f">{number} Writing bin response:")
+    assert lines[found + 5 : found + 7] == [f">{number}   0x00 0x00 0x00 0x00"] * 2
+    lines.clear()
+    client.send(request(INCREMENT, b"n", struct.pack(">QQI", 1 << 63, 1 << 63, 0xFFFFFFFF)))
+    assert "incr n -9223372036854775808, 9223372036854775808, -1" in lines
