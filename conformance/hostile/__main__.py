@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from conformance import trial
 from conformance.servers import reference_command
 
-from . import known  # noqa: F401 - which fills the table
+from . import invented, known  # noqa: F401 - which fill the table
 from .measure import Circumstances, trials
 from .rows import ROWS
 

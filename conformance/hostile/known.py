@@ -20,10 +20,6 @@ from .scene import Endings, Scene, exchange
 MEGABYTE = 1_000_000
 
 
-def _line_ending(stream: socket.socket) -> Endings:
-    return Endings(b"\r\n")
-
-
 # -- words that are matched ----------------------------------------------------------------------
 
 
@@ -52,15 +48,15 @@ def automove_ratio(scene: Scene) -> None:
 # -- long answers to short commands --------------------------------------------------------------
 
 
-def _value_of_4000(scene: Scene) -> None:
+def value_of_4000(scene: Scene) -> None:
     scene.store("k", b"v" * 4000)
 
 
-def _value_of_1(scene: Scene) -> None:
+def value_of_1(scene: Scene) -> None:
     scene.store("k", b"v")
 
 
-def _value_of_1m(scene: Scene) -> None:
+def value_of_1m(scene: Scene) -> None:
     scene.store("k", b"v" * MEGABYTE)
 
 
@@ -69,32 +65,32 @@ def _get_line(scene: Scene, size: int) -> None:
     scene.ask(scene.connect(), line, b"END\r\n")
 
 
-@row(prepare=_value_of_4000)
+@row(prepare=value_of_4000)
 def get_200k(scene: Scene) -> None:
     """One `get` of 200 KB, of a value of 4,000 bytes."""
     _get_line(scene, 200_000)
 
 
-@row(prepare=_value_of_4000)
+@row(prepare=value_of_4000)
 def get_2m(scene: Scene) -> None:
     """One `get` of 2 MB, of a value of 4,000 bytes: the answer has 4 GB."""
     _get_line(scene, 2_000_000)
 
 
-@row(prepare=_value_of_1)
+@row(prepare=value_of_1)
 def get_8m(scene: Scene) -> None:
     """One `get` of 8 MB, of a value of one byte."""
     _get_line(scene, 8_000_000)
 
 
-@row(prepare=_value_of_1m)
+@row(prepare=value_of_1m)
 def unread(scene: Scene) -> None:
     """200 clients that each get 1 MB 20 times, in 140 bytes, and read nothing."""
     exchange([(each, b"get k\r\n" * 20) for each in scene.connect_many(scene.times(200))], None)
     scene.hold(3.0)
 
 
-@row(prepare=_value_of_1m, tls=True)
+@row(prepare=value_of_1m, tls=True)
 def unread_tls(scene: Scene) -> None:
     """The same over TLS."""
     for _ in range(scene.times(200)):
@@ -102,12 +98,12 @@ def unread_tls(scene: Scene) -> None:
     scene.hold(3.0)
 
 
-def _values_of_1m(scene: Scene) -> None:
+def values_of_1m(scene: Scene) -> None:
     for number in range(40):
         scene.store(f"k{number}", b"v" * MEGABYTE)
 
 
-@row(prepare=_values_of_1m)
+@row(prepare=values_of_1m)
 def overwritten(scene: Scene) -> None:
     """40 clients that each get 40 values of 1 MB and read nothing; the values are overwritten."""
     line = b"".join(b"get k%d\r\n" % number for number in range(40))
@@ -147,7 +143,7 @@ def arriving_resident(scene: Scene) -> None:
 # -- reports -------------------------------------------------------------------------------------
 
 
-def _small_items(scene: Scene) -> None:
+def small_items(scene: Scene) -> None:
     count = scene.times(60_000)
     scene.store_many(b"set key:%06d 0 0 10 noreply\r\n0123456789\r\n" % n for n in range(count))
 
@@ -165,7 +161,7 @@ def _slab_class(scene: Scene) -> bytes:
     return words[1]
 
 
-@row(prepare=_small_items)
+@row(prepare=small_items)
 def cachedump(scene: Scene) -> None:
     """50 clients with 20 pipelined `stats cachedump` each, of 60,000 items."""
     line = b"stats cachedump %b 0\r\n" % _slab_class(scene) * 20
@@ -307,11 +303,11 @@ def bucket_streams(scene: Scene) -> None:
 # -- large values --------------------------------------------------------------------------------
 
 
-def _value_of_100m(scene: Scene) -> None:
+def value_of_100m(scene: Scene) -> None:
     scene.store("k", b"v" * scene.times(100 * MEGABYTE))
 
 
-@row(prepare=_value_of_100m, switches=("-I", "128m"), memory_mb=1024)
+@row(prepare=value_of_100m, switches=("-I", "128m"), memory_mb=1024)
 def append_100m(scene: Scene) -> None:
     """`append` and `prepend` to a value of 100 MB."""
     stream = scene.connect()
@@ -319,7 +315,7 @@ def append_100m(scene: Scene) -> None:
         scene.ask(stream, verb + b" k 0 0 1\r\nx\r\n", b"\r\n")
 
 
-@row(switches=("-I", "64m"), memory_mb=1024)
+@row(switches=("-I", "64m"), memory_mb=1024, stores=True)
 def values_of_8m(scene: Scene) -> None:
     """Values of 8, 16 and 40 MB, stored and read."""
     stream = scene.connect()
@@ -332,7 +328,7 @@ def values_of_8m(scene: Scene) -> None:
 # -- what items really take ----------------------------------------------------------------------
 
 
-@row(own=("-o", "memory_accounting=resident"), resident=True)
+@row(own=("-o", "memory_accounting=resident"), resident=True, stores=True)
 def tiny_items(scene: Scene) -> None:
     """Tiny items with flags and times of their own, until the memory is full."""
     rng = random.Random(1)

@@ -14,6 +14,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,7 +32,7 @@ from .probe import LONG_S
 from .scene import LOOPBACK, Scene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from conformance.trial import Run
 
@@ -241,6 +242,24 @@ def _switches(row: Row, *, ours: bool) -> list[str]:
     return [*switches, *(row.own if ours else ("-t", "1"))]
 
 
+@contextlib.contextmanager
+def _unread_log() -> Iterator[tuple[str, ...]]:
+    """Yield what goes before a command, so that it logs into a pipe that nobody reads."""
+    with tempfile.TemporaryDirectory(prefix="conformance-") as path:
+        Path(path).chmod(0o755)
+        pipe = os.path.join(path, "log")
+        os.mkfifo(pipe)
+        reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            yield ("sh", "-c", 'exec "$@" 2>"$0"', pipe)
+        finally:
+            os.close(reader)
+
+
+def _command(row: Row, command: Sequence[str], running: ExitStack) -> Sequence[str]:
+    return (*running.enter_context(_unread_log()), *command) if row.log_unread else command
+
+
 def _listening(row: Row) -> tuple[int, int, list[str]]:
     """Return ports of one server, plain and TLS, and what has it listen there."""
     if not row.tls:
@@ -274,7 +293,7 @@ def _alone(run: Run, row: Row, command: Sequence[str], *, ours: bool, running: E
         switches += ["--couchbase", f"{LOOPBACK}:{bucket}", "--replication-listen", LOOPBACK]
         switches += ["--replication-port", "-1"]
     environment = row.way.environment() | row.environment()
-    server = Server(command, switches, environment)
+    server = Server(_command(row, command, running), switches, environment)
     running.enter_context(server)
     favour(server)
     scene = _scene(run, row, server, plain, tls, ours=ours)
@@ -284,7 +303,7 @@ def _alone(run: Run, row: Row, command: Sequence[str], *, ours: bool, running: E
 
 def _attack(run: Run, row: Row, scene: Scene) -> Found:
     pid = scene.server.pid
-    idle = probed(scene, lambda: time.sleep(IDLE_S))
+    idle = probed(scene, lambda: scene.hold(IDLE_S))
     idle_bytes = resident_bytes(pid)
     if row.prepare is not None:
         row.prepare(scene)
@@ -340,14 +359,15 @@ def _tell(run: Run, row: Row, name: str, found: list[Found], stall_max_s: float 
         factor * row.memory_mb + MEMORY_MORE_MB if judged else None,
         "MiB",
     )
-    left = max(found, key=lambda each: each.after_bytes / each.before_bytes)
-    run.figure(
-        f"{name}: memory when they have left",
-        round(left.after_bytes / MIB, 1),
-        round(left.before_bytes / MIB * LEFT_FACTOR, 1) if judged else None,
-        "MiB",
-        of=f"{left.before_bytes / MIB:.1f} before",
-    )
+    if not row.stores:
+        left = max(found, key=lambda each: each.after_bytes / each.before_bytes)
+        run.figure(
+            f"{name}: memory when they have left",
+            round(left.after_bytes / MIB, 1),
+            round(left.before_bytes / MIB * LEFT_FACTOR, 1) if judged else None,
+            "MiB",
+            of=f"{left.before_bytes / MIB:.1f} before",
+        )
     lost = sum(each.busy.lost for each in found)
     run.figure(f"{name}: connections of others lost", lost, 0 if judged else None)
     for each in found:
@@ -391,15 +411,17 @@ def measure(run: Run, row: Row, circumstances: Circumstances) -> None:
 def _one_of_a_pair(run: Run, row: Row, role: str) -> None:
     """Attack a node of a pair, while somebody writes to the other one."""
     listening = [_listening(row) for _ in range(2)]
-    pair = Pair(
-        _switches(row, ours=True),
-        own={index: switches for index, (_, _, switches) in enumerate(listening)},
-        wired=False,
-        has_bucket=row.bucket,
-        way=row.way,
-        environments=dict.fromkeys(range(2), row.environment()),
-    )
-    with pair:
+    with ExitStack() as running:
+        pair = Pair(
+            _switches(row, ours=True),
+            own={index: switches for index, (_, _, switches) in enumerate(listening)},
+            wired=False,
+            has_bucket=row.bucket,
+            way=row.way,
+            commands={index: _command(row, PYMCD, running) for index in range(2)},
+            environments=dict.fromkeys(range(2), row.environment()),
+        )
+        running.enter_context(pair)
         for node, (plain, _, _) in zip(pair.nodes, listening, strict=True):
             node.port = plain or node.port
             favour(node)
@@ -410,11 +432,12 @@ def _one_of_a_pair(run: Run, row: Row, role: str) -> None:
         plain, tls, _ = listening[index]
         scene = _scene(run, row, node, plain, tls, ours=True)
         scene.bucket_port = node.bucket_port
-        before = sum(each.times_alone() for each in pair.nodes)
+        scene.replication_port = node.replication_port
+        before = _degradations(pair)
         with Probing(writing(other, other.port, row.way)) as beside:
             found = _attack(run, row, scene)
         pair.wait_in_sync()
-        count = sum(each.times_alone() for each in pair.nodes) - before
+        count = _degradations(pair) - before
         if count:
             for each in pair.nodes:
                 run.problem(*each.log().splitlines()[-LOG_LINES:])
@@ -426,6 +449,10 @@ def _one_of_a_pair(run: Run, row: Row, role: str) -> None:
     run.figure(f"{name}: memory over idle", round(found.over_idle_mb, 1), unit="MiB")
     if found.problem:
         run.problem(f"{name}: {found.problem}")
+
+
+def _degradations(pair: Pair) -> int:
+    return sum(int(node.rows()["degraded_count"]) for node in pair.nodes)
 
 
 def trials(rows: dict[str, Row], circumstances: Circumstances) -> dict[str, Callable[[Run], None]]:

@@ -28,8 +28,10 @@ class Row:
         environment: variables of the server.
         memory_mb: what `-m` says.
         resident: whether ours accounts for what it really takes.
+        stores: whether what it stores stays, so that nothing can be said of what was left.
         tls: whether there is a port for TLS; the other one is plain all the same.
         bucket: whether ours has a port for clients of Couchbase; memcached has none.
+        log_unread: whether what the server logs goes to a pipe that nobody reads.
         only_pair: whether one server alone has nothing to show.
     """
 
@@ -40,9 +42,11 @@ class Row:
     environment: Callable[[], dict[str, str]] = dict
     memory_mb: int = MEMORY_MB
     resident: bool = False
+    stores: bool = False
     way: Way = field(default=TEXT)
     tls: bool = False
     bucket: bool = False
+    log_unread: bool = False
     on_memcached: bool = True
     only_pair: bool = False
 

@@ -43,6 +43,7 @@ class Scene:
     tls_port: int = 0
     bucket_port: int = 0
     udp_port: int = 0
+    replication_port: int = 0
     way: Way = TEXT
     #: 1 is what the table speaks of; less is for a quick look.
     scale: float = 1.0
