@@ -23,7 +23,7 @@ from .arguments import ArgumentError, Given, split_arguments
 from .config import EXIT_FAILURE, ConfigError, Settings
 from .options import EXTENDED_HELP, OPTIONS, Option
 from .sources import ENVIRONMENT_PREFIX, from_environment, from_file, gather, read_secret
-from .startup import Signals
+from .startup import Signals, own_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +50,7 @@ def main(arguments: list[str] | None = None, signals: Signals | None = None) -> 
         return run(words[1:])
     words = words[1:] if name == "serve" else words
     if signals is not None:
+        own_stderr()
         return serve(words, signals)
     signals = Signals()
     signals.hear()
@@ -69,12 +70,20 @@ def serve(words: list[str], signals: Signals) -> int:
         )
     except ConfigError as error:
         who = f"{PROGRAM}: " if isinstance(error, ArgumentError) else ""
-        click.echo(f"{who}{error.message}", err=True)
+        _say(f"{who}{error.message}")
         return error.exit_code
     except click.Abort:
         # Interrupted before the server took charge of signals.
         return EXIT_FAILURE
     return exit_code
+
+
+def _say(words: str) -> None:
+    """Write to standard error, if that can be written to."""
+    try:
+        click.echo(words, err=True)
+    except OSError:
+        pass
 
 
 #: Functions, each in a module of that name, which takes time to import: the server must not wait.
@@ -111,7 +120,7 @@ def _serve(context: click.Context, /, **values: Any) -> int:
     check_start(settings)
     if settings.verbose:
         for notice in draft.notices:
-            click.echo(f"warning: {notice}", err=True)
+            _say(f"warning: {notice}")
     from .server import process  # trio is slow to import, and `-h` must not wait for it
 
     return process.run(settings, signals)
@@ -131,7 +140,7 @@ def check_start(settings: Settings) -> None:
     if settings.replicated and settings.replication_secret_file is not None:
         _, warning = read_secret(settings.replication_secret_file)
         if warning:
-            click.echo(f"warning: {warning}", err=True)
+            _say(f"warning: {warning}")
     from .server.daemon import account_to_become
 
     account_to_become(settings.user)

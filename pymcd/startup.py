@@ -1,4 +1,4 @@
-"""What a process does first of all: it hears signals, and has descriptors 0 to 2.
+"""What a process does first of all: it hears signals, has descriptors 0 to 2, and waits for nobody.
 
 Before anything else is loaded, which takes longer than some supervisors wait: process 1 of a
 container is not even sent a signal that it does not hear, and whoever opens a file while standard
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: What a server obeys.
 WANTED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+
+_STDERR: Final = 2
 
 
 class Signals:
@@ -94,3 +97,21 @@ def open_standard_descriptors() -> None:
         sys.stdout = os.fdopen(1, "w", closefd=False)
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", errors="backslashreplace", closefd=False)
+
+
+def own_stderr() -> None:
+    """Make standard error a descriptor that is ours alone and never blocks, where that is possible.
+
+    For the process of a server, and all that it writes there. What it leads to stays the same, and
+    so does that descriptor for others who have it: they may rely on its blocking.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        kind = os.fstat(_STDERR).st_mode
+        if not (stat.S_ISFIFO(kind) or stat.S_ISCHR(kind)):
+            return  # a file never blocks; a socket cannot be opened
+        own = os.open(f"/proc/self/fd/{_STDERR}", flags)
+    except OSError:
+        return
+    os.dup2(own, _STDERR)
+    os.close(own)

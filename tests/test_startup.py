@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -149,3 +150,30 @@ def test_a_child_of_tests_needs_no_standard_descriptors(closed, tmp_path):
     done = run(program, str(path), closed=closed)
     assert path.exists(), done
     assert (done.returncode, path.read_bytes()) == (0, b"v")
+
+
+def test_stderr_becomes_our_own_and_stays_what_it_is_for_others() -> None:
+    program = (
+        "import os\n"
+        "from pymcd.startup import own_stderr\n"
+        "shared = os.dup(2)\n"
+        "own_stderr()\n"
+        "print(os.get_blocking(2), os.get_blocking(shared), os.get_inheritable(2))\n"
+        "os.write(2, b'x')\n"
+    )
+    done = run(program)
+    assert (done.stdout, done.stderr) == ("False True True\n", "x")
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_said_to_nobody_rather_than_waited_for():
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, bytes(4096))
+    os.set_blocking(writer, True)
+    command = [sys.executable, "-m", "pymcd", "--bogus"]
+    assert subprocess.run(command, stderr=writer, timeout=60, check=False).returncode == 1
+    os.close(writer)
+    os.close(reader)

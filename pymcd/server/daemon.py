@@ -94,7 +94,7 @@ def account_to_become(user: str | None) -> pwd.struct_passwd | None:
         raise ConfigError(f"can't find the user {user} to switch to", EXIT_NO_USER) from None
 
 
-def drop_privileges(user: str | None) -> None:
+def drop_privileges(user: str | None, log: Log) -> None:
     """Become `user`, if we are root; otherwise do nothing."""
     entry = account_to_become(user)
     if entry is None:
@@ -106,7 +106,7 @@ def drop_privileges(user: str | None) -> None:
         # Not permitted means that little is left to drop; a container may be set up so.
         if error.errno != errno.EPERM:
             raise ConfigError(message, EXIT_OS_ERROR) from None
-        sys.stderr.write(message + "\n")
+        log.warning(message)
     try:
         os.setgid(entry.pw_gid)
         os.setuid(entry.pw_uid)

@@ -70,7 +70,7 @@ def run(settings: Settings, signals: Signals) -> int:
         import_module(".peering", __package__)
         import_module("..replication.node", __package__)
         codecs.lookup("idna")  # which looking up a peer's address asks for
-    daemon.drop_privileges(settings.user)
+    daemon.drop_privileges(settings.user, log)
     if settings.lock_memory:
         log.warning(
             "warning: -k invalid, mlockall() not supported on this platform.  proceeding without."
@@ -100,6 +100,7 @@ def run(settings: Settings, signals: Signals) -> int:
     except ConfigError as error:
         if announce is not None:
             log.warning(error.message)
+            log.close()
             announce(error.exit_code)
             os._exit(error.exit_code)
         raise
@@ -111,6 +112,7 @@ def run(settings: Settings, signals: Signals) -> int:
             daemon.write_pid_file(pid_file, log)
         if announce is not None:
             announce(0)
+            log.follow_stderr()
 
     if settings.verbose > 1:
         for slab_class in server.service.cache.slabs.classes:

@@ -26,6 +26,7 @@ import select
 import socket
 import sys
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -64,6 +65,9 @@ TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
 #: How often a draining server looks whether the last client is done.
 _DRAIN_LOOK_S: Final = 0.02
 
+#: How often to try again where nobody reads the log.
+_LOG_RETRY_S: Final = 0.1
+
 #: How long a server that stops goes on while another one tells clients of its bucket to go there.
 _BUCKET_HAND_OVER_S: Final = 0.5
 
@@ -97,7 +101,9 @@ class Server:
         #: What to do on SIGHUP; each keeps what it had if the new cannot be used.
         self.reload_hooks: list[Callable[[], None]] = []
         maintaining = Chore(lambda: self.service.maintainer.step())
-        self.chores = [maintaining]
+        logging = Chore(lambda: inf if self.log.flush() else _LOG_RETRY_S)
+        self.log.on_kept = logging.rouse
+        self.chores = [maintaining, logging]
         authenticator = self._authenticator()
         turn = Turn()
         self.tls: TlsServer | None = None

@@ -149,6 +149,27 @@ def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
         assert client.recv(100) == b""
 
 
+def test_a_log_that_nobody_reads_stops_nothing(folder: Path) -> None:
+    path = folder / "socket"
+    command = [*COMMAND, *USER, "-vv", "-s", str(path)]
+    requests = b"get %b\r\n" % (b"k" * 200) * 200
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        client = connect_at_once(path, process)
+        # More than the pipe holds, and the server keeps.
+        for _ in range(10):
+            client.sendall(requests)
+            answer = b""
+            while len(answer) < 200 * len(b"END\r\n"):
+                answer += client.recv(65536)
+        client.close()
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE_S)
+        log = rest_of_log(process)
+    assert process.returncode == 0
+    assert 0 < len(log) < 2000 * 200
+    assert list(folder.iterdir()) == []
+
+
 def connect_at_once(path: Path, process: subprocess.Popen[str]) -> socket.socket:
     """Connect in the moment in which the system lets us."""
     while True:
