@@ -149,6 +149,7 @@ class Service:
         self.connections.pop(connection.id, None)
         if connection.watching:
             self.recorder.remove_watcher(connection)
+            connection.close_reason = "error"  # however it ends
         self.recorder.disconnected(connection)
 
     def reset_counters(self) -> None:

@@ -160,12 +160,21 @@ def test_watchers_hear_of_those_who_come_and_go() -> None:
     watcher = Client(service)
     watcher.send(b"watch connevents\r\n")
     guest = Client(service)
-    guest.connection.close("idle")
+    guest.connection.close("idle_timeout")
     service.disconnected(guest.connection)
     came, went = watcher.receive().splitlines()
     assert b"type=conn_new rip=127.0.0.1 rport=40011 transport=tcp" in came
     assert b"type=conn_close" in went
-    assert b"reason=idle" in went
+    assert b"reason=idle_timeout" in went
+
+
+def test_however_a_watcher_goes_that_is_an_error() -> None:
+    service = make_service()
+    watcher, other = Client(service), Client(service)
+    watcher.send(b"watch connevents\r\n")
+    other.send(b"watch fetchers\r\n")
+    service.disconnected(other.connection)
+    assert b"reason=error" in watcher.receive()
 
 
 # -- turns -----------------------------------------------------------------------------------------

@@ -186,7 +186,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
         if len(buffer) < value_at:
             connection.position = position
             if len(buffer) - position >= limits.READ_BUFFER_BYTES:
-                connection.close("error")
+                connection.close()
             return False
         if trace:
             _log_header(connection, buffer[position:extras_at])
@@ -201,7 +201,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
         ):
             connection.position = position
             if value_at - position > limits.READ_BUFFER_BYTES:
-                connection.close("error")
+                connection.close()
             else:
                 _refuse(connection, command, opaque, value_bytes, body_bytes)
             return False

@@ -174,7 +174,7 @@ def swallow(connection: Connection) -> bool:
 def _unknown(connection: Connection, tokens: list[bytes]) -> None:
     # memcached: process_command_ascii. A browser must not be a client.
     if tokens and tokens[: limits.TOKENS_MAX - 1][-1].startswith(b"HTTP/") and len(tokens[0]) > 1:
-        connection.close()
+        connection.close("error")
     else:
         connection.refuse(ERROR)
 

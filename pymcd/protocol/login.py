@@ -51,7 +51,7 @@ def run_login(connection: Connection, budget: int, /) -> bool:
         stop = end + 1 + length
         if len(buffer) < stop + 2:
             if len(buffer) - (end + 1) >= limits.READ_BUFFER_BYTES:
-                connection.close("error")
+                connection.close()
             return False
         connection.position = stop + 2
         _log_in(connection, buffer[end + 1 : stop], buffer[stop : stop + 2])

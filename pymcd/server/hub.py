@@ -247,7 +247,8 @@ class Hub:
             except (BlockingIOError, InterruptedError):
                 continue  # it was not ready after all
             except OSError:
-                data = b""
+                self._lose(self._sessions[fd])
+                continue
             if not data:
                 self._close(self._sessions[fd])
                 continue

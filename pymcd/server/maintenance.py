@@ -127,7 +127,7 @@ class IdleKicker(Kicker):
             at_rest = connection.awaited is None and not connection.swallow_bytes
             if is_due and at_rest and not connection.pieces:
                 self._service.counters.idle_kicks += 1
-                self._kick(connection, "idle", f"Closing idle fd {connection.id}")
+                self._kick(connection, "idle_timeout", f"Closing idle fd {connection.id}")
             else:
                 oldest = silent_since if oldest is None else min(oldest, silent_since)
         return inf if oldest is None else self._timeout_s - (now - oldest) + 1.0

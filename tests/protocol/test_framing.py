@@ -83,6 +83,12 @@ CASES: list[tuple[str, bytes, bytes]] = [
 ]  # fmt: skip
 
 
+def test_a_browser_is_an_error():
+    client = Client()
+    client.send(b"GET / HTTP/1.1\r\n")
+    assert (client.connection.closing, client.connection.close_reason) == (True, "error")
+
+
 @pytest.mark.parametrize(("request_", "reply"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 def test_reply(request_, reply):
     if len(request_) < 5000:

@@ -259,6 +259,21 @@ def test_who_leaves_is_closed_once(host: Host) -> None:
     assert host.closed == [connection]
 
 
+def test_who_resets_is_closed_with_an_error() -> None:
+    with hosting() as host:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            caller = socket.create_connection(listener.getsockname())
+            sock, _ = listener.accept()
+        sock.setblocking(False)
+        connection = Connection(host.service)
+        host.hub.adopt(sock, connection)
+        caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        caller.close()
+        host.turn(3)
+        assert host.closed == [connection]
+        assert connection.close_reason == "error"
+
+
 def test_quit_is_the_last_command(host: Host) -> None:
     caller, connection = host.connect()
     caller.send(b"version\r\nquit\r\nversion\r\n")
