@@ -643,9 +643,14 @@ def _login(connection: Connection, request: Request) -> None:
     assert authenticator is not None
     mechanism = request.key.partition(b"\0")[0].decode("latin-1").upper()
     exchange = connection.exchange
-    if request.command.opcode == _SASL_AUTH:
+    begins = request.command.opcode == _SASL_AUTH
+    if begins:
         exchange = authenticator.begin(mechanism)
     connection.exchange = None
+    # Cyrus SASL: behind a success the next exchange fails, once, unless it has not yet begun.
+    if connection.login_spent and not (begins and mechanism == "PLAIN" and not request.value):
+        exchange = None
+        connection.login_spent = not begins
     challenge = None if exchange is None else exchange.step(request.value)
     if challenge is not None:
         connection.exchange = exchange
@@ -654,6 +659,7 @@ def _login(connection: Connection, request: Request) -> None:
     counters = connection.service.counters
     counters.auth_cmds += 1
     if exchange is not None and exchange.succeeded:
+        connection.login_spent = True
         connection.become_member()
         _reply(connection, request, b"Authenticated")
         return

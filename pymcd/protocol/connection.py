@@ -88,6 +88,7 @@ class Connection:
         "line_bytes",
         "line_chunks",
         "listen_address",
+        "login_spent",
         "pieces",
         "position",
         "refusal",
@@ -130,6 +131,7 @@ class Connection:
         #: When it became known that there has been no login; None: none is needed any more.
         self.stranger_since: int | None = None
         self.exchange: Exchange | None = None  #: a login of several steps, under way
+        self.login_spent = False  #: a login succeeded, and the next one is to fail for that
         self.delayed = False  #: the answer to a failed login is being delayed
         if service.host.authenticator is not None and not trusted:
             self.stranger_since = service.cache.now

@@ -80,11 +80,43 @@ CONVERSATIONS = [
     ("wrong", [plain(b"wrong")], [FAILED], False),
     ("wrong, right", [plain(b"wrong"), plain(b"secret"), GET_K], [FAILED, OK_REPLY, MISS], False),
     ("revoked", [plain(b"secret"), plain(b"x"), GET_K], [OK_REPLY, FAILED, error(GET, 0x20)], True),
+    # What Cyrus SASL makes of a login behind another one.
     (
         "twice",
         [plain(b"secret"), plain(b"secret"), GET_K],
-        [OK_REPLY, OK_REPLY, MISS],
+        [OK_REPLY, FAILED, error(GET, 0x20)],
+        True,
+    ),
+    ("thrice", [plain(b"secret")] * 3 + [GET_K], [OK_REPLY, FAILED, OK_REPLY, MISS], False),
+    (
+        "twice, the second time in two steps",
+        [plain(b"secret"), request(SASL_AUTH, b"PLAIN"), plain(b"secret", SASL_STEP), GET_K],
+        [OK_REPLY, Reply(SASL_AUTH, 0x21), error(SASL_STEP, 0x20), error(GET, 0x20)],
+        True,
+    ),
+    (
+        "twice, the second time begun anew",
+        [plain(b"secret"), request(SASL_AUTH, b"PLAIN"), *[plain(b"secret")] * 2, GET_K],
+        [OK_REPLY, Reply(SASL_AUTH, 0x21), FAILED, OK_REPLY, MISS],
         False,
+    ),
+    (
+        "a challenge behind a login",
+        [plain(b"secret"), request(SASL_AUTH, b"CRAM-MD5"), plain(b"secret"), GET_K],
+        [OK_REPLY, FAILED, OK_REPLY, MISS],
+        False,
+    ),
+    (
+        "a mechanism unknown behind a login",
+        [plain(b"secret"), request(SASL_AUTH, b"NOPE", b"", b"x"), plain(b"secret"), GET_K],
+        [OK_REPLY, FAILED, OK_REPLY, MISS],
+        False,
+    ),
+    (
+        "a step behind a login",
+        [plain(b"secret"), plain(b"secret", SASL_STEP), plain(b"secret"), GET_K],
+        [OK_REPLY, error(SASL_STEP, 0x20), FAILED, error(GET, 0x20)],
+        True,
     ),
     (
         "empty, then a step",
@@ -304,7 +336,6 @@ CLOSING = [
     ("nothing", b"\r\nget k\r\n"),
     ("set", b"set\r\n"),
     ("the binary protocol", request(NOOP)),
-    ("a value that no buffer holds", b"set x 0 0 16383\r\n" + b"x" * 16384),
 ]
 
 
@@ -315,6 +346,14 @@ def test_what_is_no_line_ends_the_connection(name, said, step):
     assert client.send(said, step=step) == b""
     assert client.connection.closing
     assert client.connection.close_reason == "error"
+
+
+def test_a_value_that_fits_in_no_buffer_ends_the_connection():
+    client = text_stranger()
+    assert client.send(b"set x 0 0 16383\r\n" + b"x" * 16383) == b""
+    assert not client.connection.closing
+    assert client.send(b"x") == b""
+    assert (client.connection.closing, client.connection.close_reason) == (True, "normal")
 
 
 def test_the_budget_ends_a_turn_of_strangers_too():
