@@ -36,6 +36,8 @@ EXIT_OS_ERROR = 71
 
 ITEM_SIZE_MAX_LOWEST_BYTES = KIBIBYTE
 ITEM_SIZE_MAX_HIGHEST_BYTES = 1 << 30
+# The option is in kilobytes. A chunk must hold more than the headers of an item in pieces.
+SLAB_CHUNK_MAX_LOWEST_BYTES = 512
 LRU_PCT_SUM_MAX = 80
 LISTENER_TAG_MAX_BYTES = 8
 ANY_PORT = -1
@@ -372,7 +374,7 @@ _FIELD_RULES: dict[str, _Rule] = {
     "prefix_delimiter": _Rule(lambda v: len(v) == 1 and v.isascii(), "No delimiter specified"),
     "slab_min_size_bytes": _int32(1, "Chunk size must be greater than 0"),
     "slab_chunk_max_bytes": _Rule(
-        lambda v: KIBIBYTE <= v <= limits.SLAB_PAGE_BYTES,
+        lambda v: SLAB_CHUNK_MAX_LOWEST_BYTES <= v <= limits.SLAB_PAGE_BYTES,
         lambda v: (
             "slab_chunk_max must be specified in kilobytes."
             if v > 0
