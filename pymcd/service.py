@@ -138,6 +138,7 @@ class Service:
 
     def connected(self, connection: Connection) -> None:
         """Take note of a new client; the driver calls this before its first `receive_data`."""
+        assert connection.id not in self.connections
         self.connections[connection.id] = connection
         self.counters.total_connections += 1
         self.connections_peak = max(self.connections_peak, len(self.connections))
@@ -146,7 +147,7 @@ class Service:
 
     def disconnected(self, connection: Connection) -> None:
         """Forget a client; the driver calls this once, when its socket is gone."""
-        self.connections.pop(connection.id, None)
+        self.connections.pop(connection.id, None)  # those of UDP were never there
         if connection.watching:
             self.recorder.remove_watcher(connection)
             connection.close_reason = "error"  # however it ends

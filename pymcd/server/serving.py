@@ -482,8 +482,12 @@ class Server:
                 pass
             sock.close()
             return
+        number = sock.fileno()
+        if number in self.service.connections:
+            # Of a stream that is ending: it has given up its descriptor, but is not forgotten yet.
+            number = -next(self._ids)
         connection = self._new_connection(
-            connection_id=sock.fileno(),
+            connection_id=number,
             address=describe(address, sock.family, endpoint.transport),
             listen_address=endpoint.address,
             transport=endpoint.transport,

@@ -59,6 +59,31 @@ async def test_serves_several_clients(use_hub: bool) -> None:
     assert not server.service.connections
 
 
+async def test_no_client_is_forgotten_while_others_come_and_go(use_hub: bool) -> None:
+    # Descriptors are used again at once, while the connection that had one is still ending: by
+    # those who are accepted then, as clients have theirs already.
+    socks = [trio.socket.socket() for _ in range(200)]
+    async with serving(use_hub=use_hub) as server:
+
+        async def connect(sock: trio.socket.SocketType) -> None:
+            await sock.connect(("127.0.0.1", server.port))
+            stream = trio.SocketStream(sock)
+            assert await ask(stream, b"mn\r\n") == b"MN\r\n"
+
+        for number, sock in enumerate(socks):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(connect, sock)
+                if number >= 5:
+                    socks[number - 5].close()
+        connections = server.service.connections
+        await until(lambda: len(connections) <= 5)
+        assert len(connections) == 5
+        assert [each.id for each in connections.values()] == list(connections)
+        assert server.service.counters.total_connections == len(socks)
+        for sock in socks:
+            sock.close()
+
+
 async def test_a_large_value_passes_both_ways(use_hub: bool) -> None:
     value = os.urandom(1 << 19)
     async with serving(use_hub=use_hub) as server:
