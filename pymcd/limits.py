@@ -6,7 +6,7 @@ from typing import Final
 
 #: What the `version` command and `stats` report. Clients parse it to choose features (meta
 #: commands from 1.6.0 on), so it names the memcached whose behaviour is reproduced.
-MEMCACHED_VERSION: Final = "1.6.18"
+MEMCACHED_VERSION: Final = "1.6.45"
 
 KEY_MAX_BYTES: Final = 250
 #: Above this an exptime is absolute Unix time. # protocol.txt, "Expiration times"

@@ -18,7 +18,7 @@ from .protocol.helpers import Client, make_service
 if TYPE_CHECKING:
     from pymcd.replication.gate import Gate
 
-VERSION = b"VERSION 1.6.18\r\n"
+VERSION = b"VERSION 1.6.45\r\n"
 
 
 def stats(client: Client, *words: bytes) -> dict[str, str]:

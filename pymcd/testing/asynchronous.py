@@ -179,7 +179,7 @@ async def serve(plan: ServePlan) -> AsyncIterator[AsyncMemcachedServer]:
     ...         await stream.aclose()
     ...         return bytes(answer)
     >>> trio.run(main)
-    b'VERSION 1.6.18\\r\\n'
+    b'VERSION 1.6.45\\r\\n'
     """
     clock = new_clock(plan.clock, _TrioClock())
     on_port = plan.sockets and plan.unix_socket is None

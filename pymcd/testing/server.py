@@ -299,7 +299,7 @@ class MemcachedServer(Controls):
         ...     client = Client(server.address, tls_context=context)
         ...     client.version()
         ...     client.close()
-        b'1.6.18'
+        b'1.6.45'
         """
         if self._certificates is None:
             raise RuntimeError(
@@ -365,7 +365,7 @@ class MemcachedServer(Controls):
         ...     client.recv(100)
         ...     server.drop_connections()
         ...     client.recv(100)
-        b'VERSION 1.6.18\\r\\n'
+        b'VERSION 1.6.45\\r\\n'
         1
         b''
         """

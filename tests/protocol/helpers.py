@@ -17,7 +17,7 @@ from ..clocks import ManualClock
 from ..hosts import make_host
 
 TRAILING_REQUEST = b"version\r\n"
-TRAILING_REPLY = b"VERSION 1.6.18\r\n"
+TRAILING_REPLY = b"VERSION 1.6.45\r\n"
 
 
 def make_service(clock: ManualClock | None = None, **settings: Any) -> Service:

@@ -39,8 +39,8 @@ CASES = [
     (b"verbosity 1 noreply", b""),
     (b"verbosity 1 2 3", ERROR),
     # version, quit, shutdown
-    (b"version", b"VERSION 1.6.18\r\n"),
-    (b"version noreply", b"VERSION 1.6.18\r\n"),
+    (b"version", b"VERSION 1.6.45\r\n"),
+    (b"version noreply", b"VERSION 1.6.45\r\n"),
     (b"quit", b""),
     (b"quit x", b""),
     (b"shutdown", b"ERROR: shutdown not enabled\r\n"),
@@ -731,7 +731,7 @@ def test_metadump_in_slices_sees_each_item_once():
     client.connection.source = None
     assert len(pieces) == 31
     assert len(set(b"".join(pieces).split(b"\n"))) == 3000 + 2
-    assert client.receive() == b"VERSION 1.6.18\r\n"
+    assert client.receive() == b"VERSION 1.6.45\r\n"
 
 
 def test_nothing_runs_while_a_dump_is_on_its_way():

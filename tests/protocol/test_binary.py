@@ -124,7 +124,7 @@ CASES = [
     ("flush at once", [SET_K], request(FLUSH, b"", bytes(4)), Reply(FLUSH, 0)),
     ("flush quiet", [SET_K], request(FLUSHQ), None),
     ("noop", [], request(NOOP), Reply(NOOP, 0)),
-    ("version", [], request(VERSION), Reply(VERSION, 0, value=b"1.6.18")),
+    ("version", [], request(VERSION), Reply(VERSION, 0, value=b"1.6.45")),
     ("verbosity", [], request(VERBOSITY), error(VERBOSITY, UNKNOWN)),
     ("unknown", [], request(0x99, b"", b"", b"body"), error(0x99, UNKNOWN)),
     ("mechanisms", [], request(SASL_LIST), error(SASL_LIST, UNKNOWN)),

@@ -32,7 +32,7 @@ def respond(client: Client, data: bytes) -> bytes:
     [("auto", True, True), ("ascii", True, False), ("binary", False, True)],
 )
 def test_the_first_byte_chooses_unless_the_settings_do(protocol, text, binary):
-    assert (Client(protocol=protocol).send(b"version\r\n") == b"VERSION 1.6.18\r\n") is text
+    assert (Client(protocol=protocol).send(b"version\r\n") == b"VERSION 1.6.45\r\n") is text
     assert (Client(protocol=protocol).send(NOOP) == NOOP_REPLY) is binary
 
 
@@ -41,18 +41,18 @@ def test_a_listener_may_have_its_own_protocol():
     connection = Connection(service, protocol="ascii")
     connection.receive_data(b"version\r\n")
     assert not connection.run()
-    assert connection.pieces == [b"VERSION 1.6.18\r\n"]
+    assert connection.pieces == [b"VERSION 1.6.45\r\n"]
 
 
 def test_nothing_received_chooses_nothing():
     client = Client()
     assert client.receive() == b""
-    assert client.send(b"version\r\n") == b"VERSION 1.6.18\r\n"
+    assert client.send(b"version\r\n") == b"VERSION 1.6.45\r\n"
 
 
 def test_after_closing_nothing_is_executed():
     client = Client()
-    assert client.send(b"version\r\nquit\r\nversion\r\n") == b"VERSION 1.6.18\r\n"
+    assert client.send(b"version\r\nquit\r\nversion\r\n") == b"VERSION 1.6.45\r\n"
     connection = client.connection
     connection.receive_data(b"version\r\n")
     assert not connection.run()
@@ -68,7 +68,7 @@ def test_while_a_source_lasts_nothing_is_executed():
     assert respond_once(client, b"version\r\n") is None
     assert connection.pieces == []
     connection.source = None
-    assert client.receive() == b"VERSION 1.6.18\r\n"
+    assert client.receive() == b"VERSION 1.6.45\r\n"
 
 
 def respond_once(client: Client, data: bytes) -> bytes | None:
@@ -99,7 +99,7 @@ class TestRespond:
         client.send(b"version\r\n")
         assert respond_once(client, b"version\r\n" * 3) is None
         assert len(client.connection.pieces) == 2
-        assert client.receive() == b"VERSION 1.6.18\r\n" * 3
+        assert client.receive() == b"VERSION 1.6.45\r\n" * 3
 
     def test_so_is_a_long_answer(self):
         client = Client()
@@ -216,7 +216,7 @@ def test_a_long_line_behind_commands_that_were_not_run_yet(run_after):
         client.connection.receive_data(piece)
         if number == run_after:
             answer = client.receive()
-    assert answer + client.receive() == (b"VERSION 1.6.18\r\n" * 500 + b"END\r\nVERSION 1.6.18\r\n")
+    assert answer + client.receive() == (b"VERSION 1.6.45\r\n" * 500 + b"END\r\nVERSION 1.6.45\r\n")
 
 
 def test_a_long_get_may_drip():

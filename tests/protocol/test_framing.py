@@ -54,27 +54,27 @@ CASES: list[tuple[str, bytes, bytes]] = [
     (
         "the same, silent",
         b"set a 0 0 3 noreply\r\nabcde\r\nversion\r\n",
-        b"ERROR\r\nVERSION 1.6.18\r\n",
+        b"ERROR\r\nVERSION 1.6.45\r\n",
     ),
     (
         "a block which ends in a bare LF",
         b"set a 0 0 3\r\nabc\nversion\r\nversion\r\n",
-        b"CLIENT_ERROR bad data chunk\r\nERROR\r\nVERSION 1.6.18\r\n",
+        b"CLIENT_ERROR bad data chunk\r\nERROR\r\nVERSION 1.6.45\r\n",
     ),
     (
         "a block of a refused header is read as a command",
         b"set a b 0 7\r\nversion\r\n",
-        b"CLIENT_ERROR bad command line format\r\nVERSION 1.6.18\r\n",
+        b"CLIENT_ERROR bad command line format\r\nVERSION 1.6.45\r\n",
     ),
     (
         "a block that is too large is thrown away",
         b"set a 0 0 2000000\r\n%b\r\nversion\r\n" % (b"\r\n" * 1_000_000),
-        b"SERVER_ERROR object too large for cache\r\nVERSION 1.6.18\r\n",
+        b"SERVER_ERROR object too large for cache\r\nVERSION 1.6.45\r\n",
     ),
     (
         "the same, silent",
         b"set a 0 0 2000000 noreply\r\n%b\r\nversion\r\n" % bytes(2_000_000),
-        b"VERSION 1.6.18\r\n",
+        b"VERSION 1.6.45\r\n",
     ),
     ("a browser", b"GET /index.html HTTP/1.1\r\nHost: a\r\n\r\n", b""),
     ("another one", b"POST / HTTP/1.0\r\n", b""),
@@ -181,7 +181,7 @@ class TestFairness:
 
     def test_a_yield_is_counted_only_if_something_is_left(self):
         client = Client(reqs_per_event=2)
-        assert client.send(b"version\r\nversion\r\n") == b"VERSION 1.6.18\r\n" * 2
+        assert client.send(b"version\r\nversion\r\n") == b"VERSION 1.6.45\r\n" * 2
         assert client.service.counters.conn_yields == 0
 
 
@@ -208,7 +208,7 @@ def test_a_command_may_change_the_table_of_verbs():
 
     client.connection.verbs = {b"leave": Verb(LOCAL, no_keys, leave)}
     assert client.send(b"version\r\nleave\r\nversion\r\nleave\r\n") == (
-        b"ERROR\r\nVERSION 1.6.18\r\nERROR\r\n"
+        b"ERROR\r\nVERSION 1.6.45\r\nERROR\r\n"
     )
 
 

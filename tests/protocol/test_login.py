@@ -75,7 +75,7 @@ def counted(client: Client) -> tuple[int, int]:
 
 #: What one connection says, and what it is answered. The last reply may be the end.
 CONVERSATIONS = [
-    ("version", [request(VERSION)], [Reply(VERSION, 0, value=b"1.6.18")], False),
+    ("version", [request(VERSION)], [Reply(VERSION, 0, value=b"1.6.45")], False),
     ("right", [plain(b"secret"), GET_K], [OK_REPLY, MISS], False),
     ("wrong", [plain(b"wrong")], [FAILED], False),
     ("wrong, right", [plain(b"wrong"), plain(b"secret"), GET_K], [FAILED, OK_REPLY, MISS], False),
@@ -146,13 +146,13 @@ CONVERSATIONS = [
     (
         "a mechanism too long",
         [request(SASL_AUTH, b"P" * 33, b"", b"value"), request(VERSION)],
-        [error(SASL_AUTH, INVALID), Reply(VERSION, 0, value=b"1.6.18")],
+        [error(SASL_AUTH, INVALID), Reply(VERSION, 0, value=b"1.6.45")],
         False,
     ),
     (
         "too much",
         [request(SASL_AUTH, b"PLAIN", b"", b"x" * 5000), request(VERSION)],
-        [error(SASL_AUTH, NO_MEMORY), Reply(VERSION, 0, value=b"1.6.18")],
+        [error(SASL_AUTH, NO_MEMORY), Reply(VERSION, 0, value=b"1.6.45")],
         False,
     ),
     ("a get first", [GET_K], [error(GET, AUTH_ERROR)], True),
@@ -381,7 +381,7 @@ def test_a_failure_may_be_answered_late():
             stranger(login_failure_delay_s=2.0),
             plain(b"wrong"),
             request(VERSION),
-            lambda data: decode(data) == [FAILED, Reply(VERSION, 0, value=b"1.6.18")],
+            lambda data: decode(data) == [FAILED, Reply(VERSION, 0, value=b"1.6.45")],
         ),
         (
             text_stranger(login_failure_delay_s=2.0),

@@ -382,7 +382,7 @@ class TestWaiting:
             assert guest.ask(b"incr k 1\r\n", b"version\r\n") == b""
         assert group["a"].values().get(b"k", b"1") == b"1"
         group.wire("a", "b").resume()
-        wanted = b"STORED\r\n" + b"".join(b"%d\r\nVERSION 1.6.18\r\n" % (n + 2) for n in range(5))
+        wanted = b"STORED\r\n" + b"".join(b"%d\r\nVERSION 1.6.45\r\n" % (n + 2) for n in range(5))
         assert guest.ask() == wanted
 
     def test_meanwhile_little_is_kept_of_it(self, node, fast):
@@ -404,7 +404,7 @@ class TestWaiting:
         other.ask(b"set other 0 0 1\r\n1\r\nversion\r\n")
         group.wire("a", "b").stall()
         guest.ask(SET)
-        assert other.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert other.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
         if fast or node == "b":
             assert other.ask(b"get other\r\n") == b"VALUE other 0 1\r\n1\r\nEND\r\n"
 
@@ -725,7 +725,7 @@ class TestExecutor:
     def test_half_a_command_is_forgotten(self, commands):
         execute, _ = self.executor()
         execute("text", commands)
-        assert execute("text", b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert execute("text", b"version\r\n") == b"VERSION 1.6.45\r\n"
 
     def test_long_batches_are_executed_to_the_end(self):
         execute, service = self.executor()

@@ -258,7 +258,7 @@ def test_too_many_watchers():
         watcher_of(client, "fetchers")
     late = Client(client.service)
     assert late.send(b"watch\r\n") == b"WATCHER_TOO_MANY log watcher limit reached\r\n"
-    assert late.send(b"version\r\n") == b"VERSION 1.6.18\r\n"
+    assert late.send(b"version\r\n") == b"VERSION 1.6.45\r\n"
 
 
 def test_the_last_watcher_turns_the_recorder_off():

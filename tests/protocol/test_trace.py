@@ -31,7 +31,7 @@ LOG = """\
 <23 incr a 1
 >23 CLIENT_ERROR cannot increment or decrement non-numeric value
 <23 version
->23 VERSION 1.6.18
+>23 VERSION 1.6.45
 <23 delete a
 >23 DELETED
 <23 stats slabs

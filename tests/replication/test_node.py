@@ -569,7 +569,7 @@ class TestLoss:
             assert guest.ask(command) == refusal
             assert other.ask(command) == refusal
         assert guest.ask(b"set k 0 0 1 noreply\r\n5\r\ndelete k noreply\r\nversion\r\n") == (
-            b"VERSION 1.6.18\r\n"
+            b"VERSION 1.6.45\r\n"
         )
         assert guest.ask(b"get k\r\n").startswith(b"VALUE k 0 1\r\n")
         (reply,) = binary.decode(Guest(group["a"]).ask(binary.store(binary.SET, b"k", b"3")))
@@ -755,7 +755,7 @@ class TestFrozen:
         group["a"].frozen = False
         group.advance(2)
         assert first.take() == (
-            b"VERSION 1.6.18\r\n12\r\nERROR\r\nVALUE n 0 2\r\n12\r\nEND\r\nSTORED\r\n"
+            b"VERSION 1.6.45\r\n12\r\nERROR\r\nVALUE n 0 2\r\n12\r\nEND\r\nSTORED\r\n"
         )
         group.check_equal()
 

@@ -35,7 +35,7 @@ from pymcd.server.hub import _CHUNKS_PER_TURN, Hub
 
 from ..clocks import ManualClock
 
-VERSION = b"VERSION 1.6.18\r\n"
+VERSION = b"VERSION 1.6.45\r\n"
 BIG = b"v" * 500_000
 BIG_REPLY = b"VALUE big 0 %d\r\n%b\r\nEND\r\n" % (len(BIG), BIG)
 

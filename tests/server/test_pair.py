@@ -142,7 +142,7 @@ async def test_a_burst_is_answered_in_order(use_hub: bool, writer: int) -> None:
                 (number,) * 3
             )
             reply += (
-                b"END\r\nSTORED\r\nVERSION 1.6.18\r\n"
+                b"END\r\nSTORED\r\nVERSION 1.6.45\r\n"
                 b"CLIENT_ERROR cannot increment or decrement non-numeric value\r\n"
             )
         await client.send_all(request + b"verbosity 0\r\n")
@@ -281,7 +281,7 @@ async def test_clients_are_let_in_when_the_node_is_ready(use_hub: bool) -> None:
             assert role(server) == "starting"
             await pass_time(clock, 2.1, server)
             await until(server.ready.is_set)
-            assert await ask(await server.connect(), b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert await ask(await server.connect(), b"version\r\n") == b"VERSION 1.6.45\r\n"
             assert "replication: clients are let in, alone, 2.0 s after the start" in (
                 server.memory.lines
             )
@@ -310,7 +310,7 @@ async def test_a_port_that_is_lost_meanwhile_ends_the_server() -> None:
 async def test_a_server_that_stops_waits_for_its_peer(use_hub: bool) -> None:
     async with synced_pair(use_hub=use_hub) as (a, b):
         client = await a.connect()
-        assert await ask(client, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert await ask(client, b"version\r\n") == b"VERSION 1.6.45\r\n"
         with silenced(b):
             await client.send_all(b"set k 0 0 1\r\nx\r\n")
             await until(lambda: any(c.waiting for c in a.service.connections.values()))
@@ -384,7 +384,7 @@ async def test_a_server_does_not_leave_before_its_peer_has_everything(use_hub: b
 async def test_nobody_waits_for_a_peer_for_ever(use_hub: bool) -> None:
     async with synced_pair(use_hub=use_hub, shutdown_timeout_s=0) as (a, b):
         client = await a.connect()
-        assert await ask(client, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert await ask(client, b"version\r\n") == b"VERSION 1.6.45\r\n"
         with silenced(b):
             await client.send_all(b"set k 0 0 1\r\nx\r\n")
             await until(lambda: any(c.waiting for c in a.service.connections.values()))

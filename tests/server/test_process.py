@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 COMMAND = [sys.executable, "-m", "pymcd"]
 IS_ROOT = os.geteuid() == 0
 USER = ["-u", "nobody"] if IS_ROOT else []
-VERSION = b"VERSION 1.6.18\r\n"
+VERSION = b"VERSION 1.6.45\r\n"
 PATIENCE_S = 30
 
 pytestmark = pytest.mark.slow

@@ -31,7 +31,7 @@ DRIVERS = [
     pytest.param(True, marks=pytest.mark.skipif(not HAS_EPOLL, reason="needs epoll"), id="hub"),
     pytest.param(False, id="streams"),
 ]
-VERSION = b"VERSION 1.6.18\r\n"
+VERSION = b"VERSION 1.6.45\r\n"
 
 pytestmark = pytest.mark.parametrize("use_hub", DRIVERS)
 

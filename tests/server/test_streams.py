@@ -24,8 +24,8 @@ async def test_answers_in_order_and_closes_when_the_client_does() -> None:
         nursery.start_soon(server.serve_stream, theirs)
         await ours.send_all(b"set a 0 0 1\r\nx\r\nget a\r\nver")
         await ours.send_all(b"sion\r\n")
-        got = await read_until(ours, b"VERSION 1.6.18\r\n")
-        assert got == b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\nVERSION 1.6.18\r\n"
+        got = await read_until(ours, b"VERSION 1.6.45\r\n")
+        assert got == b"STORED\r\nVALUE a 0 1\r\nx\r\nEND\r\nVERSION 1.6.45\r\n"
         assert len(server.service.connections) == 1
         await ours.aclose()
     assert not server.service.connections
@@ -38,7 +38,7 @@ async def test_quit_closes() -> None:
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(server.serve_stream, theirs)
         await ours.send_all(b"version\r\nquit\r\nversion\r\n")
-        assert await read_all(ours) == b"VERSION 1.6.18\r\n"
+        assert await read_all(ours) == b"VERSION 1.6.45\r\n"
 
 
 async def test_a_long_pipeline_is_served_in_slices() -> None:
@@ -49,8 +49,8 @@ async def test_a_long_pipeline_is_served_in_slices() -> None:
     ):
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(server.serve_stream, theirs)
-        got = await ask(ours, b"incr n 1\r\n" * 100 + b"version\r\n", end=b"1.6.18\r\n")
-        assert got == b"NOT_FOUND\r\n" * 100 + b"VERSION 1.6.18\r\n"
+        got = await ask(ours, b"incr n 1\r\n" * 100 + b"version\r\n", end=b"1.6.45\r\n")
+        assert got == b"NOT_FOUND\r\n" * 100 + b"VERSION 1.6.45\r\n"
         assert server.service.counters.conn_yields == 33
         await ours.aclose()
 
@@ -74,7 +74,7 @@ async def test_what_a_watcher_is_told_is_sent_without_a_request() -> None:
     async with serving(endpoints=NO_ENDPOINTS) as server, trio.open_nursery() as nursery:
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(server.serve_stream, theirs)
-        assert await ask(ours, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert await ask(ours, b"version\r\n") == b"VERSION 1.6.45\r\n"
         (connection,) = server.service.connections.values()
         for number in range(3):
             connection.pieces.append(b"line %d\r\n" % number)
@@ -90,11 +90,11 @@ async def test_a_source_is_drained_piece_by_piece() -> None:
     async with serving(endpoints=NO_ENDPOINTS) as server, trio.open_nursery() as nursery:
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(server.serve_stream, theirs)
-        assert await ask(ours, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert await ask(ours, b"version\r\n") == b"VERSION 1.6.45\r\n"
         (connection,) = server.service.connections.values()
         connection.verbs = {**connection.verbs, b"dump": Verb(LOCAL, no_keys, dump)}
-        got = await ask(ours, b"dump\r\nversion\r\n", end=b"1.6.18\r\n")
-        assert got == b"one\r\ntwo\r\nEND\r\nVERSION 1.6.18\r\n"
+        got = await ask(ours, b"dump\r\nversion\r\n", end=b"1.6.45\r\n")
+        assert got == b"one\r\ntwo\r\nEND\r\nVERSION 1.6.45\r\n"
         await ours.aclose()
 
 
@@ -112,7 +112,7 @@ async def test_a_fault_in_a_handler_costs_one_connection() -> None:
             connection.verbs = {**connection.verbs, b"broken": Verb(LOCAL, no_keys, broken)}
         await victim.send_all(b"broken\r\n")
         assert await read_all(victim) == b""
-        assert await ask(other, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert await ask(other, b"version\r\n") == b"VERSION 1.6.45\r\n"
         assert len(server.service.connections) == 1
         (failure,) = server.memory.failures
         assert isinstance(failure, ExceptionGroup)
@@ -149,7 +149,7 @@ async def test_a_silent_client_is_closed(
         begin = trio.current_time()
         for _ in range(3):
             await trio.sleep(idle_timeout_s - 1)
-            assert await ask(ours, b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert await ask(ours, b"version\r\n") == b"VERSION 1.6.45\r\n"
         assert server.service.counters.idle_kicks == 0
         assert await read_all(ours) == b""
         assert server.service.counters.idle_kicks == 1

@@ -41,7 +41,7 @@ DRIVERS = [
     pytest.param(False, id="streams"),
 ]
 both_drivers = pytest.mark.parametrize("use_hub", DRIVERS)
-VERSION = b"VERSION 1.6.18\r\n"
+VERSION = b"VERSION 1.6.45\r\n"
 TLS_1_2, TLS_1_3 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 PATIENCE_S = 60
 

@@ -64,7 +64,7 @@ CASES = [
     ("set", b"set a 0 0 1\r\nx\r\n", b"STORED\r\n"),
     ("miss", b"get a\r\n", b"END\r\n"),
     ("unknown", b"bogus\r\n", b"ERROR\r\n"),
-    ("two commands", b"incr a 1\r\nversion\r\n", b"NOT_FOUND\r\nVERSION 1.6.18\r\n"),
+    ("two commands", b"incr a 1\r\nversion\r\n", b"NOT_FOUND\r\nVERSION 1.6.45\r\n"),
     (
         "many commands",
         b"incr a 1\r\n" * 90,
@@ -106,7 +106,7 @@ IGNORED = [
 async def test_ignores(datagram: bytes) -> None:
     async with udp_client() as (server, client):
         await client.send(datagram)
-        assert await ask(client, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert await ask(client, b"version\r\n") == b"VERSION 1.6.45\r\n"
         # No watcher was left behind either.
         assert server.service.cache.listener is None
         assert server.service.connections == {}
@@ -121,7 +121,7 @@ async def test_a_fault_costs_one_request(monkeypatch: pytest.MonkeyPatch) -> Non
 
         monkeypatch.setattr(server.service, "tick", broken)
         await client.send(request(b"version\r\n"))
-        assert await ask(client, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert await ask(client, b"version\r\n") == b"VERSION 1.6.45\r\n"
         assert len(server.memory.failures) == 1
 
 

@@ -46,21 +46,21 @@ async def test_streams_in_memory() -> None:
 async def test_sockets() -> None:
     async with serve(sockets=True) as server:
         async with await trio.open_tcp_stream(*server.address) as stream:
-            assert await ask(stream, b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert await ask(stream, b"version\r\n") == b"VERSION 1.6.45\r\n"
             with server.refuse_connections():
                 with pytest.raises(OSError, match="connect"):
                     await trio.open_tcp_stream(*server.address)
-                assert await ask(stream, b"version\r\n") == b"VERSION 1.6.18\r\n"
+                assert await ask(stream, b"version\r\n") == b"VERSION 1.6.45\r\n"
         async with server.connect() as stream:
-            assert await ask(stream, b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert await ask(stream, b"version\r\n") == b"VERSION 1.6.45\r\n"
         async with await trio.open_tcp_stream(*server.address) as stream:
-            assert await ask(stream, b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert await ask(stream, b"version\r\n") == b"VERSION 1.6.45\r\n"
 
 
 async def test_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     async with serve(unix_socket=path), await trio.open_unix_socket(path) as stream:
-        assert await ask(stream, b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert await ask(stream, b"version\r\n") == b"VERSION 1.6.45\r\n"
     assert not os.path.exists(path)  # noqa: ASYNC240 - a moment
 
 
@@ -98,7 +98,7 @@ async def test_faults() -> None:
         with server.fault(command="get", times=1).stall():
             await stream.send_all(b"get a\r\n")
             assert len(await server.wait_for("get", count=2)) == 2
-            assert await ask(other, b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert await ask(other, b"version\r\n") == b"VERSION 1.6.45\r\n"
         assert await ask(stream, b"") == b"END\r\n"
         with server.fault(command="get", times=1).truncate(2):
             assert await ask(stream, b"get a\r\n") == b"EN"
@@ -145,7 +145,7 @@ async def test_tls() -> None:
         async with await trio.open_ssl_over_tcp_stream(
             *server.address, ssl_context=context
         ) as stream:
-            assert await ask(stream, b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert await ask(stream, b"version\r\n") == b"VERSION 1.6.45\r\n"
     async with serve() as server:
         with pytest.raises(RuntimeError, match="tls=True"):
             _ = server.tls_ca_file

@@ -271,7 +271,7 @@ def test_refuse_again_and_again(server: MemcachedServer) -> None:
         with server.refuse_connections(), pytest.raises(ConnectionRefusedError):
             RawClient(server.address)
         with raw(server) as client:
-            assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert client.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
 
 
 def test_refuse_a_server_that_has_only_begun() -> None:
@@ -280,7 +280,7 @@ def test_refuse_a_server_that_has_only_begun() -> None:
             with server.refuse_connections(), pytest.raises(ConnectionRefusedError):
                 RawClient(server.address)
             with raw(server) as client:
-                assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+                assert client.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
 
 
 def test_drop_connections(server: MemcachedServer, client: Any) -> None:
@@ -410,6 +410,6 @@ def test_what_is_no_request_is_answered_as_ever(server: MemcachedServer) -> None
         assert client.ask(b"set a 0 0 x\r\n") == b"CLIENT_ERROR bad command line format\r\n"
         too_large = b"set a 0 0 9999999\r\n" + bytes(9_999_999) + b"\r\nversion\r\n"
         expected = b"SERVER_ERROR object too large for cache\r\n"
-        assert client.ask(too_large, b"1.6.18\r\n") == expected + b"VERSION 1.6.18\r\n"
+        assert client.ask(too_large, b"1.6.45\r\n") == expected + b"VERSION 1.6.45\r\n"
         client.send(bytes(3000))
         assert client.read() == b""

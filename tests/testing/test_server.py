@@ -37,7 +37,7 @@ def test_nothing_is_left_of_two_hundred_servers() -> None:
     with nothing_left():
         for _ in range(200):
             with MemcachedServer() as server, raw(server) as client:
-                assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+                assert client.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
 
 
 def test_connected_clients_are_left_without_a_server() -> None:
@@ -400,10 +400,10 @@ def test_reset_is_as_good_as_new() -> None:
         server.advance(100)
         assert client.ask(b"get a\r\n") == b"END\r\n"
         with raw(server) as another:
-            assert another.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert another.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
         refusal.remove()
         with raw(server) as another:
-            assert another.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert another.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
 
 
 def test_what_was_held_does_not_outlive_a_reset() -> None:
@@ -471,16 +471,16 @@ def test_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
     with MemcachedServer(unix_socket=path) as server, raw(server) as client:
         assert server.url == path
-        assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert client.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
         with pytest.raises(RuntimeError, match="unix_socket"):
             _ = server.port
         server.restart()
         with raw(server) as again, server.refuse_connections():
             with pytest.raises(ConnectionRefusedError):
                 RawClient(path)
-            assert again.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert again.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
         with raw(server) as again:
-            assert again.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+            assert again.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -491,7 +491,7 @@ def test_an_address_of_ipv6() -> None:
         pytest.skip("this machine has no IPv6")
     with MemcachedServer(host="::1") as server, raw(server) as client:
         assert server.url == f"[::1]:{server.port}"
-        assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert client.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
 
 
 def test_tls_with_a_certificate_of_its_own() -> None:
