@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .servers import PYMCD, Server, find_memcached, reference_command, version_of
+from .servers import FOLLOWED, PYMCD, Server, find_memcached, reference_command, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 NO_MEMCACHED = "no memcached installed, and none named by --reference"
+FETCH = f"python -m conformance.memcached fetches {FOLLOWED}, which is followed"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -24,6 +25,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--commands", type=int, default=20_000, help="random commands a protocol")
     group.addoption("--seed", default="1", help="of the random commands")
     group.addoption("--record", action="store_true", help="write the reference's answers anew")
+
+
+def _reference(config: pytest.Config) -> tuple[str, ...] | None:
+    named = config.getoption("--reference")
+    return reference_command(named) if named else find_memcached()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    command = _reference(config)
+    if command is None:
+        return f"{NO_MEMCACHED}; {FETCH}"
+    version = version_of(command)
+    return f"reference: memcached {version}" + (f"; {FETCH}" if version != FOLLOWED else "")
 
 
 @pytest.fixture(scope="session")
@@ -36,8 +50,7 @@ def subject(pytestconfig: pytest.Config) -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def reference_or_none(pytestconfig: pytest.Config) -> tuple[str, ...] | None:
     """The command of a real memcached, if there is one."""
-    named = pytestconfig.getoption("--reference")
-    return reference_command(named) if named else find_memcached()
+    return _reference(pytestconfig)
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +64,14 @@ def reference(reference_or_none: tuple[str, ...] | None) -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def reference_version(reference_or_none: tuple[str, ...] | None) -> str:
     return version_of(reference_or_none) if reference_or_none else ""
+
+
+@pytest.fixture(scope="session")
+def followed(reference: tuple[str, ...], reference_version: str) -> tuple[str, ...]:
+    """The command of the memcached that is followed; what compares all is skipped with another."""
+    if reference_version != FOLLOWED:
+        pytest.skip(f"the reference is memcached {reference_version}; {FETCH}")
+    return reference
 
 
 class Servers:

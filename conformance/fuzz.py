@@ -18,8 +18,7 @@ from .differential import Pair, run
 from .generators.binary import BinaryProtocol
 from .generators.meta import MetaProtocol
 from .generators.text import TextProtocol
-from .newer import FOLLOWED, Newer
-from .servers import PYMCD, find_memcached, reference_command, version_of
+from .servers import FOLLOWED, PYMCD, find_memcached, reference_command, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,10 +54,7 @@ def pair_of(
     """Return the pair for a variant, not started."""
     switches, flushing = VARIANTS[variant]
     twins = "memcached" in subject[-1]
-    generator = PROTOCOLS[protocol](flushing=flushing)
-    if not twins and version_of(reference) != FOLLOWED:
-        generator = Newer(generator)
-    return Pair(reference, subject, generator, switches, twins)
+    return Pair(reference, subject, PROTOCOLS[protocol](flushing=flushing), switches, twins)
 
 
 def main() -> int:
@@ -78,6 +74,8 @@ def main() -> int:
     if reference is None:
         print("no memcached found; --reference PATH names one", file=sys.stderr)
         return 2
+    if (version := version_of(reference)) != FOLLOWED:
+        print(f"the reference is {version}; {FOLLOWED} is followed", file=sys.stderr)
     subject = tuple(shlex.split(options.subject)) if options.subject else PYMCD
 
     seed = options.seed or secrets.token_hex(4)

@@ -3,7 +3,9 @@
 Every server listens on a port which the operating system chose (`-p -1`) and tells it through
 MEMCACHED_PORT_FILENAME. Servers are ended by process id, and wait to be ended: nothing is left.
 A reference inside a Debian tree (made by debootstrap) runs with that tree's own loader and
-libraries, so that another release's memcached can be asked on this one.
+libraries, so that another release's memcached can be asked on this one. The one that is followed
+lies in such a tree (`python -m conformance.memcached` makes it); only without it an installed one,
+which may be older, is the reference.
 """
 
 from __future__ import annotations
@@ -22,8 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from conformance.clients.catalog import home
+from pymcd.limits import MEMCACHED_VERSION
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+#: The version of memcached that pymcd follows.
+FOLLOWED = MEMCACHED_VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 20.0
@@ -37,8 +45,17 @@ class StartError(Exception):
     """The server ended, or did not say where it listens, within START_TIMEOUT_S."""
 
 
+def followed_folder() -> Path:
+    """Return where the tree with the memcached that is followed is kept: where clients are."""
+    return home() / f"memcached-{FOLLOWED}"
+
+
 def find_memcached() -> tuple[str, ...] | None:
-    """Return the command of the installed memcached, if there is one."""
+    """Return the command of the memcached that is followed, or else of the one installed."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = reference_command(str(followed_folder()))
+        if version_of(command) == FOLLOWED:
+            return command
     path = shutil.which("memcached", path=os.defpath + ":/usr/sbin:/usr/bin:/usr/local/bin")
     return (path,) if path else None
 

@@ -101,7 +101,7 @@ def test_connection_limit(
     for command in (reference, subject):
         server = servers.get(command, ("-c", "20", "-t", "1"), fresh=True)
         streams = []
-        answer = b"VERSION 1.6.18\r\n"
+        answer = b"VERSION 1.6.45\r\n"
         try:
             while answer.startswith(b"VERSION"):
                 stream = server.connect(ANSWER_TIMEOUT_S)
@@ -141,9 +141,9 @@ def test_a_client_that_does_not_read(servers: Servers, subject: tuple[str, ...])
         lazy.sendall(b"get big\r\n" * count + b"version\r\n")
         for _ in range(50):
             assert _ask(server, b"get none\r\n", b"END\r\n") == b"END\r\n"
-        got = _read_until(lazy, b"VERSION 1.6.18\r\n")
+        got = _read_until(lazy, b"VERSION 1.6.45\r\n")
     one = b"VALUE big 0 %d\r\n%s\r\nEND\r\n" % (size, b"x" * size)
-    assert got == one * count + b"VERSION 1.6.18\r\n"
+    assert got == one * count + b"VERSION 1.6.45\r\n"
 
 
 def test_many_connections(servers: Servers, subject: tuple[str, ...]) -> None:

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
+from .accepted import PENDING_PROTOCOLS
 from .differential import Difference, run
 from .fuzz import PROTOCOLS, VARIANTS, pair_of
 
@@ -25,6 +26,12 @@ if TYPE_CHECKING:
 # How the commands of a run are spread over the variants.
 SHARES = {"default": 0.7, "no-cas": 0.1, "no-modern": 0.1, "large-items": 0.1}
 RUN_COMMANDS_MAX = 10_000
+COMPARED = [
+    pytest.param(each, marks=pytest.mark.xfail(run=False, reason="not built yet"))
+    if each in PENDING_PROTOCOLS
+    else each
+    for each in PROTOCOLS
+]
 MACHINE_EXAMPLES = 60
 MACHINE_STEPS = 25
 
@@ -36,11 +43,11 @@ def test_every_variant_has_its_share() -> None:
 
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", COMPARED)
 def test_random_commands(
     protocol: str,
     variant: str,
-    reference: tuple[str, ...],
+    followed: tuple[str, ...],
     subject: tuple[str, ...],
     pytestconfig: pytest.Config,
 ) -> None:
@@ -49,7 +56,7 @@ def test_random_commands(
     number = 0
     while rest > 0:
         each = f"{seed}/{number}/{variant}"
-        pair = pair_of(variant, reference, subject, protocol)
+        pair = pair_of(variant, followed, subject, protocol)
         result = run(pair, each, min(rest, RUN_COMMANDS_MAX))
         if result.difference is not None:
             pytest.fail(str(result.difference), pytrace=False)
@@ -58,9 +65,9 @@ def test_random_commands(
 
 
 @pytest.mark.timeout(600)  # Making a failure small takes many conversations.
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_state_machine(protocol: str, reference: tuple[str, ...], subject: tuple[str, ...]) -> None:
-    pair = pair_of("default", reference, subject, protocol)
+@pytest.mark.parametrize("protocol", COMPARED)
+def test_state_machine(protocol: str, followed: tuple[str, ...], subject: tuple[str, ...]) -> None:
+    pair = pair_of("default", followed, subject, protocol)
 
     class Machine(RuleBasedStateMachine):
         """Both servers, emptied; each rule is one batch."""

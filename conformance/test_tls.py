@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .accepted import accepted_for
+from .accepted import CRASHES, PENDING, accepted_for, named
 from .conftest import Servers
 from .conversation import encode, hold, recorded
-from .servers import Server, StartError
+from .servers import FOLLOWED, Server, StartError
 from .test_transcripts import CASES
 from .tls import Identity, Stream, TlsServer, shared_identity
 from .transcripts import Packets
@@ -58,9 +58,13 @@ def test_transcript(
     tls_servers: TlsServers,
     subject: tuple[str, ...],
     reference_or_none: tuple[str, ...] | None,
+    reference_version: str,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if named(case, PENDING):
+        request.applymarker(pytest.mark.xfail(reason="not built yet", strict=True))
     got = hold(tls_servers.get(subject, case.switches, fresh=case.fresh), case)
-    if reference_or_none is not None:
+    if reference_or_none is not None and reference_version == FOLLOWED and not named(case, CRASHES):
         real = hold(tls_servers.get(reference_or_none, case.switches, fresh=case.fresh), case)
         expected = [encode(each) for each in real]
     else:

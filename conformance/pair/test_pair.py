@@ -228,7 +228,7 @@ def test_wire_delivers_half_and_resets(server: Server, wires: Wires) -> None:
                 got += data
         except ConnectionResetError:
             pass
-    assert b"VERSION 1.6.18\r\n".startswith(got)
+    assert b"VERSION 1.6.45\r\n".startswith(got)
     assert len(got) <= 8
 
 
@@ -252,7 +252,7 @@ ASKED = [
     (b"touch k 0\r\ntouch nothing 0\r\n", b"TOUCHED\r\nNOT_FOUND\r\n"),
     (b"delete k\r\ndelete k\r\n", b"DELETED\r\nNOT_FOUND\r\n"),
     (b"delete n noreply\r\nget n\r\n", b"END\r\n"),
-    (b"flush_all\r\nversion\r\n", b"OK\r\nVERSION 1.6.18\r\n"),
+    (b"flush_all\r\nversion\r\n", b"OK\r\nVERSION 1.6.45\r\n"),
 ]
 
 

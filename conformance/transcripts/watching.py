@@ -176,9 +176,9 @@ SPECIAL: list[tuple[str, bytes, bytes]] = [
 ]
 FRESH: list[tuple[str, bytes, bytes]] = [
     # The first cas unique that a server gives out is 1.
-    ("Set, cas that fits", ITEM, store(SET, b"k", b"a", cas=1)),
-    ("Replace, cas that fits", ITEM, store(REPLACE, b"k", b"a", cas=1)),
-    ("Delete, cas that fits", ITEM, binary(DELETE, b"k", cas=1)),
+    ("Set, cas that fits", ITEM, store(SET, b"k", b"a", cas=2)),
+    ("Replace, cas that fits", ITEM, store(REPLACE, b"k", b"a", cas=2)),
+    ("Delete, cas that fits", ITEM, binary(DELETE, b"k", cas=2)),
 ]
 TOO_LARGE: list[tuple[str, bytes, bytes]] = [
     ("set, too large", ITEM, b"set k 0 0 %d\r\n" % BIG + BLOCK),
