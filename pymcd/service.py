@@ -13,7 +13,7 @@ name it only to say of what type it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .protocol.recorder import Recorder
 from .protocol.reports import ServiceCounters
@@ -72,6 +72,9 @@ class Host:
     shutdown: Callable[[bool], None]
     #: Calls a function after so many seconds.
     call_later: Callable[[float, Callable[[], None]], None]
+    #: Has work done that takes long and touches nothing else, while everybody is served; then calls
+    #: a function with what came of it, or with None if it failed.
+    do_aside: Callable[[Callable[[], Any], Callable[[Any], None]], None]
     #: Has `maintainer.step` called at once, or soon.
     wake_maintainer: Callable[[], None]
     #: Knows the users, if there must be a login.

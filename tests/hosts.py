@@ -21,6 +21,7 @@ def make_host(**changes: Any) -> Host:
         log_line=lambda line: None,
         shutdown=lambda graceful: None,
         call_later=lambda delay_s, call: call(),
+        do_aside=lambda work, done: done(work()),
         wake_maintainer=lambda: None,
         authenticator=None,
         tls=None,

@@ -47,7 +47,7 @@ def log_in(authenticator: Authenticator, mechanism: str, *responses: bytes) -> t
     """Return the challenges, and whether it succeeded."""
     exchange = authenticator.begin(mechanism)
     assert exchange is not None
-    challenges = [exchange.step(response) for response in responses]
+    challenges = [exchange.finish(response) for response in responses]
     return challenges, exchange.succeeded
 
 
@@ -55,29 +55,36 @@ def log_in(authenticator: Authenticator, mechanism: str, *responses: bytes) -> t
 
 
 def test_sasl_users():
-    assert decode_sasl_users(b"a:b\nno line\n\nc:d:e\r\nf:g\r\n:x") == [
-        User(b"a", b"b", {}),
-        User(b"c", b"d", {}),
-        User(b"f", b"g", {}),
-        User(b"", b"x", {}),
-    ]
+    users = decode_sasl_users(b"a:b\nno line\n\nc:d:e\r\nf:g\r\n:x\na::\n")
+    assert len(users) == 4
+    assert users.find(b"a") == [User((b"b",), {}), User((b"", b":"), {})]
+    assert users.find(b"c") == [User((b"d", b"d:e"), {})]
+    assert users.find(b"f", b"") == [User((b"g",), {}), User((b"x",), {})]
+    assert users.find(b"no line") == []
 
 
 def test_text_users():
-    assert decode_text_users(b"a:b:c\nd:e\r\n") == [User(b"a", b"b:c", {}), User(b"d", b"e", {})]
-    assert decode_text_users(b"a:b") == [User(b"a", b"b", {})]
-    assert decode_text_users(b"") == []
+    users = decode_text_users(b"a:b:c\nd:e\r\n")
+    assert (users.find(b"a"), users.find(b"d")) == ([User((b"b:c",), {})], [User((b"e",), {})])
+    assert decode_text_users(b"a:b").find(b"a") == [User((b"b",), {})]
 
 
-@pytest.mark.parametrize("data", [b"a\n", b"a:b\n\nc:d\n", b"\n", b"# x\n", b"a:$scram$x\n"])
+def test_what_stands_before_one_of_many_colons_is_no_password():
+    line = b":".join([b"x"] * 100_000)
+    [user] = decode_sasl_users(b"a:" + line).find(b"a")
+    assert user.passwords[-1] == line
+    assert len(user.passwords) < 10
+
+
+@pytest.mark.parametrize("data", [b"", b"a\n", b"a:b\n\nc:d\n", b"\n", b"# x\n", b"a:$scram$x\n"])
 def test_a_malformed_file(data):
     with pytest.raises(MalformedError):
         decode_text_users(data)
 
 
 def test_a_hashed_password():
-    [user] = decode_sasl_users(b"x:" + HASHED)
-    assert user.password is None
+    [user] = decode_sasl_users(b"x:" + HASHED + b":comment").find(b"x")
+    assert user.passwords == ()
     assert set(user.keys) == {"sha-1", "sha-256", "sha-512"}
     assert user.keys["sha-256"] == derive_keys(b"pencil", "sha-256", SALT, auth.ITERATIONS)
     assert b"pencil" not in HASHED
@@ -90,6 +97,7 @@ def test_a_hashed_password():
         b"$scram$",
         b"$scram$x$y$z",
         b"$scram$4096$####$sha-1=AA==.AA==",
+        b"$scram$4096$AAA$sha-1=AA==.AA==",
         b"$scram$0$AAAA$sha-1=AA==.AA==",
         b"$scram$99999999999$AAAA$sha-1=AA==.AA==",
         b"$scram$4096$AAAA$\xff=AA==.AA==",
@@ -102,12 +110,13 @@ def test_a_hash_that_is_none_lets_nobody_in(text):
 
 @given(st.binary(max_size=200))
 def test_any_file_can_be_read(data):
-    decode_sasl_users(data)
-    decode_sasl_users(b"x:$scram$" + data)
-    try:
-        decode_text_users(data)
-    except MalformedError:
-        pass
+    for file in (data, b"x:$scram$" + data, b"x:$scram$1$AAAA$" + data):
+        decode_sasl_users(file).find(b"x", data)
+        try:
+            users = decode_text_users(file)
+        except MalformedError:
+            continue
+        users.find(b"x", data)
 
 
 def test_rfc_7677_example():
@@ -192,7 +201,9 @@ CHECKS = [
     (b"bob@there", b"builder", True),
     (b"carol", b"pa", True),
     (b"carol@here", b"pa", True),
-    (b"carol", b"pa:ss", False),
+    (b"carol", b"pa:ss", True),
+    (b"carol", b"pa:", False),
+    (b"carol", b"pa:s", False),
     (b"nobody", b"", False),
     (b"hash", b"pencil", True),
     (b"hash", b"pencils", False),
@@ -216,7 +227,145 @@ def test_a_hashed_password_is_derived_once(monkeypatch):
     authenticator = make()
     for password, right in ((b"no", False), (b"pencil", True), (b"no", False), (b"pencil", True)):
         assert authenticator.check(b"hash", password) is right
-    assert len(calls) == 2
+    assert len(calls) == 3
+    assert authenticator.check(b"hash", b"pencil")
+    assert len(calls) == 3
+
+
+#: A user may be there more than once: to change a password, both are there for a time.
+TWICE = b"".join(
+    (
+        b"plain:old\nplain:new\n",
+        b"both:%b\nboth:new\n" % encode_hashed(b"old", SALT),
+        b"hashed:%b\nhashed:%b\n"
+        % (encode_hashed(b"old", SALT), encode_hashed(b"new", b"another salt 16 b")),
+        b"alike:%b\nalike:%b\n" % (encode_hashed(b"old", SALT), encode_hashed(b"new", SALT)),
+        b"realm@here:old\nrealm:new\n",
+    )
+)
+
+
+@pytest.mark.parametrize("decode", [decode_sasl_users, decode_text_users])
+@pytest.mark.parametrize("name", [b"plain", b"both", b"hashed", b"alike", b"realm"])
+def test_of_a_user_listed_twice_both_passwords_are_right(name, decode):
+    authenticator = Authenticator(
+        lambda: decode(TWICE), make_nonce=lambda: "nonce", secret=b"s" * 32, realm="here"
+    )
+    for _ in range(2):
+        for password, right in ((b"old", True), (b"new", True), (b"other", False)):
+            assert authenticator.check(name, password) is right
+            assert log_in(authenticator, "PLAIN", b"\0%b\0%b" % (name, password))[1] is right
+
+
+@pytest.mark.parametrize("name", ["plain", "both", "alike", "realm"])
+def test_scram_knows_both_passwords(name):
+    authenticator = make(TWICE)
+    for password, right in (("old", True), ("new", True), ("other", False)) * 2:
+        assert scram(authenticator, "SCRAM-SHA-256", name, password) is right
+
+
+def test_of_hashed_passwords_scram_knows_those_with_the_salt_of_the_first():
+    # A client can prove something with one salt at a time.
+    authenticator = make(TWICE)
+    assert scram(authenticator, "SCRAM-SHA-256", "hashed", "old")
+    assert not scram(authenticator, "SCRAM-SHA-256", "hashed", "new")
+
+
+def test_cram_md5_knows_both_passwords():
+    for password, right in ((b"old", True), (b"new", True), (b"other", False)):
+        responses = (b"", cram(b"plain", password))
+        assert log_in(make(b"plain:old\nplain:new\n"), "CRAM-MD5", *responses)[1] is right
+
+
+# -- the time that an answer takes -------------------------------------------------------------
+
+
+@pytest.fixture
+def derived(monkeypatch):
+    """Count the iterations for which keys are derived."""
+    counts: list[int] = []
+
+    def count(*arguments):
+        counts.append(arguments[-1])
+        return derive_keys(*arguments)
+
+    monkeypatch.setattr(auth, "derive_keys", count)
+    return counts
+
+
+MIXED = b"".join(
+    (
+        b"plain:secret\nhashed:%b\n" % HASHED,
+        b"dear:%b\n" % encode_hashed(b"pencil", SALT, 10_000),
+        b"twice:%b\ntwice:%b\n" % (HASHED, HASHED),
+        b"broken:$scram$4096$AAA$x\n",
+    )
+)
+
+
+def test_a_wrong_password_takes_as_much_work_whoever_it_is_for(derived):
+    authenticator = make(MIXED)
+    assert authenticator.check(b"hashed", b"pencil")
+    assert authenticator.check(b"plain", b"secret")
+    for name in (b"nobody", b"plain", b"hashed", b"dear", b"twice", b"broken", b""):
+        for _ in range(2):
+            derived.clear()
+            assert not authenticator.check(name, b"wrong")
+            assert sum(derived) == 10_000
+
+
+def test_where_no_password_is_hashed_there_is_no_work(derived):
+    authenticator = make(b"a:b\n")
+    for name, password in ((b"a", b"b"), (b"a", b"c"), (b"x", b"y")):
+        exchange = authenticator.begin_check(name, password)
+        assert exchange.step(b"") is None
+    assert derived == []
+
+
+def test_scram_takes_as_much_work_whoever_it_is_for(derived):
+    authenticator = make(MIXED)
+    for name in ("nobody", "plain", "hashed", "twice", "broken"):
+        for expected in ([auth.ITERATIONS], []):  # kept for the next time
+            derived.clear()
+            assert not scram(authenticator, "SCRAM-SHA-256", name, "wrong")
+            assert derived == expected
+
+
+def test_scram_says_the_same_number_of_iterations_of_all(derived):
+    authenticator = make(b"plain:secret\nhashed:%b\n" % encode_hashed(b"pencil", SALT, 5000))
+    for name in (b"nobody", b"plain", b"hashed"):
+        challenges, _ = log_in(authenticator, "SCRAM-SHA-256", b"n,,n=%b,r=abc" % name)
+        assert challenges[0].endswith(b",i=5000")
+
+
+def test_work_is_left_to_others(derived):
+    authenticator = make(MIXED)
+    for mechanism, message in (
+        ("PLAIN", b"\0hashed\0pencil"),
+        ("PLAIN", b"\0plain\0wrong"),
+        ("SCRAM-SHA-256", b"n,,n=plain,r=abc"),
+        ("SCRAM-SHA-256", b"n,,n=nobody,r=abc"),
+    ):
+        exchange = authenticator.begin(mechanism)
+        assert exchange is not None
+        work = exchange.step(message)
+        assert callable(work)
+        assert derived == []
+        result = work()
+        assert derived
+        assert not callable(exchange.step(result))
+        derived.clear()
+
+
+def test_who_waits_for_a_look_at_the_same_password_needs_no_other(derived):
+    authenticator = make(MIXED)
+    exchanges = [authenticator.begin_check(b"hashed", b"pencil") for _ in range(3)]
+    works = [exchange.step(b"") for exchange in exchanges]
+    for exchange, work in zip(exchanges, works, strict=True):
+        assert callable(work)
+        assert exchange.step(work()) is None
+        assert exchange.succeeded
+    assert len(derived) == 1
 
 
 def test_what_is_kept_is_bounded(monkeypatch):
@@ -225,7 +374,7 @@ def test_what_is_kept_is_bounded(monkeypatch):
     authenticator = make(data)
     for number in range(10):
         log_in(authenticator, "SCRAM-SHA-256", b"n,,n=u%d,r=abc" % number)
-        assert authenticator._derive_keys.cache_info().currsize <= 3
+        assert len(authenticator._derived) <= 3
         assert authenticator.check(b"h%d" % number, b"pencil")
         assert len(authenticator._known_right) <= 3
 
@@ -285,12 +434,37 @@ def test_cram_md5_is_begun_by_the_server():
 # -- SCRAM -------------------------------------------------------------------------------------
 
 
+def scram(
+    authenticator: Authenticator,
+    mechanism: str,
+    name: str,
+    password: str,
+    empty_first: bool = False,
+) -> bool:
+    """Return whether a client is let in that says all it has to."""
+    client = scramp.ScramClient([mechanism], name, password)
+    exchange = authenticator.begin(mechanism)
+    assert exchange is not None
+    if empty_first:
+        assert exchange.finish(b"") == b""
+    first = exchange.finish(client.get_client_first().encode())
+    assert first is not None
+    client.set_server_first(first.decode())
+    final = exchange.finish(client.get_client_final().encode())
+    if final is not None:
+        client.set_server_final(final.decode())
+        assert exchange.finish(b"") is None
+        assert exchange.succeeded
+    return exchange.succeeded
+
+
 @pytest.mark.parametrize("mechanism", ["SCRAM-SHA-1", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 @pytest.mark.parametrize(
     ("name", "password", "right"),
     [
         ("alice", "secret", True),
         ("carol", "pa", True),
+        ("carol", "pa:ss", True),
         ("hash", "pencil", True),
         ("alice", "wrong", False),
         ("hash", "wrong", False),
@@ -299,22 +473,7 @@ def test_cram_md5_is_begun_by_the_server():
 )
 @pytest.mark.parametrize("empty_first", [False, True])
 def test_scram(mechanism, name, password, right, empty_first):
-    client = scramp.ScramClient([mechanism], name, password)
-    exchange = make().begin(mechanism)
-    assert exchange is not None
-    if empty_first:
-        assert exchange.step(b"") == b""
-    first = exchange.step(client.get_client_first().encode())
-    assert first is not None
-    client.set_server_first(first.decode())
-    final = exchange.step(client.get_client_final().encode())
-    if right:
-        assert final is not None
-        client.set_server_final(final.decode())
-        assert exchange.step(b"") is None
-    else:
-        assert final is None
-    assert exchange.succeeded is right
+    assert scram(make(), mechanism, name, password, empty_first) is right
 
 
 @pytest.mark.parametrize(
@@ -332,8 +491,8 @@ def test_scram(mechanism, name, password, right, empty_first):
 def test_scram_rubbish(message):
     exchange = make().begin("SCRAM-SHA-256")
     assert exchange is not None
-    exchange.step(b"")
-    assert exchange.step(message) is None
+    exchange.finish(b"")
+    assert exchange.finish(message) is None
     assert not exchange.succeeded
 
 
@@ -361,12 +520,12 @@ def scram_final(first_bare: bytes, header: bytes, challenge: bytes, password: by
 def test_scram_with_an_identity(header, repeated, right):
     exchange = make().begin("SCRAM-SHA-256")
     assert exchange is not None
-    challenge = exchange.step(header + b"n=alice,r=abcdefgh")
+    challenge = exchange.finish(header + b"n=alice,r=abcdefgh")
     assert challenge is not None
-    final = exchange.step(scram_final(b"n=alice,r=abcdefgh", repeated, challenge, b"secret"))
+    final = exchange.finish(scram_final(b"n=alice,r=abcdefgh", repeated, challenge, b"secret"))
     if right:
         assert final is not None
-        assert exchange.step(b"") is None
+        assert exchange.finish(b"") is None
     assert exchange.succeeded is right
 
 
@@ -384,10 +543,10 @@ def test_scram_needs_the_last_word():
     client = scramp.ScramClient(["SCRAM-SHA-256"], "alice", "secret")
     exchange = make().begin("SCRAM-SHA-256")
     assert exchange is not None
-    client.set_server_first((exchange.step(client.get_client_first().encode()) or b"").decode())
-    assert exchange.step(client.get_client_final().encode())
+    client.set_server_first((exchange.finish(client.get_client_first().encode()) or b"").decode())
+    assert exchange.finish(client.get_client_final().encode())
     assert not exchange.succeeded
-    assert exchange.step(b"more") is None
+    assert exchange.finish(b"more") is None
     assert not exchange.succeeded
 
 
@@ -396,6 +555,6 @@ def test_any_responses_raise_nothing_and_let_nobody_in(mechanism, responses):
     exchange = make(b"alice:secret\n").begin(mechanism)
     assert exchange is not None
     for response in responses:
-        if exchange.step(response) is None:
+        if exchange.finish(response) is None:
             break
     assert not exchange.succeeded

@@ -246,8 +246,6 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
         ):
             return False
         commands = connection.commands
-        if command.slow and position < len(buffer):
-            return True
     connection.position = position
     if position < len(buffer):
         connection.service.counters.conn_yields += 1
@@ -651,20 +649,27 @@ def _login(connection: Connection, request: Request) -> None:
     if connection.login_spent and not (begins and mechanism == "PLAIN" and not request.value):
         exchange = None
         connection.login_spent = not begins
-    challenge = None if exchange is None else exchange.step(request.value)
-    if challenge is not None:
-        connection.exchange = exchange
-        _fail(connection, request, AUTH_CONTINUE, challenge)
-        return
-    counters = connection.service.counters
-    counters.auth_cmds += 1
-    if exchange is not None and exchange.succeeded:
-        connection.login_spent = True
-        connection.become_member()
-        _reply(connection, request, b"Authenticated")
-        return
-    counters.auth_errors += 1
-    connection.refuse_login(encode_error(request.command.opcode, AUTH_ERROR, request.opaque))
+
+    def done(challenge: bytes | None) -> None:
+        if challenge is not None:
+            connection.exchange = exchange
+            _fail(connection, request, AUTH_CONTINUE, challenge)
+            return
+        counters = connection.service.counters
+        counters.auth_cmds += 1
+        if exchange is not None and exchange.succeeded:
+            connection.login_spent = True
+            connection.become_member()
+            _reply(connection, request, b"Authenticated")
+        else:
+            counters.auth_errors += 1
+            failure = encode_error(request.command.opcode, AUTH_ERROR, request.opaque)
+            connection.refuse_login(failure)
+
+    if exchange is None:
+        done(None)
+    else:
+        connection.log_in(exchange, request.value, done)
 
 
 # -- the tables --------------------------------------------------------------------------------
@@ -735,7 +740,7 @@ def _table(*, with_login: bool) -> list[Command]:
     listing, login, form = _unknown, _unknown, {"value": VALUE, "check": _refuse_login}
     if with_login:
         listing, login = _list_mechanisms, _login
-        form = {"value": VALUE, "check": _check_login, "slow": True}
+        form = {"value": VALUE, "check": _check_login}
     add(_SASL_LIST, "sasl_list", LOCAL, listing, plain=False)
     for opcode, name in _SASL_STEPS.items():
         add(opcode, name, LOCAL, login, **with_key, **form, plain=False)

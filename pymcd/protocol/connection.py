@@ -71,6 +71,7 @@ class Connection:
     __slots__ = (
         "address",
         "answer_plain",
+        "aside",
         "awaited",
         "awaited_bytes",
         "awaited_chunks",
@@ -97,6 +98,7 @@ class Connection:
         "service",
         "source",
         "stranger_since",
+        "suspend",
         "swallow_bytes",
         "transport",
         "verbs",
@@ -132,7 +134,8 @@ class Connection:
         self.stranger_since: int | None = None
         self.exchange: Exchange | None = None  #: a login of several steps, under way
         self.login_spent = False  #: a login succeeded, and the next one is to fail for that
-        self.delayed = False  #: the answer to a failed login is being delayed
+        self.delayed = False  #: a login is looked at, or the answer to a failed one is delayed
+        self.aside = False  #: the former, elsewhere; nothing more is read of this client
         if service.host.authenticator is not None and not trusted:
             self.stranger_since = service.cache.now
             if service.settings.enable_sasl:
@@ -158,6 +161,8 @@ class Connection:
         self.reply: Callable[[bytes], None] = self.pieces.append
         self.source: Iterator[bytes] | None = None
         self.wake: Callable[[], None] = no_wake  #: tells the driver that pieces appeared
+        #: Tells the driver not to read from this client until it is woken.
+        self.suspend: Callable[[], object] = no_wake
         self.closing = False
         self.close_reason = "normal"
         self.last_words = ""  #: for the log, behind the replies
@@ -243,7 +248,7 @@ class Connection:
             self.position = 0
             return False
         if self.delayed:
-            if len(self.buffer) - self.position > limits.LOGIN_MAX_BYTES:
+            if len(self.buffer) - self.position > limits.LOGIN_MAX_BYTES and not self.aside:
                 self.close("error")
             return False
         more = self.runner(self, self.service.reqs_per_event)
@@ -277,6 +282,30 @@ class Connection:
     def refuse(self, reply: bytes) -> None:
         """Answer what is no command, or a command that is not whole."""
         self.reply(reply)
+
+    def log_in(self, exchange: Exchange, said: Any, done: Callable[[bytes | None], None]) -> None:
+        """Have an exchange take what the client said, and tell `done` what `Exchange.step` returns.
+
+        Work that there is for it is done aside: nothing more of this client is read meanwhile.
+        """
+        outcome = exchange.step(said)
+        if not callable(outcome):
+            done(outcome)
+            return
+
+        def go_on(result: Any) -> None:
+            self.delayed = self.aside = False
+            if self.closing:
+                return
+            if result is None:
+                self.close("error")
+            else:
+                self.log_in(exchange, result, done)
+            self.wake()
+
+        self.delayed = self.aside = True
+        self.suspend()
+        self.service.host.do_aside(outcome, go_on)
 
     def refuse_login(self, reply: bytes) -> None:
         """Answer a failed login, after the delay there is to be; nothing is executed before."""

@@ -58,9 +58,7 @@ def run_login(connection: Connection, budget: int, /) -> bool:
         if connection.delayed:
             return False
         if connection.stranger_since is None:
-            connection.runner = run_text
-        # A look at a hashed password takes milliseconds: others have their turn.
-        break
+            break
     left = len(connection.buffer) - connection.position
     return left >= _LOOK_MIN_BYTES or (left > 0 and connection.stranger_since is None)
 
@@ -92,9 +90,15 @@ def _log_in(connection: Connection, value: bytes, terminator: bytes) -> None:
     assert authenticator is not None
     counters = connection.service.counters
     counters.auth_cmds += 1
-    if authenticator.check(user, password):
-        connection.become_member()
-        connection.reply(b"STORED\r\n")
-    else:
-        counters.auth_errors += 1
-        connection.refuse_login(b"CLIENT_ERROR authentication failure\r\n")
+    exchange = authenticator.begin_check(user, password)
+
+    def done(_: bytes | None) -> None:
+        if exchange.succeeded:
+            connection.become_member()
+            connection.runner = run_text
+            connection.reply(b"STORED\r\n")
+        else:
+            counters.auth_errors += 1
+            connection.refuse_login(b"CLIENT_ERROR authentication failure\r\n")
+
+    connection.log_in(exchange, b"", done)

@@ -175,10 +175,6 @@ def _wrap_tables(tables: Tables) -> Tables:
 # -- the connection ----------------------------------------------------------------------------
 
 
-def _stay() -> None:
-    """Stand in until a driver says how it stops to read."""
-
-
 class PairedConnection(Connection):
     """The state of one client, of a server that replicates."""
 
@@ -196,7 +192,6 @@ class PairedConnection(Connection):
         "kept",
         "monotonic",
         "request_line",
-        "suspend",
         "tail",
         "waiting",
     )
@@ -218,8 +213,6 @@ class PairedConnection(Connection):
         self.kept = 0
         self.tail: list[bytes] = []  #: replies that come after those that are waited for
         self.request_line = b""
-        #: Tells the driver not to read from this client until it is delivered to, or woken.
-        self.suspend: Callable[[], object] = _stay
         #: Sends a reply and goes on reading; None: wake the driver instead.
         self.deliver: Callable[[bytes], None] | None = None
 

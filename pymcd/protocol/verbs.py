@@ -100,8 +100,8 @@ class Command:
     The quiet forms of a command, and those with the key, have its name. `extras` are the lengths
     allowed, `key_min` and `key_max` bound the key's. A request of another form is answered with
     `refusal`, and the connection closed. A `plain` handler changes nothing that the command loop
-    has at hand: it neither closes, nor swaps tables, nor answers from a source. A `slow` one ends
-    the turn. `logged` is what `-vv` shows besides the header.
+    has at hand: it neither closes, nor swaps tables, nor answers from a source. `logged` is what
+    `-vv` shows besides the header.
     """
 
     opcode: int
@@ -118,7 +118,6 @@ class Command:
     refusal: int = INVALID
     logged: str = ""
     plain: bool = True
-    slow: bool = False
     quiet: bool = False
     mode: StoreMode = StoreMode.SET
     decrement: bool = False

@@ -1,9 +1,10 @@
 """Where logins are checked against: the files of `-S` and `-Y`, read for `auth`.
 
-`-S` reads the file in MEMCACHED_SASL_PWDB at each login, so that a changed password counts at once;
-`mech_list` in memcached.conf, found through SASL_CONF_PATH, limits the mechanisms. `-Y` reads its
-file at the start and on SIGHUP, and keeps what it had if the new one is of no use. What goes wrong
-is said in one line that names the file, never a line of it.
+`-S` looks at each login whether the file in MEMCACHED_SASL_PWDB has changed, so that a changed
+password counts at once, and reads it then; `mech_list` in memcached.conf, found through
+SASL_CONF_PATH, limits the mechanisms. `-Y` reads its file at the start and on SIGHUP, and keeps
+what it had if the new one is of no use. What goes wrong is said in one line that names the file,
+never a line of it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from typing import TYPE_CHECKING, Final
 
 from .. import auth
@@ -27,30 +29,59 @@ CONFIGURATION_NAME: Final = "memcached.conf"
 
 #: Nobody's password file is longer.
 _FILE_MAX_BYTES: Final = 16 << 20
+#: A file system's clock ticks at least as often: the kernel's own, of 1 to 10 ms.
+_FILE_CLOCK_NS: Final = 20_000_000
 _NONCE_BYTES: Final = 16
 _SECRET_BYTES: Final = 32
 
 
 class SaslUsers:
-    """The users of `-S`."""
+    """The users of `-S`.
 
-    def __init__(self, path: str, say: Callable[[str], None]) -> None:
+    Nobody can log in while the file cannot be read, or is empty, as in memcached.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        say: Callable[[str], None],
+        realtime_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
         self._path = path
         self._say = say
+        self._realtime_ns = realtime_ns
         self._problem: str | None = None
+        #: What was found in the file when it was in this state; None: look again.
+        self._state: tuple[int, ...] | None = None
+        self._users = auth.Users()
 
-    def read(self) -> list[auth.User]:
+    def read(self) -> auth.Users:
         """Return those that the file has now; a problem is said when it appears."""
         try:
-            users = auth.decode_sasl_users(_contents(self._path))
+            status = os.stat(self._path)
+            state = (
+                status.st_dev,
+                status.st_ino,
+                status.st_size,
+                status.st_mtime_ns,
+                status.st_ctime_ns,
+            )
+            if state != self._state:
+                # Of two changes within a tick of the file system's clock the second does not show.
+                age_ns = self._realtime_ns() - max(status.st_mtime_ns, status.st_ctime_ns)
+                self._users = auth.decode_sasl_users(_contents(self._path))
+                self._state = None if abs(age_ns) < _FILE_CLOCK_NS else state
             problem = None
+            if not self._users:
+                problem = f"the password file {self._path} names no user: nobody can log in"
         except OSError as error:
-            users = []
+            self._users = auth.Users()
+            self._state = None
             problem = f"cannot read the password file {self._path}: {error.strerror}"
         if problem is not None and problem != self._problem:
             self._say(problem)
         self._problem = problem
-        return users
+        return self._users
 
 
 class TextUsers:
@@ -62,7 +93,7 @@ class TextUsers:
         self._say = say
         self._users = self._load()
 
-    def read(self) -> list[auth.User]:
+    def read(self) -> auth.Users:
         """Return those that there were when the file was last loaded."""
         return self._users
 
@@ -71,9 +102,9 @@ class TextUsers:
         try:
             self._users = self._load()
         except ConfigError as error:
-            self._say(error.message)
+            self._say(f"{error.message}; the users in use stay")
 
-    def _load(self) -> list[auth.User]:
+    def _load(self) -> auth.Users:
         try:
             return auth.decode_text_users(_contents(self._path))
         except OSError as error:
@@ -93,12 +124,12 @@ def sasl_authenticator(
         read_users = SaslUsers(os.path.abspath(path), say).read
     else:
         say(f"warning: {USERS_VARIABLE} names no password file: nobody can log in")
-        read_users = list
+        read_users = auth.Users
     return authenticator_for(read_users, mechanisms=_configured_mechanisms(environment))
 
 
 def authenticator_for(
-    read_users: Callable[[], list[auth.User]], *, mechanisms: list[str] | None = None
+    read_users: Callable[[], auth.Users], *, mechanisms: list[str] | None = None
 ) -> auth.Authenticator:
     """Return what checks logins of these users."""
     return auth.Authenticator(

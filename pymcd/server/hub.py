@@ -113,10 +113,9 @@ class Hub:
         """Serve a connected, non-blocking socket from now on; the hub will close it."""
         session = Session(sock, connection, tls)
         connection.wake = lambda: self._enqueue(session)
-        if isinstance(connection, PairedConnection):
-            connection.suspend = partial(self._responders.pop, session.fd, None)
-            if tls is None:
-                connection.deliver = partial(self._deliver, session)
+        connection.suspend = partial(self._responders.pop, session.fd, None)
+        if isinstance(connection, PairedConnection) and tls is None:
+            connection.deliver = partial(self._deliver, session)
         self._sessions[session.fd] = session
         self._responders[session.fd] = session.respond
         self._epoll.register(session.fd, _READ)
@@ -293,7 +292,7 @@ class Hub:
         if session is not None:
             if session.unsent is not None:
                 self._resume(session)
-            elif session.connection.waiting:
+            elif session.connection.waiting or session.connection.aside:
                 if events & _GONE:
                     self._close(session)
                 elif not session.muted:
@@ -309,7 +308,12 @@ class Hub:
         """Read from a client again if nothing stands against it."""
         if session.tls is not None and session.tls.ended:
             self._close(session)
-        elif session.unsent is None and not session.queued and not session.connection.waiting:
+        elif (
+            session.unsent is None
+            and not session.queued
+            and not session.connection.waiting
+            and not session.connection.aside
+        ):
             if session.muted:
                 session.muted = False
                 self._epoll.modify(session.fd, _READ)
@@ -446,7 +450,7 @@ class Hub:
         connection.closing = True
         connection.source = None
         connection.wake = no_wake  # without this cycle it is freed at once
+        connection.suspend = no_wake
         if isinstance(connection, PairedConnection):
-            connection.suspend = no_wake
             connection.deliver = None
         self._on_close(connection)

@@ -27,7 +27,7 @@ import socket
 import sys
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -122,6 +122,7 @@ class Server:
             log_line=self.log.line,
             shutdown=self.shutdown,
             call_later=self._call_later,
+            do_aside=self._do_aside,
             wake_maintainer=maintaining.wake,
             authenticator=authenticator,
             tls=self.tls,
@@ -154,6 +155,8 @@ class Server:
         self._clients: trio.Nursery | None = None
         self._streams = 0  #: clients that the hub does not serve
         self._ids = itertools.count(1)
+        #: Of what is done aside, one thing at a time: it must not take every processor.
+        self._aside = trio.CapacityLimiter(1)
         self._room = trio.lowlevel.ParkingLot()
         self._stopping = trio.Event()
         self._at_once = trio.Event()
@@ -185,6 +188,18 @@ class Server:
 
         assert self._clients is not None
         self._clients.start_soon(wait_and_call)
+
+    def _do_aside(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        async def work_and_tell() -> None:
+            result = None
+            try:
+                result = await trio.to_thread.run_sync(work, limiter=self._aside)
+            except Exception as error:
+                self._mishap(error)
+            done(result)
+
+        assert self._clients is not None
+        self._clients.start_soon(work_and_tell)
 
     # -- the life of a server ------------------------------------------------------------------
 

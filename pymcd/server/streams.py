@@ -73,8 +73,9 @@ async def serve_connection(
                 connection.last_command_at = connection.cache.now
                 connection.receive_data(bytes(data))
                 await answer()
-                while connection.waiting:
-                    # For other servers: what this client sends meanwhile stays in its socket.
+                while connection.waiting or (connection.aside and not connection.closing):
+                    # For other servers, or for a look at a password: what this client
+                    # sends meanwhile stays in its socket.
                     woken = trio.Event()
                     await woken.wait()
                     await answer()

@@ -20,7 +20,7 @@ import trio
 
 from .. import limits
 from ..arguments import split_arguments
-from ..auth import Authenticator, User
+from ..auth import Authenticator, Users
 from ..clock import OffsetClock, SystemClock
 from ..config import ConfigError, Settings
 from ..options import Draft
@@ -204,7 +204,7 @@ class _FakeServer(Server):
     def _authenticator(self) -> Authenticator | None:
         if self._users is None:
             return super()._authenticator()
-        users = [User(name.encode(), word.encode(), {}) for name, word in self._users.items()]
+        users = Users((name.encode(), word.encode()) for name, word in self._users.items())
         return Authenticator(
             lambda: users, make_nonce=lambda: secrets.token_hex(16), secret=secrets.token_bytes(16)
         )

@@ -28,7 +28,7 @@ from pymcd.auth import (
     MECHANISMS,
     Authenticator,
     MalformedError,
-    User,
+    Users,
     decode_mechanisms,
     decode_sasl_users,
     decode_text_users,
@@ -544,7 +544,7 @@ _AUTH, _STEP = 0x21, 0x22
 
 
 @functools.cache
-def _users() -> list[User]:
+def _users() -> Users:
     hashed = encode_hashed(_PASSWORDS[b"bob"], b"salt", 1)
     return decode_sasl_users(b"ann:%b\nbob:%b\n" % (_PASSWORDS[b"ann"], hashed))
 
@@ -681,21 +681,20 @@ def _password_files(script: Script) -> None:
     with contextlib.suppress(MalformedError):
         decode_text_users(contents)
     mechanisms = decode_mechanisms(contents)
-    users = [
-        user
-        for user in decode_sasl_users(contents)
-        # Whoever writes the file decides how long a guess takes.
-        if all(keys.iterations <= 2 for keys in user.keys.values())
-    ]
+    users = decode_sasl_users(contents)
+    # Whoever writes the file decides how long a guess takes.
+    if users.guess_iterations > 2:
+        users = Users()
     authenticator = Authenticator(
         lambda: users, make_nonce=lambda: "nonce", secret=b"secret", mechanisms=mechanisms
     )
     authenticator.mechanisms()
-    for user in users:
-        if len(users) == 1 and user.password is not None:
-            assert authenticator.check(user.name, user.password)
-        authenticator.check(user.name, script.block())
+    for line in contents.splitlines()[:2]:
+        name = line.partition(b":")[0]
+        for user in users.find(name):
+            assert all(authenticator.check(name, password) for password in user.passwords)
+        authenticator.check(name, script.block())
     for head in script:
         exchange = authenticator.begin(MECHANISMS[head % len(MECHANISMS)])
-        while exchange is not None and exchange.step(script.block()) is not None:
+        while exchange is not None and exchange.finish(script.block()) is not None:
             pass

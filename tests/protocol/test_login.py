@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd import limits
-from pymcd.auth import Authenticator, User, decode_sasl_users
+from pymcd.auth import Authenticator, Users, decode_sasl_users, encode_hashed
 from pymcd.store import StoreMode
 
 from ..clocks import ManualClock
@@ -48,7 +48,7 @@ LIST = request(SASL_LIST)
 def demand_login(service: Service, data: bytes = b"alice:secret\n") -> Service:
     numbers = itertools.count(1)
 
-    def read_users() -> list[User]:
+    def read_users() -> Users:
         return decode_sasl_users(data)
 
     authenticator = Authenticator(
@@ -409,6 +409,78 @@ def test_who_talks_on_while_waiting_is_closed():
     assert client.connection.closing
     calls[0]()
     assert client.take() == b""
+
+
+# -- a look at a password that takes long ------------------------------------------------------
+
+HASHED = b"alice:%b\n" % encode_hashed(b"secret", b"0123456789abcdef", 2)
+
+
+def lookers() -> list[tuple[Client, bytes, bytes, bytes]]:
+    """Return clients of either protocol, a right login, a wrong one, and what is said behind it."""
+    sasl = Client(demand_login(make_service(enable_sasl=True, protocol="binary"), HASHED))
+    text = Client(demand_login(make_service(auth_file="users", protocol="ascii"), HASHED))
+    return [
+        (sasl, plain(b"secret"), plain(b"wrong"), store(SET, b"k", b"x" * 10_000) + GET_K),
+        (text, RIGHT, WRONG, b"set k 0 0 10000\r\n" + b"x" * 10_000 + b"\r\nget k\r\n"),
+    ]
+
+
+def put_aside(client: Client) -> list:
+    works: list = []
+    lend(client.service, do_aside=lambda work, done: works.append((work, done)))
+    return works
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["sasl", "text"])
+def test_a_look_that_takes_long_is_had_aside(which):
+    client, right, wrong, behind = lookers()[which]
+    suspended: list[bool] = []
+    woken: list[bool] = []
+    client.connection.suspend = lambda: suspended.append(True)
+    client.connection.wake = lambda: woken.append(True)
+    works = put_aside(client)
+    assert client.send(wrong) == b""
+    work, done = works.pop()
+    assert len(suspended) == 1
+    assert not woken
+    done(work())
+    assert len(woken) == 1
+    assert counted(client) == (1, 1)
+    assert client.receive()
+    # What stands behind it waits, however much that is, and is executed then.
+    assert client.send(right + behind) == b""
+    assert client.receive() == b""
+    work, done = works.pop()
+    done(work())
+    answer = client.receive()
+    assert b"x" * 10_000 in answer
+    assert counted(client) == (2, 1)
+    assert not client.connection.closing
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["sasl", "text"])
+def test_who_has_gone_meanwhile_is_not_let_in(which):
+    client, right, _, _ = lookers()[which]
+    works = put_aside(client)
+    client.send(right)
+    client.connection.close("error")
+    work, done = works.pop()
+    done(work())
+    assert client.take() == b""
+    assert client.connection.stranger_since is not None
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["sasl", "text"])
+def test_where_work_fails_the_connection_ends(which):
+    client, right, _, _ = lookers()[which]
+    works = put_aside(client)
+    client.send(right)
+    _, done = works.pop()
+    done(None)
+    assert client.connection.closing
+    assert client.receive() == b""
+    assert client.connection.stranger_since is not None
 
 
 def test_strangers_since_when():

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.auth import Authenticator, User
+from pymcd.auth import Authenticator, Users
 from pymcd.protocol import Connection, Executor, PairedConnection
 from pymcd.protocol.paired import NOT_REPLICATED
 from pymcd.replication.changes import Changes
@@ -467,9 +467,7 @@ class TestWaiting:
 
 # -- who has logged in -------------------------------------------------------------------------
 
-USERS = Authenticator(
-    lambda: [User(b"ann", b"secret", {})], make_nonce=lambda: "nonce", secret=b"s"
-)
+USERS = Authenticator(lambda: Users([(b"ann", b"secret")]), make_nonce=lambda: "nonce", secret=b"s")
 LOGIN_IN_TEXT = b"set x 0 0 10\r\nann secret\r\n"
 
 

@@ -20,7 +20,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from pymcd.auth import Authenticator, User
+from pymcd.auth import Authenticator, Users
 from pymcd.config import Settings
 
 from . import checkers
@@ -212,7 +212,7 @@ class Simulation:
         return {"auth_file": "users", "protocol": "ascii", "login_failure_delay_s": delay_s}
 
     def _authenticator(self) -> Authenticator:
-        users = [User(USER, PASSWORD, {})]
+        users = Users([(USER, PASSWORD)])
         return Authenticator(lambda: users, make_nonce=lambda: "", secret=b"")
 
     def _protocol(self, chosen: str) -> str:

@@ -2,31 +2,43 @@
 
 from __future__ import annotations
 
+import os
 import struct
+import threading
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
 
+from pymcd import auth
 from pymcd.config import ConfigError, Settings
 from pymcd.server import credentials
 from pymcd.server.credentials import SaslUsers, TextUsers, sasl_authenticator
 from pymcd.server.serving import Server
 
+from ..protocol import binary_client
 from .helpers import Memory, TrioClock, ask, read_all, serving
+
+#: More than is read at once.
+VALUE_BYTES = 300_000
 
 
 def test_sasl_users_are_read_each_time(tmp_path):
     path = tmp_path / "users"
     said: list[str] = []
     users = SaslUsers(str(path), said.append)
-    assert users.read() == users.read() == []
+    assert not users.read()
+    assert not users.read()
     path.write_bytes(b"a:b\n")
-    assert [user.name for user in users.read()] == [b"a"]
+    assert users.read().find(b"a")
     path.write_bytes(b"c:d\n")
-    assert [user.name for user in users.read()] == [b"c"]
+    assert users.read().find(b"c")
+    assert not users.read().find(b"a")
     path.unlink()
-    assert users.read() == []
+    assert not users.read()
     missing = f"cannot read the password file {path}: No such file or directory"
     assert said == [missing, missing]
 
@@ -37,21 +49,77 @@ def test_text_users_are_kept_when_the_new_file_is_of_no_use(tmp_path):
     path.write_bytes(b"a:b\n")
     users = TextUsers(str(path), said.append)
     path.write_bytes(b"c:d\n")
-    assert [user.name for user in users.read()] == [b"a"]
+    assert users.read().find(b"a")
+    assert not users.read().find(b"c")
     users.reload()
-    assert [user.name for user in users.read()] == [b"c"]
+    assert users.read().find(b"c")
+    assert not users.read().find(b"a")
     path.write_bytes(b"secretive\n")
+    users.reload()
+    path.write_bytes(b"")
     users.reload()
     path.unlink()
     users.reload()
-    assert [user.name for user in users.read()] == [b"c"]
+    path.mkdir()
+    users.reload()
+    assert users.read().find(b"c")
+    malformed = f"Authfile [{path}] has a malformed entry. Should be 'user:password'"
+    unreadable = f"Could not open authfile [{path}] for reading, error"
     assert said == [
-        f"Authfile [{path}] has a malformed entry. Should be 'user:password'",
-        f"Could not open authfile [{path}] for reading, error No such file or directory",
+        f"{problem}; the users in use stay"
+        for problem in (
+            malformed,
+            malformed,
+            f"{unreadable} No such file or directory",
+            f"{unreadable} Is a directory",
+        )
     ]
 
 
-@pytest.mark.parametrize("data", [None, b"no entry\n"])
+def test_a_file_is_read_once_for_each_change(tmp_path, monkeypatch):
+    path = tmp_path / "users"
+    now_ns = time.time_ns() + 10**9
+    reads: list[str] = []
+
+    def read(path: str) -> bytes:
+        reads.append(path)
+        return Path(path).read_bytes()
+
+    monkeypatch.setattr(credentials, "_contents", read)
+    users = SaslUsers(str(path), lambda line: None, lambda: now_ns)
+    for number in range(3):
+        path.write_bytes(b"a:%d\n" % number)
+        os.utime(path, ns=(number, number))
+        for _ in range(5):
+            assert users.read().find(b"a")[0].passwords == (b"%d" % number,)
+        assert len(reads) == number + 1
+
+
+def test_a_change_within_a_tick_is_seen(tmp_path):
+    # The file's times and its size stay, as they do where its clock stands.
+    path = tmp_path / "users"
+    path.write_bytes(b"a:b\n")
+    status = path.stat()
+    users = SaslUsers(str(path), lambda line: None, lambda: status.st_ctime_ns)
+    assert users.read().find(b"a")
+    path.write_bytes(b"c:d\n")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert users._state is None
+    assert users.read().find(b"c")
+
+
+def test_an_empty_sasl_file_lets_nobody_in_and_is_told(tmp_path):
+    path = tmp_path / "users"
+    said: list[str] = []
+    users = SaslUsers(str(path), said.append)
+    path.write_bytes(b"a:b\n")
+    users.read()
+    path.write_bytes(b"")
+    assert not users.read()
+    assert said == [f"the password file {path} names no user: nobody can log in"]
+
+
+@pytest.mark.parametrize("data", [None, b"no entry\n", b""])
 def test_a_server_does_not_start_without_its_text_users(tmp_path, data):
     path = tmp_path / "users"
     if data is not None:
@@ -147,3 +215,73 @@ async def test_a_failure_is_answered_late(tmp_path, monkeypatch, autojump_clock)
         answer = await ask(stream, login(b"x") + login(b"b"), end=b"Authenticated")
         assert b"Auth failure." in answer
         assert trio.current_time() - began == pytest.approx(5)
+
+
+def text_login(password: bytes) -> bytes:
+    return b"set x 0 0 %d\r\na %b\r\n" % (len(password) + 2, password)
+
+
+LOGINS = {
+    "sasl": (login, binary_client.store(0x01, b"k", b"x" * VALUE_BYTES), b"failure.", b"\x81\x01"),
+    "text": (
+        text_login,
+        b"set k 0 0 %d\r\n%b\r\n" % (VALUE_BYTES, b"x" * VALUE_BYTES),
+        b"failure\r\n",
+        b"STORED\r\nSTORED\r\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("use_hub", [True, False])
+@pytest.mark.parametrize("way", LOGINS)
+async def test_looks_at_hashed_passwords_are_had_in_one_thread(tmp_path, monkeypatch, way, use_hub):
+    make, behind, failure, end = LOGINS[way]
+    path = tmp_path / "users"
+    path.write_bytes(b"a:" + auth.encode_hashed(b"b", b"0123456789abcdef") + b"\n")
+    monkeypatch.setenv("MEMCACHED_SASL_PWDB", str(path))
+    settings: dict[str, Any] = {"auth_file": str(path), "protocol": "ascii"}
+    if way == "sasl":
+        settings = {"enable_sasl": True, "protocol": "binary"}
+    derive_keys, busy, threads = auth.derive_keys, [0], set()
+
+    def watch(*arguments):
+        threads.add(threading.current_thread() is threading.main_thread())
+        busy[0] += 1
+        try:
+            assert busy[0] == 1
+            return derive_keys(*arguments)
+        finally:
+            busy[0] -= 1
+
+    monkeypatch.setattr(auth, "derive_keys", watch)
+    async with serving(use_hub=use_hub, **settings) as server, trio.open_nursery() as nursery:
+
+        async def try_it(password: bytes, more: bytes, end: bytes) -> None:
+            stream = await server.connect()
+            answer = b""
+            async with trio.open_nursery() as sending:
+                # More than is read at once, behind what is being looked at.
+                sending.start_soon(stream.send_all, make(password) + more)
+                while end not in answer:
+                    answer += await stream.receive_some(65536)
+
+        for _ in range(3):
+            nursery.start_soon(try_it, b"wrong", b"", failure)
+            nursery.start_soon(try_it, b"b", behind, end)
+    assert threads == {False}
+
+
+async def test_work_that_fails_costs_one_connection(tmp_path, monkeypatch):
+    path = tmp_path / "users"
+    path.write_bytes(b"a:" + auth.encode_hashed(b"b", b"0123456789abcdef") + b"\n")
+
+    def fail(*arguments):
+        raise MemoryError
+
+    monkeypatch.setattr(auth, "derive_keys", fail)
+    async with serving(auth_file=str(path), protocol="ascii") as server:
+        stream = await server.connect()
+        assert await ask(stream, text_login(b"b")) == b""
+        assert (
+            await ask(await server.connect(), b"get k\r\n") == b"CLIENT_ERROR unauthenticated\r\n"
+        )

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.auth import Authenticator
+from pymcd.auth import Authenticator, Users
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.protocol.binary import run_binary
@@ -89,7 +89,7 @@ def make_reader(**changes: Any) -> RequestReader:
 
 
 #: Of a server with logins, SASL ones are whole when their values are there.
-READER = make_reader(authenticator=Authenticator(list, make_nonce=lambda: "nonce", secret=b"s"))
+READER = make_reader(authenticator=Authenticator(Users, make_nonce=lambda: "nonce", secret=b"s"))
 
 
 def read(data: bytes, position: int = 0, runner: Runner = negotiate) -> Request | None:
