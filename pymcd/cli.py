@@ -112,15 +112,17 @@ def _serve(context: click.Context, /, **values: Any) -> int:
         return 0
     paths = [text for option, text, _ in given if option.name == "config" and text]
     path = paths[-1] if paths else environment.get(ENVIRONMENT_PREFIX + "CONFIG")
-    layers = [from_file(path, environment) if path else [], from_environment(environment), given]
+    passed_over: list[str] = []
+    in_file = from_file(path, environment, passed_over.append) if path else []
+    layers = [in_file, from_environment(environment), given]
     draft = gather(layers)
     if os.path.basename(sys.argv[0]).endswith(DEBUG_SUFFIX):
         draft.set("debug_commands", True)
     settings = draft.build()
     check_start(settings)
-    if settings.verbose:
-        for notice in draft.notices:
-            _say(f"warning: {notice}")
+    notices = [*passed_over, *draft.notices] if settings.verbose else []
+    for notice in [*draft.warnings, *notices]:
+        _say(f"warning: {notice}")
     from .server import process  # trio is slow to import, and `-h` must not wait for it
 
     return process.run(settings, signals)

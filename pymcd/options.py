@@ -39,13 +39,14 @@ if TYPE_CHECKING:
 class Draft:
     """Settings in the making.
 
-    `notices` are remarks for who runs with `-v`. `where` is the place that is being read (see
-    `Given`), and goes in front of what is wrong with it.
+    `notices` are remarks for who runs with `-v`, `warnings` those for everybody. `where` is the
+    place that is being read (see `Given`), and goes in front of what is wrong with it.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.notices: list[str] = []
+        self.warnings: list[str] = []
         self.slab_chunk_max_given = False
         self.where = ""
         #: By setting, and by setting and word.
@@ -262,6 +263,8 @@ def _addresses(name: str, separators: str = ",") -> Apply:
 
     def apply(draft: Draft, text: str) -> None:
         words = [word.strip() for word in re.split(f"[{separators}]", text)]
+        # As in memcached, a comma too many is nothing; where there is nothing else, it is refused.
+        words = list(filter(None, words)) or [""]
         draft.set(name, tuple(dict.fromkeys([*draft.get(name), *words])))
 
     return apply
@@ -285,7 +288,7 @@ def _threads(draft: Draft, text: str) -> None:
 
 def _memory_file(draft: Draft, text: str) -> None:
     draft.set("memory_file", _text(text))
-    draft.notice("-e has no effect here: the cache starts empty")
+    draft.warnings = ["-e has no effect here: the cache starts empty"] if text else []
 
 
 def _extended(draft: Draft, text: str) -> None:

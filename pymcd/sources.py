@@ -5,7 +5,8 @@ Every source gives a list of `Given`: an option, its word, and the place to name
 first line that says something:
 
 - options as on the command line, one a line, as in Debian's `memcached.conf`;
-- `PORT USER MAXCONN CACHESIZE OPTIONS`, the environment file of Red Hat's service;
+- `PORT USER MAXCONN CACHESIZE OPTIONS`, the environment file of Red Hat's service, which may hold
+  other variables, too;
 - TOML, with the long names as keys.
 """
 
@@ -23,7 +24,7 @@ from .config import ConfigError
 from .options import BY_NAME, OPTIONS, Draft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .options import Option
 
@@ -39,7 +40,8 @@ SECRET_SHORT_BYTES = 16
 # systemd sets these for what it starts, and wants it in the foreground.
 _SYSTEMD_VARIABLES = ("INVOCATION_ID", "NOTIFY_SOCKET")
 
-_RED_HAT_LINE = re.compile(r"(PORT|USER|MAXCONN|CACHESIZE|OPTIONS)=(.*)")
+# No key of a TOML file is in capitals.
+_RED_HAT_LINE = re.compile(r"(?:export\s+)?([A-Z_][A-Z0-9_]*)=(.*)")
 _RED_HAT_OPTIONS = {
     "PORT": "--port=",
     "USER": "--user=",
@@ -109,8 +111,13 @@ def _flag(option: Option, text: str, where: str) -> list[Given]:
     raise ConfigError(f"{where}: neither yes nor no: {text}")
 
 
-def from_file(path: str, environment: Mapping[str, str]) -> list[Given]:
-    """Read a configuration file, or raise `ConfigError` which names the line or key."""
+def from_file(
+    path: str, environment: Mapping[str, str], notice: Callable[[str], None] = lambda words: None
+) -> list[Given]:
+    """Read a configuration file, or raise `ConfigError` which names the line or key.
+
+    `notice` is told of what is passed over.
+    """
     try:
         with open(path, "rb") as file:
             content = file.read(CONFIG_MAX_BYTES + 1)
@@ -127,13 +134,13 @@ def from_file(path: str, environment: Mapping[str, str]) -> list[Given]:
     lines = [(where, line) for where, line in lines if line and not line.startswith("#")]
     if not lines:
         return []
-    first = lines[0][1]
+    first = next((line for _, line in lines if not line.startswith(";")), ";")
     if first.startswith("-") or first.split()[0] == "logfile":
         given = _from_option_lines(lines)
         if any(environment.get(name) for name in _SYSTEMD_VARIABLES):
             given = [one for one in given if one.option.name != "daemon"]
     elif _RED_HAT_LINE.match(first):
-        given = _from_red_hat(lines)
+        given = _from_red_hat(lines, notice)
     else:
         given = _from_toml(path, text)
     for option, _, where in given:
@@ -169,7 +176,24 @@ def read_secret(path: str) -> tuple[bytes, str]:
 
 
 def _without_remark(line: str) -> str:
-    return re.sub(r"(^|\s)#.*", "", line)
+    """Cut off what follows a # that begins a word, as a shell does; not so within quotes."""
+    quote = ""
+    before = " "
+    escaped = False
+    for index, character in enumerate(line):
+        if escaped:
+            escaped = False
+        elif character == "\\" and quote != "'":
+            escaped = True
+        elif quote:
+            if character == quote:
+                quote = ""
+        elif character in "'\"":
+            quote = character
+        elif character == "#" and before.isspace():
+            return line[:index]
+        before = character
+    return line
 
 
 def _words(line: str) -> list[str]:
@@ -195,14 +219,24 @@ def _from_option_lines(lines: list[tuple[str, str]]) -> list[Given]:
     return given
 
 
-def _from_red_hat(lines: list[tuple[str, str]]) -> list[Given]:
+def _from_red_hat(lines: list[tuple[str, str]], notice: Callable[[str], None]) -> list[Given]:
+    """Read lines as systemd reads an environment file, or a shell."""
     given: list[Given] = []
-    for where, line in lines:
+    rest = iter(lines)
+    for where, line in rest:
+        while line.endswith("\\"):
+            line = line[:-1] + next(rest, ("", ""))[1]
+        if line.startswith(";"):
+            continue
         with _named(where):
             found = _RED_HAT_LINE.fullmatch(line)
             if not found:
-                raise ConfigError(f"not one of PORT, USER, MAXCONN, CACHESIZE, OPTIONS: {line}")
-            name, value = found[1], " ".join(_words(found[2]))
+                raise ConfigError(f"not a variable such as PORT=11211: {line}")
+            name = found[1]
+            if name != "OPTIONS" and name not in _RED_HAT_OPTIONS:
+                notice(f"{where}: {name} is none of PORT, USER, MAXCONN, CACHESIZE, OPTIONS")
+                continue
+            value = " ".join(_words(found[2]))
             if not value:
                 continue
             words = [_RED_HAT_OPTIONS[name] + value] if name != "OPTIONS" else _words(value)

@@ -480,7 +480,7 @@ REFUSED_BY_US: list[tuple[str, int, str]] = [
     ("-m -1", 64, "Cannot set item size limit higher than 1/2 of memory max."),
     ("-n -1", 1, "Chunk size must be greater than 0"),
     ("-R -1", 1, "Number of requests per event must be greater than 0"),
-    ("-l a,,b", 64, "ERROR: Empty address to listen on."),
+    ("-l ,,", 64, "ERROR: Empty address to listen on."),
     ("-o temporary_ttl=abc", 1, "could not parse argument to temporary_ttl"),
     ("-o idle_timeout=abc", 1, "could not parse argument to idle_timeout"),
     ("-o slab_automove=abc", 1, "could not parse argument to slab_automove"),
@@ -613,6 +613,21 @@ def test_what_has_no_effect_is_said_once_and_only_to_who_asks(capsys):
         "warning: -o no_hashexpand has no effect here\n"
         "warning: -o hashpower has no effect here\n"
     )
+
+
+def test_a_cache_that_is_not_kept_is_said_to_everybody(capsys):
+    assert cli.main(["-e", "/tmp/x", "-e", "/tmp/y"]) == 0
+    assert capsys.readouterr().err == "warning: -e has no effect here: the cache starts empty\n"
+
+
+def test_variables_of_others_are_said_to_who_asks(capsys, tmp_path):
+    path = tmp_path / "sysconfig"
+    path.write_text("PORT=5\nTZ=UTC\n")
+    assert cli.main(["--config", str(path)]) == 0
+    assert capsys.readouterr().err == ""
+    assert cli.main(["-v", "--config", str(path)]) == 0
+    said = f"warning: {path}:2: TZ is none of PORT, USER, MAXCONN, CACHESIZE, OPTIONS\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(

@@ -261,6 +261,8 @@ EDGES: list[tuple[str, str, object]] = [
     ("replication-backlog", "5kb", 5 << 10),
     ("replication-port", "-1", -1),
     ("listen", "a, a;b", ("a", "b")),
+    ("listen", "a,", ("a",)),
+    ("listen", ",a,,b;", ("a", "b")),
     ("peer", " a , b", ("a", "b")),
     ("peer", "a,a", ("a",)),
     ("couchbase", "", None),
@@ -287,7 +289,8 @@ REFUSED = [
     *[("node-id", word) for word in ("-", "a b", "n" * 65)],
     *[("threads", word) for word in ("0", "x", "-1")],
     *[("slab-growth-factor", word) for word in ("1", "x", "1e999")],
-    *[("listen", word) for word in ("", "a,", ";")],
+    *[("listen", word) for word in ("", ",", ";", " , ;")],
+    *[("peer", word) for word in ("", ",", " , ")],
     *[("extended", word) for word in ("x", "hot_lru_pct", "hot_lru_pct=80", ",")],
 ]
 

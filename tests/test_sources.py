@@ -111,6 +111,41 @@ def test_red_hats_file_may_leave_options_empty(tmp_path):
     assert changed(read(tmp_path, 'PORT="1"\n# none\nOPTIONS=""\n', {})) == {"port": 1}
 
 
+@pytest.mark.parametrize(
+    ("content", "expected", "passed_over"),
+    [
+        ('TZ=Europe/Berlin\nPORT="5"\n', {"port": 5}, ["1: TZ"]),
+        ('PORT="5"\nLimitNOFILE=5', None, []),
+        ('PORT="5"\nLD_PRELOAD=/lib/x.so  # faster\nUSER=\n', {"port": 5}, ["2: LD_PRELOAD"]),
+        ("; systemd's remark\nPORT=5", {"port": 5}, []),
+        ("PORT=5\n; systemd's remark\n# and a shell's\n-v=6", None, []),
+        ("export PORT=5\nexport  X1='$Y'", {"port": 5}, ["2: X1"]),
+        ("PORT=5 # the port\nMAXCONN='6'# 7", {"port": 5, "conn_limit": 6}, []),
+        ("PORT=5\t# it's the port\nMAXCONN='6' # 7", {"port": 5, "conn_limit": 6}, []),
+        ('OPTIONS="-l 127.0.0.1, -D \'#\' # not -v"', {"listen": ("127.0.0.1",),
+                                                   "prefix_delimiter": "#",
+                                                   "detail_enabled": True}, []),
+        ("OPTIONS=-t 5 -v -l 127.0.0.1,::1,", {"threads": 5, "verbose": 1,
+                                              "listen": ("127.0.0.1", "::1")}, []),
+        ('OPTIONS="-t 5 \\\n  -v"\nPORT=5', {"threads": 5, "verbose": 1, "port": 5}, []),
+        ('OPTIONS="-v >> /var/log/memcached.log 2>&1"', {"verbose": 1}, []),
+        ("PORT=5\\", {"port": 5}, []),
+    ],
+)  # fmt: skip
+def test_red_hats_file_may_hold_other_things(content, expected, passed_over, tmp_path):
+    path = tmp_path / "conf"
+    path.write_text(content)
+    said: list[str] = []
+    if expected is None:
+        with pytest.raises(ConfigError):
+            from_file(str(path), {}, said.append)
+        return
+    assert changed(gather([from_file(str(path), {}, said.append)]).build()) == expected
+    assert said == [
+        f"{path}:{each} is none of PORT, USER, MAXCONN, CACHESIZE, OPTIONS" for each in passed_over
+    ]
+
+
 def test_toml_takes_the_long_names(tmp_path):
     assert changed(read(tmp_path, TOML, {})) == {
         "port": 11212,
@@ -135,6 +170,10 @@ def test_toml_takes_the_long_names(tmp_path):
         ("  -p 5\r\n-v\r\n", {"port": 5, "verbose": 1}),
         ("\ufeff-p 5", {"port": 5}),
         ("-p 5 -vv  # and what it's for", {"port": 5, "verbose": 2}),
+        ("-m 65 # megabytes\n-l 127.0.0.1, # loopback", {"memory_limit_bytes": 65 * MIB,
+                                                         "listen": ("127.0.0.1",)}),
+        ("-P '/a #1' -u \"b #2\" # x", {"pidfile": "/a #1", "user": "b #2"}),
+        ("-P /a#1 -u \\# # x", {"pidfile": "/a#1", "user": "#"}),
         ("-P '/run/with space' -D '#'", {"pidfile": "/run/with space", "prefix_delimiter": "#",
                                          "detail_enabled": True}),
         ("logfile /x\n--port=5\n", {"port": 5}),
@@ -189,11 +228,9 @@ MISTAKES: list[tuple[str | bytes, int, str]] = [
         "conf:1: failed to listen on one of interface(s) 127.0.0.1:x:"
         ' Invalid port number: "x"',
     ),
-    (
-        'PORT="1"\nLOG=x',
-        1,
-        "conf:2: not one of PORT, USER, MAXCONN, CACHESIZE, OPTIONS: LOG=x",
-    ),
+    ('PORT="1"\nlog=x', 1, "conf:2: not a variable such as PORT=11211: log=x"),
+    ('PORT="1"\nPORT = 2', 1, "conf:2: not a variable such as PORT=11211: PORT = 2"),
+    ('PORT="1"\nUSER="x', 1, "conf:2: No closing quotation"),
     ('PORT="1"\nMAXCONN=0', 1, "conf:2: Maximum connections must be greater than 0"),
     ("threads = 0", 1, "conf: threads: Number of threads must be greater than 0"),
     ("thread = 1", 1, "conf: thread: no such setting"),
