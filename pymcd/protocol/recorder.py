@@ -263,6 +263,11 @@ class Recorder:
                 f"reason={connection.close_reason} cfd={connection.id}",
             )
 
+    def tls_failed(self, connection: Connection, message: str) -> None:
+        """A client was cut off, or did not say what TLS is."""
+        if self._events & CONNEVENTS:
+            self._log(CONNEVENTS, f"type=conntlserr fd={connection.id} msg={message}")
+
     def page_moved(self, source: int, destination: int) -> None:
         """The automover decided to move a slab page."""
         if self._events & SYSEVENTS:

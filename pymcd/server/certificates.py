@@ -17,6 +17,7 @@ import base64
 import os
 import ssl
 import warnings
+from _ssl import err_names_to_codes as error_codes
 from typing import TYPE_CHECKING, Final
 
 from ..config import EXIT_USAGE, ConfigError
@@ -144,6 +145,14 @@ def reason_of(error: OSError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_message:
         reason = f"{reason}: {error.verify_message}"
     return reason
+
+
+def error_string(error: ssl.SSLError) -> str:
+    """Return what OpenSSL itself would print of an error."""
+    name = error.reason or ""
+    library, reason = error_codes.get(name, (0, 0))
+    text = name.lower().replace("_", " ")
+    return f"error:{library << 23 | reason:08X}:{error.library} routines::{text}"
 
 
 def _refusal(what: str, path: str, reason: str) -> ConfigError:

@@ -41,7 +41,7 @@ import trio
 from .. import limits
 from ..config import ConfigError
 from ..protocol.connection import no_wake
-from .certificates import reason_of
+from .certificates import error_string, reason_of
 from .maintenance import Chore
 
 if TYPE_CHECKING:
@@ -118,8 +118,9 @@ class TlsServer:
                 self.established(connection, tls)
                 secured = tls
         except trio.BrokenResourceError as error:
-            if isinstance(error.__cause__, ssl.SSLError):
-                self.blame(connection, reason_of(error.__cause__))
+            cause = error.__cause__
+            if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
+                self.failed(connection, cause)
         finally:
             connection.wake = no_wake
             if secured is None:
@@ -148,9 +149,23 @@ class TlsServer:
         self.chore.rouse()
 
     def gone(self, connection: Connection) -> None:
-        """Take note that a client is gone, be it in the middle of its handshake."""
-        if connection in self.handshaking:
-            self.blame(connection, "the client is gone")
+        """Take note that a client is gone, be it in the middle of its handshake.
+
+        As in memcached, one that was cut off counts nowhere, and one that left in the middle broke
+        the protocol.
+        """
+        in_the_middle = self.handshaking.pop(connection, None) is not None
+        message = ""
+        if connection.close_reason == "error" and not connection.closing:
+            message = "Connection reset by peer"
+        elif in_the_middle and not connection.closing:
+            message = "error:0A000126:SSL routines::unexpected eof while reading"
+            self.proto_errors += 1
+            connection.close_reason = "error"
+        if message:
+            connection.service.recorder.tls_failed(connection, message)
+        if in_the_middle:
+            self._say_of(connection, "the client is gone")
 
     def established(
         self, connection: Connection, tls: ssl.SSLObject | trio.SSLStream[trio.abc.Stream]
@@ -164,12 +179,20 @@ class TlsServer:
         elif not tls.session_reused:
             self.new_sessions += 1
 
-    def blame(self, connection: Connection, reason: str) -> None:
-        """Count what a client did wrong, in its handshake or after it, and say so at `-v`."""
-        if self.handshaking.pop(connection, None) is None:
+    def failed(
+        self, connection: Connection, error: ssl.SSLError, *, welcomed: bool = False
+    ) -> None:
+        """Take note of what a client did wrong; `welcomed`: its first words were right."""
+        # memcached: ssl_accept, ssl_read. There the first words are read when the client comes.
+        self.handshaking.pop(connection, None)
+        if welcomed:
             self.proto_errors += 1
         else:
             self.handshake_errors += 1
+        connection.service.recorder.tls_failed(connection, error_string(error))
+        self._say_of(connection, reason_of(error))
+
+    def _say_of(self, connection: Connection, reason: str) -> None:
         self.say(f"SSL connection failed: {connection.address}: {reason}")
 
     def step(self) -> float:
@@ -178,7 +201,9 @@ class TlsServer:
         for connection, due in list(self.handshaking.items()):
             if due > now:
                 return due - now
-            self.blame(connection, "the handshake takes too long")
+            del self.handshaking[connection]
+            self.handshake_errors += 1
+            self._say_of(connection, "the handshake takes too long")
             connection.close("error")
             connection.wake()
         return inf
@@ -266,6 +291,7 @@ class TlsSession(TlsEnd):
         self._connection = connection
         self._read = self._tls.read
         self._write = self._tls.write
+        self._welcomed = False  #: what the client said first was answered
 
     def respond(self, data: bytes) -> bytes | None:
         """Do what `Connection.respond` does, with sealed bytes."""
@@ -342,7 +368,9 @@ class TlsSession(TlsEnd):
             if reply:
                 self._connection.pieces.append(reply)
             return None
-        return self.seal(reply) if reply else self.drain()
+        sealed = self.seal(reply) if reply else self.drain()
+        self._welcomed = self._welcomed or bool(sealed)
+        return sealed
 
     def _shake_hands(self) -> bool:
         """Take one of the handshake steps of this turn, or come again in the next."""
@@ -358,5 +386,5 @@ class TlsSession(TlsEnd):
     def _fail(self, error: ssl.SSLError) -> None:
         """Give up a client that does not speak TLS, or not ours."""
         self.failed = True
-        self._server.blame(self._connection, reason_of(error))
+        self._server.failed(self._connection, error, welcomed=self._welcomed)
         self._connection.close("error")

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from pymcd import limits
 from pymcd.config import Settings
 from pymcd.protocol import Connection
+from pymcd.protocol.recorder import CONNEVENTS
 from pymcd.server import tls as tls_module
 from pymcd.server.certificates import Certificates
 from pymcd.server.tls import TlsServer, TlsSession, Turn
@@ -102,6 +103,10 @@ class Host:
                 wire.incoming.write(part)
         assert wire.open(self.feed(session, wire.outgoing.read())) == b""
         assert session.established
+
+    def counted(self) -> tuple[int, int]:
+        """Return how many failed at the first words, and how many later."""
+        return self.row("ssl_handshake_errors"), self.row("ssl_proto_errors")
 
     def row(self, name: str) -> int:
         return dict(self.server.rows())[name]
@@ -233,7 +238,7 @@ def test_who_breaks_the_protocol_later_is_closed() -> None:
     assert host.connection.closing
     with pytest.raises(ssl.SSLError, match="alert"):
         wire.open([*last_words, session.farewell()])
-    assert (host.row("ssl_handshake_errors"), host.row("ssl_proto_errors")) == (0, 1)
+    assert host.counted() == (0, 1)
     assert host.lines == [
         "SSL connection failed: tcp:192.0.2.1:5: decryption failed or bad record mac"
     ]
@@ -261,8 +266,58 @@ def test_who_leaves_during_the_handshake_is_counted() -> None:
     host.feed(session, wire.outgoing.read())
     assert list(host.server.handshaking) == [host.connection]
     session.farewell()
-    assert host.row("ssl_handshake_errors") == 1
+    assert host.counted() == (0, 1)
     assert not host.server.handshaking
+
+
+def test_who_is_cut_off_is_counted_nowhere() -> None:
+    host = Host()
+    session = host.session()
+    host.connection.close_reason = "error"
+    session.farewell()
+    assert host.counted() == (0, 0)
+
+
+#: What becomes of a client, and what watchers are told of it.
+ENDS: list[tuple[str, bytes, bool, str, str]] = [
+    ("no TLS", b"get k\r\n", False, "", "error:0A00010B:SSL routines::wrong version number"),
+    ("gone", b"", False, "normal", "error:0A000126:SSL routines::unexpected eof while reading"),
+    ("cut off", b"", False, "error", "Connection reset by peer"),
+    ("cut off later", b"", True, "error", "Connection reset by peer"),
+    ("gone later", b"", True, "normal", ""),
+    (
+        "garbage later",
+        b"\x17\x03\x03\x00\x20" + b"x" * 32,
+        True,
+        "",
+        "error:0A000119:SSL routines::decryption failed or bad record mac",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "introduced", "reason", "message"), ENDS, ids=[each[0] for each in ENDS]
+)
+def test_watchers_are_told(
+    name: str, said: bytes, introduced: bool, reason: str, message: str
+) -> None:
+    host = Host()
+    watcher = Connection(host.service)
+    host.service.recorder.add_watcher(watcher, CONNEVENTS)
+    session = host.session()
+    if introduced:
+        host.introduce(session, client())
+    if said:
+        host.feed(session, said)
+    else:
+        host.connection.close_reason = reason
+    session.farewell()
+    host.service.disconnected(host.connection)
+    *told, closed = b"".join(watcher.pieces).decode().splitlines()
+    assert [line.partition(" type=")[2] for line in told] == (
+        [f"conntlserr fd={host.connection.id} msg={message}"] if message else []
+    )
+    assert f"reason={'error' if message else 'normal'}" in closed
 
 
 def test_handshakes_are_bounded_in_time() -> None:
@@ -390,7 +445,7 @@ def test_client_certificates(
             wire.incoming.write(part)
     assert session.failed
     assert not session.established
-    assert host.row("ssl_handshake_errors") == 1
+    assert sum(host.counted()) == 1
     assert len(host.lines) == 1
 
 
