@@ -50,8 +50,11 @@ class Tls(Protocol):
     def rows(self) -> list[tuple[str, int]]:
         """Return what it adds to `stats`."""
 
-    def refresh(self) -> str | None:
-        """Load the certificates again; None for success, else what to answer."""
+    def refresh(self) -> str:
+        """Load the certificates again; return what is wrong with them, or nothing.
+
+        May be called in a thread.
+        """
 
     def reset_counters(self) -> None:
         """Begin to count anew."""

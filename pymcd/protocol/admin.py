@@ -16,7 +16,7 @@ from ..store.cache import TABLES
 from ..store.rebalancer import Reassign
 from . import reports
 from .recorder import FETCHERS, WATCHABLE, uri_encode
-from .tokens import BAD_EXPTIME, BAD_FORMAT, ERROR, OK, decode_i32, decode_u32
+from .tokens import BAD_EXPTIME, BAD_FORMAT, CRLF, ERROR, OK, decode_i32, decode_u32
 from .verbs import LOCAL, WRITES, Verb, no_keys
 
 if TYPE_CHECKING:
@@ -147,11 +147,17 @@ def _debugtime(connection: Connection, tokens: list[bytes]) -> None:
 def _refresh_certs(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Refresh certificates"
     tls = connection.service.host.tls
-    problem = "Error TLS not enabled\r\n" if tls is None else tls.refresh()
-    if problem is None:
-        _answer(connection, tokens, OK)
-    else:
-        connection.reply(problem.encode())
+    if tls is None:
+        connection.reply(b"Error TLS not enabled\r\n")
+        return
+
+    def done(problem: str) -> None:
+        if problem:
+            connection.reply(problem.encode() + CRLF)
+        else:
+            _answer(connection, tokens, OK)
+
+    connection.do_aside(tls.refresh, done)
 
 
 # -- memory and the LRU ------------------------------------------------------------------------

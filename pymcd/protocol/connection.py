@@ -134,8 +134,8 @@ class Connection:
         self.stranger_since: int | None = None
         self.exchange: Exchange | None = None  #: a login of several steps, under way
         self.login_spent = False  #: a login succeeded, and the next one is to fail for that
-        self.delayed = False  #: a login is looked at, or the answer to a failed one is delayed
-        self.aside = False  #: the former, elsewhere; nothing more is read of this client
+        self.aside = False  #: something is done aside for this client, and no more is read of it
+        self.delayed = False  #: so it is, or the answer to a failed login is being delayed
         if service.host.authenticator is not None and not trusted:
             self.stranger_since = service.cache.now
             if service.settings.enable_sasl:
@@ -286,26 +286,38 @@ class Connection:
     def log_in(self, exchange: Exchange, said: Any, done: Callable[[bytes | None], None]) -> None:
         """Have an exchange take what the client said, and tell `done` what `Exchange.step` returns.
 
-        Work that there is for it is done aside: nothing more of this client is read meanwhile.
+        Work that there is for it is done aside.
         """
         outcome = exchange.step(said)
-        if not callable(outcome):
+        if callable(outcome):
+            self.do_aside(outcome, lambda result: self.log_in(exchange, result, done))
+        else:
             done(outcome)
-            return
+
+    def do_aside(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Have work done while others are served, and `done` told what came of it.
+
+        Nothing more of this client is read or executed meanwhile. It is closed if the work fails.
+        """
 
         def go_on(result: Any) -> None:
             self.delayed = self.aside = False
             if self.closing:
                 return
-            if result is None:
+            try:
+                if result is None:
+                    self.close("error")
+                else:
+                    done(result)
+            except Exception:
                 self.close("error")
-            else:
-                self.log_in(exchange, result, done)
-            self.wake()
+                raise
+            finally:
+                self.wake()
 
         self.delayed = self.aside = True
         self.suspend()
-        self.service.host.do_aside(outcome, go_on)
+        self.service.host.do_aside(work, go_on)
 
     def refuse_login(self, reply: bytes) -> None:
         """Answer a failed login, after the delay there is to be; nothing is executed before."""

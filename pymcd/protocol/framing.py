@@ -66,6 +66,7 @@ def run_text(connection: Connection, budget: int, /) -> bool:
                 or connection.source is not None
                 or connection.watching
                 or connection.waiting
+                or connection.delayed
             ):
                 return False
             if connection.verbs is not verbs:

@@ -21,9 +21,11 @@ from _ssl import err_names_to_codes as error_codes
 from typing import TYPE_CHECKING, Final
 
 from ..config import EXIT_USAGE, ConfigError
+from .files import state_of
 
 if TYPE_CHECKING:
     from ..config import Settings
+    from .files import State
 
 _PEM: Final = 1  #: of `ssl_keyformat`
 _DER: Final = 2
@@ -49,15 +51,43 @@ class Certificates:
         # A daemon changes its directory.
         self._folder = os.getcwd()
         #: By the kind of a listener, or by which end of a link this is.
+        self._loaded = self._state()
+        self._problem: ConfigError | None = None  #: with what was tried last
         self._contexts = self._load()
 
     def context(self, name: str) -> ssl.SSLContext:
         """Return the context for a new client of such a listener, or for a new link."""
         return self._contexts[name]
 
+    def refresh(self) -> str:
+        """Do what `reload` does; return what is wrong, or nothing."""
+        try:
+            self.reload()
+        except ConfigError as error:
+            return error.message
+        return ""
+
     def reload(self) -> None:
-        """Load everything again; if that fails, raise `ConfigError` and keep what there was."""
-        self._contexts = self._load()
+        """Load everything again, if it has changed; may be called in a thread.
+
+        If that fails, raise `ConfigError`, each time, and keep what there was. A bundle of
+        authorities takes a quarter of a second.
+        """
+        state = self._state()
+        if state is None or state != self._loaded:
+            self._loaded = state
+            try:
+                self._contexts = self._load()
+                self._problem = None
+            except ConfigError as problem:
+                self._problem = problem
+        if self._problem is not None:
+            raise ConfigError(self._problem.message, self._problem.exit_code)
+
+    def _state(self) -> State | None:
+        settings = self._settings
+        files = (settings.ssl_chain_cert, settings.ssl_key, settings.ssl_ca_cert)
+        return state_of(*(self._path(name) for name in files if name is not None))
 
     def _load(self) -> dict[str, ssl.SSLContext]:
         contexts: dict[str, ssl.SSLContext] = {}

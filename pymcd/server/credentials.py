@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from .. import auth
 from ..config import ConfigError
+from .files import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from .files import State
 
 USERS_VARIABLE: Final = "MEMCACHED_SASL_PWDB"
 CONFIGURATION_VARIABLE: Final = "SASL_CONF_PATH"
@@ -29,8 +32,6 @@ CONFIGURATION_NAME: Final = "memcached.conf"
 
 #: Nobody's password file is longer.
 _FILE_MAX_BYTES: Final = 16 << 20
-#: A file system's clock ticks at least as often: the kernel's own, of 1 to 10 ms.
-_FILE_CLOCK_NS: Final = 20_000_000
 _NONCE_BYTES: Final = 16
 _SECRET_BYTES: Final = 32
 
@@ -52,26 +53,18 @@ class SaslUsers:
         self._realtime_ns = realtime_ns
         self._problem: str | None = None
         #: What was found in the file when it was in this state; None: look again.
-        self._state: tuple[int, ...] | None = None
+        self._state: State | None = None
         self._users = auth.Users()
 
     def read(self) -> auth.Users:
         """Return those that the file has now; a problem is said when it appears."""
+        state = state_of(self._path, realtime_ns=self._realtime_ns)
+        if state is not None and state == self._state:
+            return self._users
+        self._state = state
+        problem = None
         try:
-            status = os.stat(self._path)
-            state = (
-                status.st_dev,
-                status.st_ino,
-                status.st_size,
-                status.st_mtime_ns,
-                status.st_ctime_ns,
-            )
-            if state != self._state:
-                # Of two changes within a tick of the file system's clock the second does not show.
-                age_ns = self._realtime_ns() - max(status.st_mtime_ns, status.st_ctime_ns)
-                self._users = auth.decode_sasl_users(_contents(self._path))
-                self._state = None if abs(age_ns) < _FILE_CLOCK_NS else state
-            problem = None
+            self._users = auth.decode_sasl_users(_contents(self._path))
             if not self._users:
                 problem = f"the password file {self._path} names no user: nobody can log in"
         except OSError as error:

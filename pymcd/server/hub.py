@@ -338,7 +338,7 @@ class Hub:
             if sent != len(reply):
                 self._block(session, memoryview(reply)[sent:])
                 return
-        if session.muted:
+        if session.muted or session.connection.aside:
             self._read_again(session)
         else:
             self._responders[session.fd] = session.respond

@@ -175,16 +175,17 @@ class Server:
         return authenticator_for(users.read)
 
     def _reload_certificates(self) -> None:
+        def done(problem: str | None) -> None:
+            if problem:
+                self.log.warning(f"{problem}; the certificates in use stay")
+
         assert self._certificates is not None
-        try:
-            (self.tls or self._certificates).reload()
-        except ConfigError as error:
-            self.log.warning(f"{error.message}; the certificates in use stay")
+        self._do_aside(self.tls.refresh if self.tls else self._certificates.refresh, done)
 
     def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
         async def wait_and_call() -> None:
             await trio.sleep(delay_s)
-            call()
+            self._try(call)
 
         assert self._clients is not None
         self._clients.start_soon(wait_and_call)
@@ -196,10 +197,19 @@ class Server:
                 result = await trio.to_thread.run_sync(work, limiter=self._aside)
             except Exception as error:
                 self._mishap(error)
-            done(result)
+            self._try(partial(done, result))
 
-        assert self._clients is not None
-        self._clients.start_soon(work_and_tell)
+        if self._clients is None:
+            done(work())  # nobody is served yet
+        else:
+            self._clients.start_soon(work_and_tell)
+
+    def _try(self, call: Callable[[], None]) -> None:
+        """Call what a task of its own was made for; it must not end all others."""
+        try:
+            call()
+        except Exception as error:
+            self._mishap(error)
 
     # -- the life of a server ------------------------------------------------------------------
 

@@ -74,7 +74,7 @@ async def serve_connection(
                 connection.receive_data(bytes(data))
                 await answer()
                 while connection.waiting or (connection.aside and not connection.closing):
-                    # For other servers, or for a look at a password: what this client
+                    # For other servers, or for what is done aside: what this client
                     # sends meanwhile stays in its socket.
                     woken = trio.Event()
                     await woken.wait()

@@ -39,7 +39,6 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from .. import limits
-from ..config import ConfigError
 from ..protocol.connection import no_wake
 from .certificates import error_string, reason_of
 from .maintenance import Chore
@@ -128,18 +127,15 @@ class TlsServer:
                 await trio.aclose_forcefully(stream)
         return secured
 
-    def refresh(self) -> str | None:
-        """Load the certificates again; return None, or what to answer if they are of no use."""
-        try:
-            self.reload()
-        except ConfigError as error:
-            return f"{error.message}\r\n"
-        return None
+    def refresh(self) -> str:
+        """Load the certificates again; return what is wrong with them, or nothing.
 
-    def reload(self) -> None:
-        """Load the certificates again; raise `ConfigError` and keep the old ones."""
-        self.certificates.reload()
-        self._refreshed_at = self.clock.monotonic()
+        May be called in a thread.
+        """
+        problem = self.certificates.refresh()
+        if not problem:
+            self._refreshed_at = self.clock.monotonic()
+        return problem
 
     # -- handshakes ----------------------------------------------------------------------------
 

@@ -58,13 +58,13 @@ class Request:
         self.woken: trio.Event  #: there is more to do; a new one with each `advance`
 
     def advance(self) -> bool:
-        """Execute what can be; False: other servers are to be heard first, see `woken`."""
+        """Execute what can be; False: something is to be waited for first, see `woken`."""
         connection = self.connection
         self.woken = trio.Event()
         connection.wake = self.woken.set
         while True:
             more = connection.run()
-            if connection.waiting:
+            if connection.waiting or connection.aside:
                 return False
             self._reply += connection.pieces
             connection.pieces.clear()

@@ -281,14 +281,14 @@ def test_debugtime_moves_the_clock():
 class FakeTls:
     """TLS whose certificates are good, or not."""
 
-    def __init__(self, problem: str | None) -> None:
+    def __init__(self, problem: str) -> None:
         self.problem = problem
         self.handshake_errors = 3
 
     def rows(self) -> list[tuple[str, int]]:
         return [("ssl_handshake_errors", self.handshake_errors)]
 
-    def refresh(self) -> str | None:
+    def refresh(self) -> str:
         return self.problem
 
     def reset_counters(self) -> None:
@@ -297,16 +297,30 @@ class FakeTls:
 
 def test_refresh_certs_asks_the_host():
     client = Client()
-    lend(client.service, tls=FakeTls(None))
+    lend(client.service, tls=FakeTls(""))
     assert client.send(b"refresh_certs\r\n") == OK
-    lend(client.service, tls=FakeTls("no such file\r\n"))
+    lend(client.service, tls=FakeTls("no such file"))
     assert client.send(b"refresh_certs\r\n") == b"no such file\r\n"
+
+
+def test_what_follows_refresh_certs_waits_for_it():
+    client = Client()
+    works: list = []
+    lend(client.service, tls=FakeTls(""), do_aside=lambda work, done: works.append((work, done)))
+    assert client.send(b"refresh_certs\r\nrefresh_certs noreply\r\nversion\r\n") == b""
+    for heard in (OK, b""):
+        [(work, done)] = works
+        works.clear()
+        done(work())
+        assert client.take() == heard
+        answer = client.receive()
+        assert answer == (b"" if works else b"VERSION 1.6.45\r\n")
 
 
 def test_stats_asks_the_host():
     client = Client()
     assert "ssl_handshake_errors" not in stats(client)
-    lend(client.service, tls=FakeTls(None), pid=77, cpu_s=lambda: (1.5, 0.25), event_loop="none")
+    lend(client.service, tls=FakeTls(""), pid=77, cpu_s=lambda: (1.5, 0.25), event_loop="none")
     client.service.counters.listen_disabled = 4
     values = stats(client)
     assert values["ssl_handshake_errors"] == "3"

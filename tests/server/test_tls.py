@@ -10,6 +10,7 @@ import ssl
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from pymcd import limits
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.protocol.recorder import CONNEVENTS
+from pymcd.server import files
 from pymcd.server import tls as tls_module
 from pymcd.server.certificates import Certificates
 from pymcd.server.tls import TlsServer, TlsSession, Turn
@@ -407,7 +409,7 @@ def test_rows() -> None:
     names = [name for name, _ in host.server.rows()]
     assert names == ["ssl_handshake_errors", "ssl_proto_errors", "time_since_server_cert_refresh"]
     assert host.row("time_since_server_cert_refresh") == 5
-    assert host.server.refresh() is None
+    assert not host.server.refresh()
     assert host.row("time_since_server_cert_refresh") == 0
 
 
@@ -609,13 +611,47 @@ async def test_certificates_are_renewed_while_serving(use_hub: bool) -> None:
         problem = f"Error loading the key: {authority.key_file} : no PEM data of that kind"
         assert answer == f"{problem}\r\n".encode() + VERSION
         server.reload()
-        assert server.memory.lines == [f"{problem}; the certificates in use stay"]
+        await until(lambda: server.memory.lines == [f"{problem}; the certificates in use stay"])
         assert certificate_of(await secured(server, context)) == certificate_of(renewed)
 
         authority.issue()
+        loaded = server.tls.certificates.context("tls")  # type: ignore[union-attr]
         server.reload()
+        await until(lambda: server.tls.certificates.context("tls") is not loaded)  # type: ignore[union-attr]
         assert certificate_of(await secured(server, context)) != certificate_of(renewed)
         assert len(server.memory.lines) == 1
+
+
+@both_drivers
+@pytest.mark.parametrize("spoilt", [False, True])
+async def test_certificates_are_loaded_once_for_each_change(
+    use_hub: bool, spoilt: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = new_authority()
+    threads: list[bool] = []
+    load = Certificates._load
+
+    def count(self: Certificates) -> dict[str, ssl.SSLContext]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return load(self)
+
+    monkeypatch.setattr(Certificates, "_load", count)
+    monkeypatch.setattr(files, "FILE_CLOCK_NS", 0)
+    async with serving(use_hub=use_hub, **authority.settings()) as server:
+        stream = await secured(server, authority.client())
+        for number in range(2):
+            if spoilt:
+                authority.spoil_key()
+            else:
+                authority.issue()
+            threads.clear()
+            os.utime(authority.key_file, ns=(0, number))
+            answer = await ask(stream, b"refresh_certs\r\n" * 20 + b"version\r\n", end=VERSION)
+            assert answer.count(b"Error loading the key") == (20 if spoilt else 0)
+            assert answer.count(b"OK\r\n") == (0 if spoilt else 20)
+            server.reload()
+            assert await ask(stream, b"refresh_certs\r\nversion\r\n", end=VERSION)
+            assert threads == [False]
 
 
 @both_drivers
