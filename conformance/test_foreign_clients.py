@@ -44,8 +44,8 @@ def test_client(
         pytest.skip(
             f"{client.name} or its runtime is not installed: python -m conformance.clients.install"
         )
-    if setup == "sasl" and not files.has_sasl_users:
-        pytest.skip("no saslpasswd2: install sasl2-bin and libsasl2-modules")
+    if reason := runner.why_not(setup, files):
+        pytest.skip(reason)
     real = runner.run_on(reference, client, setup, files)
     if real.failures():  # Now and then a client loses count by itself, which tells nothing.
         real = runner.run_on(reference, client, setup, files)

@@ -31,6 +31,9 @@ def examine(
     """Run one client with each of its setups. Returns its rows and how many were different."""
     rows, different = [], 0
     for setup in client.setups:
+        if reason := runner.why_not(setup, files):
+            print(f"  {client.name} {setup}: {reason}", file=sys.stderr)
+            continue
         real = runner.run_on(reference, client, setup, files)
         if real.failures():  # Now and then a client loses count by itself, which tells nothing.
             real = runner.run_on(reference, client, setup, files)

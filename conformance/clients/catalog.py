@@ -145,17 +145,27 @@ def _ruby_version() -> str | None:
     return output_of("ruby", "-e", "require 'dalli'; print Dalli::VERSION")
 
 
+def _twemproxy_version() -> str | None:
+    path = os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin"
+    program = shutil.which("nutcracker", path=path)
+    if program is None or not python().exists():
+        return None
+    done = subprocess.run([program, "-V"], capture_output=True, text=True, check=False)
+    found = re.search(r"nutcracker-(\S+)", done.stdout + done.stderr)
+    return found[1] if found else None
+
+
 CLIENTS = (
     _python_client(
         "pymemcache",
         "pymemcache",
-        ("plain", "tls"),
+        ("plain", "narrow", "tls"),
         "single, pooled, hashing and retrying clients; every text command, serde, noreply, TLS",
     ),
     _python_client(
         "pylibmc",
         "pylibmc",
-        ("plain", "sasl"),
+        ("plain", "narrow", "sasl"),
         "libmemcached over text and binary, blocking and not, ketama; bulk, cas, compression, SASL",
     ),
     _python_client(
@@ -185,7 +195,7 @@ CLIENTS = (
     Client(
         "php-memcached",
         "PHP",
-        ("plain", "sasl"),
+        ("plain", "narrow", "sasl"),
         "text and binary: every method, delayed fetch, sessions with locking, SASL",
         lambda: ["php", str(HERE / "php" / "scenario.php")],
         _php_version,
@@ -209,13 +219,21 @@ CLIENTS = (
     ),
     _java_client(
         "spymemcached",
-        ("plain", "sasl"),
+        ("plain", "narrow", "sasl"),
         "text and binary: every operation, bulk, cas mutator, counters, SASL PLAIN and CRAM-MD5",
     ),
     _java_client(
         "xmemcached",
-        ("plain", "sasl"),
+        ("plain", "narrow", "sasl"),
         "text and binary: every operation, bulk, cas, counters, namespaces, SASL",
+    ),
+    Client(
+        "twemproxy",
+        "C",
+        ("narrow",),
+        "between pymemcache and the server",
+        lambda: [str(python()), "-m", "conformance.clients.twemproxy.scenario"],
+        _twemproxy_version,
     ),
     Client(
         "Cache::Memcached::Fast",
@@ -228,7 +246,7 @@ CLIENTS = (
     Client(
         "dalli",
         "Ruby",
-        ("plain", "sasl", "tls"),
+        ("plain", "narrow", "sasl", "tls"),
         "binary: every method, bulk, cas blocks, compression, quiet, threads, SASL, TLS",
         lambda: ["ruby", str(HERE / "ruby" / "scenario.rb")],
         _ruby_version,

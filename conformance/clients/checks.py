@@ -6,6 +6,8 @@ import os
 import random
 import re
 import sys
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,6 +32,10 @@ FAR_S = 100_000
 #: Larger than one read, than one slab chunk of 512 KB, and than an item may be.
 SIZES = (0, 1, 4_095, 70_000, 600_000, 1_048_000)
 TOO_LARGE_BYTES = 2_000_000
+#: Of setup "narrow": larger than an item may be by little, by more, by far.
+NARROW_SIZES = (1_100_000, 2_000_000, 8_000_000)
+#: A client that has lost its connection gets another one in so many attempts, a second each.
+ATTEMPTS = 30
 
 
 def _line(*words: object) -> None:
@@ -108,6 +114,42 @@ class Checks:
             _line("not ok", f"{self.prefix}{name}: {type(error).__name__}: {error}")
         else:
             _line("not ok", f"{self.prefix}{name}: {_brief(got)}, no {error_type.__name__}")
+
+
+def attempted(operation: Callable[[], Any], expected: Any) -> Any:
+    """Do something again and again until it returns what is expected, or was done often enough."""
+    got: Any = None
+    for number in range(ATTEMPTS):
+        if number:
+            time.sleep(1.0)
+        try:
+            got = operation()
+        except Exception as error:
+            got = error
+        if got == expected:
+            break
+    return got
+
+
+def narrow(t: Checks, store: Callable[[str, bytes], Any], fetch: Callable[[str], Any]) -> None:
+    """Store values that are too large; a client must go on afterwards as if nothing were."""
+    small = payload(100)
+    for size in NARROW_SIZES:
+        store("large", b"old")
+        t.saw(f"set {size}", partial(store, "large", payload(size)))
+        t.saw(f"get after {size}", partial(fetch, "large"))
+        for number in range(3):
+            key = f"{size}-{number}"
+            t.call(
+                f"set {number} after {size}",
+                partial(attempted, partial(store, key, small), True),
+                True,
+            )
+            t.call(
+                f"get {number} after {size}",
+                partial(attempted, partial(fetch, key), small),
+                small,
+            )
 
 
 def names(rows: Iterable[str | bytes]) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from dataclasses import dataclass, field
+import sys
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from .. import narrow
 from ..servers import Server
 from .catalog import ROOT
 
@@ -94,10 +96,35 @@ def run(client: Client, server: Server, setup: str, files: Files) -> Outcome:
     return parse(done.stdout, done.returncode, server.port)
 
 
+def why_not(setup: str, files: Files) -> str:
+    """Say why there can be no such setup here; nothing if there can."""
+    if setup == "sasl" and not files.has_sasl_users:
+        return "no saslpasswd2: install sasl2-bin and libsasl2-modules"
+    return narrow.why_not() if setup == "narrow" else ""
+
+
 def run_on(command: Sequence[str], client: Client, setup: str, files: Files) -> Outcome:
     """Run a client's program against a server of its own."""
+    if setup == "narrow":
+        with narrow.narrow() as there, Server([*there, *command], files.switches(setup)) as server:
+            moved = replace(client, command=lambda: [*there, *client.command()])
+            before = _connections(there, server)
+            outcome = run(moved, server, setup, files)
+            # A client that gets out of step, and knows it, makes a new one.
+            outcome.sights["connections"] = str(_connections(there, server) - before)
+            return outcome
     with Server(command, files.switches(setup), files.server_environment(setup)) as server:
         return run(client, server, setup, files)
+
+
+def _connections(there: Sequence[str], server: Server) -> int:
+    """Return how many connections were made to a server in a network namespace."""
+    code = f"import socket; s = socket.create_connection(('127.0.0.1', {server.port})); "
+    code += "s.sendall(b'stats\\r\\nquit\\r\\n'); print(s.makefile().read())"
+    said = subprocess.check_output([*there, sys.executable, "-c", code], text=True)
+    found = re.search(r"total_connections (\d+)", said)
+    assert found is not None
+    return int(found[1])
 
 
 def differences(real: Outcome, ours: Outcome) -> list[str]:

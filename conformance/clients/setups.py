@@ -18,8 +18,11 @@ from typing import Self
 USER = "foo"
 PASSWORD = "bar"
 
+#: In "narrow" servers and clients are where no packet has more than a packet of Ethernet: what is
+#: large arrives piece by piece, as it does not on the loopback.
 SETUPS: dict[str, tuple[str, ...]] = {
     "plain": ("-m", "256"),
+    "narrow": ("-m", "256"),
     "sasl": ("-m", "256", "-S"),
     "auth": ("-m", "256", "-Y", "{users}"),
     "tls": ("-m", "256", "-Z", "-o", "ssl_chain_cert={chain},ssl_key={key}"),

@@ -14,6 +14,9 @@ final class Checks {
     static final int FAR_S = 100_000;
     static final int[] SIZES = {0, 1, 4_095, 70_000, 600_000, 1_048_000};
     static final int TOO_LARGE_BYTES = 2_000_000;
+    /** Of setup "narrow": larger than an item may be by little, by more, by far. */
+    static final int[] NARROW_SIZES = {1_100_000, 2_000_000, 8_000_000};
+    private static final int ATTEMPTS = 30;
 
     /** An operation that returns nothing. */
     interface Step {
@@ -86,6 +89,44 @@ final class Checks {
             what = error.getClass().getSimpleName();
         }
         tell("saw " + prefix + name + ": " + what);
+    }
+
+    /** Does something again and again until it returns what is expected, or was done often enough. */
+    private static Object attempted(Callable<?> operation, Object expected) throws Exception {
+        Object got = null;
+        for (int number = 0; number < ATTEMPTS && !Objects.equals(got, expected); number++) {
+            if (number > 0) {
+                Thread.sleep(1_000);
+            }
+            try {
+                got = operation.call();
+            } catch (Exception error) {
+                got = error;
+            }
+        }
+        return got;
+    }
+
+    /** One operation of a client with a key and a value. */
+    interface Operation {
+        Object of(String key, Object value) throws Exception;
+    }
+
+    /** Stores values that are too large; a client must go on afterwards as if nothing were. */
+    void narrow(Operation set, Operation get) throws Exception {
+        for (int size : NARROW_SIZES) {
+            byte[] value = payload(size);
+            set.of("large", "old");
+            saw("set " + size, () -> set.of("large", value));
+            for (int number = 0; number < 3; number++) {
+                String key = size + "-" + number;
+                call("set " + number + " after " + size,
+                    () -> attempted(() -> set.of(key, "small"), true), true);
+                call("get " + number + " after " + size,
+                    () -> attempted(() -> get.of(key, null), "small"), "small");
+            }
+            saw("get after " + size, () -> get.of("large", null));
+        }
     }
 
     /** Bytes that do not compress, the same for the same size. */

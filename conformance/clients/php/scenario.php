@@ -273,9 +273,45 @@ function logins(): void {
     saw('result of no login', $m->getResultMessage());
 }
 
+// Again and again, until it is what is expected, or was tried often enough.
+function attempted(callable $operation, $expected) {
+    for ($i = 0; $i < 30; $i++) {
+        $got = $operation();
+        if ($got === $expected) {
+            break;
+        }
+        sleep(1);
+    }
+    return $got;
+}
+
+// Values that are too large: a client must go on afterwards as if nothing were.
+function narrow(Memcached $m): void {
+    foreach ([1100000, 2000000, 8000000] as $size) {
+        $m->set('large', 'old');
+        saw("set $size", $m->set('large', payload($size)));
+        saw("result of $size", $m->getResultMessage());
+        saw("get after $size", $m->get('large'));
+        foreach ([0, 1, 2] as $number) {
+            $key = "$size-$number";
+            equal("set $number after $size", attempted(fn() => $m->set($key, 'small'), true), true);
+            equal("get $number after $size", attempted(fn() => $m->get($key), 'small'), 'small');
+        }
+    }
+}
+
 if ($setup === 'sasl') {
     $prefix = 'login: ';
     logins();
+}
+if ($setup === 'narrow') {
+    foreach ([false, true] as $binary) {
+        foreach (['' => [], '-noblock' => [Memcached::OPT_NO_BLOCK => true]] as $more => $options) {
+            $prefix = ($binary ? 'binary' : 'text') . "$more: ";
+            narrow(client($binary, $options + [Memcached::OPT_COMPRESSION => false]));
+        }
+    }
+    exit(0);
 }
 foreach ($setup === 'sasl' ? [true] : [false, true] as $binary) {
     $name = $binary ? 'binary' : 'text';

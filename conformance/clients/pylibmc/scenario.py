@@ -18,6 +18,7 @@ from ..checks import (
     WRONG_PASSWORD,
     Checks,
     names,
+    narrow,
     payload,
 )
 
@@ -111,7 +112,13 @@ def main() -> None:
         t.fails("wrong password", lambda: wrong.set("a", 1), pylibmc.Error)
         nobody = pylibmc.Client([ADDRESS], binary=True)
         t.fails("no login", lambda: nobody.set("a", 1), pylibmc.Error)
-    for binary in (False, True):
+    for binary in (False, True) if SETUP == "narrow" else ():
+        for no_block in (False, True):
+            name = ("binary" if binary else "text") + ("-no-block" if no_block else "")
+            behaviors = {"no_block": no_block}
+            client = pylibmc.Client([ADDRESS], binary=binary, behaviors=behaviors)
+            narrow(Checks(name), client.set, client.get)
+    for binary in () if SETUP == "narrow" else (False, True):
         if SETUP == "sasl" and not binary:
             continue
         options["binary"] = binary

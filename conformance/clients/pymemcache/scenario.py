@@ -26,6 +26,7 @@ from ..checks import (
     TOO_LARGE_BYTES,
     Checks,
     names,
+    narrow,
     payload,
 )
 
@@ -146,6 +147,11 @@ def main() -> None:
     options: dict[str, Any] = {"timeout": 20, "connect_timeout": 20}
     if SETUP == "tls":
         options["tls_context"] = ssl.create_default_context(cafile=CA_FILE)
+    if SETUP == "narrow":
+        for name, unanswered in (("answered", False), ("noreply", True)):
+            client = Client(SERVER, default_noreply=unanswered, **options)
+            narrow(Checks(name), client.set, client.get)
+        return
     client = Client(SERVER, no_delay=True, **options)
     basics(Checks("client"), client)
     faults(Checks("faults"), client)

@@ -180,6 +180,24 @@ public final class Scenario {
     }
 
     /** Says whether a value can be set. How a refused login shows depends on when it is seen. */
+    /** What is asked right behind a value that is too large is answered; in text it ends all. */
+    private static void behind(Checks t, MemcachedClient m) throws Exception {
+        got(m.set("small", Checks.FAR_S, "small"));
+        for (int size : Checks.NARROW_SIZES) {
+            Future<Boolean> large = m.set("large", Checks.FAR_S, Checks.payload(size));
+            List<Future<Object>> asked = new ArrayList<>();
+            for (int number = 0; number < 10; number++) {
+                asked.add(m.asyncGet("small"));
+            }
+            t.call("set " + size, () -> large.get(5, TimeUnit.SECONDS), false);
+            for (int number = 0; number < asked.size(); number++) {
+                Future<Object> future = asked.get(number);
+                t.call("get " + number + " behind " + size,
+                    () -> future.get(5, TimeUnit.SECONDS), "small");
+            }
+        }
+    }
+
     private static boolean stored(MemcachedClient m) {
         try {
             return m.set("a", 0, "1").get(500, TimeUnit.MILLISECONDS);
@@ -222,6 +240,20 @@ public final class Scenario {
                 m.shutdown();
             }
             logins(new Checks("login"));
+            System.exit(0);
+        }
+        if (Checks.SETUP.equals("narrow")) {
+            for (Protocol protocol : Protocol.values()) {
+                // What is asked of a client that has died is waited for as long.
+                MemcachedClient m = client(factory(protocol).setOpTimeout(5_000));
+                new Checks(protocol == Protocol.BINARY ? "binary" : "text").narrow(
+                    (key, value) -> m.set(key, Checks.FAR_S, value).get(5, TimeUnit.SECONDS),
+                    (key, value) -> m.get(key));
+                if (protocol == Protocol.BINARY) {
+                    behind(new Checks("behind"), m);
+                }
+                m.shutdown();
+            }
             System.exit(0);
         }
         for (Protocol protocol : Protocol.values()) {

@@ -254,6 +254,13 @@ public final class Scenario {
             XMemcachedClientBuilder builder = builder(binary);
             login(builder);
             MemcachedClient m = builder.build();
+            if (Checks.SETUP.equals("narrow")) {
+                new Checks(name).narrow(
+                    (key, value) -> m.set(key, Checks.FAR_S, value, 5_000),
+                    (key, value) -> m.get(key));
+                m.shutdown();
+                continue;
+            }
             new Checks(name).call("ready", () -> ready(m), true);
             basics(new Checks(name), m, binary);
             cas(new Checks(name + "-cas"), m);
