@@ -118,8 +118,13 @@ def _verbosity(connection: Connection, tokens: list[bytes]) -> None:
     if level is None:
         _answer(connection, tokens, BAD_FORMAT)
         return
-    connection.service.set_verbosity(min(level, limits.VERBOSITY_MAX))
+    service = connection.service
+    was_traced = service.verbosity > 1
+    service.set_verbosity(min(level, limits.VERBOSITY_MAX))
     _answer(connection, tokens, OK)
+    if service.verbosity > 1 and not was_traced and tokens[-1] != b"noreply":
+        # The first reply that is logged; replies to what follows are traced.
+        service.host.log_line(f">{connection.id} OK")
 
 
 def _debugtime(connection: Connection, tokens: list[bytes]) -> None:

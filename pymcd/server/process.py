@@ -127,7 +127,7 @@ def run(settings: Settings, signals: Signals) -> int:
         refusal = trio.run(_serve_until_signal, server, endpoints, started, signals)
         if refusal is None and server.graceful:
             log.warning("Gracefully stopping")
-        elif refusal is None and settings.verbose:
+        elif refusal is None and server.service.verbosity:
             log.line("Exiting normally")
     finally:
         if pid_file is not None:

@@ -65,6 +65,22 @@ def test_each_reply_stands_behind_its_command() -> None:
         assert log == LOG
 
 
+def test_the_answer_to_more_verbosity_is_logged_already() -> None:
+    client = Client()
+    lines: list[str] = []
+    lend(client.service, log_line=lines.append)
+    words = [b"get a", b"verbosity 1", b"verbosity 2", b"get b", b"verbosity 2", b"verbosity 0"]
+    for word in [*words, b"get c", b"verbosity 2 noreply", b"get d"]:
+        client.send(word + b"\r\n")
+    assert [line.replace(str(client.connection.id), "23") for line in lines] == [
+        ">23 OK",
+        *("<23 get b", ">23 END"),
+        *("<23 verbosity 2", ">23 OK"),
+        "<23 verbosity 0",
+        *("<23 get d", ">23 END"),
+    ]
+
+
 def test_yields_are_counted_as_without() -> None:
     pipeline = b"version\r\n" * 10
     client = Client(reqs_per_event=4)
