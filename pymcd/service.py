@@ -154,6 +154,7 @@ class Service:
     def disconnected(self, connection: Connection) -> None:
         """Forget a client; the driver calls this once, when its socket is gone."""
         self.connections.pop(connection.id, None)  # those of UDP were never there
+        connection.forget_input()
         if connection.watching:
             self.recorder.remove_watcher(connection)
             connection.close_reason = "error"  # however it ends

@@ -25,7 +25,7 @@ from .. import limits
 from ..store.item import key_marks
 from ..store.status import Status, StoreMode
 from . import reports
-from .framing import refuse_value, swallow, take_awaited
+from .framing import await_value, refuse_value, swallow, take_value
 from .verbs import (
     INVALID,
     LOCAL,
@@ -94,6 +94,8 @@ ERROR_TEXTS: Final = {
     UNKNOWN_COMMAND: b"Unknown command",
     NO_MEMORY: b"Out of memory",
 }
+
+_NO_MEMORY_READING: Final = b"Out of memory during read"
 
 DELETEQ: Final = 0x14
 _GET: Final = 0x00
@@ -226,11 +228,9 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
                 continue
             position += value_bytes
             if len(buffer) < position:
-                connection.awaited = (command, request)
-                connection.awaited_chunks = [buffer[value_at:]]
-                connection.awaited_bytes = position - len(buffer)
-                connection.buffer = b""
-                connection.position = 0
+                connection.position = value_at
+                refusal = encode_error(opcode, NO_MEMORY, opaque, _NO_MEMORY_READING)
+                await_value(connection, command, request, value_bytes, refusal)
                 return False
             request.value = buffer[value_at:position]
         if command.plain:
@@ -311,13 +311,12 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
 
 def _finish_value(connection: Connection) -> bool:
     """Execute the awaited request if its value has arrived; False: no more can be done now."""
-    if connection.awaited_bytes > 0:
+    if connection.awaited_bytes:
         return False
-    assert connection.awaited is not None
-    command, request = connection.awaited
+    command, request, value = take_value(connection)
+    request.value = value
     if connection.cache.listener is not None:
         connection.service.recorder.begin(connection, command.name)
-    request.value, _ = take_awaited(connection, end_bytes=0)
     command.handler(connection, request)
     return not (connection.closing or connection.delayed or connection.waiting)
 
@@ -443,7 +442,7 @@ def _store(connection: Connection, request: Request) -> None:
     elif status is Status.NO_MEMORY:
         _fail(connection, request, NO_MEMORY, b"Out of memory allocating item")
     elif status is Status.NO_MEMORY_READING:
-        _fail(connection, request, NO_MEMORY, b"Out of memory during read")
+        _fail(connection, request, NO_MEMORY, _NO_MEMORY_READING)
     else:
         _fail(connection, request, _store_error(mode, status))
 

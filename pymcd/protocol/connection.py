@@ -16,26 +16,32 @@ driver takes more once everything before is sent; no command runs meanwhile.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
+from io import BytesIO
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
 
 from .. import limits
 from . import binary
 from .binary import REQUEST_MAGIC, run_binary
-from .framing import run_text
+from .framing import refuse_value, run_text
 from .login import run_login
 from .text import VERBS, answer_plain
+from .tokens import NO_MEMORY_REQUEST
+from .underway import Holder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from ..auth import Exchange
     from ..service import Service
+    from .framing import Awaited
     from .verbs import Command, Verb
 
     _Answerer = Callable[["Connection", bytes], "bytes | None"]
 
-#: Less of a value is appended to what came before it.
+#: Less of a line is appended to what came before it.
 _SMALL_CHUNK_BYTES: Final = 4096
+#: What has arrived of a value that nobody awaits.
+_NOTHING: Final = BytesIO()
 
 
 class Runner(Protocol):
@@ -57,8 +63,12 @@ def no_wake() -> None:
     """Stand in while no driver says how it is woken."""
 
 
-class Connection:
-    """The state of one client. Created by a driver, which sets what is known of the peer."""
+class Connection(Holder):
+    """The state of one client. Created by a driver, which sets what is known of the peer.
+
+    It is the holder of what the client has sent and is not executed yet, as far as that is more
+    than one read brings.
+    """
 
     #: Nothing is executed or sent now: other servers are to be heard first. # paired.py
     waiting: bool = False
@@ -71,10 +81,10 @@ class Connection:
     __slots__ = (
         "address",
         "answer_plain",
+        "arrived",
         "aside",
         "awaited",
         "awaited_bytes",
-        "awaited_chunks",
         "buffer",
         "cache",
         "close_reason",
@@ -120,6 +130,7 @@ class Connection:
         """`trusted`: it is one of our own, whatever logins are asked of others."""
         # A client of a server that replicates must not pass the gate by.
         assert trusted or service.gate is None or self.tables is not Connection.tables
+        super().__init__()
         self.service = service
         self.cache = service.cache
         self.expires_at = service.cache.expiry.expires_at
@@ -145,11 +156,10 @@ class Connection:
                 self.runner = run_login
         self.buffer = b""  #: received; commands before `position` are done
         self.position = 0
-        #: A storage command whose value is on its way: verb, decoded header; and the pieces.
-        #: Of what types, is the runner's business.
-        self.awaited: tuple[Any, Any] | None = None
+        #: A command whose value is on its way, how much of that is missing, and what is there.
+        self.awaited: Awaited | None = None
         self.awaited_bytes = 0
-        self.awaited_chunks: list[bytes] = []
+        self.arrived = _NOTHING
         #: Nothing is half done: answers the next data, if they are one whole command, and usual.
         self.answer_plain: _Answerer | None = None
         #: More of a line that began in `buffer` and is longer than most.
@@ -171,13 +181,8 @@ class Connection:
 
     def receive_data(self, data: bytes) -> None:
         """Take what arrived; nothing is executed."""
-        if self.awaited is not None:
-            chunks = self.awaited_chunks
-            if len(data) < _SMALL_CHUNK_BYTES and len(chunks[-1]) < limits.RECEIVE_BYTES:
-                chunks[-1] += data  # what drips in must not cost an object for each drop
-            else:
-                chunks.append(data)
-            self.awaited_bytes -= len(data)
+        if self.awaited_bytes:
+            self._receive_value(data)
         elif self.position == len(self.buffer):
             self.buffer = data
             self.position = 0
@@ -191,6 +196,61 @@ class Connection:
         else:
             self._extend_long_line(data)
 
+    def _receive_value(self, data: bytes) -> None:
+        """Take more of the awaited value, and perhaps of what is behind it."""
+        if self.arrived is _NOTHING:
+            self.arrived = BytesIO()
+        missing_bytes = self.awaited_bytes
+        more_bytes = min(len(data), missing_bytes)
+        if not self.service.under_way.charge(self, self.arrived.tell() + more_bytes):
+            self.give_up()
+            self.receive_data(data)
+            return
+        if more_bytes < len(data):
+            self.buffer = data[more_bytes:]
+            self.position = 0
+            data = data[:more_bytes]
+        self.arrived.write(data)
+        self.awaited_bytes = missing_bytes - more_bytes
+
+    def give_up(self) -> None:
+        """Drop what was not executed yet: a value is refused, anything else ends all."""
+        if self.awaited is not None:
+            _, _, refusal, end_bytes = self.awaited
+            refuse_value(self, self.awaited_bytes + end_bytes, refusal)
+            self.forget_value()
+        else:
+            self.forget_input()
+            self.close()
+            self.wake()
+
+    def _count_line(self) -> None:
+        """Count what there is of a command that is not whole, if that is more than most are."""
+        if self.awaited is not None or self.closing or self.waiting:
+            return
+        left_bytes = len(self.buffer) - self.position + self.line_bytes
+        if left_bytes <= limits.LINE_MAX_BYTES:
+            self.service.under_way.release(self)
+        elif not self.service.under_way.charge(self, left_bytes):
+            # memcached: try_read_network
+            self.refuse(NO_MEMORY_REQUEST)
+            self.forget_input()
+            self.close()
+
+    def forget_value(self) -> None:
+        """Await no value any more, and keep nothing of it."""
+        self.awaited = None
+        self.awaited_bytes = 0
+        self.arrived = _NOTHING
+        self.service.under_way.release(self)
+
+    def forget_input(self) -> None:
+        """Keep nothing of what was received."""
+        self.forget_value()
+        self.buffer = b""
+        self.position = self.line_bytes = 0
+        self.line_chunks.clear()
+
     def _extend_long_line(self, data: bytes) -> None:
         """Take more of a get with very many keys, without copying all of it for each piece."""
         chunks = self.line_chunks
@@ -199,7 +259,8 @@ class Connection:
         else:
             chunks.append(data)
         self.line_bytes += len(data)
-        if b"\n" in data or self.line_bytes > limits.GET_LINE_MAX_BYTES:
+        begun_bytes = len(self.buffer) - self.position
+        if b"\n" in data or begun_bytes + self.line_bytes > limits.GET_LINE_MAX_BYTES:
             self.buffer = b"".join((self.buffer[self.position :], *chunks))
             self.position = 0
             chunks.clear()
@@ -262,10 +323,16 @@ class Connection:
         ):
             self.buffer = b""  # a client that rests keeps no memory
             self.position = 0
+            if self.held_bytes:
+                self.service.under_way.release(self)
             if self.runner is run_text:
                 self.answer_plain = answer_plain
             elif self.runner is run_binary and self.commands is not self.tables.strangers:
                 self.answer_plain = type(self).answer_plain_binary
+        elif not more and (
+            self.held_bytes or len(self.buffer) - self.position > limits.LINE_MAX_BYTES
+        ):
+            self._count_line()
         return more
 
     def become_stranger(self) -> None:

@@ -52,6 +52,7 @@ class Executor:
             if not more:
                 break
         if proxy.buffer or proxy.awaited is not None or proxy.swallow_bytes or proxy.closing:
+            proxy.forget_input()
             self._proxies.pop(protocol, None)  # what comes next shall not suffer for that
         return b"".join(pieces)
 

@@ -10,14 +10,23 @@ arrive in pieces or are refused, they do with the functions here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import limits
-from .tokens import BAD_CHUNK, ERROR, split_line
+from .tokens import BAD_CHUNK, ERROR, NO_MEMORY_READING, split_line
 
 if TYPE_CHECKING:
     from .connection import Connection
     from .verbs import type_Header
+
+
+class Awaited(NamedTuple):
+    """A command whose value is on its way, in terms of its runner."""
+
+    command: Any  #: or verb
+    request: Any  #: or the decoded header
+    refusal: bytes  #: what is said if there is no room for the value after all
+    end_bytes: int  #: of what belongs to it behind the value
 
 
 def run_text(connection: Connection, budget: int, /) -> bool:
@@ -84,11 +93,9 @@ def run_text(connection: Connection, budget: int, /) -> bool:
             continue
         stop = position + header[0]
         if len(buffer) < stop + 2:
-            connection.awaited = (verb, header)
-            connection.awaited_chunks = [buffer[position:]]
-            connection.awaited_bytes = stop + 2 - len(buffer)
-            connection.buffer = b""
-            connection.position = 0
+            connection.position = position
+            refusal = b"" if header[1] else NO_MEMORY_READING
+            await_value(connection, verb, header, header[0], refusal, end_bytes=2)
             return False
         if buffer[stop : stop + 2] == b"\r\n":
             verb.store(connection, header, buffer[position:stop])  # type: ignore[misc]
@@ -107,13 +114,14 @@ def run_text(connection: Connection, budget: int, /) -> bool:
 
 def _finish_block(connection: Connection) -> bool:
     """Execute the awaited storage command if its block has arrived; False: it has not."""
-    if connection.awaited_bytes > 0:
+    position = connection.position
+    if connection.awaited_bytes or len(connection.buffer) < position + 2:
         return False
-    assert connection.awaited is not None
-    verb, header = connection.awaited
+    connection.position = position + 2
+    terminator = connection.buffer[position : position + 2]
     if connection.cache.listener is not None:
         connection.service.recorder.begin(connection, b"")  # what it is was told already
-    block, terminator = take_awaited(connection, end_bytes=2)
+    verb, header, block = take_value(connection)
     if terminator == b"\r\n":
         verb.store(connection, header, block)
     else:
@@ -121,22 +129,36 @@ def _finish_block(connection: Connection) -> bool:
     return not connection.waiting
 
 
-def take_awaited(connection: Connection, *, end_bytes: int) -> tuple[bytes, bytes]:
-    """Return what was awaited and has arrived, its last bytes apart; what is behind comes next."""
-    chunks = connection.awaited_chunks
-    last = chunks[-1]
-    position = len(last) + connection.awaited_bytes
-    if position < end_bytes:  # the end is itself in two pieces, or there are pieces behind it
-        position -= len(last)
-        last = b"".join(chunks)
-        chunks = [last]
-        position += len(last)
-    chunks[-1] = last[: position - end_bytes]
-    connection.awaited = None
-    connection.awaited_chunks = []
-    connection.buffer = last
-    connection.position = position
-    return b"".join(chunks), last[position - end_bytes : position]
+def await_value(
+    connection: Connection,
+    command: Any,
+    request: Any,
+    length: int,
+    refusal: bytes,
+    *,
+    end_bytes: int = 0,
+) -> None:
+    """Gather a value that has not arrived yet: `take_value` returns it when it has.
+
+    `refusal` is the answer if there is no room for so much, in memory: then value and end are
+    thrown away.
+    """
+    buffer, position = connection.buffer, connection.position
+    connection.awaited = Awaited(command, request, refusal, end_bytes)
+    connection.awaited_bytes = length
+    connection.buffer = b""
+    connection.position = 0
+    connection.receive_data(buffer[position:])
+
+
+def take_value(connection: Connection) -> tuple[Any, Any, bytes]:
+    """Return command, request and value of what was awaited, and has arrived."""
+    assert connection.awaited is not None
+    command, request, _, _ = connection.awaited
+    # Not copied: the buffer gives away what it holds.
+    value = connection.arrived.getvalue()
+    connection.forget_value()
+    return command, request, value
 
 
 def _bad_block(connection: Connection, header: type_Header) -> None:
@@ -165,9 +187,8 @@ def swallow(connection: Connection) -> bool:
     connection.swallow_bytes -= taken
     if connection.swallow_bytes:
         return False
-    reply = connection.refusal
+    reply, connection.refusal = connection.refusal, b""
     if reply:
-        connection.refusal = b""
         connection.refuse(reply)
     return not connection.waiting
 

@@ -21,6 +21,7 @@ NON_NUMERIC: Final = b"CLIENT_ERROR cannot increment or decrement non-numeric va
 TOO_LARGE: Final = b"SERVER_ERROR object too large for cache\r\n"
 NO_MEMORY_STORING: Final = b"SERVER_ERROR out of memory storing object\r\n"
 NO_MEMORY_READING: Final = b"SERVER_ERROR Out of memory during read\r\n"
+NO_MEMORY_REQUEST: Final = b"SERVER_ERROR out of memory reading request\r\n"
 NO_MEMORY: Final = b"SERVER_ERROR out of memory\r\n"
 OK: Final = b"OK\r\n"
 

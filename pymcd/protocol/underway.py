@@ -17,6 +17,7 @@ ready behind it and with received commands that therefore stay in the buffer: ch
 socket does not take it all, again with what remains whenever it takes some, release when all is
 taken. A value counts in full, though it may still be an item: it is not for long. If there is no
 room, or when one gives up, close the connection: a client that neither reads nor leaves is no loss.
+It takes a holder of its own: a `Connection` is the holder of the value or the line that arrives.
 
 Who gives way. Those who do not get on, longest first: who in `STALLED_S` has neither brought nor
 taken a quarter of what it holds. So an attacker must go on sending what he wants to occupy. Only if

@@ -72,6 +72,7 @@ class Request:
                 break
         connection.closing = True
         connection.source = None
+        connection.forget_input()
         return True
 
     def datagrams(self) -> list[bytes]:

@@ -96,6 +96,7 @@ class RequestReader:
         self._noted = None
         runner(reader, 1)
         if reader.awaited is not None:
+            reader.forget_value()
             return INCOMPLETE
         end = reader.position
         if self._noted is None and reader.runner is run_text and end > position:
