@@ -17,7 +17,7 @@ driver takes more once everything before is sent; no command runs meanwhile.
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from .. import limits
 from . import binary

@@ -135,7 +135,7 @@ class Server:
     def _check_bounds(self, connection: Connection, received: int) -> None:
         """A connection at rest keeps no more than what may yet become a command."""
         unread = len(connection.buffer) - connection.position
-        awaited = sum(map(len, connection.awaited_chunks))
+        awaited = connection.arrived.tell()
         assert len(connection.buffer) <= _LOGIN_MAX_BYTES + received or _is_long_get(connection)
         if connection.closing:
             return

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 
 from pymcd import limits
+from pymcd.protocol.binary import run_binary
 from pymcd.protocol.text import VERBS
 from pymcd.protocol.verbs import LOCAL, Verb, no_keys
 from tests.protocol.helpers import Client, converse
@@ -256,6 +257,8 @@ def test_any_bytes_raise_nothing_and_keep_little(garbage, cuts):
             bound = 1 << 18
         elif connection.buffer.lstrip(b" ").startswith((b"get ", b"gets ")):
             bound = limits.GET_LINE_MAX_BYTES
+        elif connection.runner is run_binary:
+            bound = limits.READ_BUFFER_BYTES
         else:
             bound = limits.LINE_MAX_BYTES
         assert unfinished_bytes(connection) <= bound + len(piece)
