@@ -370,7 +370,7 @@ class Group:
         """Have everybody's lease renewed, as clients that ask for something do."""
         for host in self.hosts.values():
             Guest(host).ask(b"mn\r\n")
-            host.guests.pop()
+            host.service.disconnected(host.guests.pop().connection)
 
     def check(self) -> None:
         """Raise AssertionError unless what each server knows fits together."""
