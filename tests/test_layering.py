@@ -59,6 +59,8 @@ MAY_NAME: dict[str, set[str]] = {
     "protocol": {"service", "replication"},
     "service": {"auth", "config", "replication"},
     "replication": {"config"},
+    # A client of a bucket is looked at like any other.
+    "couchbase": {"auth"},
 }
 
 #: Third-party and other far-reaching modules -> the layers that may use them.

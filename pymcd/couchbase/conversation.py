@@ -1,5 +1,8 @@
 """HTTP with one client: bytes in, bytes out, by h11.
 
+One request is answered at a time, as each takes up to a millisecond: whoever has the sockets lets
+others have their turn in between. What a login takes longer is `work`, to be done elsewhere.
+
 A client asks for documents, on one connection or on several, and last for the stream of its bucket:
 an answer without an end, in which each new map follows when there is one. On the wire a map is a
 chunk, and behind it, as a chunk of its own, stand four line ends: couchbase-client looks for that
@@ -23,10 +26,12 @@ from .documents import BUCKETS_PATH, DEFAULT_BUCKET, POOL_PATH, POOLS_PATH, STRE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..auth import Exchange, Work
     from .documents import View
 
-#: A request, with its headers. Those of couchbase-client have some hundred bytes.
-REQUEST_MAX_BYTES: Final = 16 << 10
+#: A request, with its headers. Those of couchbase-client have some hundred bytes; h11 takes 1 ms
+#: and more for each thousand.
+REQUEST_MAX_BYTES: Final = 4 << 10
 SEPARATOR: Final = b"\n\n\n\n"
 
 _SERVER: Final = (b"Server", b"pymcd")
@@ -39,16 +44,25 @@ class Conversation:
 
     Args:
         view: says what clients are to know now; None: they are not to be served.
-        check: whether that is the password of that user; None: nobody need log in, and there is
-            the bucket `default`. Else each user has a bucket by the same name, and sees no other.
+        begin_check: begins to find out if that is the password of that user; None: nobody need log
+            in, and there is the bucket `default`. Else each user has a bucket by the same name, and
+            sees no other.
     """
 
     def __init__(
-        self, view: Callable[[], View | None], check: Callable[[bytes, bytes], bool] | None = None
+        self,
+        view: Callable[[], View | None],
+        begin_check: Callable[[bytes, bytes], Exchange] | None = None,
     ) -> None:
         self._view = view
-        self._check = check
+        self._begin_check = begin_check
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_MAX_BYTES)
+        #: The client has perhaps asked for more already: call `go_on` when that is sent.
+        self.more = False
+        #: To be done, and `resume` told what came of it, before there is an answer.
+        self.work: Work | None = None
+        #: Who is being looked at, for what request.
+        self._looked_at: tuple[Exchange, bytes, h11.Request] | None = None
         #: What the client streams; None: nothing.
         self.streaming: str | None = None
         #: The view that the client was told last by its stream.
@@ -64,33 +78,48 @@ class Conversation:
         return self.streaming is None and not self.closing
 
     def receive(self, data: bytes) -> bytes:
-        """Take what the client sent, b"" at its end; return what to answer."""
+        """Take what the client sent, b"" at its end; return what to answer now."""
         if self.closing:
             return b""
         if self.streaming is not None:
             # What a client says while it listens means nothing, and is not kept.
             self.closing = not data
             return b""
-        answer = b""
         try:
             self._http.receive_data(data)
-            while True:
-                event = self._http.next_event()
-                if event is h11.NEED_DATA or event is h11.PAUSED:
-                    return answer
-                if isinstance(event, h11.Request):
-                    answer += self._answer(event)
-                elif isinstance(event, h11.EndOfMessage):
-                    # It has been answered, and neither side wanted that to be the end.
-                    self._http.start_next_cycle()
-                elif isinstance(event, h11.ConnectionClosed):
-                    self.closing = True
-                    return answer
-                if not self.waiting:
-                    return answer
         except h11.RemoteProtocolError as error:
-            self.closing = True
-            return answer + self._refusal(error.error_status_hint)
+            return self._end(error)
+        return self.go_on()
+
+    def go_on(self) -> bytes:
+        """Return the answer to the next request, if that has come."""
+        self.more = False
+        while self.waiting:
+            try:
+                event = self._http.next_event()
+            except h11.RemoteProtocolError as error:
+                return self._end(error)
+            if event is h11.NEED_DATA or event is h11.PAUSED:
+                break
+            if isinstance(event, h11.Request):
+                return self._take(event)
+            if isinstance(event, h11.EndOfMessage):
+                # It has been answered, and neither side wanted that to be the end.
+                self._http.start_next_cycle()
+            elif isinstance(event, h11.ConnectionClosed):
+                self.closing = True
+        return b""
+
+    def resume(self, result: Any) -> bytes:
+        """Go on with what came of `work`; return what to answer."""
+        assert self._looked_at is not None
+        exchange, name, request = self._looked_at
+        self.work = self._looked_at = None
+        return self._look(exchange, name, request, result)
+
+    def _end(self, error: h11.RemoteProtocolError) -> bytes:
+        self.closing = True
+        return self._refusal(error.error_status_hint)
 
     def publish(self) -> bytes:
         """Return the present map for the stream; ends it where there is none.
@@ -111,10 +140,29 @@ class Conversation:
 
     # -- requests ------------------------------------------------------------------------------
 
-    def _answer(self, request: h11.Request) -> bytes:
+    def _take(self, request: h11.Request) -> bytes:
+        """Answer a request, unless it must be looked at first who makes it."""
         if request.method != b"GET":
+            self.more = True
             return self._say(HTTPStatus.METHOD_NOT_ALLOWED, (b"Allow", b"GET"))
-        name = self._bucket_of(request)
+        if self._begin_check is None:
+            return self._answer(request, DEFAULT_BUCKET)
+        login = _login_of(request)
+        if login is None:
+            return self._answer(request, None)
+        return self._look(self._begin_check(*login), login[0], request, b"")
+
+    def _look(self, exchange: Exchange, name: bytes, request: h11.Request, said: Any) -> bytes:
+        outcome = exchange.step(said)
+        if callable(outcome):
+            self.work = outcome
+            self._looked_at = (exchange, name, request)
+            return b""
+        return self._answer(request, _text_of(name) if exchange.succeeded else None)
+
+    def _answer(self, request: h11.Request, name: str | None) -> bytes:
+        """Answer who may see the bucket of that name, or none."""
+        self.more = True
         if name is None:
             # One guess for each connection.
             self.refused = True
@@ -138,23 +186,6 @@ class Conversation:
             return self._say(HTTPStatus.NOT_FOUND)
         return self._say(HTTPStatus.OK, body=documents.encode(make()))
 
-    def _bucket_of(self, request: h11.Request) -> str | None:
-        """Return the bucket that a client may see; None: it has not proven who it is."""
-        if self._check is None:
-            return DEFAULT_BUCKET
-        for header, value in request.headers:
-            if header == b"authorization":
-                scheme, _, token = value.partition(b" ")
-                if scheme.lower() != b"basic":
-                    continue
-                try:
-                    name, colon, password = b64decode(token, validate=True).partition(b":")
-                    if colon and self._check(name, password):
-                        return name.decode()
-                except ValueError:
-                    pass
-        return None
-
     def _say(self, status: HTTPStatus, *headers: tuple[bytes, bytes], body: bytes = b"") -> bytes:
         length = (b"Content-Length", b"%d" % len(body))
         response = h11.Response(
@@ -176,6 +207,26 @@ class Conversation:
 
     def _send(self, event: Any) -> bytes:
         return self._http.send(event) or b""
+
+
+def _login_of(request: h11.Request) -> tuple[bytes, bytes] | None:
+    """Return the name and the password that a client says first; None: it says none."""
+    for header, value in request.headers:
+        scheme, _, token = value.partition(b" ")
+        if header == b"authorization" and scheme.lower() == b"basic":
+            try:
+                name, colon, password = b64decode(token, validate=True).partition(b":")
+            except ValueError:
+                return None
+            return (name, password) if colon else None
+    return None
+
+
+def _text_of(name: bytes) -> str | None:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def _path(target: bytes) -> str:

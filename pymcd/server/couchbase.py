@@ -9,21 +9,25 @@ listening.
 Clients use the coordinator, and nothing makes its follower miss it soon if it hangs. So a follower
 that has streams asks it now and then.
 
-A client that has yet to ask for something is given up for a newer one when there are too many;
-a stream is not.
+There is a bound of clients. Who comes then takes the place of one that has yet to ask for
+something, or of one whose host has so many that it still has as many after that: no host can keep
+all others out. What takes a while, requests and maps, is done for a few clients in each round of
+the event loop, so that memcached's clients need not wait for all of them.
 """
 
 from __future__ import annotations
 
 import socket
-from dataclasses import KW_ONLY, dataclass
+from collections import Counter
+from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
+from ipaddress import ip_address, ip_network
 from math import inf
 from typing import TYPE_CHECKING, Final
 
 import trio
 
-from ..couchbase.conversation import Conversation
+from ..couchbase.conversation import REQUEST_MAX_BYTES, Conversation
 from ..couchbase.directory import Directory
 from ..couchbase.documents import Site
 from .accepting import Acceptor
@@ -32,13 +36,16 @@ from .maintenance import Chore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..auth import Exchange
     from ..config import Settings
     from ..replication.node import Node
     from .listening import Endpoint
 
 #: Streams, one for each pool of connections of a client, and those who ask.
 CLIENTS_MAX: Final = 256
-#: For a client to ask for something, and to take an answer.
+#: Requests answered, or maps told, in one round of the event loop.
+STEPS_PER_ROUND: Final = 2
+#: For a client to ask for something, however it drips in, and to take an answer.
 REQUEST_TIMEOUT_S: Final = 10.0
 SEND_TIMEOUT_S: Final = 10.0
 #: How long another node must have been the herald before streams go there.
@@ -50,7 +57,9 @@ SILENCE_S: Final = 0.4
 #: From the request of a stream to its first map. couchbase-client makes what it waits with in two
 #: threads without a lock: an answer in that very moment leaves it waiting for ever.
 FIRST_MAP_AFTER_S: Final = 0.05
-RECEIVE_BYTES: Final = 16 << 10
+RECEIVE_BYTES: Final = REQUEST_MAX_BYTES
+#: Of an IPv6 address, what a host does not choose itself.
+_HOST_PREFIX_BITS: Final = 64
 #: A client that vanished is noticed after about two minutes, though nothing is sent to it.
 _KEEPALIVE: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
 
@@ -61,7 +70,8 @@ def new_bucket_server(
     http_port: int,
     node: Node | None,
     *,
-    check: Callable[[bytes, bytes], bool] | None,
+    begin_check: Callable[[bytes, bytes], Exchange] | None,
+    aside: trio.CapacityLimiter,
     on_error: Callable[[Exception], None],
 ) -> BucketServer:
     """Return the bucket of this server, whose clients come to `port` and ask at `http_port`."""
@@ -71,7 +81,8 @@ def new_bucket_server(
     directory = Directory(here, sites, None if node is None else node.view)
     return BucketServer(
         directory,
-        check=check,
+        begin_check=begin_check,
+        aside=aside,
         on_error=on_error,
         login_failure_delay_s=settings.login_failure_delay_s,
         look_after_master=partial(node.look_after_leader, SILENCE_S) if node else None,
@@ -79,15 +90,28 @@ def new_bucket_server(
 
 
 @dataclass(eq=False)
+class Guest:
+    """One client."""
+
+    host: str
+    waiting: bool = True  #: has yet to ask for something
+
+    def __post_init__(self) -> None:
+        self.scope = trio.CancelScope()
+
+
+@dataclass(eq=False)
 class BucketServer:
     """Serves a bucket's documents and streams, to any number of endpoints.
 
-    `check`: see `Conversation`. `on_error` is told of a bug, which costs one client.
+    `begin_check`: see `Conversation`. `aside` bounds the work for logins that is done in threads.
+    `on_error` is told of a bug, which costs one client.
     """
 
     directory: Directory
     _: KW_ONLY
-    check: Callable[[bytes, bytes], bool] | None
+    begin_check: Callable[[bytes, bytes], Exchange] | None = None
+    aside: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
     on_error: Callable[[Exception], None]
     login_failure_delay_s: float = 0.0
     look_after_master: Callable[[], None] | None = None
@@ -96,8 +120,9 @@ class BucketServer:
         self.here = self.directory.here
         self.view = self.directory.view()
         self._changed = trio.Event()
-        #: Those who have yet to ask for something, the oldest first.
-        self._waiting: dict[trio.CancelScope, None] = {}
+        #: The oldest first, but for those who are being given up.
+        self._guests: dict[Guest, None] = {}
+        self._round = trio.CapacityLimiter(STEPS_PER_ROUND)
         self.clients = 0
         self._streams = 0
         #: Looks after the master while there are streams.
@@ -124,31 +149,50 @@ class BucketServer:
 
     def _welcome(self, nursery: trio.Nursery, sock: socket.socket, address: object) -> None:
         """Serve a new client, or turn it away."""
-        if self.clients >= CLIENTS_MAX and not self._make_room():
+        host = host_of(address)
+        if self.clients >= CLIENTS_MAX and not self._make_room(host):
             sock.close()
             return
         for name, value in _KEEPALIVE.items():
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        nursery.start_soon(self.serve_stream, stream)
+        nursery.start_soon(self.serve_stream, stream, host)
 
-    def _make_room(self) -> bool:
-        """Give up the client that has had most time to ask; False: all are streams."""
-        oldest = next(iter(self._waiting), None)
-        if oldest is None:
+    def _make_room(self, host: str) -> bool:
+        """Give a client up for one of that host; False: it must go itself."""
+        guests = self._guests
+        counts = Counter(guest.host for guest in guests)
+        most = max(counts.values(), default=0)
+        idle = [guest for guest in guests if guest.waiting]
+        candidates = [guest for guest in idle if counts[guest.host] > counts[host]]
+        if counts[host] + 1 < most:
+            candidates += [guest for guest in reversed(guests) if counts[guest.host] == most]
+        candidates += [guest for guest in idle if guest.host == host]
+        given_up = next(iter(candidates), None)
+        if given_up is None:
             return False
-        del self._waiting[oldest]
-        oldest.cancel()
+        del guests[given_up]
+        given_up.scope.cancel()
         return True
 
-    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+    async def serve_stream(self, stream: trio.abc.Stream, host: str = "") -> None:
         """Serve one client, until it has gone or has heard enough."""
         self.clients += 1
+        guest = Guest(host)
+        self._guests[guest] = None
+        try:
+            with guest.scope:
+                await self._serve(stream, guest)
+        finally:
+            self._guests.pop(guest, None)
+            self.clients -= 1
+
+    async def _serve(self, stream: trio.abc.Stream, guest: Guest) -> None:
         try:
             async with stream:
-                conversation = Conversation(lambda: self.view, self.check)
-                await self._answer(stream, conversation)
+                conversation = Conversation(lambda: self.view, self.begin_check)
+                await self._answer(stream, conversation, guest)
                 if conversation.streaming is not None:
                     self._streams += 1
                     self.looking.rouse()
@@ -160,24 +204,37 @@ class BucketServer:
             pass
         except* Exception as errors:
             self.on_error(errors)
-        finally:
-            self.clients -= 1
 
-    async def _answer(self, stream: trio.abc.Stream, conversation: Conversation) -> None:
+    async def _answer(
+        self, stream: trio.abc.Stream, conversation: Conversation, guest: Guest
+    ) -> None:
         """Answer requests until there is a stream, or no more to say."""
+        answer = b""
         while conversation.waiting:
+            guest.waiting = True
             with trio.move_on_after(REQUEST_TIMEOUT_S) as patience:
-                self._waiting[patience] = None
-                try:
-                    data = await stream.receive_some(RECEIVE_BYTES)
-                finally:
-                    self._waiting.pop(patience, None)
+                while not answer and conversation.work is None and conversation.waiting:
+                    data = bytes(await stream.receive_some(RECEIVE_BYTES))
+                    answer = await self._in_turn(partial(conversation.receive, data))
             if patience.cancelled_caught:
                 return
-            answer = conversation.receive(bytes(data))
+            guest.waiting = False
+            while conversation.work is not None:
+                result = await trio.to_thread.run_sync(conversation.work, limiter=self.aside)
+                answer = await self._in_turn(partial(conversation.resume, result))
             if conversation.refused:
                 await trio.sleep(self.login_failure_delay_s)
             await self._send(stream, answer)
+            answer = b""
+            if conversation.more:
+                answer = await self._in_turn(conversation.go_on)
+
+    async def _in_turn(self, step: Callable[[], bytes]) -> bytes:
+        """Do what takes a while, of a few clients in each round of the event loop."""
+        async with self._round:
+            result = step()
+            await trio.lowlevel.checkpoint()
+        return result
 
     async def _tell(self, stream: trio.abc.Stream, conversation: Conversation) -> None:
         """Tell a client of all changes, until it goes or has to go elsewhere."""
@@ -187,7 +244,7 @@ class BucketServer:
             await trio.sleep(FIRST_MAP_AFTER_S)
             while not conversation.closing:
                 if conversation.told != self.view:
-                    await self._send(stream, conversation.publish())
+                    await self._send(stream, await self._in_turn(conversation.publish))
                     continue
                 is_herald = self.view is not None and self.view.herald == self.here
                 was_herald = was_herald or is_herald
@@ -209,3 +266,15 @@ class BucketServer:
         if data:
             with trio.fail_after(SEND_TIMEOUT_S):
                 await stream.send_all(data)
+
+
+def host_of(address: object) -> str:
+    """Return what is counted as one host: with IPv6, all that it may call itself."""
+    host = str(address[0]) if isinstance(address, tuple) else ""
+    try:
+        number = ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if number.version == 6 and number.ipv4_mapped is None:
+        return str(ip_network((number, _HOST_PREFIX_BITS), strict=False))
+    return host

@@ -417,9 +417,15 @@ class Server:
         http_port = asked_at.sock.getsockname()[1]
         node = None if self.peering is None else self.peering.node
         authenticator = self.service.host.authenticator
-        check = None if authenticator is None else authenticator.check
+        begin_check = None if authenticator is None else authenticator.begin_check
         buckets = couchbase.new_bucket_server(
-            self.settings, port, http_port, node, check=check, on_error=self._mishap
+            self.settings,
+            port,
+            http_port,
+            node,
+            begin_check=begin_check,
+            aside=self._aside,
+            on_error=self._mishap,
         )
         self._say(f"couchbase: clients are told to use {buckets.here.server}")
         return buckets

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pymcd.auth import Authenticator, Exchange, Users, encode_hashed
 from pymcd.couchbase.conversation import REQUEST_MAX_BYTES, SEPARATOR, Conversation
 from pymcd.couchbase.documents import Site, View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 A = Site("a", 11211, 8091)
 B = Site("b", 11221, 8092)
@@ -36,7 +40,7 @@ class Talk:
         data = self.client.send(h11.Request(method=method, target=path, headers=all_headers))
         assert data is not None
         end = self.client.send(h11.EndOfMessage())
-        self.client.receive_data(self.conversation.receive(data + (end or b"")))
+        self.client.receive_data(hear(self.conversation, data + (end or b"")))
         response = self.client.next_event()
         assert isinstance(response, h11.Response)
         self.headers = dict(response.headers)
@@ -58,8 +62,26 @@ def basic(name: str, password: str) -> tuple[str, str]:
     return "Authorization", "Basic " + b64encode(f"{name}:{password}".encode()).decode()
 
 
-def check(name: bytes, password: bytes) -> bool:
-    return (name, password) in ((b"sessions", b"secret"), (b"carts", b"s:e:c"))
+def hear(conversation: Conversation, data: bytes) -> bytes:
+    """Return all that is answered."""
+    answer = conversation.receive(data)
+    while conversation.more or conversation.work is not None:
+        if conversation.work is not None:
+            answer += conversation.resume(conversation.work())
+        else:
+            answer += conversation.go_on()
+    return answer
+
+
+USERS = Users([(b"sessions", b"secret"), (b"carts", b"s:e:c")])
+HASHED = Users([(b"sessions", encode_hashed(b"secret", bytes(16), 1)), (b"carts", b"s:e:c")])
+
+
+def checking(users: Users) -> Callable[[bytes, bytes], Exchange]:
+    return Authenticator(lambda: users, make_nonce=str, secret=b"s").begin_check
+
+
+both_ways = pytest.mark.parametrize("users", [USERS, HASHED], ids=["plain", "hashed"])
 
 
 def test_a_client_finds_its_bucket_over_one_connection():
@@ -195,15 +217,16 @@ def test_what_a_streaming_client_says_is_passed_over():
 def test_what_follows_the_stream_in_one_piece_is_passed_over():
     talk = Talk()
     request = f"GET {STREAM} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
-    answer = talk.conversation.receive(request + b"GET /pools HTTP/1.1\r\nHost: a\r\n\r\n")
+    answer = hear(talk.conversation, request + b"GET /pools HTTP/1.1\r\nHost: a\r\n\r\n")
     assert answer.count(b"HTTP/1.1") == 1
 
 
 # -- logins ------------------------------------------------------------------------------------
 
 
-def test_who_logs_in_has_a_bucket_by_that_name():
-    talk = Talk(check=check)
+@both_ways
+def test_who_logs_in_has_a_bucket_by_that_name(users):
+    talk = Talk(begin_check=checking(users))
     (bucket,) = talk.json("/pools/default/buckets", basic("sessions", "secret"))
     assert bucket["name"] == "sessions"
     (bucket,) = talk.json("/pools/default/buckets", basic("carts", "s:e:c"))
@@ -224,8 +247,9 @@ REFUSED = [
 
 @pytest.mark.parametrize("headers", REFUSED)
 @pytest.mark.parametrize("path", ["/pools", "/", "/pools/default/bucketsStreaming/sessions"])
-def test_nobody_else_learns_anything(headers, path):
-    talk = Talk(check=check)
+@both_ways
+def test_nobody_else_learns_anything(headers, path, users):
+    talk = Talk(begin_check=checking(users))
     assert talk.get(path, *headers) == (401, b"")
     assert talk.headers[b"www-authenticate"].startswith(b"Basic ")
     assert talk.conversation.streaming is None
@@ -234,7 +258,7 @@ def test_nobody_else_learns_anything(headers, path):
 
 
 def test_a_name_that_is_no_text():
-    talk = Talk(check=lambda name, password: True)
+    talk = Talk(begin_check=checking(Users([(b"\xff", b"x")])))
     token = b64encode(b"\xff:x").decode()
     assert talk.get("/pools", ("Authorization", f"Basic {token}")) == (401, b"")
 
@@ -299,16 +323,37 @@ PIPELINE = b"".join(
 
 @given(st.lists(st.integers(0, len(PIPELINE))))
 def test_any_split_gives_the_same_answer(cuts):
-    whole = Conversation(lambda: BOTH).receive(PIPELINE)
+    whole = hear(Conversation(lambda: BOTH), PIPELINE)
     conversation = Conversation(lambda: BOTH)
     edges = [0, *sorted(cuts), len(PIPELINE)]
     pieces = [PIPELINE[a:b] for a, b in pairwise(edges) if a < b]
-    assert b"".join(conversation.receive(piece) for piece in pieces) == whole
+    assert b"".join(hear(conversation, piece) for piece in pieces) == whole
+
+
+def test_one_request_is_answered_at_a_time():
+    conversation = Conversation(lambda: BOTH)
+    answers = [conversation.receive(PIPELINE)]
+    while conversation.more:
+        answers.append(conversation.go_on())
+    assert [answer.count(b"HTTP/1.1 ") for answer in answers if answer] == [1, 1, 1, 1]
+
+
+def test_one_password_is_looked_at_in_a_request():
+    looked_at = []
+
+    def begin_check(name: bytes, password: bytes) -> Exchange:
+        looked_at.append(name)
+        return checking(USERS)(name, password)
+
+    talk = Talk(begin_check=begin_check)
+    headers = [basic("sessions", "no"), basic("carts", "s:e:c")]
+    assert talk.get("/pools", *headers) == (401, b"")
+    assert looked_at == [b"sessions"]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=8))
 def test_no_bytes_raise_anything(pieces):
-    conversation = Conversation(lambda: BOTH, check=check)
+    conversation = Conversation(lambda: BOTH, checking(USERS))
     for piece in pieces:
-        conversation.receive(piece)
+        hear(conversation, piece)
     assert conversation.streaming is None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 from base64 import b64encode
-from contextlib import asynccontextmanager
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import h11
@@ -13,6 +14,7 @@ import pytest
 import trio
 import trio.testing
 
+from pymcd.auth import Authenticator, Users
 from pymcd.config import EXIT_USAGE, ConfigError, Settings
 from pymcd.couchbase.conversation import Conversation
 from pymcd.couchbase.directory import Directory
@@ -28,7 +30,7 @@ from .helpers import Running, ask, serving
 from .test_pair import pass_time, role, until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 HAS_EPOLL = sys.platform == "linux"
 HERE = Site("here", 1, 2)
@@ -103,7 +105,7 @@ class Bucket:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.directory = Told()
         self.errors: list[Exception] = []
-        self.server = BucketServer(self.directory, check=None, on_error=self.errors.append)
+        self.server = BucketServer(self.directory, on_error=self.errors.append)
         self._nursery = nursery
 
     def connect(self) -> Client:
@@ -228,6 +230,42 @@ async def test_who_does_not_ask_is_left(autojump_clock):
         assert trio.current_time() - began_s == pytest.approx(REQUEST_TIMEOUT_S)
 
 
+async def test_a_request_that_drips_in_is_not_waited_for(autojump_clock):
+    async with bucket() as it:
+        dripping = it.connect()
+        began_s = trio.current_time()
+        with suppress(trio.BrokenResourceError):
+            for _ in range(100):
+                await dripping.stream.send_all(b"x")
+                await trio.sleep(1)
+        assert trio.current_time() - began_s == pytest.approx(REQUEST_TIMEOUT_S, abs=1.1)
+
+
+async def test_few_requests_are_answered_in_one_round():
+    # However many ask for however much: what else runs in this loop has its turn.
+    steps = [0]
+    most = 0
+    async with bucket() as it:
+        in_turn = it.server._in_turn
+
+        async def count(do: Callable[[], bytes]) -> bytes:
+            def counted() -> bytes:
+                steps[0] += 1
+                return do()
+
+            return await in_turn(counted)
+
+        it.server._in_turn = count  # type: ignore[method-assign, assignment]
+        clients = [it.connect() for _ in range(20)]
+        for client in clients:
+            await client.stream.send_all(b"GET /pools HTTP/1.1\r\nHost: a\r\n\r\n" * 30)
+        while sum(guest.waiting for guest in it.server._guests) < 20 or steps[0] < 600:
+            steps_before = steps[0]
+            await trio.lowlevel.checkpoint()
+            most = max(most, steps[0] - steps_before)
+    assert most == module.STEPS_PER_ROUND
+
+
 async def test_who_does_not_read_is_left(autojump_clock):
     async with bucket() as it:
         ours, theirs = trio.testing.lockstep_stream_pair()
@@ -241,7 +279,6 @@ async def test_the_master_is_looked_after_while_somebody_streams(autojump_clock)
     looks: list[float] = []
     server = BucketServer(
         Told(),
-        check=None,
         on_error=print,
         look_after_master=lambda: looks.append(trio.current_time()),
     )
@@ -266,8 +303,12 @@ async def test_the_master_is_looked_after_while_somebody_streams(autojump_clock)
 
 
 async def test_a_failed_login_is_answered_late(autojump_clock):
+    users = Users([(b"a", b"b")])
     server = BucketServer(
-        Told(), check=lambda *login: False, on_error=print, login_failure_delay_s=7.0
+        Told(),
+        begin_check=Authenticator(lambda: users, make_nonce=str, secret=b"s").begin_check,
+        on_error=print,
+        login_failure_delay_s=7.0,
     )
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
@@ -379,6 +420,55 @@ async def test_there_is_room_for_so_many(monkeypatch):
         assert await third.stream.receive_some() == b""
         for client in (*streaming, second):
             assert await client.servers() == [f"127.0.0.1:{server.port}"]
+
+
+@pytest.mark.skipif(not HAS_EPOLL, reason="needs a loopback of many addresses")
+async def test_no_host_keeps_all_others_out(monkeypatch):
+    monkeypatch.setattr(module, "CLIENTS_MAX", 5)
+    async with serving(couchbase="0.0.0.0:0", couchbase_name="here") as server:
+
+        async def streaming(host: str) -> Client | None:
+            address = ("127.0.0.1", http_port(server))
+            stream = await trio.open_tcp_stream(*address, local_address=host)
+            server.streams.append(stream)
+            client = Client(stream)
+            with suppress(trio.BrokenResourceError, h11.RemoteProtocolError):
+                if await client.ask(STREAM) == 200 and await client.servers():
+                    return client
+            return None
+
+        greedy = [await streaming("127.0.0.1") for _ in range(7)]
+        assert [client is not None for client in greedy] == [True] * 5 + [False] * 2
+        others = [await streaming("127.0.0.2") for _ in range(4)]
+        assert [client is not None for client in others] == [True, True, False, False]
+        for client in greedy[3:5]:
+            assert client is not None
+            assert await client.stream.receive_some() == b""
+        assert await streaming("127.0.0.3")
+        assert await streaming("127.0.0.4") is not None
+        assert server._buckets is not None
+        assert sorted(Counter(guest.host for guest in server._buckets._guests).values()) == [
+            1,
+            1,
+            1,
+            2,
+        ]
+        assert await streaming("127.0.0.1") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        (("127.0.0.1", 5), "127.0.0.1"),
+        (("2001:db8::1:2:3:4", 5, 0, 0), "2001:db8::/64"),
+        (("2001:db8:0:0:9::1", 5, 0, 0), "2001:db8::/64"),
+        (("fe80::1%eth0", 5, 0, 2), "fe80::/64"),
+        (("::ffff:192.0.2.1", 5, 0, 0), "::ffff:192.0.2.1"),
+        ("", ""),
+    ],
+)
+def test_what_counts_as_one_host(address, host):
+    assert module.host_of(address) == host
 
 
 async def test_streams_end_when_the_server_stops():
