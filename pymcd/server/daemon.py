@@ -99,6 +99,7 @@ def drop_privileges(user: str | None, log: Log) -> None:
     entry = account_to_become(user)
     if entry is None:
         return
+    log.give_to(entry.pw_uid, entry.pw_gid)
     try:
         os.setgroups([])
     except OSError as error:

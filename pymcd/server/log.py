@@ -63,7 +63,7 @@ class Log:
         self.on_kept: Callable[[], None] = lambda: None
         self._kept = bytearray()
         self._dropped = 0  #: lines, since the log last said so
-        self._out = _Output(STDERR) if self._path is None else _Output(_open(self._path))
+        self._out = _Output(STDERR) if self._path is None else _open(self._path)
 
     def line(self, message: str) -> None:
         """Write what `-v` asks for."""
@@ -93,17 +93,21 @@ class Log:
             del kept[:taken]
         return True
 
+    def give_to(self, user_id: int, group_id: int) -> None:
+        """Let a user who takes over from root open the file again, if it is new."""
+        self._out.give_to(user_id, group_id)
+
     def reopen(self) -> None:
         """Open the file by its name again, after a rotation; keep the old one if that fails."""
         if self._path is None:
             return
         try:
-            fd = _open(self._path)
+            out = _open(self._path)
         except ConfigError as error:
             self.warning(error.message)
             return
         self._out.close()
-        self._out = _Output(fd)
+        self._out = out
 
     def follow_stderr(self) -> None:
         """Take notice that standard error leads somewhere else now."""
@@ -155,8 +159,9 @@ class Log:
 class _Output:
     """A descriptor that is written to without waiting."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, *, is_new: bool = False) -> None:
         self._fd = fd
+        self._is_new = is_new  #: a file that was not there before
         self._socket: socket.socket | None = None
         self._asks = False
         self._is_file = False
@@ -195,6 +200,11 @@ class _Output:
         poll.register(self._fd, select.POLLOUT)
         return [events for _, events in poll.poll(timeout_s * 1000)] == [select.POLLOUT]
 
+    def give_to(self, user_id: int, group_id: int) -> None:
+        """Make a file that is new another user's."""
+        if self._is_new:
+            os.fchown(self._fd, user_id, group_id)
+
     def close(self) -> None:
         """Close what is ours."""
         if self._socket is not None:
@@ -203,10 +213,26 @@ class _Output:
             os.close(self._fd)
 
 
-def _open(path: str) -> int:
-    # Links are followed: a name such as /dev/stderr is one. Not waited for: a pipe with no reader.
+def _open(path: str) -> _Output:
+    # Not waited for: a pipe with no reader.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    if not _may_follow(path):
+        flags |= os.O_NOFOLLOW
     try:
-        return os.open(path, flags, 0o644)
+        try:
+            return _Output(os.open(path, flags | os.O_EXCL, 0o644), is_new=True)
+        except FileExistsError:
+            return _Output(os.open(path, flags, 0o644))
     except OSError as error:
         raise ConfigError(f'Failed to open "{path}": {error.strerror}', EXIT_OS_ERROR) from None
+
+
+def _may_follow(path: str) -> bool:
+    """Return whether a link that lies there may be followed; a name such as /dev/stderr is one.
+
+    Not by root a link that somebody else has made: where he may write, root should not.
+    """
+    try:
+        return os.geteuid() != 0 or os.lstat(path).st_uid == 0
+    except OSError:
+        return False

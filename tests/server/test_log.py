@@ -235,3 +235,34 @@ def test_a_pipe_that_nobody_reads_is_no_log(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "log")
     with pytest.raises(ConfigError, match="Failed to open"):
         Log(path=str(tmp_path / "log"), realtime=now)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_root_follows_no_link_of_another_user(tmp_path: Path) -> None:
+    victim, link = tmp_path / "victim", tmp_path / "log"
+    victim.write_text("precious\n")
+    link.symlink_to(victim)
+    os.lchown(link, 65534, 65534)
+    with pytest.raises(ConfigError, match="Too many levels of symbolic links"):
+        Log(path=str(link), realtime=now)
+    assert victim.read_text() == "precious\n"
+    os.lchown(link, 0, 0)
+    log = Log(path=str(link), realtime=now)
+    log.line("one")
+    log.give_to(65534, 65534)
+    log.close()
+    assert victim.read_text() == f"precious\n{NOW} one\n"
+    assert victim.stat().st_uid == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_a_new_file_belongs_to_who_takes_over(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for owner in (65534, 0):
+        log = Log(path=str(path), realtime=now)
+        log.give_to(65534, 65534)
+        log.close()
+        assert path.stat().st_uid == owner
+        path.unlink(missing_ok=True)
+        if owner:
+            path.touch()  # as one that was there before
