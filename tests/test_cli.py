@@ -408,7 +408,6 @@ REFUSED: list[tuple[str, int, str]] = [
     ("-o slab_automove_window=2", 1, "slab_automove_window must be > 2 and < 1800"),
     ("-o slab_automove_window=1801", 1, "slab_automove_window must be > 2 and < 1800"),
     ("-c 2147483648", 1, "Maximum connections must be greater than 0"),
-    ("-t 4294967297", 1, "Number of threads must be greater than 0"),
     ("-o slab_automove_freeratio=1e309", 1, "could not parse argument to slab_automove_freeratio"),
     ("-o tail_repair_time", 1, "Missing numeric argument for tail_repair_time"),
     ("-o tail_repair_time=9", 1, "Cannot set tail_repair_time to less than 10 seconds"),
@@ -468,6 +467,7 @@ REFUSED: list[tuple[str, int, str]] = [
 ]
 
 REFUSED_BY_US: list[tuple[str, int, str]] = [
+    ("-t 4294967297", 1, "Number of threads must be greater than 0"),
     ("-p abc", 64, "ERROR: Invalid port number abc."),
     ("-p -5", 64, "ERROR: Invalid port number -5."),
     ("-U abc", 64, "ERROR: Invalid port number abc."),

@@ -20,6 +20,7 @@ import os
 import select
 import socket
 import stat
+import sys
 import time
 import traceback
 from typing import TYPE_CHECKING, Final
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ..config import LogFormat
 
 STDERR: Final = 2
+_NOWHERE: Final = -1
 #: What waits for somebody who reads; a pipe holds as much again.
 KEPT_MAX_BYTES: Final = 256 << 10
 #: What a pipe that has room at all takes without blocking.
@@ -63,7 +65,7 @@ class Log:
         self.on_kept: Callable[[], None] = lambda: None
         self._kept = bytearray()
         self._dropped = 0  #: lines, since the log last said so
-        self._out = _Output(STDERR) if self._path is None else _open(self._path)
+        self._out = _stderr() if self._path is None else _open(self._path)
 
     def line(self, message: str) -> None:
         """Write what `-v` asks for."""
@@ -113,7 +115,7 @@ class Log:
         """Take notice that standard error leads somewhere else now."""
         if self._path is None:
             self._out.close()
-            self._out = _Output(STDERR)
+            self._out = _stderr()
 
     def close(self) -> None:
         """Close the file; what is written after that goes to stderr."""
@@ -126,7 +128,7 @@ class Log:
         self._dropped = 0
         self._out.close()
         self._path = None
-        self._out = _Output(STDERR)
+        self._out = _stderr()
 
     def _write(self, level: str, message: str, details: str = "") -> None:
         data = self._encode(level, message, details)
@@ -209,8 +211,13 @@ class _Output:
         """Close what is ours."""
         if self._socket is not None:
             self._socket.close()
-        if self._fd != STDERR:
+        if self._fd not in (STDERR, _NOWHERE):
             os.close(self._fd)
+
+
+def _stderr() -> _Output:
+    # Of a process that has none that number may be anything.
+    return _Output(STDERR if sys.stderr is not None else _NOWHERE)
 
 
 def _open(path: str) -> _Output:

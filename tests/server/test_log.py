@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,6 +89,17 @@ def test_a_file_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"Failed to open .*: No such file or directory") as error:
         Log(path=str(tmp_path / "no" / "log"), realtime=now)
     assert error.value.exit_code == 71
+
+
+def test_a_process_without_stderr_has_no_log(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # The number may be that of a client.
+    monkeypatch.setattr(sys, "stderr", None)
+    log = Log(realtime=now)
+    log.line("not for a client")
+    log.close()
+    assert capfd.readouterr().err == ""
 
 
 class Reader:
