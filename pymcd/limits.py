@@ -22,8 +22,16 @@ GET_LINE_MAX_BYTES: Final = 8 << 20
 #: memcached cuts a command line into at most this many words (the list of a get goes on).
 TOKENS_MAX: Final = 24
 
-#: Replies are joined and handed to the socket in pieces of about this size.
-REPLY_CHUNK_BYTES: Final = 256 << 10
+#: Replies are joined and handed to the socket in chunks of this size at most.
+REPLY_CHUNK_BYTES: Final = 64 << 10
+#: What one client's commands may bring about before others have their turn, whatever `-R` says:
+#: commands, keys of one command, and bytes of answers. A report is as much as all of that.
+RUN_COMMANDS_MAX: Final = 20
+RUN_KEYS_MAX: Final = 64
+RUN_REPLY_BYTES: Final = 64 << 10
+#: A value up to this size is not counted, nor the line before it: a run has not many commands.
+LIGHT_VALUE_BYTES: Final = 1 << 10
+REPLY_LINE_MAX_BYTES: Final = 512
 #: What one `recv` may bring. The buffer is allocated at this size and then cut, which costs
 #: nothing up to the 128 KB from which on the C library maps memory anew for each request: 256 KB
 #: made a set of 1 KB three times as dear.

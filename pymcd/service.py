@@ -105,10 +105,6 @@ class Service:
         self.under_way = UnderWay(self.cache)
         self.verbosity = settings.verbose
         self.reqs_per_event = settings.reqs_per_event
-        #: A reply of more pieces is sent in several steps, not joined in memory: fewer where
-        #: each may be large.
-        self.reply_pieces_max = min(64, (64 << 20) // settings.item_size_max_bytes)
-
         #: Every open connection, by the number that logs and `stats conns` use.
         self.connections: dict[int, Connection] = {}
         self.connections_peak = 0

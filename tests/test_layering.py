@@ -101,6 +101,7 @@ CIRCLES: list[set[str]] = [
         "protocol.meta",
         "protocol.recorder",
         "protocol.reports",
+        "protocol.retrieval",
         "protocol.text",
         "protocol.trace",
     },

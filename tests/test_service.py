@@ -101,12 +101,6 @@ def test_counters_of_the_host_are_zeroed_and_what_it_tells_stays() -> None:
 # -- settings --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("item_size_max", "pieces"), [(1 << 20, 64), (8 << 20, 8), (64 << 20, 1)])
-def test_a_reply_that_is_joined_stays_small(item_size_max: int, pieces: int) -> None:
-    service = make_service(item_size_max_bytes=item_size_max, memory_limit_bytes=1 << 30)
-    assert service.reply_pieces_max == pieces
-
-
 def test_what_may_change_begins_as_a_setting() -> None:
     client = Client(verbose=1, reqs_per_event=7, slab_automove=0, lru_crawler_sleep_us=5)
     values = stats(client, b"settings")

@@ -151,6 +151,7 @@ def _debugtime(connection: Connection, tokens: list[bytes]) -> None:
 
 def _refresh_certs(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Refresh certificates"
+    connection.fill_run()
     tls = connection.service.host.tls
     if tls is None:
         connection.reply(b"Error TLS not enabled\r\n")
@@ -192,6 +193,7 @@ def _flush_all(connection: Connection, tokens: list[bytes]) -> None:
 
 def _cache_memlimit(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "cache_memlimit": cache_memlimit <megabytes> [noreply]
+    connection.fill_run()
     if len(tokens) not in (2, 3):
         connection.reply(ERROR)
         return
@@ -262,6 +264,7 @@ def _set_temporary_ttl(service: Service, token: bytes) -> bytes:
 
 def _slabs(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Slabs Reassign", "Slabs Automove"
+    connection.fill_run()
     if len(tokens) == 4 and tokens[1] == b"reassign":
         connection.reply(_reassign(connection.service, tokens))
     elif len(tokens) >= 3 and tokens[1] == b"automove":
@@ -304,6 +307,7 @@ def _automove(service: Service, tokens: list[bytes]) -> bytes:
 
 def _lru_crawler(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "LRU_Crawler"
+    connection.fill_run()
     count = len(tokens)
     word = tokens[1] if count > 1 else b""
     reply: bytes | None = ERROR
@@ -377,7 +381,7 @@ def _metadump(connection: Connection, word: bytes) -> bytes | None:
         return _BAD_CLASS
     if class_ids is not None and not class_ids:
         return _NOT_STARTED
-    connection.source = _dump_lines(service, class_ids)
+    connection.answer_from(_dump_lines(service, class_ids))
     return None
 
 
@@ -440,6 +444,7 @@ _CRAWLER_VALUES: Final[dict[bytes, Callable[[Connection, bytes], bytes | None]]]
 
 def _watch(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Watchers": watch <fetchers|mutations|evictions|...>
+    connection.fill_run()
     service = connection.service
     events = 0
     for word in tokens[1:]:
@@ -462,6 +467,7 @@ def _watch(connection: Connection, tokens: list[bytes]) -> None:
 
 def _stats(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "General-purpose statistics" and the sections behind it
+    connection.fill_run()
     report = _REPORTS.get(tokens[1] if len(tokens) > 1 else b"")
     reply = ERROR if report is None else report(connection, tokens)
     if reply is not None:
@@ -504,7 +510,7 @@ def _stats_sizes(connection: Connection, tokens: list[bytes]) -> bytes | None:
     rows = next(steps)
     if rows is not None:
         return reports.encode_rows(rows)
-    connection.source = (b"" if rows is None else reports.encode_rows(rows) for rows in steps)
+    connection.answer_from(b"" if rows is None else reports.encode_rows(rows) for rows in steps)
     return None
 
 

@@ -112,6 +112,9 @@ _BODY_MAX_BYTES: Final = 1 << 30
 #: A longer name of a mechanism is an error. # memcached: MAX_SASL_MECH_LEN
 _MECHANISM_MAX_BYTES: Final = 32
 
+#: A reply with a larger value is sent in several chunks.
+_JOINED_VALUE_MAX_BYTES: Final = limits.REPLY_CHUNK_BYTES - limits.REPLY_LINE_MAX_BYTES
+
 _STORED: Final = Status.STORED
 _SET: Final = StoreMode.SET
 
@@ -235,7 +238,10 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
             request.value = buffer[value_at:position]
         if command.plain:
             command.handler(connection, request)
-            continue
+            if connection.weight < limits.RUN_REPLY_BYTES:
+                continue
+            connection.position = position
+            return connection.has_more
         connection.position = position
         command.handler(connection, request)
         if (
@@ -246,6 +252,8 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
         ):
             return False
         commands = connection.commands
+        if connection.weight >= limits.RUN_REPLY_BYTES:
+            return connection.has_more
     connection.position = position
     if position < len(buffer):
         connection.service.counters.conn_yields += 1
@@ -254,7 +262,7 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
 
 
 def answer_plain(connection: Connection, data: bytes) -> bytes | None:
-    """Answer one whole get, or one whole set without cas; None: look closer."""
+    """Answer one whole get, or one whole set without cas; None: as in text.py."""
     # Hot path: bench/ with `memcaslap -B`.
     if len(data) < HEADER_BYTES:
         return None
@@ -272,20 +280,21 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
         if item is None:
             return encode_error(_GET, KEY_NOT_FOUND, opaque)
         value = item.value
-        return (
-            _pack_response_flags(
-                RESPONSE_MAGIC,
-                _GET,
-                0,
-                4,
-                OK,
-                4 + len(value),
-                opaque,
-                item.cas_unique,
-                item.client_flags,
-            )
-            + value
+        head = _pack_response_flags(
+            RESPONSE_MAGIC,
+            _GET,
+            0,
+            4,
+            OK,
+            4 + len(value),
+            opaque,
+            item.cas_unique,
+            item.client_flags,
         )
+        if len(value) <= _JOINED_VALUE_MAX_BYTES:
+            return head + value
+        connection.pieces += (head, value)
+        return None
     if data[1] != _SET_OPCODE or len(data) < _SET_REQUEST_BYTES:
         return None
     magic, _, key_bytes, extras_bytes, body_bytes, opaque, cas, client_flags, exptime = _unpack_set(
@@ -388,6 +397,8 @@ def _get(connection: Connection, request: Request) -> None:
             )
         return
     shown_value = item.value if command.with_value else b""
+    if len(shown_value) > limits.LIGHT_VALUE_BYTES:
+        connection.weight += len(shown_value)
     connection.pieces += (
         _pack_response_flags(
             RESPONSE_MAGIC,
@@ -560,6 +571,7 @@ def _refuse_login(connection: Connection, request: Request, value_bytes: int) ->
 def _stat(connection: Connection, request: Request) -> None:
     # protocol-binary.txt, 4.10 "Stat"; memcached: process_bin_stat. Some words are found by
     # their beginning.
+    connection.fill_run()
     service = connection.service
     key = request.key
     opaque = request.opaque
@@ -580,7 +592,7 @@ def _stat(connection: Connection, request: Request) -> None:
         steps = reports.sizes(service)
         rows = next(steps)
         if rows is None:  # there is much to look at
-            connection.source = _sizes(opaque, steps)
+            connection.answer_from(_sizes(opaque, steps))
             return
         reply = _stat_rows(opaque, rows) + end
     elif key in reports.BY_WORD:
@@ -614,6 +626,7 @@ def _stat_row(opaque: bytes, name: bytes, value: bytes) -> bytes:
 
 def _list_mechanisms(connection: Connection, request: Request) -> None:
     # protocol-binary.txt, "SASL List Mechanisms". Whoever asks is a stranger from then on.
+    connection.fill_run()
     connection.become_stranger()
     authenticator = connection.service.host.authenticator
     assert authenticator is not None
@@ -635,6 +648,7 @@ def _check_login(connection: Connection, request: Request, value_bytes: int) -> 
 def _login(connection: Connection, request: Request) -> None:
     # protocol-binary.txt, "SASL Authenticate"; memcached: process_bin_complete_sasl_auth.
     # The mechanism is chosen once; a step's is not looked at.
+    connection.fill_run()
     connection.become_stranger()
     authenticator = connection.service.host.authenticator
     assert authenticator is not None

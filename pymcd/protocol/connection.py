@@ -6,6 +6,10 @@ pieces by `next_chunk`, sends them, and does not call `run` again before they ar
 that does not read thereby stops its own commands. A driver in a hurry calls `respond` instead,
 which often returns the reply at once.
 
+A *run* is bounded: in commands, and in what these answer. Nothing here looks at a clock. What
+larger values and reports weigh is noted in `weight`, and one that is `RUN_REPLY_BYTES` or more ends
+the run; so what a client makes us hold for it is that, and one value.
+
 What is said is read by a `Runner`, the command loop of one protocol: chosen by the first byte, or
 by the settings; one for logins, a tracer, or that of a fake may come before it. What may be said is
 in the `Tables` of the kind of connection; a login changes from one of them to another.
@@ -34,10 +38,15 @@ if TYPE_CHECKING:
     from ..auth import Exchange
     from ..service import Service
     from .framing import Awaited
+    from .retrieval import Retrieval
     from .verbs import Command, Verb
 
     _Answerer = Callable[["Connection", bytes], "bytes | None"]
 
+#: What weighs more is sent in chunks. Beside that there is what was too light to be counted.
+JOINED_WEIGHT_MAX: Final = limits.REPLY_CHUNK_BYTES - limits.RUN_COMMANDS_MAX * (
+    limits.LIGHT_VALUE_BYTES + limits.REPLY_LINE_MAX_BYTES
+)
 #: Less of a line is appended to what came before it.
 _SMALL_CHUNK_BYTES: Final = 4096
 #: What has arrived of a value that nobody awaits.
@@ -90,6 +99,7 @@ class Connection(Holder):
         "close_reason",
         "closing",
         "commands",
+        "commands_left",
         "delayed",
         "exchange",
         "expires_at",
@@ -104,6 +114,7 @@ class Connection(Holder):
         "position",
         "refusal",
         "reply",
+        "retrieval",
         "runner",
         "service",
         "source",
@@ -114,6 +125,7 @@ class Connection(Holder):
         "verbs",
         "wake",
         "watching",
+        "weight",
     )
 
     def __init__(
@@ -162,6 +174,8 @@ class Connection(Holder):
         self.arrived = _NOTHING
         #: Nothing is half done: answers the next data, if they are one whole command, and usual.
         self.answer_plain: _Answerer | None = None
+        #: The rest of a get of many keys, which comes before what is in the buffer.
+        self.retrieval: Retrieval | None = None
         #: More of a line that began in `buffer` and is longer than most.
         self.line_chunks: list[bytes] = []
         self.line_bytes = 0
@@ -169,10 +183,13 @@ class Connection(Holder):
         self.refusal = b""  #: what is said then
         self.pieces: list[bytes] = []
         self.reply: Callable[[bytes], None] = self.pieces.append
+        #: Of what `pieces` hold, as far as it is not light, in bytes.
+        self.weight = 0
         self.source: Iterator[bytes] | None = None
         self.wake: Callable[[], None] = no_wake  #: tells the driver that pieces appeared
         #: Tells the driver not to read from this client until it is woken.
         self.suspend: Callable[[], object] = no_wake
+        self.commands_left = 0  #: of those that `-R` allows; 0: all
         self.closing = False
         self.close_reason = "normal"
         self.last_words = ""  #: for the log, behind the replies
@@ -285,7 +302,7 @@ class Connection(Holder):
         pieces = self.pieces
         if (
             more
-            or len(pieces) > self.service.reply_pieces_max
+            or self.weight > JOINED_WEIGHT_MAX
             or (
                 self.answer_plain is None
                 and (self.closing or self.source is not None or self.watching)
@@ -297,11 +314,12 @@ class Connection(Holder):
         return reply
 
     def run(self) -> bool:
-        """Execute what is complete, `-R` commands at most; True: call again, more may be there.
+        """Execute what is complete, a bounded part of it; True: call again, more may be there.
 
         Replies are appended to `pieces`. After `closing` nothing more is executed.
         """
         self.answer_plain = None
+        self.weight = 0
         if self.closing or self.source is not None:
             return False
         if self.watching:  # what a watcher says is not kept, let alone executed
@@ -312,7 +330,11 @@ class Connection(Holder):
             if len(self.buffer) - self.position > limits.LOGIN_MAX_BYTES and not self.aside:
                 self.close("error")
             return False
-        more = self.runner(self, self.service.reqs_per_event)
+        budget = self.service.reqs_per_event
+        if budget <= limits.RUN_COMMANDS_MAX:
+            more = self.runner(self, budget)
+        else:
+            more = self._run_part(budget)
         if (
             self.position == len(self.buffer)
             and self.awaited is None
@@ -320,6 +342,7 @@ class Connection(Holder):
             and not self.closing
             and self.source is None
             and not self.watching
+            and self.retrieval is None
         ):
             self.buffer = b""  # a client that rests keeps no memory
             self.position = 0
@@ -333,6 +356,20 @@ class Connection(Holder):
             self.held_bytes or len(self.buffer) - self.position > limits.LINE_MAX_BYTES
         ):
             self._count_line()
+        return more
+
+    def _run_part(self, budget: int) -> bool:
+        """Execute as many commands as one run may have, where `-R` allows for more."""
+        counters = self.service.counters
+        yields = counters.conn_yields
+        left = self.commands_left or budget
+        part = min(left, limits.RUN_COMMANDS_MAX)
+        more = self.runner(self, part)
+        self.commands_left = 0
+        if counters.conn_yields > yields:  # the part was used up
+            self.commands_left = left - part
+            if self.commands_left:
+                counters.conn_yields = yields
         return more
 
     def become_stranger(self) -> None:
@@ -383,6 +420,7 @@ class Connection(Holder):
                 self.wake()
 
         self.delayed = self.aside = True
+        self.fill_run()
         self.suspend()
         self.service.host.do_aside(work, go_on)
 
@@ -400,13 +438,31 @@ class Connection(Holder):
                 self.wake()
 
         self.delayed = True
+        self.fill_run()
         self.service.host.call_later(delay_s, answer)
 
-    def next_chunk(self) -> bytes | None:
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something left that the next run may execute."""
+        if self.closing or self.source is not None or self.watching or self.waiting or self.delayed:
+            return False
+        return self.retrieval is not None or self.position < len(self.buffer)
+
+    def fill_run(self) -> None:
+        """Have the run end with the command that is executed now: it was a long one."""
+        self.weight += limits.RUN_REPLY_BYTES
+
+    def answer_from(self, source: Iterator[bytes]) -> None:
+        """Have a command answered piece by piece; what comes behind it waits."""
+        self.source = source
+        self.fill_run()
+
+    def next_chunk(self) -> bytes | memoryview | None:
         """Take the next part of what is to be sent; None: there is nothing now.
 
-        About REPLY_CHUNK_BYTES, joined; a larger piece comes alone and is not copied. When all
-        pieces are gone the source is asked, and forgotten when it has ended.
+        At most REPLY_CHUNK_BYTES. Pieces are joined, but what is a chunk by itself, or a part of a
+        larger piece, is not copied. When all pieces are gone the source is asked, and forgotten
+        when it has ended.
         """
         pieces = self.pieces
         if not pieces:
@@ -414,18 +470,24 @@ class Connection(Holder):
             if chunk is None:
                 self.source = None
             return chunk
-        end = size = 0
+        room = limits.REPLY_CHUNK_BYTES
+        end = 0
         for piece in pieces:
-            size += len(piece)
-            if end and size > limits.REPLY_CHUNK_BYTES:
+            if len(piece) > room:
                 break
+            room -= len(piece)
             end += 1
-        chunk = pieces[0] if end == 1 else b"".join(pieces[:end])
+        taken: list[bytes | memoryview] = [*pieces[:end]]
+        if room and end < len(pieces):
+            large = memoryview(pieces[end])
+            taken.append(large[:room])
+            pieces[end] = large[room:]  # type: ignore[call-overload]  # can be joined like bytes
         del pieces[:end]
-        return chunk
+        return taken[0] if len(taken) == 1 else b"".join(taken)
 
     def close(self, reason: str = "normal", words: str = "") -> None:
         """Have the driver close, once what was replied is sent; with `words` for the log of -v."""
+        self.fill_run()
         self.closing = True
         self.close_reason = reason
         self.last_words = words

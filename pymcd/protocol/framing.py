@@ -10,14 +10,17 @@ arrive in pieces or are refused, they do with the functions here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .. import limits
+from .retrieval import LONG_LINE_BYTES, begin_long, go_on
 from .tokens import BAD_CHUNK, ERROR, NO_MEMORY_READING, split_line
 
 if TYPE_CHECKING:
     from .connection import Connection
     from .verbs import type_Header
+
+_RUN_REPLY_BYTES: Final = limits.RUN_REPLY_BYTES  # one look-up less
 
 
 class Awaited(NamedTuple):
@@ -36,6 +39,8 @@ def run_text(connection: Connection, budget: int, /) -> bool:
         return False
     if connection.swallow_bytes and not swallow(connection):
         return False
+    if connection.retrieval is not None:
+        return go_on(connection)
     buffer = connection.buffer
     position = connection.position
     cache = connection.cache
@@ -49,6 +54,8 @@ def run_text(connection: Connection, budget: int, /) -> bool:
                 _check_endless_line(connection)
             return False
         stop = end - 1 if end - position > 1 and buffer[end - 1] == 13 else end
+        if stop - position > LONG_LINE_BYTES and begin_long(connection, position, stop, end + 1):
+            return True
         line = buffer[position:stop]
         position = end + 1
         budget -= 1
@@ -70,14 +77,8 @@ def run_text(connection: Connection, budget: int, /) -> bool:
         if verb.decode is None:
             connection.position = position
             verb.handler(connection, tokens)  # type: ignore[misc]
-            if (
-                connection.closing
-                or connection.source is not None
-                or connection.watching
-                or connection.waiting
-                or connection.delayed
-            ):
-                return False
+            if connection.weight >= _RUN_REPLY_BYTES or connection.waiting:
+                return connection.has_more
             if connection.verbs is not verbs:
                 verbs = connection.verbs
             continue

@@ -181,11 +181,17 @@ def _mg(connection: Connection, tokens: list[bytes]) -> None:
         if not flags.quiet:
             connection.reply(_line(flags, key, b"EN") if flags.steps else b"EN\r\n")
         return
-    line = _plain_answer(cache, item, flags)
-    if flags.value:
-        connection.pieces += (line, item.value, CRLF)
-    else:
+    _answer_mg(connection, item, flags, _plain_answer(cache, item, flags))
+
+
+def _answer_mg(connection: Connection, item: Item, flags: MetaFlags, line: bytes) -> None:
+    if not flags.value:
         connection.reply(line)
+        return
+    value = item.value
+    if len(value) > limits.LIGHT_VALUE_BYTES:
+        connection.weight += len(value)
+    connection.pieces += (line, value, CRLF)
 
 
 def _plain_answer(cache: Cache, item: Item, flags: MetaFlags) -> bytes:
@@ -263,10 +269,7 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
         item.segment.slab_class.touch_hits += 1
     else:
         item.segment.hits += 1
-    if flags.value:
-        connection.pieces += (line + CRLF, item.value, CRLF)
-    else:
-        connection.reply(line + CRLF)
+    _answer_mg(connection, item, flags, line + CRLF)
 
 
 def _win(cache: Cache, item: Item, *, won: bool) -> bytes:
@@ -564,6 +567,8 @@ _PLAIN_MS: Final = re.compile(
     rb"(?: ([^\r\n\0]{1,%d}+))?+\r\n(.*)\r\n" % (limits.KEY_MAX_BYTES, KEPT_MAX_BYTES),
     re.DOTALL,
 ).fullmatch
+#: A reply with a larger value is sent in several chunks.
+_JOINED_VALUE_MAX_BYTES: Final = limits.REPLY_CHUNK_BYTES - limits.REPLY_LINE_MAX_BYTES
 _PLAIN_MG_MAX_BYTES: Final = limits.KEY_MAX_BYTES + KEPT_MAX_BYTES
 
 
@@ -606,7 +611,7 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
         if not flags.value:
             return line
         value = item.value
-        if len(value) <= limits.REPLY_CHUNK_BYTES:
+        if len(value) <= _JOINED_VALUE_MAX_BYTES:
             return b"".join((line, value, CRLF))
         connection.pieces += (line, value, CRLF)
         return None

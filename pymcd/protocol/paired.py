@@ -19,9 +19,10 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .binary import REQUEST_MAGIC, encode_error, encode_request
-from .connection import Connection, Tables
+from .connection import JOINED_WEIGHT_MAX, Connection, Tables
+from .retrieval import shorten as shorten_line
 from .text import STORED, answer_plain
-from .verbs import LOCAL, READS, WRITES, Command, Effect, Verb
+from .verbs import FIRST_KEYS, LOCAL, READS, WRITES, Command, Effect, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from .verbs import type_Effect, type_Header
 
 _MAGIC: Final = bytes([REQUEST_MAGIC])
+_END: Final = b"END\r\n"
 
 
 # -- commands in wrappers ----------------------------------------------------------------------
@@ -48,29 +50,35 @@ class _Form(NamedTuple):
     """What differs by protocol, for one command: words, or a request."""
 
     encode: Callable[[Any], bytes]  #: as a client would send it
+    shorten: Callable[[PairedConnection, Any], None]  #: to what is not too much for one run
     postpone: Callable[[PairedConnection, Any], None]  #: until what came before it is answered
     refuse: Callable[[PairedConnection, Any], None]  #: to change anything
 
 
 def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Callable[..., None]:
     """Return what takes the place of a command's handler."""
-    encode, postpone, refuse = form
+    encode, shorten, postpone, refuse = form
 
     def read(connection: PairedConnection, command: Any) -> None:
-        if not connection.following:
+        if connection.following:
+            if connection.batch or connection.gate.stance.remote:
+                shorten(connection, command)
+                connection.batch.append(encode(command))
+            else:
+                execute(connection, command)
+        else:
+            execute(connection, command)  # which may leave some of its keys for later
             connection.batch.append(encode(command))
-        elif connection.batch or connection.gate.stance.remote:
-            connection.batch.append(encode(command))
-            return
-        execute(connection, command)
 
     def write(connection: PairedConnection, command: Any) -> None:
         if connection.gate.stance.refusing:
             refuse(connection, command)
             return
-        connection.batch.append(encode(command))
-        if not connection.following:
+        if connection.following:
+            shorten(connection, command)
+        else:
             execute(connection, command)
+        connection.batch.append(encode(command))
 
     def stay(connection: PairedConnection, command: Any) -> None:
         if connection.has_unanswered:
@@ -107,8 +115,13 @@ def _wrap_verb(verb: Verb) -> Verb:
         if not verb.is_quiet(tokens):
             connection.reply(NOT_REPLICATED)
 
+    def shorten(connection: PairedConnection, tokens: list[bytes]) -> None:
+        first = FIRST_KEYS.get(verb.keys)
+        if first is not None:
+            shorten_line(connection, tokens, first)
+
     if verb.handler is not None:
-        form = _Form(_line, _postpone_line, refuse)
+        form = _Form(_line, shorten, _postpone_line, refuse)
         return Verb(verb.effect, verb.keys, _wrap(verb.handler, verb.effect, form))
     read, keep = verb.decode, verb.store
     assert read is not None
@@ -146,7 +159,11 @@ def _refuse_request(connection: PairedConnection, request: Request) -> None:
     connection.reply(encode_error(opcode, _NOT_REPLICATED, opaque, _NOT_REPLICATED_TEXT))
 
 
-_BINARY: Final = _Form(encode_request, _postpone_request, _refuse_request)
+def _shorten_request(connection: PairedConnection, request: Request) -> None:
+    """A request has one key."""
+
+
+_BINARY: Final = _Form(encode_request, _shorten_request, _postpone_request, _refuse_request)
 
 
 def _wrap_command(command: Command) -> Command:
@@ -247,6 +264,8 @@ class PairedConnection(Connection):
                 self._wait(data)
                 gate.forward(self, "text", data)
                 return b""
+            if self.pieces:
+                return None
         self.receive_data(data)
         if self.waiting:
             self.suspend()
@@ -254,7 +273,13 @@ class PairedConnection(Connection):
         more = self.run()
         if self.waiting:
             return b""
-        if more or self.closing or self.source is not None or self.watching or len(self.pieces) > 8:
+        if (
+            more
+            or self.closing
+            or self.source is not None
+            or self.watching
+            or self.weight > JOINED_WEIGHT_MAX
+        ):
             return None
         reply = b"".join(self.pieces)
         self.pieces.clear()
@@ -298,7 +323,7 @@ class PairedConnection(Connection):
         self.held_request = commands
         self.suspend()
 
-    def next_chunk(self) -> bytes | None:
+    def next_chunk(self) -> bytes | memoryview | None:
         """Take the next part of what is to be sent; nothing while it waits."""
         return None if self.waiting else super().next_chunk()
 
@@ -321,7 +346,9 @@ class PairedConnection(Connection):
             self.deliver is not None
             and self.position == len(self.buffer)
             and self.source is None
+            and self.retrieval is None
             and not self.closing
+            and not self.weight > JOINED_WEIGHT_MAX
         ):
             reply = b"".join(self.pieces)
             self.pieces.clear()
@@ -334,8 +361,11 @@ class PairedConnection(Connection):
         self.held_reply = None
         del self.pieces[self.kept :]
         self.kept = 0
+        if self.retrieval is not None and self.retrieval.begun and reply.endswith(_END):
+            reply = reply[: -len(_END)]  # more keys follow
         if reply:
             self.pieces.append(reply)
+            self.weight += len(reply)
         self.released()
 
     def resumed(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Final
 
 from .. import limits
@@ -17,6 +18,7 @@ from .admin import ADMIN_VERBS
 from .framing import refuse_value
 from .meta import META_VERBS
 from .meta import answer_plain as answer_plain_meta
+from .retrieval import postpone, shorten
 from .tokens import (
     BAD_DELTA,
     BAD_EXPTIME,
@@ -58,7 +60,10 @@ ARITHMETIC_REPLY: Final = {
 _STORED = Status.STORED
 
 #: In an answer of several values, larger ones are pieces of their own.
-_COPIED_VALUE_MAX_BYTES: Final = 4096
+_LIGHT_VALUE_BYTES: Final = limits.LIGHT_VALUE_BYTES  # one look-up less
+_LIGHT_REPLY_BYTES: Final = limits.LIGHT_VALUE_BYTES + limits.REPLY_LINE_MAX_BYTES
+#: What the values of so few keys weigh, if they are light, need not be known exactly.
+_JOINED_KEYS_MAX: Final = 22
 
 
 @lru_cache(maxsize=4096)
@@ -98,7 +103,7 @@ def _quiet(tokens: list[bytes]) -> bool:
 def _get(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Retrieval command": get <key>*
     # Hot path: bench/ "get16".
-    if len(tokens) != 2:
+    if len(tokens) != 2 or connection.retrieval is not None:
         _retrieve(connection, tokens)
         return
     key = tokens[1]
@@ -110,6 +115,8 @@ def _get(connection: Connection, tokens: list[bytes]) -> None:
         connection.reply(b"END\r\n")
         return
     value = item.value
+    if len(value) > limits.LIGHT_VALUE_BYTES:
+        connection.weight += len(value)
     connection.pieces += (
         b"VALUE %b %d %d\r\n" % (key, item.client_flags, len(value)),
         value,
@@ -137,17 +144,21 @@ def _retrieve(
         connection.reply(ERROR)
         return
     # Hot path: bench/ "multiget".
+    if len(tokens) > _JOINED_KEYS_MAX:
+        shorten(connection, tokens, first)
     with_cas = tokens[0] in (b"gets", b"gats")
     cache = connection.cache
     pieces = connection.pieces
     begin = len(pieces)
     get = cache.get
-    for key in tokens[first:]:
-        if len(key) > limits.KEY_MAX_BYTES:
-            # memcached drops what it had gathered for this command.
-            del pieces[begin:]
-            connection.reply(BAD_FORMAT)
-            return
+    keys = iter(tokens[first:])
+    refused = max(map(len, tokens)) > limits.KEY_MAX_BYTES
+    if refused:
+        # memcached drops what it had gathered for this command.
+        keys = takewhile(lambda key: len(key) <= limits.KEY_MAX_BYTES, tokens[first:])
+        keys = islice(keys, limits.RUN_KEYS_MAX)
+    weight = 0
+    for key in keys:
         item: Item | None = get(key) if expires_at is None else cache.touch(key, expires_at)
         if item is None:
             continue
@@ -157,11 +168,28 @@ def _retrieve(
             suffix = b" %d %d %d\r\n" % (item.client_flags, size, item.cas_unique)
         else:
             suffix = value_suffix(item.client_flags, size)
-        if size <= _COPIED_VALUE_MAX_BYTES:
+        if size <= _LIGHT_VALUE_BYTES:
             pieces.append(b"".join((b"VALUE ", key, suffix, value, b"\r\n")))
-        else:
-            pieces += (b"VALUE ", key, suffix, value, b"\r\n")
-    pieces.append(b"END\r\n")
+            continue
+        pieces += (b"VALUE ", key, suffix, value, b"\r\n")
+        weight += size
+        if weight >= limits.RUN_REPLY_BYTES:
+            rest = list(keys)
+            if rest and not refused:
+                postpone(connection, tokens, first, rest)
+            break
+    if refused:
+        del pieces[begin:]
+        connection.reply(BAD_FORMAT)
+        connection.fill_run()
+        return
+    if len(tokens) > _JOINED_KEYS_MAX:
+        weight = sum(map(len, pieces[begin:]))
+    else:
+        weight += _LIGHT_REPLY_BYTES * len(tokens)
+    connection.weight += weight
+    if connection.retrieval is None:
+        pieces.append(b"END\r\n")
 
 
 # -- storage -----------------------------------------------------------------------------------
@@ -299,7 +327,8 @@ _PLAIN_SET: Final = re.compile(
     rb"(\d{1,9}+) (\d{1,9}+) (\d{1,9}+)\r\n(.*)\r\n" % limits.KEY_MAX_BYTES,
     re.DOTALL,
 ).fullmatch
-_REPLY_CHUNK_BYTES: Final = limits.REPLY_CHUNK_BYTES  # one look-up less
+#: A reply with a larger value is sent in several chunks.
+_JOINED_VALUE_MAX_BYTES: Final = limits.REPLY_CHUNK_BYTES - limits.REPLY_LINE_MAX_BYTES
 
 
 def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) -> bytes | None:
@@ -320,7 +349,7 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
                 size = len(value)
                 client_flags = item.client_flags
                 suffix = value_suffix(client_flags, size) if client_flags else _SUFFIXES[size]
-                if size <= _REPLY_CHUNK_BYTES or gate is not None:
+                if size <= _JOINED_VALUE_MAX_BYTES:
                     return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
                 connection.pieces += (b"VALUE ", key, suffix, value, b"\r\nEND\r\n")
     elif verb == b"set ":

@@ -60,6 +60,10 @@ def keys_behind_exptime(tokens: list[bytes]) -> list[bytes]:
     return tokens[2:]
 
 
+#: From which word on all are keys, any number of them.
+FIRST_KEYS: Final[dict[Any, int]] = {all_keys: 1, keys_behind_exptime: 2}
+
+
 @dataclass(slots=True, eq=False)
 class Verb:
     """One command of a text protocol.

@@ -268,7 +268,7 @@ class TlsEnd:
     def _fail(self, error: ssl.SSLError) -> None:
         raise error
 
-    def _seal(self, data: bytes) -> bytes:
+    def _seal(self, data: bytes | memoryview) -> bytes:
         """Return what to send for `data`, behind whatever OpenSSL itself has to say."""
         parts = []
         for start in range(0, len(data), self._seal_bytes):
@@ -329,7 +329,7 @@ class TlsSession(TlsEnd):
                 self._turn.surplus_read -= len(plain)
                 self._connection.receive_data(plain)
 
-    def seal(self, data: bytes) -> bytes:
+    def seal(self, data: bytes | memoryview) -> bytes:
         """Return what to send for `data`, behind whatever OpenSSL itself has to say."""
         if self.failed:
             return b""

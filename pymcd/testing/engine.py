@@ -477,7 +477,7 @@ class Engine:
         woken = trio.Event()
         connection.wake = lambda: woken.set()
         connection.receive_data(command)
-        reply: list[bytes] = []
+        reply: list[bytes | memoryview] = []
         while True:
             connection.run()
             if self.server.peering is not None:

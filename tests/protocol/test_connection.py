@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -106,7 +107,9 @@ class TestRespond:
         client.send(b"set a 0 0 1\r\nv\r\n")
         request = b"get" + b" a" * 100 + b"\r\n"
         assert respond_once(client, request) is None
-        assert client.take() == b"VALUE a 0 1\r\nv\r\n" * 100 + b"END\r\n"
+        assert client.take() == b"VALUE a 0 1\r\nv\r\n" * limits.RUN_KEYS_MAX
+        rest = b"VALUE a 0 1\r\nv\r\n" * (100 - limits.RUN_KEYS_MAX)
+        assert client.receive() == rest + b"END\r\n"
 
     def test_so_is_a_large_value(self):
         client = Client()
@@ -261,19 +264,57 @@ def test_what_was_received_in_pieces_may_be_run_at_once(protocol, data, cuts):
     assert answer + ahead.receive() == expected
 
 
-def test_large_values_are_sent_one_by_one_and_uncopied():
+def test_large_values_are_sent_in_chunks_and_uncopied():
     client = Client()
-    value = bytes(600_000)
+    value = random.Random(0).randbytes(600_000)
     client.send(b"set big 0 0 600000\r\n%b\r\nset small 0 0 1\r\nx\r\n" % value)
     connection = client.connection
-    connection.receive_data(b"get big small big\r\n")
+    connection.receive_data(b"get small big\r\n")
     connection.run()
     big = client.service.cache.inspect(b"big")
     assert big is not None
-    stored = big.value
     chunks = []
     while (chunk := connection.next_chunk()) is not None:
         chunks.append(chunk)
-    assert [len(chunk) > 1000 for chunk in chunks] == [False, True, False, True, False]
-    assert chunks[1] is stored
-    assert chunks[2] == b"\r\nVALUE small 0 1\r\nx\r\nVALUE big 0 600000\r\n"
+    reply = b"VALUE small 0 1\r\nx\r\nVALUE big 0 600000\r\n%b\r\nEND\r\n" % value
+    assert b"".join(chunks) == reply
+    *full, last = chunks
+    assert {len(chunk) for chunk in full} == {limits.REPLY_CHUNK_BYTES}
+    assert len(last) <= limits.REPLY_CHUNK_BYTES
+    for chunk in chunks[1:-1]:
+        assert isinstance(chunk, memoryview)
+        assert chunk.obj is big.value
+
+
+@pytest.mark.parametrize(
+    ("words", "number"),
+    [
+        *(
+            (words, number)
+            for words in (b"get k", b"gets k k", b"mg k v")
+            for number in (1, 19, 50)
+        ),
+        (b"get" + b" k" * 60, 3),
+    ],
+)
+@pytest.mark.parametrize("size", [0, 1000, 1025, 20_000, 65_536])
+@pytest.mark.parametrize("reqs", [1, 20, 2**31 - 1])
+def test_neither_a_reply_nor_a_run_is_large(words, size, number, reqs):
+    """A run answers a bounded number of bytes, and the value with which it got there."""
+    client = Client(reqs_per_event=reqs)
+    client.send(b"set k 0 0 %d\r\n%b\r\n" % (size, bytes(size)))
+    once = client.send(words + b"\r\n")
+    request = (words + b"\r\n") * number
+    reply = [client.connection.respond(request) or b""]
+    assert len(reply[0]) <= limits.REPLY_CHUNK_BYTES
+    more = True
+    most = limits.RUN_REPLY_BYTES + limits.RUN_KEYS_MAX * (1500 + size // limits.RUN_KEYS_MAX)
+    while more or client.connection.pieces:
+        part = client.take()
+        assert len(part) <= most
+        reply.append(part)
+        more = client.connection.run()
+    assert b"".join(reply) == once * number
+    if reqs >= 20 and number == 50:
+        yields = client.service.counters.conn_yields
+        assert yields == 0 or reqs == 20, "what ends earlier than -R says is no yield"

@@ -85,7 +85,7 @@ async def test_what_a_watcher_is_told_is_sent_without_a_request() -> None:
 
 async def test_a_source_is_drained_piece_by_piece() -> None:
     def dump(connection: Connection, tokens: list[bytes]) -> None:
-        connection.source = iter([b"one\r\n", b"two\r\n", b"END\r\n"])
+        connection.answer_from(iter([b"one\r\n", b"two\r\n", b"END\r\n"]))
 
     async with serving(endpoints=NO_ENDPOINTS) as server, trio.open_nursery() as nursery:
         ours, theirs = trio.testing.memory_stream_pair()

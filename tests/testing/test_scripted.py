@@ -83,7 +83,7 @@ def converse(pieces: list[bytes], connect: Callable[[Service], Connection]) -> t
     service = Service(Settings(), OffsetClock(ManualClock()), make_host())
     connection = connect(service)
     service.connected(connection)
-    said: list[bytes] = []
+    said: list[bytes | memoryview] = []
     for data in pieces:
         if connection.closing:
             break
