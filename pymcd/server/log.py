@@ -166,7 +166,8 @@ class _Output:
         self._is_new = is_new  #: a file that was not there before
         self._socket: socket.socket | None = None
         self._asks = False
-        self._is_file = False
+        #: A file takes all at once, or, on a disk that is full, nothing however long one waits.
+        self._waits = False
         try:
             kind = os.fstat(fd).st_mode
         except OSError:
@@ -174,9 +175,8 @@ class _Output:
         if stat.S_ISSOCK(kind):
             # Of systemd's journal, for one. Only `send` can be told not to wait.
             self._socket = socket.socket(fileno=os.dup(fd))
-        else:
-            self._is_file = stat.S_ISREG(kind)
-            self._asks = not self._is_file and os.get_blocking(fd)
+        self._waits = not stat.S_ISREG(kind)
+        self._asks = self._waits and os.get_blocking(fd)
 
     def take(self, data: bytes | bytearray) -> int:
         """Write of `data` what is possible at once; return how much. 0: nothing."""
@@ -192,11 +192,8 @@ class _Output:
             return 0
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until something can be written; False: not within that time, or never.
-
-        A file takes all at once, or, on a disk that is full, nothing however long one waits.
-        """
-        if self._is_file:
+        """Wait until something can be written; False: not within that time, or never."""
+        if not self._waits:
             return False
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
