@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Descriptors beside those of clients: listeners, the event loop's, the log, modules being read.
 SPARE_DESCRIPTORS: Final = 64
+#: Without these nothing runs at all.
+_LEAST_DESCRIPTORS: Final = 24
 
 
 def allow_core_dumps() -> None:
@@ -51,14 +53,17 @@ def raise_descriptor_limit(conn_limit: int, others: int = 0) -> None:
     wanted = conn_limit + others + SPARE_DESCRIPTORS
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
-    for new_soft in (wanted, conn_limit):
+    least = max(conn_limit, _LEAST_DESCRIPTORS)
+    for new_soft in (wanted, hard):
+        if new_soft < max(soft, least):
+            continue
         new_hard = hard if hard == resource.RLIM_INFINITY else max(hard, new_soft)
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (new_soft, new_hard))
         except (OSError, ValueError):
             continue
         return
-    if soft < conn_limit:
+    if soft < least:
         raise ConfigError(
             "failed to set rlimit for open files."
             " Try starting as root or requesting smaller maxconns value.",

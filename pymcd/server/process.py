@@ -161,10 +161,11 @@ async def _serve_until_signal(
     token = trio.lowlevel.current_trio_token()
 
     def obey() -> None:
-        for number in signals.take():
-            if number == signal.SIGHUP:
-                server.reload()
-            else:
+        numbers = signals.take()
+        if signal.SIGHUP in numbers:  # however often
+            server.reload()
+        for number in numbers:
+            if number != signal.SIGHUP:
                 server.shutdown(number == signal.SIGUSR1)
 
     def tell() -> None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from pymcd.config import Settings
+from pymcd.config import ConfigError, Settings
 from pymcd.server import daemon
 from pymcd.server import process as server_process
 from pymcd.server.daemon import connections_beside_links
@@ -479,6 +479,53 @@ def test_a_full_server_has_descriptors_for_its_peers(
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda kind: (descriptors, descriptors))
     assert connections_beside_links(1024) == clients
+
+
+INFINITY = resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize(
+    ("limits", "may_raise", "conn_limit", "expected"),
+    [
+        ((1024, 4096), False, 100, (1024, 4096)),  # enough as it is
+        ((INFINITY, INFINITY), False, 100, (INFINITY, INFINITY)),
+        ((1024, 4096), False, 1024, (1088, 4096)),
+        ((1024, INFINITY), False, 5000, (5064, INFINITY)),
+        ((1024, 1024), True, 1024, (1088, 1088)),
+        # Not all that we would like, but never less than there was.
+        ((1024, 1024), False, 1024, (1024, 1024)),
+        ((64, 64), False, 5, (64, 64)),
+        ((1024, 1050), False, 1000, (1050, 1050)),
+        ((24, 24), False, 1, (24, 24)),
+        ((1024, 1024), False, 1025, None),
+        ((1024, 1030), False, 2000, None),
+        ((23, 23), False, 1, None),
+    ],
+)
+def test_the_limit_of_descriptors(
+    limits: tuple[int, int],
+    may_raise: bool,
+    conn_limit: int,
+    expected: tuple[int, int] | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = limits
+
+    def set_limit(kind: int, new: tuple[int, int]) -> None:
+        nonlocal now
+        if new[1] > now[1] != INFINITY and not may_raise:
+            raise ValueError("not allowed to raise maximum limit")
+        now = new
+
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: now)
+    monkeypatch.setattr(resource, "setrlimit", set_limit)
+    if expected is None:
+        with pytest.raises(ConfigError, match="failed to set rlimit for open files"):
+            daemon.raise_descriptor_limit(conn_limit)
+        assert now == limits
+    else:
+        daemon.raise_descriptor_limit(conn_limit)
+        assert now == expected
 
 
 def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
