@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz import targets
+from tests.fuzz.search import Search
+from tests.fuzz.subjects import SUBJECTS, Watch
 from tests.protocol.requests import BINARY, GARBAGE, TEXT
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TARGETS = {
     "text": targets.text,
@@ -87,3 +93,62 @@ def test_a_reply_of_another_form_is_noticed(replies):
 def test_so_is_one_of_the_binary_protocol(replies):
     with pytest.raises(AssertionError):
         targets.check_binary(replies)
+
+
+# -- the search ---------------------------------------------------------------------------------
+
+SEARCHED = 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_search(name):
+    search = Search(name, seed=1, clock=lambda: 0.0)
+    for _ in range(SEARCHED):
+        search.step()
+    assert search.crashes == []
+    assert search.inputs == SEARCHED
+
+
+class Slow:
+    """A subject of which a call takes as long as it is told, and a clock that says so."""
+
+    def __init__(self, *taken_s: float) -> None:
+        self._now_s = 0.0
+        self._taken_s = list(taken_s)
+
+    def renew(self) -> None:
+        pass
+
+    def clock(self) -> float:
+        return self._now_s
+
+    def hear(self, pieces: Sequence[bytes], watch: Watch) -> bytes:
+        watch(self._take)
+        return b""
+
+    def _take(self) -> None:
+        self._now_s += self._taken_s.pop(0) if self._taken_s else 0.0
+
+
+@pytest.mark.parametrize(
+    ("taken_s", "crashes"),
+    [((0.004, 0.004), 0), ((0.006, 0.001), 0), ((0.006, 0.0051), 1), ((0.1, 0.1, 0.1, 0.1), 2)],
+)
+def test_a_call_that_takes_long_twice_is_a_crash(taken_s, crashes):
+    slow = Slow(*taken_s)
+    search = Search("text", seed=1, make=lambda: slow, clock=slow.clock)
+    for _ in range(4):
+        search.step()
+    assert len(search.crashes) == crashes
+
+
+def test_an_exception_is_a_crash():
+    def hear(pieces: Sequence[bytes], watch: Watch) -> bytes:
+        raise AssertionError("it does not fit together")
+
+    slow = Slow()
+    slow.hear = hear  # type: ignore[method-assign]
+    search = Search("text", seed=1, make=lambda: slow)
+    search.step()
+    assert "it does not fit together" in search.crashes[0].what
