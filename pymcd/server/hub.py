@@ -5,9 +5,14 @@ parking and waking tasks. An epoll object is itself readable when one of its soc
 waits for *it*: one wake-up serves every connection that is ready. A turn is one `poll`, then for
 each ready socket one `read`, `Connection.respond`, and one joined `write`. What must hold:
 
-* Fair. A connection runs at most `-R` commands a turn; if it has more, it comes again after all
-  the others. The hub passes a trio checkpoint after each turn that ends `CHECKPOINT_EVERY_S`
-  or more after the last one, so that timers, signals and replication are never starved.
+* Fair. A connection does one run a turn, which is bounded in commands and in bytes. Who has more
+  to do, or whose last run was a full one, is *heavy*: it waits in a lane of its own, behind all
+  who ask for little, until a run of it is not full. So do newcomers, of whom nothing is known. A
+  turn looks at the clock: each lane, and those who are ready, have `SHARE_S` of it, and go on
+  where they stood in the next one. So a client who asks for little waits for a few milliseconds,
+  whatever hundreds of others do.
+* The hub passes a trio checkpoint after each turn that ends `CHECKPOINT_EVERY_S` or more after the
+  last one, so that timers, signals and replication are never starved.
 * Back-pressure. What a `write` does not take is kept, the socket is watched for writing only,
   and nothing more is read or executed for that client until all is sent.
 * Quiet. With nothing to do the hub is parked in trio. Parking costs about as much as three
@@ -29,6 +34,7 @@ from __future__ import annotations
 import os
 import select
 import time
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -48,11 +54,13 @@ if TYPE_CHECKING:
     from .tls import TlsSession
 
 CHECKPOINT_EVERY_S: Final = 0.004
+#: Of one turn, for those who are ready, and for each lane.
+SHARE_S: Final = 0.001
 LINGER_S: Final = 0.001
 #: An eager hub stays awake for so long, if what it waited for last took no longer.
 AWAKE_S: Final = 0.0002
 #: Chunks of one client's reply sent in one turn.
-_CHUNKS_PER_TURN: Final = 8
+_CHUNKS_PER_TURN: Final = 4
 
 _READ: Final = getattr(select, "EPOLLIN", 0)
 _WRITE: Final = getattr(select, "EPOLLOUT", 0)
@@ -62,16 +70,35 @@ _GONE: Final = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 class Session:
     """A client's socket and its Connection, and TLS between them if that is spoken."""
 
-    __slots__ = ("connection", "fd", "muted", "queued", "respond", "sock", "tls", "unsent")
+    __slots__ = (
+        "connection",
+        "fd",
+        "hungry",
+        "lane",
+        "muted",
+        "queued",
+        "respond",
+        "sock",
+        "tls",
+        "unsent",
+    )
 
-    def __init__(self, sock: socket.socket, connection: Connection, tls: TlsSession | None) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        connection: Connection,
+        tls: TlsSession | None,
+        lane: deque[Session],
+    ) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.connection = connection
         self.tls = tls
         self.respond = connection.respond if tls is None else tls.respond
         self.unsent: memoryview | None = None  #: reply that the socket did not take
-        self.queued = False  #: is in the hub's list for the next turn
+        self.lane = lane  #: where it waits for its turn, if it has to
+        self.queued = False  #: it is there
+        self.hungry = False  #: so as to be read from
         self.muted = False  #: not watched for reading, as its connection waits for others
 
 
@@ -85,18 +112,25 @@ class Hub:
         *,
         on_close: Callable[[Connection], None] = lambda connection: None,
         on_error: Callable[[Connection, Exception], None] = lambda connection, error: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._service = service
         self._on_close = on_close
         self._on_error = on_error
         self._epoll = select.epoll()
         self._sessions: dict[int, Session] = {}
-        #: `respond` of those who may be read from: neither blocked nor queued.
+        self._monotonic = monotonic
+        #: `respond` of those who may be read from at once: neither blocked nor queued nor heavy.
         self._responders: dict[int, Callable[[bytes], bytes | None]] = {}
         #: Other descriptors, and what to call when they are readable.
         self._watched: dict[int, Callable[[], None]] = {}
-        #: Those with work left though their socket may be silent.
-        self._queue: list[Session] = []
+        #: Who is ready, but was not served in the last turn.
+        self._rest: list[tuple[int, int]] = []
+        # The lanes: of light clients, who have work left though their sockets may be silent; of
+        # those who have yet to show what they are; of heavy ones.
+        self._light: deque[Session] = deque()
+        self._newcomers: deque[Session] = deque()
+        self._heavy: deque[Session] = deque()
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._alarm, _READ)
         self._parked = False
@@ -111,13 +145,14 @@ class Hub:
         self, sock: socket.socket, connection: Connection, tls: TlsSession | None = None
     ) -> None:
         """Serve a connected, non-blocking socket from now on; the hub will close it."""
-        session = Session(sock, connection, tls)
+        session = Session(sock, connection, tls, self._newcomers)
+        if self._rest:  # who had this number before was perhaps ready
+            self._rest = [each for each in self._rest if each[0] != session.fd]
         connection.wake = lambda: self._enqueue(session)
         connection.suspend = partial(self._responders.pop, session.fd, None)
         if isinstance(connection, PairedConnection) and tls is None:
             connection.deliver = partial(self._deliver, session)
         self._sessions[session.fd] = session
-        self._responders[session.fd] = session.respond
         self._epoll.register(session.fd, _READ)
 
     def watch(self, fd: int, on_ready: Callable[[], None]) -> None:
@@ -165,8 +200,8 @@ class Hub:
         """Serve, in so many turns at most, who is ready now; never from within a turn."""
         self._service.tick()
         for _ in range(turns):
-            ready = self._epoll.poll(0)
-            if not ready and not self._queue:
+            ready = self._rest or self._epoll.poll(0)
+            if not ready and not self._busy:
                 break
             self._turn(ready)
 
@@ -177,12 +212,12 @@ class Hub:
         raise.
         """
         poll = self._epoll.poll
-        monotonic = time.monotonic
+        monotonic = self._monotonic
         service = self._service
         pause_at = 0.0
         while True:
-            if self._queue:
-                ready = poll(0)
+            if self._busy:
+                ready = self._rest or poll(0)
                 if on_turn_end is not None:
                     on_turn_end(False)
             else:
@@ -213,7 +248,7 @@ class Hub:
         on_turn_end(not ready)
         if ready:
             return ready
-        monotonic = time.monotonic
+        monotonic = self._monotonic
         since = monotonic()
         if self._brisk and self.eager:
             while True:
@@ -227,16 +262,57 @@ class Hub:
         self._brisk = monotonic() - since < AWAKE_S
         return ready
 
+    @property
+    def _busy(self) -> bool:
+        """Whether somebody is to be served in the next turn, be any socket ready or not."""
+        return bool(self._rest or self._light or self._newcomers or self._heavy)
+
     def _turn(self, ready: list[tuple[int, int]]) -> None:
-        """Serve each ready socket once."""
+        """Serve each ready socket once, as far as time allows, and then the lanes."""
         # Hot path: bench/ "get16".
-        if self._queue:
-            self._resume_queued()
+        heavy = len(self._heavy)  # who joins them now has been served in this turn
+        if self._light:
+            self._serve_lane(self._light, len(self._light))
+        if ready:
+            self._serve_sockets(ready)
+        if self._newcomers:
+            self._serve_lane(self._newcomers, len(self._newcomers))
+        if heavy:
+            self._serve_lane(self._heavy, heavy)
+        turn = self._tls_turn
+        if turn.active:
+            counters = self._service.counters
+            counters.bytes_read -= turn.surplus_read
+            counters.bytes_written -= turn.surplus_written
+            turn.begin()
+
+    def _serve_lane(self, lane: deque[Session], number: int) -> None:
+        """Let the first so many in a lane go on; if there is no time for all, one at least."""
+        monotonic = self._monotonic
+        until = monotonic() + SHARE_S
+        for _ in range(number):
+            session = lane.popleft()
+            session.queued = False
+            if self._sessions.get(session.fd) is session:
+                self._resume(session)
+                if monotonic() > until:
+                    break
+
+    def _serve_sockets(self, ready: list[tuple[int, int]]) -> None:
+        """Serve each ready socket once; what there is no time for is left in `_rest`."""
+        # Hot path: bench/ "get16".
+        monotonic = self._monotonic
+        until = monotonic() + SHARE_S
+        pending = iter(ready)
+        self._rest = []
         responders = self._responders
         receive_bytes = limits.RECEIVE_BYTES
         read, write = os.read, os.write
         received = sent_bytes = 0
-        for fd, events in ready:
+        for fd, events in pending:
+            if monotonic() > until:
+                self._rest = [(fd, events), *pending]
+                break
             respond = responders.get(fd)
             if respond is None:
                 self._resume_ready(fd, events)
@@ -273,25 +349,14 @@ class Hub:
         counters = self._service.counters
         counters.bytes_read += received
         counters.bytes_written += sent_bytes
-        turn = self._tls_turn
-        if turn.active:
-            counters.bytes_read -= turn.surplus_read
-            counters.bytes_written -= turn.surplus_written
-            turn.begin()
-
-    def _resume_queued(self) -> None:
-        queue, self._queue = self._queue, []
-        for session in queue:
-            session.queued = False
-            if self._sessions.get(session.fd) is session:
-                self._resume(session)
 
     def _resume_ready(self, fd: int, events: int) -> None:
         """Deal with a ready descriptor that is not a client to read from."""
         session = self._sessions.get(fd)
         if session is not None:
             if session.unsent is not None:
-                self._resume(session)
+                if self._write(session, session.unsent):
+                    self._enqueue(session)
             elif session.connection.waiting or session.connection.aside:
                 if events & _GONE:
                     self._close(session)
@@ -299,6 +364,9 @@ class Hub:
                     # It sends more though its connection waits: hear of that later.
                     session.muted = True
                     self._epoll.modify(fd, 0)
+            elif not session.queued:
+                session.hungry = True
+                self._enqueue(session)
         elif fd == self._alarm:
             os.eventfd_read(fd)
         elif fd in self._watched:
@@ -317,6 +385,11 @@ class Hub:
             if session.muted:
                 session.muted = False
                 self._epoll.modify(session.fd, _READ)
+            self._respond_again(session)
+
+    def _respond_again(self, session: Session) -> None:
+        """Have a client answered as soon as it is ready, unless it is to wait in its lane."""
+        if session.lane is self._light:
             self._responders[session.fd] = session.respond
 
     def _deliver(self, session: Session, reply: bytes) -> None:
@@ -341,26 +414,65 @@ class Hub:
         if session.muted or session.connection.aside:
             self._read_again(session)
         else:
-            self._responders[session.fd] = session.respond
+            self._respond_again(session)
 
     def _resume(self, session: Session) -> None:
-        """Go on with a session that was blocked, or had more to do than one turn allows."""
+        """Go on with a session that has waited in a lane."""
         try:
-            if session.unsent is not None and not self._write(session, session.unsent):
+            if session.hungry:
+                session.hungry = False
+                self._receive(session)
                 return
             if session.tls is not None:
                 session.tls.advance()
-            more = bool(session.connection.pieces) or session.connection.run()
+            connection = session.connection
+            more = bool(connection.pieces)
+            if not more:
+                more = connection.run()
+                self._weigh(session, more=more)
             self._write_replies(session, more=more)
         except Exception as error:
             self._fail(session, error)
 
+    def _receive(self, session: Session) -> None:
+        """Do for one session what is done for those who are ready."""
+        try:
+            data = os.read(session.fd, limits.RECEIVE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return  # it was not ready after all
+        except OSError:
+            self._lose(session)
+            return
+        if not data:
+            self._close(session)
+            return
+        self._service.counters.bytes_read += len(data)
+        is_known = session.tls is None or session.tls.established
+        reply = session.respond(data)
+        if reply is None:
+            self._attend(session)
+            return
+        if is_known:
+            session.lane = self._light
+        if self._write(session, memoryview(reply)):
+            self._read_again(session)
+
     def _attend(self, session: Session) -> None:
         """Write what a connection has to say beyond one reply, and see what else it wants."""
         try:
-            self._write_replies(session, more=True)
+            more = session.connection.has_more
+            self._weigh(session, more=more)
+            self._write_replies(session, more=more)
         except Exception as error:
             self._fail(session, error)
+
+    def _weigh(self, session: Session, *, more: bool) -> None:
+        """Choose the lane of a session by its last run."""
+        if more or session.connection.weight >= limits.RUN_REPLY_BYTES:
+            session.lane = self._heavy
+            self._responders.pop(session.fd, None)
+        else:
+            session.lane = self._light
 
     def _write_replies(self, session: Session, *, more: bool) -> None:
         """Write what there is to say, a bounded part of it in each turn."""
@@ -412,14 +524,15 @@ class Hub:
         if session.unsent is None:
             self._epoll.modify(session.fd, _WRITE)
             self._responders.pop(session.fd, None)
+            session.lane = self._heavy
         session.unsent = unsent
 
     def _enqueue(self, session: Session) -> None:
-        """Have a session resumed in the next turn."""
+        """Have a session resumed when it is its turn."""
         if not session.queued and session.unsent is None:
             session.queued = True
             self._responders.pop(session.fd, None)
-            self._queue.append(session)
+            session.lane.append(session)
             if self._parked:
                 os.eventfd_write(self._alarm, 1)
 

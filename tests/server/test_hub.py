@@ -490,7 +490,7 @@ def test_an_awaited_reply_that_the_socket_does_not_take(host: Host) -> None:
     connection.answer(BIG_REPLY)
     assert heard_in_time(host, caller, len(BIG_REPLY)) == BIG_REPLY
     caller.send(b"version\r\n")
-    host.turn()
+    host.turn(2)
     assert connection.waiting
 
 
@@ -618,3 +618,184 @@ def test_reads_are_bounded(host: Host) -> None:
     host.turn()
     assert connection.awaited is not None
     assert host.service.counters.bytes_read == limits.RECEIVE_BYTES
+
+
+# -- lanes ---------------------------------------------------------------------------------------
+
+
+class Time:
+    """A clock that goes on by so much with each run of those who are watched, and not else."""
+
+    def __init__(self, run_s: float) -> None:
+        self.now = 0.0
+        self.runs = 0
+        self._run_s = run_s
+
+    def __call__(self) -> float:
+        return self.now
+
+    def spend(self) -> None:
+        self.now += self._run_s
+        self.runs += 1
+
+    def watch(self, connection: Connection) -> None:
+        """Have each run of this connection take time."""
+        run = connection.runner
+
+        def runner(connection: Connection, budget: int, /) -> bool:
+            self.spend()
+            connection.runner = run
+            try:
+                return run(connection, budget)
+            finally:
+                connection.runner = runner
+
+        connection.runner = runner
+
+
+#: Two runs fit into a share: so many lanes, ready sockets included, come before one client again.
+RUNS_PER_TURN = 4 * 2
+
+
+@contextmanager
+def hosting_with_clock(run_s: float = 0.0006, **settings: Any) -> Iterator[tuple[Host, Time]]:
+    with hosting(**settings) as host:
+        clock = Time(run_s)
+        host.hub._monotonic = clock
+        yield host, clock
+
+
+def runs_until_answered(host: Host, clock: Time, caller: socket.socket) -> int:
+    """Ask, and return how many runs of others there were before the answer."""
+    before = clock.runs
+    caller.send(b"version\r\n")
+    for _ in range(1000):
+        host.turn()
+        if heard(caller) == VERSION:
+            return clock.runs - before
+    raise AssertionError("no answer")
+
+
+HEAVY = [
+    pytest.param(b"version\r\n" * 5000, id="pipeline"),
+    pytest.param(b"stats\r\n" * 5000, id="reports"),
+    pytest.param(b"get" + b" big" * 1000 + b"\r\n", id="large values"),
+    pytest.param(b"get" + b" k" * 15_000 + b"\r\n", id="many keys"),
+    pytest.param(b"stats\r\n", id="one report after the other"),
+]
+
+
+@pytest.mark.parametrize("request_of_many", HEAVY)
+@pytest.mark.parametrize("number", [2, 100])
+def test_who_asks_for_little_waits_for_little(request_of_many: bytes, number: int) -> None:
+    """Whatever others ask for, and however many they are."""
+    with hosting_with_clock() as (host, clock):
+        host.store_big()
+        modest, _ = host.connect()
+        assert runs_until_answered(host, clock, modest) == 0
+        crowd = [host.connect() for _ in range(number)]
+        for caller, connection in crowd:
+            clock.watch(connection)
+            caller.send(request_of_many)
+        for _ in range(50):
+            assert runs_until_answered(host, clock, modest) <= RUNS_PER_TURN
+            for caller, _ in crowd:
+                if b"END\r\n" in heard(caller) and len(request_of_many) < 10:
+                    caller.send(request_of_many)
+        assert clock.runs > 20, "they go on as well"
+
+
+def test_newcomers_do_not_keep_others_waiting_nor_do_they_wait_for_the_heavy() -> None:
+    with hosting_with_clock() as (host, clock):
+        modest, _ = host.connect()
+        assert runs_until_answered(host, clock, modest) == 0
+        for _ in range(50):
+            caller, connection = host.connect()
+            clock.watch(connection)
+            caller.send(b"version\r\n" * 5000)
+        host.turn(50)
+        for _ in range(20):
+            late, connection = host.connect()
+            clock.watch(connection)
+            assert runs_until_answered(host, clock, modest) <= RUNS_PER_TURN
+            assert runs_until_answered(host, clock, late) <= RUNS_PER_TURN
+
+
+def test_all_who_are_ready_are_served_in_order() -> None:
+    """One share is not enough for all of them, and nobody is forgotten or served twice."""
+    with hosting_with_clock() as (host, clock):
+        crowd = [host.connect() for _ in range(20)]
+        order: list[int] = []
+        for caller, connection in crowd:
+            caller.send(b"version\r\n")
+            host.turn(2)
+            assert heard(caller) == VERSION
+            clock.watch(connection)
+        for index, (caller, connection) in enumerate(crowd):
+            runner = connection.runner
+
+            def noting(
+                connection: Connection, budget: int, /, index: int = index, runner: Any = runner
+            ) -> bool:
+                order.append(index)
+                more: bool = runner(connection, budget)
+                connection.runner = noting
+                return more
+
+            connection.runner = noting
+            connection.answer_plain = None
+            caller.send(b"version\r\n")
+        for turn in range(10):
+            host.turn()
+            assert len(order) == 2 * (turn + 1), "a share each turn"
+        assert sorted(order) == order == list(range(20))
+        assert [heard(caller) for caller, _ in crowd] == [VERSION] * 20
+
+
+def test_who_was_not_served_may_leave_and_another_take_its_number() -> None:
+    with hosting_with_clock(run_s=1.0) as (host, clock):
+        crowd = [host.connect() for _ in range(3)]
+        for caller, connection in crowd:
+            caller.send(b"version\r\n")
+            host.turn(2)
+            clock.watch(connection)
+            connection.answer_plain = None
+            heard(caller)
+        for caller, _ in crowd:
+            caller.send(b"version\r\n")
+        host.turn()
+        assert len(host.hub._rest) == 2
+        last = crowd[-1][1]
+        host.hub.shut(last)
+        host.hub.shut(crowd[1][1])
+        new, connection = host.connect()
+        assert connection.id in (last.id, crowd[1][1].id)
+        assert all(fd != connection.id for fd, _ in host.hub._rest)
+        new.send(b"version\r\n")
+        host.turn(3)
+        assert heard(new) == VERSION
+
+
+def test_who_was_heavy_is_light_again_when_it_asks_for_little() -> None:
+    with hosting_with_clock() as (host, _):
+        caller, connection = host.connect()
+        (session,) = host.hub._sessions.values()
+        assert session.lane is host.hub._newcomers
+        caller.send(b"version\r\n")
+        host.turn(2)
+        assert session.lane is host.hub._light
+        caller.send(b"version\r\n" * 100)
+        host.turn()
+        assert session.lane is host.hub._heavy
+        host.turn(10)
+        assert session.lane is host.hub._light
+        assert heard(caller) == VERSION * 101
+        caller.send(b"stats\r\n")
+        host.turn(3)
+        assert session.lane is host.hub._heavy, "a report is much"
+        assert heard(caller).endswith(b"END\r\n")
+        caller.send(b"version\r\n")
+        host.turn(3)
+        assert heard(caller) == VERSION
+        assert session.lane is host.hub._light
+        assert connection.answer_plain is not None
