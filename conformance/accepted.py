@@ -130,12 +130,7 @@ PENDING = (
     "switches: -A: words",
     "udp: an error",
     "watching: by prefix, text",
-    # Binary and watch.
-    "watching: get, flushed (fetchers mutations)",
     # Statistics and cas uniques.
-    "admin: stats sizes",
-    "admin: stats words",
-    "effects: Stat sizes",
     "effects: temp_ttl, Increment",
     "watching: Replace, cas that fits (fetchers mutations)",
     "watching: Set, cas that fits (fetchers mutations)",

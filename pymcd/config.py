@@ -6,7 +6,7 @@ environment and configuration files into one `Settings`; a test may build one di
 change while the server runs (verbosity, memory limit, LRU tunables, the crawler) starts here and
 then lives in the object that uses it.
 
-Defaults are those of memcached 1.6.18, whose `stats settings` also named most of the fields.
+Defaults are those of memcached 1.6.45, whose `stats settings` also named most of the fields.
 Whatever a rule compares with another setting is checked last, as memcached does, with exit code 64.
 A value which is wrong in itself has the exit code of its rule: memcached's, mostly 1.
 """
@@ -139,7 +139,7 @@ class Settings:
     slab_reassign: bool = True
     slab_automove: int = 1
     slab_automove_ratio: float = 0.8
-    slab_automove_window_s: int = 30
+    slab_automove_window_s: int = 10
     slab_automove_freeratio: float = 0.01
     hashpower_init: int = 0
     hash_algorithm: HashAlgorithm = "murmur3"

@@ -709,7 +709,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--sync-timeout=SECONDS",
-        "serve clients after this time at the latest if no peer is found at the start (default 30)",
+        "serve clients after this time at the latest if no peer is found at the start (default 10)",
         _store("sync_timeout_s", _seconds),
     ),
     _option(
@@ -787,7 +787,7 @@ EXTENDED_HELP: dict[str, str] = {
     "[no_]slab_reassign": "let pages change their class (default on)",
     "[no_]slab_automove[=N]": "move pages by themselves: 0, 1 or 2 (default 1)",
     "slab_automove_ratio=F": "how unlike the ages may be (default 0.8)",
-    "slab_automove_window=N": "seconds that are looked at (default 30)",
+    "slab_automove_window=N": "seconds that are looked at (default 10)",
     "slab_chunk_max=KB": "largest chunk; greater items are chained (default 512)",
     "slab_sizes=A-B-C": "sizes of the slab classes",
     "no_chunked_items": "chunks of up to 1 MB",

@@ -19,7 +19,7 @@ from pymcd.config import (
 
 MIB = 1 << 20
 
-# What `stats settings` of memcached 1.6.18 shows when it is started without options.
+# What `stats settings` of memcached 1.6.45 shows when it is started without options.
 DEFAULTS: dict[str, Any] = {
     "memory_limit_bytes": 67108864,
     "conn_limit": 1024,
@@ -47,7 +47,7 @@ DEFAULTS: dict[str, Any] = {
     "slab_reassign": True,
     "slab_automove": 1,
     "slab_automove_ratio": 0.8,
-    "slab_automove_window_s": 30,
+    "slab_automove_window_s": 10,
     "slab_chunk_max_bytes": 524288,
     "lru_crawler": True,
     "lru_crawler_sleep_us": 100,

@@ -518,11 +518,9 @@ def _stats_conns(connection: Connection, tokens: list[bytes]) -> bytes:
     return reports.encode_rows(reports.connections(connection.service, connection))
 
 
-def _rows_of(report: Callable[[Service], list[reports.Row]], ended: bool = True) -> _Report:
-    end = b"END\r\n" if ended else b""
-
+def _rows_of(report: Callable[[Service], list[reports.Row]]) -> _Report:
     def reply(connection: Connection, tokens: list[bytes]) -> bytes:
-        return reports.encode_rows(report(connection.service), end=end)
+        return reports.encode_rows(report(connection.service))
 
     return reply
 
@@ -535,9 +533,9 @@ _REPORTS: Final[dict[bytes, _Report]] = {
     b"conns": _stats_conns,
     b"sizes": _stats_sizes,
     b"settings": _rows_of(reports.settings_in_force),
-    **{word: _rows_of(*row) for word, row in reports.BY_WORD.items()},
-    # The original reports on external storage; there is none.
-    b"extstore": _rows_of(lambda service: []),
+    **{word: _rows_of(report) for word, report in reports.BY_WORD.items()},
+    # The original reports on external storage and its proxy; there is none.
+    **dict.fromkeys((b"extstore", b"proxy", b"proxyfuncs", b"proxybe"), _rows_of(lambda _: [])),
 }
 
 ADMIN_VERBS: Final[dict[bytes, Verb]] = {

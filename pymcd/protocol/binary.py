@@ -596,8 +596,7 @@ def _stat(connection: Connection, request: Request) -> None:
             return
         reply = _stat_rows(opaque, rows) + end
     elif key in reports.BY_WORD:
-        report, is_ended = reports.BY_WORD[key]
-        reply = _stat_rows(opaque, report(service)) + (end if is_ended else b"")
+        reply = _stat_rows(opaque, reports.BY_WORD[key](service)) + end
     else:
         _fail(connection, request, KEY_NOT_FOUND)
         return

@@ -1,4 +1,4 @@
-"""The reports behind `stats`: rows of name and value, in memcached 1.6.18's order.
+"""The reports behind `stats`: rows of name and value, in memcached 1.6.45's order.
 
 Each function takes what it reports on and returns rows; how rows become bytes is the protocol's
 business, so that text and binary share them. Names and order are an interface: tools read them
@@ -147,10 +147,11 @@ def general(service: Service) -> list[Row]:
         rows += [
             ("slab_reassign_rescues", rebalancer.rescues),
             ("slab_reassign_chunk_rescues", 0),
-            ("slab_reassign_evictions_nomem", rebalancer.evictions_nomem),
             ("slab_reassign_inline_reclaim", rebalancer.inline_reclaim),
             ("slab_reassign_busy_items", rebalancer.busy_items),
             ("slab_reassign_busy_deletes", 0),
+            ("slab_reassign_busy_nomem", rebalancer.busy_nomem),
+            ("slab_reassign_last_busy_status", "busy" if rebalancer.busy_items else "none"),
             ("slab_reassign_running", int(rebalancer.running)),
             ("slabs_moved", cache.slabs.moved_pages),
         ]
@@ -266,7 +267,7 @@ def settings_in_force(service: Service) -> list[Row]:
         ("watcher_logbuf_size", settings.watcher_logbuf_size_bytes),
         ("worker_logbuf_size", settings.worker_logbuf_size_bytes),
         ("read_buf_mem_limit", settings.read_buf_mem_limit_bytes),
-        ("track_sizes", _yes(cache.sizes_from_cas is not None)),
+        ("track_sizes", _yes(settings.track_sizes)),
         ("inline_ascii_response", "no"),
         # External storage, which is not offered: what the original shows when it is off.
         ("ext_item_size", 512),
@@ -290,9 +291,12 @@ def settings_in_force(service: Service) -> list[Row]:
         ("ssl_session_cache", _yes(settings.ssl_session_cache)),
         ("ssl_kernel_tls", _yes(settings.ssl_kernel_tls)),
         ("ssl_min_version", _SSL_VERSIONS[settings.ssl_min_version]),
-        # The original prints a number where it means a word.
-        ("num_napi_ids", settings.num_napi_ids or "(null)"),
+        # The proxy, which is not offered either.
+        ("proxy_enabled", "no"),
+        ("proxy_uring_enabled", "no"),
+        ("num_napi_ids", settings.num_napi_ids),
         ("memory_file", settings.memory_file or "(null)"),
+        ("client_flags_size", limits.ITEM_CLIENT_FLAGS_BYTES),
     ]
 
 
@@ -367,12 +371,11 @@ def sizes(service: Service) -> Iterator[list[Row] | None]:
     """Yield the rows of `stats sizes` at last, and None before that after each slice of work.
 
     memcached keeps a histogram up to date at each store; here the items are counted when
-    somebody asks. What was stored before sizes were tracked is left out all the same.
+    somebody asks.
     # memcached: item_stats_sizes
     """
     cache = service.cache
-    from_cas = cache.sizes_from_cas
-    if from_cas is None:
+    if not service.settings.track_sizes:
         yield [("sizes_status", "disabled")]
         return
     bucket_max = service.settings.item_size_max_bytes // SIZES_BUCKET_BYTES
@@ -380,7 +383,7 @@ def sizes(service: Service) -> Iterator[list[Row] | None]:
     counted = 0
     for number in range(TABLES):
         for item in cache.table_items(number):
-            if item.cas_unique >= from_cas and item.linked:
+            if item.linked:
                 bucket = -(-cache.size_of(item) // SIZES_BUCKET_BYTES)
                 if bucket <= bucket_max:
                     buckets[bucket] = buckets.get(bucket, 0) + 1
@@ -388,20 +391,6 @@ def sizes(service: Service) -> Iterator[list[Row] | None]:
             if counted % _SIZES_SLICE_ITEMS == 0:
                 yield None
     yield [(str(bucket * SIZES_BUCKET_BYTES), buckets[bucket]) for bucket in sorted(buckets)]
-
-
-def enable_sizes(service: Service) -> list[Row]:
-    """Begin to track sizes; return the rows of `stats sizes_enable`."""
-    if not service.cache.use_cas:
-        return [("sizes_status", "error"), ("sizes_error", "cas_support_disabled")]
-    service.cache.track_sizes(True)
-    return [("sizes_status", "enabled")]
-
-
-def disable_sizes(service: Service) -> list[Row]:
-    """Stop tracking sizes; return the rows of `stats sizes_disable`."""
-    service.cache.track_sizes(False)
-    return [("sizes_status", "disabled")]
 
 
 def connections(service: Service, asker: Connection) -> list[Row]:
@@ -482,11 +471,9 @@ def cachedump(cache: Cache, class_id: int, limit: int) -> bytes:
     return b"".join(lines)
 
 
-#: What both protocols report on under the same word: and whether the mark of an end follows.
+#: What both protocols report on under the same word.
 BY_WORD: Final = {
-    b"items": (items, True),
-    b"slabs": (slabs, True),
-    b"replication": (replication, True),
-    b"sizes_enable": (enable_sizes, False),
-    b"sizes_disable": (disable_sizes, False),
+    b"items": items,
+    b"slabs": slabs,
+    b"replication": replication,
 }

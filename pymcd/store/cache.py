@@ -207,8 +207,6 @@ class Cache:
         )
         self.set_segmented(settings.lru_segmented)
         #: `stats sizes` counts items with this cas unique or a larger one; None: it is off.
-        self.sizes_from_cas: int | None = None
-        self.track_sizes(settings.track_sizes)
         self._set_now(self.now)
 
     # -- what operators switch -------------------------------------------------------------
@@ -223,13 +221,6 @@ class Cache:
         self.temporary_lru = ttl_s is not None
         if ttl_s is not None:
             self.temporary_ttl_s = ttl_s
-
-    def track_sizes(self, track: bool) -> None:
-        """Have `stats sizes` count what is stored from now on, or count nothing."""
-        if not track:
-            self.sizes_from_cas = None
-        elif self.sizes_from_cas is None:
-            self.sizes_from_cas = self.take_cas_unique()
 
     # -- time ------------------------------------------------------------------------------
 
@@ -323,8 +314,11 @@ class Cache:
         """Return an item that a command met, if it is alive; else it is reclaimed and counted."""
         # memcached: do_item_get
         if self._flushing and self.horizon.covers(item):
-            self.counters.get_flushed += 1
-            lookup = _FLUSHED
+            if self.horizon.removed(item):
+                lookup = _NOT_FOUND
+            else:
+                self.counters.get_flushed += 1
+                lookup = _FLUSHED
         elif 0 < item.expires_at <= self.now:
             self.counters.get_expired += 1
             lookup = _EXPIRED

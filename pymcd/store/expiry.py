@@ -109,10 +109,12 @@ class FlushHorizon:
         self.oldest_live = 0  #: items not accessed after this second are dead; 0: no flush yet
         self.oldest_cas = 0  #: items with a smaller cas unique are dead
         self.settled = False  #: nothing that the horizon covers is left
+        self._gone_from = limits.UINT32_MAX
 
     def set(self, at: int, *, now: int, cas_unique: int, use_cas: bool) -> None:
         """Flush what exists at second `at`."""
         self.settled = False
+        self._gone_from = at - 1 if at - 1 <= now else limits.UINT32_MAX
         if not use_cas:
             self.oldest_live = at
             return
@@ -129,3 +131,12 @@ class FlushHorizon:
         return item.access >> MARK_BITS <= self.oldest_live or (
             0 < item.cas_unique < self.oldest_cas
         )
+
+    def removed(self, item: Item) -> bool:
+        """Return whether memcached would have removed this item, which is covered, at once.
+
+        It walks down each segment at a flush until it meets an item of an earlier second. Here
+        the item is still there, but nobody is told that it was flushed.
+        """
+        # memcached: item_flush_expired
+        return item.access >> MARK_BITS >= self._gone_from

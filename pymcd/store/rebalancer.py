@@ -92,7 +92,7 @@ class Rebalancer:
         #: Called with source and destination when automove decided on a move.
         self.on_automove: Callable[[int, int], None] = lambda source, destination: None
         self.rescues = 0
-        self.evictions_nomem = 0
+        self.busy_nomem = 0
         self.inline_reclaim = 0
         self.busy_items = 0
         self._cache = cache
@@ -117,7 +117,7 @@ class Rebalancer:
 
     def reset_counters(self) -> None:
         """Zero what `stats reset` zeroes."""
-        self.rescues = self.evictions_nomem = self.inline_reclaim = self.busy_items = 0
+        self.rescues = self.busy_nomem = self.inline_reclaim = self.busy_items = 0
         self._slabs.moved_pages = 0
 
     @property
@@ -234,7 +234,7 @@ class Rebalancer:
         if self._cache.is_dead(item):
             self.inline_reclaim += 1
         else:
-            self.evictions_nomem += 1
+            self.busy_nomem += 1
             self._cache.on_evict(item)
         self._cache.unlink(item)
         return True

@@ -181,7 +181,6 @@ def _tunables(service: Service) -> tuple[object, ...]:
     lru = cache.lru
     return (
         service.verbosity,
-        cache.sizes_from_cas,
         cache.listener,
         len(service.recorder.prefixes),
         cache.temporary_lru,

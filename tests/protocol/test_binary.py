@@ -463,15 +463,6 @@ def test_reports_have_the_rows_of_the_text_protocol(key):
     assert names == [row.split(b" ")[1] for row in rows]
 
 
-def test_sizes_may_be_tracked():
-    client = Client()
-    assert ask(request(STAT, b"sizes_enable"), client=client) == [
-        Reply(STAT, 0, key=b"sizes_status", value=b"enabled")
-    ]
-    ask(SET_K, client=client)
-    assert stat_names(b"sizes", client) == [b"96"]
-
-
 def test_sizes_of_many_items_come_in_their_time(monkeypatch):
     monkeypatch.setattr(reports, "_SIZES_SLICE_ITEMS", 2)
     client = Client(track_sizes=True)

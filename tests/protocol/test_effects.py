@@ -405,26 +405,6 @@ def test_stats_detail_is_switched(binary):
     assert b"PREFIX a get 2 " in client.send(b"stats detail dump\r\n")
 
 
-@shows(b"stats sizes_enable", b"stats sizes_disable")
-@pytest.mark.parametrize("binary", [False, True])
-def test_stats_sizes_are_switched(binary):
-    client = FastClient()
-    service = client.service
-
-    def switch(word: bytes) -> None:
-        Client(service).send(request(STAT, word) if binary else b"stats %b\r\n" % word)
-
-    client.send(b"set a 0 0 1\r\na\r\n")
-    switch(b"sizes_enable")
-    client.send(b"set b 0 0 1\r\na\r\n")
-    switch(b"sizes_enable")
-    assert client.send(b"stats sizes\r\n") == b"STAT 64 1\r\nEND\r\n"
-    switch(b"sizes_disable")
-    assert client.send(b"stats sizes\r\n") == b"STAT sizes_status disabled\r\nEND\r\n"
-    switch(b"sizes_enable")
-    assert client.send(b"stats sizes\r\n") == b"END\r\n"
-
-
 @shows(b"stats reset")
 @pytest.mark.parametrize("command", [b"stats reset\r\n", request(STAT, b"reset")])
 def test_stats_reset(command):

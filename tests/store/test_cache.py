@@ -523,6 +523,7 @@ class TestListener:
         timed.cache.get(b"k")
         timed.set(b"k", exptime=-1)
         timed.set(b"k")
+        timed.advance(2)
         timed.cache.flush()
         timed.cache.peek(b"k")
         assert [event[0] for event in told.events if type(event[0]) is Lookup] == [

@@ -160,11 +160,22 @@ class TestFlush:
         timed = TimedCache(**settings)
         timed.set(b"a")
         timed.set(b"b", exptime=1000)
+        timed.advance(2)
         timed.cache.flush()
         assert (timed.cache.get(b"a"), timed.cache.get(b"b")) == (None, None)
         assert timed.cache.counters.get_flushed == 2
         assert timed.cache.counters.flush_cmds == 1
         timed.cache.check()
+
+    @pytest.mark.parametrize("age_s", [0, 1, 2])
+    def test_what_was_stored_in_this_second_or_the_last_one_is_not_counted(self, age_s):
+        timed = TimedCache()
+        timed.set(b"a")
+        timed.advance(age_s)
+        timed.cache.flush()
+        assert timed.cache.get(b"a") is None
+        assert timed.cache.counters.get_flushed == (age_s == 2)
+        assert timed.cache.counters.get_misses == 1
 
     def test_with_cas_what_is_stored_in_the_same_second_lives(self):
         timed = TimedCache()

@@ -42,7 +42,7 @@ def test_reassign_a_full_page():
     assert (source.pages, destination.pages) == (2, 1)
     assert destination.free_chunks == destination.chunks_per_page
     assert store.cache.item_count == 2 * PER_PAGE_1K
-    assert store.rebalancer.evictions_nomem == PER_PAGE_1K
+    assert store.rebalancer.busy_nomem == PER_PAGE_1K
     assert store.rebalancer.rescues == 0
     assert store.cache.slabs.moved_pages == 1
 
@@ -55,7 +55,7 @@ def test_reassign_where_there_is_room_rescues():
     finish(store)
     assert store.cache.item_count == PER_PAGE_1K
     assert store.rebalancer.rescues == PER_PAGE_1K
-    assert store.rebalancer.evictions_nomem == 0
+    assert store.rebalancer.busy_nomem == 0
     assert store.cache.slabs.free_pages == 1
 
 
@@ -66,7 +66,7 @@ def test_reassign_removes_the_dead_first_of_all_tails():
     assert store.rebalancer.reassign(CLASS_1K, 1) is Reassign.OK
     finish(store)
     assert store.rebalancer.inline_reclaim == PER_PAGE_1K
-    assert store.rebalancer.evictions_nomem == 0
+    assert store.rebalancer.busy_nomem == 0
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_a_lowered_limit_takes_what_lies_in_the_pool_first():
     finish(store)
     assert store.cache.slabs.malloced_bytes == 8 * MEGABYTE
     assert store.cache.slabs.free_pages == 0
-    assert store.rebalancer.evictions_nomem == 0
+    assert store.rebalancer.busy_nomem == 0
 
 
 def test_a_class_keeps_its_last_page_whatever_happened_meanwhile():
