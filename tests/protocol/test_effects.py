@@ -320,6 +320,8 @@ def test_verbosity_is_for_all_clients_from_now_on():
     binary = Client(service)
     binary.send(request(GET, b"a"))
     admin.send(b"verbosity 2\r\n")
+    assert log == [">12 OK"]
+    log.clear()
     old.send(b"get a\r\n")
     assert log == ["<10 get a", ">10 END"]
     log.clear()
