@@ -570,4 +570,4 @@ def test_a_refused_value_is_answered_when_all_of_it_is_there(inject: Any, reply:
         assert server.calls[0].reply is None
         assert client.ask(b"\n") == reply
         assert server.calls[0].reply == reply
-        assert client.ask(b"version\r\n") == b"VERSION 1.6.18\r\n"
+        assert client.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
