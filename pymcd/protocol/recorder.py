@@ -9,7 +9,7 @@ A watcher is a connection that became a stream of lines. It never slows anybody 
 not read is kept up to a bound, beyond it lines are dropped, and `skipped=N` says so when there is
 room again.
 
-Lines are those of memcached 1.6.18, with the deletions of later versions.
+Lines are those of memcached 1.6.45.
 # protocol.txt, "Watchers"; memcached: logger.c, stats_prefix.c; conformance: watching
 """
 
@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_from_bytes
 
 from ..addresses import split_address
-from ..store.status import StoreMode
+from ..store.status import Status, StoreMode
 
 if TYPE_CHECKING:
     from ..service import Service
     from ..store import Item
     from ..store.item import SlabClass
-    from ..store.status import Lookup, Status
+    from ..store.status import Lookup
     from .connection import Connection
 
 WATCHERS_MAX: Final = 20
@@ -214,7 +214,7 @@ class Recorder:
         slab_class: SlabClass | None,
     ) -> None:
         """A value was stored, or not: see `status`."""
-        if self._events & MUTATIONS:
+        if self._events & MUTATIONS and not self._is_untold(mode, status):
             # Unsigned 32 bits, also for a time that is over.
             ttl = (expires_at - self._cache.now) & 0xFFFFFFFF if expires_at else 0
             self._log(
@@ -224,6 +224,11 @@ class Recorder:
                 f"clsid={0 if slab_class is None else slab_class.id} cfd={self._actor_id} "
                 f"size={value_bytes}",
             )
+
+    def _is_untold(self, mode: StoreMode, status: Status) -> bool:
+        # memcached: process_bin_append_prepend. Of other values refused for their size it tells.
+        joins = mode is StoreMode.APPEND or mode is StoreMode.PREPEND
+        return joins and status is Status.TOO_LARGE and isinstance(self._command, str)
 
     def deleted(self, item: Item) -> None:
         """A command deletes an item, or what is in it. Binary ones memcached does not log."""
