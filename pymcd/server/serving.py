@@ -129,6 +129,7 @@ class Server:
             reception=self.reception,
         )
         self.service = Service(settings, clock, host)
+        self.service.cache.take_cas_unique()  # in memcached, too, nobody gets the first
         self.hub: Hub | None = None
         if use_hub:
             self.hub = Hub(self.service, turn, on_close=self._gone, on_error=self._report)

@@ -575,6 +575,8 @@ class Cache:
                 else:
                     assert new.segment is not None
                     value, expires_at, slab_class = joined, new.expires_at, new.segment.slab_class
+        if status is not _STORED and self.observer is None:
+            self.take_cas_unique()  # memcached gives one to whatever is tried
         if self.listener is not None:
             self.listener.stored(mode, key, status, len(value), expires_at, slab_class)
         return status
@@ -701,8 +703,12 @@ class Cache:
 
     def flush_at(self, at: int) -> None:
         """Do what a flush asked for, when that is due; it was counted then."""
-        # A flush in the future takes no cas unique. # memcached: process_flush_all_command
-        cas_unique = self.take_cas_unique() if at - 1 <= self.now else self.cas_unique
+        cas_unique = self.cas_unique
+        if at - 1 <= self.now:
+            # What comes next is alive. Where there are others, the flush is itself a version.
+            cas_unique += self._cas_step
+            if self.observer is not None:
+                self.cas_unique = cas_unique
         self.horizon.set(at, now=self.now, cas_unique=cas_unique, use_cas=self.use_cas)
         self._set_careful()
         if self.observer is not None:

@@ -126,7 +126,7 @@ def test_restart_keeps_the_address_and_what_it_is_told_to() -> None:
             assert (kept.value, kept.flags, kept.cas) == (item.value, item.flags, item.cas)
             assert abs(kept.expires - item.expires) <= 1
         with raw(server) as client:
-            assert client.ask(b"gets a\r\n", b"END\r\n") == b"VALUE a 7 1 1\r\nx\r\nEND\r\n"
+            assert client.ask(b"gets a\r\n", b"END\r\n") == b"VALUE a 7 1 2\r\nx\r\nEND\r\n"
             # No cas unique is given out twice.
             client.ask(b"set c 0 0 1\r\nz\r\n")
             assert server.items()[b"c"].cas > max(item.cas for item in before.values())
