@@ -150,6 +150,8 @@ def await_value(
     connection.buffer = b""
     connection.position = 0
     connection.receive_data(buffer[position:])
+    if connection.swallow_bytes:  # there is no room even for that
+        swallow(connection)
 
 
 def take_value(connection: Connection) -> tuple[Any, Any, bytes]:
@@ -187,6 +189,8 @@ def swallow(connection: Connection) -> bool:
     connection.position += taken
     connection.swallow_bytes -= taken
     if connection.swallow_bytes:
+        connection.buffer = b""  # which may be large, and the next piece may be far away
+        connection.position = 0
         return False
     reply, connection.refusal = connection.refusal, b""
     if reply:

@@ -134,6 +134,23 @@ def test_a_value_without_room_is_swallowed_and_the_old_one_stays(head, reply, se
     assert client.send(block[sent:] + b"get k\r\n") == reply + b"VALUE k 0 1\r\nv\r\nEND\r\n"
 
 
+@pytest.mark.parametrize("sent", [1, 70_000, 100_001])
+@pytest.mark.parametrize("head", [b"set k 0 0 100000\r\n", b"ms k 100000\r\n"])
+def test_a_value_that_finds_no_room_at_first_is_swallowed(head, sent):
+    service = make_service()
+    fillers = clients_of(service, 32)
+    for filler in fillers:
+        filler.send(b"set f 0 0 %d\r\n" % (MEBIBYTE - 300) + bytes(MEBIBYTE - 300))
+    filler = Client(service)
+    filler.send(b"set f 0 0 20000\r\n" + bytes(32 * 300))
+    assert service.under_way.held_bytes == service.under_way.limit_bytes
+    client = Client(service)
+    block = b"x" * 100_000 + b"\r\n"
+    assert client.send(head + block[:sent]) == b""
+    assert not client.connection.buffer
+    assert client.send(block[sent:] + b"version\r\n") == NO_MEMORY_READING + b"VERSION 1.6.45\r\n"
+
+
 @pytest.mark.parametrize("opcode", [binary.SET, binary.SETQ, binary.APPEND])
 @pytest.mark.parametrize("sent", [0, 1, 70_000, 99_999])
 def test_a_binary_value_without_room_is_swallowed(opcode, sent):

@@ -160,6 +160,7 @@ def test_a_refused_value_is_answered_when_all_of_it_is_there(case):
         client = Client(item_size_max_bytes=REFUSED_ITEM_MAX, slab_chunk_max_bytes=1 << 13)
         said = client.send(whole[:cut_at], step=7_000)
         assert said == b"", f"before the last {len(whole) - cut_at} bytes"
+        assert not client.connection.buffer or cut_at < len(case.head), "it keeps nothing"
         assert client.send(whole[cut_at:] + behind) == case.reply + answer
         assert client.connection.awaited is None
         assert not client.connection.swallow_bytes
