@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .protocol.arrival import Segments
 from .protocol.recorder import Recorder
 from .protocol.reports import ServiceCounters
 from .protocol.trace import follow
@@ -103,6 +104,7 @@ class Service:
         )
         self.counters = ServiceCounters()
         self.under_way = UnderWay(self.cache)
+        self.segments = Segments()
         self.verbosity = settings.verbose
         self.reqs_per_event = settings.reqs_per_event
         #: Every open connection, by the number that logs and `stats conns` use.

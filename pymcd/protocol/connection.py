@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..auth import Exchange
     from ..service import Service
+    from .arrival import Segmented
     from .framing import Awaited
     from .retrieval import Retrieval
     from .verbs import Command, Verb
@@ -171,7 +172,7 @@ class Connection(Holder):
         #: A command whose value is on its way, how much of that is missing, and what is there.
         self.awaited: Awaited | None = None
         self.awaited_bytes = 0
-        self.arrived = _NOTHING
+        self.arrived: Segmented | BytesIO = _NOTHING
         #: Nothing is half done: answers the next data, if they are one whole command, and usual.
         self.answer_plain: _Answerer | None = None
         #: The rest of a get of many keys, which comes before what is in the buffer.
@@ -215,20 +216,23 @@ class Connection(Holder):
 
     def _receive_value(self, data: bytes) -> None:
         """Take more of the awaited value, and perhaps of what is behind it."""
-        if self.arrived is _NOTHING:
-            self.arrived = BytesIO()
         missing_bytes = self.awaited_bytes
         more_bytes = min(len(data), missing_bytes)
-        if not self.service.under_way.charge(self, self.arrived.tell() + more_bytes):
+        if self.arrived is _NOTHING:
+            self.arrived = self.service.segments.room_for(missing_bytes)
+        try:
+            if self.service.under_way.charge(self, self.arrived.tell() + more_bytes):
+                self.arrived.write(data if more_bytes == len(data) else data[:more_bytes])
+                self.awaited_bytes = missing_bytes - more_bytes
+            else:
+                self.give_up()
+        except MemoryError:
             self.give_up()
+        if self.awaited is None:
             self.receive_data(data)
-            return
-        if more_bytes < len(data):
+        elif more_bytes < len(data):
             self.buffer = data[more_bytes:]
             self.position = 0
-            data = data[:more_bytes]
-        self.arrived.write(data)
-        self.awaited_bytes = missing_bytes - more_bytes
 
     def give_up(self) -> None:
         """Drop what was not executed yet: a value is refused, anything else ends all."""
@@ -258,7 +262,9 @@ class Connection(Holder):
         """Await no value any more, and keep nothing of it."""
         self.awaited = None
         self.awaited_bytes = 0
-        self.arrived = _NOTHING
+        if self.arrived is not _NOTHING:
+            self.arrived.close()
+            self.arrived = _NOTHING
         self.service.under_way.release(self)
 
     def forget_input(self) -> None:

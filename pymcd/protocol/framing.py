@@ -158,7 +158,6 @@ def take_value(connection: Connection) -> tuple[Any, Any, bytes]:
     """Return command, request and value of what was awaited, and has arrived."""
     assert connection.awaited is not None
     command, request, _, _ = connection.awaited
-    # Not copied: the buffer gives away what it holds.
     value = connection.arrived.getvalue()
     connection.forget_value()
     return command, request, value
