@@ -137,7 +137,6 @@ def test_memcached_tool(
     assert outputs[1] == outputs[0]
 
 
-@NOT_YET
 @pytest.mark.parametrize("mode", ["stats", "settings"])
 def test_memcached_tool_reports(
     servers: Servers,
@@ -157,7 +156,6 @@ def test_memcached_tool_reports(
     assert keys[1] == keys[0]
 
 
-@NOT_YET
 @pytest.mark.parametrize(
     "command",
     [

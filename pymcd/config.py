@@ -791,6 +791,8 @@ _TLS_PREFIXES: dict[str, Tls | None] = {"notls": None, "btls": "btls", "mtls": "
 def _parse_listener(address: str, default_port: int, settings: Settings) -> Listener:
     """Take one address of `-l` apart: `[notls:][proto[ascii]:][tag[name]:]host[:port]`.
 
+    `tag_name_:` is the same tag, without what a shell would expand.
+
     # memcached: server_sockets, which answers a bad address with exit code 71.
     """
     rest = address
@@ -810,8 +812,9 @@ def _parse_listener(address: str, default_port: int, settings: Settings) -> List
         protocol = _LISTENER_PROTOCOLS[name]
         rest = rest.removeprefix(":")
     tag = ""
-    if rest.startswith("tag["):
-        tag, closed, rest = rest[len("tag[") :].partition("]")
+    if rest.startswith(("tag[", "tag_")):
+        end = "]" if rest[len("tag")] == "[" else "_"
+        tag, closed, rest = rest[len("tag[") :].partition(end)
         if not closed:
             raise _listen_error(f'Invalid tag in socket config: "{tag}"', address)
         if not (1 <= len(tag) <= LISTENER_TAG_MAX_BYTES and tag.isascii()):

@@ -620,7 +620,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "-X, --disable-dumping",
-        "refuse stats cachedump and lru_crawler metadump",
+        "refuse stats cachedump, stats detail and lru_crawler metadump",
         _switch("disable_dumping"),
     ),
     _option("-W, --disable-watch", "refuse the watch command", _switch("disable_watch")),

@@ -287,6 +287,7 @@ LISTENERS = [
     ("*:5", Listener(None, 5, None, "auto")),
     ("proto[ascii]:127.0.0.1:5", Listener("127.0.0.1", 5, None, "ascii")),
     ("proto[negotiating]:::1", Listener("::1", 11211, None, "auto")),
+    ("tag_blue_:127.0.0.1", Listener("127.0.0.1", 11211, None, "auto", "blue")),
     ("tag[blue]:127.0.0.1", Listener("127.0.0.1", 11211, None, "auto", "blue")),
 ]
 
@@ -322,6 +323,8 @@ BAD_ADDRESSES = [
     ("proto[udp]:127.0.0.1", 'Invalid protocol spec: "udp"'),
     ("proto[ascii", 'Invalid protocol spec: "ascii"'),
     ("tag[123456789]:127.0.0.1", 'Listener tags must be between 1 and 8 characters: "123456789"'),
+    ("tag__:127.0.0.1", 'Listener tags must be between 1 and 8 characters: ""'),
+    ("tag_x", 'Invalid tag in socket config: "x"'),
     ("tag[x", 'Invalid tag in socket config: "x"'),
 ]
 

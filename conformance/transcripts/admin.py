@@ -214,6 +214,7 @@ CASES = [
                 b"stats cachedump\r\n",
             ),
             ("-X and stats items", b"stats bogus\r\n"),
+            ("-X and stats detail", b"stats detail\r\nstats detail on\r\nstats detail dump\r\n"),
         ],
         switches="-X",
     ),

@@ -481,6 +481,8 @@ def _stats_reset(connection: Connection, tokens: list[bytes]) -> bytes:
 
 def _stats_detail(connection: Connection, tokens: list[bytes]) -> bytes:
     service = connection.service
+    if service.settings.disable_dumping:
+        return b"CLIENT_ERROR stats detail not allowed\r\n"
     word = tokens[2] if len(tokens) > 2 else b""
     if word == b"dump":
         return reports.prefixes(service)

@@ -583,6 +583,9 @@ def _stat(connection: Connection, request: Request) -> None:
         reply = end
     elif key.startswith(b"settings"):
         reply = _stat_rows(opaque, reports.settings_in_force(service)) + end
+    elif key.startswith(b"detail") and service.settings.disable_dumping:
+        _fail(connection, request, KEY_NOT_FOUND)
+        return
     elif key.startswith(b"detail dump"):
         reply = _stat_row(opaque, b"detailed", reports.prefixes(service)) + end
     elif key.startswith((b"detail on", b"detail off")):

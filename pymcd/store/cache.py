@@ -206,7 +206,6 @@ class Cache:
             states=self._states,
         )
         self.set_segmented(settings.lru_segmented)
-        #: `stats sizes` counts items with this cas unique or a larger one; None: it is off.
         self._set_now(self.now)
 
     # -- what operators switch -------------------------------------------------------------

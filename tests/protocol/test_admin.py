@@ -213,6 +213,12 @@ RESTRICTED = [
     ),
     (
         {"disable_dumping": True},
+        b"stats detail on",
+        b"CLIENT_ERROR stats detail not allowed\r\n",
+    ),
+    ({"disable_dumping": True}, b"stats detail", b"CLIENT_ERROR stats detail not allowed\r\n"),
+    (
+        {"disable_dumping": True},
         b"stats cachedump",
         b"CLIENT_ERROR stats cachedump not allowed\r\n",
     ),

@@ -475,6 +475,12 @@ def test_sizes_of_many_items_come_in_their_time(monkeypatch):
     ]
 
 
+@pytest.mark.parametrize("key", [b"detail", b"detail on", b"detail dump", b"detailed"])
+def test_prefixes_may_be_forbidden(key):
+    client = Client(disable_dumping=True)
+    assert ask(request(STAT, key), client=client) == [error(STAT, NOT_FOUND)]
+
+
 def test_prefixes_are_counted():
     client = Client()
     ask(
