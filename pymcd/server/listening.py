@@ -21,7 +21,9 @@ import os
 import socket
 import stat
 import struct
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ..addresses import join_address
 from ..config import ANY_PORT, EXIT_OS_ERROR, ConfigError, Listener, Protocol, Settings, Tls
@@ -35,6 +37,8 @@ Transport = Literal["tcp", "udp", "local", "replication", "couchbase"]
 _BACKLOG_MAX: Final = 65535
 #: memcached asks for a send buffer up to this size for UDP, and takes what it gets.
 UDP_SEND_BUFFER_BYTES: Final = 256 << 20
+#: How often who waits for a server of names looks whether a signal has come.
+_LOOK_S: Final = 0.1
 _NO_LINGER: Final = struct.pack("ii", 0, 0)
 #: More do not fit into the buffer of a socket.
 _FORGOTTEN_DATAGRAMS_MAX: Final = 100_000
@@ -74,7 +78,9 @@ class Endpoint(NamedTuple):
                 return
 
     def close(self) -> None:
-        """Close the socket, and remove its file if that is still ours."""
+        """Close the socket, and remove its file if that is still ours. Once."""
+        if self.sock.fileno() < 0:
+            return
         self.sock.close()
         if self.path is not None:
             try:
@@ -127,8 +133,7 @@ def _open(settings: Settings, listener: Listener, transport: Transport) -> list[
     host = None if listener.host is None else os.fsencode(listener.host)
     skipped: OSError | None = None
     try:
-        found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
-        for family, _, number, _, address in found:
+        for family, _, number, _, address in _look_up(host, port, kind):
             try:
                 if listens_later and port:
                     _bind(settings, family, kind, number, address, listens=True).close()
@@ -147,6 +152,31 @@ def _open(settings: Settings, listener: Listener, transport: Transport) -> list[
         close_all(endpoints)
         raise _refusal(settings, transport, listener, error) from None
     return endpoints
+
+
+def _look_up(host: bytes | None, port: int, kind: int) -> list[Any]:
+    """Return what `getaddrinfo` finds; signals are obeyed meanwhile."""
+    look_up = partial(socket.getaddrinfo, host, port, type=kind)
+    try:
+        return look_up(flags=socket.AI_PASSIVE | socket.AI_NUMERICHOST)
+    except OSError:
+        pass  # a name, which may take as long as a server of names that does not answer
+    found: list[Any] = []
+    errors: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            found.extend(look_up(flags=socket.AI_PASSIVE))
+        except Exception as error:
+            errors.append(error)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    while asking.is_alive():
+        asking.join(_LOOK_S)
+    if errors:
+        raise errors[0]
+    return found
 
 
 def _bind(

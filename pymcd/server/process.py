@@ -23,7 +23,7 @@ from ..config import EXIT_USAGE, ConfigError
 from ..sources import read_secret
 from . import daemon
 from .certificates import Certificates
-from .listening import open_internet_endpoints, open_unix_endpoint
+from .listening import close_all, open_internet_endpoints, open_unix_endpoint
 from .log import Log
 from .maintenance import Chore, freeze_survivors, tame_collector
 from .serving import Server
@@ -130,6 +130,7 @@ def run(settings: Settings, signals: Signals) -> int:
         elif refusal is None and server.service.verbosity:
             log.line("Exiting normally")
     finally:
+        close_all(endpoints)  # if it came not even to serving
         if pid_file is not None:
             daemon.remove_pid_file(pid_file)
         log.close()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,6 +52,41 @@ def test_all_interfaces_by_default() -> None:
     assert families <= {socket.AF_INET, socket.AF_INET6}
     assert all(endpoint.sock.getsockname()[1] > 0 for endpoint in endpoints)
     close_all(endpoints)
+
+
+def test_signals_are_obeyed_while_a_name_is_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = threading.Event()
+
+    def look_up(host: bytes, port: int, **how: Any) -> list[Any]:
+        if how["flags"] & socket.AI_NUMERICHOST:
+            raise socket.gaierror
+        os.kill(os.getpid(), signal.SIGUSR2)
+        silent.wait()
+        return []
+
+    class Told(Exception):
+        pass
+
+    def obey(*_: object) -> None:
+        raise Told
+
+    before = signal.signal(signal.SIGUSR2, obey)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    try:
+        with pytest.raises(Told):
+            open_internet_endpoints(Settings(listen=("nowhere.example",)))
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+        silent.set()
+
+
+def test_an_endpoint_is_closed_once(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    endpoint = open_unix_endpoint(Settings(unix_socket=str(path)), str(path))
+    endpoint.close()
+    path.touch()  # another server's, which may have the number of ours
+    endpoint._replace(inode=path.stat().st_ino).close()
+    assert path.exists()
 
 
 def test_several_interfaces_with_their_own_ports(taken_port: int) -> None:

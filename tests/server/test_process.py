@@ -20,6 +20,7 @@ import tempfile
 import types
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -544,6 +545,7 @@ def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
         steps.append("serve")
         ready()
 
+    unix_endpoint = SimpleNamespace(close=lambda: steps.append("close"))
     note(server_process, "Certificates", object())
     note(server_process, "read_secret", (b"s" * 32, 0o600))
     note(daemon, "allow_core_dumps")
@@ -551,7 +553,7 @@ def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     note(server_process, "open_internet_endpoints", [])
     note(daemon, "drop_privileges")
     note(daemon, "detach", lambda exit_code: steps.append(f"tell the parent {exit_code}"))
-    note(server_process, "open_unix_endpoint")
+    note(server_process, "open_unix_endpoint", unix_endpoint)
     note(server_process, "tame_collector")
     monkeypatch.setattr(trio, "run", serve)
     note(daemon, "write_pid_file")
@@ -582,5 +584,6 @@ def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
         "serve",
         "write_pid_file",
         "tell the parent 0",
+        "close",
         "remove_pid_file",
     ]
