@@ -67,8 +67,6 @@ STORE_CODES: Final = {
     Status.EXISTS: b"EX",
     Status.NOT_FOUND: b"NF",
 }
-#: How replies begin that hold no value.
-REPLY_WORDS: Final = frozenset((b"EN", b"ME", *STORE_CODES.values()))
 STORE_MODES: Final = {
     0: StoreMode.SET,
     ord("S"): StoreMode.SET,

@@ -6,20 +6,31 @@ pieces are read back into memcached's words. That is slow, and costs nothing whe
 connection is given a `Tracer` for its runner by `follow`, or is not.
 
 Not shown, unlike there: the reply that a `noreply` suppressed. Replies of several lines are not
-shown there either.
+shown there either, nor those of commands which share their code with memcached's proxy, unless
+the line itself was wrong.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from .. import limits
 from . import binary
 from .connection import negotiate
 from .framing import run_text
-from .meta import REPLY_WORDS
+from .login import run_login
+from .tokens import BAD_CHUNK, BAD_FORMAT, split_line
 
 if TYPE_CHECKING:
     from .connection import Connection, Runner
+
+_BAD_CHUNK: Final = BAD_CHUNK.rstrip()
+_BAD_FORMAT: Final = BAD_FORMAT.rstrip()
+_STORING: Final = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
+#: What became of a value.
+_OUTCOMES: Final = (b"STORED", b"NOT_STORED", b"EXISTS", b"NOT_FOUND")
+#: Verbs whose replies are logged only if the words make no command.
+_SHARED: Final = tuple(b"delete incr decr touch mg ms md ma".split())
 
 
 def follow(connection: Connection) -> None:
@@ -40,6 +51,7 @@ class Tracer:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
+        self._words: list[bytes] = []  #: of the command whose value may still be on its way
 
     def __call__(self, connection: Connection, budget: int, /) -> bool:
         """Execute `budget` commands at most; True: there may be more."""
@@ -63,6 +75,9 @@ class Tracer:
     def _run_and_log(self, connection: Connection, budget: int) -> bool:
         pieces = connection.pieces
         begin = len(pieces)
+        if budget:
+            line, _, _ = connection.buffer[connection.position :].partition(b"\n")
+            self._words = split_line(line.removesuffix(b"\r"))
         # Choosing the protocol replaces the runner of the connection: let it, and step in again.
         connection.runner = self.runner
         try:
@@ -74,8 +89,8 @@ class Tracer:
             connection.runner = self
         if connection.service.verbosity < 2:  # it was lowered just now
             return more
-        if self.runner is run_text:
-            for line in reply_lines(b"".join(pieces[begin:])):
+        if self.runner is run_text or self.runner is run_login:
+            for line in reply_lines(b"".join(pieces[begin:]), self._words):
                 connection.service.host.log_line(f">{connection.id} {line.decode('latin-1')}")
         elif self.runner is binary.run_binary:
             for shown in binary.reply_lines(b"".join(pieces[begin:])):
@@ -83,8 +98,8 @@ class Tracer:
         return more
 
 
-def reply_lines(reply: bytes) -> list[bytes]:
-    """Return what memcached logs of one command's reply: no values, no statistics, no meta."""
+def reply_lines(reply: bytes, words: list[bytes]) -> list[bytes]:
+    """Return what memcached logs of the reply to a command of these words."""
     keys: list[bytes] = []
     others: list[bytes] = []
     position = 0
@@ -94,12 +109,38 @@ def reply_lines(reply: bytes) -> list[bytes]:
             end = len(reply)
         line = reply[position:end]
         position = end + 2
-        words = line.split(b" ")
-        if words[0] == b"VALUE":
-            keys.append(b"sending key " + words[1])
-            position += int(words[3]) + 2
-        elif words[0] == b"VA":
-            position += int(words[1]) + 2
-        elif words[0] not in REPLY_WORDS:  # memcached logs none of them
+        parts = line.split(b" ")
+        if parts[0] == b"VALUE":
+            keys.append(b"sending key " + parts[1])
+            position += int(parts[3]) + 2
+        elif parts[0] == b"VA":
+            position += int(parts[1]) + 2
+        else:
             others.append(line)
-    return keys + others if len(others) == 1 else keys
+    if len(others) == 1 and _is_told(others[0], words):
+        keys += others
+    return keys
+
+
+def _is_told(reply: bytes, words: list[bytes]) -> bool:
+    """Return whether memcached logs a reply of one line."""
+    verb = words[0] if words else b""
+    if reply == _BAD_CHUNK:
+        return True
+    if verb in _STORING:
+        return reply in _OUTCOMES or (
+            _makes_no_command(reply, words) and not (len(words) > 4 and words[4].isdigit())
+        )
+    if verb in _SHARED:
+        return _makes_no_command(reply, words)
+    if verb == b"stats":
+        return reply != b"END"
+    if verb == b"watch":
+        return reply != b"OK"
+    return verb != b"refresh_certs" and not reply.startswith(b"ME ")
+
+
+def _makes_no_command(reply: bytes, words: list[bytes]) -> bool:
+    return reply in (_BAD_FORMAT, b"ERROR") and (
+        len(words) < 2 or len(words[1]) <= limits.KEY_MAX_BYTES
+    )

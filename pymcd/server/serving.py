@@ -585,6 +585,8 @@ class Server:
         if connection.last_words:
             self._say(connection.last_words)
         if self.service.verbosity > 1:
+            if connection.watching:
+                self.log.line(f"<{connection.id} connection closing from side thread.")
             self.log.line(f"<{connection.id} connection closed.")
 
     # -- what goes wrong, and what is said -----------------------------------------------------

@@ -1,6 +1,10 @@
-"""What -vv shows of conversations, against what memcached 1.6.18 wrote for the same bytes."""
+"""What -vv shows of conversations, against what memcached 1.6.45 wrote for the same bytes."""
 
 from __future__ import annotations
+
+import pytest
+
+from pymcd.protocol.trace import reply_lines
 
 from ..hosts import lend
 from .helpers import Client
@@ -29,11 +33,9 @@ LOG = """\
 >23 ERROR
 <23 set b 0 0 1 noreply
 <23 incr a 1
->23 CLIENT_ERROR cannot increment or decrement non-numeric value
 <23 version
 >23 VERSION 1.6.45
 <23 delete a
->23 DELETED
 <23 stats slabs
 <23 mn
 >23 MN
@@ -94,3 +96,38 @@ def test_yields_are_counted_as_without() -> None:
 def test_a_value_is_never_shown() -> None:
     _, log, _ = traced(b"set a 0 0 8\r\nSECRET\r\n\r\nget a\r\nmg a v\r\n", 1000)
     assert "SECRET" not in log
+
+
+@pytest.mark.parametrize(
+    ("words", "reply", "told"),
+    [
+        (b"set k 0 0 1", b"STORED", True),
+        (b"cas k 0 0 1 1", b"NOT_FOUND", True),
+        (b"set k 0 0 1", b"CLIENT_ERROR bad data chunk", True),
+        (b"set k 0 0 x", b"CLIENT_ERROR bad command line format", True),
+        (b"set k 0 0", b"CLIENT_ERROR bad command line format", True),
+        (b"set k x 0 1", b"CLIENT_ERROR bad command line format", False),
+        (b"set " + b"k" * 251 + b" 0 0 1", b"CLIENT_ERROR bad command line format", False),
+        (b"set k 0 0 2000000", b"SERVER_ERROR object too large for cache", False),
+        (b"delete k", b"DELETED", False),
+        (b"delete", b"CLIENT_ERROR bad command line format", True),
+        (b"delete " + b"k" * 251, b"CLIENT_ERROR bad command line format", False),
+        (b"touch k x", b"CLIENT_ERROR invalid exptime argument", False),
+        (b"incr none 1", b"NOT_FOUND", False),
+        (b"mg k v v", b"CLIENT_ERROR duplicate flag", False),
+        (b"ms k 1", b"CLIENT_ERROR bad data chunk", True),
+        (b"ms k 1", b"HD", False),
+        (b"mn", b"MN", True),
+        (b"me k", b"EN", True),
+        (b"me k", b"ME k exp=-1 la=0 cas=2 fetch=no cls=1 size=64", False),
+        (b"get k", b"END", True),
+        (b"stats extstore", b"END", False),
+        (b"stats bogus", b"ERROR", True),
+        (b"watch fetchers", b"OK", False),
+        (b"watch bogus", b"ERROR", True),
+        (b"refresh_certs", b"Error TLS not enabled", False),
+        (b"verbosity 2", b"OK", True),
+    ],
+)
+def test_what_is_logged_of_a_reply(words: bytes, reply: bytes, told: bool) -> None:
+    assert reply_lines(reply + b"\r\n", words.split()) == [reply] * told
