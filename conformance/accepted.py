@@ -126,7 +126,7 @@ PENDING = (
 PENDING_PROTOCOLS = ("text", "meta", "binary")
 
 #: What crashes memcached now and then: not asked again; the record is of a time when it did not.
-CRASHES = ("watching: ms, too large (*)",)
+CRASHES = ("watching: ms, too large*",)
 
 #: What an older memcached does otherwise, with the cases in which it answers in another way.
 OLDER_VERSION = "1.6.18"

@@ -709,7 +709,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--sync-timeout=SECONDS",
-        "serve clients after this time at the latest if no peer is found at the start (default 10)",
+        "serve clients after this time at the latest if no peer is found at the start (default 30)",
         _store("sync_timeout_s", _seconds),
     ),
     _option(
