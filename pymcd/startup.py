@@ -2,7 +2,7 @@
 
 Before anything else is loaded, which takes longer than some supervisors wait: process 1 of a
 container is not even sent a signal that it does not hear, and whoever opens a file while standard
-error is closed becomes standard error. So this imports next to nothing.
+error is closed becomes standard error. So this imports next to nothing, not even `typing`.
 
 Three stages. Until there is something to put away, a signal that ends a server ends it at once,
 and with success: it was told to. From `keep` on they wait for who takes them. When all is put away,
@@ -15,10 +15,11 @@ import os
 import signal
 import stat
 import sys
-from typing import TYPE_CHECKING, Any, Final
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any, Final
 
 #: What a server obeys.
 WANTED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
