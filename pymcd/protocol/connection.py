@@ -344,7 +344,6 @@ class Connection(Holder):
         if (
             self.position == len(self.buffer)
             and self.awaited is None
-            and not self.swallow_bytes
             and not self.closing
             and self.source is None
             and not self.watching
@@ -354,7 +353,9 @@ class Connection(Holder):
             self.position = 0
             if self.held_bytes:
                 self.service.under_way.release(self)
-            if self.runner is run_text:
+            if self.swallow_bytes:
+                pass
+            elif self.runner is run_text:
                 self.answer_plain = answer_plain
             elif self.runner is run_binary and self.commands is not self.tables.strangers:
                 self.answer_plain = type(self).answer_plain_binary

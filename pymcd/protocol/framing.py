@@ -188,8 +188,6 @@ def swallow(connection: Connection) -> bool:
     connection.position += taken
     connection.swallow_bytes -= taken
     if connection.swallow_bytes:
-        connection.buffer = b""  # which may be large, and the next piece may be far away
-        connection.position = 0
         return False
     reply, connection.refusal = connection.refusal, b""
     if reply:
