@@ -123,6 +123,7 @@ def live_a_little(settings: Settings) -> None:
             assert kicker.chore  # which is asleep or not
             kicker.step()
         client.send(b"get 1\r\nstats settings\r\nstats items\r\nstats slabs\r\nstats\r\n")
+        client.send(b"lru_crawler crawl all\r\nslabs reassign 1 2\r\nlru_crawler mgdump all\r\n")
     service.cache.check()
 
 

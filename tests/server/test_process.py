@@ -312,6 +312,20 @@ def test_a_taken_port_is_one_line(daemon: list[str]) -> None:
     assert process.stderr == f"failed to listen on TCP port {port}: Address already in use\n"
 
 
+@pytest.mark.parametrize(
+    "words", [("-o", "slab_chunk_max=1"), ("-f", "1.0000001", "-n", "1", "-R", "2147483647")]
+)
+def test_the_edges_of_numbers_are_served_and_left_at_once(
+    words: tuple[str, ...], folder: Path
+) -> None:
+    path = folder / "socket"
+    with started("-s", str(path), *words) as process:
+        value = bytes(700_000)
+        assert ask(str(path), b"set a 0 0 700000\r\n%b\r\n" % value) == b"STORED\r\n"
+        assert ask(str(path), b"get a\r\n").startswith(b"VALUE a 0 700000\r\n")
+        assert finish(process, signal.SIGTERM) == (0, "Exiting normally")
+
+
 def test_too_many_connections_for_the_system() -> None:
     process = run("-c", "2000000000", "-p", "-1")
     assert process.returncode == 71
