@@ -8,6 +8,7 @@ count their words exactly, some ignore what is too much. Each does here as it do
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from .. import limits
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from ..service import Service
+    from ..store import Cache
     from .connection import Connection
 
     _Report = Callable[[Connection, list[bytes]], bytes | None]
@@ -381,36 +383,43 @@ def _metadump(connection: Connection, word: bytes) -> bytes | None:
         return _BAD_CLASS
     if class_ids is not None and not class_ids:
         return _NOT_STARTED
+    if connection.transport == "udp":
+        return None  # its sender's address may be forged
     connection.answer_from(_dump_lines(service, class_ids))
     return None
 
 
 def _dump_lines(service: Service, class_ids: Collection[int] | None) -> Iterator[bytes]:
     """Yield the lines of all living items, in slices of bounded work. Some may be empty."""
-    cache = service.cache
-    expiry = cache.expiry
     lines: list[str] = []
     looked_at = 0
     for number in range(TABLES):
-        for item in cache.table_items(number):
+        for key in service.cache.table_keys(number):
             looked_at += 1
             if looked_at % _DUMP_SLICE_ITEMS == 0:
                 yield "".join(lines).encode()
                 lines.clear()
-            segment = item.segment
-            if segment is None or cache.is_dead(item):
-                continue
-            class_id = segment.slab_class.id
-            if class_ids is not None and class_id not in class_ids:
-                continue
-            lines.append(
-                f"key={uri_encode(item.key)} "
-                f"exp={expiry.unix_time(item.expires_at) if item.expires_at else -1} "
-                f"la={expiry.unix_time(item.last_access)} cas={item.cas_unique} "
-                f"fetch={'yes' if item.fetched else 'no'} cls={class_id} "
-                f"size={cache.size_of(item)}\n"
-            )
+            lines.append(_dump_line(service.cache, key, class_ids))
     yield "".join(lines).encode() + b"END\r\n"
+
+
+def _dump_line(cache: Cache, key: bytes, class_ids: Collection[int] | None) -> str:
+    """Return the line of one item, if it is alive and in one of these classes; else nothing."""
+    item = cache.linked(key)
+    segment = None if item is None else item.segment
+    if item is None or segment is None or cache.is_dead(item):
+        return ""
+    class_id = segment.slab_class.id
+    if class_ids is not None and class_id not in class_ids:
+        return ""
+    expiry = cache.expiry
+    return (
+        f"key={uri_encode(item.key)} "
+        f"exp={expiry.unix_time(item.expires_at) if item.expires_at else -1} "
+        f"la={expiry.unix_time(item.last_access)} cas={item.cas_unique} "
+        f"fetch={'yes' if item.fetched else 'no'} cls={class_id} "
+        f"size={cache.size_of(item)}\n"
+    )
 
 
 def _tocrawl(connection: Connection, word: bytes) -> bytes:
@@ -479,20 +488,21 @@ def _stats_reset(connection: Connection, tokens: list[bytes]) -> bytes:
     return b"RESET\r\n"
 
 
-def _stats_detail(connection: Connection, tokens: list[bytes]) -> bytes:
+def _stats_detail(connection: Connection, tokens: list[bytes]) -> bytes | None:
     service = connection.service
     if service.settings.disable_dumping:
         return b"CLIENT_ERROR stats detail not allowed\r\n"
     word = tokens[2] if len(tokens) > 2 else b""
     if word == b"dump":
-        return reports.prefixes(service)
+        connection.answer_from(reports.prefixes(service))
+        return None
     if word not in (b"on", b"off"):
         return b"CLIENT_ERROR usage: stats detail on|off|dump\r\n"
     service.recorder.set_detail(word == b"on")
     return OK
 
 
-def _stats_cachedump(connection: Connection, tokens: list[bytes]) -> bytes:
+def _stats_cachedump(connection: Connection, tokens: list[bytes]) -> bytes | None:
     service = connection.service
     if service.settings.disable_dumping:
         return b"CLIENT_ERROR stats cachedump not allowed\r\n"
@@ -504,20 +514,21 @@ def _stats_cachedump(connection: Connection, tokens: list[bytes]) -> bytes:
         return BAD_FORMAT
     if class_id >= _CLASS_ID_END:
         return b"CLIENT_ERROR Illegal slab id\r\n"
-    return reports.cachedump(service.cache, class_id, limit)
-
-
-def _stats_sizes(connection: Connection, tokens: list[bytes]) -> bytes | None:
-    steps = reports.sizes(connection.service)
-    rows = next(steps)
-    if rows is not None:
-        return reports.encode_rows(rows)
-    connection.answer_from(b"" if rows is None else reports.encode_rows(rows) for rows in steps)
+    connection.answer_from(reports.cachedump(service.cache, class_id, limit))
     return None
 
 
-def _stats_conns(connection: Connection, tokens: list[bytes]) -> bytes:
-    return reports.encode_rows(reports.connections(connection.service, connection))
+def _stats_sizes(connection: Connection, tokens: list[bytes]) -> None:
+    _answer_in_parts(connection, reports.sizes(connection.service))
+
+
+def _stats_conns(connection: Connection, tokens: list[bytes]) -> None:
+    _answer_in_parts(connection, reports.connections(connection.service, connection))
+
+
+def _answer_in_parts(connection: Connection, parts: Iterator[list[reports.Row]]) -> None:
+    encoded = (reports.encode_rows(rows, end=b"") for rows in parts)
+    connection.answer_from(chain(encoded, (b"END\r\n",)))
 
 
 def _rows_of(report: Callable[[Service], list[reports.Row]]) -> _Report:

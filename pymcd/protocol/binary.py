@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import limits
@@ -587,17 +588,15 @@ def _stat(connection: Connection, request: Request) -> None:
         _fail(connection, request, KEY_NOT_FOUND)
         return
     elif key.startswith(b"detail dump"):
-        reply = _stat_row(opaque, b"detailed", reports.prefixes(service)) + end
+        connection.answer_from(_detail_dump(opaque, reports.prefixes(service)))
+        return
     elif key.startswith((b"detail on", b"detail off")):
         service.recorder.set_detail(key.startswith(b"detail on"))
         reply = end
     elif key == b"sizes":
-        steps = reports.sizes(service)
-        rows = next(steps)
-        if rows is None:  # there is much to look at
-            connection.answer_from(_sizes(opaque, steps))
-            return
-        reply = _stat_rows(opaque, rows) + end
+        encoded = (_stat_rows(opaque, rows) for rows in reports.sizes(service))
+        connection.answer_from(chain(encoded, (end,)))
+        return
     elif key in reports.BY_WORD:
         reply = _stat_rows(opaque, reports.BY_WORD[key](service)) + end
     else:
@@ -606,12 +605,17 @@ def _stat(connection: Connection, request: Request) -> None:
     connection.reply(reply)
 
 
-def _sizes(opaque: bytes, steps: Iterator[list[reports.Row] | None]) -> Iterator[bytes]:
-    for rows in steps:
-        if rows is None:
-            yield b""
-        else:
-            yield _stat_rows(opaque, rows) + _stat_row(opaque, b"", b"")
+def _detail_dump(opaque: bytes, parts: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield all parts as the value of one row, whose length comes first."""
+    name = b"detailed"
+    gathered = []
+    for part in parts:
+        gathered.append(part)
+        yield b""
+    body_bytes = len(name) + sum(map(len, gathered))
+    yield _pack_response(RESPONSE_MAGIC, _STAT, len(name), 0, OK, body_bytes, opaque, 0) + name
+    yield from gathered
+    yield _stat_row(opaque, b"", b"")
 
 
 def _stat_rows(opaque: bytes, rows: list[reports.Row]) -> bytes:

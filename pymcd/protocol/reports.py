@@ -12,6 +12,7 @@ What is counted above the store is declared here, beside its rows (`ServiceCount
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import limits
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from ..service import Service
     from ..store import Cache
-    from ..store.item import SlabClass
+    from ..store.item import Segment, SlabClass
     from .connection import Connection
 
 #: Values are numbers or words without blanks; `str` of them is what is sent.
@@ -37,7 +38,10 @@ REPCACHED_VERSION: Final = "2.3.1"
 #: Width of the classes of `stats sizes`. # memcached: item_stats_sizes
 SIZES_BUCKET_BYTES: Final = 32
 #: Items counted for `stats sizes` in one slice; a driver takes some slices a turn.
-_SIZES_SLICE_ITEMS: Final = 500
+_SIZES_SLICE_ITEMS: Final = 200
+#: What other long reports show in one part.
+_LINES_OF_A_PART: Final = 200
+_CONNECTIONS_OF_A_PART: Final = 50
 
 _SSL_VERSIONS: Final = ("tlsv1.0", "tlsv1.1", "tlsv1.2", "tlsv1.3")
 
@@ -367,8 +371,8 @@ def slabs(service: Service) -> list[Row]:
     return rows
 
 
-def sizes(service: Service) -> Iterator[list[Row] | None]:
-    """Yield the rows of `stats sizes` at last, and None before that after each slice of work.
+def sizes(service: Service) -> Iterator[list[Row]]:
+    """Yield the rows of `stats sizes` in parts, and nothing after each slice of work before that.
 
     memcached keeps a histogram up to date at each store; here the items are counted when
     somebody asks.
@@ -382,41 +386,54 @@ def sizes(service: Service) -> Iterator[list[Row] | None]:
     buckets: dict[int, int] = {}
     counted = 0
     for number in range(TABLES):
-        for item in cache.table_items(number):
-            if item.linked:
-                bucket = -(-cache.size_of(item) // SIZES_BUCKET_BYTES)
-                if bucket <= bucket_max:
-                    buckets[bucket] = buckets.get(bucket, 0) + 1
+        for key in cache.table_keys(number):
+            bucket = _size_bucket(cache, key)
+            if bucket <= bucket_max:
+                buckets[bucket] = buckets.get(bucket, 0) + 1
             counted += 1
             if counted % _SIZES_SLICE_ITEMS == 0:
-                yield None
-    yield [(str(bucket * SIZES_BUCKET_BYTES), buckets[bucket]) for bucket in sorted(buckets)]
+                yield []
+    buckets.pop(0, None)
+    found = iter(sorted(buckets.items()))
+    while part := list(islice(found, _LINES_OF_A_PART)):
+        yield [(str(bucket * SIZES_BUCKET_BYTES), count) for bucket, count in part]
 
 
-def connections(service: Service, asker: Connection) -> list[Row]:
-    """Return the rows of `stats conns`, by descriptor. # memcached: process_stats_conns"""
+def _size_bucket(cache: Cache, key: bytes) -> int:
+    """Return in which bucket an item is to be counted; 0: it is gone."""
+    item = cache.linked(key)
+    if item is None:
+        return 0
+    return -(-cache.size_of(item) // SIZES_BUCKET_BYTES)
+
+
+def connections(service: Service, asker: Connection) -> Iterator[list[Row]]:
+    """Yield the rows of `stats conns`, by descriptor, in parts. # memcached: process_stats_conns"""
     cache = service.cache
-    by_number: dict[int, list[Row]] = {}
-    for number, address in service.host.reception.listening.items():
-        udp = address.startswith("udp")
-        by_number[number] = [("UDP", "UDP")] if udp else []
-        by_number[number] += [
-            ("addr", address),
-            ("state", "conn_read" if udp else "conn_listening"),
-            ("secs_since_last_cmd", cache.now - CLOCK_START_S),
-        ]
-    for number, connection in service.connections.items():
-        by_number[number] = [
-            ("addr", connection.address),
-            ("listen_addr", connection.listen_address),
-            ("state", _state(connection, asker)),
-            ("secs_since_last_cmd", cache.now - connection.last_command_at),
-        ]
-    return [
-        (f"{number}:{name}", value)
-        for number in sorted(by_number)
-        for name, value in by_number[number]
-    ]
+    listening = service.host.reception.listening
+    numbers = sorted({*listening, *service.connections})
+    for start in range(0, len(numbers), _CONNECTIONS_OF_A_PART):
+        rows: list[Row] = []
+        for number in numbers[start : start + _CONNECTIONS_OF_A_PART]:
+            connection = service.connections.get(number)
+            address = listening.get(number)
+            if connection is not None:
+                rows += [
+                    (f"{number}:addr", connection.address),
+                    (f"{number}:listen_addr", connection.listen_address),
+                    (f"{number}:state", _state(connection, asker)),
+                    (f"{number}:secs_since_last_cmd", cache.now - connection.last_command_at),
+                ]
+            elif address is not None:
+                udp = address.startswith("udp")
+                if udp:
+                    rows.append((f"{number}:UDP", "UDP"))
+                rows += [
+                    (f"{number}:addr", address),
+                    (f"{number}:state", "conn_read" if udp else "conn_listening"),
+                    (f"{number}:secs_since_last_cmd", cache.now - CLOCK_START_S),
+                ]
+        yield rows
 
 
 def _state(connection: Connection, asker: Connection) -> str:
@@ -435,40 +452,71 @@ def _state(connection: Connection, asker: Connection) -> str:
     return "conn_read"
 
 
-def prefixes(service: Service) -> bytes:
-    """Return what `stats detail dump` answers. # memcached: stats_prefix_dump"""
-    return (
-        b"".join(
-            b"PREFIX %b get %d hit %d set %d del %d\r\n"
-            % (name, prefix.gets, prefix.hits, prefix.sets, prefix.deletes)
-            for name, prefix in service.recorder.prefixes.items()
+def prefixes(service: Service) -> Iterator[bytes]:
+    """Yield what `stats detail dump` answers, in parts. # memcached: stats_prefix_dump"""
+    known = service.recorder.prefixes
+    names = iter(list(known))
+    while part := list(islice(names, _LINES_OF_A_PART)):
+        yield b"".join(
+            [
+                b"PREFIX %b get %d hit %d set %d del %d\r\n"
+                % (name, prefix.gets, prefix.hits, prefix.sets, prefix.deletes)
+                for name in part
+                if (prefix := known.get(name)) is not None  # else they were reset
+            ]
         )
-        + b"END\r\n"
-    )
+    yield b"END\r\n"
 
 
-def cachedump(cache: Cache, class_id: int, limit: int) -> bytes:
-    """Return the newest `limit` items (0: all) in a class's COLD segment, up to 2 MB.
+def cachedump(cache: Cache, class_id: int, limit: int) -> Iterator[bytes]:
+    """Yield the newest `limit` items (0: all) in a class's COLD segment, up to 2 MB, in parts.
 
     # memcached: item_cachedump
     """
-    lines: list[bytes] = []
-    size = 0
     slab_class = cache.slabs.by_id(class_id)
-    if slab_class is not None:
-        for item in slab_class.cold:
-            if item.access & KEY_BINARY:
-                continue
+    passed: list[bytes] | None = None if slab_class is None else []
+    left = limit or -1
+    room_bytes = limits.CACHEDUMP_MAX_BYTES - len(b"END\r\n\0")
+    while passed is not None:
+        assert slab_class is not None
+        lines, passed = _cachedump_part(cache, slab_class.cold, passed, left, room_bytes)
+        left -= len(lines)
+        part = b"".join(lines)
+        room_bytes -= len(part)
+        yield part
+    yield b"END\r\n"
+
+
+def _cachedump_part(
+    cache: Cache, cold: Segment, passed: list[bytes], left: int, room_bytes: int
+) -> tuple[list[bytes], list[bytes] | None]:
+    """Return the next lines, and the keys of the items looked at; None: that was all.
+
+    Where to go on is told by keys, as to hold an item would hold its value: behind the last one
+    of those that is still there.
+    """
+    item = cold.head
+    while passed:
+        last = cache.linked(passed.pop())
+        if last is not None and last.segment is cold:
+            item = last.next
+            break
+        item = None
+    lines: list[bytes] = []
+    looked_at: list[bytes] = []
+    while item is not None and len(looked_at) < _LINES_OF_A_PART:
+        looked_at.append(item.key)
+        if not item.access & KEY_BINARY:
             ends_at = cache.expiry.unix_time(item.expires_at) if item.expires_at else 0
             line = b"ITEM %b [%d b; %d s]\r\n" % (item.key, len(item.value), ends_at)
-            size += len(line)
-            if size + len(b"END\r\n\0") > limits.CACHEDUMP_MAX_BYTES:
-                break
+            room_bytes -= len(line)
+            if room_bytes < 0:
+                return lines, None
             lines.append(line)
-            if len(lines) == limit:
-                break
-    lines.append(b"END\r\n")
-    return b"".join(lines)
+            if len(lines) == left:
+                return lines, None
+        item = item.next
+    return lines, None if item is None else looked_at
 
 
 #: What both protocols report on under the same word.

@@ -6,13 +6,17 @@ the sender will ask again. # protocol.txt, "UDP protocol"
 
 memcached 1.6 numbers the reply to each command and each key on its own, so that `get a b` comes
 as two replies with the same request id. Here, as the document says, one request has one reply.
-What has no end of its own (`watch`, metadump) is not served: a datagram is not a subscription,
-and its sender's address may be forged.
+`watch` and metadump are not served: a datagram is not a subscription, and its sender's address may
+be forged. Nor may a small question make a large answer: that is bounded by the size of an item.
+
+A datagram whose commands are not done after one run, or whose answer is long, is left to a task,
+and such tasks go on one after the other: a *lane*, as the hub has them.
 """
 
 from __future__ import annotations
 
 import struct
+from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -21,7 +25,7 @@ from .. import limits
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..protocol import Connection
     from ..service import Service
@@ -34,18 +38,25 @@ _DATAGRAMS_MAX: Final = 0xFFFF
 _RECEIVE_BYTES: Final = 65536
 #: Datagrams answered before other tasks have their turn.
 _DATAGRAMS_PER_TURN: Final = 32
-#: Requests that wait for other servers; there are no more before one of them is answered.
+#: Requests that are under way; there are no more before one of them is answered.
 _WAITING_MAX: Final = 1000
+_TOO_LARGE: Final = b"SERVER_ERROR the reply is too large for UDP: ask for less, or use TCP\r\n"
 
 
-def frame_reply(request_id: int, reply: bytes) -> list[bytes]:
-    """Cut a reply into numbered datagrams, at most _DATAGRAMS_MAX."""
-    count = -(-len(reply) // _PAYLOAD_BYTES)
-    return [
-        _HEADER.pack(request_id, number, count, 0)
-        + reply[number * _PAYLOAD_BYTES : (number + 1) * _PAYLOAD_BYTES]
-        for number in range(count)
-    ]
+def frame_reply(request_id: int, reply: Sequence[bytes]) -> Iterator[bytes]:
+    """Cut a reply, given in pieces, into numbered datagrams, at most _DATAGRAMS_MAX."""
+    views = deque([memoryview(piece) for piece in reply])
+    count = -(-sum(map(len, reply)) // _PAYLOAD_BYTES)
+    for number in range(count):
+        parts: list[bytes | memoryview] = [_HEADER.pack(request_id, number, count, 0)]
+        room = _PAYLOAD_BYTES
+        while room and views:
+            view = views.popleft()
+            parts.append(view[:room])
+            if len(view) > room:
+                views.appendleft(view[room:])
+            room -= min(room, len(view))
+        yield b"".join(parts)
 
 
 class Request:
@@ -55,38 +66,59 @@ class Request:
         self.connection = connection
         self._request_id = request_id
         self._reply: list[bytes] = []
+        self._room_bytes = min(
+            connection.service.settings.item_size_max_bytes + limits.RUN_REPLY_BYTES,
+            _DATAGRAMS_MAX * _PAYLOAD_BYTES,
+        )
         self.woken: trio.Event  #: there is more to do; a new one with each `advance`
 
     def advance(self) -> bool:
-        """Execute what can be; False: something is to be waited for first, see `woken`."""
+        """Execute a part of what is left; False: there will be more, see `woken`."""
         connection = self.connection
         self.woken = trio.Event()
         connection.wake = self.woken.set
-        while True:
+        source = connection.source
+        if source is None:
             more = connection.run()
             if connection.waiting or connection.aside:
                 return False
-            self._reply += connection.pieces
+            self._take(connection.pieces)
             connection.pieces.clear()
-            if not more:
-                break
+        else:
+            part = next(source, None)
+            if part is None:
+                connection.source = None
+            self._take([part or b""])
+            more = True  # commands may be waiting behind it
+        if more or connection.source is not None:
+            self.woken.set()
+            return False
         connection.closing = True
-        connection.source = None
         connection.forget_input()
         return True
 
-    def datagrams(self) -> list[bytes]:
-        """Return what to send back, once all is executed."""
+    def _take(self, pieces: list[bytes]) -> None:
+        """Keep an answer, unless that is too much; what is to be executed, is all the same."""
+        self._room_bytes -= sum(map(len, pieces))
+        if self._room_bytes >= 0:
+            self._reply += pieces
+        else:
+            self._reply = [_TOO_LARGE]
+
+    def datagrams(self) -> Iterator[bytes]:
+        """Yield what to send back, once all is executed."""
         service = self.connection.service
         if self.connection.watching:
             service.disconnected(self.connection)
-            return []
-        reply = self._reply
-        if sum(map(len, reply)) > _DATAGRAMS_MAX * _PAYLOAD_BYTES:
-            reply = [b"SERVER_ERROR the reply is too large for UDP: ask for less, or use TCP\r\n"]
-        datagrams = frame_reply(self._request_id, b"".join(reply))
-        service.counters.bytes_written += sum(map(len, datagrams))
-        return datagrams
+            return
+        for datagram in frame_reply(self._request_id, self._reply):
+            service.counters.bytes_written += len(datagram)
+            yield datagram
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the answer has but a few datagrams."""
+        return sum(map(len, self._reply)) <= _DATAGRAMS_PER_TURN * _PAYLOAD_BYTES
 
 
 def read_datagram(
@@ -121,23 +153,26 @@ async def serve_datagrams(
     """
     sock = endpoint.sock
     room = trio.Semaphore(_WAITING_MAX)
+    lane = trio.Lock()
 
-    async def answer_later(request: Request, sender: Any) -> None:
-        """Answer a request that waits for other servers."""
+    async def answer_later(request: Request, sender: Any, is_done: bool) -> None:
+        """Answer a request that takes long, or waits for other servers."""
         try:
-            while True:
+            while not is_done:
                 await request.woken.wait()
-                if request.advance():
-                    break
+                async with lane:
+                    await trio.lowlevel.checkpoint()
+                is_done = request.advance()
                 send_turn()
-            replies = request.datagrams()
+            for number, reply in enumerate(request.datagrams()):
+                if number % _DATAGRAMS_PER_TURN == 0:
+                    async with lane:
+                        await trio.lowlevel.checkpoint()
+                await _send(sock, reply, sender)
         except Exception as error:
             on_error(error)
-            return
         finally:
             room.release()
-        for reply in replies:
-            await _send(sock, reply, sender)
 
     async with trio.open_nursery() as nursery:
         while True:
@@ -156,15 +191,16 @@ async def serve_datagrams(
                         continue
                     is_done = request.advance()
                     send_turn()
-                    replies = request.datagrams() if is_done else []
+                    if is_done and request.is_short:
+                        for reply in request.datagrams():
+                            await _send(sock, reply, sender)
+                        continue
                 except Exception as error:
                     on_error(error)
                     continue
-                if not is_done:
-                    room.acquire_nowait()
-                    nursery.start_soon(answer_later, request, sender)
-                for reply in replies:
-                    await _send(sock, reply, sender)
+                room.acquire_nowait()
+                nursery.start_soon(answer_later, request, sender, is_done)
+                break  # it was more than others have asked for: everybody has a turn
 
 
 async def _send(sock: socket.socket, datagram: bytes, receiver: Any) -> None:

@@ -1002,6 +1002,10 @@ class Cache:
         """Return the items of one of the TABLES hash tables: a slice of work for the crawler."""
         return list(self._tables[number].values())
 
+    def table_keys(self, number: int) -> list[bytes]:
+        """Return the keys in one of them, for who takes long: to hold items would hold values."""
+        return list(self._tables[number])
+
     def reclaim(self, item: Item) -> None:
         """Remove a dead item that the crawler met. # memcached: crawler_expired_eval"""
         assert item.segment is not None

@@ -12,6 +12,7 @@ import pytest
 import trio
 import trio.testing
 
+from pymcd import limits
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.server.listening import Endpoint
@@ -137,8 +138,9 @@ def test_a_reply_beyond_the_numbers_is_refused() -> None:
         def answer(data: bytes) -> list[bytes]:
             asked = read_datagram(service, endpoint, request(data), partial(Connection, service))
             assert asked is not None
-            assert asked.advance()
-            return asked.datagrams()
+            while not asked.advance():
+                assert asked.woken.is_set()
+            return list(asked.datagrams())
 
         (datagram,) = answer(b"get k k\r\n")
         assert datagram.startswith(HEADER.pack(7, 0, 1, 0) + b"SERVER_ERROR the reply is too large")
@@ -146,4 +148,49 @@ def test_a_reply_beyond_the_numbers_is_refused() -> None:
 
 
 def test_no_reply_is_no_datagram() -> None:
-    assert frame_reply(1, b"") == []
+    assert list(frame_reply(1, [])) == []
+    assert list(frame_reply(1, [b"", b""])) == []
+
+
+@pytest.mark.parametrize("size", [1, 1391, 1392, 1393, 100_000])
+@pytest.mark.parametrize("number", [1, 3])
+def test_pieces_are_framed_as_their_whole(size: int, number: int) -> None:
+    pieces = [bytes([65 + index]) * size for index in range(number)]
+    datagrams = list(frame_reply(9, pieces))
+    assert b"".join(datagram[8:] for datagram in datagrams) == b"".join(pieces)
+    assert [HEADER.unpack_from(datagram) for datagram in datagrams] == [
+        (9, index, len(datagrams), 0) for index in range(len(datagrams))
+    ]
+    assert {len(datagram) for datagram in datagrams[:-1]} <= {1400}
+
+
+def test_a_small_question_has_no_large_answer() -> None:
+    """Whatever a datagram asks for, at most one large value is kept for its answer."""
+    service = Service(Settings(), ManualClock(), make_host())
+    service.tick()
+    value = bytes(1_000_000)
+    service.cache.store(StoreMode.SET, b"k", value)
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        endpoint = Endpoint(sock, "udp", "udp:127.0.0.1:11211", "auto")
+        connect = partial(Connection, service)
+        data = b"get k\r\n" * 80 + b"incr n 1\r\n" * 100 + b"set n 0 0 1\r\n5\r\n"
+        asked = read_datagram(service, endpoint, request(data), connect)
+        assert asked is not None
+        steps = 1
+        while not asked.advance():
+            steps += 1
+            assert sum(map(len, asked._reply)) <= len(value) + limits.RUN_REPLY_BYTES
+        assert steps >= 80 + 5, "a run each"
+        (datagram,) = asked.datagrams()
+        assert datagram.startswith(HEADER.pack(7, 0, 1, 0) + b"SERVER_ERROR the reply is too large")
+        assert service.cache.inspect(b"n") is not None, "all is executed all the same"
+
+
+async def test_long_answers_leave_others_their_turn() -> None:
+    async with udp_client() as (server, client):
+        server.service.cache.store(StoreMode.SET, b"k", bytes(100_000))
+        assert len(await ask(client, b"get k\r\n")) > 100_000
+        assert (await ask(client, b"stats conns\r\n")).endswith(b"END\r\n")
+        assert (await ask(client, b"stats cachedump 1 0\r\nversion\r\n")) == (
+            b"END\r\nVERSION 1.6.45\r\n"
+        )
