@@ -491,9 +491,7 @@ LOGINS: list[tuple[str, dict[str, Any], list[bytes]]] = [
     ("SASL, in two steps", SASL, [sasl(b""), sasl(RIGHT, binary.SASL_STEP)]),
     ("SASL, at the second try", SASL, [sasl(b"wrong"), sasl(RIGHT)]),
     ("SASL, after a delay", {**SASL, "login_failure_delay_s": 5}, [sasl(b"wrong"), sasl(RIGHT)]),
-    ("SASL, twice", SASL, [sasl(RIGHT), binary.request(binary.NOOP), sasl(RIGHT)]),
     ("SASL, asked what there is", SASL, [binary.request(binary.SASL_LIST), sasl(RIGHT)]),
-    ("SASL, a member asked", SASL, [sasl(RIGHT), binary.request(binary.SASL_LIST), sasl(RIGHT)]),
 ]  # fmt: skip
 #: By the protocol: a write, how its reply begins, a read, and the reply.
 SPOKEN: dict[str, tuple[bytes, bytes, bytes, bytes]] = {
