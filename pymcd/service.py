@@ -103,7 +103,8 @@ class Service:
             self.cache, self.crawler, self.rebalancer, settings, wake=host.wake_maintainer
         )
         self.counters = ServiceCounters()
-        self.under_way = UnderWay(self.cache)
+        resident = settings.memory_accounting == "resident"
+        self.under_way = UnderWay(self.cache, self._lend if resident else None)
         self.segments = Segments()
         self.verbosity = settings.verbose
         self.reqs_per_event = settings.reqs_per_event
@@ -135,6 +136,10 @@ class Service:
         self.plain = False  # for the rest of this turn; `tick` looks again
         for connection in self.connections.values():
             follow(connection)
+
+    def _lend(self, lent_bytes: int) -> None:
+        self.rebalancer.lend(lent_bytes)
+        self.maintainer.wake()
 
     def _on_evict(self, item: Item) -> None:
         self.recorder.evicted(item)

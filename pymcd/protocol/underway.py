@@ -26,6 +26,9 @@ memcached refuses when all memory is busy. A value alone can always arrive: no i
 than half of `-m`, and that much there is. (Where the memory was made less since, there may be more
 under way than the bound until that is gone.)
 
+Where items are charged what they really cost (`memory_accounting=resident`), `-m` is for all there
+is: what is under way borrows its memory from the items, which are evicted for it if need be.
+
 Rejected: to give the room of the whole value at its first byte (forty headers would be enough to
 shut out everybody); to have the oldest give way at once (a thousand who send at the same time would
 chase each other out, and none would finish).
@@ -35,13 +38,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from .. import limits
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..store import Cache
 
 #: Of `-m`, for all that is under way: one part of so many.
 _PART_OF_MEMORY: Final = 2
 #: Of that, for a single holder, unless an item may be larger.
 _PART_OF_ONE: Final = 4
+#: Of `-m`, before anything is borrowed from the items: a value now and then moves no pages.
+_PART_FOR_NOTHING: Final = 16
 #: By the clock of whole seconds, so a little more than one at least.
 STALLED_S: Final = 2
 
@@ -65,8 +74,11 @@ class Holder:
 class UnderWay:
     """Who holds how much, and who has to give way."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, borrow: Callable[[int], None] | None = None) -> None:
+        """`borrow` is told how much of the items' memory is to be ours, each time it changes."""
         self._cache = cache
+        self._borrow = borrow
+        self.borrowed_bytes = 0
         #: Those who have stood still longest come first.
         self._holders: dict[Holder, None] = {}
         self.held_bytes = 0
@@ -97,6 +109,8 @@ class UnderWay:
                     return False
         holder.held_bytes = held_bytes
         self.held_bytes += more_bytes
+        if self._borrow is not None:
+            self._settle(self._borrow)
         # A holder that is new has noted nothing, and so is noted now.
         if abs(held_bytes - holder.noted_bytes) * 4 >= holder.noted_bytes:
             holder.noted_bytes = held_bytes
@@ -111,6 +125,16 @@ class UnderWay:
             del self._holders[holder]
             self.held_bytes -= holder.held_bytes
             holder.held_bytes = holder.noted_bytes = 0
+            if self._borrow is not None:
+                self._settle(self._borrow)
+
+    def _settle(self, borrow: Callable[[int], None]) -> None:
+        """Borrow what is needed in whole pages, beyond what a quiet server holds anyway."""
+        beyond_bytes = self.held_bytes - self._cache.slabs.limit_bytes // _PART_FOR_NOTHING
+        pages = max(0, -(-beyond_bytes // limits.SLAB_PAGE_BYTES))
+        if pages * limits.SLAB_PAGE_BYTES != self.borrowed_bytes:
+            self.borrowed_bytes = pages * limits.SLAB_PAGE_BYTES
+            borrow(self.borrowed_bytes)
 
     def _make_room(self, wanted_bytes: int, asking: Holder) -> None:
         """Have those give up who stand still, until no more than so much is held."""
@@ -126,5 +150,6 @@ class UnderWay:
     def check(self) -> None:
         """Verify what must be true; for tests."""
         assert self.held_bytes == sum(holder.held_bytes for holder in self._holders)
+        assert self._cache.slabs.lent_bytes == self.borrowed_bytes
         times = [holder.noted_at for holder in self._holders]
         assert times == sorted(times), "those who stood still longest come first"

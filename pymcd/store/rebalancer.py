@@ -163,6 +163,11 @@ class Rebalancer:
         self._slabs.limit_bytes = limit_bytes
         self._shrinking = True
 
+    def lend(self, lent_bytes: int) -> None:
+        """Have so much of the limit be for others. What is over it goes back likewise."""
+        self._slabs.lent_bytes = lent_bytes
+        self._shrinking = self._shrinking or self._slabs.is_over_limit
+
     def evicted(self, item: Item) -> None:
         """Take note of an eviction: `slabs automove 2` moves a page at each."""
         if self.automove == 2 and self.enabled and item.segment is not None:
@@ -182,7 +187,7 @@ class Rebalancer:
     def _shrink(self) -> bool:
         """Return pooled pages while over the limit, else begin to free one; False: that is all."""
         self._slabs.shrink_pool()
-        if not self._slabs.limit_bytes or self._slabs.malloced_bytes <= self._slabs.limit_bytes:
+        if not self._slabs.is_over_limit:
             return False
         spare = [each for each in self._slabs if each.pages > 1]
         if not self._evictions:

@@ -50,6 +50,7 @@ class Slabs:
 
     def __init__(self, settings: Settings) -> None:
         self.limit_bytes = settings.memory_limit_bytes  #: 0: none
+        self.lent_bytes = 0  #: of that, to what is in no item
         self.item_size_max_bytes = settings.item_size_max_bytes
         self.sizes = chunk_sizes(settings)
         self.chunk_max_bytes = self.sizes[-1]
@@ -116,7 +117,7 @@ class Slabs:
             # memcached: do_slabs_newslab
             self.limit_bytes
             and slab_class.pages > 0
-            and self.malloced_bytes + slab_class.page_bytes > self.limit_bytes
+            and self.malloced_bytes + slab_class.page_bytes > self.limit_bytes - self.lent_bytes
         ):
             return False
         self.malloced_pages += 1
@@ -142,9 +143,14 @@ class Slabs:
         slab_class.pages += 1
         slab_class.free_chunks += slab_class.chunks_per_page
 
+    @property
+    def is_over_limit(self) -> bool:
+        """Whether pages are held for which there is no room any more."""
+        return 0 < self.limit_bytes < self.malloced_bytes + self.lent_bytes
+
     def shrink_pool(self) -> None:
         """Give pooled pages back to the system while over the limit."""
-        while self.free_pages and self.limit_bytes and self.malloced_bytes > self.limit_bytes:
+        while self.free_pages and self.is_over_limit:
             self.free_pages -= 1
             self.malloced_pages -= 1
             self.malloced_bytes -= limits.SLAB_PAGE_BYTES

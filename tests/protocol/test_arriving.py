@@ -168,6 +168,44 @@ def test_a_binary_value_without_room_is_swallowed(opcode, sent):
     ]
 
 
+@pytest.mark.parametrize("accounting", ["memcached", "resident"])
+def test_where_memory_is_what_it_really_costs_items_make_room(accounting):
+    service = make_service(memory_accounting=accounting)
+    cache, under_way = service.cache, service.under_way
+    client = Client(service)
+    for number in range(9000):
+        client.send(b"set i%d 0 0 8000\r\n%b\r\n" % (number, bytes(8000)))
+    full_bytes = cache.slabs.malloced_bytes
+    assert full_bytes > 60 * MEBIBYTE
+
+    def rest() -> None:
+        for _ in range(10_000):
+            if not service.rebalancer.busy:
+                break
+            service.maintainer.step()
+
+    early = Client(service)
+    begin(early)
+    rest()
+    assert cache.slabs.malloced_bytes == full_bytes, "a value now and then moves no pages"
+    others = clients_of(service, 60)
+    for other in others:
+        begin(other)
+    rest()
+    assert under_way.held_bytes > 31 * MEBIBYTE
+    if accounting == "memcached":
+        assert under_way.borrowed_bytes == 0
+        assert cache.slabs.malloced_bytes == full_bytes
+    else:
+        assert cache.slabs.malloced_bytes + under_way.borrowed_bytes <= 64 * MEBIBYTE
+        assert under_way.borrowed_bytes + 4 * MEBIBYTE >= under_way.held_bytes
+    for other in [early, *others]:
+        service.disconnected(other.connection)
+    assert cache.slabs.lent_bytes == under_way.borrowed_bytes == 0
+    assert client.send(b"set big 0 0 900000\r\n" + bytes(900_000) + b"\r\n") == b"STORED\r\n"
+    cache.check()
+
+
 # -- lines -------------------------------------------------------------------------------------
 
 LINE = b"get " + b"k" * 200 + b" key" * 200_000

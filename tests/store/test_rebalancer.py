@@ -207,6 +207,22 @@ def test_chunks_of_large_items_are_found_or_given_up():
     assert cache.inspect(b"large0") is None, "the oldest went"
 
 
+def test_what_is_lent_is_not_for_items_until_it_is_given_back():
+    store = filled(20, memory_limit_bytes=20 * MEGABYTE)
+    slabs = store.cache.slabs
+    store.rebalancer.lend(12 * MEGABYTE)
+    assert store.rebalancer.busy
+    finish(store)
+    assert slabs.malloced_bytes == 8 * MEGABYTE
+    assert store.cache.item_count == 8 * PER_PAGE_1K
+    store.fill(20 * PER_PAGE_1K, prefix="more", size_bytes=1000)
+    assert slabs.malloced_bytes == 8 * MEGABYTE, "new items make no pages of it"
+    store.rebalancer.lend(0)
+    assert not store.rebalancer.busy
+    store.fill(20 * PER_PAGE_1K, prefix="even more", size_bytes=1000)
+    assert slabs.malloced_bytes == 20 * MEGABYTE
+
+
 def test_a_lowered_limit_without_evictions():
     store = filled(12, disable_evictions=True)
     store.rebalancer.set_limit(8 * MEGABYTE)
