@@ -65,11 +65,12 @@ class Tracer:
         yields = counters.conn_yields
         # A budget of nothing still finishes a command whose value has now arrived.
         more = self._run_and_log(connection, 0)
-        while more and budget and not connection.closing:
+        full = limits.RUN_REPLY_BYTES
+        while more and budget and connection.weight < full and not connection.closing:
             budget -= 1
             more = self._run_and_log(connection, 1)
         # Stopping between commands was ours, not the client's doing.
-        counters.conn_yields = yields + more
+        counters.conn_yields = yields + (more and not budget)
         return more
 
     def _run_and_log(self, connection: Connection, budget: int) -> bool:

@@ -142,7 +142,7 @@ class Clients:
                 if chunks > CHUNKS_MAX:
                     return None
                 if chunks < 3:
-                    told.append(chunk)
+                    told.append(bytes(chunk))
             elif not watch(connection.run) and not connection.pieces and connection.source is None:
                 return b"".join(told)
         raise AssertionError("there seems to be no end")

@@ -131,3 +131,12 @@ def test_a_value_is_never_shown() -> None:
 )
 def test_what_is_logged_of_a_reply(words: bytes, reply: bytes, told: bool) -> None:
     assert reply_lines(reply + b"\r\n", words.split()) == [reply] * told
+
+
+def test_a_run_ends_with_a_long_command_as_without():
+    client = Client()
+    client.send(b"verbosity 2\r\n")
+    connection = client.connection
+    connection.receive_data(b"stats\r\n" * 3 + b"mn\r\n")
+    assert [connection.run() for _ in range(4)] == [True, True, True, False]
+    assert client.service.counters.conn_yields == 0

@@ -353,7 +353,7 @@ class Visit:
         for _ in range(1000):
             more = connection.run() or connection.source is not None
             while (chunk := connection.next_chunk()) is not None:
-                self._send(chunk)
+                self._send(bytes(chunk))
                 more = True
             if not more:
                 if not self._unread or connection.waiting or connection.closing:
