@@ -123,7 +123,7 @@ PENDING = (
     "watching: by prefix, text",
 )
 #: Protocols whose random commands do not get memcached's answers yet.
-PENDING_PROTOCOLS = ("text", "meta", "binary")
+PENDING_PROTOCOLS = ("text", "meta")
 
 #: What crashes memcached now and then: not asked again; the record is of a time when it did not.
 CRASHES = ("watching: ms, too large*",)

@@ -4,7 +4,7 @@ What is said in `text` about time, memory behind a value and answers on their wa
 Besides:
 
 - **A wrong magic** makes memcached close at once and drop the answers it has not sent yet. Requests
-  that lead to one are alone in their batch.
+  that lead to one are alone in their batch, and so are keys that fit in none of its buffers.
 - **Requests that are longer than they should be** leave bytes behind, which are read as the next
   request: what they leave is a request. An unknown opcode swallows as many bytes as its body has,
   though extras and key have been taken already: as many follow it.
@@ -37,6 +37,10 @@ KEYS = (
     b"\xff\x80\x81", b"tab\t", b" ",
 )  # fmt: skip
 BAD_KEYS = (b"", b"L" * 251, b"M" * 300, b"N" * 2000)
+#: With header and extras more than memcached reads at once.
+ENDLESS_KEYS = (b"O" * 16361, b"P" * 20000, b"Q" * 65535)
+#: A request with a longer body is refused, whatever it is.
+BODY_MAX_BYTES = 1 << 30
 NUMBERS = (
     b"0", b"1", b"5", b"9", b"10", b"99", b"100", b"1000000000000", b"4611686018427387904",
     b"18446744073709551616", b"00012", b"5 ", b" 5", b"+5", b"5abc", b"abc", b"0x10", b"\t7",
@@ -79,11 +83,14 @@ def request(
     cas: bytes = bytes(8),
     magic: int = 0x80,
     body_bytes: int | None = None,
+    data_type: int = 0,
+    vbucket: int = 0,
 ) -> bytes:
-    """Return one request; `body_bytes` may tell a lie."""
+    """Return one request; `body_bytes` may tell a lie, and nobody reads the last two."""
     if body_bytes is None:
         body_bytes = len(key) + len(extras) + len(value)
-    head = HEADER.pack(magic, opcode, len(key), len(extras), 0, 0, body_bytes, opaque, 0)
+    lengths = len(key), len(extras)
+    head = HEADER.pack(magic, opcode, *lengths, data_type, vbucket, body_bytes, opaque, 0)
     return head[:16] + cas + extras + key + value
 
 
@@ -161,10 +168,11 @@ class BinaryProtocol:
             return self._smooth(rng)
         if kind < 0.96:
             commands = [self._storage(rng) for _ in range(rng.randrange(4))]
-            commands.append(rng.choice((self._malformed, self._malformed, self._quit))(rng))
-            return Batch([*commands, request(VERSION)], closes=True)
+            last = rng.choice((self._malformed, self._malformed, self._too_much, self._quit))
+            return Batch([*commands, last(rng), request(VERSION)], closes=True)
         if kind < 0.98:
-            return Batch([self._wrong_magic(rng)], closes=True)
+            alone = rng.choice((self._wrong_magic, self._wrong_magic, self._endless))
+            return Batch([alone(rng)], closes=True)
         return Batch([self._large(rng), *(self._retrieval(rng) for _ in range(2))])
 
     # Batches.
@@ -202,13 +210,26 @@ class BinaryProtocol:
             return UNIQUE_MARK + bytes((rng.choice((0, 0, 0, 1, 2, 3, 7)),))
         return struct.pack(">Q", rng.choice((1, 99999999, (1 << 64) - 1)))
 
+    def _unread(self, rng: random.Random) -> tuple[int, int]:
+        """Return what nobody reads, data type and virtual bucket: mostly nothing."""
+        return (rng.randrange(256), rng.randrange(65536)) if rng.random() < 0.1 else (0, 0)
+
     def _retrieval(self, rng: random.Random) -> bytes:
-        opcode = rng.choice(RETRIEVALS)
-        return request(opcode, self._key(rng), opaque=self._opaque(rng), cas=self._cas(rng))
+        opcode, key = rng.choice(RETRIEVALS), self._key(rng)
+        data_type, vbucket = self._unread(rng)
+        return request(
+            opcode,
+            key,
+            opaque=self._opaque(rng),
+            cas=self._cas(rng),
+            data_type=data_type,
+            vbucket=vbucket,
+        )
 
     def _touch(self, rng: random.Random) -> bytes:
         extras = struct.pack(">I", rng.choice(EXPTIMES))
-        return request(rng.choice(TOUCHES), self._key(rng), extras, opaque=self._opaque(rng))
+        opcode, key = rng.choice(TOUCHES), self._key(rng)
+        return request(opcode, key, extras, opaque=self._opaque(rng), cas=self._cas(rng))
 
     def _value(self, rng: random.Random) -> bytes:
         value = self._any_value(rng)
@@ -225,6 +246,7 @@ class BinaryProtocol:
 
     def _storage(self, rng: random.Random) -> bytes:
         extras = struct.pack(">II", rng.choice(FLAGS), rng.choice(EXPTIMES))
+        data_type, vbucket = self._unread(rng)
         return request(
             rng.choice(STORES),
             self._key(rng),
@@ -232,6 +254,8 @@ class BinaryProtocol:
             self._value(rng),
             opaque=self._opaque(rng),
             cas=self._cas(rng),
+            data_type=data_type,
+            vbucket=vbucket,
         )
 
     def _number(self, rng: random.Random) -> bytes:
@@ -262,7 +286,8 @@ class BinaryProtocol:
 
     def _flush(self, rng: random.Random) -> bytes:
         extras = rng.choice((b"", bytes(4)))
-        return request(rng.choice((FLUSH, FLUSHQ)), b"", extras, opaque=self._opaque(rng))
+        opcode, cas = rng.choice((FLUSH, FLUSHQ)), self._cas(rng)
+        return request(opcode, b"", extras, opaque=self._opaque(rng), cas=cas)
 
     def _admin(self, rng: random.Random) -> bytes:
         kind = rng.random()
@@ -274,7 +299,7 @@ class BinaryProtocol:
         return request(rng.choice((SASL_AUTH, SASL_STEP)), mechanism, b"", value)
 
     def _stat(self, rng: random.Random) -> bytes:
-        return request(STAT, rng.choice(STATS), opaque=self._opaque(rng))
+        return request(STAT, rng.choice(STATS), opaque=self._opaque(rng), cas=self._cas(rng))
 
     def _unknown(self, rng: random.Random) -> bytes:
         key = rng.choice((b"", b"", b"k", b"L" * 250))
@@ -308,6 +333,21 @@ class BinaryProtocol:
             body_bytes = max(0, size - rng.choice((1, 2, 4, size)))
         made = request(opcode, key, extras, value, opaque=self._opaque(rng), body_bytes=body_bytes)
         return made if _closes(opcode, key, extras, value, body_bytes) else self._malformed(rng)
+
+    def _too_much(self, rng: random.Random) -> bytes:
+        """A request that announces more than any may have; its form does not matter."""
+        extras = bytes(rng.choice((0, 0, 4, 8, 20, 255)))
+        body_bytes = rng.choice((BODY_MAX_BYTES + 1, 1 << 31, (1 << 32) - 1))
+        key, value = (
+            rng.choice((b"", b"k", b"L" * 250, b"L" * 251)),
+            rng.randbytes(rng.choice((0, 9))),
+        )
+        opcode = rng.randrange(256)
+        return request(opcode, key, extras, value, opaque=self._opaque(rng), body_bytes=body_bytes)
+
+    def _endless(self, rng: random.Random) -> bytes:
+        """A key that memcached cannot hold, so that it hears nothing of it, nor we of it."""
+        return request(rng.randrange(256), rng.choice(ENDLESS_KEYS), opaque=self._opaque(rng))
 
     def _wrong_magic(self, rng: random.Random) -> bytes:
         magic = rng.choice([each for each in range(256) if each != 0x80])
