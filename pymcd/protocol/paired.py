@@ -18,6 +18,7 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from .. import limits
 from .binary import REQUEST_MAGIC, encode_error, encode_request
 from .connection import JOINED_WEIGHT_MAX, Connection, Tables
 from .retrieval import shorten as shorten_line
@@ -321,7 +322,15 @@ class PairedConnection(Connection):
     def _wait(self, commands: bytes) -> None:
         self.waiting = True
         self.held_request = commands
+        if len(commands) > limits.LINE_MAX_BYTES and self.awaited is None:
+            # It has arrived, so there is no refusing it: at worst it is not counted.
+            self.service.under_way.charge(self, len(commands))
         self.suspend()
+
+    def give_up(self) -> None:
+        """Drop what is not whole yet; what waits may have been executed elsewhere."""
+        if self.awaited is not None or not self.waiting:
+            super().give_up()
 
     def next_chunk(self) -> bytes | memoryview | None:
         """Take the next part of what is to be sent; nothing while it waits."""
@@ -332,6 +341,8 @@ class PairedConnection(Connection):
         # Hot path: bench/ "pair16".
         self.waiting = False
         self.held_request = b""
+        if self.held_bytes and self.awaited is None:
+            self.service.under_way.release(self)
         reply = self.held_reply
         if reply is not None:
             self.held_reply = None

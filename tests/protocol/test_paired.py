@@ -222,6 +222,34 @@ def test_a_refused_value_is_answered_when_all_of_it_is_there(case, before, node,
         group.check_equal()
 
 
+@pytest.mark.parametrize("fast", DRIVERS)
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize(
+    "behind", [b"", b"set c 0 0 50000\r\nxy", b"get"], ids=["", "value", "word"]
+)
+def test_a_large_value_is_counted_until_it_is_answered(node, fast, behind):
+    group = quiet_group()
+    group.warm()
+    under_way = group[node].service.under_way
+    guest = Guest(group[node], fast=fast)
+    size = 500_000
+    guest.feed(b"set b 0 0 %d\r\n" % size + bytes(size - 10))
+    assert under_way.held_bytes == size - 10
+    guest.feed(bytes(10) + b"\r\n" + behind)
+    assert guest.connection.waiting
+    assert under_way.held_bytes == (
+        2 if b"set" in behind else size + len(b"set b 0 0 500000\r\n\r\n")
+    )
+    under_way.check()
+    guest.connection.give_up()
+    group.settle()
+    assert guest.take() == b"STORED\r\n"
+    assert under_way.held_bytes == 0 or behind
+    group[node].service.disconnected(guest.connection)
+    assert under_way.held_bytes == 0
+    group.check_equal()
+
+
 #: Of what a meta get can tell, how an item was used is known to each node alone.
 _find_usage_flags = re.compile(rb"(?<= )[hl](?=[ \r\n])")
 MORE = st.sampled_from(
