@@ -17,10 +17,10 @@ import base64
 import os
 import ssl
 import warnings
-from _ssl import err_names_to_codes as error_codes
 from typing import TYPE_CHECKING, Final
 
 from ..config import EXIT_USAGE, ConfigError
+from . import tlserrors
 from .files import state_of
 
 if TYPE_CHECKING:
@@ -180,7 +180,8 @@ def reason_of(error: OSError) -> str:
 def error_string(error: ssl.SSLError) -> str:
     """Return what OpenSSL itself would print of an error."""
     name = error.reason or ""
-    library, reason = error_codes.get(name, (0, 0))
+    library = tlserrors.LIBRARIES.get(error.library or "", tlserrors.UNKNOWN)
+    reason = tlserrors.REASONS.get(name, tlserrors.UNKNOWN) if library else tlserrors.UNKNOWN
     text = name.lower().replace("_", " ")
     return f"error:{library << 23 | reason:08X}:{error.library} routines::{text}"
 

@@ -6,6 +6,7 @@ import os
 import ssl
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pymcd.config import EXIT_USAGE, ConfigError, Settings
+from pymcd.server import tlserrors
 from pymcd.server.certificates import Certificates
 
 from .authority import Authority, Wire, new_authority
@@ -263,3 +265,11 @@ def test_a_server_does_not_start_without(words: str, message: str) -> None:
         timeout=60,
     )
     assert (done.returncode, done.stdout, done.stderr) == (EXIT_USAGE, "", message + "\n")
+
+
+def test_the_numbers_of_errors_are_openssls() -> None:
+    # Some versions of Python know them.
+    known: dict[str, tuple[int, int]] = getattr(import_module("_ssl"), "err_names_to_codes", {})
+    for name, number in tlserrors.REASONS.items():
+        assert known.get(name, (20, number)) == (20, number)
+    assert tlserrors.LIBRARIES == {"SSL": 20}
