@@ -150,7 +150,7 @@ def general(service: Service) -> list[Row]:
     if settings.slab_reassign:
         rows += [
             ("slab_reassign_rescues", rebalancer.rescues),
-            ("slab_reassign_chunk_rescues", 0),
+            ("slab_reassign_chunk_rescues", rebalancer.chunk_rescues),
             ("slab_reassign_inline_reclaim", rebalancer.inline_reclaim),
             ("slab_reassign_busy_items", rebalancer.busy_items),
             ("slab_reassign_busy_deletes", 0),

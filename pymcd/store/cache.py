@@ -177,7 +177,6 @@ class Cache:
         self.item_bytes = 0  #: as memcached counts them: `bytes`
         self.total_items = 0
         self.temporary_ttl_s = TEMPORARY_TTL_DEFAULT_S
-        self.set_temporary_ttl(settings.temporary_ttl_s)
         self._overhead_bytes = (
             limits.ITEM_HEADER_BYTES
             + limits.ITEM_KEY_END_BYTES
@@ -205,7 +204,9 @@ class Cache:
             on_evict=lambda item: self.on_evict(item),
             states=self._states,
         )
+        self.temporary_lru = False
         self.set_segmented(settings.lru_segmented)
+        self.set_temporary_ttl(settings.temporary_ttl_s)
         self._set_now(self.now)
 
     # -- what operators switch -------------------------------------------------------------
@@ -214,12 +215,20 @@ class Cache:
         """Have new items begin in HOT and work their way through the segments, or stay in COLD."""
         self.lru.segmented = segmented
         self._first_segment = HOT if segmented else COLD
+        self._set_choosy()
 
     def set_temporary_ttl(self, ttl_s: int | None) -> None:
         """Have new items that end within so many seconds begin in TEMP; None: none of them."""
         self.temporary_lru = ttl_s is not None
         if ttl_s is not None:
             self.temporary_ttl_s = ttl_s
+        self._set_choosy()
+
+    def _set_choosy(self) -> None:
+        """Take note whether a new item needs more than the next chunk and its usual segment: it
+        may begin in TEMP; without segments each allocation looks at the tail first.
+        """
+        self._choosy = self.temporary_lru or not self.lru.segmented
 
     # -- time ------------------------------------------------------------------------------
 
@@ -452,7 +461,7 @@ class Cache:
         that class has chunks to spare.
         """
         # Hot path: bench/ "set16".
-        if self._careful or self.temporary_lru:
+        if self._careful or self._choosy:
             return False
         size = self._overhead_bytes + len(key) + len(value)
         shape: type[Item] = Item
@@ -935,7 +944,7 @@ class Cache:
         """Take the chunks for an item, evicting if need be; None: there is no memory."""
         if size > self.slabs.chunk_max_bytes:
             return self._allocate_chunks(slab_class, size, value_bytes)
-        if slab_class.free_chunks:
+        if slab_class.free_chunks and self.lru.segmented:
             slab_class.free_chunks -= 1
             return slab_class
         if self._take_chunk(slab_class):

@@ -92,6 +92,7 @@ class Rebalancer:
         #: Called with source and destination when automove decided on a move.
         self.on_automove: Callable[[int, int], None] = lambda source, destination: None
         self.rescues = 0
+        self.chunk_rescues = 0  #: of chunks of items larger than one: the largest class has most
         self.busy_nomem = 0
         self.inline_reclaim = 0
         self.busy_items = 0
@@ -100,6 +101,7 @@ class Rebalancer:
         self._window_s = settings.slab_automove_window_s
         self._evictions = not settings.disable_evictions
         self._move: tuple[int, int] | None = None
+        self._decided = False  #: it was automove's decision
         self._removed = 0  #: items removed for the move on its way
         self._next_any = 0
         self._shrinking = False
@@ -117,7 +119,9 @@ class Rebalancer:
 
     def reset_counters(self) -> None:
         """Zero what `stats reset` zeroes."""
-        self.rescues = self.busy_nomem = self.inline_reclaim = self.busy_items = 0
+        self.rescues = self.chunk_rescues = self.busy_nomem = self.inline_reclaim = (
+            self.busy_items
+        ) = 0
         self._slabs.moved_pages = 0
 
     @property
@@ -145,6 +149,7 @@ class Rebalancer:
         if (self._slabs.free_pages if giver is None else giver.pages) < 2:
             return Reassign.NOSPARE
         self._move = (source, destination)
+        self._decided = False
         self._removed = 0
         return Reassign.OK
 
@@ -197,6 +202,7 @@ class Rebalancer:
         # Who has most to spare: whole free pages count before used ones.
         best = max(spare, key=lambda each: (each.free_chunks // each.chunks_per_page, each.pages))
         self._move = (best.id, POOL)
+        self._decided = False
         self._removed = 0
         return True
 
@@ -219,16 +225,24 @@ class Rebalancer:
                     return
             if source.pages > 1:
                 # What lay on the page and was not removed now lies elsewhere in the class.
-                self.rescues += max(0, min(source.chunks_per_page, used) - self._removed)
+                rescued = max(0, min(source.chunks_per_page, used) - self._removed)
+                if source is self._slabs.classes[-1]:
+                    self.chunk_rescues += rescued
+                else:
+                    self.rescues += rescued
                 self._slabs.release_page(source)
                 self._slabs.moved_pages += 1
         else:
             self._slabs.moved_pages += 1
         if destination is not None and self._slabs.free_pages:
             self._slabs.give_page(destination)
+        self._move = None
         if destination is None:
             self._slabs.shrink_pool()
-        self._move = None
+            # As long as pages are just lying about, one follows the other.
+            decision = self._decide() if self._decided else None
+            if decision is not None and decision[1] == POOL:
+                self._begin(decision)
 
     def _remove_one(self, source: SlabClass) -> bool:
         """Remove an item which uses a chunk of the class, the one missed least; False: none."""
@@ -283,14 +297,19 @@ class Rebalancer:
         for slab_class, history in zip(classes, self._histories, strict=True):
             history.sample(slab_class, now, evicted_total)
         decision = self._decide()
-        if decision is not None and self.reassign(*decision) is Reassign.OK:
-            self.on_automove(*decision)
+        if decision is not None:
+            self._begin(decision)
         # The seconds to come may bring a decision though nothing else happens.
         self._watching = any(
             self._has_spare(slab_class) or any(sample.evicted_share for sample in history.samples)
             for slab_class, history in zip(classes, self._histories, strict=True)
         )
         return self._watching
+
+    def _begin(self, decision: tuple[int, int]) -> None:
+        if self.reassign(*decision) is Reassign.OK:
+            self._decided = True
+            self.on_automove(*decision)
 
     def _decide(self) -> tuple[int, int] | None:
         oldest = youngest = None

@@ -167,6 +167,19 @@ class TestFlush:
         assert timed.cache.counters.flush_cmds == 1
         timed.cache.check()
 
+    @pytest.mark.parametrize("segmented", [False, True])
+    @pytest.mark.parametrize("fast", [False, True])
+    def test_without_segments_a_new_item_reclaims_first(self, fast, segmented):
+        """memcached's t/issue_183.t"""
+        timed = TimedCache(lru_segmented=segmented, lru_maintainer=False)
+        timed.set(b"a")
+        timed.advance(2)
+        timed.cache.flush()
+        if not (fast and timed.cache.set(b"b", b"1", 0)):
+            timed.set(b"b")
+        reclaimed = sum(each.reclaimed for each in timed.cache.slabs.classes)
+        assert reclaimed == (not segmented)
+
     @pytest.mark.parametrize("age_s", [0, 1, 2])
     def test_what_was_stored_in_this_second_or_the_last_one_is_not_counted(self, age_s):
         timed = TimedCache()

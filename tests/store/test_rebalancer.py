@@ -98,6 +98,32 @@ def test_pages_leave_the_pool_again():
     assert store.cache.slabs.classes[6].pages == 1
 
 
+def test_automove_gives_one_page_after_the_other_back():
+    store = filled(9, slab_automove_window_s=3)
+    for number in range(9 * PER_PAGE_1K):
+        store.cache.delete(b"k%d" % number)
+    for _ in range(4):  # the first second, in which it grew, has to leave the window
+        assert store.cache.slabs.free_pages == 0
+        store.clock.advance(1)
+        store.cache.tick()
+        assert store.rebalancer.observe()
+        finish(store)
+    # More than two and a half stay.
+    assert store.cache.slabs.classes[CLASS_1K - 1].pages == 2
+    assert store.cache.slabs.free_pages == 7
+
+
+def test_rescued_chunks_of_large_items_are_counted_apart():
+    store = Store(slab_chunk_max_bytes=4096)
+    store.fill(300, size_bytes=11_000)
+    largest = store.cache.slabs.classes[-1]
+    assert largest.pages > 1
+    assert store.rebalancer.reassign(largest.id, POOL) is Reassign.OK
+    finish(store)
+    assert store.rebalancer.rescues == 0
+    assert store.rebalancer.chunk_rescues > 0
+
+
 def test_chunks_of_large_items_can_be_freed():
     store = Store()
     # Each needs a header chunk, full chunks of 512 KB and one for the rest.
