@@ -93,6 +93,9 @@ class Acceptor:
                 if error.errno in _OUT_OF_RESOURCES:
                     return False
                 continue  # who came has gone again
+            except MemoryError as error:
+                self.on_error(error)
+                return False
             try:
                 sock.setblocking(False)
                 self.welcome(sock, address)

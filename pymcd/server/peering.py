@@ -18,6 +18,7 @@ import os
 import random
 import socket
 from dataclasses import KW_ONLY, InitVar, dataclass, field
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,11 +27,12 @@ import trio
 from ..addresses import join_address, split_address
 from .accepting import Acceptor
 from .maintenance import Chore
+from .memory import keep_on
 from .wire import Network, Wire, WireTls
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from ..replication.node import Node
     from .hub import Hub
@@ -92,12 +94,13 @@ class Peering:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 self.node.start()
-                nursery.start_soon(self.stepping.run, self.on_error)
-                for endpoint in endpoints:
-                    acceptor = Acceptor(endpoint, self._welcome, self.on_error)
-                    nursery.start_soon(acceptor.run)
-                for peer in self.peers:
-                    nursery.start_soon(self._dial_for_ever, peer)
+                serving: list[Callable[[], Awaitable[None]]] = [
+                    partial(self.stepping.run, self.on_error),
+                    *(Acceptor(each, self._welcome, self.on_error).run for each in endpoints),
+                    *(partial(self._dial_for_ever, peer) for peer in self.peers),
+                ]
+                for run in serving:
+                    nursery.start_soon(keep_on, run, self.on_error)
         finally:
             self.close_all()
 

@@ -45,6 +45,7 @@ from .hub import LINGER_S, Hub
 from .listening import close_all, describe
 from .log import Log
 from .maintenance import Chore, IdleKicker, Kicker, LoginKicker
+from .memory import Memory, address_space_left, is_shortage, keep_on
 from .streams import serve_connection
 from .tls import TlsServer, Turn
 from .udp import serve_datagrams
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
 
 TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
 
+_SAY_SHORTAGE_EVERY_S: Final = 10.0
 #: How often a draining server looks whether the last client is done.
 _DRAIN_LOOK_S: Final = 0.02
 
@@ -130,6 +132,11 @@ class Server:
         )
         self.service = Service(settings, clock, host)
         self.service.cache.take_cas_unique()  # in memcached, too, nobody gets the first
+        recovering = Chore(lambda: self._memory.recover())
+        self.chores.append(recovering)
+        self._memory = Memory(recovering.wake, address_space_left())
+        self.service.cache.slabs.has_room = self._memory.has_room
+        self._shortage_said_at = -inf
         self.hub: Hub | None = None
         if use_hub:
             self.hub = Hub(self.service, turn, on_close=self._gone, on_error=self._report)
@@ -234,9 +241,9 @@ class Server:
                     self.ready.set()
                 if self.hub is not None:
                     end_turn = None if self.peering is None else self.peering.end_turn
-                    nursery.start_soon(self.hub.run, end_turn)
+                    nursery.start_soon(keep_on, partial(self.hub.run, end_turn), self._mishap)
                 for chore in self.chores:
-                    nursery.start_soon(chore.run, self._mishap)
+                    nursery.start_soon(keep_on, partial(chore.run, self._mishap), self._mishap)
                 self._started_at = self._clock.monotonic()
                 async with trio.open_nursery() as accepting:
                     for endpoint in for_peers:
@@ -447,7 +454,7 @@ class Server:
         for endpoint in endpoints:
             if endpoint.transport != "couchbase":
                 self._announce(endpoint)
-            accepting.start_soon(self._listen, endpoint)
+            accepting.start_soon(keep_on, partial(self._listen, endpoint), self._mishap)
 
     async def _listen(self, endpoint: Endpoint) -> None:
         """Serve one endpoint until cancelled."""
@@ -463,7 +470,8 @@ class Server:
             assert self._buckets is not None
             await self._buckets.listen(endpoint)
         else:
-            self._listening.append(endpoint)
+            if endpoint not in self._listening:
+                self._listening.append(endpoint)
             await self.acceptor(endpoint).run()
 
     def acceptor(self, endpoint: Endpoint) -> Acceptor:
@@ -597,10 +605,23 @@ class Server:
             self.log.line(line)
 
     def _report(self, connection: Connection, error: Exception) -> None:
-        self.log.failure(f"{connection.id}: closed because of a fault in this server", error)
+        self._complain(f"{connection.id}: closed because of a fault in this server", error)
 
     def _mishap(self, error: Exception) -> None:
-        self.log.failure("a fault in this server, which goes on", error)
+        self._complain("a fault in this server, which goes on", error)
+
+    def _complain(self, what: str, error: Exception) -> None:
+        if not is_shortage(error):
+            self.log.failure(what, error)
+            return
+        self._memory.meet_shortage()
+        now = self._clock.monotonic()
+        if now >= self._shortage_said_at + _SAY_SHORTAGE_EVERY_S:
+            self._shortage_said_at = now
+            try:
+                self.log.warning("out of memory: clients are closed, the server goes on")
+            except MemoryError:
+                pass
 
     def _announce(self, endpoint: Endpoint) -> None:
         self.reception.listening[endpoint.sock.fileno()] = endpoint.address

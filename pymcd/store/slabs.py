@@ -17,7 +17,7 @@ from .. import limits
 from .item import SlabClass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ..config import Settings
 
@@ -67,6 +67,8 @@ class Slabs:
         self.malloced_pages = 0  #: in classes and pool together
         self.malloced_bytes = 0  #: the same; pages in the pool are whole ones
         self.moved_pages = 0  #: `slabs_moved`
+        #: Whether the system has as much as a page; the host knows.
+        self.has_room: Callable[[], bool] = lambda: True
 
     def __iter__(self) -> Iterator[SlabClass]:
         return iter(self.classes)
@@ -112,12 +114,11 @@ class Slabs:
         if self.free_pages:
             self.give_page(slab_class)
             return True
-        if (
-            # A class may always take its first page, even over the limit.
-            # memcached: do_slabs_newslab
-            self.limit_bytes
-            and slab_class.pages > 0
-            and self.malloced_bytes + slab_class.page_bytes > self.limit_bytes - self.lent_bytes
+        # A class may always take its first page, even over the limit.
+        # memcached: do_slabs_newslab
+        wanted_bytes = self.malloced_bytes + self.lent_bytes + slab_class.page_bytes
+        if slab_class.pages > 0 and (
+            (self.limit_bytes and wanted_bytes > self.limit_bytes) or not self.has_room()
         ):
             return False
         self.malloced_pages += 1
