@@ -155,7 +155,7 @@ def general(service: Service) -> list[Row]:
             ("slab_reassign_busy_items", rebalancer.busy_items),
             ("slab_reassign_busy_deletes", 0),
             ("slab_reassign_busy_nomem", rebalancer.busy_nomem),
-            ("slab_reassign_last_busy_status", "busy" if rebalancer.busy_items else "none"),
+            ("slab_reassign_last_busy_status", rebalancer.last_busy_status),
             ("slab_reassign_running", int(rebalancer.running)),
             ("slabs_moved", cache.slabs.moved_pages),
         ]

@@ -96,6 +96,7 @@ class Rebalancer:
         self.busy_nomem = 0
         self.inline_reclaim = 0
         self.busy_items = 0
+        self.last_busy_status = "none"
         self._cache = cache
         self._slabs = cache.slabs
         self._window_s = settings.slab_automove_window_s
@@ -122,6 +123,7 @@ class Rebalancer:
         self.rescues = self.chunk_rescues = self.busy_nomem = self.inline_reclaim = (
             self.busy_items
         ) = 0
+        self.last_busy_status = "none"
         self._slabs.moved_pages = 0
 
     @property
@@ -219,7 +221,7 @@ class Rebalancer:
                     return
                 budget -= 1
                 if not self._remove_one(source):
-                    self.busy_items += 1
+                    self._busy("busy_floating")
                     self._move = None
                     self._shrinking = False
                     return
@@ -252,11 +254,18 @@ class Rebalancer:
         self._removed += 1
         if self._cache.is_dead(item):
             self.inline_reclaim += 1
+            self._cache.unlink(item)
         else:
+            # memcached finds the page busy for want of memory, and evicts to get some.
             self.busy_nomem += 1
-            self._cache.on_evict(item)
-        self._cache.unlink(item)
+            self._busy("from_lru")
+            assert item.segment is not None
+            self._cache.lru.evict(item, item.segment.slab_class)
         return True
+
+    def _busy(self, status: str) -> None:
+        self.busy_items += 1
+        self.last_busy_status = status
 
     def _victim(self, source: SlabClass) -> Item | None:
         for kind in (COLD, WARM, HOT, TEMP):

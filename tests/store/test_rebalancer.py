@@ -42,7 +42,8 @@ def test_reassign_a_full_page():
     assert (source.pages, destination.pages) == (2, 1)
     assert destination.free_chunks == destination.chunks_per_page
     assert store.cache.item_count == 2 * PER_PAGE_1K
-    assert store.rebalancer.busy_nomem == PER_PAGE_1K
+    assert store.rebalancer.busy_nomem == source.evicted == PER_PAGE_1K
+    assert store.rebalancer.last_busy_status == "from_lru"
     assert store.rebalancer.rescues == 0
     assert store.cache.slabs.moved_pages == 1
 
@@ -154,6 +155,7 @@ def test_a_move_is_given_up_where_nothing_can_be_freed():
     assert not store.rebalancer.step()
     assert not store.rebalancer.running
     assert store.rebalancer.busy_items == 1
+    assert store.rebalancer.last_busy_status == "busy_floating"
     assert source.pages == 2
 
 
