@@ -404,8 +404,8 @@ _FIELD_RULES: dict[str, _Rule] = {
     "hot_max_factor": _Rule(lambda v: 0 < v < INFINITY, "hot_max_factor must be > 0"),
     "warm_max_factor": _Rule(lambda v: 0 < v < INFINITY, "warm_max_factor must be > 0"),
     "temporary_ttl_s": _Rule(
-        lambda v: v is None or 0 <= v <= limits.INT32_MAX,
-        f"temporary_ttl must be 0 to {limits.INT32_MAX} seconds",
+        lambda v: v is None or 0 <= v <= limits.UINT32_MAX,
+        f"temporary_ttl must be 0 to {limits.UINT32_MAX} seconds",
     ),
     "idle_timeout_s": _int32(0, f"idle_timeout must be 0 to {limits.INT32_MAX} seconds"),
     "watcher_logbuf_size_bytes": _Rule(

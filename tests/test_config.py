@@ -100,9 +100,9 @@ WRONG_ALONE: list[tuple[str, Any, int, str]] = [
     ("hot_max_factor", 0.0, 1, "hot_max_factor must be > 0"),
     ("warm_max_factor", -1.0, 1, "warm_max_factor must be > 0"),
     *(
-        (f"{name}_s", wrong, 1, f"{name} must be 0 to 2147483647 seconds")
-        for name in ("temporary_ttl", "idle_timeout")
-        for wrong in (-1, 1 << 31)
+        (f"{name}_s", wrong, 1, f"{name} must be 0 to {most} seconds")
+        for name, most in (("temporary_ttl", 4294967295), ("idle_timeout", 2147483647))
+        for wrong in (-1, most + 1)
     ),
     ("slab_chunk_max_bytes", 0, 1, "slab_chunk_max must be >= 0"),
     *(
