@@ -204,6 +204,7 @@ def _write_whole(path: str, suffix: str, text: str, log: Log) -> None:
         os.rename(draft, path)
     except OSError as error:
         log.warning(f'Failed to rename "{draft}" to "{path}": {error.strerror}')
+        os.unlink(draft)
 
 
 def _create(path: str) -> int:

@@ -364,6 +364,17 @@ def test_a_file_of_ours_is_no_link_to_another(folder: Path) -> None:
     assert (folder / "file").read_text() == ""
 
 
+def test_no_draft_stays_of_a_file_that_cannot_be(
+    folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "pid").mkdir()
+    daemon.write_pid_file(str(folder / "pid"), Log(realtime=lambda: 0.0))
+    assert [each.name for each in folder.iterdir()] == ["pid"]
+    assert capfd.readouterr().err == (
+        f'Failed to rename "{folder}/pid.tmp" to "{folder}/pid": Is a directory\n'
+    )
+
+
 def test_the_pid_file_of_another_is_left_alone(folder: Path) -> None:
     path = folder / "pid"
     daemon.remove_pid_file(str(path))
