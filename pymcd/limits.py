@@ -32,6 +32,8 @@ RUN_REPLY_BYTES: Final = 64 << 10
 #: A value up to this size is not counted, nor the line before it: a run has not many commands.
 LIGHT_VALUE_BYTES: Final = 1 << 10
 REPLY_LINE_MAX_BYTES: Final = 512
+#: Of a value beyond this it is noted that an item lent it; less may be joined, and so copied.
+LENT_VALUE_BYTES: Final = 40 << 10
 #: What one `recv` may bring. The buffer is allocated at this size and then cut, which costs
 #: nothing up to the 128 KB from which on the C library maps memory anew for each request: 256 KB
 #: made a set of 1 KB three times as dear.

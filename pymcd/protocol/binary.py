@@ -295,6 +295,7 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
         if len(value) <= _JOINED_VALUE_MAX_BYTES:
             return head + value
         connection.pieces += (head, value)
+        connection.lent.append((item, value))
         return None
     if data[1] != _SET_OPCODE or len(data) < _SET_REQUEST_BYTES:
         return None
@@ -400,6 +401,8 @@ def _get(connection: Connection, request: Request) -> None:
     shown_value = item.value if command.with_value else b""
     if len(shown_value) > limits.LIGHT_VALUE_BYTES:
         connection.weight += len(shown_value)
+        if len(shown_value) > limits.LENT_VALUE_BYTES:
+            connection.lent.append((item, shown_value))
     connection.pieces += (
         _pack_response_flags(
             RESPONSE_MAGIC,

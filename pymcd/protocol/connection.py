@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from ..auth import Exchange
     from ..service import Service
+    from ..store import Item
     from .arrival import Segmented
     from .framing import Awaited
     from .retrieval import Retrieval
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 JOINED_WEIGHT_MAX: Final = limits.REPLY_CHUNK_BYTES - limits.RUN_COMMANDS_MAX * (
     limits.LIGHT_VALUE_BYTES + limits.REPLY_LINE_MAX_BYTES
 )
+assert JOINED_WEIGHT_MAX < limits.LENT_VALUE_BYTES
 #: Less of a line is appended to what came before it.
 _SMALL_CHUNK_BYTES: Final = 4096
 #: What has arrived of a value that nobody awaits.
@@ -107,6 +109,7 @@ class Connection(Holder):
         "id",
         "last_command_at",
         "last_words",
+        "lent",
         "line_bytes",
         "line_chunks",
         "listen_address",
@@ -186,6 +189,8 @@ class Connection(Holder):
         self.reply: Callable[[bytes], None] = self.pieces.append
         #: Of what `pieces` hold, as far as it is not light, in bytes.
         self.weight = 0
+        #: Large values in `pieces`, each with the item that had it.
+        self.lent: list[tuple[Item, bytes]] = []
         self.source: Iterator[bytes] | None = None
         self.wake: Callable[[], None] = no_wake  #: tells the driver that pieces appeared
         #: Tells the driver not to read from this client until it is woken.
@@ -326,6 +331,8 @@ class Connection(Holder):
         """
         self.answer_plain = None
         self.weight = 0
+        if self.lent:
+            self.lent.clear()
         if self.closing or self.source is not None:
             return False
         if self.watching:  # what a watcher says is not kept, let alone executed
@@ -490,7 +497,24 @@ class Connection(Holder):
             taken.append(large[:room])
             pieces[end] = large[room:]  # type: ignore[call-overload]  # can be joined like bytes
         del pieces[:end]
-        return taken[0] if len(taken) == 1 else b"".join(taken)
+        if pieces:
+            return taken[0] if len(taken) == 1 else b"".join(taken)
+        self.lent.clear()
+        return bytes(taken[0]) if len(taken) == 1 else b"".join(taken)  # no view: it holds all
+
+    def unread_bytes(self, unsent_bytes: int) -> int:
+        """Return what this client takes of memory as long as it does not read.
+
+        With what was taken already and is unsent. What is an item still costs nothing.
+        """
+        lent = freed = 0
+        for item, value in self.lent:
+            if item.value is value and item.linked:
+                lent += len(value)
+            else:
+                freed += len(value)
+        pending = unsent_bytes + sum(map(len, self.pieces)) - lent - freed
+        return max(0, pending) + freed + len(self.buffer) - self.held_bytes
 
     def close(self, reason: str = "normal", words: str = "") -> None:
         """Have the driver close, once what was replied is sent; with `words` for the log of -v."""

@@ -49,6 +49,7 @@ class Executor:
             more = proxy.run()
             pieces += proxy.pieces
             proxy.pieces.clear()
+            proxy.lent.clear()
             if not more:
                 break
         if proxy.buffer or proxy.awaited is not None or proxy.swallow_bytes or proxy.closing:

@@ -189,6 +189,8 @@ def _answer_mg(connection: Connection, item: Item, flags: MetaFlags, line: bytes
     value = item.value
     if len(value) > limits.LIGHT_VALUE_BYTES:
         connection.weight += len(value)
+        if len(value) > limits.LENT_VALUE_BYTES:
+            connection.lent.append((item, value))
     connection.pieces += (line, value, CRLF)
 
 
@@ -612,6 +614,7 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
         if len(value) <= _JOINED_VALUE_MAX_BYTES:
             return b"".join((line, value, CRLF))
         connection.pieces += (line, value, CRLF)
+        connection.lent.append((item, value))
         return None
     plain = _PLAIN_MS(data)
     if plain is None:

@@ -372,6 +372,7 @@ class PairedConnection(Connection):
         self.held_reply = None
         del self.pieces[self.kept :]
         self.kept = 0
+        self.lent.clear()
         if self.retrieval is not None and self.retrieval.begun and reply.endswith(_END):
             reply = reply[: -len(_END)]  # more keys follow
         if reply:

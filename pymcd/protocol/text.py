@@ -117,6 +117,8 @@ def _get(connection: Connection, tokens: list[bytes]) -> None:
     value = item.value
     if len(value) > limits.LIGHT_VALUE_BYTES:
         connection.weight += len(value)
+        if len(value) > limits.LENT_VALUE_BYTES:
+            connection.lent.append((item, value))
     connection.pieces += (
         b"VALUE %b %d %d\r\n" % (key, item.client_flags, len(value)),
         value,
@@ -173,6 +175,8 @@ def _retrieve(
             continue
         pieces += (b"VALUE ", key, suffix, value, b"\r\n")
         weight += size
+        if size > limits.LENT_VALUE_BYTES:
+            connection.lent.append((item, value))
         if weight >= limits.RUN_REPLY_BYTES:
             rest = list(keys)
             if rest and not refused:
@@ -352,6 +356,7 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
                 if size <= _JOINED_VALUE_MAX_BYTES:
                     return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
                 connection.pieces += (b"VALUE ", key, suffix, value, b"\r\nEND\r\n")
+                connection.lent.append((item, value))
     elif verb == b"set ":
         plain_set = _PLAIN_SET(data)
         if plain_set is not None:

@@ -14,7 +14,9 @@ each ready socket one `read`, `Connection.respond`, and one joined `write`. What
 * The hub passes a trio checkpoint after each turn that ends `CHECKPOINT_EVERY_S` or more after the
   last one, so that timers, signals and replication are never starved.
 * Back-pressure. What a `write` does not take is kept, the socket is watched for writing only,
-  and nothing more is read or executed for that client until all is sent.
+  and nothing more is read or executed for that client until all is sent. Memory that a client
+  takes so counts as under way, a value as soon as it is no item any more; when there is no room,
+  who has not read for longest is closed.
 * Quiet. With nothing to do the hub is parked in trio. Parking costs about as much as three
   requests, so after a turn it first waits `LINGER_S` in `poll` itself: a client that asks again
   at once is answered at once. Not while other tasks serve clients, too (`linger_s`).
@@ -43,6 +45,7 @@ import trio
 from .. import limits
 from ..protocol.connection import no_wake
 from ..protocol.paired import PairedConnection
+from ..protocol.underway import Holder
 from .tls import Turn
 
 if TYPE_CHECKING:
@@ -54,6 +57,8 @@ if TYPE_CHECKING:
     from .tls import TlsSession
 
 CHECKPOINT_EVERY_S: Final = 0.004
+#: How often it is looked whether values that clients do not take are still those of items.
+LOOK_AT_LENT_EVERY_S: Final = 0.01
 #: Of one turn, for those who are ready, and for each lane.
 SHARE_S: Final = 0.001
 LINGER_S: Final = 0.001
@@ -67,7 +72,7 @@ _WRITE: Final = getattr(select, "EPOLLOUT", 0)
 _GONE: Final = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
 
 
-class Session:
+class Session(Holder):
     """A client's socket and its Connection, and TLS between them if that is spoken."""
 
     __slots__ = (
@@ -75,6 +80,7 @@ class Session:
         "fd",
         "hungry",
         "lane",
+        "lose",
         "muted",
         "queued",
         "respond",
@@ -89,7 +95,9 @@ class Session:
         connection: Connection,
         tls: TlsSession | None,
         lane: deque[Session],
+        lose: Callable[[Session], None],
     ) -> None:
+        super().__init__()
         self.sock = sock
         self.fd = sock.fileno()
         self.connection = connection
@@ -99,7 +107,12 @@ class Session:
         self.lane = lane  #: where it waits for its turn, if it has to
         self.queued = False  #: it is there
         self.hungry = False  #: so as to be read from
+        self.lose = lose
         self.muted = False  #: not watched for reading, as its connection waits for others
+
+    def give_up(self) -> None:
+        """End: others need the memory of what this client does not read."""
+        self.lose(self)
 
 
 class Hub:
@@ -131,6 +144,11 @@ class Hub:
         self._light: deque[Session] = deque()
         self._newcomers: deque[Session] = deque()
         self._heavy: deque[Session] = deque()
+        #: Those blocked who have been lent values; and when, and behind how many stored items,
+        #: it was looked whether these are items still.
+        self._lent_to: dict[Session, None] = {}
+        self._looked_at = 0.0
+        self._stored = 0
         self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._alarm, _READ)
         self._parked = False
@@ -145,7 +163,7 @@ class Hub:
         self, sock: socket.socket, connection: Connection, tls: TlsSession | None = None
     ) -> None:
         """Serve a connected, non-blocking socket from now on; the hub will close it."""
-        session = Session(sock, connection, tls, self._newcomers)
+        session = Session(sock, connection, tls, self._newcomers, self._lose)
         if self._rest:  # who had this number before was perhaps ready
             self._rest = [each for each in self._rest if each[0] != session.fd]
         connection.wake = lambda: self._enqueue(session)
@@ -279,6 +297,8 @@ class Hub:
             self._serve_lane(self._newcomers, len(self._newcomers))
         if heavy:
             self._serve_lane(self._heavy, heavy)
+        if self._lent_to:
+            self._look_at_lent()
         turn = self._tls_turn
         if turn.active:
             counters = self._service.counters
@@ -517,6 +537,7 @@ class Hub:
         if session.unsent is not None:
             session.unsent = None
             self._epoll.modify(session.fd, _READ)
+            self._release(session)
         return True
 
     def _block(self, session: Session, unsent: memoryview) -> None:
@@ -525,7 +546,38 @@ class Hub:
             self._epoll.modify(session.fd, _WRITE)
             self._responders.pop(session.fd, None)
             session.lane = self._heavy
+        elif len(unsent) != len(session.unsent):
+            self._service.under_way.release(session)  # it gets on: so it is counted anew
         session.unsent = unsent
+        self._charge(session)
+
+    def _charge(self, session: Session) -> None:
+        """Count what a blocked client takes of memory; close it if there is not so much."""
+        connection = session.connection
+        assert session.unsent is not None
+        held_bytes = connection.unread_bytes(len(session.unsent))
+        if not self._service.under_way.charge(session, held_bytes):
+            self._lose(session)
+        elif connection.lent:
+            self._lent_to[session] = None
+        else:
+            self._lent_to.pop(session, None)
+
+    def _release(self, session: Session) -> None:
+        """Count nothing for a client that is blocked no more, or gone."""
+        self._lent_to.pop(session, None)
+        self._service.under_way.release(session)
+
+    def _look_at_lent(self) -> None:
+        """Count values that are no items any more, if anything was stored since the last time."""
+        stored = self._service.cache.total_items
+        now = self._monotonic()
+        if stored != self._stored and now - self._looked_at >= LOOK_AT_LENT_EVERY_S:
+            self._stored = stored
+            self._looked_at = now
+            for session in list(self._lent_to):
+                if session in self._lent_to:  # not closed for another one
+                    self._charge(session)
 
     def _enqueue(self, session: Session) -> None:
         """Have a session resumed when it is its turn."""
@@ -550,6 +602,7 @@ class Hub:
         if self._sessions.pop(session.fd, None) is None:
             return
         self._responders.pop(session.fd, None)
+        self._release(session)
         self._epoll.unregister(session.fd)
         # The end of a TLS session, or why there is none, if that goes without waiting.
         last_words = b"" if session.tls is None else session.tls.farewell()
@@ -562,6 +615,9 @@ class Hub:
         connection = session.connection
         connection.closing = True
         connection.source = None
+        connection.pieces.clear()
+        connection.lent.clear()
+        session.unsent = None
         connection.wake = no_wake  # without this cycle it is freed at once
         connection.suspend = no_wake
         if isinstance(connection, PairedConnection):

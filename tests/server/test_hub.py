@@ -799,3 +799,132 @@ def test_who_was_heavy_is_light_again_when_it_asks_for_little() -> None:
         assert heard(caller) == VERSION
         assert session.lane is host.hub._light
         assert connection.answer_plain is not None
+
+
+# -- memory of replies that are not read ---------------------------------------------------------
+
+MEMORY = 64 << 20
+VALUE_BYTES = 1_000_000
+
+
+def store_value(host: Host, number: int) -> None:
+    status = host.service.cache.store(
+        StoreMode.SET, b"k%d" % number, number.to_bytes(4, "big") * (VALUE_BYTES // 4)
+    )
+    assert status is Status.STORED
+
+
+def look_at_lent(host: Host, clock: Time) -> None:
+    clock.now += 1.0
+    host.turn()
+    knock, _ = host.connect()
+    knock.send(b"version\r\n")
+    host.turn(2)
+    host.service.under_way.check()
+
+
+@pytest.mark.parametrize(
+    "request_of_much",
+    [
+        b"get %b\r\n",
+        b"get" + b" %b" * 20 + b"\r\n",
+        b"mg %b v\r\n" * 20,
+        b"\x80\x00\x00\x02" + bytes(7) + b"\x02" + bytes(12) + b"%b",
+    ],
+)
+def test_a_value_that_is_an_item_still_costs_nothing(request_of_much: bytes) -> None:
+    with hosting_with_clock(memory_limit_bytes=MEMORY) as (host, clock):
+        store_value(host, 1)
+        number = request_of_much.count(b"%b")
+        crowd = [host.connect() for _ in range(100)]
+        for caller, _ in crowd:
+            caller.send(request_of_much % ((b"k1",) * number))
+        host.turn(300)
+        under_way = host.service.under_way
+        assert len(host.hub._lent_to) == 100
+        assert under_way.held_bytes < 100 * 1000
+        for _, connection in crowd:
+            assert sum(map(len, connection.pieces)) <= VALUE_BYTES + 200, "one at a time"
+        # But as soon as it is none, each client has one of its own, as far as we know.
+        store_value(host, 1)
+        look_at_lent(host, clock)
+        assert under_way.limit_bytes - VALUE_BYTES <= under_way.held_bytes <= under_way.limit_bytes
+        assert 66 <= len(host.closed) <= 70
+        assert {connection.close_reason for connection in host.closed} == {"error"}
+        assert len(host.hub._lent_to) == 100 - len(host.closed)
+        host.hub.close_all()
+        assert under_way.held_bytes == 0
+        host.hub._epoll = select.epoll()
+        host.hub._alarm = os.eventfd(0)
+
+
+def test_who_reads_slowly_gets_its_answer_though_the_value_is_gone() -> None:
+    with hosting_with_clock(memory_limit_bytes=MEMORY) as (host, clock):
+        store_value(host, 7)
+        expected = host.service.cache.inspect(b"k7").value  # type: ignore[union-attr]
+        slow, _ = host.connect()
+        slow.send(b"get k7\r\n")
+        host.turn(10)
+        # It goes on reading, a socket's buffer a second; others do not. All values are overwritten
+        # all the time.
+        said = b""
+        crowd = []
+        for _ in range(100):
+            said += heard(slow) if len(said) < VALUE_BYTES else b""
+            host.service.cache._set_now(host.service.cache.now + 1)
+            for number in range(8):
+                store_value(host, number)
+                caller, connection = host.connect()
+                crowd.append(connection)
+                caller.send(b"get k%d\r\n" % number)
+                host.turn(5)
+            for number in range(8):
+                store_value(host, number)
+            clock.now += 1.0
+            host.turn(2)
+            assert host.service.under_way.held_bytes <= host.service.under_way.limit_bytes
+        said += heard_in_time(host, slow, len(expected) + 27 - len(said))
+        assert said == b"VALUE k7 0 1000000\r\n%b\r\nEND\r\n" % expected
+        assert len(host.closed) > 500, "those who do not read"
+        assert len(crowd) - len(host.closed) >= 20
+
+
+def test_what_is_read_or_closed_is_no_longer_counted(host: Host) -> None:
+    host.store_big()
+    under_way = host.service.under_way
+    caller, _ = host.connect()
+    caller.send(b"get big big\r\n")
+    host.turn(5)
+    assert len(host.hub._lent_to) == 1
+    host.service.cache.store(StoreMode.SET, b"big", BIG)
+    host.hub._looked_at = -1.0
+    host.turn()
+    got = heard_in_time(host, caller, 2 * len(BIG_REPLY) - 5)
+    assert len(got) == 2 * len(BIG_REPLY) - 5
+    assert host.hub._lent_to == {}
+    assert under_way.held_bytes == 0
+    caller.send(b"get big\r\n")
+    host.turn(5)
+    assert len(host.hub._lent_to) == 1
+    caller.close()
+    host.turn(5)
+    assert host.hub._lent_to == {}
+    assert under_way.held_bytes == 0
+
+
+@pytest.mark.parametrize("where", ["text", "meta", "binary"])
+@pytest.mark.parametrize("size", [1, 33_000, 65_000, 70_000, 131_072, 200_000])
+def test_who_rests_has_no_value(host: Host, where: str, size: int) -> None:
+    host.service.cache.store(StoreMode.SET, b"k", bytes(size))
+    caller, connection = host.connect()
+    request_of_it = {
+        "text": b"get k\r\n",
+        "meta": b"mg k v\r\n",
+        "binary": b"\x80\x00\x00\x01" + bytes(7) + b"\x01" + bytes(12) + b"k",
+    }[where]
+    for _ in range(3):
+        caller.send(request_of_it)
+        assert len(heard_in_time(host, caller, size)) > size
+        host.turn(3)
+        assert connection.lent == []
+        assert connection.pieces == []
