@@ -19,8 +19,8 @@ INT32_MAX: Final = 0x7FFFFFFF
 LINE_MAX_BYTES: Final = 2048
 #: ... unless it is a get, whose list of keys may be long, up to this bound of ours.
 GET_LINE_MAX_BYTES: Final = 8 << 20
-#: memcached cuts a command line into at most this many words (the list of a get goes on).
-TOKENS_MAX: Final = 24
+#: memcached sees at most this many words of a command line (the list of a get goes on).
+TOKENS_MAX: Final = 23
 
 #: Replies are joined and handed to the socket in chunks of this size at most.
 REPLY_CHUNK_BYTES: Final = 64 << 10

@@ -14,13 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .. import limits
 from .retrieval import LONG_LINE_BYTES, begin_long, go_on
-from .tokens import BAD_CHUNK, ERROR, NO_MEMORY_READING, split_line
+from .tokens import BAD_CHUNK, BAD_FORMAT, ERROR, NO_MEMORY_READING, is_silenced, split_line
 
 if TYPE_CHECKING:
     from .connection import Connection
     from .verbs import type_Header
 
 _RUN_REPLY_BYTES: Final = limits.RUN_REPLY_BYTES  # one look-up less
+#: What is before the newline of a command, at least: two letters and the carriage return. What is
+#: shorter memcached does not look at, be it a word that it knows.
+_COMMAND_MIN_BYTES: Final = 3
 
 
 class Awaited(NamedTuple):
@@ -53,8 +56,9 @@ def run_text(connection: Connection, budget: int, /) -> bool:
             if position < len(buffer):
                 _check_endless_line(connection)
             return False
-        stop = end - 1 if end - position > 1 and buffer[end - 1] == 13 else end
-        if stop - position > LONG_LINE_BYTES and begin_long(connection, position, stop, end + 1):
+        length = end - position
+        stop = end - 1 if length > 1 and buffer[end - 1] == 13 else end
+        if length > LONG_LINE_BYTES and begin_long(connection, position, stop, end + 1):
             return True
         line = buffer[position:stop]
         position = end + 1
@@ -63,12 +67,12 @@ def run_text(connection: Connection, budget: int, /) -> bool:
             connection.service.host.log_line(f"<{connection.id} {line.decode('latin-1')}")
         tokens = line.split(b" ")
         verb = verbs.get(tokens[0])
-        if verb is None or not tokens[-1] or b"  " in line or b"\0" in line:
+        if verb is None or length < _COMMAND_MIN_BYTES or not tokens[-1] or b"  " in line:
             tokens = split_line(line)
-            verb = verbs.get(tokens[0]) if tokens else None
-            if verb is None:
+            verb = verbs.get(tokens[0]) if tokens and length >= _COMMAND_MIN_BYTES else None
+            if verb is None or (line[:1] == b" " and not verb.indented):
                 connection.position = position
-                _unknown(connection, tokens)
+                _refuse_line(connection, length, tokens)
                 if connection.closing or connection.waiting:
                     return False
                 continue
@@ -195,11 +199,13 @@ def swallow(connection: Connection) -> bool:
     return not connection.waiting
 
 
-def _unknown(connection: Connection, tokens: list[bytes]) -> None:
+def _refuse_line(connection: Connection, length: int, tokens: list[bytes]) -> None:
     # memcached: process_command_ascii. A browser must not be a client.
-    if tokens and tokens[: limits.TOKENS_MAX - 1][-1].startswith(b"HTTP/") and len(tokens[0]) > 1:
+    if length < _COMMAND_MIN_BYTES:
+        connection.refuse(BAD_FORMAT)
+    elif len(tokens) > 1 and tokens[: limits.TOKENS_MAX][-1].startswith(b"HTTP/"):
         connection.close("error")
-    else:
+    elif not tokens or not is_silenced(tokens):
         connection.refuse(ERROR)
 
 

@@ -3,9 +3,7 @@
 What their flags mean to an item, and what is answered, in the order in which it was asked; what a
 flag is, how it is worded, and what of an item it asks for is in metaflags.py.
 
-Followed is memcached 1.6.18, byte for byte; where that departs from protocol.txt, so do we. Of the
-later flags it rejects, `E` (the cas unique that the item is to get) and `x` of md (drop the value,
-keep the item) are understood.
+Followed is memcached 1.6.45, byte for byte; where that departs from protocol.txt, so do we.
 """
 
 from __future__ import annotations
@@ -22,13 +20,13 @@ from .framing import refuse_value
 from .metaflags import (
     ASK_CAS,
     ASK_KEY,
+    ASK_SIZE,
     ASK_TTL,
     BAD_ARITHMETIC_MODE,
     BAD_FLAGS,
     BAD_STORE_MODE,
     FLAGS,
     FLAGS_TOO_LONG,
-    GET_FLAGS_TOO_LONG,
     KEPT_MAX_BYTES,
     KEY_AS_BASE64,
     OPAQUE,
@@ -46,7 +44,6 @@ from .metaflags import (
 from .tokens import (
     BAD_FORMAT,
     CRLF,
-    ERROR,
     NO_MEMORY,
     NO_MEMORY_READING,
     NO_MEMORY_STORING,
@@ -86,19 +83,52 @@ ARITHMETIC_MODES: Final = {
 
 _STORED = Status.STORED
 _SET, _CAS = StoreMode.SET, StoreMode.CAS
+_JOINING: Final = (StoreMode.APPEND, StoreMode.PREPEND)
 _STALE_OR_WIN_SENT: Final = STALE | WIN_SENT
 
 
-def _line(flags: MetaFlags, key: bytes, code: bytes, cas_unique: int | None = None) -> bytes:
-    """Return an answer that needs no item: opaque and key, where asked for; the cas if given."""
+def _line(flags: MetaFlags, key: bytes, code: bytes) -> bytes:
+    """Return an answer that needs no item: opaque and key, where asked for."""
     for letter, word in flags.steps:
         if letter == OPAQUE:
             code += b" " + word
         elif letter == ASK_KEY:
             code += b" k" + encode_key(key, as_base64=flags.key_binary)
-        elif letter == ASK_CAS and cas_unique is not None:
-            code += b" c%d" % cas_unique
     return code + CRLF
+
+
+def _stored_line(flags: MetaFlags, key: bytes, code: bytes, cas_unique: int, size: int) -> bytes:
+    """Return the answer to ms: as `_line`, and cas unique and size of the value."""
+    for letter, word in flags.steps:
+        if letter == OPAQUE:
+            code += b" " + word
+        elif letter == ASK_KEY:
+            code += b" k" + encode_key(key, as_base64=flags.key_binary)
+        elif letter == ASK_CAS:
+            code += b" c%d" % cas_unique
+        elif letter == ASK_SIZE:
+            code += b" s%d" % size
+    return code + CRLF
+
+
+def _decode_key_and_flags(tokens: list[bytes], first_flag: int) -> tuple[bytes, MetaFlags, bytes]:
+    """Return key, flags, and what is wrong with them, or nothing."""
+    # memcached: _meta_flag_preparse
+    key = tokens[1]
+    if len(key) > limits.KEY_MAX_BYTES:
+        return key, _NO_FLAGS, BAD_FORMAT
+    if len(tokens) > WORDS_MAX:
+        return key, _NO_FLAGS, FLAGS_TOO_LONG
+    flags = decode_flags(tuple(tokens[first_flag:]))
+    if flags.key_binary:
+        decoded = decode_key(key)
+        if decoded is None:
+            return key, flags, flags.decode_error
+        key = decoded
+    return key, flags, flags.error
+
+
+_NO_FLAGS: Final = decode_flags(())
 
 
 # -- mn, me ------------------------------------------------------------------------------------
@@ -111,12 +141,8 @@ def _mn(connection: Connection, tokens: list[bytes]) -> None:
 
 def _me(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Meta Debug": me <key> [b]
-    key: bytes | None = tokens[1] if len(tokens) > 1 else None
-    if key is not None and len(key) > limits.KEY_MAX_BYTES:
-        key = None
-    if key is not None and len(tokens) > 2 and tokens[2] == b"b":
-        key = decode_key(key)
-    if key is None:
+    key = _key_of_me(tokens) if len(tokens) > 1 else None
+    if key is None or len(tokens[1]) > limits.KEY_MAX_BYTES:
         connection.reply(BAD_FORMAT)
         return
     cache = connection.cache
@@ -132,8 +158,7 @@ def _me(connection: Connection, tokens: list[bytes]) -> None:
         b"ME %b exp=%d la=%d cas=%d fetch=%b cls=%d size=%d\r\n"
         % (
             key,
-            # The wrong way round, as in memcached 1.6.18.
-            cache.now - item.expires_at if item.expires_at else -1,
+            item.expires_at - cache.now if item.expires_at else -1,
             cache.now - item.last_access,
             item.cas_unique,
             b"yes" if item.access & FETCHED else b"no",
@@ -143,32 +168,25 @@ def _me(connection: Connection, tokens: list[bytes]) -> None:
     )
 
 
+def _key_of_me(tokens: list[bytes]) -> bytes | None:
+    """Return the key; None: it is not base64, though it is said to be."""
+    # memcached: process_meta_command. It looks at the flag only if there is another word behind.
+    as_base64 = len(tokens) > 3 and tokens[2] == b"b"
+    return decode_key(tokens[1]) if as_base64 else tokens[1]
+
+
 # -- mg ----------------------------------------------------------------------------------------
 
 
 def _mg(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Meta Get": mg <key> <flags>*
     # Hot path: bench/ "mg16".
-    count = len(tokens)
-    if count < 2:
-        connection.reply(ERROR)
-        return
-    key = tokens[1]
-    if len(key) > limits.KEY_MAX_BYTES:
+    if len(tokens) < 2:
         connection.reply(BAD_FORMAT)
         return
-    if count > WORDS_MAX:
-        connection.reply(GET_FLAGS_TOO_LONG)
-        return
-    flags = decode_flags(tuple(tokens[2:]))
-    if flags.key_binary:
-        decoded = decode_key(key)
-        if decoded is None:
-            connection.reply(flags.decode_error)
-            return
-        key = decoded
-    if flags.error:
-        connection.reply(flags.error)
+    key, flags, error = _decode_key_and_flags(tokens, 2)
+    if error:
+        connection.reply(error)
         return
     if flags.ordered:
         _mg_ordered(connection, key, flags)
@@ -219,7 +237,8 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
         if item is not None:
             created = True
             _mark_key(cache, item, flags)
-            cache.set_cas_unique(item, flags.new_cas)
+            if flags.new_cas is not None:
+                cache.set_cas_unique(item, flags.new_cas)
     if item is None:
         if flags.touch_exptime is not None:
             cache.counters.touch_cmds += 1
@@ -303,30 +322,12 @@ def _mark_key(cache: Cache, item: Item, flags: MetaFlags) -> None:
 def _decode_ms(connection: Connection, tokens: list[bytes]) -> type_Header | None:
     # protocol.txt, "Meta Set": ms <key> <datalen> <flags>*
     # Hot path: bench/ "ms16".
-    count = len(tokens)
-    if count < 2:
-        connection.reply(ERROR)
-        return None
-    key = tokens[1]
-    if len(key) > limits.KEY_MAX_BYTES or count == 2:
-        connection.reply(BAD_FORMAT)
-        return None
-    if count > WORDS_MAX:
-        connection.reply(FLAGS_TOO_LONG)
-        return None
-    length = decode_i32(tokens[2])
+    length = decode_i32(tokens[2]) if len(tokens) > 2 else None
     if length is None or not 0 <= length <= limits.INT32_MAX - 2:
         connection.reply(BAD_FORMAT)
         return None
     # From here on errors swallow the block.
-    flags = decode_flags(tuple(tokens[3:]))
-    error = flags.error
-    if flags.key_binary:
-        decoded = decode_key(key)
-        if decoded is None:
-            error = flags.decode_error
-        else:
-            key = decoded
+    key, flags, error = _decode_key_and_flags(tokens, 3)
     mode = STORE_MODES.get(flags.mode)
     if not error:
         if mode is None:
@@ -338,7 +339,7 @@ def _decode_ms(connection: Connection, tokens: list[bytes]) -> type_Header | Non
                 mode = _CAS
             cache = connection.cache
             if cache.admit(mode, key, length, flags.client_flags):
-                exptime = flags.touch_exptime
+                exptime = flags.vivify_exptime if _vivifies(flags, mode) else flags.touch_exptime
                 expires_at = cache.expiry.expires_at(exptime) if exptime else 0
                 # Whatever is wrong with the block is told, quiet or not.
                 return length, False, key, flags, mode, expires_at
@@ -346,6 +347,11 @@ def _decode_ms(connection: Connection, tokens: list[bytes]) -> type_Header | Non
             _drop_old(cache, mode, key)
     refuse_value(connection, length + 2, error)
     return None
+
+
+def _vivifies(flags: MetaFlags, mode: StoreMode) -> bool:
+    """Return whether a value is stored if there is none to which it could be joined."""
+    return flags.vivify_exptime is not None and mode in _JOINING
 
 
 def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
@@ -356,25 +362,29 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
     # Hot path: bench/ "ms16".
     if flags.plain_set and cache.set(key, block, expires_at, flags.client_flags):
         if not flags.quiet:
-            connection.reply(_line(flags, key, b"HD", cache.cas_unique))
+            connection.reply(_stored_line(flags, key, b"HD", cache.cas_unique, len(block)))
         return
     # Without cas uniques the original has nowhere to note what was demanded.
     cas_compare = (cache.use_cas and flags.cas_compare) or 0
+    vivify = _vivifies(flags, mode)
+    joined = mode in _JOINING and cache.inspect(key) is not None
     if flags.stale and mode is _CAS:
         status = cache.store_stale(key, block, flags.client_flags, expires_at, cas_compare)
     else:
-        status = cache.store(mode, key, block, flags.client_flags, expires_at, cas_compare)
+        status = cache.store(
+            mode, key, block, flags.client_flags, expires_at, cas_compare, vivify=vivify
+        )
     cas_unique = 0
+    size = len(block)
     if status is _STORED:
-        if flags.key_binary or flags.new_cas:
-            item = cache.inspect(key)
-            if item is not None:
+        item = cache.inspect(key)
+        if item is not None:
+            if flags.new_cas:
                 cache.set_cas_unique(item, flags.new_cas)
-                marks = key_marks(key)
-                if flags.key_binary and mode not in (StoreMode.APPEND, StoreMode.PREPEND):
-                    # Appending makes a new item, which forgets this.
-                    marks |= KEY_BINARY
-                cache.mark(item, marks)
+            if flags.key_binary:
+                # Joining makes a new item, which forgets how its key came.
+                cache.mark(item, key_marks(key) | (0 if joined else KEY_BINARY))
+            size = len(item.value)
         cas_unique = (cache.use_cas and flags.new_cas) or cache.cas_unique
         if flags.quiet:
             return
@@ -385,7 +395,7 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
     elif status is Status.NO_MEMORY_READING:
         connection.reply(NO_MEMORY_READING)
         return
-    connection.reply(_line(flags, key, STORE_CODES[status], cas_unique))
+    connection.reply(_stored_line(flags, key, STORE_CODES[status], cas_unique, size))
 
 
 def _drop_old(cache: Cache, mode: StoreMode, key: bytes) -> None:
@@ -397,33 +407,15 @@ def _drop_old(cache: Cache, mode: StoreMode, key: bytes) -> None:
 # -- md ----------------------------------------------------------------------------------------
 
 
-def _decode_others(connection: Connection, tokens: list[bytes]) -> tuple[bytes, MetaFlags] | None:
-    """Decode what md and ma have in common; None: it is wrong, and that has been replied."""
-    count = len(tokens)
-    if count < 2:
-        connection.reply(ERROR)
-        return None
-    key = tokens[1]
-    if len(key) > limits.KEY_MAX_BYTES:
-        connection.reply(BAD_FORMAT)
-        return None
-    if count > WORDS_MAX:
-        connection.reply(FLAGS_TOO_LONG)
-        return None
-    flags = decode_flags(tuple(tokens[2:]))
-    decoded = decode_key(key) if flags.key_binary else key
-    if flags.error or decoded is None:
-        connection.reply(BAD_FLAGS)
-        return None
-    return decoded, flags
-
-
 def _md(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Meta Delete": md <key> <flags>*
-    command = _decode_others(connection, tokens)
-    if command is None:
+    if len(tokens) < 2:
+        connection.reply(BAD_FORMAT)
         return
-    key, flags = command
+    key, flags, error = _decode_key_and_flags(tokens, 2)
+    if error:
+        connection.reply(error)
+        return
     if flags.opaque_too_long:
         connection.reply(OPAQUE_TOO_LONG)
         return
@@ -456,12 +448,13 @@ def _delete(connection: Connection, item: Item, flags: MetaFlags) -> bool:
             return False
         item = emptied
         _mark_key(cache, item, flags)
-        cache.set_cas_unique(item, flags.new_cas or cas_unique)
+        cache.set_cas_unique(item, cas_unique if flags.new_cas is None else flags.new_cas)
     if flags.stale:
         if flags.touch_exptime is not None:
             cache.set_expires_at(item, cache.expiry.expires_at(flags.touch_exptime))
         cache.invalidate(item)
-        cache.set_cas_unique(item, flags.new_cas)
+        if flags.new_cas is not None:
+            cache.set_cas_unique(item, flags.new_cas)
     else:
         cache.hit_delete(item)
         if not flags.remove_value:
@@ -474,10 +467,13 @@ def _delete(connection: Connection, item: Item, flags: MetaFlags) -> bool:
 
 def _ma(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Meta Arithmetic": ma <key> <flags>*
-    command = _decode_others(connection, tokens)
-    if command is None:
+    if len(tokens) < 2:
+        connection.reply(BAD_FORMAT)
         return
-    key, flags = command
+    key, flags, error = _decode_key_and_flags(tokens, 2)
+    if error:
+        connection.reply(BAD_FLAGS)
+        return
     decrement = ARITHMETIC_MODES.get(flags.mode)
     if decrement is None:
         connection.reply(BAD_ARITHMETIC_MODE)
@@ -513,7 +509,8 @@ def _ma(connection: Connection, tokens: list[bytes]) -> None:
         before, item = item, cache.inspect(key)
         assert item is not None
         touchable = item is before
-    cache.set_cas_unique(item, flags.new_cas)
+    if flags.new_cas is not None:
+        cache.set_cas_unique(item, flags.new_cas)
     _answer_ma(connection, key, item, flags, number, created=created, touchable=touchable)
 
 
@@ -554,8 +551,7 @@ def _answer_ma(
         cache.set_expires_at(item, expires_at)
     if flags.opaque_too_long:
         connection.reply(OPAQUE_TOO_LONG)
-    elif not flags.quiet or created:
-        # A created item is answered even so, as in the original.
+    elif not flags.quiet:
         connection.reply(b"%b\r\n%b\r\n" % (line, text) if flags.value else line + CRLF)
 
 
@@ -563,8 +559,8 @@ def _answer_ma(
 
 #: A whole ms. What does not match is not wrong.
 _PLAIN_MS: Final = re.compile(
-    rb"ms ([\x01-\x09\x0b-\x0c\x0e-\x1f!-\xff]{1,%d}+) (\d{1,9}+)"
-    rb"(?: ([^\r\n\0]{1,%d}+))?+\r\n(.*)\r\n" % (limits.KEY_MAX_BYTES, KEPT_MAX_BYTES),
+    rb"ms ([^ \r\n]{1,%d}+) (\d{1,9}+)"
+    rb"(?: ([^\r\n]{1,%d}+))?+\r\n(.*)\r\n" % (limits.KEY_MAX_BYTES, KEPT_MAX_BYTES),
     re.DOTALL,
 ).fullmatch
 #: A reply with a larger value is sent in several chunks.
@@ -576,13 +572,10 @@ _PLAIN_MG_MAX_BYTES: Final = limits.KEY_MAX_BYTES + KEPT_MAX_BYTES
 def _plain_flags(text: bytes) -> MetaFlags | None:
     """Decode flags as they stand in a line; None: there is something to be looked at closer."""
     words = text.split()
-    if b" ".join(words) != text or b"\0" in text or len(words) > WORDS_MAX - 3:
+    if b" ".join(words) != text or len(words) > WORDS_MAX - 3:
         return None
     flags = decode_flags(tuple(words))
     return None if flags.error or flags.key_binary else flags
-
-
-_NO_FLAGS: Final = decode_flags(())
 
 
 def answer_plain(connection: Connection, data: bytes) -> bytes | None:
@@ -631,7 +624,7 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
     expires_at = connection.expires_at(exptime) if exptime else 0
     if not cache.set(key, value, expires_at, flags.client_flags):
         return None
-    return b"" if flags.quiet else _line(flags, key, b"HD", cache.cas_unique)
+    return b"" if flags.quiet else _stored_line(flags, key, b"HD", cache.cas_unique, len(value))
 
 
 # -- the table ---------------------------------------------------------------------------------
@@ -649,8 +642,7 @@ def _key_before(first_flag: int) -> type_Keys:
 
 
 def _me_key(tokens: list[bytes]) -> list[bytes]:
-    key = decode_key(tokens[1]) if tokens[2:3] == [b"b"] else None
-    return tokens[1:2] if key is None else [key]
+    return [_key_of_me(tokens) or tokens[1]] if len(tokens) > 1 else []
 
 
 _key: Final = _key_before(2)

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ..store import Item
     from .verbs import Effect
 
-#: Command and key count among the words, as does the end of the line in the original.
-WORDS_MAX: Final = 19
+#: Command and key count among the words.
+WORDS_MAX: Final = 20
 OPAQUE_MAX_BYTES: Final = 32  #: the letter included
 #: Flags that are longer are decoded anew each time: clients must not fill our memory with them.
 KEPT_MAX_BYTES: Final = 128
@@ -36,19 +36,17 @@ BAD_TOKEN: Final = b"CLIENT_ERROR bad token in command line format\r\n"
 BAD_KEY: Final = b"CLIENT_ERROR error decoding key\r\n"
 DUPLICATE_FLAG: Final = b"CLIENT_ERROR duplicate flag\r\n"
 INVALID_FLAG: Final = b"CLIENT_ERROR invalid flag\r\n"
-#: What md and ma say, whatever is wrong with the flags.
+#: What ma says, whatever is wrong with key and flags.
 BAD_FLAGS: Final = b"CLIENT_ERROR invalid or duplicate flag\r\n"
-GET_FLAGS_TOO_LONG: Final = b"CLIENT_ERROR options flags are too long\r\n"
-FLAGS_TOO_LONG: Final = b"CLIENT_ERROR options flags too long\r\n"
+FLAGS_TOO_LONG: Final = b"CLIENT_ERROR options flags are too long\r\n"
 OPAQUE_TOO_LONG: Final = b"CLIENT_ERROR opaque token too long\r\n"
-BAD_MODE_LENGTH: Final = b"CLIENT_ERROR incorrect length for M token\r\n"
 BAD_STORE_MODE: Final = b"CLIENT_ERROR invalid mode for ms M token\r\n"
 BAD_ARITHMETIC_MODE: Final = b"CLIENT_ERROR invalid mode for ma M token\r\n"
 BAD_INITIAL: Final = b"CLIENT_ERROR invalid numeric initial value\r\n"
 BAD_DELTA: Final = b"CLIENT_ERROR invalid numeric delta value\r\n"
 
 # The letters that handlers look at when the command is executed.
-ASK_CAS, ASK_KEY, ASK_TTL, OPAQUE, TOUCH, VIVIFY, RECACHE = b"cktOTNR"
+ASK_CAS, ASK_KEY, ASK_SIZE, ASK_TTL, OPAQUE, TOUCH, VIVIFY, RECACHE = b"ckstOTNR"
 
 KEY_AS_BASE64: Final = KEY_BINARY | UNSPEAKABLE
 
@@ -82,8 +80,9 @@ def ttl(expires_at: int, now: int) -> int:
     return (expires_at - now) & limits.UINT32_MAX if expires_at else -1
 
 
-def _decode_mode(token: bytes) -> int | None:
-    return token[0] if len(token) == 1 else None
+def _decode_mode(token: bytes) -> int:
+    """Return the first letter, as the original looks no further; without one what follows."""
+    return token[0] if token else ord(" ")
 
 
 def _is_too_long(opaque: bytes) -> bool:
@@ -119,7 +118,7 @@ FLAGS: Final[dict[int, Flag]] = {
     ord("J"): Flag(READS, "", sets="initial", decode=decode_u64, complaint=BAD_INITIAL),
     ord("L"): Flag(READS, ""),  # of proxies, as is the next one
     ord("P"): Flag(READS, ""),
-    ord("M"): Flag(READS, "s", sets="mode", decode=_decode_mode, complaint=BAD_MODE_LENGTH),
+    ord("M"): Flag(READS, "s", sets="mode", decode=_decode_mode),
     ord("N"): Flag(WRITES, "g", sets="vivify_exptime", decode=decode_i32, in_order=True),
     ord("O"): Flag(READS, "", sets="opaque_too_long", decode=_is_too_long, in_order=True),
     ord("R"): Flag(WRITES, "g", sets="recache_exptime", decode=decode_i32, in_order=True),
@@ -145,7 +144,7 @@ class MetaFlags:
     recache_exptime: int | None = None  #: R
     client_flags: int = 0  #: F
     cas_compare: int | None = None  #: C
-    new_cas: int = 0  #: E; 0: the next one in turn
+    new_cas: int | None = None  #: E
     mode: int = 0  #: the letter behind M
     initial: int = 0  #: J
     delta: int = 1  #: D

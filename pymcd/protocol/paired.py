@@ -16,6 +16,7 @@ what came before them is answered.
 from __future__ import annotations
 
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .. import limits
@@ -123,7 +124,7 @@ def _wrap_verb(verb: Verb) -> Verb:
 
     if verb.handler is not None:
         form = _Form(_line, shorten, _postpone_line, refuse)
-        return Verb(verb.effect, verb.keys, _wrap(verb.handler, verb.effect, form))
+        return replace(verb, handler=_wrap(verb.handler, verb.effect, form))
     read, keep = verb.decode, verb.store
     assert read is not None
     assert keep is not None
@@ -147,7 +148,7 @@ def _wrap_verb(verb: Verb) -> Verb:
         if not connection.following:
             keep(connection, header, block)
 
-    return Verb(verb.effect, verb.keys, decode=decode, store=store)
+    return replace(verb, decode=decode, store=store)
 
 
 def _postpone_request(connection: PairedConnection, request: Request) -> None:

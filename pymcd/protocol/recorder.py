@@ -53,7 +53,7 @@ WATCHABLE: Final = {
 }
 
 # Commands that are counted by prefix: text ones as bytes, binary ones by name. Meta ones are not.
-_GETTING: Final = (b"get", b"bget", b"gets", b"gat", b"gats", "get", "gat", "touch")
+_GETTING: Final = (b"get", b"gets", b"gat", b"gats", "get", "gat", "touch")
 _MODES: Final = tuple(mode.name.lower() for mode in StoreMode)
 _STORING: Final = (*_MODES, *(mode.encode() for mode in _MODES))
 _DELETING: Final = (b"delete", "delete")

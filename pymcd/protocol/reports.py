@@ -250,7 +250,7 @@ def settings_in_force(service: Service) -> list[Row]:
         ("slab_reassign", _yes(settings.slab_reassign)),
         ("slab_automove", rebalancer.automove),
         ("slab_automove_ratio", f"{rebalancer.automove_ratio:.2f}"),
-        ("slab_automove_window", settings.slab_automove_window_s),
+        ("slab_automove_window", rebalancer.automove_window_s),
         ("slab_chunk_max", settings.slab_chunk_max_bytes),
         ("lru_crawler", _yes(crawler.enabled)),
         ("lru_crawler_sleep", crawler.sleep_us),
@@ -282,7 +282,7 @@ def settings_in_force(service: Service) -> list[Row]:
         *_nothing("ext_compact_under ext_drop_under"),
         ("ext_max_sleep", 1_000_000),
         ("ext_max_frag", "0.80"),
-        ("slab_automove_freeratio", f"{settings.slab_automove_freeratio:.3f}"),
+        ("slab_automove_freeratio", f"{rebalancer.automove_freeratio:.3f}"),
         ("ext_drop_unread", "no"),
         ("ssl_enabled", _yes(settings.enable_ssl)),
         ("ssl_chain_cert", settings.ssl_chain_cert or "(null)"),
@@ -520,8 +520,4 @@ def _cachedump_part(
 
 
 #: What both protocols report on under the same word.
-BY_WORD: Final = {
-    b"items": items,
-    b"slabs": slabs,
-    b"replication": replication,
-}
+BY_WORD: Final = {b"items": items, b"slabs": slabs, b"replication": replication}

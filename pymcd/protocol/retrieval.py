@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from .. import limits
-from .tokens import BAD_FORMAT
+from .tokens import BAD_KEY
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: A get whose line is longer is not cut into words at once.
 LONG_LINE_BYTES: Final = 4 << 10
 _WINDOW_BYTES: Final = 8 << 10
-_LONG_VERBS: Final = (b"get ", b"gets ", b"bget ")
+_LONG_VERBS: Final = (b"get ", b"gets ")
 
 
 class Retrieval:
@@ -54,8 +54,6 @@ def begin_long(connection: Connection, position: int, stop: int, end: int) -> bo
     if not buffer.startswith(_LONG_VERBS, position):
         return False
     begin = buffer.index(b" ", position)
-    nul = buffer.find(b"\0", begin, stop)
-    stop = stop if nul < 0 else nul
     if buffer[stop - 1] == 32:
         stop = begin + len(buffer[begin:stop].rstrip(b" "))
     connection.retrieval = retrieval = Retrieval([buffer[position:begin]], [], begun=False)
@@ -116,7 +114,7 @@ def _check(connection: Connection, retrieval: Retrieval) -> None:
     if max(map(len, words)) > limits.KEY_MAX_BYTES:
         connection.retrieval = None
         connection.position = end + retrieval.skip_bytes
-        connection.reply(BAD_FORMAT)
+        connection.reply(BAD_KEY)
 
 
 def _take(connection: Connection, retrieval: Retrieval) -> list[bytes]:

@@ -23,15 +23,18 @@ from .tokens import (
     BAD_DELTA,
     BAD_EXPTIME,
     BAD_FORMAT,
-    ERROR,
+    BAD_KEY,
+    CRLF,
     NO_MEMORY,
     NO_MEMORY_READING,
     NO_MEMORY_STORING,
     NON_NUMERIC,
     TOO_LARGE,
     decode_i32,
-    decode_u32,
+    decode_loose_i32,
+    decode_loose_u32,
     decode_u64,
+    is_silenced,
 )
 from .verbs import READS, WRITES, Verb, all_keys, keys_behind_exptime, one_key
 
@@ -58,6 +61,7 @@ ARITHMETIC_REPLY: Final = {
 }
 
 _STORED = Status.STORED
+
 
 #: In an answer of several values, larger ones are pieces of their own.
 _LIGHT_VALUE_BYTES: Final = limits.LIGHT_VALUE_BYTES  # one look-up less
@@ -92,11 +96,6 @@ _DIGITS: Final = _Texts(b"%d")
 _SUFFIXES: Final = _Texts(b" 0 %d\r\n")
 
 
-def _quiet(tokens: list[bytes]) -> bool:
-    """Return whether the last word asks for silence. Malformed commands may ask, too."""
-    return tokens[-1] == b"noreply"
-
-
 # -- retrieval ---------------------------------------------------------------------------------
 
 
@@ -108,7 +107,7 @@ def _get(connection: Connection, tokens: list[bytes]) -> None:
         return
     key = tokens[1]
     if len(key) > limits.KEY_MAX_BYTES:
-        connection.reply(BAD_FORMAT)
+        connection.reply(BAD_KEY)
         return
     item = connection.cache.get(key)
     if item is None:
@@ -128,8 +127,8 @@ def _get(connection: Connection, tokens: list[bytes]) -> None:
 
 def _gat(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Get And Touch": gat <exptime> <key>*
-    if len(tokens) < 2:
-        connection.reply(ERROR)
+    if len(tokens) < 3:
+        connection.reply(BAD_FORMAT)
         return
     exptime = decode_i32(tokens[1])
     if exptime is None:
@@ -143,7 +142,7 @@ def _retrieve(
 ) -> None:
     """Answer for the keys from word `first` on; touch them when `expires_at` is given."""
     if len(tokens) < 2:
-        connection.reply(ERROR)
+        connection.reply(BAD_FORMAT)
         return
     # Hot path: bench/ "multiget".
     if len(tokens) > _JOINED_KEYS_MAX:
@@ -156,7 +155,7 @@ def _retrieve(
     keys = iter(tokens[first:])
     refused = max(map(len, tokens)) > limits.KEY_MAX_BYTES
     if refused:
-        # memcached drops what it had gathered for this command.
+        # memcached drops what it had gathered for this command. # process_get_command_err
         keys = takewhile(lambda key: len(key) <= limits.KEY_MAX_BYTES, tokens[first:])
         keys = islice(keys, limits.RUN_KEYS_MAX)
     weight = 0
@@ -184,7 +183,8 @@ def _retrieve(
             break
     if refused:
         del pieces[begin:]
-        connection.reply(BAD_FORMAT)
+        silent = len(tokens[first]) > limits.KEY_MAX_BYTES and is_silenced(tokens)
+        connection.reply(CRLF if silent else BAD_KEY)
         connection.fill_run()
         return
     if len(tokens) > _JOINED_KEYS_MAX:
@@ -205,31 +205,25 @@ def _decode_store(
     # protocol.txt, "Storage commands":
     # <command> <key> <flags> <exptime> <bytes> [cas unique] [noreply]
     # Hot path: bench/ "set16".
-    count = len(tokens)
-    plain = 6 if mode is StoreMode.CAS else 5
-    if count != plain and count != plain + 1:
-        connection.reply(ERROR)
+    length = decode_i32(tokens[4]) if len(tokens) > 4 else None
+    if length is None or not 0 <= length <= limits.INT32_MAX - 2:
+        # Nobody knows where a block would end: it is read as commands.
+        connection.reply(BAD_FORMAT)
         return None
-    # The original looks at the last word whatever the number of words.
-    quiet = tokens[-1] == b"noreply"
+    quiet = is_silenced(tokens)
     key = tokens[1]
-    client_flags = decode_u32(tokens[2])
-    exptime = decode_i32(tokens[3])
-    length = decode_i32(tokens[4])
+    client_flags = decode_loose_u32(tokens, 2)
+    exptime = decode_loose_i32(tokens, 3)
     cas_compare: int | None = 0
     if mode is StoreMode.CAS:
-        cas_compare = decode_u64(tokens[5])
+        cas_compare = decode_u64(tokens[5]) if len(tokens) > 5 else None
     if (
         len(key) > limits.KEY_MAX_BYTES
         or client_flags is None
         or exptime is None
-        or length is None
         or cas_compare is None
-        or length < 0
-        or length > limits.INT32_MAX - 2
     ):
-        if not quiet:
-            connection.reply(BAD_FORMAT)
+        refuse_value(connection, length + 2, b"" if quiet else BAD_FORMAT)
         return None
     cache = connection.cache
     if not cache.admit(mode, key, length, client_flags):
@@ -260,36 +254,24 @@ def _storage_verb(mode: StoreMode) -> Verb:
 
 
 def _delete(connection: Connection, tokens: list[bytes]) -> None:
-    # protocol.txt, "Deletion": delete <key> [noreply]; an old "0" for the time is accepted.
-    count = len(tokens)
-    if not 2 <= count <= 4:
-        connection.reply(ERROR)
+    # protocol.txt, "Deletion": delete <key> [noreply]
+    if len(tokens) < 2:
+        connection.reply(BAD_FORMAT)
         return
-    quiet = count > 2 and _quiet(tokens)
-    if count > 2:
-        hold_is_zero = tokens[2] == b"0"
-        if not ((count == 3 and (hold_is_zero or quiet)) or (hold_is_zero and quiet)):
-            if not quiet:
-                connection.reply(
-                    b"CLIENT_ERROR bad command line format.  Usage: delete <key> [noreply]\r\n"
-                )
-            return
-    key = tokens[1]
-    if len(key) > limits.KEY_MAX_BYTES:
-        if not quiet:
-            connection.reply(BAD_FORMAT)
-        return
-    status = connection.cache.delete(key)
-    if not quiet:
-        connection.reply(b"DELETED\r\n" if status is _STORED else b"NOT_FOUND\r\n")
+    if len(tokens[1]) > limits.KEY_MAX_BYTES:
+        answer = BAD_FORMAT
+    else:
+        status = connection.cache.delete(tokens[1])
+        answer = b"DELETED\r\n" if status is _STORED else b"NOT_FOUND\r\n"
+    if not is_silenced(tokens):
+        connection.reply(answer)
 
 
 def _arithmetic(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Increment/Decrement": incr <key> <value> [noreply]
-    if len(tokens) not in (3, 4):
-        connection.reply(ERROR)
+    if len(tokens) < 3:
+        connection.reply(BAD_FORMAT)
         return
-    quiet = _quiet(tokens)
     delta = decode_u64(tokens[2])
     if len(tokens[1]) > limits.KEY_MAX_BYTES:
         answer = BAD_FORMAT
@@ -300,16 +282,15 @@ def _arithmetic(connection: Connection, tokens: list[bytes]) -> None:
         item = cache.peek(tokens[1])
         status, number = cache.increment(item, delta, decrement=tokens[0] == b"decr")
         answer = b"%d\r\n" % number if status is _STORED else ARITHMETIC_REPLY[status]
-    if not quiet:
+    if not is_silenced(tokens):
         connection.reply(answer)
 
 
 def _touch(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Touch": touch <key> <exptime> [noreply]
-    if len(tokens) not in (3, 4):
-        connection.reply(ERROR)
+    if len(tokens) < 3:
+        connection.reply(BAD_FORMAT)
         return
-    quiet = _quiet(tokens)
     exptime = decode_i32(tokens[2])
     cache = connection.cache
     if len(tokens[1]) > limits.KEY_MAX_BYTES:
@@ -319,7 +300,7 @@ def _touch(connection: Connection, tokens: list[bytes]) -> None:
     else:
         item = cache.touch(tokens[1], cache.expiry.expires_at(exptime))
         answer = b"NOT_FOUND\r\n" if item is None else b"TOUCHED\r\n"
-    if not quiet:
+    if not is_silenced(tokens):
         connection.reply(answer)
 
 
@@ -327,7 +308,7 @@ def _touch(connection: Connection, tokens: list[bytes]) -> None:
 
 #: A whole set without noreply, as clients send it. What does not match is not wrong.
 _PLAIN_SET: Final = re.compile(
-    rb"set ([\x01-\x09\x0b-\x0c\x0e-\x1f!-\xff]{1,%d}+) "
+    rb"set ([^ \r\n]{1,%d}+) "
     rb"(\d{1,9}+) (\d{1,9}+) (\d{1,9}+)\r\n(.*)\r\n" % limits.KEY_MAX_BYTES,
     re.DOTALL,
 ).fullmatch
@@ -386,7 +367,6 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
 
 VERBS: Final[dict[bytes, Verb]] = {
     b"get": Verb(READS, all_keys, _get),
-    b"bget": Verb(READS, all_keys, _get),  # an alias from the first versions, still answered
     b"gets": Verb(READS, all_keys, _retrieve),
     b"gat": Verb(WRITES, keys_behind_exptime, _gat),
     b"gats": Verb(WRITES, keys_behind_exptime, _gat),
@@ -396,7 +376,7 @@ VERBS: Final[dict[bytes, Verb]] = {
     b"append": _storage_verb(StoreMode.APPEND),
     b"prepend": _storage_verb(StoreMode.PREPEND),
     b"cas": _storage_verb(StoreMode.CAS),
-    b"delete": Verb(WRITES, one_key, _delete, noreply=2),
+    b"delete": Verb(WRITES, one_key, _delete, noreply=1),
     b"incr": Verb(WRITES, one_key, _arithmetic, noreply=2),
     b"decr": Verb(WRITES, one_key, _arithmetic, noreply=2),
     b"touch": Verb(WRITES, one_key, _touch, noreply=2),

@@ -5,8 +5,8 @@ has one executed here or elsewhere (paired.py), what the log and the faults of t
 where its keys are (testing/requests.py), what `-vv` shows of it. So in a row nothing has a default
 that would be wrong where it was forgotten: to forget the effect of a command is a TypeError.
 
-A leaf: handlers are handed in by the modules with the tables (text, admin, meta, binary), and it is
-theirs to say for which kind of connection they are.
+Below all others: handlers are handed in by the modules with the tables (text, admin, meta, binary),
+and it is theirs to say for which kind of connection they are.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
 
 from ..store.status import StoreMode
+from .tokens import is_silenced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,7 +72,8 @@ class Verb:
     Its effect may depend on its words, and on what they name. Without `decode` the handler is
     called with the words of the line; from word `noreply` on (0: never) the last one may be just
     that. With it, `decode` is, and returns either (length of the block, quiet, key, ...) or None
-    when it has replied itself, or refused the block; and `store` is once the block is there.
+    when it has replied itself, or refused the block; and `store` is once the block is there. An
+    `indented` command is known behind blanks, too.
     """
 
     effect: type_Effect
@@ -79,12 +81,13 @@ class Verb:
     handler: Callable[[Any, list[bytes]], None] | None = None
     _: KW_ONLY
     noreply: int = 0
+    indented: bool = False
     decode: Callable[[Any, list[bytes]], type_Header | None] | None = None
     store: Callable[[Any, type_Header, bytes], None] | None = None
 
     def is_quiet(self, tokens: list[bytes]) -> bool:
         """Return whether a line asks for no answer."""
-        return 0 < self.noreply < len(tokens) and tokens[-1] == b"noreply"
+        return 0 < self.noreply < len(tokens) and is_silenced(tokens)
 
 
 # -- binary ------------------------------------------------------------------------------------

@@ -538,9 +538,12 @@ class Cache:
         client_flags: int = 0,
         expires_at: int = 0,
         cas_compare: int = 0,
+        *,
+        vivify: bool = False,
     ) -> Status:
         """Store a value. `cas_compare` other than 0 demands that cas unique of what is there;
-        with SET, ADD and REPLACE it means nothing, as in memcached.
+        with SET, ADD and REPLACE it means nothing, as in memcached. With `vivify` what is to be
+        appended or prepended is stored if nothing is there.
 
         STORED; NOT_STORED (add on an existing key, others on a missing one); EXISTS (cas
         unique differs); NOT_FOUND (cas on a missing key); TOO_LARGE; NO_MEMORY;
@@ -568,7 +571,9 @@ class Cache:
         status = _STORED
         if mode is not _SET or cas_compare:
             status = self._precondition(mode, old, cas_compare)
-        if status is _STORED and mode is not _APPEND and mode is not _PREPEND:
+            if vivify and old is None:
+                status = _STORED
+        if status is _STORED and (old is None or (mode is not _APPEND and mode is not _PREPEND)):
             if old is not None:
                 self.unlink(old)
             self._link(key, value, client_flags, expires_at, chunks, size)
@@ -810,9 +815,11 @@ class Cache:
             self.observer.altered(item)
 
     def set_cas_unique(self, item: Item, cas_unique: int) -> None:
-        """Give a linked item the cas unique that a client wants it to have. 0: leave it."""
-        if cas_unique and self.use_cas:
+        """Give a linked item the cas unique that a client wants it to have."""
+        if self.use_cas:
             before, item.cas_unique = item.cas_unique, cas_unique
+            if cas_unique < before and self._flushing:
+                self.horizon.spare(item)
             if self.observer is not None:
                 self.observer.recast(item, before)
 
@@ -1049,7 +1056,7 @@ class Cache:
                 assert key == item.key
                 assert hash(key) & _TABLE_MASK == number
                 assert item.segment is not None
-                assert item.cas_unique or not self.use_cas
+                assert 0 <= item.cas_unique <= limits.UINT64_MAX
                 if not item.chunk_classes:
                     fitting = self.slabs.class_for(self.size_of(item))
                     assert fitting is item.segment.slab_class, item

@@ -110,11 +110,15 @@ class FlushHorizon:
         self.oldest_cas = 0  #: items with a smaller cas unique are dead
         self.settled = False  #: nothing that the horizon covers is left
         self._gone_from = limits.UINT32_MAX
+        #: Ids of items of which clients chose a smaller cas unique in the second of the flush,
+        #: but behind it. An id that is given again is that of a newer item.
+        self._spared: set[int] = set()
 
     def set(self, at: int, *, now: int, cas_unique: int, use_cas: bool) -> None:
         """Flush what exists at second `at`."""
         self.settled = False
         self._gone_from = at - 1 if at - 1 <= now else limits.UINT32_MAX
+        self._spared.clear()
         if not use_cas:
             self.oldest_live = at
             return
@@ -124,13 +128,22 @@ class FlushHorizon:
 
     def active(self, now: int) -> bool:
         """Return whether the horizon has been reached."""
+        if now > self.oldest_live + 1:
+            self._spared.clear()
         return 0 < self.oldest_live <= now and not self.settled
 
     def covers(self, item: Item) -> bool:
         """Return whether an active horizon has made this item dead."""
-        return item.access >> MARK_BITS <= self.oldest_live or (
-            0 < item.cas_unique < self.oldest_cas
-        )
+        second = item.access >> MARK_BITS
+        if second != self.oldest_live + 1:
+            # What was accessed later was alive then, whatever its cas unique.
+            return second <= self.oldest_live
+        return item.cas_unique < self.oldest_cas and id(item) not in self._spared
+
+    def spare(self, item: Item) -> None:
+        """Take note that an item is alive, though a client gives it a smaller cas unique."""
+        if item.access >> MARK_BITS == self.oldest_live + 1:
+            self._spared.add(id(item))
 
     def removed(self, item: Item) -> bool:
         """Return whether memcached would have removed this item, which is covered, at once.

@@ -35,14 +35,14 @@ ACTIVE: Final = 2  #: was read again since it was last moved: deserves to stay
 STALE: Final = 4  #: invalidated by meta delete; still served, marked so
 WIN_SENT: Final = 8  #: one client has been told to recache it
 KEY_BINARY: Final = 16  #: the key came as base64 and is not printable
-UNSPEAKABLE: Final = 32  #: the key holds bytes that no text command can say (blank, control)
+UNSPEAKABLE: Final = 32  #: the key holds bytes that no text command can say
 MARK_BITS: Final = 6
 MARKS_MASK: Final = (1 << MARK_BITS) - 1
 #: Marks that an item has on every server that holds it; the others tell of its use here.
 SHARED_MARKS: Final = STALE | WIN_SENT | KEY_BINARY | UNSPEAKABLE
 
 #: What ends a word or a line of the text protocols.
-_find_unspeakable: Final = re.compile(rb"[\0\r\n ]").search
+_find_unspeakable: Final = re.compile(rb"[\n ]").search
 
 
 def key_marks(key: bytes) -> int:

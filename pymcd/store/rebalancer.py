@@ -99,7 +99,9 @@ class Rebalancer:
         self.last_busy_status = "none"
         self._cache = cache
         self._slabs = cache.slabs
-        self._window_s = settings.slab_automove_window_s
+        self.automove_window_s = settings.slab_automove_window_s
+        #: What is to be held free of all memory. Only told: here nothing keeps a reserve.
+        self.automove_freeratio = settings.slab_automove_freeratio
         self._evictions = not settings.disable_evictions
         self._move: tuple[int, int] | None = None
         self._decided = False  #: it was automove's decision
@@ -115,7 +117,15 @@ class Rebalancer:
     def set_automove_ratio(self, ratio: float) -> None:
         """Set how much younger a class must be to get a page. Begins the observations anew."""
         self.automove_ratio = ratio
-        self._histories = [_History(each, self._window_s) for each in self._slabs]
+        self._begin_observing()
+
+    def set_automove_window(self, window_s: int) -> None:
+        """Set how many seconds are looked at. Begins the observations anew."""
+        self.automove_window_s = window_s
+        self._begin_observing()
+
+    def _begin_observing(self) -> None:
+        self._histories = [_History(each, self.automove_window_s) for each in self._slabs]
         self._sampled_s = 0
 
     def reset_counters(self) -> None:
@@ -328,17 +338,19 @@ class Rebalancer:
             samples = history.samples
             if self._has_spare(slab_class) and not any(sample.dirty for sample in samples):
                 return slab_class.id, POOL
-            age_s = sum(sample.age_s for sample in samples) / self._window_s
+            age_s = sum(sample.age_s for sample in samples) / self.automove_window_s
             if age_s > oldest_age_s and slab_class.pages > _SOURCE_PAGES_MIN:
                 oldest, oldest_age_s = slab_class, age_s
-            evicting = sum(sample.evicted_share > 0 for sample in samples) > self._window_s / 2
-            share = sum(sample.evicted_share for sample in samples) / self._window_s
+            evicting = (
+                sum(sample.evicted_share > 0 for sample in samples) > self.automove_window_s / 2
+            )
+            share = sum(sample.evicted_share for sample in samples) / self.automove_window_s
             if age_s < youngest_age_s and (evicting or share > _EVICTED_SHARE):
                 youngest, youngest_age_s = slab_class, age_s
         if (
             oldest is not None
             and youngest is not None
-            and self._sampled_s > self._window_s
+            and self._sampled_s > self.automove_window_s
             and youngest_age_s < oldest_age_s * self.automove_ratio
             and self._histories[youngest.id - 1].samples[-1].evicted_share
         ):

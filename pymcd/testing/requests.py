@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from copy import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .. import limits
@@ -118,13 +119,13 @@ class RequestReader:
             self._noted = _name(tokens), tuple(verb.keys(tokens)), opaque
 
         if decode is None:
-            return Verb(verb.effect, verb.keys, note)
+            return replace(verb, handler=note)
 
         def note_and_decode(connection: Connection, tokens: list[bytes]) -> type_Header | None:
             note(connection, tokens)
             return decode(connection, tokens)
 
-        return Verb(verb.effect, verb.keys, decode=note_and_decode, store=_execute_nothing)
+        return replace(verb, decode=note_and_decode, store=_execute_nothing)
 
     def _note_command(self, command: Command) -> Command:
         check = command.check

@@ -73,7 +73,15 @@ def test_any_bytes(name, data):
 
 @pytest.mark.parametrize(
     "replies",
-    [b"STORED", b"STORED\n", b"nonsense\r\n", b"VALUE a 0 5\r\nab\r\n", b"VA 1\r\nxx\r\n", b"\r\n"],
+    [
+        b"STORED",
+        b"STORED\n",
+        b"nonsense\r\n",
+        b"VALUE a 0 5\r\nab\r\n",
+        b"VA 1\r\nxx\r\n",
+        b"\n",
+        b"\rX\r\n",
+    ],
 )
 def test_a_reply_of_another_form_is_noticed(replies):
     with pytest.raises(AssertionError):

@@ -203,7 +203,7 @@ def test_without_cas_a_set_ignores_it():
     assert ask(request(APPEND, b"k", b"", b"w", cas=9), client=client) == [Reply(APPEND, 0)]
 
 
-@pytest.mark.parametrize("key", [b"a b", b"\n", b"nul\0", b" "])
+@pytest.mark.parametrize("key", [b"a b", b"\n", b"new\nline", b" "])
 @pytest.mark.parametrize(
     "made", [store(SET, b"~", b"1"), store(ADD, b"~", b"1", flags=1), count(INCREMENT, b"~", 0, 1)]
 )

@@ -439,14 +439,42 @@ def test_debugtime():
 
 
 @shows(b"watch")
-@pytest.mark.parametrize("words", [b"", b" fetchers", b" noreply"])
+@pytest.mark.parametrize("words", [b"", b" fetchers", b" noreply", b" mut"])
 def test_watch(words):
     watcher, client = Client(), FastClient()
     watcher = Client(client.service)
     client.send(b"version\r\n")
     watcher.send(b"watch%b\r\n" % words)
     client.send(b"get a\r\n")
-    assert (b"type=item_get key=a" in watcher.take()) == (words != b" noreply")
+    assert (b"type=item_get key=a" in watcher.take()) == (words in (b"", b" fetchers"))
+
+
+SHORTENED = [
+    (b"lru_crawler sl 7", b"lru_crawler_sleep", b"7"),
+    (b"lru_crawler t 8", b"lru_crawler_tocrawl", b"8"),
+    (b"lru_crawler d", b"lru_crawler", b"no"),
+    (b"lru t 3", b"temporary_ttl", b"3"),
+    (b"lru t 11 12 1 2", b"hot_lru_pct", b"11"),
+    (b"lru m f", b"lru_segmented", b"no"),
+    (b"slabs a r 0.5", b"slab_automove_ratio", b"0.50"),
+    (b"slabs a f 0.5", b"slab_automove_freeratio", b"0.500"),
+    (b"slabs a w 60", b"slab_automove_window", b"60"),
+    (b"stats d o", b"detail_enabled", b"yes"),
+]
+
+
+@shows(*(command for command, _, _ in SHORTENED), b"lru_crawler sl", b"stats r", b"watch f")
+@pytest.mark.parametrize(("command", "name", "value"), SHORTENED)
+def test_words_may_be_shortened(command, name, value):
+    client = Client()
+    row = b"STAT %b %b\r\n" % (name, value)
+    assert row not in client.send(b"stats settings\r\n")
+    assert client.send(command + b"\r\n") == b"OK\r\n"
+    assert row in client.send(b"stats s\r\n")
+    client.send(b"get k\r\nstats r\r\n")
+    assert b"STAT cmd_get 0\r\n" in client.send(b"stats\r\n")
+    client.send(b"watch f\r\n")
+    assert client.connection.watching
 
 
 @shows(b"refresh_certs", b"shutdown", b"version", b"quit", b"lru noreply", b"lru_crawler metadump")
@@ -465,4 +493,4 @@ def test_quit_closes():
 def test_no_command_is_known_by_its_answer_alone(case):
     command, reply = case
     if reply in (b"", b"OK\r\n", b"RESET\r\n"):
-        assert any(command.startswith(each) for each in SHOWN)
+        assert any(command.lstrip(b" ").startswith(each) for each in SHOWN)

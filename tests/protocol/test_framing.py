@@ -23,6 +23,7 @@ from ..hosts import lend
 if TYPE_CHECKING:
     from pymcd.protocol import Connection
 
+BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
 BIG = b"x" * 100_000
 ENDLESS_KEYS = b" k" * (limits.GET_LINE_MAX_BYTES // 2 + 99_999)
 
@@ -37,10 +38,18 @@ CASES: list[tuple[str, bytes, bytes]] = [
     ("a line ends in CRLF", b"get a\r\n", b"END\r\n"),
     ("or in a bare LF", b"get a\nget b\n", b"END\r\nEND\r\n"),
     ("a CR before the CR is part of the word", b"version\r\r\n", b"ERROR\r\n"),
-    ("a lone CR is a word", b"\r\n", b"ERROR\r\n"),
-    ("blanks around words", b"  get   a  \r\n", b"END\r\n"),
+    ("what is shorter than any command", b"\r\nx\r\nmn\n\n", BAD_FORMAT * 4),
+    ("CRs alone are a word", b"\r\r\r\n", b"ERROR\r\n"),
+    ("blanks behind words", b"get   a  \r\n", b"END\r\n"),
+    ("blanks before a command", b" get a\r\n", b"ERROR\r\n"),
+    ("but before some they do no harm", b"  verbosity   1  \r\n", b"OK\r\n"),
     ("only blanks", b"    \r\n", b"ERROR\r\n"),
-    ("a NUL ends the line", b"get a\0 b\r\n", b"END\r\n"),
+    (
+        "a NUL is part of a word",
+        b"set a\0b 0 0 0\r\n\r\nget a\r\nget a\0b\r\n",
+        b"STORED\r\nEND\r\nVALUE a\0b 0 0\r\n\r\nEND\r\n",
+    ),
+    ("silence is kept even here", b"bogus a noreply\r\n", b""),
     ("a NUL at the start", b"\0get a\r\n", b"ERROR\r\n"),
     (
         "a block may hold anything",
@@ -56,7 +65,7 @@ CASES: list[tuple[str, bytes, bytes]] = [
     (
         "the same, silent",
         b"set a 0 0 3 noreply\r\nabcde\r\nversion\r\n",
-        b"ERROR\r\nVERSION 1.6.45\r\n",
+        BAD_FORMAT + b"VERSION 1.6.45\r\n",
     ),
     (
         "a block which ends in a bare LF",
@@ -65,8 +74,13 @@ CASES: list[tuple[str, bytes, bytes]] = [
     ),
     (
         "a block of a refused header is read as a command",
-        b"set a b 0 7\r\nversion\r\n",
+        b"set a 0 0 b\r\nversion\r\n",
         b"CLIENT_ERROR bad command line format\r\nVERSION 1.6.45\r\n",
+    ),
+    (
+        "if its length is known, it is thrown away",
+        b"set a b 0 7\r\nversion\r\nmn\r\n",
+        b"CLIENT_ERROR bad command line format\r\nMN\r\n",
     ),
     (
         "a block that is too large is thrown away",
@@ -80,7 +94,8 @@ CASES: list[tuple[str, bytes, bytes]] = [
     ),
     ("a browser", b"GET /index.html HTTP/1.1\r\nHost: a\r\n\r\n", b""),
     ("another one", b"POST / HTTP/1.0\r\n", b""),
-    ("no browser", b"G HTTP/1.1\r\n", b"ERROR\r\n"),
+    ("yet another", b"G HTTP/1.1\r\n", b""),
+    ("no browser", b"HTTP/1.1\r\nget HTTP/1.1\r\n", b"ERROR\r\nEND\r\n"),
     ("quit ends the conversation", b"quit\r\nget a\r\n", b""),
 ]  # fmt: skip
 

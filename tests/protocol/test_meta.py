@@ -1,5 +1,5 @@
 """The meta commands, as tables of request and reply. What is not told apart by time is here in the
-words of memcached 1.6.18, but for the flags that it does not know."""
+words of memcached 1.6.45."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from tests.protocol.helpers import Client, converse, make_service
 
 from ..clocks import ManualClock
 
+BAD_FORMAT = b"CLIENT_ERROR bad command line format\r\n"
+BAD_FLAGS = b"CLIENT_ERROR invalid or duplicate flag\r\n"
 KEY_251 = b"k" * 251
 SPACED = b64encode(b"a b")  # a key that text cannot say
 SET = b"ms a 1\r\n1\r\n"
@@ -83,11 +85,29 @@ SETTING = [
     ("quiet", b"ms a 1 q k c O1\r\n1\r\n", b""),
     ("quiet twice", b"ms a 1 q\r\n1\r\nms a 1 q\r\n2\r\nmg a v\r\n", b"VA 1\r\n2\r\n"),
     ("quiet add", b"ms a 1 q ME\r\n1\r\n", b""),
-    ("echo", b"ms a 1 k c O1 s v\r\n1\r\n", b"HD ka c1 O1\r\n"),
+    ("echo", b"ms a 1 k c O1 s v\r\n1\r\n", b"HD ka c1 O1 s1\r\n"),
+    ("echo of nothing stored", b"ms a 2 MR s c k\r\n11\r\n", b"NS s2 c0 ka\r\n"),
     ("client flags", b"ms a 1 F5\r\n1\r\nget a\r\n", b"HD\r\nVALUE a 5 1\r\n1\r\nEND\r\n"),
     ("ends at once, whatever its name", b"ms Zm9v 1 b T-1\r\n1\r\nmg foo\r\n", b"HD\r\nEN\r\n"),
     ("ends at once", b"ms a 1 T-1\r\n1\r\nmg a\r\n", b"HD\r\nEN\r\n"),
     ("add", b"ms a 1 ME\r\n1\r\nms a 1 ME c\r\n2\r\nmg a v\r\n", b"HD\r\nNS c0\r\nVA 1\r\n1\r\n"),
+    ("append to nothing", b"ms a 1 MA s c\r\n1\r\n", b"NS s1 c0\r\n"),
+    (
+        "append, or create",
+        b"ms a 2 MA N30 T9 F5 s\r\nab\r\nms a 1 MA N99 F7 s\r\nc\r\n"
+        b"ms a 1 MP N0 s\r\nd\r\nmg a v t f\r\n",
+        b"HD s2\r\nHD s3\r\nHD s4\r\nVA 4 t30 f5\r\ndabc\r\n",
+    ),
+    (
+        "append, or create, at another cas unique",
+        b"ms a 2 MA N0 C9\r\nab\r\nms a 1 MA N0 C9 c s\r\nc\r\nmg a v\r\n",
+        b"HD\r\nEX c0 s1\r\nVA 2\r\nab\r\n",
+    ),
+    (
+        "who creates by appending says how the key came",
+        b"ms Zm9v 1 b MA N0\r\n1\r\nmg foo k\r\nms Zm9v 1 b MA N0\r\n1\r\nmg foo k\r\n",
+        b"HD\r\nHD kZm9v b\r\nHD\r\nHD kfoo\r\n",
+    ),
     ("replace nothing", b"ms a 1 MR\r\n1\r\n", b"NS\r\n"),
     ("replace", SET + b"ms a 1 MR\r\n2\r\nmg a v\r\n", b"HD\r\nHD\r\nVA 1\r\n2\r\n"),
     ("append to nothing", b"ms a 1 MA\r\n1\r\n", b"NS\r\n"),
@@ -111,7 +131,7 @@ SETTING = [
     (
         "the block is not what was said",
         b"ms a 1 q\r\nabc\r\nmn\r\n",
-        b"CLIENT_ERROR bad data chunk\r\nERROR\r\nMN\r\n",
+        b"CLIENT_ERROR bad data chunk\r\n" + BAD_FORMAT + b"MN\r\n",
     ),
     (
         "a late write becomes stale, and only one client is to repair it",
@@ -181,7 +201,7 @@ ARITHMETIC = [
         b"HD\r\nHD t30\r\nHD t-1\r\n",
     ),
     ("create", b"ma a N0 J5 v\r\nma a N0 J5 v\r\n", b"VA 1\r\n5\r\nVA 1\r\n6\r\n"),
-    ("create, quiet", b"ma a N30 q t\r\nmg a t\r\n", b"HD t30\r\nHD t30\r\n"),
+    ("create, quiet", b"ma a N30 q t\r\nmg a t\r\n", b"HD t30\r\n"),
     ("cas", SET + b"ma a C7\r\nma a C1 c\r\n", b"HD\r\nEX\r\nHD c2\r\n"),
     (
         "no number",
@@ -191,23 +211,36 @@ ARITHMETIC = [
 ]
 
 MISTAKES = [
-    ("no key", b"mg\r\nms\r\nmd\r\nma\r\n", b"ERROR\r\n" * 4),
+    ("no key", b"mg\r\nms\r\nmd\r\nma\r\n", BAD_FORMAT * 4),
     ("no length", b"ms a\r\n", b"CLIENT_ERROR bad command line format\r\n"),
-    ("old syntax", b"ms a S1\r\n1\r\n", b"CLIENT_ERROR bad command line format\r\nERROR\r\n"),
+    ("old syntax", b"ms a S1\r\n1\r\n", BAD_FORMAT * 2),
     ("negative length", b"ms a -1\r\n", b"CLIENT_ERROR bad command line format\r\n"),
     (
         "key too long",
-        b"".join(b"%b %b 1\r\n" % (verb, KEY_251) for verb in (b"mg", b"ms", b"md", b"ma", b"me")),
-        b"CLIENT_ERROR bad command line format\r\n" * 5,
+        b"".join(b"%b %b 1\r\n" % (verb, KEY_251) for verb in (b"mg", b"md", b"me")),
+        BAD_FORMAT * 3,
+    ),
+    ("key too long, ma", b"ma %b\r\n" % KEY_251, BAD_FLAGS),
+    ("key too long, the block is swallowed", b"ms %b 2\r\nmn\r\n" % KEY_251, BAD_FORMAT),
+    (
+        "key at its limit",
+        b"ms %b 2\r\nmn\r\n" % KEY_251[1:],
+        b"HD\r\n",
     ),
     ("flag twice", b"mg a v v\r\n", b"CLIENT_ERROR duplicate flag\r\n"),
     ("flag beyond ASCII", b"mg a \xff\r\n", b"CLIENT_ERROR duplicate flag\r\n"),
     ("unknown flag", b"mg a S1\r\n", b"CLIENT_ERROR invalid flag\r\n"),
     ("unknown flag, block swallowed", b"ms a 2 w\r\nmn\r\n", b"CLIENT_ERROR invalid flag\r\n"),
     (
-        "md and ma say less",
-        b"md a v v\r\nma a Dx\r\n",
-        b"CLIENT_ERROR invalid or duplicate flag\r\n" * 2,
+        "ma says less",
+        b"ma a v v\r\nma a Dx\r\nma abc b\r\nma a" + b" P" * 19 + b"\r\n",
+        BAD_FLAGS * 4,
+    ),
+    (
+        "md does not",
+        b"md a v v\r\nmd a Dx\r\nmd abc b\r\n",
+        b"CLIENT_ERROR duplicate flag\r\nCLIENT_ERROR invalid numeric delta value\r\n"
+        b"CLIENT_ERROR error decoding key\r\n",
     ),
     ("not a time", b"mg a Tx\r\n", b"CLIENT_ERROR bad token in command line format\r\n"),
     ("not client flags", b"ms a 2 Fx\r\nmn\r\n", b"CLIENT_ERROR bad command line format\r\n"),
@@ -221,7 +254,10 @@ MISTAKES = [
         b"ms a 2 Dx Fx\r\nmn\r\n",
         b"CLIENT_ERROR invalid numeric delta value\r\n",
     ),
-    ("mode too long", b"ms a 2 MEE\r\nmn\r\n", b"CLIENT_ERROR incorrect length for M token\r\n"),
+    ("only the first letter of a mode counts", b"ms a 2 MEx\r\nmn\r\n", b"HD\r\n"),
+    ("no mode", b"ms a 2 M\r\nmn\r\n", b"CLIENT_ERROR invalid mode for ms M token\r\n"),
+    ("no mode, for whom it means nothing", b"mg a M\r\nmd a M\r\n", b"EN\r\nNF\r\n"),
+    ("a NUL as mode is as none", b"ms a 2 M\0\r\nmn\r\n", b"HD\r\n"),
     ("ms mode", b"ms a 2 MX\r\nmn\r\n", b"CLIENT_ERROR invalid mode for ms M token\r\n"),
     ("ma mode", b"ma a MX\r\n", b"CLIENT_ERROR invalid mode for ma M token\r\n"),
     ("opaque", b"mg a O%b\r\n" % (b"x" * 31), b"EN O%b\r\n" % (b"x" * 31)),
@@ -238,15 +274,15 @@ MISTAKES = [
         + b"CLIENT_ERROR opaque token too long\r\n" * 2,
     ),
     (
-        "too many flags for mg",
-        b"mg a" + b" P" * 18 + b"\r\n",
+        "too many flags",
+        b"mg a" + b" P" * 19 + b"\r\n",
         b"CLIENT_ERROR options flags are too long\r\n",
     ),
-    ("too many flags", b"md a" + b" P" * 18 + b"\r\n", b"CLIENT_ERROR options flags too long\r\n"),
+    ("not too many", b"md a" + b" P" * 18 + b"\r\n", b"CLIENT_ERROR duplicate flag\r\n"),
     (
-        "too many flags, block not swallowed",
-        b"ms a 2" + b" P" * 17 + b"\r\nmn\r\n",
-        b"CLIENT_ERROR options flags too long\r\nMN\r\n",
+        "too many flags, the block is swallowed",
+        b"ms a 2" + b" P" * 18 + b"\r\nmn\r\n",
+        b"CLIENT_ERROR options flags are too long\r\n",
     ),
     (
         "not base64",
@@ -261,11 +297,6 @@ MISTAKES = [
     ("not base64, earlier error", b"mg abc Tx b\r\n", b"CLIENT_ERROR error decoding key\r\n"),
     ("not base64, unknown flag", b"mg abc b w\r\n", b"CLIENT_ERROR invalid flag\r\n"),
     ("not base64, ms", b"ms abc 2 b\r\nmn\r\n", b"CLIENT_ERROR error decoding key\r\n"),
-    (
-        "not base64, md",
-        b"md abc b\r\nma abc b\r\n",
-        b"CLIENT_ERROR invalid or duplicate flag\r\n" * 2,
-    ),
 ]
 
 BINARY_KEYS = [
@@ -315,15 +346,15 @@ DEBUG = [
     (
         "ends",
         b"ms a 1 T30\r\n1\r\nme a\r\n",
-        b"HD\r\nME a exp=-30 la=0 cas=1 fetch=no cls=1 size=61\r\n",
+        b"HD\r\nME a exp=30 la=0 cas=1 fetch=no cls=1 size=61\r\n",
     ),
     (
         "base64",
-        b"ms Zm9v 1 b\r\n1\r\nme foo\r\nme Zm9v b\r\nme Zm9v\r\n",
-        b"HD\r\n" + b"ME Zm9v exp=-1 la=0 cas=1 fetch=no cls=1 size=63\r\n" * 2 + b"EN\r\n",
+        b"ms Zm9v 1 b\r\n1\r\nme foo\r\nme Zm9v b x\r\nme Zm9v b\r\nme Zm9v\r\n",
+        b"HD\r\n" + b"ME Zm9v exp=-1 la=0 cas=1 fetch=no cls=1 size=63\r\n" * 2 + b"EN\r\n" * 2,
     ),
     ("no key", b"me\r\n", b"CLIENT_ERROR bad command line format\r\n"),
-    ("not base64", b"me abc b\r\n", b"CLIENT_ERROR bad command line format\r\n"),
+    ("not base64", b"me abc b b\r\n", b"CLIENT_ERROR bad command line format\r\n"),
 ]
 
 NEW_CAS = [
@@ -338,7 +369,16 @@ NEW_CAS = [
     ("invalidate", SET + b"md a I E7\r\nmg a c\r\n", b"HD\r\nHD\r\nHD c7 X W\r\n"),
     ("empty", SET + b"md a x E7\r\nmg a c\r\n", b"HD\r\nHD\r\nHD c7\r\n"),
     ("calculate", SET + b"ma a E7 c\r\nma b N0 E9 c\r\n", b"HD\r\nHD c7\r\nHD c9\r\n"),
-    ("0 means nothing", b"ms a 1 E0 c\r\n1\r\n", b"HD c1\r\n"),
+    ("0 means nothing to ms", b"ms a 1 E0 c\r\n1\r\n", b"HD c1\r\n"),
+    ("but to mg", b"mg a N0 E0 c\r\nmg a c\r\n", b"HD c0 W\r\nHD c0 Z\r\n"),
+    ("and to md", SET + b"md a I E0\r\nmg a c\r\n", b"HD\r\nHD\r\nHD c0 X W\r\n"),
+    ("and to md x", SET + b"md a x E0\r\nmg a c\r\n", b"HD\r\nHD\r\nHD c0\r\n"),
+    ("and to ma", SET + b"ma a E0 c\r\nma b N0 E0 c\r\n", b"HD\r\nHD c0\r\nHD c0\r\n"),
+    (
+        "a small one is no older than a flush",
+        SET + b"flush_all\r\nms a 1 E1\r\n1\r\nmg a c\r\nflush_all\r\nmg a c\r\n",
+        b"HD\r\nOK\r\nHD\r\nHD c1\r\nOK\r\nEN\r\n",
+    ),
     ("no number", b"mg a Ex\r\n", b"CLIENT_ERROR bad token in command line format\r\n"),
 ]
 
@@ -426,7 +466,7 @@ def test_time_passes():
     client.send(b"ms a 1 T100\r\n1\r\n")
     clock.advance(40)
     assert client.send(b"mg a t l h\r\nmg a R50\r\nme a\r\n") == (
-        b"HD t60 l40 h0\r\nHD\r\nME a exp=-60 la=0 cas=1 fetch=yes cls=1 size=61\r\n"
+        b"HD t60 l40 h0\r\nHD\r\nME a exp=60 la=0 cas=1 fetch=yes cls=1 size=61\r\n"
     )
     clock.advance(20)
     # The first fetch left but a mark; the second counted as an access, and none after it does.
@@ -524,7 +564,7 @@ PLAIN = [
 NOT_PLAIN = [
     b"mg b v\r\n", b"mg a v\n", b"ms a 2 F5\r\nhi\r\n", b"mg a  v\r\n", b"mg  a v\r\n",
     b"mg a v\r\nmn\r\n", b"mg a h\r\n", b"mg a\tv\r\n", b"mg YQ== b\r\n", b"mg a v v\r\n",
-    b"mg a\r\nmg a\r\n", b"mg a v\0\r\n",
+    b"mg a\r\nmg a\r\n", b"mg a \0\r\n",
     b"mg a" + b" P" * 18 + b"\r\n", b"mg a L" + b"x" * 400 + b"\r\n", b"mg \r\n", b"mg\r\n",
     b"m\r\n", b"mn\r\n", b"md a\r\n", b"ms a 2 I\r\nhi\r\n", b"ms a 2 C1\r\nhi\r\n",
     b"ms a 2 ME\r\nhi\r\n", b"ms YQ== 2 b\r\nhi\r\n", b"ms a 3\r\nhi\r\n", b"ms a 2\nhi\r\n",

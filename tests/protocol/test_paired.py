@@ -696,8 +696,10 @@ class TestRefusing:
 
     @pytest.mark.parametrize(
         "command",
-        [b"delete k noreply\r\n", b"incr k 1 noreply\r\n", b"touch k 0 noreply\r\n",
-         b"flush_all noreply\r\n", b"flush_all 0 noreply\r\n", b"set k 0 0 1 noreply\r\n2\r\n"],
+        [b"delete k noreply\r\n", b"delete noreply\r\n", b"delete k 0 noreply\r\n",
+         b"incr k 1 noreply\r\n", b"touch k 0 noreply\r\n", b"flush_all noreply\r\n",
+         b"  flush_all 0 0 noreply\r\n", b"flush_all 0 noreply\r\n",
+         b"set k 0 0 1 noreply\r\n2\r\n"],
     )  # fmt: skip
     def test_who_wants_no_answer_gets_none(self, command):
         guest = self.refusing()
@@ -706,7 +708,7 @@ class TestRefusing:
 
     @pytest.mark.parametrize(
         "command",
-        [b"delete noreply\r\n", b"gat 0 noreply\r\n", b"gats 0 k noreply\r\n",
+        [b"gat 0 noreply\r\n", b"gats 0 k noreply\r\n",
          b"md noreply\r\n", b"md k noreply\r\n", b"md k q\r\n", b"ms noreply 1 q\r\n2\r\n",
          b"ma noreply\r\n", b"mg noreply T0\r\n", b"mg stale v\r\n"],
     )  # fmt: skip

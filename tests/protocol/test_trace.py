@@ -30,7 +30,7 @@ LOG = """\
 <23 bogus
 >23 ERROR
 <23 verbosity
->23 ERROR
+>23 CLIENT_ERROR bad command line format
 <23 set b 0 0 1 noreply
 <23 incr a 1
 <23 version
@@ -44,7 +44,7 @@ LOG = """\
 <23 mg a v k
 <23 md a
 <23 mg
->23 ERROR
+>23 CLIENT_ERROR bad command line format
 """
 
 

@@ -181,9 +181,8 @@ def test_readme_names_every_verb():
 
     meta = {word.decode() for word in META_VERBS}
     assert named("meta protocol") == meta
-    # One is an alias of old, the other is for tests.
+    # The one that is not named is for tests.
     assert named("text protocol") == {word.decode() for word in VERBS} - meta - {
-        "bget",
         "debugtime",
     }
 

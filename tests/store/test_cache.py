@@ -204,7 +204,7 @@ class TestCasUnique:
         item = cache.inspect(b"k")
         assert item is not None
         cache.set_cas_unique(item, 0)
-        assert item.cas_unique == 1
+        assert item.cas_unique == 0
         cache.set_cas_unique(item, 77)
         assert cache.store(CAS, b"k", b"v", 0, 0, 77) is STORED
 
@@ -360,7 +360,8 @@ class TestGetAndTouch:
             (b"plain", 0),
             (b"tab\t", 0),
             (b"\xff", 0),
-            *((b"a%cb" % c, UNSPEAKABLE) for c in b"\0\r\n "),
+            *((b"a%cb" % c, UNSPEAKABLE) for c in b"\n "),
+            *((b"a%cb" % c, 0) for c in b"\0\r"),
         ],
     )
     def test_which_keys_text_cannot_say(self, key, marks):
@@ -762,7 +763,7 @@ class TestClockAndStatistics:
         elif damage == "segment":
             item.state = (None, 0, 0)
         elif damage == "cas":
-            item.cas_unique = 0
+            item.cas_unique = -1
         elif damage == "chunk":
             cache.slabs.classes[0].free_chunks -= 1
         elif damage == "bytes":

@@ -200,6 +200,21 @@ class TestFlush:
         assert item is not None
         assert item.value == b"new"
 
+    @pytest.mark.parametrize("later_s", [0, 1, 2, 100])
+    def test_a_cas_unique_that_a_client_chose_does_not_tell_what_is_older(self, later_s):
+        timed = TimedCache()
+        timed.set(b"old")
+        timed.cache.flush()
+        timed.advance(later_s)
+        timed.set(b"new")
+        item = timed.cache.peek(b"new")
+        assert item is not None
+        timed.cache.set_cas_unique(item, 1)
+        assert timed.cache.peek(b"new") is item
+        assert timed.cache.peek(b"old") is None
+        timed.cache.flush()
+        assert timed.cache.peek(b"new") is None
+
     def test_without_cas_what_is_stored_in_the_same_second_is_dead_as_well(self):
         timed = TimedCache(disable_cas=True)
         timed.cache.flush()

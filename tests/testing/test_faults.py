@@ -404,9 +404,9 @@ def test_a_value_in_pieces_is_one_call(server: MemcachedServer) -> None:
 
 def test_what_is_no_request_is_answered_as_ever(server: MemcachedServer) -> None:
     with raw(server) as client:
-        assert client.ask(b"\r\n") == b"ERROR\r\n"
+        assert client.ask(b"\r\n") == b"CLIENT_ERROR bad command line format\r\n"
         assert client.ask(b"bogus a\r\n") == b"ERROR\r\n"
-        assert client.ask(b"set a 0 0\r\n") == b"ERROR\r\n"
+        assert client.ask(b"set a 0 0\r\n") == b"CLIENT_ERROR bad command line format\r\n"
         assert client.ask(b"set a 0 0 x\r\n") == b"CLIENT_ERROR bad command line format\r\n"
         too_large = b"set a 0 0 9999999\r\n" + bytes(9_999_999) + b"\r\nversion\r\n"
         expected = b"SERVER_ERROR object too large for cache\r\n"
