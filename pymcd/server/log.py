@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 STDERR: Final = 2
 _NOWHERE: Final = -1
-#: What waits for somebody who reads; a pipe holds as much again.
-KEPT_MAX_BYTES: Final = 256 << 10
+#: What waits for somebody who reads, but slowly: some thousand lines.
+KEPT_MAX_BYTES: Final = 1 << 20
 #: What a pipe that has room at all takes without blocking.
 _PIECE_BYTES: Final = select.PIPE_BUF
 #: How long a log that is closed waits for a reader who is merely slow.

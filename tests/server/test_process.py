@@ -152,22 +152,21 @@ def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
 
 def test_a_log_that_nobody_reads_stops_nothing(folder: Path) -> None:
     path = folder / "socket"
-    command = [*COMMAND, *USER, "-vv", "-s", str(path)]
     requests = b"get %b\r\n" % (b"k" * 200) * 200
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        client = connect_at_once(path, process)
+    with started("-s", str(path)) as process, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE_S)
+        client.connect(str(path))
         # More than the pipe holds, and the server keeps.
-        for _ in range(10):
+        for _ in range(30):
             client.sendall(requests)
             answer = b""
             while len(answer) < 200 * len(b"END\r\n"):
                 answer += client.recv(65536)
-        client.close()
         process.send_signal(signal.SIGTERM)
         process.wait(PATIENCE_S)
         log = rest_of_log(process)
     assert process.returncode == 0
-    assert 0 < len(log) < 2000 * 200
+    assert 0 < len(log) < 6000 * 200
     assert list(folder.iterdir()) == []
 
 
@@ -181,11 +180,12 @@ def connect_at_once(path: Path, process: subprocess.Popen[str]) -> socket.socket
         except OSError:
             sock.close()
             assert process.poll() is None
+            os.sched_yield()
         else:
             return sock
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_signals_as_soon_as_somebody_connects_end_it_properly(
     folder: Path, number: signal.Signals
 ) -> None:
@@ -234,6 +234,7 @@ def test_process_1_of_a_namespace_hears_signals(folder: Path) -> None:
         wanted = 1 << signal.SIGTERM - 1
         while not int(status.read_text().split("SigCgt:\t")[1].split()[0], 16) & wanted:
             assert process.poll() is None
+            os.sched_yield()
         os.kill(int(child), signal.SIGTERM)
     assert process.returncode == 0
     assert list(folder.iterdir()) == []
