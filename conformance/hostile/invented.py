@@ -211,6 +211,28 @@ def meta_base64(scene: Scene) -> None:
     _pipelines(scene, 40, commands, b"MN\r\n", 1)
 
 
+@row()
+def begun_values(scene: Scene) -> None:
+    """1,000 clients who each begin a value with 60 KB, and stop."""
+    piece = b"v" * 60_000
+    for number, stream in enumerate(scene.connect_many(scene.times(1000))):
+        stream.sendall(b"set k%d 0 0 500000\r\n%b" % (number, piece))
+    scene.hold(2.0)
+
+
+@row()
+def binary_bodies(scene: Scene) -> None:
+    """500 clients who announce a body of 1 MB to commands that have none, and send most of it."""
+    requests = [
+        bytes([0x80, opcode]) + bytes(6) + MEGABYTE.to_bytes(4) + bytes(12) + b"v" * 900_000
+        for opcode in (0x00, 0x04, 0x0A, 0x10, 0x1C, 0x50, 0xFF)
+    ]
+    streams = scene.connect_many(scene.times(500))
+    orders = [(each, requests[number % len(requests)]) for number, each in enumerate(streams)]
+    exchange(orders, None)
+    scene.hold(1.0)
+
+
 # -- reports -------------------------------------------------------------------------------------
 
 
@@ -265,6 +287,25 @@ def slow_watchers(scene: Scene) -> None:
     commands = b"set %b 0 0 1 noreply\r\nx\r\nget %b\r\nmg %b v\r\n" % (key, key, key)
     count = scene.times(4000)
     _pipelines(scene, 10, commands * count, b"END\r\n", count)
+
+
+@row(prepare=small_items)
+def verbosity(scene: Scene) -> None:
+    """A client who has everything logged, and 20 who give cause for it."""
+    scene.ask(scene.connect(), b"verbosity 2\r\n", b"OK\r\n")
+    count = scene.times(2000)
+    _pipelines(scene, 20, b"get key:000001\r\n" * count, b"END\r\n", count)
+
+
+@row(prepare=small_items)
+def settings_storm(scene: Scene) -> None:
+    """10 clients with 10,000 commands each that change how items are kept, or counted."""
+    changes = b"lru mode flat\r\nlru mode segmented\r\nlru temp_ttl 10\r\nlru temp_ttl -1\r\n"
+    changes += (
+        b"lru tune 10 60 0.1 2.0\r\nstats sizes_enable\r\nstats sizes_disable\r\nstats reset\r\n"
+    )
+    changes += b"stats detail on\r\nstats detail off\r\nslabs automove 0\r\nslabs automove 1\r\n"
+    _pipelines(scene, 10, changes * scene.times(800) + b"mn\r\n", b"MN\r\n", 1)
 
 
 # -- memory moves --------------------------------------------------------------------------------
@@ -338,6 +379,47 @@ def append_storm(scene: Scene) -> None:
     count = scene.times(200)
     commands = b"append k 0 0 1\r\nx\r\nprepend k 0 0 1\r\nx\r\n" * (count // 2 or 1)
     _pipelines(scene, 20, commands, b"\r\n", 2 * (count // 2 or 1))
+
+
+@row(stores=True)
+def fragmenting(scene: Scene) -> None:
+    """Values of one size until the memory is full, most of them deleted, then those of another."""
+    rng = random.Random(1)
+    for turn, size in enumerate((100, 700, 3000, 450, 12_000, 200, 1500)):
+        value = b"v" * size
+        count = scene.times(60_000_000) // (size + 100)
+        scene.store_many(
+            (
+                b"set %d:%d 0 0 %d noreply\r\n%b\r\n" % (turn, number, size, value)
+                for number in range(count)
+            ),
+            batch=200,
+        )
+        scene.store_many(
+            b"delete %d:%d noreply\r\n" % (turn, number)
+            for number in range(count)
+            if rng.random() < 0.9
+        )
+
+
+@row()
+def deletions(scene: Scene) -> None:
+    """400,000 keys that are stored and deleted, each once."""
+    scene.store_many(
+        b"set passing:%d 0 0 1 noreply\r\nx\r\ndelete passing:%d noreply\r\n" % (number, number)
+        for number in range(scene.times(400_000))
+    )
+
+
+@row(prepare=value_of_1m)
+def large_writes(scene: Scene) -> None:
+    """40 clients who overwrite values of 1 MB, 20 times each."""
+    request = b"set k%d 0 0 1000000\r\n" + b"v" * MEGABYTE + b"\r\n"
+    orders = [
+        (each, (request % (number % 10)) * scene.times(20))
+        for number, each in enumerate(scene.connect_many(40))
+    ]
+    exchange(orders, lambda _: Endings(b"STORED\r\n", scene.times(20)))
 
 
 # -- connections ---------------------------------------------------------------------------------
@@ -464,6 +546,29 @@ def datagrams(scene: Scene) -> None:
         for _ in range(scene.times(100)):
             with contextlib.suppress(ConnectionRefusedError):
                 sock.send(request)
+        scene.hold(3.0)
+
+
+@row(prepare=small_items, switches=("-U", "-1"))
+def reports_in_datagrams(scene: Scene) -> None:
+    """400 datagrams that ask for every report, for dumps, and to watch."""
+    wanted = (
+        b"stats\r\n",
+        b"stats cachedump 2 0\r\n",
+        b"lru_crawler metadump all\r\n",
+        b"watch\r\n",
+        b"stats settings\r\n" * 80,
+        b"stats items\r\n" * 100,
+        b"get " + b"key:000001 " * 120 + b"\r\n",
+        b"lru_crawler mgdump all\r\n",
+        b"set k 0 0 1000\r\n" + b"v" * 900,
+        b"\x80\x10" + bytes(22),
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.connect((LOOPBACK, scene.udp_port))
+        for number in range(scene.times(400)):
+            with contextlib.suppress(ConnectionRefusedError):
+                sock.send(b"\0\1\0\0\0\1\0\0" + wanted[number % len(wanted)])
         scene.hold(3.0)
 
 
