@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 #: Of one input; one in so many is long.
 INPUT_MAX_BYTES: Final = 200_000
-LONG_EVERY: Final = 100
-SHORT_MAX_BYTES: Final = 500
+LONG_EVERY: Final = 200
+SHORT_MAX_BYTES: Final = 250
 
 NUMBERS: Final = [
     *(
@@ -170,7 +170,9 @@ class Mutator:
         return data[:place] + (part * size)[:size] + data[place:]
 
     def _twice(self, data: bytes) -> bytes:
-        return data * self._rng.choice((2, 2, 3, 21, 50))
+        return data * min(
+            self._rng.choice((2, 2, 3, 21, 50)), 1 + INPUT_MAX_BYTES // (len(data) + 1)
+        )
 
     def _field(self, data: bytes) -> bytes:
         """Change a field of a binary header."""
