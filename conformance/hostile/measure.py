@@ -51,6 +51,8 @@ MEMORY_MORE_MB = 16
 LEFT_FACTOR = 1.25
 LEFT_PATIENCE_S = 5.0
 IDLE_S = 0.5
+INTERVAL_S = 0.001
+NEWCOMERS_S = 0.025
 #: Of each node's log, what tells why a pair parted.
 LOG_LINES = 5
 
@@ -136,6 +138,11 @@ def reading(scene: Scene) -> dict[str, object]:
     return _order(scene.server, scene.port, b"", binary(0x0B), b"")
 
 
+def coming(scene: Scene) -> dict[str, object]:
+    """Return the orders of a probe that comes anew for each request."""
+    return reading(scene) | {"comes": True, "interval_s": NEWCOMERS_S}
+
+
 def writing(server: Server, port: int, way: Way) -> dict[str, object]:
     """Return the orders of a probe that sets."""
     greeting, _ = _login(way)
@@ -154,6 +161,8 @@ def _order(
         "request": request.hex(),
         "ending": ending.hex(),
         "schedule": _schedule_of(server.pid),
+        "interval_s": INTERVAL_S,
+        "comes": False,
     }
 
 
@@ -224,6 +233,7 @@ class Found:
 
     idle: Seen
     busy: Seen
+    newcomer: Seen
     idle_bytes: int
     before_bytes: int
     peak_bytes: int
@@ -323,7 +333,9 @@ def _attack(run: Run, row: Row, scene: Scene) -> Found:
         scene.close()
         time.sleep(0.3)
 
-    busy = probed(scene, act)
+    with Probing(coming(scene)) as newcomer:
+        busy = probed(scene, act)
+    assert newcomer.seen is not None
     took_s = time.monotonic() - began_s
     peak = peak_bytes(pid)
     deadline_s = time.monotonic() + LEFT_PATIENCE_S
@@ -334,7 +346,9 @@ def _attack(run: Run, row: Row, scene: Scene) -> Found:
     greatest = sorted(busy.long, key=lambda each: -each[1])[:5]
     told = ", ".join(f"{_ms(taken_s):g} ms at {at_s:.2f} s" for at_s, taken_s, _ in greatest)
     run.say(f"{scene.server.command[-1]}: {took_s:.1f} s; longest {told or 'below 5 ms'}")
-    return Found(idle, busy, idle_bytes, before_bytes, peak, after, took_s, problem, scene)
+    return Found(
+        idle, busy, newcomer.seen, idle_bytes, before_bytes, peak, after, took_s, problem, scene
+    )
 
 
 def _tell(run: Run, row: Row, name: str, found: list[Found], stall_max_s: float | None) -> None:
@@ -352,6 +366,7 @@ def _tell(run: Run, row: Row, name: str, found: list[Found], stall_max_s: float 
     if with_waits > max(stalls) + 5:
         ms(f"{what}, with what it waited for a CPU", with_waits)
     ms(f"{name}: p99.9", max(_ms(each.busy.quantile_s(0.999)) for each in found))
+    ms(f"{name}: longest wait of a newcomer", max(_ms(each.newcomer.stall_s) for each in found))
     factor = RESIDENT_FACTOR if row.resident else MEMORY_FACTOR
     run.figure(
         f"{name}: memory over idle",

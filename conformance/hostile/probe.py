@@ -1,5 +1,7 @@
 """A client that asks every millisecond, in a process of its own, and notes how long answers take.
 
+Or one that comes anew for each request, now and then: how long does a newcomer wait?
+
 `python probe.py` reads one line of JSON from its standard input: where to connect, what to say once
 and what to ask. It measures until it is told to stop by SIGTERM, and prints what it saw. It imports
 nothing of the project, so that it starts at once, and asks for a realtime priority, so that it is
@@ -23,7 +25,6 @@ import sys
 import time
 from typing import Any
 
-INTERVAL_S = 0.001
 #: Answers that took longer are told one by one.
 LONG_S = 0.005
 LONG_MAX = 1000
@@ -58,6 +59,9 @@ class Probe:
         self._ending = bytes.fromhex(order["ending"])
         #: Of the server's thread that answers: since when it runs, and how long it has waited to.
         self._schedule = os.open(order["schedule"], os.O_RDONLY) if order["schedule"] else None
+        self._interval_s = order["interval_s"]
+        #: Comes anew for each request.
+        self._comes = order["comes"]
         self._stream = socket.socket()
         #: Connections that were closed, or could not be made at once.
         self.lost = 0
@@ -95,6 +99,8 @@ class Probe:
         since_s = time.monotonic()
         while True:
             try:
+                if self._comes:
+                    self._connect()
                 self._ask(self._request)
                 return
             except OSError:
@@ -128,7 +134,7 @@ class Probe:
                 answered_s = now()
                 waiting = False
                 waited_s = self._note(answered_s - asked_s, asked_s - began_s, waited_s)
-                due_s = max(due_s + INTERVAL_S, answered_s)
+                due_s = max(due_s + self._interval_s, answered_s)
         except _Stop:
             if waiting:
                 self._note(now() - asked_s, asked_s - began_s, waited_s)
