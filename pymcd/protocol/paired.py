@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .. import limits
 from .binary import REQUEST_MAGIC, encode_error, encode_request
 from .connection import JOINED_WEIGHT_MAX, Connection, Tables
-from .retrieval import shorten as shorten_line
+from .retrieval import postpone, shorten
 from .text import STORED, answer_plain
 from .verbs import FIRST_KEYS, LOCAL, READS, WRITES, Command, Effect, Verb
 
@@ -52,19 +52,20 @@ class _Form(NamedTuple):
     """What differs by protocol, for one command: words, or a request."""
 
     encode: Callable[[Any], bytes]  #: as a client would send it
-    shorten: Callable[[PairedConnection, Any], None]  #: to what is not too much for one run
+    #: Have what is forwarded in one run be answered by no more than one run's replies.
+    limit: Callable[[PairedConnection, Any], None]
     postpone: Callable[[PairedConnection, Any], None]  #: until what came before it is answered
     refuse: Callable[[PairedConnection, Any], None]  #: to change anything
 
 
 def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Callable[..., None]:
     """Return what takes the place of a command's handler."""
-    encode, shorten, postpone, refuse = form
+    encode, limit, postpone, refuse = form
 
     def read(connection: PairedConnection, command: Any) -> None:
         if connection.following:
             if connection.batch or connection.gate.stance.remote:
-                shorten(connection, command)
+                limit(connection, command)
                 connection.batch.append(encode(command))
             else:
                 execute(connection, command)
@@ -77,7 +78,7 @@ def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Cal
             refuse(connection, command)
             return
         if connection.following:
-            shorten(connection, command)
+            limit(connection, command)
         else:
             execute(connection, command)
         connection.batch.append(encode(command))
@@ -112,18 +113,33 @@ def _postpone_line(connection: PairedConnection, tokens: list[bytes]) -> None:
     connection.waiting = True  # ends this run; at its end it becomes clear what for
 
 
+def _weigh(connection: PairedConnection, keys: list[bytes]) -> int:
+    """Return how many keys may be forwarded, by what their values weigh here, and note that."""
+    for number, key in enumerate(keys, 1):
+        item = connection.cache.linked(key)
+        if item is not None and len(item.value) > limits.LIGHT_VALUE_BYTES:
+            connection.weight += len(item.value)
+            if connection.weight >= limits.RUN_REPLY_BYTES:
+                return number
+    return len(keys)
+
+
 def _wrap_verb(verb: Verb) -> Verb:
     def refuse(connection: PairedConnection, tokens: list[bytes]) -> None:
         if not verb.is_quiet(tokens):
             connection.reply(NOT_REPLICATED)
 
-    def shorten(connection: PairedConnection, tokens: list[bytes]) -> None:
+    def limit(connection: PairedConnection, tokens: list[bytes]) -> None:
         first = FIRST_KEYS.get(verb.keys)
         if first is not None:
-            shorten_line(connection, tokens, first)
+            shorten(connection, tokens, first)
+        keys = verb.keys(tokens)
+        number = _weigh(connection, keys)
+        if first is not None and number < len(keys):
+            postpone(connection, tokens, first, keys[number:])
 
     if verb.handler is not None:
-        form = _Form(_line, shorten, _postpone_line, refuse)
+        form = _Form(_line, limit, _postpone_line, refuse)
         return replace(verb, handler=_wrap(verb.handler, verb.effect, form))
     read, keep = verb.decode, verb.store
     assert read is not None
@@ -161,11 +177,11 @@ def _refuse_request(connection: PairedConnection, request: Request) -> None:
     connection.reply(encode_error(opcode, _NOT_REPLICATED, opaque, _NOT_REPLICATED_TEXT))
 
 
-def _shorten_request(connection: PairedConnection, request: Request) -> None:
-    """A request has one key."""
+def _limit_request(connection: PairedConnection, request: Request) -> None:
+    _weigh(connection, [request.key])
 
 
-_BINARY: Final = _Form(encode_request, _shorten_request, _postpone_request, _refuse_request)
+_BINARY: Final = _Form(encode_request, _limit_request, _postpone_request, _refuse_request)
 
 
 def _wrap_command(command: Command) -> Command:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pymcd import limits
 from pymcd.auth import Authenticator, Users
 from pymcd.protocol import Connection, Executor, PairedConnection
 from pymcd.protocol.paired import NOT_REPLICATED
@@ -178,6 +179,10 @@ CONVERSATIONS = [
      b"md a2V5IA== b\r\n"),
     ("a flush to come", b"set a 0 0 1\r\n1\r\nflush_all 100\r\nget a\r\n"),
     ("dead at once", b"set a 0 -1 1\r\n1\r\nget a\r\nset a 0 0 1\r\n2\r\ntouch a -1\r\nget a\r\n"),
+    ("many keys", b"set a 0 0 1\r\n1\r\nget" + b" a b" * 90 + b"\r\ngats 100" + b" a" * 66 +
+     b"\r\nset b 0 0 1\r\n2\r\ngets b\r\nget" + b" b" * 65 + b"\r\nget b\r\n"),
+    ("a key too long among many", b"set a 0 0 1\r\n1\r\nget" + b" a" * 70 + b" " + b"k" * 251 +
+     b"\r\nget a\r\n"),
     ("many", b"".join(b"set k%d 0 0 3\r\n%03d\r\nget k%d\r\n" % (n, n, n) for n in range(60))),
 ]  # fmt: skip
 
@@ -682,6 +687,40 @@ class TestForwarding:
         (reply,) = binary.decode(other.ask(binary.request(binary.GET, b"k")))
         assert reply.value == b"1"
         assert group["b"].rows["forwards_sent"] >= 4
+
+    @pytest.mark.parametrize("fast", DRIVERS)
+    @pytest.mark.parametrize("remote", [False, True])
+    @pytest.mark.parametrize(
+        "asking",
+        [
+            b"set k 0 0 1\r\n1\r\nget" + b" big" * 30 + b"\r\n",
+            b"gat 0" + b" big" * 30 + b"\r\n",
+            b"gat 0 big\r\n" * 30,
+            b"set k 0 0 1\r\n1\r\n" + b"mg big v\r\n" * 30,
+            b"get" + b" k" * 20_000 + b"\r\n",
+        ],
+    )
+    def test_no_answer_is_large(self, asking, remote, fast, monkeypatch):
+        """Whatever is asked, of one or of many values, nothing large comes at once."""
+        group = warm_group()
+        value = bytes(40_000)
+        Guest(group["a"]).ask(b"set big 0 0 40000\r\n%b\r\n" % value)
+        guest = Guest(group["b"], fast=fast)
+        stand(group["b"], remote=remote)
+        single = Single()
+        single.ask([b"set big 0 0 40000\r\n%b\r\nset k 0 0 1\r\n1\r\n" % value])
+        guest.ask(b"set k 0 0 1\r\n1\r\n")
+        largest = 0
+        really_answered = PairedConnection.answered
+
+        def answered(connection: PairedConnection, reply: bytes) -> None:
+            nonlocal largest
+            largest = max(largest, len(reply))
+            really_answered(connection, reply)
+
+        monkeypatch.setattr(PairedConnection, "answered", answered)
+        assert guest.ask(asking) == single.ask([asking])
+        assert largest <= limits.RUN_REPLY_BYTES + len(value)
 
 
 class TestRefusing:
