@@ -162,6 +162,7 @@ class Server:
         self._refusal: ConfigError | None = None  #: why they cannot
         self._clients: trio.Nursery | None = None
         self._streams = 0  #: clients that the hub does not serve
+        self._lane = trio.Lock()  #: of those among them who have much to do
         self._ids = itertools.count(1)
         #: Of what is done aside, one thing at a time: it must not take every processor.
         self._aside = trio.CapacityLimiter(1)
@@ -573,7 +574,7 @@ class Server:
                     connection.close_reason = "error"
                     return
                 stream = secured
-            await serve_connection(stream, connection, self._send_turn)
+            await serve_connection(stream, connection, self._send_turn, self._lane)
         except Exception as error:
             connection.close_reason = "error"
             self._report(connection, error)

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from pymcd.protocol.verbs import LOCAL, Verb, no_keys
+from pymcd.store import Status, StoreMode
 
 from .helpers import TrioClock, ask, read_all, read_until, serving
 
@@ -172,3 +173,84 @@ async def test_a_client_that_is_sending_a_value_is_not_silent(
         await trio.sleep(10)
         assert await ask(ours, b"cde\r\n") == b"STORED\r\n"
         assert await read_all(ours) == b""
+
+
+@pytest.mark.parametrize(
+    "request_of_much",
+    [
+        b"version\r\n" * 5000,
+        b"stats\r\n" * 1000,
+        b"get" + b" k" * 10_000 + b"\r\n",
+    ],
+)
+async def test_who_asks_for_little_waits_for_one_of_the_others_at_most(
+    request_of_much: bytes,
+) -> None:
+    """However many they are. Counted is what they do in each round of the event loop."""
+    number = 30
+    steps = 0
+
+    class Counting(trio.abc.Instrument):
+        most = rounds = before = 0
+
+        def before_io_wait(self, timeout: float) -> None:
+            self.most = max(self.most, steps - self.before)
+            self.before = steps
+            self.rounds += steps > 0
+
+    def count(connection: Connection) -> None:
+        really_run = connection.runner
+
+        def runner(connection: Connection, budget: int, /) -> bool:
+            nonlocal steps
+            steps += 1
+            connection.runner = really_run
+            try:
+                return really_run(connection, budget)
+            finally:
+                connection.runner = runner
+
+        connection.runner = runner
+
+    async with serving(endpoints=NO_ENDPOINTS) as server, trio.open_nursery() as nursery:
+        crowd = []
+        for _ in range(number):
+            ours, theirs = trio.testing.memory_stream_pair()
+            nursery.start_soon(server.serve_stream, theirs)
+            assert await ask(ours, b"version\r\n") == b"VERSION 1.6.45\r\n"
+            crowd.append(ours)
+        for connection in server.service.connections.values():
+            count(connection)
+        for ours in crowd:
+            await ours.send_all(request_of_much)
+        # All have had their first run by then.
+        for _ in range(10):
+            await trio.lowlevel.checkpoint()
+        counting = Counting()
+        counting.before = steps
+        trio.lowlevel.add_instrument(counting)
+        for _ in range(60):
+            await trio.lowlevel.checkpoint()
+        trio.lowlevel.remove_instrument(counting)
+        assert counting.most <= 1
+        assert counting.rounds > 10, "they go on"
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_is_not_taken_is_counted_and_bounded() -> None:
+    async with (
+        serving(endpoints=NO_ENDPOINTS, memory_limit_bytes=64 << 20) as server,
+        trio.open_nursery() as nursery,
+    ):
+        status = server.service.cache.store(StoreMode.SET, b"k", bytes(1_000_000))
+        assert status is Status.STORED
+        under_way = server.service.under_way
+        for _ in range(40):
+            ours, theirs = trio.testing.lockstep_stream_pair()
+            nursery.start_soon(server.serve_stream, theirs)
+            await ours.send_all(b"get" + b" k" * 20 + b"\r\n")
+        await trio.testing.wait_all_tasks_blocked()
+        assert under_way.held_bytes <= under_way.limit_bytes
+        assert 30 <= len(server.service.connections) < 40
+        nursery.cancel_scope.cancel()
+    assert under_way.held_bytes == 0
