@@ -175,8 +175,8 @@ def read_secret(path: str) -> tuple[bytes, str]:
     return secret, ""
 
 
-def _without_remark(line: str) -> str:
-    """Cut off what follows a # that begins a word, as a shell does; not so within quotes."""
+def _without_remark(line: str, *, in_words: bool = False) -> str:
+    """Cut off what follows a # that begins a word, or that is in one; not so within quotes."""
     quote = ""
     before = " "
     escaped = False
@@ -190,23 +190,25 @@ def _without_remark(line: str) -> str:
                 quote = ""
         elif character in "'\"":
             quote = character
-        elif character == "#" and before.isspace():
+        elif character == "#" and (in_words or before.isspace()):
             return line[:index]
         before = character
     return line
 
 
 def _words(line: str) -> list[str]:
-    """Split a line as a shell would, up to a comment."""
+    """Split a line as a shell would."""
     try:
-        return shlex.split(_without_remark(line))
+        return shlex.split(line)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
 
 def _from_option_lines(lines: list[tuple[str, str]]) -> list[Given]:
     given: list[Given] = []
-    letters = letters_of(word for _, line in lines for word in _without_remark(line).split())
+    # To Debian's script a remark may begin within a word.
+    lines = [(where, _without_remark(line, in_words=True)) for where, line in lines]
+    letters = letters_of(word for _, line in lines for word in line.split())
     for where, line in lines:
         with _named(where):
             if line.split()[0] == "logfile":
@@ -236,10 +238,13 @@ def _from_red_hat(lines: list[tuple[str, str]], notice: Callable[[str], None]) -
             if name != "OPTIONS" and name not in _RED_HAT_OPTIONS:
                 notice(f"{where}: {name} is none of PORT, USER, MAXCONN, CACHESIZE, OPTIONS")
                 continue
-            value = " ".join(_words(found[2]))
+            value = " ".join(_words(_without_remark(found[2])))
             if not value:
                 continue
-            words = [_RED_HAT_OPTIONS[name] + value] if name != "OPTIONS" else _words(value)
+            if name == "OPTIONS":
+                words = _words(_without_remark(value))
+            else:
+                words = [_RED_HAT_OPTIONS[name] + value]
             given += [one._replace(where=where) for one in split_arguments(words)]
     return given
 
