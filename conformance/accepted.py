@@ -131,6 +131,15 @@ CRASHES = ("watching: ms, too large*",)
 #: What an older memcached does otherwise, with the cases in which it answers in another way.
 OLDER_VERSION = "1.6.18"
 OLDER: dict[str, tuple[str, ...]] = {
+    "text logins are words, as commands are": (
+        "auth: lines too short",
+        "auth: lines not looked at",
+        "auth: blanks in the line",
+        "auth: other words and ends",
+        "auth: lengths",
+        "auth: blanks in the words",
+    ),
+    "a binary request may announce more than a gibibyte": ("binary: more than a gibibyte",),
     "`watch` knows no `deletions`": ("watching: * (deletions)",),
     "cas uniques begin with 1, and a command that stores nothing takes none": (
         "effects: temp_ttl, Increment",
@@ -146,6 +155,7 @@ OLDER: dict[str, tuple[str, ...]] = {
     ),
     "`stats sizes_enable` and `sizes_disable` are there": (
         "effects: Stat sizes",
+        "binary: stats",
         "admin: stats words",
         "admin: stats sizes",
     ),
@@ -259,8 +269,16 @@ EXPLAINED = (
         "memcached's library adds this host's name to one without `@`; here both lines are right",
     ),
     (
-        "-Y: a value of more than 4096 bytes",
-        "memcached waits for it without a bound; here the connection is closed",
+        "-Y: lines in a pipeline, before a login",
+        "memcached forgets the answers to earlier lines that it has not sent yet",
+    ),
+    (
+        "TLS: what is wrong in the first words",
+        "memcached counts and tells it in two ways, by whether they came with the connection",
+    ),
+    (
+        "`stats detail dump`: prefixes whose names begin like others",
+        "memcached confuses those of which the hash has the same low byte",
     ),
     (
         "`get` of a key over 250 bytes in a pipeline",

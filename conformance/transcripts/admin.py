@@ -277,6 +277,51 @@ CASES = [
                 Pieces((b"set x 0 0 7\r\nfoo bar\r\n", b"set k 0 0 1\r\na\r\n", b"get k\r\n")),
             ),
             ("an endless line", Closes(b"z" * 2049)),
+            ("lines too short", *(Closes(each) for each in (b"quit\r\n", b"set\r\n", b"abcde\n"))),
+            ("lines not looked at", b"\r\n", b"\n", b"f\n", b"ab"),
+            (
+                "blanks in the line",
+                b"      \n",
+                b"set  k 0 0  7 \r\nfoo bar\r\n",
+                b" set k 0 0 7\r\n",
+            ),
+            (
+                "other words and ends",
+                b"setx k 0 0 7\r\nfoo bar\r\n",
+                b"set k a b 7 c\r\nfoo bar\r\n",
+                b"set k 0 0 7x\nfoo bar\r\n",
+                b"set k 0 0 7\r\r\nfoo bar\r\n",
+                b"SET k 0 0 7\r\n",
+                b"set\0k 0 0 7\r\n",
+                b"set k 0 0 7\nfoo bar\r\n"[:12],
+            ),
+            (
+                "lengths",
+                *(
+                    b"set k 0 0 %b\r\n" % each
+                    for each in (
+                        b"+7",
+                        b"-7",
+                        b"\t7",
+                        b"7\t",
+                        b"7\0",
+                        b"7.0",
+                        b"000000000007",
+                        b"4294967296",
+                        b"4294967295",
+                        b"16385",
+                    )
+                ),
+                b"set k 0 0 00000000007\r\nfoo bar\r\n",
+                b"set k 0 0 16382\r\nfoo " + b"x" * 16378 + b"\r\n",
+            ),
+            (
+                "blanks in the words",
+                *(
+                    b"set k 0 0 %d\r\n%b\r\n" % (len(each), each)
+                    for each in (b"foo  bar", b" foo bar", b"foo bar ", b"foo bar x", b" ", b"foo ")
+                ),
+            ),
         ],
         switches="-Y {auth_file}",
         fresh=True,

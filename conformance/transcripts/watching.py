@@ -263,7 +263,33 @@ DELETING = [
     if row[0].startswith(("delete", "Delete", "md")) or row[0] == "set, over another"
 ]
 
+#: How clients go, and what is told of that; each is a connection of its own.
+ENDS: list[tuple[str, bytes]] = [
+    ("nothing said", b""),
+    ("half a line", b"get k"),
+    ("half a value", b"set k 0 0 100\r\nabc"),
+    ("quit", b"quit\r\n"),
+    ("a browser", b"GET / HTTP/1.1\r\n\r\n"),
+    ("an endless line", b"x" * 2049),
+    ("Quit", binary(0x07, b"")),
+    ("QuitQ", binary(0x17, b"")),
+    ("half a header", binary(NOOP, b"")[:10]),
+    ("a wrong magic", binary(NOOP, b"") + b"x" * 24),
+    ("a wrong form", binary(GET, b"")),
+    ("a long key", binary(GET, b"k" * 251)),
+    ("watch", b"watch fetchers\r\n"),
+]
+#: Ports are the system's.
+ADDRESSES = (*NUMBERS, rb"(?<=rport=)\d+")
+
 CASES = [
+    *table(
+        "watching",
+        [(f"end: {name}", Watched(b"connevents mutations", said)) for name, said in ENDS],
+        switches=ALONE,
+        hide=ADDRESSES,
+        fresh=True,  # an earlier watcher may end only now
+    ),
     *table(
         "watching", _watched(TEXT + META + BINARY + SPECIAL, BOTH), switches=ALONE, hide=NUMBERS
     ),
