@@ -47,8 +47,10 @@ def request(
     return head + extras + key + value
 
 
-def store(opcode: int, value: bytes, key: bytes = b"k", **others: int) -> bytes:
-    return request(opcode, key, bytes(8), value, **others)  # type: ignore[arg-type]
+def store(
+    opcode: int, value: bytes, key: bytes = b"k", *, unread: tuple[int, int] = (0, 0)
+) -> bytes:
+    return request(opcode, key, bytes(8), value, unread=unread)
 
 
 def count(opcode: int, delta: int, initial: int, exptime: int) -> bytes:
@@ -64,11 +66,11 @@ def _forms(opcode: int) -> tuple[Step, ...]:
     """Return one opcode in every wrong form; each closes the connection, or is answered."""
     sizes = (0, 1, 4, 8, 20)
     steps: list[Step] = []
-    for extras, key, value in product(sizes, (b"", b"k", b"L" * 251), (b"", b"1")):
-        wrong = request(opcode, key, bytes(extras), value)
+    for size, key, value in product(sizes, (b"", b"k", b"L" * 251), (b"", b"1")):
+        wrong = request(opcode, key, bytes(size), value)
         if len(key) < 251:
             # An unknown one swallows as much as its body has, but from behind extras and key.
-            taken_twice = bytes(extras + len(key)) if opcode in UNKNOWN else b""
+            taken_twice = bytes(size + len(key)) if opcode in UNKNOWN else b""
             wrong += taken_twice + END
         steps.append(wrong)
     for size in (1, 20):

@@ -279,8 +279,11 @@ class Recorder:
             self._log(SYSEVENTS, f"type=slab_move src={source} dst={destination}")
 
     def _prefix(self, key: bytes) -> Prefix:
-        """Return where to count: nowhere, for a key without a prefix or with one too many."""
-        name, delimiter, _ = key.partition(self._delimiter)
+        """Return where to count: nowhere, for a key without a prefix or with one too many.
+
+        A NUL ends a key, as in C.
+        """
+        name, delimiter, _ = key.partition(b"\0")[0].partition(self._delimiter)
         prefix = self.prefixes.get(name, _NOWHERE) if delimiter else _NOWHERE
         if prefix is _NOWHERE and delimiter and len(self.prefixes) < PREFIXES_MAX:
             prefix = self.prefixes[name] = Prefix()

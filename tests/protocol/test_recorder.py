@@ -42,6 +42,15 @@ def test_prefixes():
     )
 
 
+def test_a_key_ends_at_its_first_nul_byte():
+    client = Client(detail_enabled=True)
+    recorder = client.service.recorder
+    recorder.begin(client.connection, "set")
+    for key in (b"a\0:b", b"\0a:b", b"a:\0b"):
+        recorder.storing(key)
+    assert client.send(b"stats detail dump\r\n") == b"PREFIX a get 0 hit 0 set 1 del 0\r\nEND\r\n"
+
+
 def test_prefixes_are_kept_while_detail_is_off():
     client = Client()
     client.send(b"stats detail on\r\nget a:b\r\nstats detail off\r\nget a:b\r\n")
