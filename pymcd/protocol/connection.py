@@ -386,6 +386,11 @@ class Connection(Holder):
                 counters.conn_yields = yields
         return more
 
+    @property
+    def silent(self) -> bool:
+        """The client has said nothing yet; not known where the protocol is a given one."""
+        return self.runner is negotiate and not self.buffer
+
     def become_stranger(self) -> None:
         """Have this client log in, whoever it was."""
         if self.stranger_since is None:

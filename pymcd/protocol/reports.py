@@ -449,7 +449,7 @@ def _state(connection: Connection, asker: Connection) -> str:
         return "conn_swallow"
     if connection.pieces:
         return "conn_mwrite"
-    return "conn_read"
+    return "conn_new_cmd" if connection.silent else "conn_read"
 
 
 def prefixes(service: Service) -> Iterator[bytes]:

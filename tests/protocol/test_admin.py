@@ -677,7 +677,9 @@ def test_conns():
     assert values["10:listen_addr"] == "tcp:127.0.0.1:11211"
     assert values["10:addr"] == "tcp:127.0.0.1:40010"
     states = {number: values[f"{number}:state"] for number in (10, 11, 12, 13)}
-    assert states == {10: "conn_read", 11: "conn_parse_cmd", 12: "conn_nread", 13: "conn_watch"}
+    assert states == {10: "conn_new_cmd", 11: "conn_parse_cmd", 12: "conn_nread", 13: "conn_watch"}
+    idle.send(b"get a")
+    assert stats(asker, "conns")["10:state"] == "conn_read"
     idle.connection.swallow_bytes = 1
     assert stats(asker, "conns")["10:state"] == "conn_swallow"
     idle.connection.swallow_bytes = 0
