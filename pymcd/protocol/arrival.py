@@ -1,4 +1,4 @@
-"""Where a value gathers that arrives in pieces.
+"""Where a value, or a long line, gathers that arrives in pieces.
 
 Not in the heap as these pieces: whoever leaves them behind by the thousand leaves holes in it when
 he is gone, between what others have stored meanwhile, and the system gets nothing of that back (of
@@ -30,9 +30,13 @@ class Segments:
     def __init__(self) -> None:
         self._free: list[mmap] = []
 
+    def room(self) -> Segmented:
+        """Return where something may gather."""
+        return Segmented(self)
+
     def room_for(self, length: int) -> Segmented | BytesIO:
         """Return where a value of that length may gather: `write`, `getvalue`, `close`."""
-        return Segmented(self) if length <= SEGMENTED_MAX_BYTES else BytesIO()
+        return self.room() if length <= SEGMENTED_MAX_BYTES else BytesIO()
 
     def take(self) -> mmap:
         """Return a segment, whatever is in it; may raise `MemoryError`."""

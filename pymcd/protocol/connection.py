@@ -50,8 +50,6 @@ JOINED_WEIGHT_MAX: Final = limits.REPLY_CHUNK_BYTES - limits.RUN_COMMANDS_MAX * 
     limits.LIGHT_VALUE_BYTES + limits.REPLY_LINE_MAX_BYTES
 )
 assert JOINED_WEIGHT_MAX < limits.LENT_VALUE_BYTES
-#: Less of a line is appended to what came before it.
-_SMALL_CHUNK_BYTES: Final = 4096
 #: What has arrived of a value that nobody awaits.
 _NOTHING: Final = BytesIO()
 
@@ -110,8 +108,7 @@ class Connection(Holder):
         "last_command_at",
         "last_words",
         "lent",
-        "line_bytes",
-        "line_chunks",
+        "line",
         "listen_address",
         "login_spent",
         "pieces",
@@ -180,9 +177,8 @@ class Connection(Holder):
         self.answer_plain: _Answerer | None = None
         #: The rest of a get of many keys, which comes before what is in the buffer.
         self.retrieval: Retrieval | None = None
-        #: More of a line that began in `buffer` and is longer than most.
-        self.line_chunks: list[bytes] = []
-        self.line_bytes = 0
+        #: A line without end as yet that is longer than most: all of it, `buffer` has the start.
+        self.line: Segmented | None = None
         self.swallow_bytes = 0  #: of a value that was refused, still to be thrown away
         self.refusal = b""  #: what is said then
         self.pieces: list[bytes] = []
@@ -209,15 +205,11 @@ class Connection(Holder):
         elif self.position == len(self.buffer):
             self.buffer = data
             self.position = 0
-        elif (
-            len(self.buffer) - self.position <= limits.LINE_MAX_BYTES
-            or self.runner is not run_text
-            or self.buffer.find(b"\n", self.position) >= 0
-        ):
+        elif self.line is not None:
+            self._extend_line(self.line, data)
+        else:
             self.buffer = self.buffer[self.position :] + data
             self.position = 0
-        else:
-            self._extend_long_line(data)
 
     def _receive_value(self, data: bytes) -> None:
         """Take more of the awaited value, and perhaps of what is behind it."""
@@ -254,7 +246,7 @@ class Connection(Holder):
         """Count what there is of a command that is not whole, if that is more than most are."""
         if self.awaited is not None or self.closing or self.waiting:
             return
-        left_bytes = len(self.buffer) - self.position + self.line_bytes
+        left_bytes = len(self.buffer) - self.position if self.line is None else self.line.tell()
         if left_bytes <= limits.LINE_MAX_BYTES:
             self.service.under_way.release(self)
         elif not self.service.under_way.charge(self, left_bytes):
@@ -276,23 +268,39 @@ class Connection(Holder):
         """Keep nothing of what was received."""
         self.forget_value()
         self.buffer = b""
-        self.position = self.line_bytes = 0
-        self.line_chunks.clear()
+        self.position = 0
+        if self.line is not None:
+            self.line.close()
+            self.line = None
 
-    def _extend_long_line(self, data: bytes) -> None:
-        """Take more of a get with very many keys, without copying all of it for each piece."""
-        chunks = self.line_chunks
-        if chunks and len(chunks[-1]) < _SMALL_CHUNK_BYTES:
-            chunks[-1] += data
-        else:
-            chunks.append(data)
-        self.line_bytes += len(data)
-        begun_bytes = len(self.buffer) - self.position
-        if b"\n" in data or begun_bytes + self.line_bytes > limits.GET_LINE_MAX_BYTES:
-            self.buffer = b"".join((self.buffer[self.position :], *chunks))
+    def gather_line(self) -> None:
+        """Have more of an endless line come to what there is without a copy of all for each piece.
+
+        In memory like that of values: there may be as many, as long.
+        """
+        line = self.service.segments.room()
+        try:
+            line.write(self.buffer[self.position :])
+        except MemoryError:
+            line.close()
+            return
+        self.line = line
+        self.buffer = self.buffer[self.position : self.position + limits.LINE_MAX_BYTES + 1]
+        self.position = 0
+
+    def _extend_line(self, line: Segmented, data: bytes) -> None:
+        """Take more of it, up to its end or what is too much."""
+        try:
+            line.write(data)
+        except MemoryError:
+            self.forget_input()
+            self.close("error")
+            return
+        if b"\n" in data or line.tell() > limits.GET_LINE_MAX_BYTES:
+            self.buffer = line.getvalue()
             self.position = 0
-            chunks.clear()
-            self.line_bytes = 0
+            line.close()
+            self.line = None
 
     def respond(self, data: bytes) -> bytes | None:
         """Take what arrived and return what to send: `receive_data` and `run` in one.

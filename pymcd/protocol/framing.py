@@ -222,3 +222,5 @@ def _check_endless_line(connection: Connection) -> None:
         or length > limits.GET_LINE_MAX_BYTES
     ):
         connection.close("error")
+    elif connection.line is None:
+        connection.gather_line()

@@ -36,8 +36,7 @@ from pymcd.auth import (
 )
 from pymcd.clock import OffsetClock
 from pymcd.config import Settings
-from pymcd.protocol import Connection
-from pymcd.protocol import connection as connection_module
+from pymcd.protocol import Connection, arrival
 from pymcd.protocol.binary import ERROR_TEXTS, REQUEST_MAGIC, RESPONSE_MAGIC
 from pymcd.service import Service
 from pymcd.store.status import StoreMode
@@ -145,7 +144,7 @@ class Server:
         else:
             assert unread <= _HEAD_MAX_BYTES or _is_long_get(connection)
             assert awaited <= _VALUE_MAX_BYTES
-        assert connection.line_bytes <= limits.GET_LINE_MAX_BYTES
+        assert connection.line is None or connection.line.tell() <= limits.GET_LINE_MAX_BYTES
 
     def _receive(self, connection: Connection, length: int) -> bytes:
         replies = []
@@ -455,8 +454,8 @@ _REPEATS_MAX: Final = 64
 _REPEATED_MAX_BYTES: Final = 127
 
 
-#: Pieces of a value are put together up to a size that takes longer to try.
-_SMALL_CHUNKS_BYTES: Final = (4096, 2)
+#: Values gather in segments of a size that takes longer to try; all that are there have it.
+_SEGMENTS_BYTES: Final = (4096, 64)
 
 
 @_replayable
@@ -469,8 +468,8 @@ def mixed(data: bytes) -> None:
     """
     script = Script(data)
     sizes, number = divmod(script.byte(), len(VARIANTS))
-    chunk_bytes = _SMALL_CHUNKS_BYTES[sizes % len(_SMALL_CHUNKS_BYTES)]
-    with mock.patch.object(connection_module, "_SMALL_CHUNK_BYTES", chunk_bytes):
+    segment_bytes = _SEGMENTS_BYTES[sizes % len(_SEGMENTS_BYTES)]
+    with mock.patch.multiple(arrival, SEGMENT_BYTES=segment_bytes, _KEPT_MAX=0):
         _Mixture(VARIANTS[number]).play(script)
 
 

@@ -233,7 +233,7 @@ def test_a_long_get_may_drip():
         assert client.send(b"key ") == b""
         assert connection.buffer is before
     assert client.send(b"last\r\n") == b"VALUE last 0 1\r\nx\r\nEND\r\n"
-    assert not connection.line_chunks
+    assert connection.line is None
     assert client.send(b"get last\r\n") == b"VALUE last 0 1\r\nx\r\nEND\r\n"
 
 

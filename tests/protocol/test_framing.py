@@ -30,8 +30,9 @@ ENDLESS_KEYS = b" k" * (limits.GET_LINE_MAX_BYTES // 2 + 99_999)
 
 def unfinished_bytes(connection: Connection) -> int:
     """Return how much a connection keeps of commands that are not complete."""
-    waiting = connection.arrived.tell() + sum(map(len, connection.line_chunks))
-    return len(connection.buffer) - connection.position + waiting
+    if connection.line is not None:
+        return connection.line.tell()
+    return len(connection.buffer) - connection.position + connection.arrived.tell()
 
 
 CASES: list[tuple[str, bytes, bytes]] = [
