@@ -186,7 +186,7 @@ class Server:
     def _reload_certificates(self) -> None:
         def done(problem: str | None) -> None:
             if problem:
-                self.log.warning(f"{problem}; the certificates in use stay")
+                self.log.warning(f"Could not reload TLS certificates on SIGHUP: {problem}")
 
         assert self._certificates is not None
         self._do_aside(self.tls.refresh if self.tls else self._certificates.refresh, done)
