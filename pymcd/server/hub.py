@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 CHECKPOINT_EVERY_S: Final = 0.004
 #: How often it is looked whether values that clients do not take are still those of items.
 LOOK_AT_LENT_EVERY_S: Final = 0.01
+#: Received from clients who are answered at once. They ask for little: that is half a share.
+LOOK_AT_CLOCK_EVERY_BYTES: Final = 1 << 10
 #: Of one turn, for those who are ready, and for each lane.
 SHARE_S: Final = 0.001
 LINGER_S: Final = 0.001
@@ -232,9 +234,10 @@ class Hub:
         poll = self._epoll.poll
         monotonic = self._monotonic
         service = self._service
+        light, newcomers, heavy = self._light, self._newcomers, self._heavy
         pause_at = 0.0
         while True:
-            if self._busy:
+            if self._rest or light or newcomers or heavy:  # `_busy`
                 ready = self._rest or poll(0)
                 if on_turn_end is not None:
                     on_turn_end(False)
@@ -286,56 +289,34 @@ class Hub:
         return bool(self._rest or self._light or self._newcomers or self._heavy)
 
     def _turn(self, ready: list[tuple[int, int]]) -> None:
-        """Serve each ready socket once, as far as time allows, and then the lanes."""
+        """Serve each ready socket once, as far as time allows, and the lanes.
+
+        What of `ready` there was no time for is left in `_rest`.
+        """
         # Hot path: bench/ "get16".
         heavy = len(self._heavy)  # who joins them now has been served in this turn
         if self._light:
             self._serve_lane(self._light, len(self._light))
-        if ready:
-            self._serve_sockets(ready)
-        if self._newcomers:
-            self._serve_lane(self._newcomers, len(self._newcomers))
-        if heavy:
-            self._serve_lane(self._heavy, heavy)
-        if self._lent_to:
-            self._look_at_lent()
-        turn = self._tls_turn
-        if turn.active:
-            counters = self._service.counters
-            counters.bytes_read -= turn.surplus_read
-            counters.bytes_written -= turn.surplus_written
-            turn.begin()
-
-    def _serve_lane(self, lane: deque[Session], number: int) -> None:
-        """Let the first so many in a lane go on; if there is no time for all, one at least."""
-        monotonic = self._monotonic
-        until = monotonic() + SHARE_S
-        for _ in range(number):
-            session = lane.popleft()
-            session.queued = False
-            if self._sessions.get(session.fd) is session:
-                self._resume(session)
-                if monotonic() > until:
-                    break
-
-    def _serve_sockets(self, ready: list[tuple[int, int]]) -> None:
-        """Serve each ready socket once; what there is no time for is left in `_rest`."""
-        # Hot path: bench/ "get16".
         monotonic = self._monotonic
         until = monotonic() + SHARE_S
         pending = iter(ready)
-        self._rest = []
+        if self._rest:
+            self._rest = []
         responders = self._responders
         receive_bytes = limits.RECEIVE_BYTES
         read, write = os.read, os.write
         received = sent_bytes = 0
+        look_at = LOOK_AT_CLOCK_EVERY_BYTES
         for fd, events in pending:
-            if monotonic() > until:
-                self._rest = [(fd, events), *pending]
-                break
+            if received > look_at:
+                look_at = received + LOOK_AT_CLOCK_EVERY_BYTES
+                if monotonic() > until:
+                    self._rest = [(fd, events), *pending]
+                    break
             respond = responders.get(fd)
             if respond is None:
                 self._resume_ready(fd, events)
+                look_at = -1
                 continue
             try:
                 data = read(fd, receive_bytes)
@@ -366,9 +347,39 @@ class Hub:
                     self._block(self._sessions[fd], memoryview(reply)[sent:])
             elif reply is None:
                 self._attend(self._sessions[fd])
+                look_at = -1
         counters = self._service.counters
         counters.bytes_read += received
         counters.bytes_written += sent_bytes
+        if self._newcomers or heavy or self._lent_to or self._tls_turn.active:
+            self._end_turn(heavy)
+
+    def _end_turn(self, heavy: int) -> None:
+        """Serve the other lanes, the first so many of the heavy ones, and settle accounts."""
+        if self._newcomers:
+            self._serve_lane(self._newcomers, len(self._newcomers))
+        if heavy:
+            self._serve_lane(self._heavy, heavy)
+        if self._lent_to:
+            self._look_at_lent()
+        turn = self._tls_turn
+        if turn.active:
+            counters = self._service.counters
+            counters.bytes_read -= turn.surplus_read
+            counters.bytes_written -= turn.surplus_written
+            turn.begin()
+
+    def _serve_lane(self, lane: deque[Session], number: int) -> None:
+        """Let the first so many in a lane go on; if there is no time for all, one at least."""
+        monotonic = self._monotonic
+        until = monotonic() + SHARE_S
+        for _ in range(number):
+            session = lane.popleft()
+            session.queued = False
+            if self._sessions.get(session.fd) is session:
+                self._resume(session)
+                if monotonic() > until:
+                    break
 
     def _resume_ready(self, fd: int, events: int) -> None:
         """Deal with a ready descriptor that is not a client to read from."""
