@@ -482,6 +482,7 @@ def _dump_lines(
         for key in cache.table_keys(number):
             looked_at += 1
             if looked_at % _DUMP_SLICE_ITEMS == 0:
+                item = None  # who does not take what there is holds no value
                 yield b"".join(lines)
                 lines.clear()
             item = cache.linked(key)
@@ -490,6 +491,7 @@ def _dump_lines(
                 continue
             if class_ids is None or segment.slab_class.id in class_ids:
                 lines.append(form.line(cache, item))
+    item = None
     yield b"".join(lines) + form.end
 
 

@@ -39,6 +39,8 @@ NODES = [pytest.param("a", id="coordinator"), pytest.param("b", id="follower")]
 
 #: Numbers that can only be cas uniques; in text, and in the binary protocol.
 _find_cas_uniques = re.compile(rb"(?<!\d)\d{19}(?!\d)")
+#: In what `me` answers.
+_find_use = re.compile(rb" (?:la=\d+|fetch=(?:yes|no))(?= )")
 _CAS_UNIQUE_MIN = 10**17
 
 
@@ -79,8 +81,12 @@ def items_of(service: Service) -> dict[bytes, tuple[bytes, int, int]]:
 
 
 def alike(answer: bytes) -> bytes:
-    """Return text replies with cas uniques numbered in the order in which they appear."""
+    """Return text replies with cas uniques numbered in the order in which they appear.
+
+    And without what `me` tells of how an item was used, which is known to each node alone.
+    """
     known: dict[bytes, bytes] = {}
+    answer = _find_use.sub(b"", answer)
     return _find_cas_uniques.sub(
         lambda found: known.setdefault(found.group(), b"<cas %d>" % len(known)), answer
     )
