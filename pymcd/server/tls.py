@@ -236,14 +236,15 @@ class TlsEnd:
         self.failed = False
         self.ended = False  #: the other end said that it will send no more
 
-    def _open(self) -> bytes:
-        """Return what can be opened of all that has been received."""
+    def _open(self, feeds: int) -> bytes:
+        """Return what can be opened of what has been received, fed in so many pieces at most."""
         pieces: list[bytes] = []
         incoming = self._incoming
         while not (self.ended or self.failed):
             if not incoming.pending:
-                if not self._unfed:
+                if not self._unfed or not feeds:
                     break
+                feeds -= 1
                 incoming.write(self._unfed[:FEED_BYTES])
                 self._unfed = self._unfed[FEED_BYTES:]
             try:
@@ -296,8 +297,8 @@ class TlsSession(TlsEnd):
         turn.active = True
         turn.surplus_read += len(data)
         if not self.established or len(data) > FEED_BYTES:
-            self._unfed = data
-            return self._answer(self._open())
+            self._unfed += data
+            return self._answer(self._open_some())
         incoming = self._incoming
         incoming.write(data)
         try:
@@ -309,7 +310,7 @@ class TlsSession(TlsEnd):
             return None
         if incoming.pending or not plain:
             self.ended = not plain
-            return self._answer(plain + self._open())
+            return self._answer(plain + self._open_some())
         turn.surplus_read -= len(plain)
         reply = self._connection.respond(plain)
         if not reply:
@@ -321,10 +322,24 @@ class TlsSession(TlsEnd):
         turn.surplus_written += len(sealed) - len(reply)
         return sealed
 
+    def _open_some(self) -> bytes:
+        """Open a part of what has been received, and come again in another turn for more.
+
+        64 KB may be thousands of records.
+        """
+        plain = self._open(1)
+        if self._unfed and not (self.ended or self.failed):
+            self._connection.wake()
+        return plain
+
     def advance(self) -> None:
-        """Go on with a handshake for which there was no time; what comes of it is in the buffer."""
-        if not self.established and self._incoming.pending:
-            plain = self._open()
+        """Go on with that, or with a handshake for which there was no time.
+
+        What comes of it is in the connection's buffer.
+        """
+        if self._unfed or (not self.established and self._incoming.pending):
+            self._turn.active = True
+            plain = self._open_some()
             if plain:
                 self._turn.surplus_read -= len(plain)
                 self._connection.receive_data(plain)

@@ -50,7 +50,7 @@ class WireTls(TlsEnd):
     def open(self, data: bytes) -> bytes:
         """Return what can be read of all that has come; raise `ssl.SSLError`."""
         self._unfed = data
-        return self._open()
+        return self._open(len(data))
 
     def seal(self, pieces: list[bytes]) -> bytes:
         """Return what to send for these pieces, and for what OpenSSL has to say itself."""

@@ -27,7 +27,7 @@ from pymcd.protocol.recorder import CONNEVENTS
 from pymcd.server import files
 from pymcd.server import tls as tls_module
 from pymcd.server.certificates import Certificates
-from pymcd.server.tls import TlsServer, TlsSession, Turn
+from pymcd.server.tls import FEED_BYTES, TlsServer, TlsSession, Turn
 from pymcd.service import Service
 
 from ..clocks import ManualClock
@@ -81,23 +81,25 @@ class Host:
 
     def feed(self, session: TlsSession, sealed: bytes, *, step: int = 0) -> list[bytes]:
         """Have the session answer, each step in a turn of its own; return what would be sent."""
-        connection = self.connection
         sent: list[bytes] = []
         for start in range(0, len(sealed), step or len(sealed) or 1):
             self.service.tick()
             reply = session.respond(sealed[start : start + step] if step else sealed)
             self.turn.begin()
+            sent.append(session.drain() if reply is None else reply)
             if reply is None:
-                sent.append(session.drain())
-                while True:
-                    more = connection.run()
-                    while (chunk := connection.next_chunk()) is not None:
-                        sent.append(session.seal(chunk))
-                    if not more:
-                        break
-            else:
-                sent.append(reply)
+                self._run(session, sent)
+            while session._unfed:
+                session.advance()
+                self._run(session, sent)
         return sent
+
+    def _run(self, session: TlsSession, sent: list[bytes]) -> None:
+        more = True
+        while more:
+            more = self.connection.run()
+            while (chunk := self.connection.next_chunk()) is not None:
+                sent.append(session.seal(chunk))
 
     def introduce(self, session: TlsSession, wire: Wire) -> None:
         """Shake hands to the end."""
@@ -790,3 +792,36 @@ def test_a_hangup_reads_the_certificates_again(
     server.send_signal(signal.SIGHUP)
     while _certificate_at(port, authority) == before:
         assert server.poll() is None
+
+
+def test_many_small_records_are_opened_in_several_turns() -> None:
+    """64 KB may be thousands of them."""
+    host = Host()
+    session, wire = host.session(), client()
+    host.introduce(session, wire)
+    requests = b"version\r\n" * 300
+    sealed = wire.seal(*(requests[at : at + 1] for at in range(len(requests))))
+    assert len(sealed) > 3 * FEED_BYTES
+    connection = host.connection
+    host.woken.clear()
+    host.service.tick()
+    said = []
+    reply = session.respond(sealed)
+    turns = 0
+    while True:
+        assert len(connection.buffer) < FEED_BYTES // 20
+        said.append(session.drain() if reply is None else reply)
+        more = True
+        while more:
+            more = connection.run()
+            while (chunk := connection.next_chunk()) is not None:
+                said.append(session.seal(chunk))
+        host.turn.begin()
+        turns += 1
+        if not host.woken:
+            break
+        host.woken.clear()
+        reply = b""
+        session.advance()
+    assert turns == -(-len(sealed) // FEED_BYTES)
+    assert wire.open(said) == VERSION * 300
