@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from .conftest import Servers
 from .conversation import encode, hold, recorded
 from .servers import FOLLOWED, Server, StartError
 from .test_transcripts import CASES
-from .tls import Identity, Stream, TlsServer, shared_identity
+from .tls import HOST, Identity, Stream, TlsServer, shared_identity
 from .transcripts import Packets
 
 if TYPE_CHECKING:
@@ -133,13 +134,55 @@ def test_statistics(reference: tuple[str, ...], subject: tuple[str, ...], cached
             _secured(server.port, identity.client()) as stream,
         ):
             rows = _rows(stream, b"stats")
-        # Of 1.6.45, which splits what the first counts.
-        rows.pop("ssl_proto_errors", None)
-        # memcached 1.6.18 begins to count its seconds at 62.
+        # memcached begins to count its seconds at 62.
         assert int(rows.pop("time_since_server_cert_refresh")) < 100
         seen.append([(name, rows[name]) for name in rows if name.startswith("ssl_")])
     assert seen[1] == seen[0]
     assert bool(dict(seen[1]).get("ssl_new_sessions")) is cached
+
+
+#: What a client says behind its TCP connection, or its handshake, and how it goes.
+ENDS = {
+    "gone": (False, b"", False),
+    "cut off": (False, b"", True),
+    "no TLS": (False, b"get k\r\n", False),
+    "gone later": (True, b"", False),
+    "cut off later": (True, b"", True),
+    "garbage later": (True, b"\x17\x03\x03\x00\x20" + b"x" * 32, False),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_watchers_are_told(
+    followed: tuple[str, ...], subject: tuple[str, ...], end: str
+) -> None:
+    introduced, said, cut = ENDS[end]
+    identity = Identity()
+    seen = []
+    for command in (followed, subject):
+        with (
+            _server(command, identity, "-t", "1") as server,
+            _secured(server.port, identity.client()) as watcher,
+        ):
+            assert _ask(watcher, b"watch connevents\r\n") == b"OK\r\n"
+            with socket.create_connection((HOST, server.port), TIMEOUT_S) as client:
+                # What comes with the connection memcached looks at earlier than what follows.
+                told = _ask(watcher, b"", b"\n")
+                if introduced:
+                    secured = identity.client().wrap_socket(client, server_hostname=HOST)
+                    secured.sendall(b"version\r\n")
+                    secured.recv(100)
+                    client = socket.socket(fileno=secured.detach())
+                client.sendall(said)
+                if cut:
+                    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                if not said:
+                    client.close()
+                while b"type=conn_close" not in told:
+                    told += _ask(watcher, b"", b"\n")
+                client.close()
+            seen.append(re.sub(rb"(ts|gid|rport|c?fd)=[\d.]+", b"", told))
+    assert seen[1] == seen[0]
 
 
 @pytest.mark.parametrize("mode", [0, 1, 2, 3])
