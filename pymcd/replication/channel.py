@@ -5,6 +5,9 @@ them: they are applied before any client of its is answered. When a link breaks 
 up in time, the channel goes on: each side says what it has received, and the rest is sent again. So
 "acknowledged" on the channel is "held by both".
 
+What is large is sent in parts. Few of them are on their way at a time, and what comes behind waits:
+so the other side has something to acknowledge again and again, and is not missed meanwhile.
+
 A channel is made when a node joins another, and given up by whoever decides to act alone. Its
 epoch is its name: a message of another epoch is stale and means nothing.
 """
@@ -15,9 +18,18 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .frames import HEAD_BYTES, PART_BYTES, PARTS_MAX_BYTES, FrameError, Kind
+from .frames import (
+    HEAD_BYTES,
+    PART_BYTES,
+    PARTS_MAX_BYTES,
+    PARTS_WINDOW_BYTES,
+    FrameError,
+    Kind,
+)
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..store import Item
 
 
@@ -26,7 +38,7 @@ class Unacked:
     """A message that the other side has not acknowledged."""
 
     number: int
-    frame: list[bytes]
+    frame: list[bytes | memoryview]  #: empty: see `payload`
     size: int  #: of the frame, in bytes
     sent_at: float
     keys: dict[bytes, Item | None] | None  #: changed by it; None: it is part of a resync
@@ -35,6 +47,9 @@ class Unacked:
     ticket: int  #: of the batch; 0: nobody waits for it
     sequence: int  #: the log up to there is known once this is; 0: says nothing
     version: int  #: the last one given out before it was sent
+    #: A part, or what comes behind parts, is put in a frame when it goes.
+    kind: int = 0
+    payload: bytes | memoryview = b""
 
 
 class Channel:
@@ -48,6 +63,9 @@ class Channel:
         self.received = received
         self.unacked: deque[Unacked] = deque()
         self.unacked_bytes = 0
+        #: The last of them, if there are parts before them on their way: those go first.
+        self.waiting: deque[Unacked] = deque()
+        self.waiting_bytes = 0
         self._parts: list[bytes] = []
 
     def take(self, message: Unacked) -> None:
@@ -63,6 +81,26 @@ class Channel:
             last = unacked.popleft()
             self.unacked_bytes -= last.size
         return last
+
+    def wait(self, messages: Iterable[Unacked]) -> None:
+        """Have messages wait that others are acknowledged."""
+        for message in messages:
+            self.waiting.append(message)
+            self.waiting_bytes += message.size
+
+    def next_to_go(self) -> Unacked | None:
+        """Return a message that need not wait any more; None: there is none."""
+        if not self.waiting or self.unacked_bytes - self.waiting_bytes >= PARTS_WINDOW_BYTES:
+            return None
+        message = self.waiting.popleft()
+        self.waiting_bytes -= message.size
+        return message
+
+    def wait_anew(self, received: int) -> None:
+        """Have all messages wait that the other side has not received."""
+        self.waiting.clear()
+        self.waiting_bytes = 0
+        self.wait(message for message in self.unacked if message.number > received)
 
     def assemble(self, body: bytes) -> bytes:
         """Return a message that came in parts, once it is whole; until then its last part."""

@@ -26,12 +26,17 @@ PREFIX_BYTES: Final = _PREFIX.size
 #: Kind, our time, their time, epoch, number, acknowledged.
 _HEAD: Final = struct.Struct("!BddQQQ")
 HEAD_BYTES: Final = _HEAD.size
+#: Of a frame with a head, before its payload.
+FRAME_BYTES: Final = PREFIX_BYTES + HEAD_BYTES
 #: What a stranger may send in one frame.
 STRANGER_FRAME_MAX_BYTES: Final = 4096
 #: What a peer may, beyond the largest item.
 FRAME_MAX_BYTES: Final = 16 << 20
-#: Payloads that are larger travel in parts, as a turn of many clients may change much ...
-PART_BYTES: Final = 4 << 20
+#: Payloads that are larger travel in parts, as a value may be large, or a turn of many clients
+#: change much ...
+PART_BYTES: Final = 256 << 10
+#: ... of which so much is on its way at a time, so that each is acknowledged within moments ...
+PARTS_WINDOW_BYTES: Final = 1 << 20
 #: ... but not without end.
 PARTS_MAX_BYTES: Final = 1 << 30
 
@@ -66,8 +71,14 @@ def encode_frame(body: bytes) -> bytes:
 
 
 def encode_message(
-    kind: Kind, time: float, echo: float, epoch: int, number: int, ack: int, payload: bytes = b""
-) -> list[bytes]:
+    kind: int,
+    time: float,
+    echo: float,
+    epoch: int,
+    number: int,
+    ack: int,
+    payload: bytes | memoryview = b"",
+) -> list[bytes | memoryview]:
     """Return a frame with a head, in pieces: the payload may be large."""
     head = _HEAD.pack(kind, time, echo, epoch, number, ack)
     checksum = crc32(payload, crc32(head))

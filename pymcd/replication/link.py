@@ -86,7 +86,7 @@ class Link:
         self.dialled = dialled
         self.address = address
         self.opened_at = opened_at
-        self.output: list[bytes] = []
+        self.output: list[bytes | memoryview] = []
         #: The host may set it to what sends `output` at once.
         self.push: Callable[[], None] = _wait_for_the_host
         self.closed = False
@@ -115,7 +115,7 @@ class Link:
         """Have what the peer says delivered."""
         self._deliver = deliver
 
-    def take_output(self) -> list[bytes]:
+    def take_output(self) -> list[bytes | memoryview]:
         """Return what is to be sent, in pieces."""
         output, self.output = self.output, []
         return output

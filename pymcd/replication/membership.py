@@ -287,6 +287,8 @@ class Membership:
         # Hot path: bench/ "pair16".
         if self._node.gate.acknowledged(peer, channel, number) and peer.resync.under_way:
             self.pump(peer, now)
+        if channel.waiting:
+            peer.go_on(now)
 
     def _signal_arrived(self, peer: Peer, kind: int, body: bytes, now: float) -> None:
         if kind == Kind.PING:

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final
 
 from .channel import Channel, Unacked
-from .frames import PART_BYTES, Kind, encode_message
+from .frames import FRAME_BYTES, PART_BYTES, Kind, encode_message
 from .lease import Lease
 from .messages import Received
 from .resync import WINDOW_BYTES, Resync
@@ -141,23 +141,71 @@ class Peer:
     ) -> None:
         """Send a message on the channel; while there is no link it waits for the next."""
         # Hot path: bench/ "pair16".
-        while len(payload) > PART_BYTES and kind not in (Kind.PART, Kind.WELCOME):
-            self.send(now, Kind.PART, payload[:PART_BYTES])
-            payload = payload[PART_BYTES:]
         channel = self.channel
         assert channel is not None
+        rest: bytes | memoryview = payload
+        if len(payload) > PART_BYTES and kind is not Kind.WELCOME:
+            rest = self._send_parts(now, channel, memoryview(payload))
         lease = self.lease
         channel.sent = number = channel.sent + 1
+        if channel.waiting:
+            about = (keys, has_flush, results, ticket, sequence, version)
+            size = FRAME_BYTES + len(rest)
+            message = Unacked(number, [], size, now, *about, kind=kind, payload=rest)
+            channel.take(message)
+            channel.wait([message])
+            return
         frame = encode_message(
-            kind, now, lease.their_time, channel.epoch, number, channel.received, payload
+            kind, now, lease.their_time, channel.epoch, number, channel.received, rest
         )
-        size = len(frame[0]) + len(payload)
+        size = FRAME_BYTES + len(rest)
         channel.take(
             Unacked(number, frame, size, now, keys, has_flush, results, ticket, sequence, version)
         )
         if channel.flowing:
             assert self.link is not None
             self.link.output += frame
+            lease.sent_at = now
+            lease.answer_due = False
+
+    def _send_parts(self, now: float, channel: Channel, payload: memoryview) -> memoryview:
+        """Send all of a payload but its last part, and return that."""
+        start = 0
+        while len(payload) - start > PART_BYTES:
+            channel.sent += 1
+            part = payload[start : start + PART_BYTES]
+            start += PART_BYTES
+            message = Unacked(
+                channel.sent, [], FRAME_BYTES + PART_BYTES, now,
+                keys=None, has_flush=False, results=None, ticket=0, sequence=0, version=0,
+                kind=Kind.PART, payload=part,
+            )  # fmt: skip
+            channel.take(message)
+            channel.wait([message])
+        self.go_on(now)
+        return payload[start:]
+
+    def go_on(self, now: float) -> None:
+        """Send what need not wait any more."""
+        channel = self.channel
+        assert channel is not None
+        if channel.flowing:
+            self._send_waiting(now, channel)
+
+    def _send_waiting(self, now: float, channel: Channel) -> None:
+        link, lease = self.link, self.lease
+        assert link is not None
+        while (message := channel.next_to_go()) is not None:
+            message.sent_at = now
+            link.output += message.frame or encode_message(
+                message.kind,
+                now,
+                lease.their_time,
+                channel.epoch,
+                message.number,
+                channel.received,
+                message.payload,
+            )
             lease.sent_at = now
             lease.answer_due = False
 
@@ -188,9 +236,8 @@ class Peer:
         channel = self.channel
         assert channel is not None
         assert self.link is not None
-        for message in channel.unacked:
-            if message.number > received:
-                self.link.output += message.frame
+        channel.wait_anew(received)
+        self._send_waiting(now, channel)
         self.lease.sent_at = now
 
     def pump(self, now: float, changes: Changes, *, whole: bool = False) -> bool:

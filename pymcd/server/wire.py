@@ -52,7 +52,7 @@ class WireTls(TlsEnd):
         self._unfed = data
         return self._open(len(data))
 
-    def seal(self, pieces: list[bytes]) -> bytes:
+    def seal(self, pieces: list[bytes | memoryview]) -> bytes:
         """Return what to send for these pieces, and for what OpenSSL has to say itself."""
         sealed = self._outgoing.read()
         self._early += b"".join(pieces)
@@ -130,7 +130,7 @@ class Wire:
         self.sock.close()
         self.link.disconnected()
 
-    def _say(self, pieces: list[bytes]) -> None:
+    def _say(self, pieces: list[bytes | memoryview]) -> None:
         if self.tls is not None:
             try:
                 data = self.tls.seal(pieces)

@@ -202,7 +202,7 @@ class Wire:
         busy = False
         for sender in (0, 1):
             link, other = self.links[sender], self.links[1 - sender]
-            output = link.take_output()
+            output = [bytes(piece) for piece in link.take_output()]
             self.queues[sender].extend(output)
             self.sent[sender].extend(output)
             receiver = self.hosts[1 - sender]
@@ -422,7 +422,7 @@ def encode_state(
     return head + key + value
 
 
-def decode_sent(pieces: Iterable[bytes]) -> list[tuple[int, bytes]]:
+def decode_sent(pieces: Iterable[bytes | memoryview]) -> list[tuple[int, bytes]]:
     """Return kind and payload of all messages that a peer has sent, the handshake left out."""
     data = b"".join(pieces)
     messages = []

@@ -30,8 +30,9 @@ def take(link: Link) -> bytes:
     return b"".join(link.take_output())
 
 
-def said(data: bytes) -> list[tuple[int, dict[str, Any]]]:
+def said(data: bytes | memoryview) -> list[tuple[int, dict[str, Any]]]:
     """Take apart what was said in a handshake: kinds, and fields."""
+    data = bytes(data)
     messages = []
     position = 0
     while (frame := frames.split_frame(data, position, 1 << 20)) is not None:

@@ -84,6 +84,11 @@ def numbers(output: list[bytes]) -> list[int]:
     return found
 
 
+def take(link: FakeLink) -> list[bytes]:
+    output, link.output = link.output, []
+    return output
+
+
 class TestPeer:
     def test_messages_are_numbered_signals_are_not(self):
         peer, link = linked_peer()
@@ -177,6 +182,59 @@ class TestPeer:
             (Kind.CHANGES, b"89"),
             (Kind.WELCOME, b"0123456789"),
         ]
+
+    def test_few_parts_are_on_their_way_and_what_comes_behind_them_waits(self, monkeypatch):
+        monkeypatch.setattr("pymcd.replication.peer.PART_BYTES", 100)
+        monkeypatch.setattr("pymcd.replication.channel.PARTS_WINDOW_BYTES", 500)
+        peer, link = linked_peer()
+        channel = peer.channel
+        assert channel is not None
+        payload = bytes(range(256)) * 10
+        peer.send(1.0, Kind.CHANGES, payload)
+        peer.send(1.0, Kind.CHANGES, b"behind", ticket=5)
+        sent: list[tuple[int, bytes]] = []
+        now = 1.0
+        while channel.unacked:
+            peer.signal(now, Kind.PING)  # that does not wait
+            *messages, ping = decode_sent(take(link))
+            assert ping[0] == Kind.PING
+            sent += messages
+            assert 0 < len(messages) <= 5
+            on_its_way = channel.unacked_bytes - channel.waiting_bytes
+            assert on_its_way <= 500 + 100 + 100
+            assert channel.unacked[0].sent_at == now
+            channel.check()
+            # The other side has all of it.
+            now += 1.0
+            channel.acknowledge(len(sent))
+            peer.go_on(now)
+        *parts, last, behind = sent
+        assert [kind for kind, _ in parts] == [Kind.PART] * 25
+        assert b"".join(part for _, part in parts) + last[1] == payload
+        assert (last[0], behind) == (Kind.CHANGES, (Kind.CHANGES, b"behind"))
+
+    def test_over_a_new_link_parts_go_on_where_they_stopped(self, monkeypatch):
+        monkeypatch.setattr("pymcd.replication.peer.PART_BYTES", 100)
+        monkeypatch.setattr("pymcd.replication.channel.PARTS_WINDOW_BYTES", 500)
+        peer, link = linked_peer()
+        channel = peer.channel
+        assert channel is not None
+        payload = bytes(range(256)) * 10
+        peer.send(1.0, Kind.CHANGES, payload)
+        first = decode_sent(take(link))
+        channel.flowing = False
+        channel.acknowledge(2)
+        peer.go_on(2.0)
+        peer.send(2.0, Kind.CHANGES, b"behind")
+        assert not link.output
+        channel.flowing = True
+        peer.resend(3.0, 2)
+        sent = first[:2]
+        while channel.unacked:
+            sent += decode_sent(take(link))
+            channel.acknowledge(len(sent))
+            peer.go_on(4.0)
+        assert b"".join(body for _, body in sent) == payload + b"behind"
 
     @pytest.mark.parametrize(
         ("ahead_s", "skew_s"), [([2.0], 2.0), ([2.0, 1.5], 2.0), ([1.5, 2.0], 2.0)]
