@@ -114,6 +114,8 @@ _TABLE_MASK: Final = TABLES - 1
 #: `-o memory_accounting=resident`: item 80, cas unique 32, its share of a hash table 27-54,
 #: headers and rounding of the two bytes objects 2 * (33 + 8), allocator 8. Measured in bench/.
 RESIDENT_OVERHEAD_BYTES: Final = 248
+#: ... and for client flags: a larger item 16, the number 32. For an end, see `expiry`.
+RESIDENT_CLIENT_FLAGS_BYTES: Final = 48
 
 #: An unflat LRU moves an item to the head at most this often. # memcached: ITEM_UPDATE_INTERVAL
 FLAT_BUMP_INTERVAL_S: Final = 60
@@ -183,9 +185,13 @@ class Cache:
             + limits.ITEM_VALUE_END_BYTES
             + (limits.ITEM_CAS_BYTES if self.use_cas else 0)
         )
+        self._client_flags_bytes = limits.ITEM_CLIENT_FLAGS_BYTES
         if settings.memory_accounting == "resident":
             self._overhead_bytes = RESIDENT_OVERHEAD_BYTES
+            self._client_flags_bytes = RESIDENT_CLIENT_FLAGS_BYTES
         self.slabs = Slabs(settings)
+        if settings.memory_accounting == "resident":
+            self.slabs.beside_bytes = self.expiry.resident_bytes
         self._chunk_max_bytes = self.slabs.chunk_max_bytes
         self._tables: list[dict[bytes, Item]] = [{} for _ in range(TABLES)]
         self._states = StatePool()
@@ -466,7 +472,7 @@ class Cache:
         size = self._overhead_bytes + len(key) + len(value)
         shape: type[Item] = Item
         if client_flags:
-            size += limits.ITEM_CLIENT_FLAGS_BYTES
+            size += self._client_flags_bytes
             shape = FlaggedItem
         table = self._tables[hash(key) & _TABLE_MASK]
         item = table.get(key)
@@ -552,7 +558,7 @@ class Cache:
         # Hot path: bench/ "set16".
         size = self._overhead_bytes + len(key) + len(value)
         if client_flags:
-            size += limits.ITEM_CLIENT_FLAGS_BYTES
+            size += self._client_flags_bytes
         slab_class = self.slabs.class_for(size)
         if slab_class is None:
             return self._refuse(mode, key, Status.TOO_LARGE)
@@ -869,7 +875,7 @@ class Cache:
 
     def _item_bytes(self, key_bytes: int, value_bytes: int, client_flags: int) -> int:
         size = self._overhead_bytes + key_bytes + value_bytes
-        return size + limits.ITEM_CLIENT_FLAGS_BYTES if client_flags else size
+        return size + self._client_flags_bytes if client_flags else size
 
     def size_of(self, item: Item) -> int:
         """Return what an item is charged, in bytes: `size` in a metadump."""

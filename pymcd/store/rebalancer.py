@@ -193,6 +193,8 @@ class Rebalancer:
     def step(self) -> bool:
         """Work on the move on its way; True: call again."""
         if self._move is None:
+            if self._slabs.beside_bytes() and self._slabs.is_over_limit:
+                self._shrinking = True  # what items take beside their chunks has grown
             if not self._shrinking:
                 return False
             if not self._shrink():

@@ -51,6 +51,8 @@ class Slabs:
     def __init__(self, settings: Settings) -> None:
         self.limit_bytes = settings.memory_limit_bytes  #: 0: none
         self.lent_bytes = 0  #: of that, to what is in no item
+        #: What items take beside their chunks, where that counts.
+        self.beside_bytes: Callable[[], int] = lambda: 0
         self.item_size_max_bytes = settings.item_size_max_bytes
         self.sizes = chunk_sizes(settings)
         self.chunk_max_bytes = self.sizes[-1]
@@ -116,7 +118,8 @@ class Slabs:
             return True
         # A class may always take its first page, even over the limit.
         # memcached: do_slabs_newslab
-        wanted_bytes = self.malloced_bytes + self.lent_bytes + slab_class.page_bytes
+        taken_bytes = self.malloced_bytes + self.lent_bytes + self.beside_bytes()
+        wanted_bytes = taken_bytes + slab_class.page_bytes
         if slab_class.pages > 0 and (
             (self.limit_bytes and wanted_bytes > self.limit_bytes) or not self.has_room()
         ):
@@ -147,7 +150,8 @@ class Slabs:
     @property
     def is_over_limit(self) -> bool:
         """Whether pages are held for which there is no room any more."""
-        return 0 < self.limit_bytes < self.malloced_bytes + self.lent_bytes
+        taken_bytes = self.malloced_bytes + self.lent_bytes + self.beside_bytes()
+        return 0 < self.limit_bytes < taken_bytes
 
     def shrink_pool(self) -> None:
         """Give pooled pages back to the system while over the limit."""

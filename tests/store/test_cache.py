@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pymcd import limits
+from pymcd.config import Settings
 from pymcd.store import Cache, Item, Status, StoreMode
 from pymcd.store.cache import FLAT_BUMP_INTERVAL_S, RESIDENT_OVERHEAD_BYTES, TABLES
 from pymcd.store.item import (
@@ -20,7 +22,9 @@ from pymcd.store.item import (
     StatePool,
     key_marks,
 )
+from pymcd.store.rebalancer import Rebalancer
 from pymcd.store.status import Lookup
+from tests.clocks import ManualClock
 from tests.store.helpers import MEBIBYTE, TimedCache, make_cache, photograph
 
 SET, ADD, REPLACE, APPEND, PREPEND, CAS = StoreMode
@@ -610,6 +614,35 @@ class TestMemory:
         item = cache.inspect(b"k")
         assert item is not None
         assert cache.size_of(item) == cache.item_bytes
+        cache.check()
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("flagged", [False, True])
+    @pytest.mark.parametrize("ends", [0, 1, 5000, 1 << 30])
+    def test_resident_accounting_holds_for_the_smallest_items(self, flagged, ends):
+        limit_bytes = 8 << 20
+        settings = Settings(memory_accounting="resident", memory_limit_bytes=limit_bytes)
+        cache = Cache(settings, ManualClock())
+        rebalancer = Rebalancer(cache, settings)
+        for number in range(60_000):
+            client_flags = 1000 + number if flagged else 0
+            expires_at = 1000 + number * 7919 % ends if ends else 0
+            cache.store(SET, b"%d" % number, b"x%d" % number, client_flags, expires_at)
+            if number % 1000 == 0:
+                while rebalancer.step():
+                    pass
+        # Objects, each once, with what the allocator adds, and the tables in which they are.
+        objects: dict[int, object] = {}
+        for item in cache.items():
+            parts = (item, item.key, item.value, item.cas_unique, item.client_flags, item.state)
+            for each in (*parts, *item.state[1:]):
+                objects[id(each)] = each
+        tables = [*cache._tables, cache.expiry._counts]
+        taken = sum(-(-sys.getsizeof(each) // 16) * 16 for each in objects.values())
+        taken += sum(map(sys.getsizeof, tables))
+        assert cache.item_count > 10_000
+        # A page of each class may be taken over the limit, as ever; and hash tables grow by leaps.
+        assert taken <= 1.1 * limit_bytes
         cache.check()
 
     def test_a_large_value_takes_chunks_of_several_classes(self):
