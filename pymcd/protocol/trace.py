@@ -116,7 +116,7 @@ def reply_lines(reply: bytes, words: list[bytes]) -> list[bytes]:
             position += int(parts[3]) + 2
         elif parts[0] == b"VA":
             position += int(parts[1]) + 2
-        else:
+        elif line:
             others.append(line)
     if len(others) == 1 and _is_told(others[0], words):
         keys += others
@@ -136,7 +136,7 @@ def _is_told(reply: bytes, words: list[bytes]) -> bool:
         return _makes_no_command(reply, words)
     if verb == b"stats":
         return reply != b"END"
-    if verb == b"watch":
+    if verb == b"watch" or words[1:2] in ([b"metadump"], [b"mgdump"]):
         return reply != b"OK"
     return verb != b"refresh_certs" and not reply.startswith(b"ME ")
 

@@ -123,7 +123,10 @@ def test_a_value_is_never_shown() -> None:
         (b"get k", b"END", True),
         (b"stats extstore", b"END", False),
         (b"stats bogus", b"ERROR", True),
+        (b"get " + b"k" * 251, b"CLIENT_ERROR bad command line format", True),
         (b"watch fetchers", b"OK", False),
+        (b"lru_crawler metadump all", b"OK", False),
+        (b"lru_crawler enable", b"OK", True),
         (b"watch bogus", b"ERROR", True),
         (b"refresh_certs", b"Error TLS not enabled", False),
         (b"verbosity 2", b"OK", True),
@@ -131,6 +134,8 @@ def test_a_value_is_never_shown() -> None:
 )
 def test_what_is_logged_of_a_reply(words: bytes, reply: bytes, told: bool) -> None:
     assert reply_lines(reply + b"\r\n", words.split()) == [reply] * told
+    # A key that is too long is answered with an empty line more.
+    assert reply_lines(reply + b"\r\n\r\n", words.split()) == [reply] * told
 
 
 def test_a_run_ends_with_a_long_command_as_without():
