@@ -527,7 +527,8 @@ class Connection(Holder):
             else:
                 freed += len(value)
         pending = unsent_bytes + sum(map(len, self.pieces)) - lent - freed
-        return max(0, pending) + freed + len(self.buffer) - self.held_bytes
+        # What has arrived of a value or a line is counted by itself.
+        return max(0, pending) + freed + max(0, len(self.buffer) - self.held_bytes)
 
     def close(self, reason: str = "normal", words: str = "") -> None:
         """Have the driver close, once what was replied is sent; with `words` for the log of -v."""

@@ -173,6 +173,9 @@ class Actor:
             if not isinstance(connection, PairedConnection):
                 self.settle(connection)
             return more and not connection.swallow_bytes
+        if connection.retrieval is not None:  # the rest of a get of many keys
+            more = self._run(connection)
+            return more or connection.retrieval is not None
         if self._call is None:
             if connection.awaited is not None or connection.swallow_bytes:
                 return self._run(connection)
@@ -187,8 +190,10 @@ class Actor:
                 return False
         self._execute(connection, self._request)
         if not isinstance(connection, PairedConnection):
+            while connection.retrieval is not None:  # so that all of a reply is at hand
+                self._run(connection)
             self.settle(connection)
-        return connection.position < len(connection.buffer)
+        return connection.retrieval is not None or connection.position < len(connection.buffer)
 
     def _accept(self, request: Request) -> None:
         script = self._script
@@ -259,6 +264,8 @@ class Actor:
         """Take note of a reply that is complete, and do to it what the fault wants."""
         call = self._call
         if call is None or not self._executing or connection.swallow_bytes:
+            return
+        if connection.retrieval is not None:
             return
         self._call = None
         self._executing = False

@@ -927,6 +927,27 @@ def test_what_is_read_or_closed_is_no_longer_counted(host: Host) -> None:
     assert under_way.held_bytes == 0
 
 
+@pytest.mark.parametrize(
+    "behind", [b"", b"version\r\n" * 500, b"set a 0 0 90000\r\n" + bytes(40_000)]
+)
+def test_what_is_behind_an_unread_reply_is_counted_once(host: Host, behind: bytes) -> None:
+    host.store_big()
+    under_way = host.service.under_way
+    caller, connection = host.connect()
+    caller.send(b"set a 0 0 90000\r\n" + bytes(30_000))
+    host.turn(5)
+    caller.send(bytes(60_000) + b"\r\nget big\r\n" + behind)
+    host.turn(20)
+    (session,) = host.hub._sessions.values()
+    assert session.unsent is not None
+    assert 0 <= session.held_bytes <= len(behind) + limits.REPLY_CHUNK_BYTES
+    assert under_way.held_bytes == session.held_bytes + connection.held_bytes
+    under_way.check()
+    caller.close()
+    host.turn(3)
+    assert under_way.held_bytes == 0
+
+
 @pytest.mark.parametrize("where", ["text", "meta", "binary"])
 @pytest.mark.parametrize("size", [1, 33_000, 65_000, 70_000, 131_072, 200_000])
 def test_who_rests_has_no_value(host: Host, where: str, size: int) -> None:

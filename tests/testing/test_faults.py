@@ -413,3 +413,19 @@ def test_what_is_no_request_is_answered_as_ever(server: MemcachedServer) -> None
         assert client.ask(too_large, b"1.6.45\r\n") == expected + b"VERSION 1.6.45\r\n"
         client.send(bytes(3000))
         assert client.read() == b""
+
+
+@pytest.mark.parametrize("keys", [64, 65, 3000])
+def test_a_get_of_many_keys_is_one_call(server: MemcachedServer, keys: int) -> None:
+    """Though it is executed in parts."""
+    reply = b"VALUE k 0 1\r\nv\r\n" * keys + b"END\r\n"
+    line = b"get" + b" k" * keys + b"\r\n"
+    with raw(server) as client:
+        client.ask(b"set k 0 0 1\r\nv\r\n")
+        assert client.ask(line, end=b"END\r\n") == reply
+        assert client.ask(line + b"version\r\n", end=b"1.6.45\r\n").startswith(reply + b"VERSION")
+        with server.fault(command="get", times=1).truncate(100):
+            client.send(line)
+            assert client.read(end=b"the server closes before") == reply[:100]
+    assert [call.command for call in server.calls] == ["set", "get", "get", "version", "get"]
+    assert [call.reply for call in server.calls.of("get")] == [reply, reply, reply[:100]]

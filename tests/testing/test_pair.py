@@ -249,3 +249,18 @@ def test_a_pair_that_does_not_run_says_so() -> None:
     for use in uses:
         with pytest.raises(RuntimeError, match=r"restart\(|with Memcached"):
             use()
+
+
+@pytest.mark.parametrize("keys", [65, 3000])
+def test_a_get_of_many_keys_is_one_call(pair: MemcachedPair, keys: int) -> None:
+    reply = b"VALUE k 0 1\r\nv\r\n" * keys + b"END\r\n"
+    line = b"get" + b" k" * keys + b"\r\n"
+    for server in (pair.a, pair.b):
+        with raw(server) as client:
+            client.ask(b"set k 0 0 1\r\nv\r\n")
+            before = len(server.calls)
+            assert client.ask(line, end=b"END\r\n") == reply
+            assert client.ask(b"set k 0 0 1\r\nv\r\n" + line, end=b"END\r\n").endswith(reply)
+            assert client.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
+            commands = [call.command for call in server.calls[before:]]
+            assert commands == ["get", "set", "get", "version"]
