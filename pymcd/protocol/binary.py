@@ -253,6 +253,8 @@ def run_binary(connection: Connection, budget: int, /) -> bool:
         ):
             return False
         commands = connection.commands
+        if command.ends_run and position < len(buffer):
+            return True
         if connection.weight >= limits.RUN_REPLY_BYTES:
             return connection.has_more
     connection.position = position
@@ -762,7 +764,7 @@ def _table(*, with_login: bool) -> list[Command]:
     listing, login, form = _unknown, _unknown, {"value": VALUE, "check": _refuse_login}
     if with_login:
         listing, login = _list_mechanisms, _login
-        form = {"value": VALUE, "check": _check_login}
+        form = {"value": VALUE, "check": _check_login, "ends_run": True}
     add(_SASL_LIST, "sasl_list", LOCAL, listing, plain=False)
     for opcode, name in _SASL_STEPS.items():
         add(opcode, name, LOCAL, login, **with_key, **form, plain=False)

@@ -57,8 +57,8 @@ def run_login(connection: Connection, budget: int, /) -> bool:
         _log_in(connection, buffer[end + 1 : stop], buffer[stop : stop + 2])
         if connection.delayed:
             return False
-        if connection.stranger_since is None:
-            break
+        # What is behind it is executed apart: other servers may answer that anew, but not a login.
+        break
     left = len(connection.buffer) - connection.position
     return left >= _LOOK_MIN_BYTES or (left > 0 and connection.stranger_since is None)
 

@@ -107,8 +107,9 @@ class Command:
     The quiet forms of a command, and those with the key, have its name. `extras` are the lengths
     allowed, `key_min` and `key_max` bound the key's. A request of another form is answered with
     `refusal`, and the connection closed. A `plain` handler changes nothing that the command loop
-    has at hand: it neither closes, nor swaps tables, nor answers from a source. `logged` is what
-    `-vv` shows besides the header.
+    has at hand: it neither closes, nor swaps tables, nor answers from a source. What is behind one
+    that `ends_run` is executed apart from it: other servers may answer that anew, but not a login.
+    `logged` is what `-vv` shows besides the header.
     """
 
     opcode: int
@@ -123,6 +124,7 @@ class Command:
     #: Looks at a request before its value has arrived; False: that is refused.
     check: Callable[[Any, Any, int], bool] | None = None
     refusal: int = INVALID
+    ends_run: bool = False
     logged: str = ""
     plain: bool = True
     quiet: bool = False
