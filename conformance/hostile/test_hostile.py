@@ -33,6 +33,7 @@ QUICK_ROWS = [
     "bucket-gets-of-20",
     "bucket-streams",
     "tiny-items",
+    "endless-lines",
     "metadump-unread",
     "slow-watchers",
     "large-among-small",
