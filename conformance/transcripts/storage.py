@@ -43,7 +43,7 @@ CASES = table(
             "a trailing word is not noreply",
             b"set k 0 0 1 reply\r\na\r\nset k 0 0 1 NOREPLY\r\nb\r\n",
         ),
-        ("too few words", b"set k 0 0\r\nset k 0\r\nset k\r\nset\r\nadd\r\ncas k 0 0 1\r\n"),
+        ("too few words", b"set k 0 0\r\nset k 0\r\nset k\r\nset\r\nadd\r\ncas k 0 0 1\r\nx\r\n"),
         ("too many words", b"set k 0 0 1 noreply x\r\na\r\nadd k 0 0 1 2 3\r\na\r\n"),
         ("negative length", b"set k 0 0 -1\r\nabc\r\nget k\r\n"),
         ("negative length with noreply", b"set k 0 0 -1 noreply\r\nversion\r\n"),

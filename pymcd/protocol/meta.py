@@ -39,6 +39,7 @@ from .metaflags import (
     decode_flags,
     decode_key,
     encode_key,
+    may_be_flag,
     ttl,
 )
 from .tokens import (
@@ -113,13 +114,13 @@ def _stored_line(flags: MetaFlags, key: bytes, code: bytes, cas_unique: int, siz
 
 def _decode_key_and_flags(tokens: list[bytes], first_flag: int) -> tuple[bytes, MetaFlags, bytes]:
     """Return key, flags, and what is wrong with them, or nothing."""
-    # memcached: _meta_flag_preparse
+    # memcached: process_request, _meta_flag_preparse
     key = tokens[1]
-    if len(key) > limits.KEY_MAX_BYTES:
-        return key, _NO_FLAGS, BAD_FORMAT
+    flags = decode_flags(tuple(tokens[first_flag : limits.TOKENS_MAX]))
+    if flags.malformed or len(key) > limits.KEY_MAX_BYTES:
+        return key, flags, BAD_FORMAT
     if len(tokens) > WORDS_MAX:
-        return key, _NO_FLAGS, FLAGS_TOO_LONG
-    flags = decode_flags(tuple(tokens[first_flag:]))
+        return key, flags, FLAGS_TOO_LONG
     if flags.key_binary:
         decoded = decode_key(key)
         if decoded is None:
@@ -142,7 +143,8 @@ def _mn(connection: Connection, tokens: list[bytes]) -> None:
 def _me(connection: Connection, tokens: list[bytes]) -> None:
     # protocol.txt, "Meta Debug": me <key> [b]
     key = _key_of_me(tokens) if len(tokens) > 1 else None
-    if key is None or len(tokens[1]) > limits.KEY_MAX_BYTES:
+    flags = tokens[2 : limits.TOKENS_MAX]
+    if key is None or len(tokens[1]) > limits.KEY_MAX_BYTES or not all(map(may_be_flag, flags)):
         connection.reply(BAD_FORMAT)
         return
     cache = connection.cache
@@ -326,8 +328,11 @@ def _decode_ms(connection: Connection, tokens: list[bytes]) -> type_Header | Non
     if length is None or not 0 <= length <= limits.INT32_MAX - 2:
         connection.reply(BAD_FORMAT)
         return None
-    # From here on errors swallow the block.
     key, flags, error = _decode_key_and_flags(tokens, 3)
+    if flags.malformed:
+        connection.reply(error)
+        return None
+    # From here on errors swallow the block.
     mode = STORE_MODES.get(flags.mode)
     if not error:
         if mode is None:
@@ -472,7 +477,7 @@ def _ma(connection: Connection, tokens: list[bytes]) -> None:
         return
     key, flags, error = _decode_key_and_flags(tokens, 2)
     if error:
-        connection.reply(BAD_FLAGS)
+        connection.reply(error if flags.malformed else BAD_FLAGS)
         return
     decrement = ARITHMETIC_MODES.get(flags.mode)
     if decrement is None:

@@ -130,6 +130,8 @@ FLAGS: Final[dict[int, Flag]] = {
 class MetaFlags:
     """The flags of one command, decoded. Shared: never changed after `decode_flags`."""
 
+    #: A word cannot be a flag at all: the line is no command. # mcmc: _mcmc_tokenize_meta
+    malformed: bool = False
     #: What is wrong with the flags; and the same if the key turns out not to be base64.
     error: bytes = b""
     decode_error: bytes = b""
@@ -163,6 +165,11 @@ class MetaFlags:
     plain_set: bool = False
 
 
+def may_be_flag(word: bytes) -> bool:
+    """Return whether a word begins as flags do, known or not: with something near a letter."""
+    return b"A" <= word[:1] <= b"z" or b"0" <= word[:1] <= b"9"
+
+
 def decode_flags(words: tuple[bytes, ...]) -> MetaFlags:
     """Decode the flags of a command."""
     if sum(map(len, words)) > KEPT_MAX_BYTES:
@@ -174,6 +181,7 @@ def _decode(words: tuple[bytes, ...]) -> MetaFlags:
     # memcached: _meta_flag_preparse. As there the last error is the one told, but a repeated or
     # unknown flag ends it.
     flags = MetaFlags()
+    flags.malformed = not all(map(may_be_flag, words))
     error = decode_error = b""
     faulty = False
     rows: dict[int, Flag] = {}
@@ -182,8 +190,7 @@ def _decode(words: tuple[bytes, ...]) -> MetaFlags:
         letter = word[0]
         row = FLAGS.get(letter)
         if row is None or letter in rows:
-            is_duplicate = letter >= 127 or letter in rows
-            flags.error = flags.decode_error = DUPLICATE_FLAG if is_duplicate else INVALID_FLAG
+            flags.error = flags.decode_error = DUPLICATE_FLAG if letter in rows else INVALID_FLAG
             return flags
         rows[letter] = row
         if row.in_order or row.asks is not None:

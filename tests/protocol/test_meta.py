@@ -228,7 +228,24 @@ MISTAKES = [
         b"HD\r\n",
     ),
     ("flag twice", b"mg a v v\r\n", b"CLIENT_ERROR duplicate flag\r\n"),
-    ("flag beyond ASCII", b"mg a \xff\r\n", b"CLIENT_ERROR duplicate flag\r\n"),
+    (
+        "what cannot be a flag",
+        b"mg a \xff\r\nmg a v {\r\nmd a !\r\nma a @\r\nme a ~\r\nmg a v -1 v\r\n",
+        BAD_FORMAT * 6,
+    ),
+    ("the same, the block is a command", b"ms a 2 +\r\nmn\r\n", BAD_FORMAT + b"MN\r\n"),
+    (
+        "the same, before what else is wrong",
+        b"ms %b 2 +\r\nmn\r\n" % KEY_251,
+        BAD_FORMAT + b"MN\r\n",
+    ),
+    ("the same, of too many words", b"mg a" + b" P" * 19 + b" =\r\n", BAD_FORMAT),
+    (
+        "the same, beyond the words that count",
+        b"mg a" + b" P" * 21 + b" =\r\n",
+        b"CLIENT_ERROR options flags are too long\r\n",
+    ),
+    ("what might be one", b"mg a 5\r\nmg a [\r\n", b"CLIENT_ERROR invalid flag\r\n" * 2),
     ("unknown flag", b"mg a S1\r\n", b"CLIENT_ERROR invalid flag\r\n"),
     ("unknown flag, block swallowed", b"ms a 2 w\r\nmn\r\n", b"CLIENT_ERROR invalid flag\r\n"),
     (
