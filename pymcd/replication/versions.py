@@ -146,3 +146,6 @@ class FlushBarrier(FlushHorizon):
     def covers(self, item: Item) -> bool:
         """Return whether an active barrier has made this item dead."""
         return self._version_of(item) < self.oldest_cas
+
+    def spare(self, item: Item) -> None:
+        """Do nothing: versions tell."""

@@ -728,14 +728,14 @@ class Cache:
             cas_unique += self._cas_step
             if self.observer is not None:
                 self.cas_unique = cas_unique
-        self.horizon.set(at, now=self.now, cas_unique=cas_unique, use_cas=self.use_cas)
+        self.horizon.set(at, now=self.now, cas_unique=cas_unique)
         self._set_careful()
         if self.observer is not None:
             self.observer.flushed(cas_unique)
 
     def settle_flush(self) -> None:
         """Stop comparing items with a flush of which no victim is left. For the crawler."""
-        self.horizon.settled = True
+        self.horizon.settle()
         self._set_careful()
 
     def take_cas_unique(self) -> int:
@@ -824,8 +824,6 @@ class Cache:
         """Give a linked item the cas unique that a client wants it to have."""
         if self.use_cas:
             before, item.cas_unique = item.cas_unique, cas_unique
-            if cas_unique < before and self._flushing:
-                self.horizon.spare(item)
             if self.observer is not None:
                 self.observer.recast(item, before)
 
@@ -863,7 +861,7 @@ class Cache:
 
     def flush_before(self, version: int) -> None:
         """Make every item dead whose version is smaller, as a flush elsewhere did."""
-        self.horizon.set(self.now, now=self.now, cas_unique=version, use_cas=True)
+        self.horizon.set(self.now, now=self.now, cas_unique=version)
         self._set_careful()
 
     def clear(self) -> None:
@@ -908,6 +906,8 @@ class Cache:
             segment = slab_class.segments[self._first_segment]
         segment.link(item, self._fresh_state(segment, expires_at))
         segment.bytes += size
+        if self._flushing:
+            self.horizon.spare(item)
         self._tables[hash(key) & _TABLE_MASK][key] = item
         if expires_at:
             self.expiry.add(expires_at)

@@ -48,7 +48,7 @@ class Crawler:
         self._table = 0
         self._items: list[Item] = []
         #: The flush that this crawl will have cleaned up after, if it is not cut short.
-        self._flush: tuple[int, int] | None = None
+        self._flush: int | None = None
 
     def switch(self, on: bool) -> None:
         """Allow crawls, or forbid them and give up the one that is running."""
@@ -70,7 +70,7 @@ class Crawler:
         whole = class_ids is None and not limit
         # Only from the next second on is nothing new linked that the horizon covers.
         if whole and horizon.active(self._cache.now) and self._cache.now > horizon.oldest_live:
-            self._flush = (horizon.oldest_live, horizon.oldest_cas)
+            self._flush = horizon.number
         else:
             self._flush = None
 
@@ -124,5 +124,5 @@ class Crawler:
         self.running = False
         self.finished_at = self._cache.now
         horizon = self._cache.horizon
-        if self._flush == (horizon.oldest_live, horizon.oldest_cas):
+        if self._flush == horizon.number:
             self._cache.settle_flush()

@@ -2,8 +2,7 @@
 
 `Expiry` translates an exptime, and counts how many items end in each second, so that the
 crawler runs when there is something to reclaim and an idle server sleeps. `FlushHorizon` is
-`flush_all`: one point in time, and in cas order, before which everything is dead. Neither
-touches an item.
+`flush_all`: one point in time before which everything is dead. Neither touches an item.
 """
 
 from __future__ import annotations
@@ -120,42 +119,45 @@ class FlushHorizon:
 
     def __init__(self) -> None:
         self.oldest_live = 0  #: items not accessed after this second are dead; 0: no flush yet
-        self.oldest_cas = 0  #: items with a smaller cas unique are dead
+        self.oldest_cas = 0  #: the cas unique of the flush
+        self.number = 0  #: of this flush
         self.settled = False  #: nothing that the horizon covers is left
         self._gone_from = limits.UINT32_MAX
-        #: Ids of items of which clients chose a smaller cas unique in the second of the flush,
-        #: but behind it. An id that is given again is that of a newer item.
+        self._second = 0  #: in which the flush happens; 0: what is stored in that one dies as well
+        #: Ids of the items stored in that second behind the flush: cas uniques do not tell, as
+        #: clients may choose them. An id that is given again is that of a newer item.
         self._spared: set[int] = set()
 
-    def set(self, at: int, *, now: int, cas_unique: int, use_cas: bool) -> None:
+    def set(self, at: int, *, now: int, cas_unique: int) -> None:
         """Flush what exists at second `at`."""
+        self.number += 1
         self.settled = False
-        self._gone_from = at - 1 if at - 1 <= now else limits.UINT32_MAX
         self._spared.clear()
-        if not use_cas:
-            self.oldest_live = at
-            return
         self.oldest_live = at - 1
+        self._second = at if at == now else 0
+        self._gone_from = at - 1 if at - 1 <= now else limits.UINT32_MAX
         if self.oldest_live <= now:
             self.oldest_cas = cas_unique
 
+    def settle(self) -> None:
+        """Take note that nothing is left that the horizon covers."""
+        self.settled = True
+        self._spared.clear()
+
     def active(self, now: int) -> bool:
         """Return whether the horizon has been reached."""
-        if now > self.oldest_live + 1:
-            self._spared.clear()
         return 0 < self.oldest_live <= now and not self.settled
 
     def covers(self, item: Item) -> bool:
         """Return whether an active horizon has made this item dead."""
         second = item.access >> MARK_BITS
-        if second != self.oldest_live + 1:
-            # What was accessed later was alive then, whatever its cas unique.
-            return second <= self.oldest_live
-        return item.cas_unique < self.oldest_cas and id(item) not in self._spared
+        return second <= self.oldest_live or (
+            second == self._second and id(item) not in self._spared
+        )
 
     def spare(self, item: Item) -> None:
-        """Take note that an item is alive, though a client gives it a smaller cas unique."""
-        if item.access >> MARK_BITS == self.oldest_live + 1:
+        """Take note of an item that is linked while the horizon is active."""
+        if item.access >> MARK_BITS == self._second:
             self._spared.add(id(item))
 
     def removed(self, item: Item) -> bool:

@@ -212,12 +212,12 @@ class TestFlushBarrier:
     @pytest.mark.parametrize(("version", "dead"), [(6, True), (7, False), (8, False)])
     def test_what_is_older_is_dead_and_nothing_else(self, version, dead):
         barrier = FlushBarrier(lambda item: item.cas_unique)
-        barrier.set(10, now=10, cas_unique=7, use_cas=True)
+        barrier.set(10, now=10, cas_unique=7)
         assert barrier.active(10)
         item = Item(b"a", b"", version)
         assert barrier.covers(item) is dead
 
     def test_the_version_counts_not_the_cas_unique(self):
         barrier = FlushBarrier(lambda item: 9)
-        barrier.set(10, now=10, cas_unique=7, use_cas=True)
+        barrier.set(10, now=10, cas_unique=7)
         assert not barrier.covers(Item(b"a", b"", 1))

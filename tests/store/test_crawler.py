@@ -180,10 +180,11 @@ def test_part_of_a_crawl_settles_nothing(kind):
     assert store.cache.horizon.active(store.cache.now)
 
 
-def test_without_cas_a_flush_is_settled_after_its_second():
-    store = Store(disable_cas=True)
+@pytest.mark.parametrize("disable_cas", [False, True])
+def test_a_flush_of_this_second_is_settled_after_it(disable_cas):
+    store = Store(disable_cas=disable_cas)
     store.fill(10)
-    store.cache.flush()
+    store.cache.flush(1)
     store.crawler.start()
     store.crawl()
     assert store.cache.horizon.active(store.cache.now)

@@ -190,8 +190,9 @@ class TestFlush:
         assert timed.cache.counters.get_flushed == (age_s == 2)
         assert timed.cache.counters.get_misses == 1
 
-    def test_with_cas_what_is_stored_in_the_same_second_lives(self):
-        timed = TimedCache()
+    @pytest.mark.parametrize("disable_cas", [False, True])
+    def test_what_is_stored_in_the_same_second_lives(self, disable_cas):
+        timed = TimedCache(disable_cas=disable_cas)
         timed.set(b"a")
         timed.cache.flush()
         timed.set(b"a", b"new")
@@ -199,6 +200,19 @@ class TestFlush:
         item = timed.cache.get(b"a")
         assert item is not None
         assert item.value == b"new"
+        timed.advance(5)
+        assert timed.cache.get(b"a") is item
+        timed.cache.flush()
+        assert timed.cache.get(b"a") is None
+
+    def test_of_two_flushes_in_one_second_each_counts(self):
+        timed = TimedCache(disable_cas=True)
+        for _ in range(3):
+            timed.set(b"a")
+            assert timed.cache.get(b"a") is not None
+            timed.cache.flush()
+            assert timed.cache.get(b"a") is None
+        timed.cache.check()
 
     @pytest.mark.parametrize("later_s", [0, 1, 2, 100])
     def test_a_cas_unique_that_a_client_chose_does_not_tell_what_is_older(self, later_s):
@@ -212,12 +226,14 @@ class TestFlush:
         timed.cache.set_cas_unique(item, 1)
         assert timed.cache.peek(b"new") is item
         assert timed.cache.peek(b"old") is None
+        timed.cache.set_cas_unique(item, 1 << 62)
         timed.cache.flush()
         assert timed.cache.peek(b"new") is None
 
-    def test_without_cas_what_is_stored_in_the_same_second_is_dead_as_well(self):
-        timed = TimedCache(disable_cas=True)
-        timed.cache.flush()
+    @pytest.mark.parametrize("disable_cas", [False, True])
+    def test_after_a_flush_in_one_second_this_one_is_dead_as_well(self, disable_cas):
+        timed = TimedCache(disable_cas=disable_cas)
+        timed.cache.flush(1)
         timed.set(b"a")
         assert timed.cache.get(b"a") is None
         timed.advance(1)

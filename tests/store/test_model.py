@@ -300,8 +300,7 @@ class CacheMachine(RuleBasedStateMachine):
         self.cache.flush()
         self.model.clear()
         self.flush_at = None
-        # memcached: without cas uniques the whole second is flushed, as nothing else tells.
-        self.dead_until = 0 if self.use_cas else self.unix_now + 1
+        self.dead_until = 0
         self.last_cas_unique = self.cache.cas_unique
 
     @rule(delay_s=st.sampled_from([1, 2, 5]))
@@ -311,8 +310,8 @@ class CacheMachine(RuleBasedStateMachine):
         for item in list(self.cache.items()):
             self.cache.peek(item.key)
         self.cache.flush(delay_s)
-        # memcached: with cas uniques it comes one second early.
-        self.flush_at = self.unix_now + delay_s - self.use_cas
+        # memcached: it comes one second early.
+        self.flush_at = self.unix_now + delay_s - 1
         self.dead_until = 0
         self.last_cas_unique = self.cache.cas_unique
         self._flush_if_due()
