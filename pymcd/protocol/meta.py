@@ -199,11 +199,11 @@ def _mg(connection: Connection, tokens: list[bytes]) -> None:
         if not flags.quiet:
             connection.reply(_line(flags, key, b"EN") if flags.steps else b"EN\r\n")
         return
-    _answer_mg(connection, item, flags, _plain_answer(cache, item, flags))
+    _answer_mg(connection, item, _plain_answer(cache, item, flags), with_value=flags.value)
 
 
-def _answer_mg(connection: Connection, item: Item, flags: MetaFlags, line: bytes) -> None:
-    if not flags.value:
+def _answer_mg(connection: Connection, item: Item, line: bytes, *, with_value: bool) -> None:
+    if not with_value:
         connection.reply(line)
         return
     value = item.value
@@ -253,7 +253,9 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
             connection.reply(_line(flags, key, b"EN"))
         return
     won = False
-    line = b"VA %d" % len(item.value) if flags.value else b"HD"
+    # Who says which value he has is not sent that one again.
+    with_value = flags.value and flags.cas_compare != item.cas_unique
+    line = b"VA %d" % len(item.value) if with_value else b"HD"
     for letter, word in flags.steps:
         if letter == TOUCH:
             assert flags.touch_exptime is not None
@@ -290,7 +292,7 @@ def _mg_ordered(connection: Connection, key: bytes, flags: MetaFlags) -> None:
         item.segment.slab_class.touch_hits += 1
     else:
         item.segment.hits += 1
-    _answer_mg(connection, item, flags, line + CRLF)
+    _answer_mg(connection, item, line + CRLF, with_value=with_value)
 
 
 def _win(cache: Cache, item: Item, *, won: bool) -> bytes:

@@ -154,7 +154,7 @@ class MetaFlags:
     #: What is answered, or done, in the order asked: the letter, and the whole word.
     steps: tuple[tuple[int, bytes], ...] = ()
     #: Whether that order matters: mg changes the item between two answers, or asks for what
-    #: was before its own access.
+    #: was before its own access; or whether it answers the value depends on the item.
     ordered: bool = False
     effect: Effect = READS  #: of mg, as far as its flags tell
     late_bump: bool = False  #: mg looks at the item before that counts as an access
@@ -211,7 +211,7 @@ def _decode(words: tuple[bytes, ...]) -> MetaFlags:
     flags.steps = tuple(steps)
     altered = {command for row in rows.values() for command in row.alters}
     flags.late_bump = "g" in altered
-    flags.ordered = flags.late_bump or flags.opaque_too_long
+    flags.ordered = flags.late_bump or flags.opaque_too_long or flags.cas_compare is not None
     flags.plain_set = "s" not in altered and not flags.opaque_too_long
     if any(row.effect is WRITES for row in rows.values()):
         flags.effect = WRITES

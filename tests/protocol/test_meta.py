@@ -375,6 +375,16 @@ DEBUG = [
 ]
 
 NEW_CAS = [
+    (
+        "mg sends no value to who has it",
+        b"ms a 1 E7\r\n1\r\nmg a v C7 q s\r\nmg a v C8\r\nmg a C7\r\nmg b v C7\r\n",
+        b"HD\r\nHD s1\r\nVA 1\r\n1\r\nHD\r\nEN\r\n",
+    ),
+    (
+        "nor one that it creates itself, nor a stale one",
+        b"mg a v C7 E7 N0\r\nmd a I E9\r\nmg a v C9\r\nmg a h v C9\r\n",
+        b"HD W\r\nHD\r\nHD X W\r\nHD h1 Z X\r\n",
+    ),
     ("set", b"ms a 1 E7 c\r\n1\r\nmg a c\r\n", b"HD c7\r\nHD c7\r\n"),
     (
         "compare and give",
