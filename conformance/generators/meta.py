@@ -5,7 +5,7 @@ What is said in `text` holds here, too. Besides:
 - **Time.** A time to live is answered to the second, and the servers' seconds do not begin at the
   same moment: what is left is compared roughly. No `R` is near a time to live in use.
 - **Lengths.** An error in the flags of ms swallows the block, so a wrong length stays small there.
-- **Flags of later versions** (`E`, `x`), which pymcd understands and 1.6.18 refuses, stay out.
+- **Cas uniques that clients choose** are far from those in turn.
 - **Keys that are not text.** memcached forgets that a key came as base64 when it creates an item
   itself (N), or appends or calculates, and then answers `k` with the raw bytes, line ends and all.
   pymcd answers base64 for such keys. Both are made the same before they are compared.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import random
 
 UNIQUE_FLAG = re.compile(rb"( c| cas=)(\d+)(?=[ \r])")
-TTL_FLAG = re.compile(rb"( t| exp=-)(\d+)(?=[ \r])")
+TTL_FLAG = re.compile(rb"( t| exp=)(\d+)(?=[ \r])")
 ACCESS_FLAG = re.compile(rb"( l| la=)(\d{1,3})(?=[ \r])")
 
 FETCHES = re.compile(rb"mg", re.IGNORECASE)
@@ -70,7 +70,8 @@ STRAY_FLAGS = (
     b"\x7f", b"\xff", b"\x01", b"\t", b"=", b"A", b"B", b"K", b"m", b"vv", b"qq", b"kx", b"cc1",
     b"P", b"Ppath", b"L", b"Lpath/to", b"I", b"Ix", b"\x00",
 )  # fmt: skip
-MODES = (b"M", b"MEE", b"MZ", b"Me", b"M0", b"M+", b"MS", b"MI", b"M\xff", b"MD")
+NEW_UNIQUES = (b"E0", b"E1099511627776", b"E1099511627777", b"E18446744073709551615", b"E", b"Ex")
+MODES = (b"M", b"MEE", b"M\x00", b"MAx", b"MZ", b"Me", b"M0", b"M+", b"MS", b"MI", b"M\xff", b"MD")
 
 
 class MetaProtocol(TextProtocol):
@@ -204,6 +205,8 @@ class MetaProtocol(TextProtocol):
         flags = key[1:] + rng.sample(usual, min(len(usual), rng.choice((0, 1, 1, 2, 2, 3, 4, 6))))
         if rng.random() < 0.2:
             flags.append(rng.choice(OPAQUES))
+        if rng.random() < 0.1:
+            flags.append(rng.choice(NEW_UNIQUES))
         kind = rng.random()
         if kind < 0.06:
             flags.append(rng.choice(STRAY_FLAGS))
@@ -241,19 +244,24 @@ class MetaProtocol(TextProtocol):
         usual = [
             b"k", b"c", b"q", b"I", b"s",
             self._number_flag(rng, b"T", TTLS),
+            self._number_flag(rng, b"N", TTLS),
             b"F" + rng.choice(flags),
             rng.choice((b"ME", b"MA", b"MP", b"MR", b"MS", b"MA", rng.choice(MODES))),
             self._unique(rng),
         ]  # fmt: skip
         if rng.random() < 0.05:
-            usual += [b"v", b"t", b"h", b"u", b"N0", b"R30", b"J1", b"D1"]
+            usual += [b"v", b"t", b"h", b"u", b"R30", b"J1", b"D1"]
         tokens = [b"ms", key[0], length, *self._flags(rng, key, usual)]
         # Short of its length, a line would be read with the flag as length, and be refused.
         return self._line(rng, *(tokens if rng.random() < 0.99 else tokens[:2]))
 
     def _md(self, rng: random.Random) -> bytes:
         key = self._named(rng)
-        usual = [b"k", b"q", b"I", b"I", self._number_flag(rng, b"T", TTLS), self._unique(rng)]
+        usual = [
+            b"k", b"q", b"I", b"I", b"x", b"F7",
+            self._number_flag(rng, b"T", TTLS),
+            self._unique(rng),
+        ]  # fmt: skip
         if rng.random() < 0.05:
             usual += [b"v", b"t", b"c", b"h", b"u", b"N0", b"R30", b"J1", b"D1", rng.choice(MODES)]
         return self._line(rng, b"md", key[0], *self._flags(rng, key, usual))

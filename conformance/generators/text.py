@@ -304,6 +304,44 @@ ADMIN = (
     b"stats cachedump a b",
     b"stats cachedump 300 1",
     b"stats noreply",
+    b"stats r",
+    b"stats d",
+    b"stats det o",
+    b"stats detail of",
+    b"stats c 1",
+    b"stats e",
+    b"stats p",
+    b"stats proxyf",
+    b"stats sizes_enable",
+    b"stats sizes_disable",
+    b"lru t 10 25 0.1 2.0",
+    b"lru te -1",
+    b"lru t -1",
+    b"lru tune 10 25 1e-999 2",
+    b"lru tune 10 25 nan(x) 2",
+    b"lru tune +10 25 0.1 2.0",
+    b"lru tune 10 25 " + b"0" * 32 + b" 2",
+    b"lru_crawler sl 100",
+    b"lru_crawler t 0",
+    b"lru_crawler c 0",
+    b"lru_crawler crawl noreply",
+    b"lru_crawler crawl 64",
+    b"slabs a 1",
+    b"slabs a r 0.8",
+    b"slabs a f 0.01",
+    b"slabs automove freeratio x",
+    b"slabs automove window 10",
+    b"slabs automove window 2",
+    b"slabs automove window 1801",
+    b"slabs automove window",
+    b"slabs re 1 1",
+    b"slabs reassign 1 noreply",
+    b"watch x",
+    b"verbosity 0 1 noreply",
+    b"verbosity +0",
+    b"flush_all x y z",
+    b"flush_all +0",
+    b"refresh_certs noreply",
     b"shutdown",
     b"shutdown graceful",
     b"shutdown noreply",
@@ -322,7 +360,7 @@ FLUSHES = (
     b"flush_all  0  noreply ",
     b"flush_all +0",
 )
-CLOSING_BY_REQUEST = (b"quit\r\n", b"quit x\r\n", b"quit\n", b"  quit  \r\n", b"quit noreply\r\n")
+CLOSING_BY_REQUEST = (b"quit\r\n", b"quit x\r\n", b"quit\n", b"quit  \r\n", b"quit noreply\r\n")
 CLOSING_AT_ONCE = (
     b"GET / HTTP/1.0\r\n",
     b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -336,6 +374,7 @@ CLOSING_AT_ONCE = (
     b"get\t" + b"k" * 2200,
 )
 BLANKS = (b" ", b" ", b" ", b" ", b" ", b" ", b" ", b" ", b"  ", b"    ")
+STORING = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
 RETRIEVES = re.compile(rb"get|gat")
 DROPS_ANSWERS = re.compile(rb"b?ga?e?ts?[^\n]*[^ \n]{251}")
 CALCULATES = re.compile(rb"incr|decr")
@@ -511,9 +550,9 @@ class TextProtocol:
         good = rng.random() < 0.8
         block = self._block(rng, small=not good)
         header = self._header(rng, b"%d" % len(block), good=good)
-        if good and header[1] in BAD_KEYS:  # Refused, and then the block is read as commands.
-            header[1] = KEYS[0]
-        return self._line(rng, *header) + block + b"\r\n"
+        # Of a header that is not one the block is read as commands: it must not be a long line.
+        line = self._line(rng, *header) if len(block) < 1000 else b" ".join(header) + b"\r\n"
+        return line + block + b"\r\n"
 
     def _number(self, rng: random.Random) -> bytes:
         value = rng.choice(NUMERIC_VALUES)
@@ -612,8 +651,11 @@ class TextProtocol:
         elif change < 0.8:
             tokens[place - 1] = rng.choice(ODD_TOKENS)
         else:
-            # Never so few that a storage command is complete and waits for its block.
-            tokens += [rng.choice((b"x", b"0"))] * rng.choice((18, 19, 20, 21, 22, 23, 24, 30))
+            # Never so that a storage command is complete and waits for its block.
+            filler = b"x" if tokens[0] in STORING else rng.choice((b"x", b"0"))
+            tokens += [filler] * rng.choice((18, 19, 20, 21, 22, 23, 24, 30))
+            if rng.random() < 0.3:
+                tokens.append(b"noreply")
         if tokens[0] in (b"mg", b"ms", b"md", b"mn", b"ma", b"me"):
             tokens[0] = b"mx"
         return self._line(rng, *tokens)
@@ -622,7 +664,22 @@ class TextProtocol:
         kind = rng.random()
         if kind < 0.2:
             return rng.choice(
-                (b"\r\n", b"\n", b" \r\n", b"\t\r\n", b"\r\r\n", b"\x00\r\n", b"   \n")
+                (
+                    b"\r\n",
+                    b"\n",
+                    b" \r\n",
+                    b"\t\r\n",
+                    b"\r\r\n",
+                    b"\x00\r\n",
+                    b"   \n",
+                    b"x\r\n",
+                    b"mn\n",
+                    b"me\n",
+                    b"  \r\n",
+                    b" x\r\n",
+                    b"  quit  \r\n",
+                    b" version\r\n",
+                )
             )
         if kind < 0.7:
             tokens = [rng.choice(WORDS), *rng.choices(ODD_TOKENS, k=rng.choice((0, 1, 2, 5, 30)))]
