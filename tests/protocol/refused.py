@@ -79,6 +79,12 @@ REFUSED: list[Refused] = [
     *(_text(verb + b" k 0 0 %d noreply" % SIZE, b"") for verb in _STORING),
     _text(b"cas k 0 0 %d 1" % SIZE, TOO_LARGE),
     _text(b"cas k 0 0 %d 1 noreply" % SIZE, b""),
+    _text(b"set k x 0 10", BAD_FORMAT, size=10),
+    _text(b"set k x 0 10 noreply", b"", size=10),
+    _text(b"add k 0 x 10", BAD_FORMAT, size=10),
+    _text(b"append " + b"k" * (limits.KEY_MAX_BYTES + 1) + b" 0 0 10", BAD_FORMAT, size=10),
+    _text(b"cas k 0 0 10 x", BAD_FORMAT, size=10),
+    _text(b"cas k 0 0 10", BAD_FORMAT, size=10),
     *(_text(b"ms k %d" % SIZE + mode, TOO_LARGE)
       for mode in (b"", b" MS", b" ME", b" MA", b" MP", b" MR", b" q", b" Oabc k", b" I C1")),
     _text(b"ms k %d MZ" % SIZE, b"CLIENT_ERROR invalid mode for ms M token\r\n"),
@@ -89,6 +95,9 @@ REFUSED: list[Refused] = [
     _text(b"ms k 10 Fx", BAD_FORMAT, size=10),
     _text(b"ms k 0 Tx", BAD_TOKEN, size=0),
     _text(b"ms k 10 T0 T0", b"CLIENT_ERROR duplicate flag\r\n", size=10),
+    _text(b"ms k 10 w", b"CLIENT_ERROR invalid flag\r\n", size=10),
+    _text(b"ms " + b"k" * (limits.KEY_MAX_BYTES + 1) + b" 10", BAD_FORMAT, size=10),
+    _text(b"ms k 10" + b" q" * 30, b"CLIENT_ERROR options flags are too long\r\n", size=10),
     _text(b"ms !!! 10 b", b"CLIENT_ERROR error decoding key\r\n", size=10),
     _text(b"ms k 10 O" + b"o" * 40, b"CLIENT_ERROR opaque token too long\r\n", size=10),
     *(_binary(opcode, name) for opcode, name in (
