@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
 from sys import getsizeof
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -124,6 +126,9 @@ ALLOCATION_TRIES: Final = 10
 #: What `stats settings` shows as temporary_ttl until one is set. # memcached: settings_init
 TEMPORARY_TTL_DEFAULT_S: Final = 61
 
+#: A smaller value is copied when something is appended: that is faster.
+_GROWN_MIN_BYTES: Final = 64 << 10
+
 _INT64_MAX: Final = (1 << 63) - 1
 #: What C reads as a number of 64 bits: it ends with the value, a NUL or white space.
 _C_NUMBER: Final = re.compile(
@@ -156,6 +161,26 @@ class Counters:
     store_too_large: int = 0
     touch_cmds: int = 0
     touch_misses: int = 0
+
+
+def _join(mode: StoreMode, old: Item, value: bytes) -> bytes:
+    """Return what append or prepend makes of an unlinked item, which may lose its own value.
+
+    A copy of 100 MB takes a tenth of a second. So a large value is taken from the item and grows
+    where it lies; if somebody else still looks at it, the buffer makes a copy after all.
+    """
+    length = len(old.value)
+    if length < _GROWN_MIN_BYTES:
+        return old.value + value if mode is _APPEND else value + old.value
+    buffer = BytesIO(old.value)
+    old.value = b""
+    buffer.seek(length)
+    buffer.write(value)
+    if mode is _PREPEND:
+        with buffer.getbuffer() as view:
+            view[len(value) :] = view[:length]
+            view[: len(value)] = value
+    return buffer.getvalue()
 
 
 class Cache:
@@ -587,13 +612,14 @@ class Cache:
             self._free(chunks)
             if status is _STORED:
                 assert old is not None
-                joined = old.value + value if mode is _APPEND else value + old.value
-                new = self._replace_value(old, joined)
+                length = len(old.value) + len(value)
+                new = self._replace_value(old, length, partial(_join, mode, old, value))
                 if new is None:
                     status = Status.NOT_STORED
                 else:
                     assert new.segment is not None
-                    value, expires_at, slab_class = joined, new.expires_at, new.segment.slab_class
+                    value, expires_at = new.value, new.expires_at
+                    slab_class = new.segment.slab_class
         if status is not _STORED and self.observer is None:
             self.take_cas_unique()  # memcached gives one to whatever is tried
         if self.listener is not None:
@@ -622,18 +648,24 @@ class Cache:
             return Status.EXISTS
         return _STORED
 
-    def _replace_value(self, old: Item, value: bytes) -> Item | None:
-        """Give an item another value, and a longer one if need be; None: there is no room."""
-        size = self._item_bytes(len(old.key), len(value), old.client_flags)
+    def _replace_value(
+        self, old: Item, length: int, make_value: Callable[[], bytes]
+    ) -> Item | None:
+        """Give an item another value, of that length; None: there is no room for it.
+
+        It is made when it is sure that the old one is not needed any more.
+        """
+        size = self._item_bytes(len(old.key), length, old.client_flags)
         slab_class = self.slabs.class_for(size)
         if slab_class is None:
             return None
-        chunks = self._allocate(slab_class, size, len(value))
+        chunks = self._allocate(slab_class, size, length)
         if not chunks:
             return None
         unspeakable = old.access & UNSPEAKABLE
         if old.linked:  # making room may have evicted it
             self.unlink(old)
+        value = make_value()
         new = self._link(old.key, value, old.client_flags, old.expires_at, chunks, size)
         if unspeakable:
             new.mark(UNSPEAKABLE, self._states)
@@ -676,7 +708,7 @@ class Cache:
             self._promote(item)
             if self.observer is not None:
                 self.observer.changed(item)
-        elif self._replace_value(item, text) is None:
+        elif self._replace_value(item, len(text), lambda: text) is None:
             return Status.NO_MEMORY, 0
         return _STORED, number
 

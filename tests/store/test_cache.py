@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -886,3 +887,52 @@ def test_the_fast_paths_change_nothing_but_the_time_it_takes(geometry, steps):
         assert perform(fast, step, fast=True) == perform(slow, step, fast=False)
         assert photograph(fast.cache) == photograph(slow.cache), step
     fast.cache.check()
+
+
+# -- large values grow where they lie --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", [StoreMode.APPEND, StoreMode.PREPEND])
+@pytest.mark.parametrize("size", [10, 65_535, 65_536, 300_000])
+@pytest.mark.parametrize("more", [b"", b"y", b"yz" * 40_000])
+def test_what_is_joined_is_one_value_and_others_keep_what_they_have(mode, size, more):
+    cache = make_cache()
+    value = bytes(range(256)) * (size // 256 + 1)
+    cache.store(StoreMode.SET, b"k", value[:size], 7, 0)
+    held = None
+    wanted = value[:size]
+    for number in range(4):
+        item = cache.inspect(b"k")
+        if number == 2:  # somebody sends it
+            held = item.value
+        assert cache.store(mode, b"k", more) is Status.STORED
+        wanted = wanted + more if mode is StoreMode.APPEND else more + wanted
+        item = cache.inspect(b"k")
+        assert (item.value, item.client_flags) == (wanted, 7)
+        cache.check()
+    assert held == (wanted[: size + 2 * len(more)] if mode is StoreMode.APPEND
+                    else wanted[2 * len(more):])  # fmt: skip
+
+
+def test_a_value_stays_whole_where_there_is_no_room_for_more():
+    cache = make_cache()
+    value = bytes(range(250)) * 4000
+    cache.store(StoreMode.SET, b"k", value)
+    for mode in (StoreMode.APPEND, StoreMode.PREPEND):
+        assert cache.store(mode, b"k", bytes(100_000)) is Status.NOT_STORED
+    assert cache.inspect(b"k").value == value
+    cache.check()
+
+
+@pytest.mark.parametrize("mode", [StoreMode.APPEND, StoreMode.PREPEND])
+def test_a_large_value_that_grows_is_not_copied(mode):
+    cache = make_cache(memory_limit_bytes=1 << 30, item_size_max_bytes=256 << 20)
+    tracemalloc.start()
+    try:
+        cache.store(StoreMode.SET, b"k", bytes(50 << 20))
+        tracemalloc.reset_peak()
+        assert cache.store(mode, b"k", b"more") is Status.STORED
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 60 << 20
