@@ -665,7 +665,13 @@ class Cache:
         unspeakable = old.access & UNSPEAKABLE
         if old.linked:  # making room may have evicted it
             self.unlink(old)
-        value = make_value()
+        try:
+            value = make_value()
+        except MemoryError:  # the system has none: the item is gone, and nothing is in its place
+            self._free(chunks)
+            if self.observer is not None:
+                self.observer.deleted(old.key)
+            return None
         new = self._link(old.key, value, old.client_flags, old.expires_at, chunks, size)
         if unspeakable:
             new.mark(UNSPEAKABLE, self._states)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pymcd import limits
 from pymcd.config import Settings
 from pymcd.store import Cache, Item, Status, StoreMode
+from pymcd.store import cache as cache_module
 from pymcd.store.cache import FLAT_BUMP_INTERVAL_S, RESIDENT_OVERHEAD_BYTES, TABLES
 from pymcd.store.item import (
     MARK_BITS,
@@ -936,3 +938,17 @@ def test_a_large_value_that_grows_is_not_copied(mode):
     finally:
         tracemalloc.stop()
     assert peak_bytes < 60 << 20
+
+
+def test_where_the_system_has_no_memory_nothing_is_left_over(monkeypatch):
+    cache = make_cache()
+    cache.store(StoreMode.SET, b"k", bytes(100_000))
+
+    class Full(BytesIO):
+        def write(self, data):
+            raise MemoryError
+
+    monkeypatch.setattr(cache_module, "BytesIO", Full)
+    assert cache.store(StoreMode.APPEND, b"k", b"more") is Status.NOT_STORED
+    assert cache.inspect(b"k") is None
+    cache.check()
