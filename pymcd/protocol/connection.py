@@ -484,12 +484,12 @@ class Connection(Holder):
         self.source = source
         self.fill_run()
 
-    def next_chunk(self) -> bytes | memoryview | None:
+    def next_chunk(self, most_bytes: int = limits.REPLY_CHUNK_BYTES) -> bytes | memoryview | None:
         """Take the next part of what is to be sent; None: there is nothing now.
 
-        At most REPLY_CHUNK_BYTES. Pieces are joined, but what is a chunk by itself, or a part of a
-        larger piece, is not copied. When all pieces are gone the source is asked, and forgotten
-        when it has ended.
+        At most `most_bytes`, but a part of a source comes whole. Pieces are joined, but what is a
+        chunk by itself, or a part of a larger piece, is not copied. When all pieces are gone the
+        source is asked, and forgotten when it has ended.
         """
         pieces = self.pieces
         if not pieces:
@@ -497,7 +497,7 @@ class Connection(Holder):
             if chunk is None:
                 self.source = None
             return chunk
-        room = limits.REPLY_CHUNK_BYTES
+        room = most_bytes
         end = 0
         for piece in pieces:
             if len(piece) > room:

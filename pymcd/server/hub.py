@@ -513,8 +513,10 @@ class Hub:
             return
         # Behind a source that has ended, commands may be waiting.
         more = more or connection.source is not None
+        # What is sealed takes memory of its own.
+        most_bytes = limits.REPLY_CHUNK_BYTES if tls is None else tls.seal_bytes
         for _ in range(_CHUNKS_PER_TURN):
-            chunk = connection.next_chunk()
+            chunk = connection.next_chunk(most_bytes)
             if chunk is None:
                 break
             if tls is not None:

@@ -230,7 +230,7 @@ class TlsEnd:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
-        self._seal_bytes = seal_bytes
+        self.seal_bytes = seal_bytes
         self._unfed = b""  #: received, and OpenSSL has not seen it yet
         self.established = False
         self.failed = False
@@ -272,8 +272,8 @@ class TlsEnd:
     def _seal(self, data: bytes | memoryview) -> bytes:
         """Return what to send for `data`, behind whatever OpenSSL itself has to say."""
         parts = []
-        for start in range(0, len(data), self._seal_bytes):
-            self._tls.write(data[start : start + self._seal_bytes])
+        for start in range(0, len(data), self.seal_bytes):
+            self._tls.write(data[start : start + self.seal_bytes])
             parts.append(self._outgoing.read())
         return b"".join(parts)
 
@@ -315,7 +315,7 @@ class TlsSession(TlsEnd):
         reply = self._connection.respond(plain)
         if not reply:
             return reply
-        if len(reply) > self._seal_bytes:
+        if len(reply) > self.seal_bytes:
             return self.seal(reply)
         self._write(reply)
         sealed = self._outgoing.read()
