@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from .transcripts import Case
 
 TIMEOUT_S = 20.0
-#: Topics that are not of TCP.
-NOT_OVER_TLS = ("udp",)
+#: Topics that are not of TCP; and one of what closes a connection: memcached may do that with a
+#: client's farewell unread, and then the system takes back what it answered.
+NOT_OVER_TLS = ("udp", "binary")
 TLS_CASES = [
     case
     for case in CASES

@@ -8,6 +8,7 @@ send with TLS's own farewell, as `SSLSocket` cannot do without losing what is st
 from __future__ import annotations
 
 import atexit
+import contextlib
 import socket
 import ssl
 from functools import cache
@@ -110,7 +111,9 @@ class Stream:
             except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLWantReadError:
-                self._flush()
+                # A server that has closed takes no more, but what it said can still be read.
+                with contextlib.suppress(BrokenPipeError):
+                    self._flush()
                 if not self._receive():
                     return b""
 
