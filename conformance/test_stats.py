@@ -221,6 +221,15 @@ def test_the_general_report_fits_into_collectd(servers: Servers, subject: tuple[
         "-o hot_lru_pct=30,warm_lru_pct=30,idle_timeout=60,temporary_ttl=61,track_sizes",
         "-o slab_automove=2,lru_crawler_sleep=200,lru_crawler_tocrawl=7,no_maxconns_fast",
         "-R 5 -b 77 -D / -B ascii",
+        "-a 755 -k -r -t 8 -N 2 -B auto -U 0 -vv",
+        "-m 128 -f 1.05 -n 10 -I 512k -o hashpower=20,hash_algorithm=xxh3,no_hashexpand",
+        "-o no_slab_reassign,no_lru_crawler,no_lru_maintainer,hash_algorithm=jenkins",
+        "-o slab_chunk_max=16,slab_automove_window=5,slab_automove_ratio=0.5,tail_repair_time=100",
+        "-o slab_automove_freeratio=0.1,slab_sizes=100-200-300",
+        "-o hot_max_factor=0.5,warm_max_factor=3,read_buf_mem_limit=16,resp_obj_mem_limit=16",
+        "-o watcher_logbuf_size=128,worker_logbuf_size=32,inline_ascii_resp,no_inline_ascii_resp",
+        "-o modern,drop_privileges,no_drop_privileges",
+        "-o ssl_chain_cert=x,ssl_key=y,ssl_min_version=2,ssl_wbuf_size=8,ssl_verify_mode=1",
     ],
 )
 def test_settings_follow_the_switches(
