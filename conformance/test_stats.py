@@ -11,9 +11,6 @@ if TYPE_CHECKING:
     from .conftest import Servers
     from .servers import Server
 
-# The words of errors are not 1.6.45's yet.
-pytestmark = pytest.mark.xfail(reason="not built yet", strict=False)
-
 # Values that tell of the process, the machine or the moment, and so differ between two servers.
 OF_THE_PROCESS = frozenset(
     [

@@ -28,9 +28,6 @@ ITEMS = b"".join(
 )
 
 
-NOT_YET = pytest.mark.xfail(reason="not built yet", strict=False)
-
-
 def _program(name: str) -> str:
     found = shutil.which(name)
     if found is None:
@@ -70,7 +67,6 @@ def _capabilities(server: Server, *options: str) -> dict[str, str]:
     return dict(re.findall(r"^(.+?)\s+\[(pass|FAIL|\w+)\]", done.stdout, re.MULTILINE))
 
 
-@NOT_YET
 @pytest.mark.parametrize("protocol", ["-a", "-b"])
 def test_memccapable(
     protocol: str, servers: Servers, reference: tuple[str, ...], subject: tuple[str, ...]
@@ -110,7 +106,6 @@ def _shape(text: str) -> str:
     return re.sub(r"[ \t]+", " ", text).strip()
 
 
-@NOT_YET
 @pytest.mark.parametrize("mode", ["display", "sizes", "dump", "keys"])
 def test_memcached_tool(
     servers: Servers,
@@ -128,8 +123,9 @@ def test_memcached_tool(
         assert done.returncode == 0, done.stderr
         lines = _shape(done.stdout).splitlines()
         if mode in ("keys", "dump"):
-            # la, cas and the order belong to the server; which keys there are does not.
-            lines = sorted(re.sub(r"(la|cas)=\d+", r"\1=*", line) for line in lines)
+            # la, cas and the order belong to the server; which keys there are does not. The tool
+            # takes the blank from the end of its first line.
+            lines = sorted(re.sub(r"(la|cas)=\d+", r"\1=*", line.rstrip()) for line in lines)
         if mode == "display":
             lines = [re.sub(r" \d+s ", " *s ", line) for line in lines]
         outputs.append(lines)
