@@ -69,7 +69,27 @@ OLDER: dict[str, tuple[str, ...]] = {
         "watching: Replace, cas that fits (*)",
     ),
     "the crawler is not asked by `flush_all`": ("watching: get, flushed (fetchers mutations)",),
+    "words behind a command may not be shortened, and some are not known yet": (
+        "admin: shortened words",
+        "admin: slabs automove, window and freeratio",
+        "admin: mgdump, nothing there",
+    ),
+    "blanks may stand before every command, a NUL ends the line, lines may be short": (
+        "errors: shorter than any command",
+        "errors: blanks before a command",
+        "errors: a NUL is part of a word",
+    ),
+    "`noreply` is known to fewer commands": (
+        "errors: silence of what is no command",
+        "errors: silence of words that are wrong",
+    ),
+    "mg answers the value to who has it, append creates nothing": (
+        "meta: get: C of what is there",
+        "meta: set: append and prepend that create",
+    ),
     "meta flags `E`, and `x` of md, are refused": (
+        "meta: later flags: E0",
+        "meta: later flags: E, and a flush",
         "meta: later flags: E",
         "meta: later flags: x",
         "watching: md, no value (fetchers mutations)",
@@ -108,6 +128,8 @@ OLDER: dict[str, tuple[str, ...]] = {
         "meta: long keys",
         "meta: too many flags",
         "meta: wrong flags",
+        "meta: what cannot be a flag",
+        "meta: of a mode the first letter counts",
         "meta: base64: broken",
         "meta: debug: words",
     ),

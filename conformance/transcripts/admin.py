@@ -70,6 +70,25 @@ CASES = [
             ("watch and bad words", b"watch bogus\r\n", b"watch fetchers bogus\r\n"),
             ("watch after other commands", b"version\r\nwatch\r\n"),
             (
+                "shortened words",
+                b"lru_crawler sl 100\r\nlru_crawler t 0\r\nlru_crawler c 0\r\n"
+                b"lru_crawler m 0\r\n"
+                b"lru_crawler e\r\nslabs a 1\r\nslabs automove r 0.8\r\nslabs a f 0.01\r\n"
+                b"slabs r 1 1\r\n"
+                b"lru t 20 40 0.2 2\r\nlru te -1\r\nlru t -1\r\nlru tunex 1 1 1 1\r\n",
+                b"stats r\r\nstats d\r\nstats d of\r\nstats c 1\r\nstats c a b\r\nstats siz\r\n"
+                b"stats item\r\n",
+            ),
+            (
+                "slabs automove, window and freeratio",
+                b"slabs automove window\r\nslabs automove window x\r\nslabs automove window 2\r\n"
+                b"slabs automove window 3\r\nslabs automove window 1800\r\n"
+                b"slabs automove window 1801\r\n"
+                b"slabs automove window 10\r\nslabs automove freeratio\r\n"
+                b"slabs automove freeratio x\r\n"
+                b"slabs automove freeratio -1\r\nslabs automove freeratio 0.01\r\n",
+            ),
+            (
                 "metadump after other commands",
                 b"version\r\nlru_crawler metadump all\r\nversion\r\n",
             ),
@@ -109,6 +128,7 @@ CASES = [
                 b"lru_crawler metadump all\r\n",
                 b"lru_crawler metadump 1\r\n",
             ),
+            ("mgdump, nothing there", b"lru_crawler mgdump all\r\n", b"lru_crawler mgdump 99\r\n"),
             (
                 "metadump of a class",
                 STORE + b"version\r\n",

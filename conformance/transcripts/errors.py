@@ -46,6 +46,28 @@ CASES = table(
             b"cas " + b"k" * 251 + b" 0 0 1 1\r\nversion\r\n",
         ),
         ("the block of a refused header is read as commands", b"set k abc 0 7\r\nversion\r\n"),
+        ("shorter than any command", b"mn\n\nx\n\r\nx\r\nmg\nversion\r\n"),
+        (
+            "blanks before a command",
+            b" get k\r\n  version\r\n mn\r\n stats\r\n watch\r\n quit\r\n",
+            b" verbosity 0\r\n  flush_all\r\n lru x\r\n slabs x\r\n cache_memlimit 64\r\n",
+        ),
+        (
+            "silence of what is no command",
+            b"bogus noreply\r\nbogus a b noreply\r\nnoreply\r\nbogus noreply a\r\nversion\r\n",
+            b"bogus" + b" x" * 21 + b" noreply\r\nbogus" + b" x" * 22 + b" noreply\r\n",
+        ),
+        (
+            "silence of words that are wrong",
+            b"verbosity x noreply\r\nflush_all x noreply\r\nslabs reassign a noreply\r\n"
+            b"cache_memlimit x noreply\r\nlru noreply\r\nlru_crawler x noreply\r\n"
+            b"shutdown noreply\r\nrefresh_certs noreply\r\nstats noreply\r\nwatch noreply\r\n",
+            b"delete noreply\r\nincr noreply\r\nincr k x noreply\r\ntouch k x noreply\r\n",
+        ),
+        (
+            "a NUL is part of a word",
+            b"set k\0x 0 0 1\r\n1\r\nget k\r\nget k\0x\r\nmg k\0x k v\r\ndelete k\0x\r\n",
+        ),
     ],
 ) + table(
     "closing",

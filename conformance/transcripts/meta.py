@@ -383,6 +383,39 @@ CASES = (
             ("later flags: E", b"ms k 1 E5000000000 c\r\n1\r\nmg k v c\r\n"),
             ("later flags: x", b"ms k 1 F5\r\n1\r\nmd k x\r\nmg k v f\r\n"),
             (
+                "later flags: E0",
+                b"ms k 1 E0\r\n1\r\nmd k I E0\r\nmg k c\r\n"
+                b"ma e N0 E0 c\r\nmd e x E0\r\nmg e c\r\nmd e\r\n",
+            ),
+            (
+                "later flags: E, and a flush",
+                b"ms k 1 E1\r\n1\r\nms e 1 E5000000000\r\n1\r\nflush_all\r\nmg k\r\nmg e\r\n"
+                b"ms k 1 E1\r\n1\r\nmg k v\r\nmd k\r\n",
+            ),
+            (
+                "get: C of what is there",
+                b"ms k 1 E5000000000\r\n1\r\nmg k v C5000000000 s q\r\nmg k C5000000000\r\n"
+                b"mg k v C1\r\nmg k v h C5000000000\r\nmg none v C0\r\nmd k\r\n",
+            ),
+            (
+                "set: append and prepend that create",
+                b"md k\r\nms k 2 MA N100 T5 F7 s\r\nab\r\nms k 1 MA N0 F9 s\r\nc\r\n"
+                b"ms k 1 MP N0 C1 s\r\nd\r\nmg k v f\r\nmd k\r\nms k 1 MP N-1 s\r\nd\r\nmg k\r\n"
+                b"ms azE= 1 b MA N0\r\n1\r\nmg k1 k\r\nms azE= 1 b MA N0\r\n"
+                b"1\r\nmg k1 k\r\nmd k1\r\n",
+            ),
+            (
+                "what cannot be a flag",
+                b"mg k ~\r\nmg k v !\r\nmd k {\r\nma k @\r\nme k -\r\nmg k 5\r\nmg k [\r\n",
+                b"ms k 2 +\r\nmn\r\nms k 2 5\r\nmn\r\nms " + b"k" * 251 + b" 2 +\r\nmn\r\n",
+                b"mg k" + b" P" * 19 + b" =\r\nmg k" + b" P" * 21 + b" =\r\n",
+            ),
+            (
+                "of a mode the first letter counts",
+                b"ms k 1 MSx\r\n1\r\nma k MIx v\r\nms k 1 M\0\r\n1\r\nms k 2 M\r\nmn\r\n"
+                b"ma k M\r\nmg k M v\r\nmd k M\r\n",
+            ),
+            (
                 "base64: forgotten of a key that is not text",
                 b"mg %b b N0 k\r\nmd %b b\r\nma %b b N0 k\r\nmg %b b k\r\n"
                 % (SPACED, SPACED, SPACED, SPACED),
