@@ -484,10 +484,14 @@ class Connection(Holder):
         self.source = source
         self.fill_run()
 
-    def next_chunk(self, most_bytes: int = limits.REPLY_CHUNK_BYTES) -> bytes | memoryview | None:
+    def next_chunk(
+        self,
+        most_bytes: int = limits.REPLY_CHUNK_BYTES,
+        most_uncopied_bytes: int = limits.REPLY_CHUNK_BYTES,
+    ) -> bytes | memoryview | None:
         """Take the next part of what is to be sent; None: there is nothing now.
 
-        At most `most_bytes`, but a part of a source comes whole. Pieces are joined, but what is a
+        At most so many bytes, but a part of a source comes whole. Pieces are joined, but what is a
         chunk by itself, or a part of a larger piece, is not copied. When all pieces are gone the
         source is asked, and forgotten when it has ended.
         """
@@ -497,6 +501,11 @@ class Connection(Holder):
             if chunk is None:
                 self.source = None
             return chunk
+        if len(pieces[0]) > most_bytes:
+            large = memoryview(pieces[0])
+            cut = min(most_uncopied_bytes, len(large) - 1)
+            pieces[0] = large[cut:]  # type: ignore[call-overload]  # can be joined like bytes
+            return large[:cut]
         room = most_bytes
         end = 0
         for piece in pieces:

@@ -349,9 +349,13 @@ class PairedConnection(Connection):
         if self.awaited is not None or not self.waiting:
             super().give_up()
 
-    def next_chunk(self, most_bytes: int = limits.REPLY_CHUNK_BYTES) -> bytes | memoryview | None:
+    def next_chunk(
+        self,
+        most_bytes: int = limits.REPLY_CHUNK_BYTES,
+        most_uncopied_bytes: int = limits.REPLY_CHUNK_BYTES,
+    ) -> bytes | memoryview | None:
         """Take the next part of what is to be sent; nothing while it waits."""
-        return None if self.waiting else super().next_chunk(most_bytes)
+        return None if self.waiting else super().next_chunk(most_bytes, most_uncopied_bytes)
 
     def released(self) -> None:
         """What was executed may be answered."""

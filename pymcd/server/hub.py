@@ -66,8 +66,9 @@ SHARE_S: Final = 0.001
 LINGER_S: Final = 0.001
 #: An eager hub stays awake for so long, if what it waited for last took no longer.
 AWAKE_S: Final = 0.0002
-#: Chunks of one client's reply sent in one turn.
+#: Of one client's reply sent in one turn, in chunks, and in bytes or little more.
 _CHUNKS_PER_TURN: Final = 4
+_BYTES_PER_TURN: Final = 256 << 10
 
 _READ: Final = getattr(select, "EPOLLIN", 0)
 _WRITE: Final = getattr(select, "EPOLLOUT", 0)
@@ -514,11 +515,18 @@ class Hub:
         # Behind a source that has ended, commands may be waiting.
         more = more or connection.source is not None
         # What is sealed takes memory of its own.
-        most_bytes = limits.REPLY_CHUNK_BYTES if tls is None else tls.seal_bytes
+        most = (limits.REPLY_CHUNK_BYTES, _BYTES_PER_TURN)
+        if tls is not None:
+            most = (tls.seal_bytes, tls.seal_bytes)
+        room = _BYTES_PER_TURN
         for _ in range(_CHUNKS_PER_TURN):
-            chunk = connection.next_chunk(most_bytes)
+            if room <= 0:
+                more = True
+                break
+            chunk = connection.next_chunk(*most)
             if chunk is None:
                 break
+            room -= len(chunk)
             if tls is not None:
                 chunk = tls.seal(chunk)
             if not self._write(session, memoryview(chunk)):
