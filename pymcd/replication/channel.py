@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from .frames import (
@@ -67,6 +68,10 @@ class Channel:
         self.waiting: deque[Unacked] = deque()
         self.waiting_bytes = 0
         self._parts: list[bytes] = []
+        #: When a part arrived last, or was acknowledged. Who waits for something large sees by that
+        #: that it is coming.
+        self.parts_moved_at = -inf
+        self.part_acked = False  #: by the acknowledgement that is being looked at
 
     def take(self, message: Unacked) -> None:
         """Keep a message until it is acknowledged."""
@@ -80,6 +85,8 @@ class Channel:
         while unacked and unacked[0].number <= number:
             last = unacked.popleft()
             self.unacked_bytes -= last.size
+            if last.kind:
+                self.part_acked = True
         return last
 
     def wait(self, messages: Iterable[Unacked]) -> None:

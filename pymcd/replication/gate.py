@@ -179,6 +179,8 @@ class Gate:
                 oldest = max(channel.unacked[0].sent_at, peer.joined_at)
         elif self.forwards:
             oldest = max(next(iter(self.forwards.values())).since, peer.joined_at)
+            if channel is not None:
+                oldest = max(oldest, channel.parts_moved_at)
         if self.waiting and peer.lease.echoed + self._lease_s < self.clock.monotonic():
             oldest = min(oldest, self.waiting_since)
         if peer.link is None:

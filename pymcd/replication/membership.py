@@ -264,6 +264,8 @@ class Membership:
                 channel.received = number
                 peer.lease.answer_due = True
                 body = channel.assemble(body)
+                if kind == Kind.PART:
+                    channel.parts_moved_at = now
                 if kind == Kind.CHANGES:
                     if peer.in_view:
                         # It is here, and nobody is answered before it is applied: say so now.
@@ -287,6 +289,9 @@ class Membership:
         # Hot path: bench/ "pair16".
         if self._node.gate.acknowledged(peer, channel, number) and peer.resync.under_way:
             self.pump(peer, now)
+        if channel.part_acked:
+            channel.part_acked = False
+            channel.parts_moved_at = now
         if channel.waiting:
             peer.go_on(now)
 

@@ -207,6 +207,7 @@ class TestPeer:
             # The other side has all of it.
             now += 1.0
             channel.acknowledge(len(sent))
+            assert channel.part_acked
             peer.go_on(now)
         *parts, last, behind = sent
         assert [kind for kind, _ in parts] == [Kind.PART] * 25
