@@ -224,6 +224,10 @@ EXPLAINED = (
         "memcached confuses those of which the hash has the same low byte",
     ),
     (
+        "`ms` with `E`, refused since its opaque is too long",
+        "memcached 1.6.45 gives that cas unique to what the connection stores next",
+    ),
+    (
         "`get` of a key over 250 bytes in a pipeline",
         "memcached drops the answers to earlier commands that it has not sent yet",
     ),

@@ -205,7 +205,8 @@ class MetaProtocol(TextProtocol):
         flags = key[1:] + rng.sample(usual, min(len(usual), rng.choice((0, 1, 1, 2, 2, 3, 4, 6))))
         if rng.random() < 0.2:
             flags.append(rng.choice(OPAQUES))
-        if rng.random() < 0.1:
+        # Refused for its opaque, an ms leaves its cas unique to the connection's next store.
+        elif rng.random() < 0.12:
             flags.append(rng.choice(NEW_UNIQUES))
         kind = rng.random()
         if kind < 0.06:
