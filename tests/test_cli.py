@@ -1,6 +1,6 @@
 """The command line: memcached's options, words and exit codes.
 
-The rows of `REFUSED` were recorded from memcached 1.6.18; where memcached would take a bad word for
+The rows of `REFUSED` are those of memcached 1.6.45; where memcached would take a bad word for
 zero, or crash, the row is in `REFUSED_BY_US`.
 """
 
@@ -292,7 +292,7 @@ def test_logins_choose_the_protocol(serving, tmp_path):
     assert [settings.protocol for settings in serving.served] == ["binary", "ascii"]
 
 
-# Arguments, exit code, standard error. Recorded from memcached 1.6.18.
+# Arguments, exit code, standard error. The words are those of memcached 1.6.45.
 REFUSED: list[tuple[str, int, str]] = [
     ("--bogus", 1, "pymcd: unrecognized option '--bogus'"),
     ("-q", 1, "pymcd: invalid option -- 'q'"),
