@@ -539,10 +539,11 @@ class Login:
         self._random = random_
         self._counts = counts
         self._inside = False
+        self._spent = False  #: behind a login by SASL the next one fails, once
 
     def connected(self) -> None:
         """Begin a new connection, as a stranger."""
-        self._inside = False
+        self._inside = self._spent = False
 
     def words(self) -> list[Pending]:
         """Return what is to be said before the next commands; often nothing."""
@@ -552,7 +553,7 @@ class Login:
                 return []
             if chance > 0.04:
                 self._counts["relogins"] += 1
-                return [self._try(PASSWORD)]
+                return [self._try(PASSWORD), self._try(PASSWORD)]
             # Whoever asks how to log in is a stranger until he does.
             self._counts["strangers_again"] += 1
             return [Pending(_binary(0x20, b""), [], _answered_with(0)), *self._enter()]
@@ -572,6 +573,8 @@ class Login:
             said.append(self._try(b"wrong"))
             if self._random.random() < 0.5:
                 said.append(self._forbidden())
+        if self._spent:
+            said.append(self._try(PASSWORD))
         self._counts["logins"] += 1
         self._inside = True
         return [*said, self._try(PASSWORD)]
@@ -580,6 +583,7 @@ class Login:
         right = password == PASSWORD
         if self._sasl:
             request = _binary(0x21, b"PLAIN", value=b"\0%b\0%b" % (USER, password))
+            right, self._spent = right and not self._spent, right and not self._spent
             return Pending(request, [], _answered_with(0 if right else _AUTH_ERROR))
         value = b"%b %b" % (USER, password)
         request = b"set login 0 0 %d\r\n%b\r\n" % (len(value), value)

@@ -905,11 +905,13 @@ def test_what_is_joined_is_one_value_and_others_keep_what_they_have(mode, size, 
     wanted = value[:size]
     for number in range(4):
         item = cache.inspect(b"k")
+        assert item is not None
         if number == 2:  # somebody sends it
             held = item.value
         assert cache.store(mode, b"k", more) is Status.STORED
         wanted = wanted + more if mode is StoreMode.APPEND else more + wanted
         item = cache.inspect(b"k")
+        assert item is not None
         assert (item.value, item.client_flags) == (wanted, 7)
         cache.check()
     assert held == (wanted[: size + 2 * len(more)] if mode is StoreMode.APPEND
@@ -922,7 +924,9 @@ def test_a_value_stays_whole_where_there_is_no_room_for_more():
     cache.store(StoreMode.SET, b"k", value)
     for mode in (StoreMode.APPEND, StoreMode.PREPEND):
         assert cache.store(mode, b"k", bytes(100_000)) is Status.NOT_STORED
-    assert cache.inspect(b"k").value == value
+    item = cache.inspect(b"k")
+    assert item is not None
+    assert item.value == value
     cache.check()
 
 
