@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-#: Of what others executed for one peer: more than it ever waits for.
-REMEMBERED_MAX: Final = 256
+#: Of what others executed for one peer so many replies are remembered at least, and as many as this
+#: memory has room for: each client of the peer may wait for one.
+REMEMBERED_MIN: Final = 256
+REMEMBERED_BYTES: Final = 8 << 20
+#: What a reply takes beside its bytes.
+REMEMBERED_EACH_BYTES: Final = 256
 
 
 class Waiter(Protocol):
@@ -76,6 +81,9 @@ class Executed:
         self.replies: dict[int, bytes] = {}  #: ... that it perhaps has not got
         self.executing: set[int] = set()  #: the reply waits for the other followers
         self.sending = False  #: there is a channel to send results on
+        #: Of those that others have sent, in order: number and bytes. Some may be gone.
+        self._remembered: deque[tuple[int, int]] = deque()
+        self._remembered_bytes = 0
 
     def finish(self, number: int, reply: bytes) -> None:
         """Have a result sent, now that it may be."""
@@ -88,8 +96,13 @@ class Executed:
     def remember(self, number: int, reply: bytes) -> None:
         """Keep the result of what another node executed for the peer: it may turn to us instead."""
         self.replies[number] = reply
-        if len(self.replies) > REMEMBERED_MAX:
-            del self.replies[next(iter(self.replies))]
+        remembered = self._remembered
+        remembered.append((number, REMEMBERED_EACH_BYTES + len(reply)))
+        self._remembered_bytes += remembered[-1][1]
+        while len(remembered) > REMEMBERED_MIN and self._remembered_bytes > REMEMBERED_BYTES:
+            oldest, freed_bytes = remembered.popleft()
+            self._remembered_bytes -= freed_bytes
+            self.replies.pop(oldest, None)
 
     def take_results(self) -> list[tuple[int, bytes]]:
         """Take what is to be sent."""

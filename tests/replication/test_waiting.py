@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.replication.waiting import REMEMBERED_MAX, Executed, Nobody, Result
+from pymcd.replication.waiting import (
+    REMEMBERED_BYTES,
+    REMEMBERED_EACH_BYTES,
+    REMEMBERED_MIN,
+    Executed,
+    Nobody,
+    Result,
+)
 from tests.replication.helpers import Group, Guest, make_group
 
 if TYPE_CHECKING:
@@ -47,12 +55,24 @@ class TestExecuted:
         assert executed.replies == {1: b"one"}
         assert executed.take_results() == []
 
-    def test_of_what_others_executed_only_so_much(self):
+    @pytest.mark.parametrize(
+        ("reply", "remembered"),
+        [
+            (b"12345678", REMEMBERED_BYTES // (REMEMBERED_EACH_BYTES + 8)),
+            (b"v" * 50_000, REMEMBERED_MIN),
+        ],
+    )
+    def test_of_what_others_executed_only_so_much(self, reply, remembered):
         executed = Executed()
-        for number in range(REMEMBERED_MAX + 2):
-            executed.remember(number, b"%d" % number)
-        assert len(executed.replies) == REMEMBERED_MAX
+        for number in range(remembered + 2):
+            executed.remember(number, reply)
+        assert len(executed.replies) == remembered
         assert min(executed.replies) == 2
+        # What was given up otherwise has no part in it.
+        executed.replies.clear()
+        for number in range(remembered):
+            executed.remember(remembered + 2 + number, reply)
+        assert len(executed.replies) == remembered
 
     def test_a_result_waits_like_a_client(self):
         """What was executed must not be executed once more, even if it is not to be answered."""
@@ -188,6 +208,23 @@ class TestExecutedOnce:
         assert roles(group) == ["coordinator", "follower"]
         assert guest.take() == b"1\r\n"
         assert group["c"].values() == {b"n": b"1"}
+
+    def test_however_many_clients_wait(self):
+        group = make_group("abc")
+        Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
+        group.warm()
+        guests = [Guest(group["c"]) for _ in range(REMEMBERED_MIN + 50)]
+        group.wire("a", "c").stall(group["a"])
+        for guest in guests:
+            guest.feed(b"incr n 1\r\n")
+        group.advance(0.1)
+        group["a"].stop()
+        group.advance(0.2)
+        assert roles(group) == ["coordinator", "follower"]
+        assert [guest.take() for guest in guests] == [
+            b"%d\r\n" % number for number in range(1, len(guests) + 1)
+        ]
+        assert group["c"].values() == {b"n": b"%d" % len(guests)}
 
     def test_so_does_who_knows_that_all_have_it(self):
         # c has what a executed for it, as b has, but not the reply, when a is gone.
