@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from .. import limits
 from .binary import REQUEST_MAGIC, encode_error, encode_request
 from .connection import JOINED_WEIGHT_MAX, Connection, Tables
-from .retrieval import postpone, shorten
+from .retrieval import are_short, give_up, postpone, shorten
 from .text import STORED, answer_plain
 from .verbs import FIRST_KEYS, LOCAL, READS, WRITES, Command, Effect, Verb
 
@@ -126,6 +126,7 @@ def _weigh(connection: PairedConnection, keys: list[bytes]) -> int:
 
 def _wrap_verb(verb: Verb) -> Verb:
     def refuse(connection: PairedConnection, tokens: list[bytes]) -> None:
+        give_up(connection)
         if not verb.is_quiet(tokens):
             connection.reply(NOT_REPLICATED)
 
@@ -135,7 +136,7 @@ def _wrap_verb(verb: Verb) -> Verb:
             shorten(connection, tokens, first)
         keys = verb.keys(tokens)
         number = _weigh(connection, keys)
-        if first is not None and number < len(keys):
+        if number < len(keys) and first is not None and are_short(tokens):
             postpone(connection, tokens, first, keys[number:])
 
     if verb.handler is not None:
@@ -394,8 +395,11 @@ class PairedConnection(Connection):
         del self.pieces[self.kept :]
         self.kept = 0
         self.lent.clear()
-        if self.retrieval is not None and self.retrieval.begun and reply.endswith(_END):
-            reply = reply[: -len(_END)]  # more keys follow
+        if self.retrieval is not None and self.retrieval.begun:
+            if reply.endswith(_END):
+                reply = reply[: -len(_END)]  # more keys follow
+            else:
+                give_up(self)
         if reply:
             self.pieces.append(reply)
             self.weight += len(reply)

@@ -63,10 +63,15 @@ def begin_long(connection: Connection, position: int, stop: int, end: int) -> bo
     return True
 
 
+def are_short(words: list[bytes]) -> bool:
+    """Return whether none is too long for a key."""
+    return max(map(len, words)) <= limits.KEY_MAX_BYTES
+
+
 def shorten(connection: Connection, tokens: list[bytes], first: int) -> None:
     """Leave as many words of a command as one run looks up; `first` is that of the first key."""
     rest = tokens[first + limits.RUN_KEYS_MAX :]
-    if rest and max(map(len, tokens)) <= limits.KEY_MAX_BYTES:  # else it is refused
+    if rest and are_short(tokens):  # else it is refused
         postpone(connection, tokens, first, rest)
 
 
@@ -79,6 +84,13 @@ def postpone(connection: Connection, tokens: list[bytes], first: int, keys: list
     else:
         retrieval.keys[:0] = keys
     connection.fill_run()
+
+
+def give_up(connection: Connection) -> None:
+    """Look up no more: what is left of the command was answered, with an error."""
+    retrieval, connection.retrieval = connection.retrieval, None
+    if retrieval is not None:
+        connection.position += retrieval.line_bytes + retrieval.skip_bytes
 
 
 def go_on(connection: Connection) -> bool:

@@ -629,6 +629,58 @@ def test_no_client_passes_the_gate_by():
     Connection(service, trusted=True)  # for what others forward
 
 
+class TestParts:
+    """A get of many keys is several commands, and still has one answer."""
+
+    KEYS = [b"k%d" % number for number in range(limits.RUN_KEYS_MAX * 3)]
+
+    @pytest.mark.parametrize("fast", DRIVERS)
+    @pytest.mark.parametrize("node", NODES)
+    @pytest.mark.parametrize("words", [b"gat 0 ", b"gats 0 "])
+    def test_it_is_refused_once(self, words, node, fast):
+        group = warm_group(replication_ack="strict")
+        guest = Guest(group[node], fast=fast)
+        guest.ask(*[b"set %b 0 0 1\r\n1\r\n" % key for key in self.KEYS])
+        group.wire("a", "b").stall()
+        assert guest.ask(words + b" ".join(self.KEYS) + b"\r\nversion\r\n") == b""
+        group["a" if node == "b" else "b"].stop()
+        group.advance(2.0)
+        assert guest.take() == NOT_REPLICATED + b"VERSION 1.6.45\r\n"
+
+    @pytest.mark.parametrize("fast", DRIVERS)
+    @pytest.mark.parametrize("node", NODES)
+    def test_it_is_refused_once_though_a_part_was_answered(self, node, fast):
+        group = warm_group()
+        guest = Guest(group[node], fast=fast)
+        guest.ask(*[b"set %b 0 0 1\r\n1\r\n" % key for key in self.KEYS])
+        group.wire("a", "b").stall()
+        assert guest.ask(b"gat 0 " + b" ".join(self.KEYS) + b"\r\nversion\r\n") == b""
+        stand(group[node], refusing=True)
+        group.wire("a", "b").resume()
+        answer = guest.ask()
+        assert answer.count(b"VALUE") == limits.RUN_KEYS_MAX
+        assert answer.endswith(b"\r\n1\r\n" + NOT_REPLICATED + b"VERSION 1.6.45\r\n")
+        assert answer.count(NOT_REPLICATED) == 1
+
+    @pytest.mark.parametrize("fast", DRIVERS)
+    @pytest.mark.parametrize("node", NODES)
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"gat x " + b" ".join(KEYS),
+            b"get big1 big2 big3 " + b"k" * 251,
+            b"gat 0 big1 big2 big3 " + b"k" * 251,
+            b"get big1 big2 big3 " + b" ".join(KEYS) + b" " + b"k" * 251,
+        ],
+        ids=["exptime", "get", "gat", "many"],
+    )
+    def test_what_is_wrong_with_it_is_all_of_the_answer(self, line, node, fast):
+        big = [
+            b"set big%d 0 0 50000\r\n" % number + bytes(50_000) + b"\r\n" for number in (1, 2, 3)
+        ]
+        compare(node, [*big, SET + line + b"\r\nversion\r\n"], fast=fast)
+
+
 class TestForwarding:
     def test_what_came_together_goes_together(self):
         group = warm_group()
