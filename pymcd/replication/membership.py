@@ -470,14 +470,16 @@ class Membership:
         if join.replace:
             peer.resync.expect_all(join.replace)
         replies = peer.executed.replies
+        done = {number: replies[number] for number in join.pending if number in replies}
         welcome = Welcome(
             wants=list(self.wants),
             all=bool(join.replace) or self.wants_all or peer.overrates_us,
-            done={number: replies[number] for number in join.pending if number in replies},
+            done=done,
             replace=floor if replaces else 0,
         )
         replies.clear()
-        peer.send(now, Kind.WELCOME, welcome.encode())
+        # If the welcome is lost, they are asked for once more.
+        peer.send(now, Kind.WELCOME, welcome.encode(), results=list(done.items()))
         self.begin_resync(peer, join.wants, whole=join.all or replaces)
 
     def _welcome_arrived(self, peer: Peer, welcome: Welcome, epoch: int, now: float) -> None:

@@ -103,6 +103,7 @@ class Peer:
     def open_channel(self, epoch: int, phase: Phase, *, received: int = 0) -> None:
         """Begin anew, as the one who joins or the one who is joined."""
         self.become(phase)
+        self._forget_channel()
         self.channel = Channel(epoch, received=received)
         self.lease.muted_at = 0.0
         self.acked_ticket = 0
@@ -111,14 +112,20 @@ class Peer:
 
     def leave_channel(self) -> list[Unacked]:
         """Give up the channel; return what was not acknowledged."""
-        channel, self.channel = self.channel, None
+        channel = self.channel
         if channel is None:
             return []
+        self._forget_channel()
         self.become(Phase.APART)
         self.resync = Resync()
         self.left = Received(channel.epoch, channel.received)
-        self.executed.end(message.results for message in channel.unacked)
         return list(channel.unacked)
+
+    def _forget_channel(self) -> None:
+        """Have none, and what it asked executed once, though the reply may be lost with it."""
+        if self.channel is not None:
+            self.executed.end(message.results for message in self.channel.unacked)
+            self.channel = None
 
     def note_clock(self, ahead_s: float) -> None:
         """Learn how far its wall clock is ahead: of several messages the fastest tells."""

@@ -17,7 +17,7 @@ from pymcd.replication.waiting import (
     Nobody,
     Result,
 )
-from tests.replication.helpers import Group, Guest, make_group
+from tests.replication.helpers import Group, Guest, Wire, make_group
 
 if TYPE_CHECKING:
     import random
@@ -190,6 +190,43 @@ class TestExecutedOnce:
         assert guest.ask() == b"1\r\n"
         assert group["a"].values() == {b"n": b"1"}
         group.check_equal()
+
+    @pytest.mark.parametrize("senders", ["ab", "a", "b"])
+    @pytest.mark.parametrize("steps", range(12))
+    @pytest.mark.parametrize("asks", ["before", "meanwhile"])
+    def test_wherever_the_link_is_lost_while_who_asked_joins_anew(self, asks, steps, senders):
+        group = make_group()
+        a, b = group["a"], group["b"]
+        Guest(a).ask(b"set n 0 0 1\r\n0\r\n")
+        group.warm()
+        guest = Guest(b)
+        wire = group.wire("a", "b")
+        wire.stall(a)
+        if asks == "before":
+            guest.feed(b"incr n 1\r\n")
+            group.settle()
+            assert a.values() == {b"n": b"1"}
+        b.frozen = True
+        wire.cut()
+        group.advance(0.1)
+        assert a.node.role == "alone"
+        b.frozen = False
+        if asks == "meanwhile":
+            guest.feed(b"incr n 1\r\n")
+        for _ in range(2):
+            wire = Wire(b, a)
+            for step in range(steps):
+                if step == steps - 1 and senders != "ab":
+                    wire.stall(group["b" if senders == "a" else "a"])  # what that one says is lost
+                a.turn()
+                b.turn()
+                wire.carry()
+            wire.cut()
+        group.link("b", "a")
+        group.advance(0.1)
+        assert guest.take() == b"1\r\n"
+        group.check_equal()
+        assert a.values() == {b"n": b"1"}
 
     def test_who_is_left_of_three_knows_what_was_executed_for_the_one_that_is_gone(self):
         # a executes for c, which it then loses, and b follows a alone. When a is gone, too, c asks
