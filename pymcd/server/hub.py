@@ -214,7 +214,12 @@ class Hub:
             inputs.register(fd, select.POLLIN)
         heard = {fd for fd, _ in inputs.poll(0)}
         for session in list(self._sessions.values()):
-            if session.queued or session.unsent is not None or session.fd in heard:
+            if (
+                session.queued
+                or session.unsent is not None
+                or session.connection.delayed  # what it has sent may be behind a login that goes on
+                or session.fd in heard
+            ):
                 self._close(session)
 
     def serve_ready(self, turns: int) -> None:

@@ -17,12 +17,13 @@ import trio
 import trio.testing
 
 from pymcd import limits
+from pymcd.auth import Authenticator, Users, encode_hashed
 from pymcd.config import Settings
 from pymcd.protocol import Connection, PairedConnection
 from pymcd.service import Service
 from pymcd.store import Status, StoreMode
 
-from ..hosts import make_host
+from ..hosts import lend, make_host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -381,6 +382,36 @@ def test_who_has_asked_and_was_not_heard_is_dropped() -> None:
         assert heard(has_more) == VERSION + b"<end>"
         assert heard(does_not_read).endswith(b"<end>")
         assert len(host.hub._sessions) == 1
+
+
+@pytest.mark.parametrize("why", ["aside", "a delay"])
+def test_so_is_who_has_asked_behind_a_login_that_goes_on(why: str) -> None:
+    """It has been read, and there is nothing to be heard: it must not be executed later."""
+    hashed = encode_hashed(b"secret", b"0123456789abcdef", 2)
+    users = Authenticator(lambda: Users([(b"ann", hashed)]), make_nonce=str, secret=b"s")
+    delay_s = 5 if why == "a delay" else 0
+    with hosting(auth_file="users", protocol="ascii", login_failure_delay_s=delay_s) as host:
+        under_way: list[Any] = []
+        lend(
+            host.service,
+            authenticator=users,
+            call_later=lambda _, call: under_way.append(call),
+            do_aside=lambda work, done: (
+                done(work()) if delay_s else under_way.append(lambda: done(work()))
+            ),
+        )
+        caller, connection = host.connect()
+        if delay_s:
+            caller.send(b"set x 0 0 3\r\na b\r\n")
+        caller.send(b"set x 0 0 10\r\nann secret\r\nset k 0 0 1\r\n1\r\n")
+        host.turn(3)
+        assert len(under_way) == 1
+        host.hub.drop_unheard()
+        assert host.closed == [connection]
+        under_way.pop()()
+        host.turn(3)
+        assert heard(caller) == b"<end>"
+        assert host.service.cache.inspect(b"k") is None
 
 
 # -- other descriptors ---------------------------------------------------------------------------
