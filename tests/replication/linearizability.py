@@ -249,6 +249,13 @@ def _step_unknown(operation: Operation) -> State:
     return UNKNOWN
 
 
+def _creates(operation: Operation) -> bool:
+    """Return whether an operation does something else where there is nothing."""
+    return operation.verb == "add" or (
+        operation.verb in ("incr", "decr") and operation.value != b""
+    )
+
+
 def step(state: State, operation: Operation, *, lossy: bool = False) -> tuple[bool, State]:
     """Execute one operation: whether it can have been answered so in `state`, and what comes after.
 
@@ -273,6 +280,8 @@ def step(state: State, operation: Operation, *, lossy: bool = False) -> tuple[bo
                     and number_of(after.value) == number_of(outcome.value)
                 )
             )
+    if lossy and outcome is None and isinstance(state, Present) and _creates(operation):
+        return True, UNKNOWN  # there may have been nothing, and so it was stored anew
     if fits or not lossy:
         return fits, after
     assert outcome is not None

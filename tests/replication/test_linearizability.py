@@ -297,6 +297,23 @@ def test_where_memory_is_short_a_miss_is_no_fault_but_a_stale_hit_is():
     assert judge(stale, lossy=True)
 
 
+def test_where_memory_is_short_what_was_not_answered_may_have_stored_anew():
+    """Without an answer it is not known whether there was anything: `add ... noreply`."""
+    before = op("set", 0, 1, value=b"a")
+    added = [before, op("add", 2, None, value=b"b"), op("get", 4, 5, hit(b"b"))]
+    assert judge(added)
+    assert judge(added, lossy=True) == {}
+    seen = [*added, op("mg", 6, 7, hit(b"b", 6, ""))]
+    assert judge([*seen, op("get", 8, 9, hit(b"a"))], lossy=True)
+    kept = [before, op("add", 2, None, value=b"b"), op("get", 4, 5, hit(b"a"))]
+    assert judge(kept, lossy=True) == {}
+    counted = [before, op("incr", 2, None, value=b"7", delta=1), op("get", 4, 5, hit(b"7"))]
+    assert judge(counted)
+    assert judge(counted, lossy=True) == {}
+    only = [before, op("incr", 2, None, delta=1), op("get", 4, 5, hit(b"7"))]
+    assert judge(only, lossy=True)
+
+
 def test_keys_are_judged_apart():
     history = [
         Operation(b"x", "set", 0, 1, OK, value=b"a"),
