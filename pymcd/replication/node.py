@@ -270,6 +270,9 @@ class Node:
     def go_alone(self) -> None:
         """Decide by ourselves from now on."""
         view = self.view
+        # Who was in sync with our coordinator was so with us, though we never told each other.
+        for node_id, peer in view.peers.items():
+            peer.known = peer.known or (node_id in view.members and self.role is FOLLOWER)
         self._drop_stale()
         view.epoch = view.next_epoch(self.changes.tag)
         self.went_on_at = self.clock.monotonic()

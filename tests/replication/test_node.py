@@ -1214,3 +1214,24 @@ def test_looking_after_a_coordinator_that_has_nothing_to_say_does_no_harm():
     group.advance(0.2)
     group["b"].node.look_after_leader(0.4)
     assert group["b"].node.role == "alone"
+
+
+def test_who_is_left_of_three_keeps_deletions_for_whom_it_never_told_anything():
+    """Both were in sync with the coordinator, and so with each other."""
+    group = make_group("abc")
+    left = group["b"]
+    assert not left.peer("c").known
+    group.wire("b", "c").cut()
+    group["a"].stop()
+    group.advance(3)
+    assert left.node.role == "alone"
+    group["a"].start()
+    group.link("a", "b")
+    group.advance(2)
+    assert left.node.view.members == ["b", "a"]
+    assert not left.node.changes.tombstones.shared
+    Guest(left).ask(b"set k 0 0 1\r\n1\r\n")
+    item = left.service.cache.linked(b"k")
+    assert item is not None
+    left.service.cache.unlink(item)  # as an eviction does
+    assert left.node.changes.tombstones.get(b"k")
