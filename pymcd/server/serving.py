@@ -48,7 +48,7 @@ from .maintenance import Chore, IdleKicker, Kicker, LoginKicker
 from .memory import Memory, address_space_left, is_shortage, keep_on
 from .streams import serve_connection
 from .tls import TlsServer, Turn
-from .udp import serve_datagrams
+from .udp import drop_datagrams, serve_datagrams
 from .wire import Network
 
 if TYPE_CHECKING:
@@ -152,6 +152,7 @@ class Server:
         self._network = network
         self._buckets: BucketServer | None = None
         self._listening: list[Endpoint] = []  #: clients are let in there
+        self._datagrams: list[Endpoint] = []  #: requests arrive there
         self._secret = secret
         if secret is None and settings.replication_secret_file is not None:
             self._secret, _ = read_secret(settings.replication_secret_file)
@@ -378,6 +379,8 @@ class Server:
             while before < len(self.service.connections) and not self._is_full():
                 before = len(self.service.connections)
                 acceptor.accept_some()
+        for endpoint in self._datagrams:
+            drop_datagrams(endpoint.sock)
         if self.hub is not None:
             self.hub.drop_unheard()
 
@@ -460,6 +463,8 @@ class Server:
     async def _listen(self, endpoint: Endpoint) -> None:
         """Serve one endpoint until cancelled."""
         if endpoint.transport == "udp":
+            if endpoint not in self._datagrams:
+                self._datagrams.append(endpoint)
             await serve_datagrams(
                 self.service,
                 endpoint,

@@ -38,6 +38,8 @@ _DATAGRAMS_MAX: Final = 0xFFFF
 _RECEIVE_BYTES: Final = 65536
 #: Datagrams answered before other tasks have their turn.
 _DATAGRAMS_PER_TURN: Final = 32
+#: Datagrams thrown away at once, at most: far more than a socket keeps.
+_DROPPED_MAX: Final = 1 << 16
 #: Requests that are under way; there are no more before one of them is answered.
 _WAITING_MAX: Final = 1000
 _TOO_LARGE: Final = b"SERVER_ERROR the reply is too large for UDP: ask for less, or use TCP\r\n"
@@ -137,6 +139,17 @@ def read_datagram(
     service.counters.bytes_read += len(datagram)
     connection.receive_data(datagram[limits.UDP_HEADER_BYTES :])
     return Request(connection, request_id)
+
+
+def drop_datagrams(sock: socket.socket) -> None:
+    """Throw away what has arrived and was not read yet."""
+    for _ in range(_DROPPED_MAX):
+        try:
+            sock.recv(1)
+        except BlockingIOError:
+            return
+        except OSError:
+            continue  # an error of an earlier reply come home
 
 
 async def serve_datagrams(

@@ -7,6 +7,7 @@ unless a test moves it: no lease ends, no peer is late.
 from __future__ import annotations
 
 import os
+import select
 import socket
 import struct
 import sys
@@ -236,6 +237,34 @@ async def test_what_was_sent_to_a_server_that_stood_still_is_not_executed() -> N
                     with suppress(ConnectionResetError):
                         assert client.recv(100) == b""
                 assert await ask(silent, b"get k\r\n", end=b"END\r\n") == b"END\r\n"
+
+
+async def test_nor_is_a_datagram() -> None:
+    endpoints, address = open_endpoints(udp_port=-1)
+    async with serving(
+        endpoints=endpoints,
+        udp_port=-1,
+        peers=(),
+        replication_listen=(address,),
+        clock=ManualClock(),
+    ) as server:
+        client = await server.connect()
+        udp = server.endpoints[1].sock.getsockname()
+        head = struct.pack("!HHHH", 1, 0, 1, 0)
+        with socket.socket(type=socket.SOCK_DGRAM) as sender:
+            sender.settimeout(5)
+            sender.sendto(head + b"version\r\n", udp)
+            await until(lambda: select.select([sender], [], [], 0)[0])
+            assert sender.recv(100)[8:] == b"VERSION 1.6.45\r\n"
+            for _ in range(50):  # more than are read in one turn
+                sender.sendto(head + b"set k 0 0 5\r\nstale\r\n", udp)
+            assert server.peering is not None
+            server.peering.node.host.drop_stale()
+            for _ in range(10):
+                assert await ask(client, b"get k\r\n", end=b"END\r\n") == b"END\r\n"
+            sender.sendto(head + b"set k 0 0 3\r\nnew\r\n", udp)
+            await until(lambda: select.select([sender], [], [], 0)[0])
+            assert sender.recv(100)[8:] == b"STORED\r\n"
 
 
 @both_drivers
