@@ -294,6 +294,8 @@ class Gate:
             whole = payload
             if len(view.followers) > 1:
                 whole = self._encode_batch(ticket) + whole
+            elif self._executed and peer.in_view:
+                whole = self._encode_executed() + whole
             if peer.executed.results:
                 results = peer.executed.take_results()
                 whole += b"".join([records.encode_result(*result) for result in results])
@@ -321,7 +323,11 @@ class Gate:
     def _encode_batch(self, ticket: int) -> bytes:
         """Return what a follower must know of a batch in case that it is to go on alone."""
         stable = min([follower.acked_ticket for follower in self._view.followers])
-        return records.encode_batch(ticket, stable) + b"".join(
+        return records.encode_batch(ticket, stable) + self._encode_executed()
+
+    def _encode_executed(self) -> bytes:
+        """Return what was executed for others: who asked may turn to a follower instead."""
+        return b"".join(
             [
                 records.encode_executed(origin.node_id, request, reply)
                 for origin, request, reply in self._executed
@@ -416,6 +422,8 @@ class Gate:
             elif kind == Record.EXECUTED:
                 if self.unstable:
                     self.unstable[-1].executed.append(record[1:])
+                elif peer.in_view:  # of two nodes, for one that is being brought in sync
+                    self._conclude(Unstable(peer, 0, [], [record[1:]]))
             else:
                 changes.flush_due_at = record[1] and record[1] - round(peer.clock_skew_s)
         if newest:
