@@ -397,8 +397,11 @@ class Membership:
             if view.role is STARTING:
                 self._begin_if_nobody_has_data()
         elif view.role in (STARTING, JOINING):
-            if not any(other.channel is not None for other in view.peers.values()):
-                self._join(peer)  # else another one is taking us in
+            hosts = [other for other in view.peers.values() if other.channel is not None]
+            if all(other.link is None for other in hosts):  # else another one is taking us in
+                for other in hosts:
+                    self._node.drop(other)  # it was, and is gone
+                self._join(peer)
         elif view.role.leads:
             mine = (len(view.members), view.epoch)
             theirs = (len(status.members), status.epoch)

@@ -263,6 +263,40 @@ class TestExecutedOnce:
         ]
         assert group["c"].values() == {b"n": b"%d" % len(guests)}
 
+    def test_nor_is_it_executed_twice_for_one_that_was_just_being_brought_in_sync(self):
+        group = make_group("abc")
+        a, b, c = group.hosts.values()
+        Guest(a).ask(b"set n 0 0 1\r\n0\r\n")
+        group.warm()
+        guest = Guest(c)
+        c.frozen = True
+        group.wire("a", "c").cut()
+        group.wire("b", "c").cut()
+        Guest(a).feed(b"set x 0 0 1\r\n0\r\n")
+        group.advance(0.15)
+        assert a.node.view.members == ["a", "b"]
+        c.frozen = False
+        wire = Wire(c, a)
+        while c.node.role != "joining" or c.peer("a").channel is None:
+            c.turn()
+            a.turn()
+            wire.carry()
+        wire.stall(a)
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        assert b.values()[b"n"] == b"1"
+        assert c.values()[b"n"] == b"0"
+        # c turns to b at once: it does not go on by itself, with what it has.
+        a.stop()
+        group.advance(0.2)
+        assert Guest(b).ask(b"incr n 1\r\n") == b"2\r\n"
+        group.link("b", "c")
+        group.advance(0.5)
+        assert roles(group) == ["coordinator", "follower"]
+        assert guest.take() == b"1\r\n"
+        assert c.values()[b"n"] == b"2"
+        group.check_equal()
+
     def test_so_does_who_knows_that_all_have_it(self):
         # c has what a executed for it, as b has, but not the reply, when a is gone.
         group = make_group("abc")
