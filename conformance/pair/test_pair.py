@@ -413,7 +413,7 @@ def test_differing() -> None:
 
 def test_store_notices_a_refusal(server: Server) -> None:
     with pytest.raises(TrialError, match="ERROR"):
-        store(_as_node(server), [b"set k 0 0 1\r\nx\r\n", b"set k 0 0 1 1 1\r\nx\r\n"])
+        store(_as_node(server), [b"set k 0 0 1\r\nx\r\n", b"set k 0 0 x\r\n"])
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ COMMANDS = (
     ("ma", b"ma k\r\n", b"HD\r\n"),
     ("mn", b"mn\r\n", b"MN\r\n"),
     ("me", b"me k\r\n", b"ME k "),
-    ("lru_crawler", b"lru_crawler metadump all\r\n", b"key=k "),
+    ("lru_crawler", b"lru_crawler metadump all\r\n", b"OK\r\nkey=k "),
     ("the binary protocol", b"\x80\x0b".ljust(24, b"\0"), b"\x81\x0b"),
     ("an exptime below zero", b"set k 0 -1 1\r\n5\r\n", b"STORED\r\n"),
     ("a key of 250 bytes", b"get %b\r\n" % (b"k" * 250), b"END\r\n"),
