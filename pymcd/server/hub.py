@@ -411,14 +411,11 @@ class Hub:
 
     def _read_again(self, session: Session) -> None:
         """Read from a client again if nothing stands against it."""
+        if session.connection.aside:
+            return
         if session.tls is not None and session.tls.ended:
             self._close(session)
-        elif (
-            session.unsent is None
-            and not session.queued
-            and not session.connection.waiting
-            and not session.connection.aside
-        ):
+        elif session.unsent is None and not session.queued and not session.connection.waiting:
             if session.muted:
                 session.muted = False
                 self._epoll.modify(session.fd, _READ)

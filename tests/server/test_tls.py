@@ -658,6 +658,38 @@ async def test_certificates_are_loaded_once_for_each_change(
 
 
 @both_drivers
+async def test_who_says_farewell_is_answered_what_is_done_aside(
+    use_hub: bool, authority: Authority
+) -> None:
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = authority.client().wrap_bio(incoming, outgoing, server_hostname=HOST)
+    async with serving(use_hub=use_hub, **authority.settings()) as server:
+        stream = await server.connect()
+
+        async def exchange() -> bytes:
+            await stream.send_all(outgoing.read())
+            data = await stream.receive_some(65536)
+            incoming.write(data)
+            return data
+
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                await exchange()
+        tls.write(b"refresh_certs\r\nversion\r\n")
+        with pytest.raises(ssl.SSLWantReadError):
+            tls.unwrap()
+        while await exchange():
+            pass
+        answer = tls.read(65536)
+        if answer == b"OK\r\n":
+            answer += tls.read(65536)
+        assert answer == b"OK\r\n" + VERSION
+
+
+@both_drivers
 async def test_handshakes_count_as_connections(use_hub: bool, authority: Authority) -> None:
     async with serving(use_hub=use_hub, conn_limit=2, **authority.settings()) as server:
         for _ in range(2):
