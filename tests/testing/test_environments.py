@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -319,13 +318,24 @@ def test_gevent() -> None:
 # -- costs -------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_two_hundred_servers_take_less_than_three_seconds() -> None:
-    """CPU time of this process, that other work on the machine does not count."""
-    with MemcachedServer():
-        pass
-    begin = time.process_time()
-    for _ in range(200):
-        with MemcachedServer() as server, raw(server) as client:
-            client.ask(b"version\r\n")
-    assert time.process_time() - begin < 3
+def test_a_server_that_comes_and_goes_takes_few_calls() -> None:
+    """Of functions, in all threads: 4,600 of them were 8 ms of CPU."""
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    counts = []
+    for _ in range(5):
+        calls = 0
+        threading.setprofile(count)
+        sys.setprofile(count)
+        try:
+            with MemcachedServer() as server, raw(server) as client:
+                client.ask(b"version\r\n")
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)
+        counts.append(calls)
+    assert sorted(counts)[2] < 5000, counts
