@@ -75,8 +75,8 @@ _REASSIGN_REPLY: Final = {
 #: What C's strtod reads, followed by the end or a blank. Each part takes all that it can at once,
 #: so that no word is looked at twice.
 _DOUBLE: Final = re.compile(
-    rb"\s*+([+-]?+)(?:(0[xX](?:[0-9a-fA-F]++\.?+[0-9a-fA-F]*+|\.[0-9a-fA-F]++)(?:[pP][+-]?+\d++)?+)"
-    rb"|((?:\d++\.?+\d*+|\.\d++)(?:[eE][+-]?+\d++)?+)|(inf(?:inity)?|nan(?:\(\w*+\))?))"
+    rb"\s*+([+-]?+)(?:(0[xX](?:[0-9a-fA-F]++\.?+[0-9a-fA-F]*+|\.[0-9a-fA-F]++)(?:[pP][+-]?+\d++)?)"
+    rb"|((?:\d++\.?+\d*+|\.\d++)(?:[eE][+-]?+\d++)?)|(inf(?:inity)?|nan(?:\(\w*+\))?))"
     rb"(?:[\s\0].*)?",
     re.IGNORECASE | re.DOTALL,
 )

@@ -567,7 +567,7 @@ def _answer_ma(
 #: A whole ms. What does not match is not wrong.
 _PLAIN_MS: Final = re.compile(
     rb"ms ([^ \r\n]{1,%d}+) (\d{1,9}+)"
-    rb"(?: ([^\r\n]{1,%d}+))?+\r\n(.*)\r\n" % (limits.KEY_MAX_BYTES, KEPT_MAX_BYTES),
+    rb"(?: ([^\r\n]{1,%d}+))?\r\n(.*)\r\n" % (limits.KEY_MAX_BYTES, KEPT_MAX_BYTES),
     re.DOTALL,
 ).fullmatch
 #: A reply with a larger value is sent in several chunks.
