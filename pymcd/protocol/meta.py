@@ -50,6 +50,7 @@ from .tokens import (
     NO_MEMORY_STORING,
     NON_NUMERIC,
     TOO_LARGE,
+    WORD_BYTE,
     decode_i32,
 )
 from .verbs import READS, WRITES, Effect, Verb, no_keys
@@ -566,8 +567,8 @@ def _answer_ma(
 
 #: A whole ms. What does not match is not wrong.
 _PLAIN_MS: Final = re.compile(
-    rb"ms ([^ \r\n]{1,%d}+) (\d{1,9}+)"
-    rb"(?: ([^\r\n]{1,%d}+))?\r\n(.*)\r\n" % (limits.KEY_MAX_BYTES, KEPT_MAX_BYTES),
+    rb"ms (%b{1,%d}+) (\d{1,9}+)"
+    rb"(?: ([^\r\n]{1,%d}+))?\r\n(.*)\r\n" % (WORD_BYTE, limits.KEY_MAX_BYTES, KEPT_MAX_BYTES),
     re.DOTALL,
 ).fullmatch
 #: A reply with a larger value is sent in several chunks.

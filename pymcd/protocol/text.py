@@ -30,6 +30,7 @@ from .tokens import (
     NO_MEMORY_STORING,
     NON_NUMERIC,
     TOO_LARGE,
+    WORD_BYTE,
     decode_i32,
     decode_loose_i32,
     decode_loose_u32,
@@ -308,8 +309,8 @@ def _touch(connection: Connection, tokens: list[bytes]) -> None:
 
 #: A whole set without noreply, as clients send it. What does not match is not wrong.
 _PLAIN_SET: Final = re.compile(
-    rb"set ([^ \r\n]{1,%d}+) "
-    rb"(\d{1,9}+) (\d{1,9}+) (\d{1,9}+)\r\n(.*)\r\n" % limits.KEY_MAX_BYTES,
+    rb"set (%b{1,%d}+) "
+    rb"(\d{1,9}+) (\d{1,9}+) (\d{1,9}+)\r\n(.*)\r\n" % (WORD_BYTE, limits.KEY_MAX_BYTES),
     re.DOTALL,
 ).fullmatch
 #: A reply with a larger value is sent in several chunks.

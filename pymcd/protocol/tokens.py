@@ -27,6 +27,10 @@ NO_MEMORY_REQUEST: Final = b"SERVER_ERROR out of memory reading request\r\n"
 NO_MEMORY: Final = b"SERVER_ERROR out of memory\r\n"
 OK: Final = b"OK\r\n"
 
+#: The bytes of a word, as a pattern: all but blank, CR and LF. What is excluded by name, as in
+#: `[^ \r\n]`, is matched at half the speed.
+WORD_BYTE: Final = rb"[\x00-\x09\x0b-\x0c\x0e-\x1f!-\xff]"
+
 _C_SPACE: Final = b" \t\n\v\f\r"
 _INT32_MIN: Final = -(1 << 31)
 _INT64_MIN: Final = -(1 << 63)
