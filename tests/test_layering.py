@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "store": {"limits", "clock"},
     "protocol": {"", "store", "auth", "limits", "clock", "config", "addresses"},
     "service": {"protocol", "store", "clock"},
-    "replication": {"store", "limits", "clock"},
+    "replication": {"", "store", "limits", "clock"},
     "couchbase": {"replication"},
     "server": BELOW_SERVER,
     "testing": {*BELOW_SERVER, "server"},

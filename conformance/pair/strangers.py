@@ -232,7 +232,8 @@ def tls(run: Run) -> None:
 # -- peers that do not fit -----------------------------------------------------------------------
 
 OTHER_VERSION = (
-    "import pymcd.replication.frames as frames, sys; frames.PROTOCOL_VERSION = 99;"
+    "import pymcd.replication.frames as frames, sys;"
+    "frames.PROTOCOL_VERSION_MIN = frames.PROTOCOL_VERSION = 99;"
     "from pymcd.cli import main; sys.argv[0] = 'pymcd'; main()"
 )
 SETTLE_S = 4.0

@@ -17,7 +17,11 @@ from enum import IntEnum
 from typing import Any, Final
 from zlib import crc32
 
-PROTOCOL_VERSION: Final = 1
+#: The oldest and the latest version of the protocol that this release speaks: a link uses the
+#: latest that both sides do. What came with a version may be said to who speaks it or a later one:
+#: 1 was the first; with 2 a HELLO says what its sender speaks, and which release it is.
+PROTOCOL_VERSION_MIN: Final = 1
+PROTOCOL_VERSION: Final = 2
 MAGIC: Final = "pymcd-replication"
 
 #: Length of what follows, checksum of what follows that.

@@ -31,7 +31,7 @@ NONCE_BYTES: Final = 32
 #: Why a link was refused -> what to do about it.
 ADVICE: Final = {
     "secret": "the secrets differ: give both nodes the same --replication-secret-file",
-    "version": "the peer speaks another version of the replication protocol: upgrade the older",
+    "version": "we share no version of the replication protocol with the peer: upgrade the older",
     "magic": "what answers there is not a replication port of pymcd: check --peer",
     "cluster": "the peer belongs to another group: check --peer, or give both one --cluster-id",
     "clock": f"the clocks are more than {CLOCK_SKEW_MAX_S:.0f} s apart: set them, e.g. by NTP",
@@ -90,6 +90,7 @@ class Link:
         #: The host may set it to what sends `output` at once.
         self.push: Callable[[], None] = _wait_for_the_host
         self.closed = False
+        self.version = 0  #: of the protocol, once the other side has said what it speaks
         self._deliver: Callable[[bytes], None] | None = None  #: messages of a proven peer
         self._chunks: list[bytes] = []
         self._have = 0
@@ -187,6 +188,7 @@ class Link:
             self._refuse(refusal)
             return
         self._theirs, self._theirs_body = theirs, body
+        self.version = Hello.shared_version(fields)
         if self.dialled is not None:
             self._prove()
 

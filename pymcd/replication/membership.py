@@ -16,8 +16,9 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from .. import __version__
 from . import records
-from .frames import HEAD_BYTES, FrameError, Kind, decode_head
+from .frames import FRAME_MAX_BYTES, HEAD_BYTES, FrameError, Kind, decode_head
 from .link import ADVICE, NONCE_BYTES, Link
 from .messages import Hello, Join, Received, Status, View, Welcome
 from .peer import HOSTED, Peer, Phase
@@ -28,6 +29,7 @@ from .versions import CLOCK_SKEW_MAX_S, TAG_MASK, version_at
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from ..config import Settings
     from .channel import Channel
     from .node import Node
 
@@ -45,20 +47,20 @@ class Membership:
         self,
         node: Node,
         *,
-        cluster_id: str,
+        settings: Settings,
         secret: bytes | None,
         entropy: Callable[[int], bytes],
-        frame_max_bytes: int,
     ) -> None:
         self._node = node
         self._view = node.view
         self.cache = node.cache
         self.changes = node.changes
         self.clock = node.clock
-        self._cluster_id = cluster_id
+        self._cluster_id = settings.cluster_id
+        self._item_size_max_bytes = settings.item_size_max_bytes
         self.secret = secret
         self._entropy = entropy
-        self.frame_max_bytes = frame_max_bytes
+        self.frame_max_bytes = max(FRAME_MAX_BYTES, 2 * settings.item_size_max_bytes + (1 << 20))
         self.incarnation = entropy(16).hex()
         self.links: list[Link] = []
         #: What we said last to those who called. Who calls, and hears that, has called itself.
@@ -85,6 +87,9 @@ class Membership:
             clock=self.clock.realtime(),
             tag=self.changes.tag,
             dialled=dialled is not None,
+            release=__version__,
+            item_size_max=self._item_size_max_bytes,
+            memory_limit=self.cache.slabs.limit_bytes,
         )
         link = Link(
             self,
@@ -156,6 +161,8 @@ class Membership:
         link.admit(partial(self.receive, peer))
         peer.link = link
         peer.address = link.address
+        peer.version = link.version
+        peer.hello = hello
         peer.lease.heard_at = peer.moved_at = self.clock.monotonic()
         peer.clock_skew_s = -inf
         peer.note_clock(hello.clock - self.clock.realtime())

@@ -2,7 +2,8 @@
 
 On the wire each is a JSON object. The type of a field says how it stands there; whatever is
 missing, of another type or out of range is found here: `decode` raises FrameError, and who is
-handed a message can rely on all of it.
+handed a message can rely on all of it. What a later release says beyond that is not read; what an
+earlier one does not say yet has a default.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ _NUMBER: Final = _number_below(1 << 63)
 _NODE_ID: Final = _only(re.compile(r"[!-~]{1,255}", re.ASCII).fullmatch)
 
 Text = Annotated[str, _only(lambda value: type(value) is str)]
+Word = Annotated[str, _only(re.compile(r"[!-~]{1,64}", re.ASCII).fullmatch)]
 NodeId = Annotated[str, _NODE_ID]
 NodeIds = Annotated[list[str], _list_of(_NODE_ID)]
 Flag = Annotated[bool, _only(lambda value: type(value) is bool)]
@@ -97,7 +99,10 @@ class Message:
     def read(cls, said: Any) -> Self:
         """Return what a JSON object says; raise FrameError."""
         try:
-            return cls(**{name: codec.decode(said[name]) for name, codec in cls._codecs()})
+            fields = {
+                name: codec.decode(said[name]) for name, codec in cls._codecs() if name in said
+            }
+            return cls(**fields)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise FrameError(f"a {cls.kind.name} without what belongs into it") from None
 
@@ -112,7 +117,12 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Hello(Message):
-    """Who says this, and a nonce: the first message on a link, from either side."""
+    """Who says this, and a nonce: the first message on a link, from either side.
+
+    It says in which language it is, too: `version` is the oldest that its sender speaks, since who
+    speaks nothing but the first asks for exactly that; `version_max` the latest. Both are proven
+    with the rest, so nobody between can have two agree on less than they could.
+    """
 
     kind = Kind.HELLO
 
@@ -123,17 +133,35 @@ class Hello(Message):
     clock: Annotated[float, _only(lambda value: type(value) is float)]  #: Unix time
     tag: Annotated[int, _number_below(TAG_MASK + 1)]  #: marks the versions that the node gives out
     dialled: Flag
+    release: Word = "-"  #: of pymcd
+    member: Word = "data"  #: as what it takes part
+    item_size_max: Number = 0  #: in bytes; 0: it does not say
+    memory_limit: Number = 0  #: in bytes; 0: none, or it does not say
 
     @staticmethod
     def foreign(said: dict[str, Any]) -> str | None:
         """Return "magic" or "version" if what is said does not mean to others what it does here."""
         if said.get("magic") != frames.MAGIC:
             return "magic"
-        return None if said.get("version") == frames.PROTOCOL_VERSION else "version"
+        return None if Hello.shared_version(said) else "version"
+
+    @staticmethod
+    def shared_version(said: dict[str, Any]) -> int:
+        """Return the latest version of the protocol that its sender speaks, and we; 0: none."""
+        lowest = said.get("version")
+        highest = said.get("version_max", lowest)
+        if type(lowest) is not int or type(highest) is not int:
+            return 0
+        shared = min(highest, frames.PROTOCOL_VERSION)
+        return shared if shared >= max(lowest, frames.PROTOCOL_VERSION_MIN) else 0
 
     def as_json(self) -> dict[str, Any]:
         """Return the JSON object that says this, and in which language."""
-        language = {"magic": frames.MAGIC, "version": frames.PROTOCOL_VERSION}
+        language = {
+            "magic": frames.MAGIC,
+            "version": frames.PROTOCOL_VERSION_MIN,
+            "version_max": frames.PROTOCOL_VERSION,
+        }
         return {**language, **Message.as_json(self)}
 
 

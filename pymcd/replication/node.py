@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final
 
-from . import frames
 from .changes import Changes
 from .gate import Gate
 from .lease import HEARTBEAT_S, SILENCE_S, STALE_S, Patience, Wakefulness
@@ -133,12 +132,9 @@ class Node:
         )
         self.membership = Membership(
             self,
-            cluster_id=settings.cluster_id,
+            settings=settings,
             secret=secret,
             entropy=entropy,
-            frame_max_bytes=max(
-                frames.FRAME_MAX_BYTES, 2 * settings.item_size_max_bytes + (1 << 20)
-            ),
         )
 
     def start(self) -> None:

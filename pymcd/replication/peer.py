@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..store import Item
     from .changes import Changes
     from .link import Link
-    from .messages import Status
+    from .messages import Hello, Status
 
 
 class Phase(Enum):
@@ -60,6 +60,8 @@ class Peer:
         self.link_lost_at = -inf
         #: Changes when the node starts again without its data.
         self.incarnation = ""
+        self.version = 0  #: of the protocol, on the link that is or was in use
+        self.hello: Hello | None = None  #: what it said when that link came up
         self.status: Status | None = None  #: what it said last of itself
         self.connects = 0
         self.last_error = "-"

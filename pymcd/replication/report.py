@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
+from .. import __version__
 from .roles import ALONE, FOLLOWER
 from .versions import TAG_BITS
 
@@ -76,6 +77,7 @@ def group_rows(
         ("state", "in_sync" if role.in_sync else role),
         ("role", role if role.in_sync or role is ALONE else "none"),
         ("node_id", view.node_id),
+        ("pymcd_version", __version__),
         ("epoch", view.epoch >> TAG_BITS),
         ("coordinator", view.coordinator),
         ("ready", _yes(ready)),
@@ -118,6 +120,8 @@ def _peer_rows(peer: Peer, changes: Changes, now: float, *, follows_it: bool) ->
     acked_sequence = max(peer.acked_sequence, 0)
     return [
         ("node_id", peer.node_id),
+        ("pymcd_version", "-" if peer.hello is None else peer.hello.release),
+        ("protocol_version", peer.version),
         ("address", peer.address),
         ("link", "up" if peer.link is not None else "down"),
         ("in_sync", _yes(peer.in_view)),

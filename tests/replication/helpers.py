@@ -12,20 +12,21 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.config import Settings
-from pymcd.protocol import Executor, PairedConnection
 from pymcd.replication import frames, records
-from pymcd.replication.node import Node
-from pymcd.service import Service
 from pymcd.store.item import WIN_SENT
 
 from ..clocks import ManualClock
 from ..hosts import make_host, make_node_host
+from .releases import TODAY, Release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from pymcd.protocol import PairedConnection
     from pymcd.replication.link import Link
+    from pymcd.replication.node import Node
     from pymcd.replication.peer import Peer
+    from pymcd.service import Service
 
 ACK_TIMEOUT_S: Final = 0.08
 SECRET: Final = b"open sesame"
@@ -60,9 +61,11 @@ class Host:
         *,
         secret: bytes | None = SECRET,
         skew_s: float = 0.0,
+        release: Release = TODAY,
         **settings: Any,
     ) -> None:
         self.group = group
+        self.release = release
         self.name = name
         self.life = 0
         self.frozen = False
@@ -85,9 +88,9 @@ class Host:
         self.ready_calls = 0
         self.hasty = 0
         self.view_changed: Callable[[], None] = lambda: None
-        self.service = Service(self.settings, self.clock, make_host())
+        self.service: Service = self.release.service(self.settings, self.clock, make_host())
         self.cache = self.service.cache
-        self.node = Node(
+        self.node: Node = self.release.node(
             self.cache,
             self.settings,
             self.clock,
@@ -100,7 +103,7 @@ class Host:
             node_id=self.name,
             secret=self.secret,
             entropy=random.Random(f"{self.name} {self.life}").randbytes,
-            execute=Executor(self.service),
+            execute=self.release.executor(self.service),
         )
         self.service.gate = self.node.gate
         self.changes = self.node.changes
@@ -237,7 +240,8 @@ class Guest:
 
     def __init__(self, host: Host, *, fast: bool = True) -> None:
         self.host = host
-        self.connection = PairedConnection(host.service, connection_id=len(host.guests) + 1)
+        make: type[PairedConnection] = host.release.connection
+        self.connection = make(host.service, connection_id=len(host.guests) + 1)
         self.connection.wake = self._wake
         self.woken = False
         self.suspended = False

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.replication import frames
-from pymcd.replication.frames import Kind
+from pymcd.replication.frames import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, Kind
 from pymcd.replication.link import ADVICE, Link
 from pymcd.replication.membership import PEERS_MAX, STRANGERS_MAX
 from pymcd.replication.node import HANDSHAKE_S
@@ -58,6 +58,7 @@ class Stranger:
         self.hello: dict[str, Any] = {
             "magic": "pymcd-replication",
             "version": 1,
+            "version_max": PROTOCOL_VERSION,
             "cluster": host.settings.cluster_id,
             "node": "s",
             "incarnation": "0123",
@@ -65,6 +66,10 @@ class Stranger:
             "clock": host.clock.realtime(),
             "tag": 9,
             "dialled": calls,
+            "release": "0.1.0",
+            "member": "data",
+            "item_size_max": 1 << 20,
+            "memory_limit": 64 << 20,
         } | hello
         self.body = bytes([Kind.HELLO]) + json.dumps(self.hello).encode()
 
@@ -212,8 +217,18 @@ class TestRefusals:
         [
             ("magic", {"magic": "memcached"}),
             ("magic", {"magic": None}),
-            ("version", {"version": 2}),
+            ("version", {"version": -1, "version_max": 0}),
+            ("version", {"version": PROTOCOL_VERSION + 1}),
+            ("version", {"version": PROTOCOL_VERSION + 1, "version_max": PROTOCOL_VERSION + 2}),
+            ("version", {"version": 0, "version_max": PROTOCOL_VERSION_MIN - 1}),
+            ("version", {"version": 2, "version_max": 1}),
             ("version", {"version": "1"}),
+            ("version", {"version": True}),
+            ("version", {"version": 1.0}),
+            ("version", {"version": None, "version_max": 1}),
+            ("version", {"version_max": "1"}),
+            ("version", {"version_max": None}),
+            ("version", {"version": 10**400, "version_max": 10**400}),
             ("cluster", {"cluster": "other"}),
             ("node_id", {"node": "a"}),
             ("clock", {"clock": 0.0}),
@@ -244,7 +259,8 @@ class TestRefusals:
             {"node": 1}, {"node": "x" * 256}, {"node": ""}, {"node": "two words"},
             {"node": "two\r\nlines"}, {"cluster": None}, {"incarnation": 5}, {"nonce": None},
             {"clock": 1}, {"clock": "now"}, {"tag": 1.0}, {"tag": -1}, {"tag": 4096},
-            {"tag": True}, {"dialled": 1},
+            {"tag": True}, {"dialled": 1}, {"release": 1}, {"release": "two words"},
+            {"release": "x" * 65}, {"member": ""}, {"item_size_max": -1}, {"memory_limit": 1.0},
         ],
     )  # fmt: skip
     def test_a_hello_must_be_complete(self, hello, calls):
@@ -315,7 +331,7 @@ class TestRefusals:
         host = lone_host()
         for _ in range(5):
             Stranger(host, cluster="other").say_hello()
-            Stranger(host, version=2).say_hello()
+            Stranger(host, version=99).say_hello()
         assert len(host.lines) == 2
         host.group.clock.advance(59)
         Stranger(host, cluster="other").say_hello()

@@ -9,13 +9,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.replication.frames import FrameError
+from pymcd.replication.frames import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, FrameError
 from pymcd.replication.messages import Hello, Join, Message, Received, Status, View, Welcome
 from pymcd.replication.roles import FOLLOWER, Role
 
 #: One of each, with something in every field.
 EXAMPLES: list[Message] = [
-    Hello(cluster="", node="a", incarnation="01", nonce="23", clock=1.5, tag=7, dialled=True),
+    Hello(
+        cluster="",
+        node="a",
+        incarnation="01",
+        nonce="23",
+        clock=1.5,
+        tag=7,
+        dialled=True,
+        release="1.2.3",
+        member="data",
+        item_size_max=1 << 20,
+        memory_limit=64 << 20,
+    ),
     Status(
         word="ask",
         role=FOLLOWER,
@@ -39,6 +51,10 @@ FIELDS = [
 ]
 FIELD_IDS = [f"{type(example).__name__}.{name}" for example, name in FIELDS]
 
+#: What the release before does not say.
+NEW = {"Hello.version_max", "Hello.release", "Hello.member"}
+NEW |= {"Hello.item_size_max", "Hello.memory_limit"}
+
 NUMBER = [-1, 2**63, 1.0, "1", True, None]
 TEXT = [5, None, ["a"], False]
 NODE = [*TEXT, "", "two words", "two\nlines", "\ud800", "x" * 256]
@@ -56,6 +72,10 @@ REFUSED: dict[str, list[Any]] = {
     "Hello.clock": [1, "1.0", None, True, 10**400],
     "Hello.tag": [-1, 4096, 1.0, "1", True, None],
     "Hello.dialled": FLAG,
+    "Hello.release": [*TEXT, "", "two words", "\u0100", "x" * 65],
+    "Hello.member": [*TEXT, "", "two words", "\u0100", "x" * 65],
+    "Hello.item_size_max": NUMBER,
+    "Hello.memory_limit": NUMBER,
     "Status.word": TEXT,
     "Status.role": ["", "leader", 1, None, [], {}],
     "Status.epoch": NUMBER,
@@ -93,11 +113,12 @@ WRONG = [
 NUMBERS = st.integers(0, 2**63 - 1)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 NODE_IDS = st.from_regex(r"[!-~]{1,255}", fullmatch=True)
+WORDS = st.from_regex(r"[!-~]{1,64}", fullmatch=True)
 KEY_LISTS = st.lists(st.binary(max_size=250), max_size=4)
 RECEIVEDS = st.builds(Received, NUMBERS, NUMBERS)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.text(), NODE_IDS, st.text(), st.text(), FLOATS, st.integers(0, 4095),
-              st.booleans()),
+              st.booleans(), WORDS, WORDS, NUMBERS, NUMBERS),
     st.builds(Status, st.text(), st.sampled_from(Role), NUMBERS, st.lists(NODE_IDS, max_size=4),
               NODE_IDS, st.booleans(), st.none() | RECEIVEDS, RECEIVEDS, FLOATS, NUMBERS, FLOATS),
     st.builds(Join, KEY_LISTS, st.booleans(), st.booleans(), NUMBERS,
@@ -165,7 +186,33 @@ class TestWhatIsSaid:
         assert Hello.foreign(hello) is None
         assert Hello.foreign(hello | {"magic": "repcached"}) == "magic"
         assert Hello.foreign({}) == "magic"
-        assert Hello.foreign(hello | {"version": 2}) == "version"
+        assert Hello.foreign(hello | {"version": 3}) == "version"
+
+    @pytest.mark.parametrize(
+        ("lowest", "highest", "shared"),
+        [
+            (1, 1, 1), (1, 2, 2), (1, 9, 2), (2, 2, 2), (2, 9, 2), (0, 1, 1), (-5, 2, 2),
+            (3, 9, 0), (0, 0, 0), (2, 1, 0), (1, None, 0), ("1", 2, 0), (True, 2, 0), (1, 2.0, 0),
+        ],
+    )  # fmt: skip
+    def test_the_latest_language_that_both_speak(self, lowest, highest, shared):
+        hello = EXAMPLES[0].as_json() | {"version": lowest, "version_max": highest}
+        assert (hello["version"], PROTOCOL_VERSION_MIN, PROTOCOL_VERSION) == (lowest, 1, 2)
+        assert Hello.shared_version(hello) == shared
+        assert Hello.foreign(hello) == (None if shared else "version")
+
+    def test_who_says_one_language_speaks_no_other(self):
+        hello = EXAMPLES[0].as_json()
+        del hello["version_max"]
+        assert Hello.shared_version(hello) == 1
+
+    def test_what_earlier_ones_do_not_say_has_a_default(self):
+        said = EXAMPLES[0].as_json()
+        for name in NEW:
+            del said[name.removeprefix("Hello.")]
+        hello = Hello.read(said)
+        assert (hello.release, hello.member) == ("-", "data")
+        assert (hello.item_size_max, hello.memory_limit) == (0, 0)
 
 
 class TestWhatIsRefused:
@@ -175,6 +222,8 @@ class TestWhatIsRefused:
         del said[name]
         if name in ("magic", "version") and isinstance(example, Hello):
             assert Hello.foreign(said) == name
+        elif f"{type(example).__name__}.{name}" in NEW:
+            assert type(decoded(type(example), encode(said))) is type(example)
         else:
             refused(type(example), encode(said))
 
@@ -184,7 +233,7 @@ class TestWhatIsRefused:
 
     def test_each_field_was_tried(self):
         names = {f"{type(one).__name__}.{name}" for one in EXAMPLES for name in one.as_json()}
-        assert set(REFUSED) == names - {"Hello.magic", "Hello.version"}
+        assert set(REFUSED) == names - {"Hello.magic", "Hello.version", "Hello.version_max"}
 
     @given(st.sampled_from(EXAMPLES), st.data())
     def test_anything_at_all_in_a_field_is_taken_or_refused(self, example: Message, data):

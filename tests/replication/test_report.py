@@ -15,6 +15,7 @@ ROWS = [
     "state",
     "role",
     "node_id",
+    "pymcd_version",
     "epoch",
     "coordinator",
     "ready",
@@ -45,6 +46,8 @@ ROWS = [
 ]
 ROWS_OF_A_PEER = [
     "node_id",
+    "pymcd_version",
+    "protocol_version",
     "address",
     "link",
     "in_sync",

@@ -21,18 +21,19 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
 import pymcd.store.cache
-from pymcd.protocol import Executor, PairedConnection
-from pymcd.replication.node import Node
-from pymcd.service import Service
 
 from ..hosts import make_host, make_node_host
+from .releases import TODAY, Release
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pymcd.auth import Authenticator
     from pymcd.config import Settings
+    from pymcd.protocol import PairedConnection
     from pymcd.replication.link import Link
+    from pymcd.replication.node import Node
+    from pymcd.service import Service
 
 #: Unix time at the beginning of the world.
 BEGIN_S: Final = 1_800_000_000.0
@@ -298,9 +299,8 @@ class Visit:
         assert host.service is not None
         self.host = host
         self.life = host.life
-        self.connection = PairedConnection(
-            host.service, connection_id=number, address=f"tcp:client:{number}"
-        )
+        make: type[PairedConnection] = host.release.connection
+        self.connection = make(host.service, connection_id=number, address=f"tcp:client:{number}")
         self.connection.wake = self.wake
         self._send = send
         self.closed = False
@@ -410,6 +410,9 @@ class Host:
         self._memory_pages = memory_pages
         self._lent = make_host(authenticator=authenticator, call_later=self._call_later)
         world.hosts[name] = self
+        #: Called for each life of the process.
+        self.choose_release: Callable[[], Release] = lambda: TODAY
+        self.release = TODAY
 
         self.life = 0  #: of the process, by number
         self.alive = False
@@ -462,7 +465,8 @@ class Host:
         self._answered_now.clear()
         self._heard_now.clear()
         self.evicted = set()
-        service = Service(self.settings, self.clock, self._lent)
+        self.release = self.choose_release()
+        service: Service = self.release.service(self.settings, self.clock, self._lent)
         self.service = service
         self.woken.clear()
         self._keep([])
@@ -477,7 +481,7 @@ class Host:
         service.cache.on_evict = evicted
         if self._memory_pages is not None:
             service.cache.slabs.limit_bytes = self._memory_pages << 20
-        self.node = Node(
+        self.node = self.release.node(
             service.cache,
             self.settings,
             self.clock,
@@ -485,7 +489,7 @@ class Host:
             node_id=self.name,
             secret=self._secret,
             entropy=world.random.randbytes,
-            execute=Executor(service),
+            execute=self.release.executor(service),
         )
         service.gate = self.node.gate
         self._step_at = self._timer_at = _EVER
