@@ -116,8 +116,13 @@ def _admin_verb(effect: Effect, answer: Callable[[Connection, list[bytes]], byte
 
 
 def _spelt(word: bytes, words: tuple[bytes, ...]) -> bytes:
-    """Return the first of the words that begins so, as memcached compares them; b"": none does."""
-    return next((each for each in words if each.startswith(word)), b"")
+    """Return the first of the words that is meant, as memcached compares them; b"": none is.
+
+    One that begins so, or one behind which a NUL stands, whatever comes then. # C: strncmp
+    """
+    return next(
+        (each for each in words if each.startswith(word) or word.startswith(each + b"\0")), b""
+    )
 
 
 def _is_first(connection: Connection, tokens: list[bytes]) -> bool:
@@ -144,7 +149,7 @@ def _shutdown(connection: Connection, tokens: list[bytes]) -> bytes | None:
     # protocol.txt, "Shutdown": shutdown [graceful]
     if not connection.service.settings.enable_shutdown:
         return b"SERVER_ERROR: shutdown not enabled\r\n"
-    if len(tokens) > 1 and (len(tokens) > 2 or not b"graceful".startswith(tokens[1])):
+    if len(tokens) > 1 and (len(tokens) > 2 or not _spelt(tokens[1], (b"graceful",))):
         return b"CLIENT_ERROR invalid shutdown mode\r\n"
     # The original closes without sending what is still to be sent.
     connection.pieces.clear()
@@ -295,9 +300,9 @@ def _slabs(connection: Connection, tokens: list[bytes]) -> bytes:
     # protocol.txt, "Slabs Reassign", "Slabs Automove"
     connection.fill_run()
     count = len(tokens)
-    if count == 4 and b"reassign".startswith(tokens[1]):
+    if count == 4 and _spelt(tokens[1], (b"reassign",)):
         return _reassign(connection.service, tokens)
-    if count >= 3 and b"automove".startswith(tokens[1]):
+    if count >= 3 and _spelt(tokens[1], (b"automove",)):
         return _automove(connection.service, tokens)
     return ERROR
 

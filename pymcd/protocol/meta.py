@@ -517,7 +517,7 @@ def _ma(connection: Connection, tokens: list[bytes]) -> None:
         before, item = item, cache.inspect(key)
         assert item is not None
         touchable = item is before
-    if flags.new_cas is not None:
+    if flags.new_cas is not None and touchable:
         cache.set_cas_unique(item, flags.new_cas)
     _answer_ma(connection, key, item, flags, number, created=created, touchable=touchable)
 
@@ -534,6 +534,9 @@ def _answer_ma(
 ) -> None:
     """Do and answer, flag by flag, what follows a successful calculation."""
     cache = connection.cache
+    cas_unique = item.cas_unique
+    if flags.new_cas is not None and cache.use_cas:
+        cas_unique = flags.new_cas  # whether the item has got it or not
     expires_at = item.expires_at
     text = b"%d" % number
     line = b"VA %d" % len(text) if flags.value else b"HD"
@@ -552,7 +555,7 @@ def _answer_ma(
         elif letter == ASK_KEY:
             line += b" k" + encode_key(key, as_base64=flags.key_binary)
         elif letter == ASK_CAS:
-            line += b" c%d" % item.cas_unique
+            line += b" c%d" % cas_unique
         elif letter == ASK_TTL:
             line += b" t%d" % ttl(expires_at, cache.now)
     if touchable and expires_at != item.expires_at:

@@ -200,6 +200,11 @@ ARITHMETIC = [
         b"ms a 1\r\n9\r\nma a T30 t\r\nmg a t\r\n",
         b"HD\r\nHD t30\r\nHD t-1\r\n",
     ),
+    (
+        "... and the cas unique",
+        b"ms a 1 E5\r\n9\r\nma a E7 c\r\nma a E9 C7\r\nma a E9 c\r\nmg a c\r\n",
+        b"HD\r\nHD c7\r\nEX\r\nHD c9\r\nHD c9\r\n",
+    ),
     ("create", b"ma a N0 J5 v\r\nma a N0 J5 v\r\n", b"VA 1\r\n5\r\nVA 1\r\n6\r\n"),
     ("create, quiet", b"ma a N30 q t\r\nmg a t\r\n", b"HD t30\r\n"),
     ("cas", SET + b"ma a C7\r\nma a C1 c\r\n", b"HD\r\nEX\r\nHD c2\r\n"),
