@@ -224,7 +224,7 @@ EXPLAINED = (
         "memcached confuses those of which the hash has the same low byte",
     ),
     (
-        "`ms` with `E`, refused since its opaque is too long",
+        "`ms` with `E`, refused for its block, or since its opaque is too long",
         "memcached 1.6.45 gives that cas unique to what the connection stores next",
     ),
     (

@@ -445,7 +445,10 @@ class TextProtocol:
     def batch(self, rng: random.Random) -> Batch:
         batch = self._batch(rng)
         first, *rest = batch.commands
-        batch.commands = [first, *(each for each in rest if not DROPS_ANSWERS.search(each))]
+        rest = [each for each in rest if not DROPS_ANSWERS.search(each)]
+        if batch.cuts:  # where they are received together with others is not known
+            rest = [each for each in rest if not each.startswith(b"watch")]
+        batch.commands = [first, *rest]
         return batch
 
     # Batches.
