@@ -294,7 +294,7 @@ _LINE: Final = re.compile(
     # Lines of metadump and of watch.
     rb"|(?:key=|ts=|skipped=)[!-~ ]*\n"
 )
-_BLOCK: Final = re.compile(rb"(?:VALUE [^ \0\n]+ \d+ (\d+)(?: \d+)?|VA (\d+)(?: [^\n]*)?)\r\n")
+_BLOCK: Final = re.compile(rb"(?:VALUE [^ \n]+ \d+ (\d+)(?: \d+)?|VA (\d+)(?: [^\n]*)?)\r\n")
 
 
 def check_text(replies: bytes) -> None:
