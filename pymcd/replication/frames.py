@@ -19,7 +19,8 @@ from zlib import crc32
 
 #: The oldest and the latest version of the protocol that this release speaks: a link uses the
 #: latest that both sides do. What came with a version may be said to who speaks it or a later one:
-#: 1 was the first; with 2 a HELLO says what its sender speaks, and which release it is.
+#: 1 was the first; with 2 a HELLO says what its sender speaks, and which release it is, and there
+#: are votes.
 PROTOCOL_VERSION_MIN: Final = 1
 PROTOCOL_VERSION: Final = 2
 MAGIC: Final = "pymcd-replication"
@@ -63,6 +64,8 @@ class Kind(IntEnum):
     ACK = 13  #: nothing but the head
     PING = 14  #: nothing but the head, and answer at once
     PART = 15  #: of the payload of the next message that is something else
+    VOTE = 16  #: may this be the next view?
+    GRANT = 17  #: it may, or may not; and what I back
 
 
 class FrameError(Exception):

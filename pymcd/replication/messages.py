@@ -1,4 +1,4 @@
-"""What the rarer messages say, as typed values: HELLO, STATUS, JOIN, WELCOME and VIEW.
+"""What the rarer messages say, as typed values: HELLO, STATUS, JOIN, WELCOME, VIEW, VOTE and GRANT.
 
 On the wire each is a JSON object. The type of a field says how it stands there; whatever is
 missing, of another type or out of range is found here: `decode` raises FrameError, and who is
@@ -57,8 +57,9 @@ def _list_of(codec: Codec) -> Codec:
 _NUMBER: Final = _number_below(1 << 63)
 #: It stands in logs and statistics.
 _NODE_ID: Final = _only(re.compile(r"[!-~]{1,255}", re.ASCII).fullmatch)
+_TEXT: Final = _only(lambda value: type(value) is str)
 
-Text = Annotated[str, _only(lambda value: type(value) is str)]
+Text = Annotated[str, _TEXT]
 Word = Annotated[str, _only(re.compile(r"[!-~]{1,64}", re.ASCII).fullmatch)]
 NodeId = Annotated[str, _NODE_ID]
 NodeIds = Annotated[list[str], _list_of(_NODE_ID)]
@@ -67,6 +68,14 @@ Number = Annotated[int, _NUMBER]
 Numbers = Annotated[list[int], _list_of(_NUMBER)]
 Seconds = Annotated[float, _only(lambda value: type(value) in (int, float) and isfinite(value))]
 Keys = Annotated[list[bytes], _list_of(Codec(decode_text, encode_text))]
+Incarnations = Annotated[
+    dict[str, str],
+    Codec(
+        lambda lives: {
+            _NODE_ID.decode(node_id): _TEXT.decode(life) for node_id, life in lives.items()
+        }
+    ),
+]
 Replies = Annotated[
     dict[int, bytes],
     Codec(
@@ -103,7 +112,7 @@ class Message:
                 name: codec.decode(said[name]) for name, codec in cls._codecs() if name in said
             }
             return cls(**fields)
-        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        except (FrameError, KeyError, TypeError, ValueError, AttributeError, OverflowError):
             raise FrameError(f"a {cls.kind.name} without what belongs into it") from None
 
     def as_json(self) -> dict[str, Any]:
@@ -235,3 +244,43 @@ class View(Message):
 
     epoch: Number
     members: NodeIds
+
+
+@dataclass(frozen=True, slots=True)
+class Roll(Message):
+    """Who is in a view, each in which life, and who decides: what is voted on."""
+
+    kind = Kind.VOTE
+
+    epoch: Number
+    coordinator: NodeId
+    data: Incarnations  #: of the nodes that hold all data
+    witness: Incarnations  #: of one witness, or of none
+
+
+_ROLL: Final = Codec(Roll.read, Roll.as_json)
+_MAYBE_ROLL: Final = Codec(
+    lambda value: None if value is None else Roll.read(value),
+    lambda value: None if value is None else value.as_json(),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Vote(Message):
+    """May this be the next view? It is asked by who would decide in it."""
+
+    kind = Kind.VOTE
+
+    base: Annotated[Roll | None, _MAYBE_ROLL]  #: the view before; None: there was none
+    roll: Annotated[Roll, _ROLL]
+
+
+@dataclass(frozen=True, slots=True)
+class Grant(Message):
+    """The answer to a VOTE, or what a voter says of itself on a new link."""
+
+    kind = Kind.GRANT
+
+    epoch: Number  #: that was asked for; 0: nobody asked
+    word: Text  #: "yes", "no", or "again": ask once more, so that I see that you hear me
+    backs: Annotated[Roll | None, _MAYBE_ROLL]

@@ -10,7 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.replication.frames import PROTOCOL_VERSION, PROTOCOL_VERSION_MIN, FrameError
-from pymcd.replication.messages import Hello, Join, Message, Received, Status, View, Welcome
+from pymcd.replication.messages import (
+    Grant,
+    Hello,
+    Join,
+    Message,
+    Received,
+    Roll,
+    Status,
+    View,
+    Vote,
+    Welcome,
+)
 from pymcd.replication.roles import FOLLOWER, Role
 
 #: One of each, with something in every field.
@@ -44,6 +55,10 @@ EXAMPLES: list[Message] = [
     Join(wants=[b"k", b"\xff\0"], all=False, leads=True, left=4, pending=[1, 2], replace=6),
     Welcome(wants=[b"k"], all=True, done={3: b"STORED\r\n"}, replace=0),
     View(epoch=8, members=["a", "b"]),
+    Vote(
+        base=Roll(8, "a", {"a": "01", "b": "02"}, {"w": "03"}), roll=Roll(9, "a", {"a": "01"}, {})
+    ),
+    Grant(epoch=9, word="no", backs=Roll(9, "b", {"b": "02"}, {"w": "03"})),
 ]
 IDS = [type(example).__name__ for example in EXAMPLES]
 FIELDS = [
@@ -62,6 +77,13 @@ SECONDS = ["1", None, True, float("inf"), float("nan"), 10**400, [1.0]]
 FLAG = [0, 1, "true", None, []]
 KEYS = ["abc", {"a": 1}, [5], ["\u0100"], [["a"]], None, 5]
 NAMES = ["ab", {"a": 1}, *([each] for each in NODE), None, 5]
+ROLL: dict[str, Any] = {"epoch": 1, "coordinator": "a", "data": {"a": "1"}, "witness": {}}
+NO_ROLLS: list[dict[str, Any]] = [
+    {"epoch": -1}, {"epoch": "1"}, {"coordinator": ""}, {"coordinator": None}, {"data": []},
+    {"data": {"a": 1}}, {"data": {"": "1"}}, {"data": "a"}, {"witness": None},
+    {"witness": {"two words": "1"}}, {"witness": ["w"]},
+]  # fmt: skip
+ROLLS = [0, "", [], {}, False, *(ROLL | wrong for wrong in NO_ROLLS)]
 RECEIVED = [0, "", [], {}, False, {"epoch": 1}, {"epoch": -1, "received": 0}, "x", [1, 2]]
 #: Message and field -> what else must not stand there.
 REFUSED: dict[str, list[Any]] = {
@@ -102,6 +124,11 @@ REFUSED: dict[str, list[Any]] = {
     "Welcome.replace": NUMBER,
     "View.epoch": NUMBER,
     "View.members": NAMES,
+    "Vote.base": ROLLS,
+    "Vote.roll": [*ROLLS, None],
+    "Grant.epoch": NUMBER,
+    "Grant.word": TEXT,
+    "Grant.backs": ROLLS,
 }  # fmt: skip
 WRONG = [
     pytest.param(example, name, value, id=f"{type(example).__name__}.{name}={value!r:.20}")
@@ -115,6 +142,8 @@ FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 NODE_IDS = st.from_regex(r"[!-~]{1,255}", fullmatch=True)
 WORDS = st.from_regex(r"[!-~]{1,64}", fullmatch=True)
 KEY_LISTS = st.lists(st.binary(max_size=250), max_size=4)
+LIVES = st.dictionaries(NODE_IDS, st.text(), max_size=3)
+ROLLS_SAID = st.builds(Roll, NUMBERS, NODE_IDS, LIVES, LIVES)
 RECEIVEDS = st.builds(Received, NUMBERS, NUMBERS)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.text(), NODE_IDS, st.text(), st.text(), FLOATS, st.integers(0, 4095),
@@ -126,6 +155,8 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Welcome, KEY_LISTS, st.booleans(),
               st.dictionaries(NUMBERS, st.binary(max_size=99), max_size=4), NUMBERS),
     st.builds(View, NUMBERS, st.lists(NODE_IDS, max_size=4)),
+    st.builds(Vote, st.none() | ROLLS_SAID, ROLLS_SAID),
+    st.builds(Grant, NUMBERS, st.text(), st.none() | ROLLS_SAID),
 )  # fmt: skip
 JSON = st.recursive(
     st.none()

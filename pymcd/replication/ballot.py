@@ -1,0 +1,271 @@
+"""Votes on views: who of those that made up the last one may make the next. Never on writes.
+
+Two nodes cannot tell a partition from a death. Where there is a third who votes, a witness or
+another node, none goes on without the consent of more than half of those who made up the view
+before; so of two that do not see each other one goes on at most, and if any single one is gone,
+the others do. A coordinator answers a write when all of its view have it: whoever goes on has every
+write that was answered, and nothing is added to what a write costs.
+
+What is voted on is a *roll*: the epoch of a view, who is in it, each in which life, and who
+decides. Each voter remembers the one roll that it *backs*: the latest that it has consented to. A
+witness has no other state. Data nodes weigh 2, a witness 1.
+
+R1. A roll follows another, its base, when members of the base that weigh more than half of it back
+    it. Each counts in the life that it is in the base with. The base is what the asker backs, and
+    it must have come about: what somebody once asked for, perhaps in vain, has no members.
+R2. A voter consents if it backs nothing later than the base, and the epoch of the roll is later
+    than what it backs; or if it is asked once more. So it backs one successor of a view. Who asked
+    before and could not go on with that may ask for something else: that it did not go on it knows
+    best. To everybody else the answer is what is backed.
+R3. Whoever asks consents to its own roll last, when all others that are needed have, so until then
+    it may give way. Of two who ask each other the one with the smaller name goes on asking. Nobody
+    who is in touch with his coordinator consents to another's wish: it answers clients as long as
+    we let it. Whoever asks says no more that it hears those whom it would go on without.
+R4. Nothing is given to who cannot hear: the first time the answer is to ask again, and what asks
+    again must show that it has heard that. Else one who can speak but not hear would take the vote
+    of the witness with it.
+R5. Members learn of each new view from who decides in it, the witness, too: it asks for a roll with
+    itself as the base.
+R6. Who starts anew has another life, and its consent to what follows a view in which it was before
+    does not count: it may have promised something else. Only if *all* data nodes that there are
+    consent, whatever their lives, may they follow any view: nobody is left who could serve
+    elsewhere. So begins the first view of all, too. A witness that lost its memory counts when the
+    members of a view have taken it into the next one.
+
+Why it is sound. The epoch of what a voter backs only grows. Two different rolls on one base would
+need one voter that backs both, in one life, since two sets that weigh more than half have a member
+in common: R2 has it back one. (All data nodes together are such a set as well.) So the views that
+came about are a chain. Who serves in one that is not the last does not know so yet; but it waits
+for all of its view before it answers, its lease among them, and R3 has one of these consent only
+when that has ended.
+
+Where the sketch of these rules was different: it let what was only asked for be a base (R1: two
+could then go on, each from what the other gave way with), let the witness consent at the first
+question (R4), let a question that came to nothing bind for ever (R2: who asks may ask anew), and
+had two who ask each other stand in each other's way (R3). It let a view be replaced when all its
+data nodes are *known* to have started anew (R6): who tells of that may not know of a later view
+without the witness, which their consent does.
+
+No I/O, no clock: whoever owns this decides when to ask and how long to wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from .messages import Grant, Vote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from .messages import Roll
+
+DATA_WEIGHT: Final = 2
+WITNESS_WEIGHT: Final = 1
+#: Of so many the last questions are remembered.
+ASKERS_MAX: Final = 64
+
+YES: Final = "yes"
+NO: Final = "no"
+AGAIN: Final = "again"
+
+
+def weight_of(roll: Roll, lives: Iterable[tuple[str, str]]) -> int:
+    """Return what these weigh in a view; who is not in it in that life weighs nothing."""
+    total = 0
+    for node_id, life in lives:
+        if roll.data.get(node_id) == life:
+            total += DATA_WEIGHT
+        elif roll.witness.get(node_id) == life:
+            total += WITNESS_WEIGHT
+    return total
+
+
+def total_weight(roll: Roll) -> int:
+    """Return what all of a view weigh."""
+    return DATA_WEIGHT * len(roll.data) + WITNESS_WEIGHT * len(roll.witness)
+
+
+def is_majority(roll: Roll, lives: Iterable[tuple[str, str]]) -> bool:
+    """Return whether these weigh more than half of a view."""
+    return 2 * weight_of(roll, lives) > total_weight(roll)
+
+
+def life_of_coordinator(roll: Roll) -> tuple[str, str | None]:
+    """Return who decides in a view, in which life."""
+    return roll.coordinator, roll.data.get(roll.coordinator)
+
+
+def is_sound(vote: Vote) -> bool:
+    """Return whether a question could be one at all: what comes from outside need not."""
+    base, roll = vote.base, vote.roll
+    for each in (roll,) if base is None else (base, roll):
+        if (
+            not each.epoch
+            or each.coordinator not in each.data
+            or len(each.witness) > 1
+            or each.data.keys() & each.witness.keys()
+        ):
+            return False
+    return base is None or roll == base or roll.epoch > base.epoch
+
+
+class Poll:
+    """One question, put to all: may this be the next view?"""
+
+    def __init__(
+        self,
+        asker: tuple[str, str],
+        base: Roll | None,
+        roll: Roll,
+        everybody: frozenset[str],
+        *,
+        came_about: bool,
+    ) -> None:
+        """`everybody`: all data nodes that there are; empty: not all of them are known.
+
+        `came_about`: the base did.
+        """
+        self.vote = Vote(base, roll)
+        self._asker = asker
+        self._voters = base if came_about else None
+        self._everybody = everybody.union(base.data if base else ()) if everybody else None
+        self.yes: dict[str, str] = {}  #: who consents, in which life; not we, which do so last
+        self.no: dict[str, Roll | None] = {}  #: who does not, and what it backs instead
+
+    def answered(self, node_id: str, life: str, word: str, backs: Roll | None) -> None:
+        """Take note of a voter's answer to this question."""
+        self.yes.pop(node_id, None)
+        self.no.pop(node_id, None)
+        if word == YES:
+            self.yes[node_id] = life
+        elif word == NO:
+            self.no[node_id] = backs
+
+    @property
+    def carried(self) -> bool:
+        """Whether nothing is missing but our own consent (R1, R6)."""
+        lives = [self._asker, *self.yes.items()]
+        if self._voters is not None and is_majority(self._voters, lives):
+            return True
+        return self._everybody is not None and self._everybody <= dict(lives).keys()
+
+
+class Ballot:
+    """What one voter has consented to, and asks for: the same for a data node and for a witness."""
+
+    def __init__(
+        self,
+        node_id: str,
+        life: str,
+        backs: Roll | None = None,
+        keep: Callable[[Roll], None] = lambda roll: None,
+    ) -> None:
+        """`keep` makes a roll outlive this process, or raises OSError: then nothing is promised."""
+        self.node_id = node_id
+        self.life = life
+        self.backs = backs
+        self.came_about = False  #: what we back is known to be a view, not only a wish
+        self.poll: Poll | None = None  #: what we ask for; a witness never does
+        self._keep = keep
+        #: Who asked for what, and when we heard so first.
+        self._asked: dict[str, tuple[Roll, float]] = {}
+
+    @property
+    def epoch(self) -> int:
+        """Of what is backed; 0: nothing is."""
+        return 0 if self.backs is None else self.backs.epoch
+
+    # -- asked by others -----------------------------------------------------------------------
+
+    def answer(self, vote: Vote, now: float, echoed: float, *, bound: str = "") -> Grant:
+        """Answer a question of the one who would decide: back its roll, or not.
+
+        `echoed`: when we sent the latest thing that it has heard. `bound`: who decides now, and is
+        let answer clients by us; perhaps we ourselves.
+        """
+        return Grant(vote.roll.epoch, self._decide(vote, now, echoed, bound), self.backs)
+
+    def _decide(self, vote: Vote, now: float, echoed: float, bound: str) -> str:
+        roll = vote.roll
+        asker = roll.coordinator
+        if roll == self.backs:
+            return YES
+        if not is_sound(vote) or not self._may_back(vote):
+            return NO
+        if bound and asker != bound:
+            return NO
+        if not bound and self.poll is not None and asker > self.node_id:
+            return NO
+        asked = self._asked.get(asker)
+        if asked is None or asked[0] != roll:
+            if len(self._asked) >= ASKERS_MAX:
+                self._asked.clear()
+            self._asked[asker] = (roll, now)
+            return AGAIN
+        if echoed < asked[1]:
+            return AGAIN
+        return YES if self._back(roll) else NO
+
+    def learn(self, roll: Roll) -> bool:
+        """Take note of a view that came about, told by who decides in it (R5); False: too late."""
+        vote = Vote(roll, roll)
+        if roll != self.backs and not (
+            is_sound(vote) and self._may_back(vote) and self._back(roll)
+        ):
+            return False
+        self.came_about = True
+        return True
+
+    def _may_back(self, vote: Vote) -> bool:
+        backs, base, roll = self.backs, vote.base, vote.roll
+        if backs is None:
+            return True
+        if roll.epoch <= backs.epoch:
+            return False
+        if base is not None and (base.epoch > backs.epoch or base == backs):
+            return True
+        return life_of_coordinator(roll) == life_of_coordinator(backs)
+
+    def _back(self, roll: Roll) -> bool:
+        try:
+            self._keep(roll)
+        except OSError:
+            return False
+        self.backs = roll
+        self.came_about = False
+        self.poll = None
+        return True
+
+    # -- asking --------------------------------------------------------------------------------
+
+    def ask(self, roll: Roll, everybody: frozenset[str]) -> Poll:
+        """Begin to ask whether this may follow what we back."""
+        self.poll = Poll(
+            (self.node_id, self.life), self.backs, roll, everybody, came_about=self.came_about
+        )
+        return self.poll
+
+    def conclude(self) -> Roll | None:
+        """Consent ourselves, if nothing else is missing; return the view that came about."""
+        poll = self.poll
+        if poll is None or not poll.carried:
+            return None
+        roll = poll.vote.roll
+        if not self._back(roll):
+            return None
+        self.came_about = True
+        return roll
+
+    def check(self) -> None:
+        """Raise AssertionError unless what is backed could be a view. For tests."""
+        backs, poll = self.backs, self.poll
+        if backs is not None:
+            assert is_sound(Vote(None, backs)), "backs what is no view"
+        else:
+            assert not self.came_about, "nothing came about"
+        if poll is not None:
+            assert poll.vote.base == backs, "asks to follow another view than it backs"
+            assert poll.vote.roll.epoch > self.epoch, "asks for what is past"
+            assert poll.vote.roll.coordinator == self.node_id, "asks for another to decide"
+            assert self.node_id not in poll.yes, "asks itself"

@@ -1,0 +1,501 @@
+"""Votes on views: the rules one by one, then all that messages can do in a small world."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from math import inf
+from typing import Any, NamedTuple
+
+import pytest
+
+from pymcd.replication import ballot
+from pymcd.replication.ballot import AGAIN, NO, YES, Ballot, Poll, is_majority, is_sound
+from pymcd.replication.messages import Grant, Roll, Vote
+
+
+def roll(epoch: int, members: str, coordinator: str = "") -> Roll:
+    """Return a view of these, in lives of the same name; the witness is `w`, a new life upper."""
+    data = {name.lower(): name for name in members}
+    witness = {"w": data.pop("w")} if "w" in data else {}
+    return Roll(epoch, coordinator or next(iter(data), "-"), data, witness)
+
+
+def lives(members: str) -> list[tuple[str, str]]:
+    return [(name.lower(), name) for name in members]
+
+
+class TestMajority:
+    @pytest.mark.parametrize(
+        ("members", "these", "enough"),
+        [
+            ("abw", "aw", True), ("abw", "bw", True), ("abw", "ab", True), ("abw", "abw", True),
+            ("abw", "a", False), ("abw", "b", False), ("abw", "w", False), ("abw", "", False),
+            ("aw", "a", True), ("aw", "w", False),
+            ("ab", "a", False), ("ab", "b", False), ("ab", "ab", True), ("a", "a", True),
+            ("abc", "ab", True), ("abc", "ac", True), ("abc", "bc", True), ("abc", "c", False),
+            ("abcw", "ab", True), ("abcw", "aw", False), ("abcw", "bcw", True),
+        ],
+    )  # fmt: skip
+    def test_more_than_half_by_weight(self, members, these, enough):
+        assert is_majority(roll(1, members), lives(these)) is enough
+
+    @pytest.mark.parametrize("these", ["Aw", "aW", "AW", "cw", "xyz"])
+    def test_only_who_is_in_it_in_that_life(self, these):
+        assert not is_majority(roll(1, "abw"), lives(these))
+
+
+class TestConsent:
+    @pytest.mark.parametrize(
+        ("backs", "base", "asked", "word"),
+        [
+            # Nothing is backed: anything may be.
+            (None, None, roll(1, "a"), YES),
+            (None, roll(5, "ab"), roll(6, "a"), YES),
+            # The view that is backed, or a later one that we have not heard of, is the base.
+            (roll(5, "abw"), roll(5, "abw"), roll(6, "aw"), YES),
+            (roll(5, "abw"), roll(7, "abw"), roll(8, "aw"), YES),
+            # Once more.
+            (roll(6, "aw"), roll(5, "abw"), roll(6, "aw"), YES),
+            # A successor of the base is backed already.
+            (roll(6, "aw"), roll(5, "abw"), roll(6, "bw", "b"), NO),
+            (roll(6, "aw"), roll(5, "abw"), roll(9, "bw", "b"), NO),
+            (roll(6, "aw"), None, roll(9, "bw", "b"), NO),
+            # Another one of the same epoch: none of these may follow it.
+            (roll(6, "aw"), roll(6, "bw", "b"), roll(7, "bw", "b"), NO),
+            # Not later than what is backed.
+            (roll(6, "abw"), roll(6, "abw"), roll(6, "aw"), NO),
+            (roll(6, "abw"), roll(4, "abw"), roll(5, "aw"), NO),
+            # Who asked before asks for something else; not in another life.
+            (roll(6, "aw"), roll(5, "abw"), roll(7, "a"), YES),
+            (roll(6, "aw"), roll(5, "abw"), roll(5, "a"), NO),
+            (roll(6, "aw"), roll(5, "abw"), roll(7, "Aw"), NO),
+            # What is no view.
+            (None, None, roll(0, "a"), NO),
+            (None, None, roll(1, "b", "a"), NO),
+            (None, None, roll(1, "w", "w"), NO),
+            (None, roll(3, "b", "a"), roll(4, "a"), NO),
+            (None, roll(4, "ab"), roll(4, "a"), NO),
+            (None, roll(5, "ab"), roll(4, "a"), NO),
+        ],
+    )  # fmt: skip
+    def test_what_is_backed(self, backs, base, asked, word):
+        voter = Ballot("w", "w", backs)
+        vote = Vote(base, asked)
+        voter.answer(vote, 1.0, 0.0)
+        assert voter.answer(vote, 2.0, 1.5) == Grant(
+            asked.epoch, word, asked if word == YES else backs
+        )
+        assert voter.backs == (asked if word == YES else backs)
+        voter.check()
+
+    def test_who_cannot_hear_gets_nothing(self):
+        voter, vote = Ballot("w", "w"), Vote(None, roll(1, "a"))
+        for now in (1.0, 2.0, 3.0):
+            assert voter.answer(vote, now, 0.9).word == AGAIN
+        assert voter.backs is None
+        assert voter.answer(vote, 4.0, 1.0).word == YES
+        assert voter.answer(vote, 5.0, -inf).word == YES  # it is backed now
+
+    def test_to_hear_what_was_said_before_is_not_enough(self):
+        voter = Ballot("w", "w")
+        assert voter.answer(Vote(None, roll(1, "a")), 1.0, 0.0).word == AGAIN
+        assert voter.answer(Vote(None, roll(2, "a")), 2.0, 1.5).word == AGAIN
+        assert voter.answer(Vote(None, roll(2, "a")), 3.0, 1.5).word == AGAIN
+        assert voter.answer(Vote(None, roll(2, "a")), 3.0, 2.0).word == YES
+
+    def test_that_many_ask_costs_no_memory_without_end(self):
+        voter = Ballot("w", "w")
+        for number in range(3 * ballot.ASKERS_MAX):
+            voter.answer(Vote(None, Roll(1, f"n{number}", {f"n{number}": "x"}, {})), 1.0, 0.0)
+        assert len(voter._asked) <= ballot.ASKERS_MAX
+
+    @pytest.mark.parametrize(
+        ("bound", "asker", "word"),
+        [("a", "a", YES), ("a", "b", NO), ("c", "b", NO), ("", "b", YES)],
+    )
+    def test_who_is_in_touch_with_his_coordinator(self, bound, asker, word):
+        voter = Ballot("c", "c", roll(5, "abc"))
+        vote = Vote(roll(5, "abc"), roll(6, asker, asker))
+        voter.answer(vote, 1.0, 0.0, bound=bound)
+        assert voter.answer(vote, 2.0, 1.0, bound=bound).word == word
+
+    @pytest.mark.parametrize(("asker", "word"), [("a", YES), ("c", NO)])
+    def test_of_two_who_ask_one_gives_way(self, asker, word):
+        voter = Ballot("b", "b", roll(5, "abc"))
+        voter.ask(roll(6, "b"), frozenset())
+        vote = Vote(roll(5, "abc"), roll(7, asker, asker))
+        voter.answer(vote, 1.0, 0.0)
+        assert voter.poll is not None  # it may not hear us
+        assert voter.answer(vote, 2.0, 1.0).word == word
+        assert (voter.poll is None) == (word == YES)
+
+    def test_what_cannot_be_kept_is_not_promised(self):
+        def full(roll: Roll) -> None:
+            raise OSError
+
+        voter, vote = Ballot("w", "w", roll(5, "abw"), full), Vote(roll(5, "abw"), roll(6, "aw"))
+        voter.answer(vote, 1.0, 0.0)
+        assert voter.answer(vote, 2.0, 1.0) == Grant(6, NO, roll(5, "abw"))
+        assert not voter.learn(roll(7, "abw"))
+        assert voter.backs == roll(5, "abw")
+
+    def test_it_is_kept_before_it_is_promised(self):
+        kept: list[Roll] = []
+        voter = Ballot("w", "w", None, kept.append)
+        assert voter.learn(roll(7, "abw"))
+        assert kept == [roll(7, "abw")]
+        assert voter.learn(roll(7, "abw"))
+        assert kept == [roll(7, "abw")]
+
+    @pytest.mark.parametrize(
+        ("backs", "told", "learnt"),
+        [
+            (None, roll(3, "abw"), True),
+            (roll(3, "abw"), roll(4, "abW"), True),
+            (roll(3, "abw"), roll(3, "abw"), True),
+            (roll(3, "abw"), roll(3, "aw"), False),
+            (roll(4, "bw", "b"), roll(3, "aw"), False),
+            (roll(3, "abw"), roll(4, "b", "a"), False),
+        ],
+    )
+    def test_views_that_came_about(self, backs, told, learnt):
+        voter = Ballot("w", "w", backs)
+        assert voter.learn(told) is learnt
+        assert voter.backs == (told if learnt else backs)
+
+
+class TestAsking:
+    def ask(self, me: str, base: Roll | None, wanted: Roll, everybody: str = "") -> Ballot:
+        asker = Ballot(me.lower(), me, base)
+        asker.came_about = base is not None
+        asker.ask(wanted, frozenset(everybody))
+        asker.check()
+        return asker
+
+    def test_our_own_consent_comes_last(self):
+        asker = self.ask("a", roll(5, "abw"), roll(6, "aw"))
+        assert asker.conclude() is None
+        assert asker.backs == roll(5, "abw")
+        assert asker.poll is not None
+        asker.poll.answered("w", "w", YES, None)
+        assert asker.conclude() == roll(6, "aw") == asker.backs
+        assert asker.poll is None
+        assert asker.conclude() is None
+
+    @pytest.mark.parametrize("answers", [[("w", "W", YES)], [("w", "w", NO)], [("w", "w", AGAIN)],
+                                         [("w", "w", YES), ("w", "w", NO)], [("c", "c", YES)],
+                                         [("b", "B", YES)]])  # fmt: skip
+    def test_not_enough(self, answers):
+        asker = self.ask("a", roll(5, "abw"), roll(6, "aw"))
+        assert asker.poll is not None
+        for node_id, life, word in answers:
+            asker.poll.answered(node_id, life, word, None)
+        assert asker.conclude() is None
+
+    def test_who_weighs_more_than_half_asks_nobody(self):
+        assert self.ask("a", roll(5, "aw"), roll(6, "abw")).conclude() == roll(6, "abw")
+
+    def test_who_has_started_anew_needs_others(self):
+        assert self.ask("A", roll(5, "aw"), roll(6, "Aw")).conclude() is None
+
+    @pytest.mark.parametrize("base", [None, roll(5, "bw", "b"), roll(5, "ab"), roll(5, "aw")])
+    def test_all_data_nodes_may_do_anything(self, base):
+        """Whatever was there before, and whatever lives they are in."""
+        asker = self.ask("A", base, roll(6, "A"), "ab")
+        assert asker.poll is not None
+        asker.poll.answered("w", "w", YES, None)
+        assert asker.conclude() is None
+        asker.poll.answered("b", "B", YES, None)
+        assert asker.conclude() == roll(6, "A")
+
+    def test_all_are_those_of_the_view_too(self):
+        asker = self.ask("A", roll(5, "abc"), roll(6, "A"), "ab")
+        assert asker.poll is not None
+        asker.poll.answered("b", "B", YES, None)
+        assert asker.conclude() is None
+
+    def test_a_lonely_one_begins(self):
+        assert self.ask("a", None, roll(1, "a"), "a").conclude() == roll(1, "a")
+        assert self.ask("a", None, roll(1, "a")).conclude() is None
+
+
+# -- all that can happen -----------------------------------------------------------------------
+
+
+class Voter(NamedTuple):
+    """What there is of a voter between two steps."""
+
+    life: str
+    backs: Roll | None
+    came_about: bool
+    poll: Vote | None
+    yes: tuple[tuple[str, str], ...]
+    asked: tuple[tuple[str, Roll], ...]
+    asks_left: int
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
+
+
+class State(NamedTuple):
+    """A small world: messages are never lost from it, so each may arrive late, twice, or not."""
+
+    voters: tuple[Voter, ...]  #: by name: a, b, ... and the witness, w
+    votes: frozenset[int]  #: by number in `World.said`
+    grants: frozenset[tuple[str, str, str, int, str]]  #: to whom, from whom, in which life, ...
+    restarts_left: int
+
+
+class World:
+    """Data nodes and a witness, and all steps that they can take."""
+
+    def __init__(self, names: str, *, asks: int, restarts: int, joins: bool = False) -> None:
+        self.names = names
+        self.checks = True
+        self.joins = joins  #: who decides may also take others in, and tell them
+        self.data = names.replace("w", "")
+        first = roll(16, names)
+        self.said: list[Vote] = []  #: each once
+        self.beginning = State(
+            tuple(
+                Voter(name, first, True, None, (), (), asks if name != "w" else 0) for name in names
+            ),
+            frozenset(),
+            frozenset(),
+            restarts,
+        )
+
+    def ballot_of(self, name: str, voter: Voter) -> Ballot:
+        result = Ballot(name, voter.life, voter.backs)
+        result.came_about = voter.came_about
+        result._asked = {asker: (wanted, 0.0) for asker, wanted in voter.asked}
+        if voter.poll is not None:
+            poll = result.ask(voter.poll.roll, frozenset(self.data))
+            poll.vote = voter.poll
+            poll.yes = dict(voter.yes)
+        return result
+
+    def note(self, state: State, name: str, after: Ballot, asks_left: int) -> tuple[Voter, ...]:
+        if self.checks:
+            after.check()
+        index = self.names.index(name)
+        poll = after.poll
+        voter = Voter(
+            after.life,
+            after.backs,
+            after.came_about,
+            None if poll is None else poll.vote,
+            () if poll is None else tuple(sorted(poll.yes.items())),
+            tuple(sorted((asker, wanted) for asker, (wanted, _) in after._asked.items())),
+            asks_left,
+        )
+        return (*state.voters[:index], voter, *state.voters[index + 1 :])
+
+    def number_of(self, vote: Vote) -> int:
+        if vote not in self.said:
+            self.said.append(vote)
+        return self.said.index(vote)
+
+    def steps(self, state: State) -> list[State]:
+        """Return all that may be next."""
+        result = []
+        for name, voter in zip(self.names, state.voters, strict=True):
+            if voter.asks_left:
+                # For itself, with or without the witness: as it goes on alone, or takes it in.
+                after = self.ballot_of(name, voter)
+                epoch = (after.epoch // 16 + 8 - voter.asks_left) * 16 + self.names.index(name)
+                for data in self.members(state, name):
+                    after = self.ballot_of(name, voter)
+                    wanted = Roll(epoch, name, data, self.witness_of(state))
+                    vote = after.ask(wanted, frozenset(self.data)).vote
+                    after.conclude()
+                    result.append(
+                        state._replace(
+                            voters=self.note(state, name, after, voter.asks_left - 1),
+                            votes=state.votes | {self.number_of(vote)},
+                        )
+                    )
+            if state.restarts_left and voter.life == name:
+                fresh = Ballot(name, name.upper())
+                result.append(
+                    state._replace(
+                        voters=self.note(state, name, fresh, voter.asks_left),
+                        restarts_left=state.restarts_left - 1,
+                    )
+                )
+            for number in state.votes:
+                vote = self.said[number]
+                asker = vote.roll.coordinator
+                if asker != name:
+                    after = self.ballot_of(name, voter)
+                    grant = after.answer(vote, 0.0, inf)
+                    grants = state.grants
+                    if grant.word == YES:
+                        grants |= {(asker, name, voter.life, number, YES)}
+                    voters = self.note(state, name, after, voter.asks_left)
+                    result.append(state._replace(voters=voters, grants=grants))
+            for to, sender, life, number, word in state.grants:
+                if to == name and voter.poll == self.said[number]:
+                    after = self.ballot_of(name, voter)
+                    assert after.poll is not None
+                    after.poll.answered(sender, life, word, None)
+                    after.conclude()
+                    voters = self.note(state, name, after, voter.asks_left)
+                    result.append(state._replace(voters=voters))
+            for other in state.voters if self.joins else ():
+                view = other.backs
+                if view is not None and other.came_about and view.coordinator != name:
+                    after = self.ballot_of(name, voter)
+                    if after.learn(view):
+                        voters = self.note(state, name, after, voter.asks_left)
+                        result.append(state._replace(voters=voters))
+        return [each for each in result if each != state]
+
+    def members(self, state: State, name: str) -> list[dict[str, str]]:
+        """Return what data nodes one of them may want to go on with."""
+        lives = {each: voter.life for each, voter in zip(self.names, state.voters, strict=True)}
+        result = [{name: lives[name]}]
+        if self.joins:
+            result += [
+                {name: lives[name], other: lives[other]} for other in self.data if other != name
+            ]
+        return result
+
+    def witness_of(self, state: State) -> dict[str, str]:
+        if "w" not in self.names:
+            return {}
+        return {"w": state.voters[self.names.index("w")].life}
+
+    def check(self, state: State) -> None:
+        """No two go on, each for itself."""
+        alone = [
+            name
+            for name, voter in zip(self.names, state.voters, strict=True)
+            if voter.backs is not None
+            and voter.came_about
+            and voter.backs.coordinator == name
+            and voter.backs.data == {name: voter.life}
+        ]
+        assert len(alone) <= 1, f"{alone} go on: {state} {self.said}"
+
+
+def explore(world: World, most: int) -> int:
+    """Look at all states that can be reached; return how many those are."""
+    seen = {world.beginning}
+    border = [world.beginning]
+    while border:
+        state = border.pop()
+        world.check(state)
+        for after in world.steps(state):
+            if after not in seen:
+                seen.add(after)
+                border.append(after)
+        assert len(seen) <= most, "more than was bargained for"
+    return len(seen)
+
+
+@pytest.mark.parametrize(
+    ("names", "asks", "restarts"),
+    [
+        pytest.param("abw", 1, 1, marks=pytest.mark.slow),
+        ("abc", 1, 0),
+        pytest.param("abw", 2, 0, marks=pytest.mark.slow),
+    ],
+)
+def test_whatever_arrives_late_twice_or_not_at_all(names, asks, restarts):
+    assert explore(World(names, asks=asks, restarts=restarts), 50_000) > 100
+
+
+def _wishes_are_bases(original: Any) -> Any:
+    return lambda *of, came_about: original(*of, came_about=True)
+
+
+def _half_is_enough(original: Any) -> Any:
+    return lambda roll, lives: 2 * ballot.weight_of(roll, lives) >= ballot.total_weight(roll)
+
+
+def _later_is_enough(original: Any) -> Any:
+    return lambda self, vote: vote.roll.epoch > self.epoch
+
+
+def _nobody_gives_way(original: Any) -> Any:
+    def back(self: Ballot, roll: Roll) -> bool:
+        poll = self.poll
+        done: bool = original(self, roll)
+        self.poll = poll
+        return done
+
+    return back
+
+
+def _lives_do_not_matter(original: Any) -> Any:
+    return lambda roll, lives: original(
+        roll, [(each, roll.data.get(each) or roll.witness.get(each)) for each, _ in lives]
+    )
+
+
+def _some_are_all(original: Any) -> Any:
+    return property(lambda self: original.fget(self) or len(self.yes) >= 1)
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "broken", "names", "restarts"),
+    [
+        (Poll, "__init__", _wishes_are_bases, "abc", 0),
+        (ballot, "is_majority", _half_is_enough, "ab", 0),
+        (Ballot, "_may_back", _later_is_enough, "abw", 0),
+        (Ballot, "_back", _nobody_gives_way, "abw", 0),
+        (ballot, "weight_of", _lives_do_not_matter, "abw", 1),
+        (Poll, "carried", _some_are_all, "abcw", 0),
+    ],
+)
+def test_each_rule_is_needed(monkeypatch, owner, name, broken, names, restarts):
+    original = owner.__dict__[name]
+    monkeypatch.setattr(owner, name, broken(original))
+    world = World(names, asks=1, restarts=restarts)
+    world.checks = False
+    with pytest.raises(AssertionError, match="go on"):
+        explore(world, 20_000)
+
+
+def progress(state: State) -> tuple[int, int]:
+    """Return how far a story has come: chance alone asks much and answers little."""
+    came_about = [each.backs.epoch for each in state.voters if each.backs and each.came_about]
+    latest = max(came_about, default=0)
+    return latest, len(state.grants)
+
+
+def wander(world: World, seed: int, steps: int) -> int:
+    """Take steps by chance; return how many views came about."""
+    chance = random.Random(seed)
+    state = world.beginning
+    views: set[int] = set()
+    for _ in range(steps):
+        after = world.steps(state)
+        if not after:
+            break
+        chance.shuffle(after)
+        state = max(after, key=progress) if chance.random() < 0.5 else after[0]
+        world.check(state)
+        views.update(
+            voter.backs.epoch for voter in state.voters if voter.backs and voter.came_about
+        )
+    return len(views)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("joins", [False, True])
+@pytest.mark.parametrize("names", ["abw", "abc", "abcw"])
+def test_longer_stories(names, joins):
+    views = sum(
+        wander(World(names, asks=5, restarts=1, joins=joins), seed, 50) for seed in range(30)
+    )
+    assert views > 60  # of which 30 are the first
+
+
+def test_what_is_no_view():
+    good = Vote(roll(1, "ab"), roll(2, "a"))
+    assert is_sound(good)
+    assert not is_sound(replace(good, roll=Roll(2, "a", {"a": "a"}, {"w": "w", "x": "x"})))
+    assert not is_sound(replace(good, roll=Roll(2, "a", {"a": "a"}, {"a": "a"})))
