@@ -232,6 +232,10 @@ EXPLAINED = (
         "memcached drops the answers to earlier commands that it has not sent yet",
     ),
     (
+        "`watch` behind other commands in a pipeline",
+        "memcached refuses it, if it has not sent all answers before: each 20 commands it does",
+    ),
+    (
         "`get k`, then `decr k` in one pipeline",
         "memcached pads with a blank only if no unsent answer, and no thread, refers to the item",
     ),

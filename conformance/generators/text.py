@@ -378,6 +378,7 @@ STORING = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
 RETRIEVES = re.compile(rb"get|gat")
 DROPS_ANSWERS = re.compile(rb"b?ga?e?ts?[^\n]*[^ \n]{251}")
 CALCULATES = re.compile(rb"incr|decr")
+LONG_LINE = re.compile(rb"[^\n]{2048}")
 LINE_ENDS = (b"\r\n",) * 12 + (b"\n", b" \r\n", b"  \n", b"\r\r\n", b"\t\r\n", b"\x00junk\r\n")
 
 
@@ -446,9 +447,11 @@ class TextProtocol:
         batch = self._batch(rng)
         first, *rest = batch.commands
         rest = [each for each in rest if not DROPS_ANSWERS.search(each)]
-        if batch.cuts:  # where they are received together with others is not known
-            rest = [each for each in rest if not each.startswith(b"watch")]
+        # Whether what is before it was answered already is a matter of memcached's own turns.
+        rest = [each for each in rest if not each.startswith(b"watch")]
         batch.commands = [first, *rest]
+        if any(LONG_LINE.search(each) for each in batch.commands):
+            batch.cuts = ()  # refused if it is received in pieces
         return batch
 
     # Batches.
