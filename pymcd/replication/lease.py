@@ -66,12 +66,14 @@ class Lease:
         "pinged_at",
         "sent_at",
         "their_time",
+        "unsaid_time",
     )
 
     def __init__(self) -> None:
         self.heard_at = -inf  #: when anything came last
         self.echoed = -inf  #: when we sent the last thing that the other side has seen
-        self.their_time = 0.0  #: the last one that we have seen
+        self.their_time = 0.0  #: the last one that we have seen, and say so
+        self.unsaid_time = 0.0  #: ... that we have seen while muted
         #: Since when we say no more that we hear it, so that its lease ends; 0: we do.
         self.muted_at = 0.0
         self.sent_at = -inf  #: when it was told anything last
@@ -82,8 +84,11 @@ class Lease:
         """Take note of a message's times; return whether they prolong our lease."""
         # Hot path: bench/ "pair16".
         self.heard_at = now
-        if time > self.their_time and not self.muted_at:
-            self.their_time = time
+        if time > self.their_time:
+            if not self.muted_at:
+                self.their_time = time
+            elif time > self.unsaid_time:
+                self.unsaid_time = time
         if echo > self.echoed:
             self.echoed = echo
             return True
@@ -91,8 +96,12 @@ class Lease:
 
     def forget(self) -> None:
         """Begin anew with a peer that has started anew: its clock, too."""
-        self.their_time = 0.0
+        self.their_time = self.unsaid_time = 0.0
         self.echoed = -inf
+
+    def is_late(self, time: float) -> bool:
+        """Return whether something was said, at that time of theirs, before what we have heard."""
+        return time < max(self.their_time, self.unsaid_time)
 
     def silent_s(self, now: float, awake_since: float) -> float:
         """Return for how long it has said nothing, or we could not hear."""

@@ -139,17 +139,14 @@ class Membership:
         if link.dialled is not None:
             view.who[link.dialled] = node_id
         renewed = peer.incarnation != hello.incarnation
+        if renewed and link.opened_at < peer.met_at:
+            # Whoever answers what we said when we opened a link was alive then: a former life, as
+            # we have met another one since. No two clocks need agree on that.
+            link.close("busy")
+            return
         old = peer.link
         if old is not None:
-            mine, was_mine = link.dialled is not None, old.dialled is not None
-            crossed = abs(link.opened_at - old.opened_at) < CROSSING_S and mine != was_mine
-            # Of two that cross the one stays that the smaller id dialled. Else it is the later one:
-            # who dials although it is linked has lost that link, and only we did not learn it.
-            if crossed and not renewed:
-                stays = mine == (view.node_id < node_id)
-            else:
-                stays = link.opened_at >= old.opened_at
-            if not stays:
+            if not renewed and not self._comes_later(peer.node_id, link, old):
                 link.close("busy")
                 return
             self._unlink(peer)
@@ -172,6 +169,15 @@ class Membership:
         self._node.host.view_changed()
         self._send_status(peer)
 
+    def _comes_later(self, node_id: str, link: Link, old: Link) -> bool:
+        """Return whether a link to a node takes the place of the one that was in use."""
+        mine, was_mine = link.dialled is not None, old.dialled is not None
+        # Of two that cross the one stays that the smaller id dialled. Else it is the later one:
+        # who dials although it is linked has lost that link, and only we did not learn it.
+        if mine != was_mine and abs(link.opened_at - old.opened_at) < CROSSING_S:
+            return mine == (self._view.node_id < node_id)
+        return link.opened_at >= old.opened_at
+
     def _unlink(self, peer: Peer) -> None:
         """Take note that a peer's link is gone, or given up for another."""
         peer.link = None
@@ -183,6 +189,7 @@ class Membership:
         """Take note that a peer has started without what it had."""
         view = self._view
         peer.incarnation = incarnation
+        peer.met_at = self.clock.monotonic()
         peer.lease.forget()
         peer.executed.replies.clear()
         if peer.in_view:
@@ -281,9 +288,9 @@ class Membership:
                 else:
                     self._message_arrived(peer, kind, body[HEAD_BYTES:], now)
             else:
-                self._signal_arrived(peer, kind, body, now)
+                self._signal_arrived(peer, kind, body, time, now)
         elif not number:
-            self._signal_arrived(peer, kind, body, now)
+            self._signal_arrived(peer, kind, body, time, now)
         elif kind == Kind.WELCOME:
             self._welcome_arrived(peer, Welcome.decode(body[HEAD_BYTES:]), epoch, now)
         else:
@@ -302,9 +309,15 @@ class Membership:
         if channel.waiting:
             peer.go_on(now)
 
-    def _signal_arrived(self, peer: Peer, kind: int, body: bytes, now: float) -> None:
+    def _signal_arrived(self, peer: Peer, kind: int, body: bytes, time: float, now: float) -> None:
         if kind == Kind.PING:
             peer.lease.answer_due = True
+        elif kind in (Kind.STATUS, Kind.JOIN) and peer.lease.is_late(time):
+            # It has said something later on another link: this one it has given up long ago, and
+            # what it was and wanted then it is no more.
+            self.counts.stale_frames += 1
+            assert peer.link is not None
+            peer.link.close("busy")
         elif kind == Kind.STATUS:
             self._status_arrived(peer, Status.decode(body[HEAD_BYTES:]), now)
         elif kind == Kind.JOIN:

@@ -161,6 +161,17 @@ class TestHearing:
             lease.heard(1.0, time, -inf)
             assert lease.their_time == latest
 
+    @pytest.mark.parametrize("muted", [False, True])
+    def test_what_was_said_before_is_late_whether_we_say_that_we_heard_the_rest_or_not(self, muted):
+        lease = Lease()
+        lease.heard(NOW, 7.0, 0.0)
+        lease.muted_at = NOW if muted else 0.0
+        for time in (8.0, 7.5):
+            lease.heard(NOW, time, 0.0)
+        assert [lease.is_late(time) for time in (7.75, 8.0, 8.25)] == [True, False, False]
+        lease.forget()
+        assert not lease.is_late(0.0)
+
     def test_who_has_started_anew_has_another_clock(self):
         lease = Lease()
         lease.heard(1.0, 500.0, 0.5)

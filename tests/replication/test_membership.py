@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -29,7 +29,23 @@ from tests.replication.helpers import (
     make_group,
 )
 
+if TYPE_CHECKING:
+    from pymcd.replication.link import Link
+
 SET = b"set k 0 0 1\r\n1\r\n"
+
+
+def shake_hands(group: Group, caller: str, late: str) -> tuple[Link, bytes]:
+    """Return the other end of a link on which the last that one says of a handshake is late."""
+    ends = Wire(group[caller], group["a" if caller == "b" else "b"])
+    group.wires.remove(ends)
+    theirs, mine = ends.links if caller == late else reversed(ends.links)
+    said = b""
+    while b"proof" not in said:
+        mine.receive(said)
+        theirs.receive(b"".join(mine.take_output()))
+        said = b"".join(theirs.take_output())
+    return mine, said
 
 
 class TestTwoLinks:
@@ -119,28 +135,70 @@ class TestTwoLinks:
         assert group["a"].rows["reconnects"] == group["b"].rows["reconnects"] == 0
 
     @pytest.mark.parametrize("calls", "ab")
-    def test_what_its_former_life_said_may_arrive_late(self, calls):
-        """Then it is not that one that has started anew."""
-        group = Group("ab")
-        other = {"a": "b", "b": "a"}
-        late = Wire(group[calls], group[other[calls]])
-        mine, theirs = late.links if calls == "b" else reversed(late.links)  # of b and of a
-        said = b""
-        while b"proof" not in said:
-            mine.receive(said)
-            theirs.receive(b"".join(mine.take_output()))
-            said = b"".join(theirs.take_output())
-        group.wires.clear()
+    @pytest.mark.parametrize("met", [True, False], ids=["met", "never met"])
+    @pytest.mark.parametrize("linked", [True, False], ids=["linked", "its link just lost"])
+    @pytest.mark.parametrize("skew_s", [0.0, -50.0, 50.0])
+    def test_what_its_former_life_said_may_arrive_late(self, calls, met, linked, skew_s):
+        """Then it is not that one that has started anew, whatever its clock shows meanwhile."""
+        group = make_group() if met else Group("ab")
+        mine, said = shake_hands(group, calls, "a")
+        for each in list(group.wires):
+            each.cut()
         group["a"].start()
+        group["a"].clock.skew_s = skew_s
         group.clock.advance(0.1)
         wire = group.link("a", "b")
-        group.advance(0.5)
-        assert group["b"].node.role == "follower"
+        group.advance(1.5)
+        assert {host.node.role for host in group.hosts.values()} == {"coordinator", "follower"}
+        reconnects = group["b"].rows["reconnects"]
+        roles = [host.node.role for host in group.hosts.values()]
+        if not linked:
+            wire.cut()
         mine.receive(said)
         assert mine.closed
-        assert group["b"].peer("a").link is wire.links[1]
-        assert group["b"].node.role == "follower"
-        assert group["b"].rows["reconnects"] == 0
+        assert group["b"].peer("a").link is (wire.links[1] if linked else None)
+        assert group["b"].peer("a").incarnation == group["a"].node.membership.incarnation
+        if not linked:
+            wire = group.link("a", "b")
+            reconnects += 1
+        group.settle()
+        assert [host.node.role for host in group.hosts.values()] == roles
+        assert group["b"].rows["reconnects"] == reconnects
+        assert group["b"].rows["degraded_count"] == met
+        group.check()
+
+    @pytest.mark.parametrize("late", "ab")
+    @pytest.mark.parametrize("linked", [True, False], ids=["linked", "just lost"])
+    def test_what_was_said_on_a_former_link_may_arrive_late(self, late, linked):
+        """What it was and wanted then it is no more."""
+        group = make_group()
+        group.wire("a", "b").cut()
+        for host in group.hosts.values():
+            Guest(host).ask(b"set %s 0 0 1\r\n1\r\n" % host.name.encode())
+        group.advance(0.5)
+        caller = "a" if late == "b" else "b"
+        mine, said = shake_hands(group, caller, late)
+        group[late].step()
+        for link in list(group[late].node.membership.links):
+            said += b"".join(link.take_output())
+            link.disconnected()
+        group.clock.advance(0.1)
+        wire = group.link(late, caller)
+        group.advance(1.5)
+        roles = [host.node.role for host in group.hosts.values()]
+        assert {*roles} == {"coordinator", "follower"}
+        group.warm()
+        if not linked:
+            wire.cut()
+        mine.receive(said)
+        assert mine.closed
+        for each in list(group.wires):
+            each.cut()
+        group.link("a", "b")
+        group.settle()
+        assert [host.node.role for host in group.hosts.values()] == roles
+        assert [host.rows["degraded_count"] for host in group.hosts.values()] == [1, 1]
+        group.check()
 
 
 # -- who joins whom ----------------------------------------------------------------------------
@@ -314,7 +372,8 @@ class Voice:
     def say_raw(
         self, kind: Kind, payload: bytes = b"", *, epoch: int = 0, number: int = 0, ack: int = 0
     ) -> None:
-        frame = frames.encode_message(kind, 0.0, -1.0, epoch, number, ack, payload)
+        now = self.group.clock.monotonic()
+        frame = frames.encode_message(kind, now, -1.0, epoch, number, ack, payload)
         self.link.receive(b"".join(frame))
 
     def go_on(self, kind: Kind, payload: bytes = b"") -> None:
