@@ -45,14 +45,22 @@ class Wakefulness:
         #: What others said before has perhaps not been read yet.
         self.since = -inf
         self.overslept = False  #: for longer than STALE_S, and nobody has heard us since
+        self.woke_at = -inf  #: when it last had stood still for longer than that
 
-    def note(self, now: float, tolerance_s: float) -> None:
-        """See whether a step comes later than was asked for: perhaps we were frozen."""
+    def note(self, now: float, tolerance_s: float) -> float:
+        """See whether a step comes later than was asked for: perhaps we were frozen; for how long.
+
+        0: for so short that nobody can have noticed.
+        """
         late_s = now - self.next_step_at
         if late_s > tolerance_s:
             # Be as patient as if everything had been asked just now.
             self.since = now
-            self.overslept = self.overslept or late_s >= STALE_S
+        if late_s < STALE_S:
+            return 0.0
+        self.overslept = True
+        self.woke_at = now
+        return late_s
 
 
 class Lease:

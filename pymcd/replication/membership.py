@@ -187,7 +187,6 @@ class Membership:
 
     def _meet_anew(self, peer: Peer, incarnation: str) -> None:
         """Take note that a peer has started without what it had."""
-        view = self._view
         peer.incarnation = incarnation
         peer.met_at = self.clock.monotonic()
         peer.lease.forget()
@@ -203,8 +202,6 @@ class Membership:
         peer.not_before = 0.0
         peer.left = Received(0, 0)
         self._node.note_departures()
-        if view.role is JOINING and peer is view.leader and len(view.peers) == 1:
-            self._node.go_alone()  # what it had is gone: we know best
 
     def _make_room_for_peer(self) -> bool:
         """Forget one that has not been there for long, if there are too many; False: all are."""
@@ -416,6 +413,14 @@ class Membership:
         if not status.role.leads:
             if view.role is STARTING:
                 self._begin_if_nobody_has_data()
+            elif view.role is JOINING and status.role is STARTING:
+                starting = {
+                    other.node_id
+                    for other in view.peers.values()
+                    if other.link and other.status and other.status.role is STARTING
+                }
+                if view.are_all(self._node.configured, starting):
+                    self._node.go_alone()  # what they had is gone: we know best
         elif view.role in (STARTING, JOINING):
             hosts = [other for other in view.peers.values() if other.channel is not None]
             if all(other.link is None for other in hosts):  # else another one is taking us in

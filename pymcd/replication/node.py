@@ -16,6 +16,10 @@ Stood still. Who was frozen for longer than `STALE_S`, and then finds that the o
 have requests before it whose clients have long turned to another node. What that one has
 acknowledged since must not be undone: connections with anything unexecuted are closed.
 
+Behind. Who stood still for longer than a peer may be silent has certainly been left behind, and
+what it holds is as old: it waits for the others as a node does that just starts. So does who was
+joining another for that long and loses it.
+
 Three nodes. The coordinator waits for all followers. When it dies, the follower with the smallest
 id that the others can see goes on, and they join it. The same mechanism, no vote.
 
@@ -115,6 +119,9 @@ class Node:
         self.degradation = Degradation(clock)
         self.went_on_at = clock.monotonic()  #: when we last decided to go on without somebody
         self.leader_lost_at = -inf
+        #: Since when the others may have gone on without us, and we lack that; infinity: they have
+        #: not, or we are the one who decides.
+        self.behind_since = inf
         self._started_at = clock.monotonic()
         self._tombstones_expired_at = -inf
         self._complaints: dict[str, float] = {}
@@ -159,6 +166,8 @@ class Node:
         """Become something else; what follows from that for the connections."""
         before = self.role
         self.view.become(role)
+        if role in (ALONE, STARTING):
+            self.behind_since = inf
         if role in (ALONE, JOINING):
             # Nobody else decides; or nothing is executed here, but forwarded, which decides.
             self.gate.open_until = inf
@@ -227,6 +236,9 @@ class Node:
                 self.membership.announce_view(now)
                 self.gate.refresh_lease(now)
                 self.gate.advance()
+            elif self._is_told_late(reason):
+                self.gate.take_back()
+                self._rejoin(lost[0])
             else:
                 self.go_alone()
         else:
@@ -234,10 +246,16 @@ class Node:
             assert leader is not None
             self.drop(leader)
             successor = self._successor(leader)
-            if successor is None:
+            if successor is None and self._is_told_late(reason):
+                self._rejoin(leader)
+            elif successor is None:
                 self.go_alone()
             else:
                 self._rejoin(successor)
+
+    def _is_told_late(self, reason: str) -> bool:
+        """Return whether a peer that is lost, as it says itself, may have others with it by now."""
+        return reason in ("left", "restarted") and self.is_behind
 
     def drop(self, peer: Peer) -> list[Unacked]:
         """Take a peer out of our view, or give up its resync."""
@@ -294,7 +312,9 @@ class Node:
         # While nothing is due, a pause seems shorter than it is: when did the other one go on? What
         # it said of that may have been waiting for us ever since.
         status_age_s = self.clock.realtime() + peer.clock_skew_s - status.clock
-        self.awake.overslept = self.awake.overslept or status.alone_s + status_age_s >= STALE_S
+        missed_s = status.alone_s + status_age_s
+        self.awake.overslept = self.awake.overslept or missed_s >= STALE_S
+        self._fall_behind(now - missed_s)
         was_coordinator = self.role is COORDINATOR
         if was_coordinator and peer.channel is not None:
             self.membership.acknowledged(peer, peer.channel, status.left.received, now)
@@ -320,6 +340,7 @@ class Node:
         self.view.leader = peer
         self.leader_lost_at = self.clock.monotonic()
         self.become(JOINING)
+        self._fall_behind(self.leader_lost_at)
         self.gate.resume_waiting()
         self.membership.announce_status()
         self.membership.consider(peer)
@@ -351,6 +372,28 @@ class Node:
         self.expect_step(peer.link_lost_at + self.patience.ack_timeout_s)
         self.host.view_changed()
 
+    # -- what it has missed --------------------------------------------------------------------
+
+    def _fall_behind(self, since: float) -> None:
+        """Take note that others may have gone on without us at that time."""
+        if self.role not in (ALONE, STARTING):
+            self.behind_since = min(self.behind_since, since)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether what is here was left behind for so long that it is not to be served."""
+        last_missed_at = self.awake.woke_at
+        if self.role is JOINING:
+            last_missed_at = max(last_missed_at, self.leader_lost_at)
+        return last_missed_at - self.behind_since >= SILENCE_S
+
+    def _has_caught_up(self) -> bool:
+        """Return whether we have what the others have, and they know that we are there."""
+        return all(
+            peer.lease.echoed >= self.awake.since and (peer.in_view or peer.resync.got_all)
+            for peer in self.view.partners()
+        )
+
     # -- time ----------------------------------------------------------------------------------
 
     def step(self) -> float:
@@ -362,6 +405,8 @@ class Node:
             peer.lease.echoed >= awake.since for peer in self.view.partners()
         ):
             awake.overslept = False  # and the others have not gone on without us
+        if self.behind_since < inf and self._has_caught_up():
+            self.behind_since = inf
         self._close_slow_links(now)
         lost = [
             peer
@@ -369,7 +414,10 @@ class Node:
             if peer.lease.is_lost(now, self.gate.waits_since(peer), awake.since, self.patience)
         ]
         if lost and self.role.in_sync:
-            self.lose(lost, "no answer in time" if lost[0].link else "the link is down")
+            if self.is_behind and now - awake.woke_at < self._sync_timeout_s:
+                self._say_behind()
+            else:
+                self.lose(lost, "no answer in time" if lost[0].link else "the link is down")
         self._see_to_joining(now)
         self._keep_in_touch(now)
         self._flush_when_due()
@@ -384,7 +432,17 @@ class Node:
         return delay
 
     def _note_lateness(self, now: float) -> None:
-        self.awake.note(now, self.patience.ack_timeout_s / 4)
+        late_s = self.awake.note(now, self.patience.ack_timeout_s / 4)
+        if late_s:
+            self._fall_behind(now - late_s)
+
+    def _say_behind(self) -> None:
+        self.complain(
+            "behind",
+            "replication: others may have gone on without this node for longer than"
+            f" {SILENCE_S:.0f} s: it answers nobody before it has found one of them, or none"
+            f" for {self._sync_timeout_s:g} s (--sync-timeout)",
+        )
 
     def _delay(self, now: float) -> float:
         view, gate, awake = self.view, self.gate, self.awake
@@ -402,8 +460,9 @@ class Node:
             if self.role in (STARTING, JOINING):
                 delay = ACTIVE_STEP_S * 5
             for peer in view.partners():
-                if peer.link is None and self.role is not JOINING:
-                    delay = min(delay, max(peer.link_lost_at, awake.since) + ack_timeout_s - now)
+                deadline = max(peer.link_lost_at, awake.since) + ack_timeout_s
+                if peer.link is None and self.role is not JOINING and not self.is_behind:
+                    delay = min(delay, deadline - now)
             for peer in view.peers.values():
                 if peer.channel is not None and now < peer.not_before:
                     delay = min(delay, peer.not_before - now)
@@ -429,6 +488,9 @@ class Node:
             assert leader is not None
             if leader.link is not None and leader.channel is not None:
                 self.leader_lost_at = now
+            elif self.is_behind:
+                self._say_behind()
+                self._begin_when_overdue(now)
             elif now - max(self.leader_lost_at, self.awake.since) >= JOIN_GRACE_S:
                 self.go_alone()
         for peer in list(view.peers.values()):
@@ -448,24 +510,29 @@ class Node:
                 peer.lapses = 0
 
     def _begin_when_overdue(self, now: float) -> None:
-        """Serve with nothing, if nobody who has more was there for `--sync-timeout`."""
+        """Serve what is here, if nobody who has more was there for `--sync-timeout`."""
+        began_at = self._started_at
+        if self.role is JOINING:
+            began_at = max(self.leader_lost_at, self.awake.woke_at)
         peers = self.view.peers.values()
-        # A peer that has data but does not lead will, soon; one just linked will tell.
+        # A peer that has more but does not lead will, soon; one just linked will tell.
         busy = any(
             peer.link is not None
-            and (
-                peer.channel is not None or peer.status is None or peer.status.role is not STARTING
-            )
+            and (peer.channel is not None or peer.status is None or self._has_more(peer.status))
             for peer in peers
         )
-        # Who was there a moment ago, with data, is likely to come again.
-        with_data = [peer for peer in peers if peer.status and peer.status.role is not STARTING]
-        alone_since = max([self._started_at, *(peer.lease.heard_at for peer in with_data)])
+        # Who was there a moment ago, with more, is likely to come again.
+        with_more = [peer for peer in peers if peer.status and self._has_more(peer.status)]
+        alone_since = max([began_at, *(peer.lease.heard_at for peer in with_more)])
         overdue = now - alone_since >= self._sync_timeout_s and not busy
         # Who stood still has not heard yet what others had to say meanwhile.
         overdue = overdue and now - self.awake.since >= JOIN_GRACE_S
-        if overdue or not self.configured:
+        if overdue or (self.role is STARTING and not self.configured):
             self.go_alone()
+
+    def _has_more(self, status: Status) -> bool:
+        """Return whether a peer has data, and is not left behind like us."""
+        return status.role is not STARTING and not (self.role is status.role is JOINING)
 
     def _is_stuck(self, peer: Peer, now: float) -> bool:
         """Return whether a resync makes no progress though the peer is there: begin it anew."""
@@ -555,6 +622,7 @@ class Node:
             self.degradation,
             self.patience,
             ready=self.ready,
+            is_behind=self.is_behind,
         )
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from .roles import ALONE, FOLLOWER
+from .roles import ALONE, FOLLOWER, JOINING
 from .versions import TAG_BITS
 
 if TYPE_CHECKING:
@@ -68,11 +68,14 @@ def group_rows(
     patience: Patience,
     *,
     ready: bool,
+    is_behind: bool,
 ) -> Rows:
     """Return what there is to say of a node, names and values without blanks."""
     peers = view.peers.values()
     channels = [peer.channel for peer in peers if peer.channel is not None]
     role = view.role
+    if role.in_sync and is_behind:
+        role = JOINING  # the others may have gone on: it is to be found out whether they have
     rows: Rows = [
         ("state", "in_sync" if role.in_sync else role),
         ("role", role if role.in_sync or role is ALONE else "none"),

@@ -9,6 +9,8 @@ from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, TRANSITIONS,
 from .versions import TAG_BITS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .peer import Peer
 
 
@@ -55,6 +57,15 @@ class View:
         if self.leader is not None and self.role in (FOLLOWER, JOINING):
             return [self.leader]
         return []
+
+    def are_all(self, configured: Iterable[str], nodes: set[str]) -> bool:
+        """Return whether each configured peer is one of these nodes, as far as can be known.
+
+        One that we cannot dial may be one that has dialled us.
+        """
+        ids = [self.who.get(address) for address in configured]
+        named = {node_id for node_id in ids if node_id}
+        return named <= nodes and ids.count(None) <= len(nodes - named)
 
     def check(self) -> None:
         """Raise AssertionError unless role and view fit together. For tests."""

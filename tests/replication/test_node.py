@@ -801,6 +801,207 @@ class TestFrozen:
         assert guest.ask(GET) == HIT
 
 
+def put_to_sleep(group: Group, name: str, slept_s: float, *naps_s: float) -> tuple[Host, Host]:
+    """Have a server, and its network, stand still while the other one goes on; return both.
+
+    `naps_s`: after that it is awake for a moment again and again.
+    """
+    sleeper, other = group[name], group["b" if name == "a" else "a"]
+    Guest(sleeper).ask(b"set k 0 0 3\r\nold\r\nset session 0 0 1\r\n1\r\n")
+    group.warm()
+    (wire,) = group.wires
+    wire.stall()
+    sleeper.frozen = True
+    guest = Guest(other)
+    guest.feed(b"set k 0 0 3\r\nnew\r\ndelete session\r\n")
+    assert wait_for(guest, 5)[0] == b"STORED\r\nDELETED\r\n"
+    group.advance(slept_s)
+    for nap_s in naps_s:
+        sleeper.frozen = False
+        group.advance(ACK_TIMEOUT_S / 4)
+        sleeper.frozen = True
+        group.advance(nap_s)
+    sleeper.frozen = False
+    return sleeper, other
+
+
+def ask_each_moment(host: Host, seconds: float) -> set[bytes]:
+    """Have a new client every now and then; return what they hear, but for silence."""
+    heard = set()
+    for _ in range(round(seconds / 0.05)):
+        guest = Guest(host)
+        guest.feed(b"get k session\r\n")
+        host.group.advance(0.05)
+        heard.add(guest.take())
+        host.service.disconnected(guest.connection)
+        host.guests.remove(guest)
+    return heard - {b""}
+
+
+def part(group: Group) -> None:
+    """Have everybody see that the links are gone."""
+    for wire in list(group.wires):
+        wire.cut()
+
+
+NEW = b"VALUE k 0 3\r\nnew\r\nEND\r\n"
+OLD = b"VALUE k 0 3\r\nold\r\nVALUE session 0 1\r\n1\r\nEND\r\n"
+
+
+class TestBehind:
+    """Who stood still for long, or joined for long, and then finds nobody: at first."""
+
+    @pytest.mark.parametrize("name", "ab")
+    @pytest.mark.parametrize("times_s", [(600,), (SILENCE_S + 0.1,), (2, 2), (2, 1.5, 1.5)])
+    @pytest.mark.parametrize("network_s", [0.05, 0.3, 1.0, 5.0, 25.0])
+    def test_waits_for_a_late_network(self, name, times_s, network_s):
+        group = make_group()
+        sleeper, other = put_to_sleep(group, name, *times_s)
+        assert ask_each_moment(sleeper, network_s) == set()
+        if network_s >= 0.3:
+            assert sleeper.rows["state"] == "joining"
+            assert [line for line in sleeper.lines if "--sync-timeout" in line]
+        part(group)
+        group.link("a", "b")
+        assert ask_each_moment(sleeper, 1.0) == {NEW}
+        group.advance(10)
+        assert other.node.role == "coordinator"
+        group.check_equal()
+
+    @pytest.mark.parametrize("name", "ab")
+    @pytest.mark.parametrize("told", [True, False], ids=["link lost", "silent"])
+    def test_begins_as_a_new_one_does_if_there_is_really_nobody(self, name, told):
+        group = make_group(sync_timeout_s=10)
+        sleeper, other = put_to_sleep(group, name, 600)
+        if told:
+            other.stop()
+        other.alive = False
+        assert ask_each_moment(sleeper, 9.9) == set()
+        assert ask_each_moment(sleeper, 1.0) == {OLD}
+        assert sleeper.node.role == "alone"
+        group.check()
+
+    @pytest.mark.parametrize("name", "ab")
+    def test_goes_on_at_once_if_the_other_has_started_anew_and_has_nothing(self, name):
+        group = make_group()
+        sleeper, other = put_to_sleep(group, name, 600)
+        other.stop()
+        other.start()
+        group.link("a", "b")
+        assert ask_each_moment(sleeper, 0.2) == {OLD}
+        group.advance(1)
+        assert sleeper.node.role == "coordinator"
+        group.check_equal()
+
+    @pytest.mark.parametrize("name", "ab")
+    def test_joins_the_other_if_that_has_started_anew_and_served_meanwhile(self, name):
+        group = make_group(sync_timeout_s=5)
+        sleeper, other = put_to_sleep(group, name, 600)
+        sleeper.frozen = True
+        other.stop()
+        other.start()
+        group.advance(6)
+        assert Guest(other).ask(b"set k 0 0 3\r\nnew\r\nset session 0 0 1\r\n2\r\n") == STORED * 2
+        sleeper.frozen = False
+        group.link("a", "b")
+        newest = NEW.replace(b"END", b"VALUE session 0 1\r\n2\r\nEND")
+        assert ask_each_moment(sleeper, 1.0) == {newest}
+        group.advance(1)
+        group.check_equal()
+
+    @pytest.mark.parametrize("name", "ab")
+    def test_goes_on_at_once_without_who_is_lost_when_it_has_caught_up(self, name):
+        """So does any node whose peer simply dies."""
+        group = make_group()
+        sleeper, other = put_to_sleep(group, name, 600)
+        part(group)
+        group.link("a", "b")
+        group.advance(1)
+        assert sleeper.node.role == "follower"
+        group.warm()
+        other.alive = False
+        guest = Guest(sleeper)
+        guest.feed(GET)
+        answer, waited_s = wait_for(guest, 1)
+        assert answer == NEW
+        assert waited_s <= 2 * ACK_TIMEOUT_S
+
+    def test_waits_if_it_loses_the_one_that_it_is_joining(self):
+        group = make_group(sync_timeout_s=10)
+        sleeper, other = put_to_sleep(group, "b", 600)
+        part(group)
+        wire = Wire(other, sleeper)
+        while sleeper.node.role != "joining":
+            wire.carry()
+            for host in group.hosts.values():
+                host.turn()
+        wire.cut()
+        assert ask_each_moment(sleeper, 9.5) == set()
+        other.alive = False
+        assert ask_each_moment(sleeper, 2.0) == {OLD}
+
+    def test_goes_on_soon_without_the_one_that_it_is_joining_if_it_was_away_for_a_moment_only(self):
+        group = make_group()
+        sleeper, other = put_to_sleep(group, "b", 0.4)
+        part(group)
+        wire = Wire(other, sleeper)
+        while sleeper.node.role != "joining":
+            wire.carry()
+            for host in group.hosts.values():
+                host.turn()
+        wire.cut()
+        other.alive = False
+        guest = Guest(sleeper)
+        guest.feed(b"get k session\r\n")
+        answer, waited_s = wait_for(guest, 3)
+        assert answer == OLD
+        assert waited_s <= 1.1
+
+    def test_two_that_stood_still_together_have_missed_nothing(self):
+        group = make_group()
+        Guest(group["a"]).ask(SET)
+        for host in group.hosts.values():
+            host.frozen = True
+        group.advance(600)
+        for host in group.hosts.values():
+            host.frozen = False
+        guest = Guest(group["b"])
+        guest.feed(GET)
+        answer, waited_s = wait_for(guest, 1)
+        assert answer == HIT
+        assert waited_s <= ACK_TIMEOUT_S
+        group.advance(0.1)
+        assert roles(group) == ["coordinator", "follower"]
+        assert group["b"].rows["state"] == "in_sync"
+
+    @pytest.mark.parametrize("name", "abc")
+    def test_of_three_one_that_stood_still_joins_the_others(self, name):
+        group = make_group("abc")
+        sleeper = group[name]
+        Guest(sleeper).ask(b"set k 0 0 3\r\nold\r\n")
+        group.warm()
+        for wire in group.wires:
+            if sleeper in wire.hosts:
+                wire.stall()
+        sleeper.frozen = True
+        guest = Guest(group["a" if name == "c" else "c"])
+        guest.feed(b"set k 0 0 3\r\nnew\r\n")
+        assert wait_for(guest, 5)[0] == STORED
+        group.advance(600)
+        sleeper.frozen = False
+        assert ask_each_moment(sleeper, 5.0) == set()
+        for wire in list(group.wires):
+            if sleeper in wire.hosts:
+                wire.cut()
+        for other in "abc":
+            if other != name:
+                group.link(name, other)
+        assert ask_each_moment(sleeper, 1.0) == {NEW}
+        group.advance(10)
+        assert sorted(roles(group)) == ["coordinator", "follower", "follower"]
+        group.check_equal()
+
+
 class TestPartition:
     def part(self, **settings) -> Group:
         group = make_group(**settings)

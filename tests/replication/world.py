@@ -708,14 +708,18 @@ class Host:
         if self.alive:
             # Most of the time there is nothing new, and it is cheap to see that.
             view = node.view
-            seen = (self.life, view.role, view.epoch, view.coordinator, view.members, node.ready)
+            # Who knows that he was left behind is in no view, whatever the others will say of it.
+            # Nodes of the last release do not know.
+            is_behind = getattr(node, "is_behind", False)
+            role = "joining" if view.role.in_sync and is_behind else view.role
+            seen = (self.life, role, view.epoch, view.coordinator, view.members, node.ready)
             if seen == self._noted:
                 return
             self._noted = (*seen[:4], list(view.members), node.ready)
             now = Observation(
                 self.world.now,
                 self.life,
-                view.role,
+                role,
                 view.epoch,
                 view.coordinator,
                 tuple(sorted(set(view.members) - {self.name})),
