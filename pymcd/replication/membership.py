@@ -124,6 +124,7 @@ class Membership:
     def is_myself(self, dialled: str) -> None:
         """Take note that a configured peer is this node."""
         self._view.who[dialled] = ""
+        self._node.note_departures()
         self.consider_all()
 
     def link_up(self, link: Link, hello: Hello) -> None:
@@ -166,6 +167,7 @@ class Membership:
         peer.connects += 1
         if peer.connects > 1:
             self.counts.reconnects += 1
+        self._node.note_departures()
         self._node.host.view_changed()
         self._send_status(peer)
 
@@ -197,6 +199,7 @@ class Membership:
             self._node.drop(peer)
         peer.status = None
         peer.acked_sequence = -1
+        peer.departed_version = 0
         peer.known = peer.overrates_us = False
         peer.lapses = 0
         peer.not_before = 0.0
@@ -686,3 +689,4 @@ class Membership:
             self._node.become(FOLLOWER)
             self._node.gate.refresh_lease(now)
             self.announce_status()
+        self._node.note_departures()

@@ -147,6 +147,7 @@ class Node:
     def start(self) -> None:
         """Begin to count `--sync-timeout`, and to look for the others."""
         self._started_at = self.clock.monotonic()
+        self.note_departures()
         self.membership.consider_all()
 
     @property
@@ -203,12 +204,22 @@ class Node:
     def note_departures(self) -> None:
         """See who may lack what: deletions must be kept for them."""
         away = [peer for peer in self.view.peers.values() if peer.known and not peer.in_view]
-        self.changes.tombstones.shared = not away
+        # So they are for who is configured and was not met since we started: it may have lived on.
+        self.changes.tombstones.shared = not away and self._all_are_with_us()
         self.changes.departed_version = min(
             [peer.departed_version for peer in away], default=FOREVER
         )
         if not away:
             self.changes.end_log()
+
+    def _all_are_with_us(self) -> bool:
+        """Return whether each configured peer is in our view."""
+        view = self.view
+        with_us = {peer.node_id for peer in view.peers.values() if peer.in_view}
+        if self.role is FOLLOWER:
+            with_us.update(view.members)
+            with_us.discard(view.node_id)
+        return view.are_all(self.configured, with_us)
 
     def lose(self, lost: list[Peer], reason: str) -> None:
         """Go on without these peers of our view."""
@@ -641,5 +652,8 @@ class Node:
             if peer.known and not peer.in_view:
                 assert not changes.tombstones.shared, "deletions are not kept for who left"
                 assert changes.departed_version <= peer.departed_version, "ends leave no trace"
+        assert self._all_are_with_us() or not changes.tombstones.shared, (
+            "deletions are not kept for who may come"
+        )
         for node_id in view.who.values():
             assert not node_id or node_id in view.peers, "configured as a node that nobody knows"

@@ -279,6 +279,7 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
     ("a link that is closed", coordinator, put(membership__links=[])),
     ("a change that never was, acknowledged", coordinator,
      put(peer__acked_sequence=lambda s: s.changes.sequence + 1)),
+    ("deletions are not kept for who may come", starting, put(changes__tombstones__shared=True)),
     ("deletions are not kept for who left", parted, put(changes__tombstones__shared=True)),
     ("ends leave no trace", parted, put(changes__departed_version=FOREVER)),
     ("configured as a node that nobody knows", coordinator, put(view__who={"x:1": "x"})),

@@ -801,6 +801,97 @@ class TestFrozen:
         assert guest.ask(GET) == HIT
 
 
+class TestNotMet:
+    """A peer that was not met since this node started may have lived on: it is away."""
+
+    @pytest.mark.parametrize("restarted", [None, "a", "b"])
+    @pytest.mark.parametrize("dialled_by", "ab")
+    @pytest.mark.parametrize(
+        ("later_s", "others"), [(0, 0), (70, 0), (0, 30)], ids=["soon", "late", "no room"]
+    )
+    def test_no_deletion_is_undone_when_it_is_back(self, restarted, dialled_by, later_s, others):
+        group = make_group(tombstone_ttl_s=60, sync_timeout_s=1, replication_backlog_bytes=20_000)
+        assert Guest(group["a"]).ask(b"set session 0 0 3\r\nold\r\n") == STORED
+        group.warm()
+        group.wire("a", "b").cut()
+        for host in group.hosts.values():
+            Guest(host).feed(GET)
+        group.advance(0.5)
+        where = group[restarted or "a"]
+        if restarted:
+            where.stop()
+            where.start()
+        group.advance(2)
+        assert roles(group) == ["alone", "alone"]
+        guest = Guest(where)
+        answer = b"NOT_FOUND\r\n" if restarted else b"DELETED\r\n"
+        assert guest.ask(b"delete session\r\n") == answer
+        for number in range(others):
+            assert guest.ask(b"delete other%d\r\n" % number) == b"NOT_FOUND\r\n"
+        group.check()
+        group.advance(later_s)
+        group.link(dialled_by, "b" if dialled_by == "a" else "a")
+        group.advance(READMIT_MAX_S + 2)
+        assert [host.values() for host in group.hosts.values()] == [{}, {}]
+        group.check_equal()
+        group.advance(62)
+        assert [host.rows["tombstones"] for host in group.hosts.values()] == [0, 0]
+
+    def test_nor_when_one_of_three_returns_to_who_has_only_heard_of_it(self):
+        group = make_group("abc", tombstone_ttl_s=60)
+        assert Guest(group["a"]).ask(b"set session 0 0 3\r\nold\r\n") == STORED
+        group.warm()
+        away = group["c"]
+        for wire in list(group.wires):
+            if away in wire.hosts:
+                wire.cut()
+        for host in group.hosts.values():
+            Guest(host).feed(GET)
+        group.advance(1)
+        assert roles(group) == ["coordinator", "follower", "alone"]
+        assert Guest(group["b"]).ask(b"delete session\r\n") == b"DELETED\r\n"
+        group.advance(100)
+        group["a"].stop()
+        Guest(group["b"]).feed(GET)
+        group.advance(1)
+        group.link("b", "c")
+        group.advance(READMIT_MAX_S + 2)
+        assert [group[name].values() for name in "bc"] == [{}, {}]
+
+    def test_for_one_that_never_comes_a_bounded_number_is_kept(self):
+        group = Group("a", peers=(address_of("b"),), sync_timeout_s=1)
+        group.advance(1.5)
+        host = group["a"]
+        host.changes.tombstones.limit_bytes = 10_000
+        guest = Guest(host)
+        for number in range(1000):
+            guest.ask(b"set k%d 0 0 1\r\n1\r\n" % number)
+            guest.ask(b"delete k%d\r\n" % number)
+        assert 20 < host.rows["tombstones"] < 40
+        group.advance(7 * 86400)
+        assert 20 < host.rows["tombstones"] < 40
+        for number in range(1000):
+            guest.ask(b"set k%d 0 0 1\r\n1\r\n" % number)
+        assert host.rows["tombstones"] == 0
+        assert host.rows["backlog_items"] == 0
+        # When it comes at last it has nothing, and gets everything.
+        group.add("b", peers=(address_of("a"),))
+        group.link("b", "a")
+        group.advance(1)
+        assert len(group["b"].values()) == 1000
+        assert roles(group) == ["coordinator", "follower"]
+
+    def test_oneself_is_nobody_to_wait_for(self):
+        group = Group("a", peers=(address_of("a"),), tombstone_ttl_s=60)
+        group.link("a", "a")
+        group.advance(1)
+        Guest(group["a"]).ask(b"delete k\r\n")
+        assert group["a"].rows["tombstones"] == 1
+        group.advance(62)
+        group["a"].step()
+        assert group["a"].rows["tombstones"] == 0
+
+
 def put_to_sleep(group: Group, name: str, slept_s: float, *naps_s: float) -> tuple[Host, Host]:
     """Have a server, and its network, stand still while the other one goes on; return both.
 

@@ -92,3 +92,27 @@ class TestEpochs:
         one, other = View("m", "semi"), View("n", "semi")
         one.highest_epoch = other.highest_epoch = heard
         assert (one.next_epoch(tag) == other.next_epoch(other_tag)) == (tag == other_tag)
+
+
+class TestAreAll:
+    #: Which node each configured peer turned out to be, which are there, whether that may be all.
+    CASES = [
+        ({}, "", True),
+        ({"x": None}, "", False),
+        ({"x": ""}, "", True),  # ourselves
+        ({"x": "b"}, "", False),
+        ({"x": "b"}, "b", True),
+        ({"x": "b"}, "c", False),
+        ({"x": "b", "y": "c"}, "b", False),
+        ({"x": "b", "y": "c"}, "bc", True),
+        ({"x": None}, "b", True),  # it may have dialled us
+        ({"x": "b", "y": None}, "b", False),
+        ({"x": "b", "y": None}, "bc", True),
+        ({"x": "b", "y": "b"}, "b", True),  # two addresses of one
+    ]
+
+    @pytest.mark.parametrize(("who", "there", "are_all"), CASES)
+    def test_by_whom_the_configured_turned_out_to_be(self, who, there, are_all):
+        view = View("a", "semi")
+        view.who = {address: node_id for address, node_id in who.items() if node_id is not None}
+        assert view.are_all(who, set(there)) == are_all
