@@ -207,6 +207,7 @@ class Settings:
     node_id: str | None = None
     cluster_id: str = "pymcd"
     sync_timeout_s: float = 30.0
+    force_empty: bool = False  # begin with nothing though a peer is known to have data
     tombstone_ttl_s: float = 3600.0
 
     # The bucket that clients of Couchbase see. `couchbase` is where it is asked for; None: nowhere.

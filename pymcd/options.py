@@ -713,6 +713,11 @@ OPTIONS: tuple[Option, ...] = (
         _store("sync_timeout_s", _seconds),
     ),
     _option(
+        "--force-empty",
+        "with --sync-timeout: serve even if a peer that was heard has data, but cannot be linked",
+        _switch("force_empty"),
+    ),
+    _option(
         "--tombstone-ttl=SECONDS",
         "how long deletions are remembered, and longer while a peer is away (default 3600)",
         _store("tombstone_ttl_s", _seconds),

@@ -76,6 +76,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "node-id": ("n", {"node_id": "n"}),
     "cluster-id": ("c", {"cluster_id": "c"}),
     "sync-timeout": ("5", {"sync_timeout_s": 5.0}),
+    "force-empty": ("", {"force_empty": True}),
     "tombstone-ttl": ("60", {"tombstone_ttl_s": 60.0}),
     "couchbase": ("*:91", {"couchbase": "*:91"}),
     "couchbase-name": ("h", {"couchbase_name": "h"}),

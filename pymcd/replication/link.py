@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from . import frames
 from .frames import FrameError, Kind
 from .messages import Hello
+from .roles import Data
 from .versions import CLOCK_SKEW_MAX_S
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ..clock import Clock
 
 NONCE_BYTES: Final = 32
+#: With what a record of TLS may begin. # RFC 8446, 5.1
+_TLS_RECORDS: Final = (20, 21, 22, 23)
 
 #: Why a link was refused -> what to do about it.
 ADVICE: Final = {
@@ -38,6 +41,7 @@ ADVICE: Final = {
     "node_id": "the peer has the same node id: give each its own --node-id",
     "self": "that is this node itself",
     "frame": "the peer sent what is no frame",
+    "tls": "both nodes need --replication-tls, and certificates that the other trusts",
     "busy": "another link to that peer is in use",
 }
 
@@ -91,6 +95,9 @@ class Link:
         self.push: Callable[[], None] = _wait_for_the_host
         self.closed = False
         self.version = 0  #: of the protocol, once the other side has said what it speaks
+        #: What the other side says that it has, proven or not; None: it has not said a word.
+        self.their_data: Data | None = None
+        self.their_incarnation = ""
         self._deliver: Callable[[bytes], None] | None = None  #: messages of a proven peer
         self._chunks: list[bytes] = []
         self._have = 0
@@ -120,6 +127,31 @@ class Link:
         """Return what is to be sent, in pieces."""
         output, self.output = self.output, []
         return output
+
+    def tls_failed(self, data: bytes, said: str | None) -> bytes:
+        """Take note that TLS does not come about; return what to say to who does not speak it.
+
+        `data`: what came last; `said`: what the handshake told of the data of who was called.
+        """
+        if not self.proven and data:
+            if data[0] in _TLS_RECORDS:
+                self.their_data = Data.read(said)
+            elif data[frames.PREFIX_BYTES : frames.PREFIX_BYTES + 1] == bytes([Kind.HELLO]):
+                if self.dialled is None:
+                    return self._refusal("tls")
+                self._overhear(data)
+            if self.dialled is not None and self.their_data is not None:
+                self._refused("tls")
+        return b""
+
+    def _overhear(self, data: bytes) -> None:
+        """Learn from a HELLO that came in plain, where TLS was expected, what its sender has."""
+        try:
+            frame = frames.split_frame(data, 0, self._limit_bytes)
+            if frame is not None:
+                self._note_data(frames.decode_json(frame[0][1:]))
+        except FrameError:
+            pass
 
     def disconnected(self) -> None:
         """Take note that the connection is gone."""
@@ -171,6 +203,8 @@ class Link:
         fields = frames.decode_json(body[1:])
         if kind == Kind.REFUSAL:
             reason = fields.get("reason")
+            if "data" in fields:
+                self.their_data = Data.read(fields["data"])
             self._refused(reason if isinstance(reason, str) and reason in ADVICE else "frame")
         elif kind == Kind.HELLO and self._theirs is None:
             self._hello_arrived(fields, body)
@@ -180,6 +214,7 @@ class Link:
             raise FrameError("a message out of turn")
 
     def _hello_arrived(self, fields: dict[str, Any], body: bytes) -> None:
+        self._note_data(fields)
         refusal = Hello.foreign(fields)
         if refusal is None:
             theirs = Hello.read(fields)
@@ -191,6 +226,12 @@ class Link:
         self.version = Hello.shared_version(fields)
         if self.dialled is not None:
             self._prove()
+
+    def _note_data(self, hello: dict[str, Any]) -> None:
+        """See what the other side has, even if nothing else it says can be understood."""
+        if hello.get("magic") == frames.MAGIC:
+            self.their_data = Data.read(hello.get("data"))
+            self.their_incarnation = str(hello.get("incarnation"))
 
     def _why_not(self, theirs: Hello) -> str | None:
         """Return why we want nothing of who says that; None: there is no reason."""
@@ -223,7 +264,7 @@ class Link:
         return hmac.new(self._owner.secret or b"", text, hashlib.sha256).hexdigest()
 
     def _say(self, kind: Kind, **fields: str) -> None:
-        self.output.append(frames.encode_frame(bytes([kind]) + frames.encode_json(fields)))
+        self.output.append(_frame(kind, fields))
 
     def _prove(self) -> None:
         self._say(Kind.PROOF, proof=self._proof(dialled=self._mine.dialled))
@@ -242,10 +283,19 @@ class Link:
         self._limit_bytes = self._owner.frame_max_bytes
         self._owner.link_up(self, theirs)
 
+    def _refusal(self, reason: str) -> bytes:
+        """Return what to say to who is refused, before or after anything else."""
+        return _frame(Kind.REFUSAL, {"reason": reason, "data": self._mine.data})
+
     def _refuse(self, reason: str) -> None:
-        self._say(Kind.REFUSAL, reason=reason)
+        self.output.append(self._refusal(reason))
         self._refused(reason)
 
     def _refused(self, reason: str) -> None:
         self._owner.note_refusal(self, reason)
         self.close(reason)
+
+
+def _frame(kind: Kind, fields: dict[str, str]) -> bytes:
+    """Return a frame of the handshake."""
+    return frames.encode_frame(bytes([kind]) + frames.encode_json(fields))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from .. import __version__
 from . import records
+from .beginning import Hearsay
 from .frames import FRAME_MAX_BYTES, HEAD_BYTES, FrameError, Kind, decode_head
 from .link import ADVICE, NONCE_BYTES, Link
 from .messages import Hello, Join, Received, Status, View, Welcome
@@ -90,6 +91,7 @@ class Membership:
             release=__version__,
             item_size_max=self._item_size_max_bytes,
             memory_limit=self.cache.slabs.limit_bytes,
+            data=self._view.data,
         )
         link = Link(
             self,
@@ -139,6 +141,7 @@ class Membership:
             peer = view.peers[node_id] = Peer(node_id)
         if link.dialled is not None:
             view.who[link.dialled] = node_id
+            self._node.beginning.linked(link.dialled)
         renewed = peer.incarnation != hello.incarnation
         if renewed and link.opened_at < peer.met_at:
             # Whoever answers what we said when we opened a link was alive then: a former life, as
@@ -230,6 +233,10 @@ class Membership:
         if not link.proven:
             if reason not in ("busy", "self"):
                 self.counts.handshake_failures += 1
+                if link.dialled is not None and link.their_data is not None:
+                    why = ADVICE.get(reason, "the handshake was cut short")
+                    hearsay = Hearsay(link.their_data, link.their_incarnation, why)
+                    self._node.beginning.heard(link.dialled, hearsay)
             # Where a node has answered before, it may just be frozen.
             known = self._view.who.get(link.dialled or "")
             if link.called_a_stranger and not known and reason in ("handshake", "frame"):
@@ -405,8 +412,7 @@ class Membership:
         """See whether there is anybody to join."""
         for peer in list(self._view.peers.values()):
             self.consider(peer)
-        if self._view.role is STARTING:
-            self._begin_if_nobody_has_data()
+        self._begin_if_nobody_has_data()
 
     def consider(self, peer: Peer) -> None:
         """See whether we should join a peer."""
@@ -414,9 +420,8 @@ class Membership:
         if peer.link is None or status is None or peer.phase is not Phase.APART:
             return
         if not status.role.leads:
-            if view.role is STARTING:
-                self._begin_if_nobody_has_data()
-            elif view.role is JOINING and status.role is STARTING:
+            self._begin_if_nobody_has_data()
+            if view.role is JOINING and status.role is STARTING:
                 starting = {
                     other.node_id
                     for other in view.peers.values()
@@ -438,18 +443,8 @@ class Membership:
 
     def _begin_if_nobody_has_data(self) -> None:
         """Serve at once when all configured peers are just starting, too."""
-        view = self._view
-        others = [view.who.get(address) for address in self._node.configured]
-        if any(node_id is None for node_id in others):
-            return
-        for node_id in others:
-            if node_id:
-                peer = view.peers[node_id]
-                if peer.link is None or peer.status is None or peer.status.role is not STARTING:
-                    return
-                if peer.node_id < view.node_id:
-                    return
-        self._node.go_alone()
+        if self._view.role is STARTING and self._node.beginning.all_begin():
+            self._node.go_alone()
 
     def give_up(self, keys: Iterable[bytes], *, flushed: bool) -> None:
         """Undo changes that came to nothing; who is next in sync with us says what is there."""

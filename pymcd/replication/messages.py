@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, S
 
 from . import frames
 from .frames import FrameError, Kind, decode_text, encode_text
-from .roles import Role
+from .roles import Data, Role
 from .versions import TAG_MASK
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ class Hello(Message):
     member: Word = "data"  #: as what it takes part
     item_size_max: Number = 0  #: in bytes; 0: it does not say
     memory_limit: Number = 0  #: in bytes; 0: none, or it does not say
+    data: Annotated[Data, Codec(Data.read)] = Data.KEPT  #: who refuses it goes by that
 
     @staticmethod
     def foreign(said: dict[str, Any]) -> str | None:

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from .beginning import Beginning
 from .changes import Changes
 from .gate import Gate
 from .lease import HEARTBEAT_S, SILENCE_S, STALE_S, Patience, Wakefulness
@@ -117,12 +118,17 @@ class Node:
         self.ready = False
         self.awake = Wakefulness()
         self.degradation = Degradation(clock)
+        self.beginning = Beginning(
+            self.view,
+            self.configured,
+            sync_timeout_s=settings.sync_timeout_s,
+            force_empty=settings.force_empty,
+        )
         self.went_on_at = clock.monotonic()  #: when we last decided to go on without somebody
         self.leader_lost_at = -inf
         #: Since when the others may have gone on without us, and we lack that; infinity: they have
         #: not, or we are the one who decides.
         self.behind_since = inf
-        self._started_at = clock.monotonic()
         self._tombstones_expired_at = -inf
         self._complaints: dict[str, float] = {}
         self.gate = Gate(
@@ -146,7 +152,7 @@ class Node:
 
     def start(self) -> None:
         """Begin to count `--sync-timeout`, and to look for the others."""
-        self._started_at = self.clock.monotonic()
+        self.beginning.started_at = self.clock.monotonic()
         self.note_departures()
         self.membership.consider_all()
 
@@ -521,29 +527,22 @@ class Node:
                 peer.lapses = 0
 
     def _begin_when_overdue(self, now: float) -> None:
-        """Serve what is here, if nobody who has more was there for `--sync-timeout`."""
-        began_at = self._started_at
+        """Serve what is here after `--sync-timeout`, unless somebody is known to have more."""
+        since = self.beginning.started_at
         if self.role is JOINING:
-            began_at = max(self.leader_lost_at, self.awake.woke_at)
-        peers = self.view.peers.values()
-        # A peer that has more but does not lead will, soon; one just linked will tell.
-        busy = any(
-            peer.link is not None
-            and (peer.channel is not None or peer.status is None or self._has_more(peer.status))
-            for peer in peers
-        )
-        # Who was there a moment ago, with more, is likely to come again.
-        with_more = [peer for peer in peers if peer.status and self._has_more(peer.status)]
-        alone_since = max([began_at, *(peer.lease.heard_at for peer in with_more)])
-        overdue = now - alone_since >= self._sync_timeout_s and not busy
-        # Who stood still has not heard yet what others had to say meanwhile.
-        overdue = overdue and now - self.awake.since >= JOIN_GRACE_S
-        if overdue or (self.role is STARTING and not self.configured):
+            since = max(self.leader_lost_at, self.awake.woke_at)
+        if not self.beginning.is_overdue(now, since, self.awake.since):
+            return
+        whose = self.beginning.whose_data()
+        if not whose:
             self.go_alone()
-
-    def _has_more(self, status: Status) -> bool:
-        """Return whether a peer has data, and is not left behind like us."""
-        return status.role is not STARTING and not (self.role is status.role is JOINING)
+            return
+        what = "nothing" if self.role is STARTING else "what is out of date"
+        self.complain(
+            "held",
+            f"replication: no client is served, as this node has {what}: {whose}. To have it begin"
+            " with nothing all the same, start it with --force-empty",
+        )
 
     def _is_stuck(self, peer: Peer, now: float) -> bool:
         """Return whether a resync makes no progress though the peer is there: begin it anew."""

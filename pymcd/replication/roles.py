@@ -51,6 +51,19 @@ TRANSITIONS: Final[dict[tuple[Role, Role], str]] = {
 }
 
 
+class Data(StrEnum):
+    """What a node has, in the eyes of one that has nothing. The values travel in HELLO."""
+
+    NOTHING = "nothing"  #: it is starting
+    NEW = "new"  #: what was written since it began, alone, with nothing
+    KEPT = "kept"  #: it was in sync with another node, and has what both had
+
+    @classmethod
+    def read(cls, said: object) -> Data:
+        """Return what somebody says; who does not say that he has nothing may have it all."""
+        return next((each for each in cls if each == said), cls.KEPT)
+
+
 @dataclass(slots=True)
 class Stance:
     """What a role means to connections. One object for each node, which follows its role."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .peer import HOSTED, Phase
-from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, TRANSITIONS, Role, Stance
+from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, TRANSITIONS, Data, Role, Stance
 from .versions import TAG_BITS
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class View:
         #: Which node a configured peer turned out to be; "": ourselves.
         self.who: dict[str, str] = {}
         self.role = STARTING
+        self.data = Data.NOTHING
         self.stance = Stance().follow(STARTING, ack_mode)
         self.epoch = 0  #: of the view
         self.highest_epoch = 0  #: that was ever heard of
@@ -35,6 +36,12 @@ class View:
     def become(self, role: Role) -> None:
         """Enter another role, if that may follow this one."""
         assert (self.role, role) in TRANSITIONS, f"{self.role} -> {role}"
+        if role is STARTING:
+            self.data = Data.NOTHING
+        elif role.in_sync:
+            self.data = Data.KEPT
+        elif self.role is STARTING:
+            self.data = Data.NEW
         self.role = role
         self.stance.follow(role, self.ack_mode)
         if role in (ALONE, COORDINATOR):
@@ -72,6 +79,7 @@ class View:
         role, leader, followers, stance = self.role, self.leader, self.followers, self.stance
         node_id = self.node_id
         leads = role is ALONE or role is COORDINATOR
+        assert (self.data is Data.NOTHING) is (role is STARTING), "a node that starts has data"
         assert stance.leading is leads, "leading without the role"
         assert stance.remote is (role is JOINING), "remote without the role"
         assert stance.protecting is (role is COORDINATOR and self.ack_mode != "async"), (

@@ -170,7 +170,8 @@ class Peering:
         tls = None
         if self.context is not None:
             side = "accepts" if dialled is None else "dials"
-            tls = WireTls(self.context(side), server_side=dialled is None)
+            data = self.node.view.data
+            tls = WireTls(self.context(side), server_side=dialled is None, data=data)
         wire = Wire(
             sock,
             self._membership.open_link(dialled=dialled, address=address),

@@ -10,6 +10,10 @@ for. The name in it is not compared with the address: nodes are dialled by addre
 both sides of a link may be the one who dials, and whoever holds a certificate of this authority
 is a member of the group. So the authority should be the group's own. A certificate that says what
 it is for must be for both, servers and clients.
+
+A handshake tells one thing, even if it fails: by the protocol that who was called chooses (ALPN),
+whether he has data. Without that a node whose certificate was refused could not know whether it
+may serve, as `replication.beginning` has it.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import ssl
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from ..replication.roles import Data
 from .certificates import reason_of
 from .tls import TlsEnd
 
@@ -33,12 +38,18 @@ RECEIVE_BYTES: Final = 64 << 10
 _PIECES_MAX: Final = 16
 _SEAL_BYTES: Final = 64 << 10
 _NOTHING: Final = memoryview(b"")
+#: In a handshake: followed by one of `Data`.
+PROTOCOL: Final = "pymcd-replication/"
 
 
 class WireTls(TlsEnd):
     """TLS of one wire."""
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool) -> None:
+    def __init__(self, context: ssl.SSLContext, *, server_side: bool, data: Data) -> None:
+        """`data` is what we have, for who calls us."""
+        context.set_alpn_protocols(
+            [PROTOCOL + data] if server_side else [PROTOCOL + each for each in Data]
+        )
         super().__init__(context, server_side=server_side, seal_bytes=_SEAL_BYTES)
         self._early = b""  #: what the link said before the handshake was done
         if not server_side:
@@ -46,6 +57,12 @@ class WireTls(TlsEnd):
                 self._shake_hands()
             except ssl.SSLWantReadError:
                 pass
+
+    @property
+    def their_data(self) -> str | None:
+        """What who was called has, as far as he said so."""
+        said = self._tls.selected_alpn_protocol()
+        return None if said is None else said.removeprefix(PROTOCOL)
 
     def open(self, data: bytes) -> bytes:
         """Return what can be read of all that has come; raise `ssl.SSLError`."""
@@ -135,7 +152,7 @@ class Wire:
             try:
                 data = self.tls.seal(pieces)
             except ssl.SSLError as error:
-                self._give_up(error)
+                self._give_up(error, b"")
                 return
         elif len(pieces) <= _PIECES_MAX:
             try:
@@ -178,23 +195,28 @@ class Wire:
             self.close()
             return
         if self.tls is not None:
+            sealed = data
             try:
-                data = self.tls.open(data)
+                data = self.tls.open(sealed)
             except ssl.SSLError as error:
-                self._give_up(error)
+                self._give_up(error, sealed)
                 return
         if data:
             self.network.deliver(self.link, data)
         if self.tls is not None and self.tls.ended:
             self.close()
 
-    def _give_up(self, error: ssl.SSLError) -> None:
-        """Close a wire whose other end does not speak TLS, or whom nobody vouches for."""
+    def _give_up(self, error: ssl.SSLError, data: bytes) -> None:
+        """Close a wire whose other end does not speak TLS, or whom nobody vouches for.
+
+        `data` is what came last.
+        """
         assert self.tls is not None
         when = "" if self.tls.established else " handshake"
         self.complain(f"TLS{when} with {self.name} failed: {reason_of(error)}")
+        in_plain = self.link.tls_failed(data, self.tls.their_data)
         try:
-            self.sock.send(self.tls.seal([]))  # why, for the peer's log
+            self.sock.send(in_plain or self.tls.seal([]))  # why, for the peer's log
         except OSError:
             pass
         self.close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pymcd.protocol.connection import Connection
 from pymcd.replication import frames
+from pymcd.replication.beginning import Beginning
 from pymcd.replication.changes import Changes
 from pymcd.replication.channel import Channel, Unacked
 from pymcd.replication.commits import Commits
@@ -162,6 +163,10 @@ def _alone_at_once(original: Any) -> Any:
             self._node.lose([peer], "cut")
 
     return link_down
+
+
+def _nobodys(original: Any) -> Any:
+    return lambda beginning: ""
 
 
 def _begin_at_once(original: Any) -> Any:
@@ -343,6 +348,16 @@ MUTANTS = [
         "who is deposed takes nothing back", [(Membership, "give_up", _nothing)], first_seed=115
     ),
     Mutant("an empty node serves at once", [(Node, "start", _begin_at_once)]),
+    Mutant(
+        "nobody's data keeps an empty node from serving",
+        [(Beginning, "whose_data", _nobodys)],
+        first_seed=330,
+    ),
+    Mutant(
+        "what a peer has that refuses is not heard",
+        [(Beginning, "heard", _nothing)],
+        first_seed=330,
+    ),
     Mutant("differences between clocks move expiry", [(Changes, "origin_s", _ignore_skew)]),
     Mutant(
         "an eviction travels as a deletion",

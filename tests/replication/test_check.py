@@ -21,7 +21,7 @@ from pymcd.replication.commits import Commits
 from pymcd.replication.gate import Gate, Unstable
 from pymcd.replication.node import Node
 from pymcd.replication.peer import Peer, Phase
-from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
+from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, Data
 from pymcd.replication.versions import FOREVER
 from pymcd.replication.view import View
 from pymcd.replication.waiting import Forward, Nobody
@@ -222,6 +222,7 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
     ("in sync, and said to be not", coordinator, put(resync__mode="sending_partial")),
     ("not in sync, and said to be", hosting, put(resync__mode="in_sync")),
     # View: the role, and who is in sync.
+    ("a node that starts has data", coordinator, put(view__data=Data.NOTHING)),
     ("leading without the role", coordinator, put(stance__leading=False)),
     ("leading without the role", follower, put(stance__leading=True)),
     ("remote without the role", joining, put(stance__remote=False)),

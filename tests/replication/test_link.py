@@ -70,6 +70,7 @@ class Stranger:
             "member": "data",
             "item_size_max": 1 << 20,
             "memory_limit": 64 << 20,
+            "data": "kept",
         } | hello
         self.body = bytes([Kind.HELLO]) + json.dumps(self.hello).encode()
 
@@ -141,7 +142,7 @@ class TestHandshake:
     def test_nor_does_who_calls_say_anything_to_what_is_no_peer(self):
         stranger = Stranger(lone_host(), calls=False, magic="HTTP/1.1 200 OK")
         stranger.say_hello()
-        assert stranger.answers() == [(Kind.REFUSAL, {"reason": "magic"})]
+        assert stranger.answers() == [(Kind.REFUSAL, {"reason": "magic", "data": "nothing"})]
 
     @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""])
     def test_calling_what_is_no_replication_port_is_said_so(self, answer):
@@ -239,7 +240,7 @@ class TestRefusals:
     def test_whoever_says_something_else_is_told(self, reason, hello, calls):
         stranger = Stranger(lone_host(), calls=calls, **hello)
         stranger.say_hello()
-        assert stranger.answers() == [(Kind.REFUSAL, {"reason": reason})]
+        assert stranger.answers() == [(Kind.REFUSAL, {"reason": reason, "data": "nothing"})]
         assert stranger.link.closed
         assert stranger.host.rows["last_refusal"] == reason
         assert stranger.host.rows["handshake_failures"] == 1
@@ -293,7 +294,7 @@ class TestRefusals:
         take(stranger.link)
         stranger.prove(proof)
         assert stranger.link.closed
-        assert stranger.answers() == [(Kind.REFUSAL, {"reason": "secret"})]
+        assert stranger.answers() == [(Kind.REFUSAL, {"reason": "secret", "data": "nothing"})]
         assert stranger.host.rows["authentication_failures"] == 1
 
     @pytest.mark.parametrize("calls", [True, False])

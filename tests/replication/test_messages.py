@@ -22,7 +22,7 @@ from pymcd.replication.messages import (
     Vote,
     Welcome,
 )
-from pymcd.replication.roles import FOLLOWER, Role
+from pymcd.replication.roles import FOLLOWER, Data, Role
 
 #: One of each, with something in every field.
 EXAMPLES: list[Message] = [
@@ -38,6 +38,7 @@ EXAMPLES: list[Message] = [
         member="data",
         item_size_max=1 << 20,
         memory_limit=64 << 20,
+        data=Data.NEW,
     ),
     Status(
         word="ask",
@@ -68,7 +69,7 @@ FIELD_IDS = [f"{type(example).__name__}.{name}" for example, name in FIELDS]
 
 #: What the release before does not say.
 NEW = {"Hello.version_max", "Hello.release", "Hello.member"}
-NEW |= {"Hello.item_size_max", "Hello.memory_limit"}
+NEW |= {"Hello.item_size_max", "Hello.memory_limit", "Hello.data"}
 
 NUMBER = [-1, 2**63, 1.0, "1", True, None]
 TEXT = [5, None, ["a"], False]
@@ -98,6 +99,7 @@ REFUSED: dict[str, list[Any]] = {
     "Hello.member": [*TEXT, "", "two words", "\u0100", "x" * 65],
     "Hello.item_size_max": NUMBER,
     "Hello.memory_limit": NUMBER,
+    "Hello.data": [],  # whatever else is said there, is read as the most that could be meant
     "Status.word": TEXT,
     "Status.role": ["", "leader", 1, None, [], {}],
     "Status.epoch": NUMBER,
@@ -147,7 +149,7 @@ ROLLS_SAID = st.builds(Roll, NUMBERS, NODE_IDS, LIVES, LIVES)
 RECEIVEDS = st.builds(Received, NUMBERS, NUMBERS)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.text(), NODE_IDS, st.text(), st.text(), FLOATS, st.integers(0, 4095),
-              st.booleans(), WORDS, WORDS, NUMBERS, NUMBERS),
+              st.booleans(), WORDS, WORDS, NUMBERS, NUMBERS, st.sampled_from(Data)),
     st.builds(Status, st.text(), st.sampled_from(Role), NUMBERS, st.lists(NODE_IDS, max_size=4),
               NODE_IDS, st.booleans(), st.none() | RECEIVEDS, RECEIVEDS, FLOATS, NUMBERS, FLOATS),
     st.builds(Join, KEY_LISTS, st.booleans(), st.booleans(), NUMBERS,
@@ -244,6 +246,11 @@ class TestWhatIsSaid:
         hello = Hello.read(said)
         assert (hello.release, hello.member) == ("-", "data")
         assert (hello.item_size_max, hello.memory_limit) == (0, 0)
+        assert hello.data is Data.KEPT
+
+    @pytest.mark.parametrize("word", [None, 5, "", "more", ["nothing"]])
+    def test_who_does_not_say_that_he_has_nothing_may_have_it_all(self, word):
+        assert Hello.read(EXAMPLES[0].as_json() | {"data": word}).data is Data.KEPT
 
 
 class TestWhatIsRefused:

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from pymcd.config import Settings
-from pymcd.replication.roles import STARTING
+from pymcd.replication.roles import STARTING, Data
 from pymcd.server import peering as peering_module
 from pymcd.server.certificates import Certificates
 from pymcd.server.hub import Hub
@@ -62,6 +62,9 @@ class FakeLink:
         output, self.output = self.output, []
         return output
 
+    def tls_failed(self, data: bytes, said: str | None) -> bytes:
+        return b""
+
     def disconnected(self) -> None:
         self.closed = self.gone = True
 
@@ -76,7 +79,8 @@ class FakeNode:
         self.steps = 0
         self.flushes = 0
         self.started = False
-        self.gate = self.changes = self.membership = self
+        self.gate = self.changes = self.membership = self.view = self
+        self.data = Data.NOTHING
         self.fresh: dict[bytes, bytes] = {}
         self.has_news = True
         self.role = STARTING
@@ -424,8 +428,8 @@ async def test_who_does_not_speak_tls_is_refused(use_hub: bool) -> None:
 def test_tls_takes_what_is_said_before_its_handshake() -> None:
     authority = shared_authority()
     certificates = Certificates(Settings(port=0, **tls(authority)))
-    caller = WireTls(certificates.context("dials"), server_side=False)
-    called = WireTls(certificates.context("accepts"), server_side=True)
+    caller = WireTls(certificates.context("dials"), server_side=False, data=Data.KEPT)
+    called = WireTls(certificates.context("accepts"), server_side=True, data=Data.NEW)
     to_called, to_caller = caller.seal([b"early"]), called.seal([b"bird"])
     heard = {"caller": b"", "called": b""}
     for _ in range(5):

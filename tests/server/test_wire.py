@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from pymcd.config import Settings
+from pymcd.replication.link import ADVICE
+from pymcd.replication.roles import Data
 from pymcd.server.certificates import Certificates
 from pymcd.server.wire import _PIECES_MAX, RECEIVE_BYTES, Network, Wire, WireTls
 
+from ..replication.helpers import Group, address_of
 from .authority import new_authority, shared_authority
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ class FakeLink:
         self.received = b""
         self.closed = False
         self.ends = 0
+        self.failures: list[tuple[bytes, str | None]] = []
+        self.in_plain = b""
 
     def receive(self, data: bytes) -> None:
         self.received += data
@@ -38,6 +43,10 @@ class FakeLink:
     def take_output(self) -> list[bytes]:
         output, self.output = self.output, []
         return output
+
+    def tls_failed(self, data: bytes, said: str | None) -> bytes:
+        self.failures.append((data, said))
+        return self.in_plain
 
     def disconnected(self) -> None:
         self.closed = True
@@ -105,7 +114,8 @@ def certificates_of(authority: Authority) -> Certificates:
 
 
 def tls_of(certificates: Certificates, *, accepts: bool) -> WireTls:
-    return WireTls(certificates.context("accepts" if accepts else "dials"), server_side=accepts)
+    context = certificates.context("accepts" if accepts else "dials")
+    return WireTls(context, server_side=accepts, data=Data.KEPT)
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
@@ -407,3 +417,84 @@ def test_what_was_kept_goes_with_the_wire(plain: Pair) -> None:
     plain.ours.wire.ready()
     assert plain.ours.wire.closed
     assert not plain.ours.wire.blocked
+
+
+# -- links that do not come about ------------------------------------------------------------------
+
+
+def wire_of(sock: socket.socket, link: Link, tls: WireTls | None) -> Wire:
+    sock.setblocking(False)
+    return Wire(
+        sock,
+        link,
+        name="peer",
+        tls=tls,
+        network=Network(),
+        on_blocked=lambda wire, blocked: None,
+        on_closed=lambda wire: None,
+        complain=lambda line: None,
+    )
+
+
+@pytest.mark.parametrize("data", Data)
+@pytest.mark.parametrize("other", ["another authority", "no TLS there", "no TLS here"])
+def test_who_dials_learns_what_the_other_has(data: Data, other: str) -> None:
+    """Whoever has nothing must know that, though nobody vouches for either side."""
+    group = Group("ab")
+    ours, theirs = group["a"].node, group["b"].node
+    theirs.view.data = data
+    here, there = new_authority(), shared_authority()
+    dials = None if other == "no TLS here" else certificates_of(here).context("dials")
+    accepts = None if other == "no TLS there" else certificates_of(there).context("accepts")
+    address = address_of("b")
+    sockets = socket.socketpair()
+    wires = [
+        wire_of(
+            sockets[0],
+            ours.membership.open_link(dialled=address),
+            None if dials is None else WireTls(dials, server_side=False, data=Data.NOTHING),
+        ),
+        wire_of(
+            sockets[1],
+            theirs.membership.open_link(dialled=None, address="a:1"),
+            None if accepts is None else WireTls(accepts, server_side=True, data=data),
+        ),
+    ]
+    for _ in range(20):
+        for wire in wires:
+            if not wire.closed:
+                wire.ready()
+                wire.send()
+    assert [wire.closed for wire in wires] == [True, True]
+    assert group["a"].rows["last_refusal"] == "tls"
+    assert group["a"].rows["authentication_failures"] == 0
+    whose = ours.beginning.whose_data()
+    if data is Data.NOTHING:
+        assert whose == ""
+    else:
+        assert whose == f"{address} has data, and there is no link to it: {ADVICE['tls']}"
+    assert theirs.beginning.whose_data() == ""  # nobody who only calls has a say
+
+
+def test_without_a_word_about_data_there_may_be_any(secured: Pair) -> None:
+    """So it is with the release before, which does not know the question."""
+    secured.exchange()
+    assert secured.ours.wire.tls is not None
+    assert secured.ours.wire.tls.their_data == "kept"
+    context = certificates_of(shared_authority()).context("accepts")
+    silent = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_side=True)
+    assert silent.selected_alpn_protocol() is None
+    link = Group("ab")["a"].node.membership.open_link(dialled=address_of("b"))
+    link.tls_failed(b"\x15\x03\x03\0\2\2\x30", None)
+    assert link.their_data is Data.KEPT
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"ERROR\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\0" * 9]
+)
+def test_what_is_no_node_has_no_data(said: bytes) -> None:
+    node = Group("ab")["a"].node
+    link = node.membership.open_link(dialled=address_of("b"))
+    assert link.tls_failed(said, None) == b""
+    link.disconnected()
+    assert node.beginning.whose_data() == ""

@@ -1,0 +1,271 @@
+"""When a node that has nothing begins to serve, and whose data keeps it from that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pymcd.replication import frames
+from pymcd.replication.frames import Kind
+from pymcd.replication.link import ADVICE
+from pymcd.replication.versions import CLOCK_SKEW_MAX_S
+from tests.replication.helpers import SECRET, Group, Guest, Host, Wire, address_of, make_group
+
+SYNC_TIMEOUT_S = 5.0
+HELD = "replication: no client is served, as this node has nothing: "
+
+
+def group_of(*, force_empty: bool = False, **different: Any) -> Group:
+    """Return a, which serves alone and has data, and b, which starts, and is different."""
+    group = Group("")
+    common = {"sync_timeout_s": SYNC_TIMEOUT_S}
+    a = group.add("a", peers=(address_of("b"),), **common)
+    group.advance(SYNC_TIMEOUT_S + 1)
+    assert a.node.role == "alone"
+    assert Guest(a).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+    settings: dict[str, Any] = {"peers": (address_of("a"),), "force_empty": force_empty}
+    group.add("b", **{**settings, **common, **different})
+    return group
+
+
+def dial_for(group: Group, seconds: float, caller: str = "b", callee: str = "a") -> None:
+    """Let time pass while one dials the other again and again."""
+    for _ in range(round(seconds * 2)):
+        if group[caller].node.membership.should_dial(address_of(callee)):
+            Wire(group[caller], group[callee])
+        group.advance(0.5)
+
+
+def lines_of(host: Host, begin: str = HELD) -> list[str]:
+    return [line.removeprefix(begin) for line in host.lines if line.startswith(begin)]
+
+
+#: Why a link is refused -> what is different in the one that starts.
+DIFFERENCES: dict[str, dict[str, Any]] = {
+    "secret": {"secret": b"another"},
+    "no secret": {"secret": None},
+    "cluster": {"cluster_id": "another"},
+    "clock": {"skew_s": CLOCK_SKEW_MAX_S + 1},
+    "clock behind": {"skew_s": -CLOCK_SKEW_MAX_S - 1},
+}
+differences = pytest.mark.parametrize("how", DIFFERENCES)
+
+
+class TestRefused:
+    @differences
+    def test_who_is_refused_by_a_peer_with_data_does_not_serve(self, how):
+        group = group_of(**DIFFERENCES[how])
+        dial_for(group, 10 * SYNC_TIMEOUT_S)
+        b = group["b"]
+        assert b.node.role == "starting"
+        assert not b.node.ready
+        (line, *more) = lines_of(b)
+        reason = ADVICE[how.removeprefix("no ").removesuffix(" behind")]
+        assert line.startswith(f"{address_of('a')} has data, and there is no link to it: {reason}")
+        assert "--force-empty" in line
+        assert not more  # within a minute
+
+    def test_it_says_so_each_minute(self):
+        group = group_of(secret=b"another")
+        dial_for(group, SYNC_TIMEOUT_S + 180)
+        assert len(lines_of(group["b"])) in (3, 4)
+
+    @differences
+    def test_a_person_may_decide_otherwise(self, how):
+        group = group_of(force_empty=True, **DIFFERENCES[how])
+        dial_for(group, SYNC_TIMEOUT_S - 1)
+        assert group["b"].node.role == "starting"
+        dial_for(group, 2)
+        assert group["b"].node.role == "alone"
+
+    def test_or_mend_what_is_wrong(self):
+        group = group_of(secret=b"another")
+        dial_for(group, 3 * SYNC_TIMEOUT_S)
+        b = group["b"]
+        b.node.membership.secret = SECRET
+        dial_for(group, 2)
+        assert b.node.role == "follower"
+        assert b.values() == {b"k": b"x"}
+
+    def test_silence_afterwards_changes_nothing(self):
+        group = group_of(secret=b"another")
+        dial_for(group, 1)
+        group["a"].stop()
+        group.advance(20 * SYNC_TIMEOUT_S)
+        assert group["b"].node.role == "starting"
+
+    def test_but_what_comes_back_with_nothing_holds_nobody(self):
+        group = group_of(secret=b"another")
+        dial_for(group, 2 * SYNC_TIMEOUT_S)
+        group["a"].stop()
+        group["a"].start()
+        dial_for(group, 1)
+        assert group["b"].node.role == "alone"
+
+    @differences
+    def test_two_that_began_with_nothing_both_serve(self, how):
+        """Though one begins first, and has what was written there meanwhile."""
+        group = Group("")
+        for name, other in ("ab", "ba"):
+            settings = {"peers": (address_of(other),), "sync_timeout_s": SYNC_TIMEOUT_S}
+            group.add(name, **{**settings, **(DIFFERENCES[how] if name == "b" else {})})
+            dial_for(group, 1, name, other) if name == "b" else group.advance(1)
+        for _ in range(20):
+            dial_for(group, 0.5, "a", "b")
+            dial_for(group, 0.5, "b", "a")
+        for host in group.hosts.values():
+            assert host.node.role == "alone"
+            assert lines_of(host, "replication: serving alone: there is no other node with data")
+            assert [line for line in host.lines if "refused" in line]
+
+
+class TestWhoseWordCounts:
+    def test_not_that_of_who_calls(self):
+        group = group_of(secret=b"another")
+        dial_for(group, 3 * SYNC_TIMEOUT_S, "a", "b")
+        assert group["b"].node.role == "alone"
+
+    @pytest.mark.parametrize(
+        ("hello", "held"),
+        [
+            ({"magic": frames.MAGIC, "version": 99}, True),  # of a release that says nothing else
+            ({"magic": frames.MAGIC, "version": 99, "data": "kept"}, True),
+            ({"magic": frames.MAGIC, "version": 99, "data": "new"}, True),
+            ({"magic": frames.MAGIC, "version": 99, "data": "nothing"}, False),
+            ({"magic": frames.MAGIC, "version": 1}, True),
+            ({"magic": "memcached", "version": 1, "data": "kept"}, False),
+        ],
+    )
+    def test_of_whatever_release(self, hello, held):
+        host = Group("a", peers=("127.0.0.1:1",), sync_timeout_s=1.0)["a"]
+        link = host.node.membership.open_link(dialled="127.0.0.1:1")
+        link.receive(frames.encode_frame(bytes([Kind.HELLO]) + frames.encode_json(hello)))
+        assert link.closed
+        host.group.advance(2.5)
+        assert host.node.role == ("starting" if held else "alone")
+
+    @pytest.mark.parametrize("end", ["cut", "silent"])
+    def test_a_handshake_that_comes_to_nothing_tells_as_much(self, end):
+        group = group_of()
+        wire = Wire(group["b"], group["a"])
+        wire.links[1].take_output()
+        hello = group["a"].node.membership.open_link(dialled=None).take_output()[0]
+        wire.links[0].receive(bytes(hello))
+        wire.stall()
+        if end == "cut":
+            wire.cut()
+        group.advance(2 * SYNC_TIMEOUT_S)
+        assert group["b"].node.role == "starting"
+        (line,) = lines_of(group["b"])
+        assert "the handshake was cut short" in line
+
+    @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"ERROR\r\n"])
+    def test_not_that_of_something_else(self, answer):
+        host = Group("a", peers=("127.0.0.1:1",), sync_timeout_s=1.0)["a"]
+        for _ in range(6):
+            link = host.node.membership.open_link(dialled="127.0.0.1:1")
+            link.receive(answer)
+            host.group.advance(0.5)
+            link.disconnected()
+        assert host.node.role == "alone"
+
+    def test_what_a_node_says_of_itself(self):
+        group = make_group()
+        assert [host.node.view.data for host in group.hosts.values()] == ["kept", "kept"]
+        group["a"].stop()
+        group.advance(1)
+        assert group["b"].node.role == "alone"
+        assert group["b"].node.view.data == "kept"
+        lone = Group("a", peers=("127.0.0.1:1",), sync_timeout_s=1.0)["a"]
+        assert lone.node.view.data == "nothing"
+        lone.group.advance(1.5)
+        assert lone.node.view.data == "new"
+
+
+class TestBrokenCopies:
+    def broken(self, **settings: Any) -> Group:
+        """Return a, which has much, and b, whose copy of it breaks off in the middle."""
+        group = group_of(**settings)
+        guest = Guest(group["a"])
+        for number in range(400):
+            value = b"x" * 10_000
+            assert guest.ask(b"set %d 0 0 10000\r\n%s\r\n" % (number, value)) == b"STORED\r\n"
+        wire = Wire(group["b"], group["a"])
+        while len(group["b"].values()) < 10:
+            group["a"].turn()
+            wire.carry()
+            group["b"].turn()
+        wire.cut()
+        assert group["b"].node.role == "starting"
+        assert len(group["b"].values()) < 400
+        return group
+
+    def test_who_has_a_part_waits_for_the_rest(self):
+        group = self.broken()
+        group.advance(20 * SYNC_TIMEOUT_S)
+        b = group["b"]
+        assert b.node.role == "starting"
+        assert "a has data, and there is no link to it. To have it" in lines_of(b)[0]
+        group.link("b", "a")
+        group.advance(1)
+        assert b.node.role == "follower"
+        assert len(b.values()) == 401
+        group.check_equal()
+
+    def test_a_person_may_decide_otherwise(self):
+        group = self.broken(force_empty=True)
+        group.advance(SYNC_TIMEOUT_S + 1)
+        assert group["b"].node.role == "alone"
+
+    def test_if_the_rest_is_lost_the_part_is_all_there_is(self):
+        group = self.broken()
+        group["a"].stop()
+        group.advance(2 * SYNC_TIMEOUT_S)
+        group["a"].start()
+        group.link("b", "a")
+        group.advance(1)
+        assert sorted(host.node.role for host in group.hosts.values()) == [
+            "coordinator",
+            "follower",
+        ]
+        group.check_equal()
+
+    def test_so_it_is_if_another_node_has_taken_the_place_of_that_one(self):
+        """As containers do, whose names are new each time."""
+        group = self.broken()
+        group["a"].stop()
+        address = address_of("a")
+        new = group.add("c", peers=(address_of("b"),), sync_timeout_s=SYNC_TIMEOUT_S)
+        wire = Wire(group["b"], new)
+        wire.links[0].dialled = address
+        group.advance(2 * SYNC_TIMEOUT_S)
+        assert {group[name].node.role for name in "bc"} == {"coordinator", "follower"}
+
+    def test_and_if_it_is_refused_then(self):
+        group = self.broken()
+        group["a"].node.membership.secret = b"another"
+        dial_for(group, 5 * SYNC_TIMEOUT_S)
+        assert group["b"].node.role == "starting"
+
+
+def test_who_is_out_of_date_and_refused_does_not_serve_either():
+    """Its clock was wrong when it woke up."""
+    group = make_group(sync_timeout_s=SYNC_TIMEOUT_S)
+    a, b = group["a"], group["b"]
+    a.frozen = True
+    Guest(b).ask(b"set k 0 0 1\r\n1\r\n")
+    group.advance(600)
+    assert b.node.role == "alone"
+    a.frozen = False
+    a.clock.skew_s = CLOCK_SKEW_MAX_S + 10
+    group.advance(0.5)
+    assert a.node.role == "joining"
+    assert not group.wires
+    dial_for(group, 10 * SYNC_TIMEOUT_S, "a", "b")
+    assert a.node.role == "joining"
+    assert [line for line in a.lines if "no client is served, as this node has what is out" in line]
+    a.clock.skew_s = 0.0
+    dial_for(group, 15, "a", "b")
+    assert a.node.role == "follower"
+    assert a.values() == {b"k": b"1"}
