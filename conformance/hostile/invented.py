@@ -23,6 +23,7 @@ from .known import (
     value_of_1,
     value_of_1m,
     value_of_4000,
+    values_of_1m,
 )
 from .rows import row
 from .scene import LOOPBACK, Endings, Scene, exchange, never
@@ -411,7 +412,7 @@ def deletions(scene: Scene) -> None:
     )
 
 
-@row(prepare=value_of_1m)
+@row(prepare=values_of_1m)
 def large_writes(scene: Scene) -> None:
     """40 clients who overwrite values of 1 MB, 20 times each."""
     request = b"set k%d 0 0 1000000\r\n" + b"v" * MEGABYTE + b"\r\n"

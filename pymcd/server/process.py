@@ -23,6 +23,7 @@ from ..config import EXIT_USAGE, ConfigError
 from ..sources import read_secret
 from . import daemon
 from .certificates import Certificates
+from .heap import Heap, glibc
 from .listening import close_all, open_internet_endpoints, open_unix_endpoint
 from .log import Log
 from .maintenance import Chore, freeze_survivors, tame_collector
@@ -70,6 +71,8 @@ def run(settings: Settings, signals: Signals) -> int:
         import_module(".peering", __package__)
         import_module("..replication.node", __package__)
         codecs.lookup("idna")  # which looking up a peer's address asks for
+    library = glibc()
+    heap = None if library is None else Heap(library)
     daemon.drop_privileges(settings.user, log)
     if settings.lock_memory:
         log.warning(
@@ -90,7 +93,9 @@ def run(settings: Settings, signals: Signals) -> int:
             keep_output=settings.verbose > 0 and settings.log_file is None,
         )
     try:
-        server = Server(settings, clock=clock, log=log, certificates=certificates, secret=secret)
+        server = Server(
+            settings, clock=clock, log=log, certificates=certificates, secret=secret, heap=heap
+        )
         if settings.replicated:
             server.connections_max = daemon.connections_beside_links(settings.conn_limit, others)
         # From here on there are files of ours.

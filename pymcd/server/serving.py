@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..config import Settings, Tls
     from .couchbase import BucketServer
+    from .heap import Heap
     from .listening import Endpoint
     from .peering import Peering
 
@@ -93,7 +94,9 @@ class Server:
         certificates: Certificates | None = None,
         secret: bytes | None = None,
         network: Network | None = None,
+        heap: Heap | None = None,
     ) -> None:
+        """`heap`: of the thread that will serve, if nobody else uses it."""
         clock = clock or SystemClock()
         self._clock = clock  #: real, whatever `debugtime` does to that of the items
         if settings.debug_commands and not isinstance(clock, OffsetClock):
@@ -136,6 +139,11 @@ class Server:
         self.chores.append(recovering)
         self._memory = Memory(recovering.wake, address_space_left())
         self.service.cache.slabs.has_room = self._memory.has_room
+        self._heap = heap
+        if heap is not None:
+            tidying = Chore(heap.step)
+            heap.wake = tidying.wake
+            self.chores.append(tidying)
         self._shortage_said_at = -inf
         self.hub: Hub | None = None
         if use_hub:
@@ -596,6 +604,8 @@ class Server:
     def _gone(self, connection: Connection) -> None:
         self.service.disconnected(connection)
         self._room.unpark_all()
+        if self._heap is not None:
+            self._heap.left()
         if connection.last_words:
             self._say(connection.last_words)
         if self.service.verbosity > 1:

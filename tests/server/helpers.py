@@ -85,11 +85,12 @@ async def serving(
     endpoints: list[Endpoint] | None = None,
     use_hub: bool = True,
     clock: Any = None,
+    heap: Any = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """Run a server while the block does; at its end the server is stopped at once."""
     values = {"port": -1, "listen": ("127.0.0.1",), **settings}
-    server = Running(Settings(**values), use_hub=use_hub, clock=clock)
+    server = Running(Settings(**values), use_hub=use_hub, clock=clock, heap=heap)
     server.endpoints = open_internet_endpoints(server.settings) if endpoints is None else endpoints
     started = trio.Event()
 
