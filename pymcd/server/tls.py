@@ -57,6 +57,8 @@ HANDSHAKE_STEPS_PER_TURN: Final = 4
 RECORD_MAX_BYTES: Final = 16 << 10
 #: Fed to OpenSSL at once: its buffers keep the size of the largest piece they were ever given.
 FEED_BYTES: Final = 16 << 10
+#: How long a client without the hub may take to take in why it is not served.
+_ALERT_PATIENCE_S: Final = 1.0
 _SEAL_MIN_BYTES: Final = 1 << 10
 _SEAL_MAX_BYTES: Final = 1 << 20
 
@@ -120,6 +122,7 @@ class TlsServer:
             cause = error.__cause__
             if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
                 self.failed(connection, cause)
+                await _tell_why(tls, stream)
         finally:
             connection.wake = no_wake
             if secured is None:
@@ -221,6 +224,16 @@ class TlsServer:
     def reset_counters(self) -> None:
         """Begin to count anew."""
         self.handshake_errors = self.proto_errors = self.new_sessions = 0
+
+
+async def _tell_why(tls: trio.SSLStream[trio.abc.Stream], stream: trio.abc.Stream) -> None:
+    """Send the alert about a handshake that failed, which trio keeps to itself."""
+    alert = tls._outgoing.read()
+    with trio.move_on_after(_ALERT_PATIENCE_S):
+        try:
+            await stream.send_all(alert)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it is gone already
 
 
 class TlsEnd:

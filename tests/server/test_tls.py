@@ -591,8 +591,10 @@ async def test_listeners_of_each_kind(use_hub: bool, authority: Authority) -> No
                 assert await ask(stream, b"version\r\n") == VERSION
             else:
                 # With TLS 1.3 a client learns of it after its own part.
-                with pytest.raises(trio.BrokenResourceError):
+                with pytest.raises(trio.BrokenResourceError) as caught:
                     await ask(await secured(server, context, number), b"version\r\n")
+                # It is told why, whatever serves it.
+                assert "CERTIFICATE_REQUIRED" in str(caught.value.__cause__)
 
 
 @both_drivers
