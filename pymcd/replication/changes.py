@@ -229,8 +229,11 @@ class Changes:
         return pieces, fresh, ordinary
 
     def record_of(self, key: bytes) -> bytes | None:
-        """Return the record of a key as it now is; None: nothing is known, it has just ended."""
-        item = self.cache.inspect(key)
+        """Return the record of a key as it now is; None: nothing is known of it."""
+        item = self.cache.linked(key)
+        if item is not None and self.cache.is_dead(item):
+            # Nobody has asked for it since it ended: elsewhere an older one may live still.
+            return records.encode_gone(key, self.version_of(item))
         if item is not None:
             _, expires_at, access = item.state
             head = pack_state(
