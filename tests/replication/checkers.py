@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pymcd.store.item import WIN_SENT
@@ -382,33 +383,127 @@ def check_final(
     return found
 
 
-def check_mortal(history: list[Operation], exptimes: dict[bytes, int], skew_s: float) -> list[str]:
-    """What was stored for a while is not seen for longer."""
+def see_delays(history: list[Operation], eras: Eras, slack_s: float) -> list[Operation]:
+    """Return a history in which a flush that was to come later may have come then, or never.
+
+    One that was called off by another flush did not come, if there was one server all the time.
+    `slack_s`: by how much it may come too early, as clocks show whole seconds, or differ.
+    """
+    flushes = [each for each in history if each.verb == "flush"]
+    undivided = len(eras.eras) == 1 and not eras.splits and not eras.deaths
+    result = []
+    for operation in history:
+        delay_s = operation.notes.get("delay", 0)
+        if not isinstance(delay_s, int) or delay_s <= 1:
+            result.append(operation)
+            continue
+        earliest = operation.invoked_at + max(0.0, delay_s - slack_s)
+        if (
+            undivided
+            and operation.returned_at is not None
+            and any(
+                operation.returned_at < other.invoked_at
+                and other.returned_at is not None
+                and other.returned_at < earliest
+                and other.outcome is not None
+                for other in flushes
+                if other.key == operation.key
+            )
+        ):
+            continue
+        result.append(
+            replace(operation, invoked_at=earliest, returned_at=None, outcome=None, session=None)
+        )
+    return result
+
+
+#: By so much an end may be off: a node keeps whole seconds, and so does who copies it there and
+#: back.
+END_TOLERANCE_S: Final = 2.0
+
+
+def check_mortal(history: list[Operation], eras: Eras, nodes: int) -> list[str]:
+    """What was stored for a while is not seen for longer, and while all is one server not less."""
     found = []
-    for operations in by_key(history).values():
-        if not operations[0].key.startswith(b"m"):
+    # memcached counts whole seconds: what is to live for two of them lives for more than one.
+    early_s = 1.0 + END_TOLERANCE_S + (nodes - 2)
+    late_s = END_TOLERANCE_S + (nodes - 2)
+    for key, operations in by_key(history).items():
+        if not key.startswith(b"m"):
             continue
-        if any(_renews(operation) for operation in operations):
-            continue
-        makers = {operation.value: operation for operation in operations if operation.value}
+        makers = [each for each in operations if "exptime" in each.notes and _was_done(each)]
+        flushes = [each for each in operations if each.verb == "flush"]
+        by_value = {each.value: each for each in makers if each.value}
         for operation in operations:
             outcome = operation.outcome
-            if outcome is None or outcome.status != "ok" or not outcome.value:
+            if outcome is None or operation.returned_at is None:
                 continue
-            maker = makers.get(outcome.value)
-            if maker is None:
-                found.append(f"from nowhere: {operation}")
-            elif maker.returned_at is not None:
-                ends_at = maker.returned_at + exptimes[maker.value] + 1.0 + skew_s
-                if operation.invoked_at > ends_at:
-                    found.append(f"lives on after {ends_at:.3f}: {operation}")
+            if operation.verb in ("get", "mg") and outcome.status == "ok" and outcome.value:
+                maker = by_value.get(outcome.value)
+                if maker is None:
+                    found.append(f"from nowhere: {operation}")
+                    continue
+                if maker.returned_at is None:
+                    continue  # who knows when that was executed
+                touches = [
+                    each
+                    for each in makers
+                    if not each.value and each.invoked_at < operation.returned_at
+                ]
+                ends = [_end_of(each) for each in (maker, *touches)]
+                if operation.invoked_at > max(ends) + late_s:
+                    found.append(f"lives on after {max(ends):.3f}: {maker}\n    {operation}")
+            elif outcome.status == "not_found" or (
+                operation.verb == "add" and outcome.status == "ok"
+            ):
+                if any(each.invoked_at < operation.returned_at for each in flushes):
+                    continue
+                before = [
+                    each
+                    for each in makers
+                    if each.value
+                    and each is not operation
+                    and each.outcome is not None
+                    and each.returned_at is not None
+                    and each.returned_at < operation.invoked_at
+                ]
+                if not before:
+                    continue
+                last = max(before, key=lambda each: each.invoked_at)
+                if not any(
+                    era.start <= last.invoked_at and operation.returned_at < era.end
+                    for era in eras.eras
+                ):
+                    continue
+                later = [
+                    each
+                    for each in makers
+                    if each is not operation
+                    and each.invoked_at < operation.returned_at
+                    and (each.returned_at is None or each.returned_at >= last.invoked_at)
+                ]
+                end = min(each.invoked_at + each.notes["exptime"] for each in later)  # type: ignore[operator]
+                if operation.returned_at < end - early_s:
+                    found.append(f"died before {end:.3f}: {last}\n    {operation}")
     return found
+
+
+def _was_done(operation: Operation) -> bool:
+    """Return whether an operation changed something, for all that is known."""
+    return operation.outcome is None or operation.outcome.status == "ok"
+
+
+def _end_of(operation: Operation) -> float:
+    """Return until when what an operation gave a time to live may be seen."""
+    exptime = operation.notes["exptime"]
+    assert isinstance(exptime, int)
+    return inf if operation.returned_at is None else operation.returned_at + exptime
 
 
 # -- what lies in the caches -------------------------------------------------------------------
 
 
-def _photograph(host: Host) -> dict[bytes, tuple[object, ...]]:
+def photograph(host: Host, *, mortal: bool = False) -> dict[bytes, tuple[object, ...]]:
     assert host.service is not None
     cache = host.service.cache
     return {
@@ -421,8 +516,21 @@ def _photograph(host: Host) -> dict[bytes, tuple[object, ...]]:
             bool(item.access & WIN_SENT),
         )
         for item in cache.items()
-        if not cache.is_dead(item) and not item.key.startswith(b"m")
+        if not cache.is_dead(item) and (mortal or not item.key.startswith(b"m"))
     }
+
+
+def differ(
+    here: tuple[object, ...] | None, there: tuple[object, ...] | None, tolerance_s: float
+) -> bool:
+    """Return whether two nodes hold something else under a key, as `photograph` shows it."""
+    if here is None or there is None:
+        return here is not there
+    return (
+        here[:2] + here[3:] != there[:2] + there[3:]
+        or abs(here[2] - there[2]) > tolerance_s  # type: ignore[operator]
+        or (here[2] == 0) != (there[2] == 0)
+    )
 
 
 def check_converged(hosts: Sequence[Host]) -> list[str]:
@@ -434,20 +542,15 @@ def check_converged(hosts: Sequence[Host]) -> list[str]:
     # Whole seconds are all that a node keeps: what came by way of another may be two of them off.
     tolerance_s = len(hosts) - 1 + 0.01
     first, *others = hosts
-    photographs = {host: _photograph(host) for host in hosts}
+    photographs = {host: photograph(host) for host in hosts}
     mine = photographs[first]
     for host in others:
         theirs = photographs[host]
         for key in sorted(mine.keys() | theirs.keys()):
             here, there = mine.get(key), theirs.get(key)
-            if here is None or there is None:
-                if not any(key in each.evicted and key not in photographs[each] for each in hosts):
-                    found.append(
-                        f"{key.decode()}: {first.name} has {here}, {host.name} has {there}"
-                    )
-            elif here[:2] + here[3:] != there[:2] + there[3:] or (
-                abs(here[2] - there[2]) > tolerance_s  # type: ignore[operator]
-                or (here[2] == 0) != (there[2] == 0)
+            if differ(here, there, tolerance_s) and not (
+                (here is None or there is None)
+                and any(key in each.evicted and key not in photographs[each] for each in hosts)
             ):
                 found.append(f"{key.decode()}: {first.name} has {here}, {host.name} has {there}")
     return found
@@ -475,11 +578,11 @@ def check_patience(
     hosts: Sequence[Host],
     bound_s: float,
     excused: dict[str, list[tuple[float, float]]],
+    promising: frozenset[str],
 ) -> list[str]:
-    """No client waits for long because of the peer, while its node is in sync or serves alone.
+    """No client waits for long because of the peer, while its node is in one of some roles.
 
-    `excused`: when a host was slow of itself. Nodes that have to be brought in sync first may take
-    longer: what they hold is perhaps stale.
+    `excused`: when a host was slow of itself.
     """
     found = []
     histories = {host.name: host.history for host in hosts}
@@ -498,6 +601,47 @@ def check_patience(
         roles = histories[operation.node]
         first = bisect_right([each.at for each in roles], operation.invoked_at) - 1
         during = {each.role for each in roles[max(first, 0) :] if each.at <= end}
-        if during <= {"alone", "coordinator", "follower"}:
+        if during <= promising:
             found.append(f"waited {end - operation.invoked_at:.3f} s: {operation}")
     return found
+
+
+def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
+    """What each node says of itself is so, now that all are in sync and nothing happens.
+
+    Nobody can have changed on two sides what there was one side of; and who was degraded is told by
+    the roles that it had.
+    """
+    found = []
+    for host in hosts:
+        rows = dict(host.node.rows())
+        wrong = {}
+        expected: dict[str, object] = {"state": "in_sync", "degraded": "no", "queue_items": 0}
+        for number in range(len(hosts) - 1):
+            expected[f"peer_{number}:lag_items"] = 0
+            expected[f"peer_{number}:unacked_bytes"] = 0
+        wrong = {name: rows[name] for name, value in expected.items() if rows[name] != value}
+        if host.node.role == "coordinator":
+            wrong.update(
+                (name, value)
+                for name, value in rows.items()
+                if name.endswith(":in_sync") and value != "yes"
+            )
+        if not eras.splits and rows["conflicts"]:
+            wrong["conflicts"] = rows["conflicts"]
+        degraded_s = _degraded_s(host)
+        if abs(float(rows["degraded_seconds"]) - degraded_s) > 0.1 + 0.01 * degraded_s:
+            wrong["degraded_seconds"] = f"{rows['degraded_seconds']}, not {degraded_s:.3f}"
+        if wrong:
+            found.append(f"{host.name} says at the end: {wrong}")
+    return found
+
+
+def _degraded_s(host: Host) -> float:
+    """Return for how long a host served without any other in this life, by its roles."""
+    seconds = 0.0
+    ends = [each.at for each in host.history[1:]] + [host.world.now]
+    for each, end in zip(host.history, ends, strict=True):
+        if each.life == host.life and each.ready and each.role in ("alone", "joining"):
+            seconds += end - each.at
+    return seconds

@@ -6,6 +6,9 @@ run, to the bit.
 
     python -m tests.replication.simulation --seeds 0:2000 --jobs 2
     python -m tests.replication.simulation --seed 1234 -v
+
+`--with NAME,NAME` adds troubles, conditions and checks of `simulation_troubles` to every world, and
+`--nodes 3` a third node. What a seed is replayed with must be what it was found with.
 """
 
 from __future__ import annotations
@@ -18,14 +21,17 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.auth import Authenticator, Users
 from pymcd.config import Settings
 
-from . import checkers
+from . import checkers, simulation_troubles
 from .simulation_clients import PASSWORD, USER, Client, Garbled, Login, Speech
-from .world import Host, HostClock, World, independent_of_hash_seed
+from .watch import Watch
+from .world import Host, HostClock, World, constants, independent_of_hash_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -78,6 +84,8 @@ LOGIN_TROUBLES: Final = (
     "failed_logins",
     "commands_of_strangers",  #: said before the login; nobody may have executed them
 )
+_MORE_CONDITIONS: Final = simulation_troubles.CONDITIONS
+_AWAITED: Final = simulation_troubles.AWAITED
 #: Everything comes to rest within this, after all troubles have ended.
 SETTLE_S: Final = 25.0
 #: What a client may wait beyond the time-outs, because of its own network and host.
@@ -102,15 +110,26 @@ class Report:
 class Simulation:
     """One run."""
 
-    def __init__(self, seed: int, *, verbose: bool = False) -> None:
+    def __init__(
+        self,
+        seed: int,
+        *,
+        more: frozenset[str] = frozenset(),
+        nodes: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        """`more`: of `simulation_troubles`, what this world has in any case."""
         independent_of_hash_seed()
         self.seed = seed
+        self._streams: dict[str, random.Random] = {}
+        self._nodes = nodes
         self.world = World(seed)
         self.world.verbose = verbose
         self.random = self.world.random
         #: A stream of its own: who has to log in decides nothing else of what a world begins with.
-        self._login_random = random.Random(f"{seed}/logins")
+        self._login_random = self.stream("logins")
         self.report = Report(seed)
+        self.more = self._draw_more(more)
         self.history: list[Operation] = []
         self.conditions = self._draw_conditions()
         self.ending = False
@@ -118,21 +137,66 @@ class Simulation:
         self.excused: dict[str, list[tuple[float, float]]] = {}
         self.hosts = self._build_hosts()
         self.lossy = "small_memory" in self.conditions
+        keys = 8 if self.lossy else self.random.randrange(2, 7)
         self.speech = Speech(
             self.random,
-            keys=8 if self.lossy else self.random.randrange(2, 7),
+            keys=5 * keys if "many_keys" in self.more else keys,
             flushing=0.01 if "flushing" in self.conditions else 0.0,
+            mortal_random=self.stream("mortal"),
         )
         if self.lossy:
             self.speech.filled = 1.0
             self.speech.value_bytes = (150_000, 170_000)  # five of these fill a slab page
         elif self.random.random() < 0.2:
             self.speech.value_bytes = (10, 5_000)
+        self._speak_more()
         self.clients = self._build_clients()
         self.overheard: list[bytes] = []
+        self.watch = Watch(self.world, self.hosts, self.more, self._most_at_once())
         self.world.observe = self._observe
 
+    def stream(self, name: str) -> random.Random:
+        """Return the source of chance for one thing, which no other depends on."""
+        if name not in self._streams:
+            self._streams[name] = random.Random(f"{self.seed}/{name}")
+        return self._streams[name]
+
     # -- the cast ------------------------------------------------------------------------------
+
+    def _draw_more(self, wanted: frozenset[str]) -> set[str]:
+        """Return what of `simulation_troubles` this world has."""
+        more = set(wanted)
+        chances = {
+            name: each.chance
+            for table in (simulation_troubles.TROUBLES, _MORE_CONDITIONS)
+            for name, each in table.items()
+        }
+        for name, chance in chances.items():
+            # Drawn in any case: what is wanted comes as it does in a world that has it by chance.
+            if self.stream(name).random() < chance and name not in _AWAITED:
+                more.add(name)
+        more.update(name for name in simulation_troubles.CHECKS if name not in _AWAITED)
+        for name in sorted(more & _MORE_CONDITIONS.keys()):
+            self.report.counts[name] += 1
+        return more
+
+    def _speak_more(self) -> None:
+        """Have clients say what conditions of `simulation_troubles` ask for."""
+        speech, more = self.speech, self.more
+        if self.lossy:
+            return
+        if "large_values" in more:
+            speech.filled, speech.value_bytes = 0.1, (60_000, 1_000_000)
+        elif "item_sizes" in more:
+            speech.filled, speech.value_bytes = 0.5, (10, 5_000)
+            speech.item_bytes = min(host.settings.item_size_max_bytes for host in self.hosts)
+        if "delayed_flushes" in more:
+            speech.delayed_random = self.stream("delayed_flushes")
+
+    def _most_at_once(self) -> int:
+        """Return how many bytes of changes all clients together can ask for at once."""
+        value_bytes = (self.speech.value_bytes or (0, 20))[1]
+        return len(self.clients) * 7 * (value_bytes + 150)
 
     def _draw_conditions(self) -> set[str]:
         chances = dict.fromkeys(CONDITIONS, 0.12)
@@ -141,6 +205,10 @@ class Simulation:
         conditions = {name for name, chance in chances.items() if self.random.random() < chance}
         if "async" in conditions:
             conditions.discard("strict")
+        if self._nodes is not None:
+            conditions.discard("three_nodes")
+            if self._nodes == 3:
+                conditions.add("three_nodes")
         if self._login_random.random() < 0.5:
             conditions.add(self._login_random.choice(LOGINS))
         for name in sorted(conditions):
@@ -184,7 +252,14 @@ class Simulation:
                 ),
                 replication_ack_timeout_s=self.ack_timeout_s,
                 replication_queue=8 if "small_queue" in conditions else 1 << 16,
-                replication_backlog_bytes=4000 if "small_backlog" in conditions else 1 << 20,
+                replication_backlog_bytes=(
+                    1200
+                    if "tiny_log" in self.more
+                    else 4000
+                    if "small_backlog" in conditions
+                    else 1 << 20
+                ),
+                **self._item_size(),
                 sync_timeout_s=random_.choice((1.0, 3.0)),
                 memory_limit_bytes=64 << 20,
                 **access,
@@ -202,8 +277,16 @@ class Simulation:
                     authenticator=self._authenticator() if access else None,
                 )
             )
+        self._skews = min(skews), max(skews)
         self.skew_spread_s = max(skews) - min(skews)
         return hosts
+
+    def _item_size(self) -> dict[str, Any]:
+        """Return the settings of a server by which it may differ from others in what it stores."""
+        if "item_sizes" not in self.more:
+            return {}
+        size = self.stream("item_sizes").choice((2 << 10, 4 << 10, 1 << 20))
+        return {"item_size_max_bytes": size, "slab_chunk_max_bytes": min(size // 2, 512 << 10)}
 
     def _access(self) -> dict[str, Any]:
         """Return the settings of servers that ask for a login, in worlds where they do."""
@@ -253,6 +336,8 @@ class Simulation:
             )
             if "slow_clients" in self.conditions:
                 client.slow = 0.1
+            if "reads" in self.more:
+                client.read_bytes = self.stream("reads").choice((50, 500, 1 << 16))
             clients.append(client)
         return clients
 
@@ -260,6 +345,14 @@ class Simulation:
 
     def run(self) -> Report:
         """Let it all happen, then judge."""
+        values: dict[str, int] = {}
+        for name in sorted(self.more & _MORE_CONDITIONS.keys()):
+            if not self.lossy:  # its values are too large for that
+                values.update(_MORE_CONDITIONS[name].constants)
+        with constants(values):
+            return self._run()
+
+    def _run(self) -> Report:
         world, random_ = self.world, self.random
         for host in self.hosts:
             world.after(random_.random() * 0.2, host.start)
@@ -268,6 +361,9 @@ class Simulation:
             self._schedule(name, TROUBLES[name] * random_.choice((0.5, 1.0, 2.0)))
         if random.Random(f"{self.seed}/estrange").randrange(ESTRANGED_WORLDS) == 0:
             self._schedule("estrange", ESTRANGE_EVERY_S)
+        for name, trouble in simulation_troubles.TROUBLES.items():
+            if name in self.more:
+                self._schedule_more(name, trouble.every_s * self.stream(name).choice((0.5, 1.0)))
         budget = random_.randrange(100, 260)
         for client in self.clients:
             client.go(budget // len(self.clients))
@@ -292,17 +388,45 @@ class Simulation:
     def _schedule(self, name: str, every_s: float) -> None:
         self.world.after(self.random.expovariate(1.0) * every_s, self._trouble, name, every_s)
 
+    def _schedule_more(self, name: str, every_s: float) -> None:
+        delay_s = self.stream(name).expovariate(1.0) * every_s
+        self.world.after(delay_s, self._trouble_of_more, name, every_s)
+
+    def _trouble_of_more(self, name: str, every_s: float) -> None:
+        if not self.ending:
+            simulation_troubles.TROUBLES[name].do(self)
+            self._schedule_more(name, every_s)
+
+    def note_skew(self) -> None:
+        """Take note of how far wall clocks have ever been apart, each from itself as well."""
+        skews = [host.clock.skew_s for host in self.hosts]
+        self._skews = min(self._skews[0], *skews), max(self._skews[1], *skews)
+        self.skew_spread_s = max(self.skew_spread_s, self._skews[1] - self._skews[0])
+
+    def block(self, name: str, pairs: list[tuple[str, str]], lasts_s: float) -> None:
+        """Let nothing pass between these, each in one direction, for a while."""
+        self.count(name, " ".join(f"{sender} to {receiver}" for sender, receiver in pairs))
+        for pair in pairs:
+            self.world.block(*pair)
+
+        def undo() -> None:
+            for pair in pairs:
+                self.world.unblock(*pair)
+
+        self.until(lasts_s, undo)
+
     def _trouble(self, name: str, every_s: float) -> None:
         if self.ending:
             return
         getattr(self, f"_{name}")()
         self._schedule(name, every_s)
 
-    def _count(self, name: str, what: object = "") -> None:
+    def count(self, name: str, what: object = "") -> None:
+        """Take note of a trouble that happens."""
         self.report.counts[name] += 1
         self.world.tell("fault", f"{name} {what}")
 
-    def _until(self, delay_s: float, undo: Callable[[], None]) -> None:
+    def until(self, delay_s: float, undo: Callable[[], None]) -> None:
         """Have a trouble end after a while, or when all is healed."""
         done = False
 
@@ -313,26 +437,27 @@ class Simulation:
                 undo()
 
         self._open_troubles.append(once)
-        self.world.after(delay_s, once)
+        if delay_s != inf:
+            self.world.after(delay_s, once)
 
-    def _while(self) -> float:
+    def while_s(self, random_: random.Random) -> float:
         """Return how long a trouble lasts: about as long as time-outs, or very short, or long."""
-        scale = self.random.choice((0.1, 0.5, 1.0, 1.0, 2.0, 10.0, 20.0))
-        return self.ack_timeout_s * scale * self.random.uniform(0.5, 1.5)
+        scale = random_.choice((0.1, 0.5, 1.0, 1.0, 2.0, 10.0, 20.0))
+        return self.ack_timeout_s * scale * random_.uniform(0.5, 1.5)
 
     def _cut(self) -> None:
         if self.world.wires:
-            self._count("cut")
+            self.count("cut")
             late_s = self.random.choice((0.0, 0.001, 0.05, 0.5))
             self.random.choice(self.world.wires).cut(late_s=late_s)
 
     def _cut_silently(self) -> None:
         if self.world.wires:
-            self._count("cut_silently")
+            self.count("cut_silently")
             self.random.choice(self.world.wires).cut(silent=True)
 
     def _delay(self) -> None:
-        self._count("delay")
+        self.count("delay")
         world = self.world
         extra_s = self.ack_timeout_s * self.random.choice((0.1, 0.3, 0.6, 1.2))
         world.latency_s += extra_s
@@ -340,7 +465,7 @@ class Simulation:
         def undo() -> None:
             world.latency_s -= extra_s
 
-        self._until(self._while() * 2, undo)
+        self.until(self.while_s(self.random) * 2, undo)
 
     def _stall(self) -> None:
         # Of three nodes one is cut off from both others: that two see a third and not each other
@@ -352,20 +477,12 @@ class Simulation:
             for other in self.hosts
             if other is not lonely
         ]
-        self._count("stall", " ".join(f"{sender} to {receiver}" for sender, receiver in pairs))
-        for pair in pairs:
-            self.world.block(*pair)
-
-        def undo() -> None:
-            for pair in pairs:
-                self.world.unblock(*pair)
-
-        self._until(self._while(), undo)
+        self.block("stall", pairs, self.while_s(self.random))
 
     def _partition(self) -> None:
         lonely = self.random.choice(self.hosts)
         others = [host for host in self.hosts if host is not lonely]
-        self._count("partition", f"{lonely.name} from {others}")
+        self.count("partition", f"{lonely.name} from {others}")
         for other in others:
             self.world.block(lonely.name, other.name)
             self.world.block(other.name, lonely.name)
@@ -375,23 +492,23 @@ class Simulation:
                 self.world.unblock(lonely.name, other.name)
                 self.world.unblock(other.name, lonely.name)
 
-        self._until(self._while() * 2, undo)
+        self.until(self.while_s(self.random) * 2, undo)
 
     def _freeze(self) -> None:
         host = self.random.choice(self.hosts)
         if not host.alive or host.frozen:
             return
-        self._count("freeze", host.name)
+        self.count("freeze", host.name)
         host.freeze()
         began = self.world.now
 
         def undo() -> None:
-            self._excuse(host, began)
+            self.excuse(host, began)
             host.thaw()
 
-        self._until(self._while() * 2, undo)
+        self.until(self.while_s(self.random) * 2, undo)
 
-    def _excuse(self, host: Host, began: float) -> None:
+    def excuse(self, host: Host, began: float) -> None:
         """Note that a host was slow of itself."""
         self.excused.setdefault(host.name, []).append((began, self.world.now + 0.05))
 
@@ -399,18 +516,19 @@ class Simulation:
         host = self.random.choice(self.hosts)
         if host.slow_s:
             return
-        self._count("slow_node", host.name)
+        self.count("slow_node", host.name)
         host.slow_s = self.random.choice((0.003, 0.02, 0.06, 0.15))
         began = self.world.now
 
         def undo() -> None:
             host.slow_s = 0.0
             for each in self.hosts:
-                self._excuse(each, began)
+                self.excuse(each, began)
 
-        self._until(self._while() * 4, undo)
+        self.until(self.while_s(self.random) * 4, undo)
 
-    def _die(self, host: Host, *, silent: bool) -> None:
+    def die(self, host: Host, *, silent: bool) -> None:
+        """Let a process die, or its host with it."""
         if not host.alive:
             return
         host.stop(silent=silent)
@@ -426,40 +544,40 @@ class Simulation:
         host = self._spare()
         if host is None:
             return
-        self._count("kill", host.name)
+        self.count("kill", host.name)
         began = self.world.now
-        self._die(host, silent=False)
+        self.die(host, silent=False)
 
         def undo() -> None:
-            self._excuse(host, began)
+            self.excuse(host, began)
             if not host.alive:
                 host.start()
 
-        self._until(self._while() * 2, undo)
+        self.until(self.while_s(self.random) * 2, undo)
 
     def _estrange(self) -> None:
         host = self._spare()
         if host is None or host.secret != SECRET:
             return
-        self._count("estrange", host.name)
+        self.count("estrange", host.name)
         began = self.world.now
-        self._die(host, silent=False)
+        self.die(host, silent=False)
         host.secret = b"another one"
         host.start()
 
         def undo() -> None:
-            self._die(host, silent=False)
+            self.die(host, silent=False)
             host.secret = SECRET
-            self._excuse(host, began)
+            self.excuse(host, began)
             host.start()
 
-        self._until(self.random.uniform(0.5, 5.0), undo)
+        self.until(self.random.uniform(0.5, 5.0), undo)
 
     def _host_death(self) -> None:
         host = self._spare()
         if host is None or not host.connected:
             return
-        self._count("host_death", host.name)
+        self.count("host_death", host.name)
         began = self.world.now
         others = [other for other in self.hosts if other is not host]
         tell_first = self.random.random() < 0.5
@@ -475,13 +593,13 @@ class Simulation:
         def die() -> None:
             if host.life == life:
                 host.connected = False
-                self._die(host, silent=True)
+                self.die(host, silent=True)
 
         def undo() -> None:
             for other in others:
                 self.world.unblock(host.name, other.name)
                 self.world.unblock(other.name, host.name)
-            self._excuse(host, began)
+            self.excuse(host, began)
             if host.life == life:
                 die()
             host.connected = True
@@ -490,14 +608,14 @@ class Simulation:
 
         delay_s = self.ack_timeout_s * self.random.uniform(0.0, 1.0)
         self.world.after(delay_s, die)
-        self._until(delay_s + self._while() * 2, undo)
+        self.until(delay_s + self.while_s(self.random) * 2, undo)
 
     def _stranger(self) -> None:
         """Somebody without the secret, who may have listened, talks to a replication port."""
         host = self.random.choice(self.hosts)
         if not host.alive or host.frozen:
             return
-        self._count("stranger", host.name)
+        self.count("stranger", host.name)
         kind = self.random.randrange(3)
         if kind == 0:
             words = self.random.randbytes(self.random.randrange(1, 300))
@@ -610,6 +728,7 @@ class Simulation:
         ]
         self.eras = eras
         found = report.found
+        history = checkers.see_delays(history, eras, 1.5 + self.skew_spread_s)
         if "strict" in self.conditions:
             for each in history:
                 if each.outcome is None:
@@ -628,14 +747,24 @@ class Simulation:
                 skew_spread_s=self.skew_spread_s,
                 # Without room for tombstones a resync replaces what was written apart.
                 # What the first node has room for it keeps, whatever the others evict.
-                lossy="small_backlog" in self.conditions or (self.lossy and hosts[0].life > 1),
+                lossy="small_backlog" in self.conditions
+                or "tiny_log" in self.more
+                or (self.lossy and hosts[0].life > 1),
                 protected_only=self.lossy,
             )
         if promising and not self.conditions & {"three_nodes", "strict"}:
             # Word from the other, then its acknowledgement of what was sent before, then of this:
             # each within time-out and lease.
             bound_s = 3 * 1.75 * self.ack_timeout_s + PATIENCE_S
-            found += checkers.check_patience(history, hosts, bound_s, self.excused)
+            roles = frozenset({"alone", "coordinator", "follower"})
+            if "one_bound" in self.more:
+                bound_s = 2 * 1.75 * self.ack_timeout_s + PATIENCE_S
+                roles |= {"joining"}
+            found += checkers.check_patience(history, hosts, bound_s, self.excused, roles)
+        if promising and "mortal" in self.more and not self.lossy:
+            found += checkers.check_mortal(history, eras, len(hosts))
+        if "statistics" in self.more:
+            found += checkers.check_statistics(hosts, eras)
         if not report.found and "skew_beyond" not in self.conditions:
             found += checkers.check_converged(hosts)
         found += checkers.check_cas_uniques(history, hosts)
@@ -643,6 +772,7 @@ class Simulation:
 
     def _observe(self, host: Host) -> None:
         """Look at a host after each of its turns."""
+        self.watch.look(host, self.report.found)
         if len(host.history) < 2 or host.history[-1].at != self.world.now:
             return
         was, now = host.history[-2], host.history[-1]
@@ -695,9 +825,15 @@ class Simulation:
                 )
 
 
-def run(seed: int, *, verbose: bool = False) -> Report:
-    """Run one seed."""
-    simulation = Simulation(seed, verbose=verbose)
+def run(
+    seed: int,
+    *,
+    more: frozenset[str] = frozenset(),
+    nodes: int | None = None,
+    verbose: bool = False,
+) -> Report:
+    """Run one seed. See `Simulation`."""
+    simulation = Simulation(seed, more=more, nodes=nodes, verbose=verbose)
     try:
         return simulation.run()
     except (AssertionError, Garbled, ArithmeticError, LookupError, TypeError, ValueError,
@@ -708,13 +844,14 @@ def run(seed: int, *, verbose: bool = False) -> Report:
         return report
 
 
-def run_many(seeds: Iterable[int], jobs: int = 1) -> Iterable[Report]:
+def run_many(seeds: Iterable[int], jobs: int = 1, **options: Any) -> Iterable[Report]:
     """Run many seeds; their reports come in any order."""
+    run_one = partial(run, **options)
     if jobs <= 1:
-        yield from map(run, seeds)
+        yield from map(run_one, seeds)
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(run, seeds, chunksize=10)
+        yield from pool.imap_unordered(run_one, seeds, chunksize=10)
 
 
 def summarise(reports: list[Report]) -> dict[str, Any]:
@@ -747,18 +884,28 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="0:100", help="first and last but one, as A:B")
     parser.add_argument("--seed", type=int, help="one seed, with what it finds")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument(
+        "--with", dest="more", default="", help="NAME,NAME: see simulation_troubles"
+    )
+    parser.add_argument("--nodes", type=int, choices=(2, 3), help="else some worlds have three")
     parser.add_argument("-v", "--verbose", action="store_true", help="with the trace of --seed")
     options = parser.parse_args(arguments)
     write = sys.stdout.write
+    more = frozenset(filter(None, options.more.split(",")))
+    if unknown := more - simulation_troubles.names():
+        parser.error(
+            f"no {', '.join(sorted(unknown))}; {', '.join(sorted(simulation_troubles.names()))}"
+        )
     if options.seed is not None:
-        report = run(options.seed, verbose=options.verbose)
+        report = run(options.seed, more=more, nodes=options.nodes, verbose=options.verbose)
         write("\n".join([*report.trace, *report.found]) + "\n")
         write(f"{dict(sorted(report.counts.items()))}\n")
         return bool(report.found)
     first, _, last = options.seeds.partition(":")
     begin = time.monotonic()
     reports = []
-    for report in run_many(range(int(first), int(last)), options.jobs):
+    seeds = range(int(first), int(last))
+    for report in run_many(seeds, options.jobs, more=more, nodes=options.nodes):
         reports.append(report)
         if report.found:
             first_line = report.found[0].splitlines()[0][:150]

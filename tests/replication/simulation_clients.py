@@ -222,7 +222,14 @@ def _binary(
 class Speech:
     """Chooses commands. Values are never the same twice, but for counters."""
 
-    def __init__(self, random_: random.Random, *, keys: int, flushing: float) -> None:
+    def __init__(
+        self,
+        random_: random.Random,
+        *,
+        keys: int,
+        flushing: float,
+        mortal_random: random.Random,
+    ) -> None:
         self.random = random_
         self.keys = [b"k%d" % number for number in range(keys)]
         self.counters = [b"n%d" % number for number in range(max(1, keys // 3))]
@@ -230,6 +237,10 @@ class Speech:
         self.mortal = [b"m%d" % number for number in range(2)]
         self.all_keys = [*self.keys, *self.counters, *self.locks]
         self._flushing = flushing
+        #: Of their own, so that what is said of other keys does not depend on it.
+        self.mortal_random = mortal_random
+        self.delayed_random: random.Random | None = None  #: chooses delays of flushes, if there are
+        self.item_bytes = 1 << 20  #: what no node has room for is larger
         self._last = 0
         self.filled = 0.3  #: how often values are filled up to what length, at least and at most
         self.value_bytes: tuple[int, int] | None = None
@@ -247,7 +258,8 @@ class Speech:
     def exptime(self, key: bytes) -> int:
         """Return an expiry: long, absolute, or short for keys that are mortal."""
         if key.startswith(b"m"):
-            return self.random.choice((1, 2, 3))
+            exptime = self.random.choice((1, 2, 3))
+            return exptime if self.mortal_random.random() < 0.5 else exptime * 10
         chance = self.random.random()
         if chance < 0.7:
             return 0
@@ -274,10 +286,17 @@ class Speech:
         return [self._get(protocol, key) for key in self.all_keys]
 
     def _flush(self, protocol: str) -> Pending:
-        operations = [Operation(key, "flush", 0) for key in self.all_keys]
+        operations = [Operation(key, "flush", 0) for key in [*self.all_keys, *self.mortal]]
+        delayed, delay_s = self.delayed_random, 0
+        if delayed is not None and delayed.random() < 0.6:
+            delay_s = delayed.choice((1, 2, 3, 60))
+            for operation in operations:
+                operation.notes["delay"] = delay_s
         if protocol == "binary":
-            return Pending(_binary(0x08, b""), operations, _parse_binary_many)
-        return Pending(b"flush_all\r\n", operations, _parse_line)
+            extras = struct.pack(">I", delay_s) if delay_s else b""
+            return Pending(_binary(0x08, b"", extras), operations, _parse_binary_many)
+        words = b" %d" % delay_s if delay_s else b""
+        return Pending(b"flush_all%b\r\n" % words, operations, _parse_line)
 
     def _get(self, protocol: str, key: bytes) -> Pending:
         if protocol == "binary":
@@ -300,11 +319,15 @@ class Speech:
         operation = Operation(
             key, verb, 0, value=value, flags=0 if joins else flags, compare=compare
         )
+        if key.startswith(b"m"):
+            operation.notes["exptime"] = exptime
+        # Who is not told whether it was too large does not know whether what was there is gone.
+        told = len(value) < self.item_bytes // 2
         if protocol == "binary":
             codes = {"set": 1, "add": 2, "replace": 3, "cas": 1, "append": 14, "prepend": 15}
             extras = b"" if joins else struct.pack(">II", flags, exptime)
             opcode = codes[verb]
-            if verb == "set" and self.random.random() < 0.2:
+            if verb == "set" and self.random.random() < 0.2 and told:
                 request = _binary(0x11, key, extras, value) + _binary(0x0A, b"")
                 return Pending(request, [operation], _parse_noop, quiet=True)
             request = _binary(opcode, key, extras, value, cas=compare)
@@ -316,7 +339,7 @@ class Speech:
             words += [b"C%d" % compare] if verb == "cas" else [b"M" + modes[verb]]
             if verb == "set" and self.random.random() < 0.1:
                 words.append(b"E%d" % self.random.randrange(1, 1 << 20))
-            if self.random.random() < 0.1:
+            if self.random.random() < 0.1 and told:
                 request = b" ".join([*words, b"q"]) + b"\r\n" + value + b"\r\nmn\r\n"
                 return Pending(request, [operation], _parse_quiet_meta, quiet=True)
             request = b" ".join(words) + b"\r\n" + value + b"\r\n"
@@ -324,7 +347,7 @@ class Speech:
         words = [verb.encode(), key, b"%d" % flags, b"%d" % exptime, b"%d" % len(value)]
         if verb == "cas":
             words.append(b"%d" % compare)
-        if self.random.random() < 0.1:
+        if self.random.random() < 0.1 and told:
             request = b" ".join([*words, b"noreply"]) + b"\r\n" + value + b"\r\n"
             return Pending(request, [operation], _parse_nothing, quiet=True)
         return Pending(b" ".join(words) + b"\r\n" + value + b"\r\n", [operation], _parse_line)
@@ -369,6 +392,8 @@ class Speech:
     def _touch(self, protocol: str, key: bytes) -> Pending:
         exptime = self.exptime(key)
         operation = Operation(key, "touch", 0)
+        if key.startswith(b"m"):
+            operation.notes["exptime"] = exptime
         if protocol == "binary":
             request = _binary(0x1C, key, struct.pack(">I", exptime))
             return Pending(request, [operation], _parse_binary)
@@ -429,7 +454,8 @@ class Speech:
         if chance < 0.5:
             return self._get(protocol, key)
         if chance < 0.9:
-            return self._store(protocol, "set", key)
+            is_lock = protocol == "text" and self.mortal_random.random() < 0.5
+            return self._store(protocol, "add" if is_lock else "set", key)
         return self._touch(protocol, key)
 
 
@@ -638,6 +664,8 @@ class Client:
         self.final: deque[Pending] = deque()
         self.idle = True
         self.slow = 0.0  #: chance that it reads nothing for a while
+        self.read_bytes = 0  #: what it says arrives in reads of so many; 0: as it was said
+        self._quiet_until = 0.0
 
         self._session = 0
         self._visit: Visit | None = None
@@ -665,6 +693,16 @@ class Client:
         self.final = deque(commands)
         self.idle = False
         self.world.after(0.0, self._say)
+
+    def pause(self, seconds: float) -> None:
+        """Say nothing for a while."""
+        self._quiet_until = max(self._quiet_until, self.world.now + seconds)
+
+    def sent_away(self, host: Host) -> None:
+        """Have the server end the connection, if it is to that host."""
+        visit = self._visit
+        if visit is not None and self._host is host:
+            host.post(visit, visit.end, life=visit.life)
 
     def _leave(self) -> None:
         """Give up the connection; what was not answered stays open."""
@@ -698,6 +736,9 @@ class Client:
     def _say(self) -> None:
         """Say the next thing, or the next few."""
         if self.idle or self._pending:
+            return
+        if self.world.now < self._quiet_until:
+            self.world.at(self._quiet_until, self._say)
             return
         if not self.left and not self.final:
             self.idle = True
@@ -734,7 +775,11 @@ class Client:
             if not pending.quiet or pending.parse is not _parse_nothing:
                 self._pending.append(pending)
         cut = random_.randrange(len(data)) if random_.random() < 0.1 else 0
-        for piece in (data[:cut], data[cut:]):
+        pieces = [data[:cut], data[cut:]]
+        if self.read_bytes:
+            size = self.read_bytes
+            pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        for piece in pieces:
             if piece:
                 self._leaves_at = max(self._leaves_at, self.world.now + random_.random() * 0.0005)
                 self.world.at(self._leaves_at, self._reach, visit, piece)
@@ -775,6 +820,8 @@ class Client:
             for operation in pending.operations:
                 if "error" in operation.notes:
                     operation.session = None  # it may not have happened at all
+                    if len(operation.value) >= self.speech.item_bytes // 2:
+                        operation.verb = "delete"  # what was there is gone, perhaps
                 if operation.outcome is not None:
                     operation.returned_at = self.world.now
                     if operation.outcome.cas and operation.verb in ("get", "mg"):

@@ -15,7 +15,9 @@ observed of a node is written down by its `Host`, for `checkers`.
 from __future__ import annotations
 
 import random
+import sys
 from collections import deque
+from contextlib import contextmanager
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
@@ -26,7 +28,7 @@ from ..hosts import make_host, make_node_host
 from .releases import TODAY, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pymcd.auth import Authenticator
     from pymcd.config import Settings
@@ -43,9 +45,39 @@ BACKOFF_MIN_S: Final = 0.05
 BACKOFF_MAX_S: Final = 2.0
 #: How often a host looks whether somebody is to be dialled.
 DIAL_LOOK_S: Final = 0.01
+#: How often who leaves asks whether the others have everything.
+LEAVE_AGAIN_S: Final = 0.005
 #: A host's own work takes this long at most, unless it is slow.
 TURN_S: Final = 0.0003
 _EVER: Final = float("inf")
+#: Of what is said on a wire so many pieces are overheard, and on so many wires.
+_OVERHEARD_PIECES: Final = 4
+_OVERHEARD_WIRES: Final = 30
+
+
+class OutOfMemory(MemoryError):
+    """What a host has in the place of a system that is short of memory."""
+
+
+@contextmanager
+def constants(values: dict[str, int]) -> Iterator[None]:
+    """Let constants of the replication core, by name, have other values for a while."""
+    replaced = []
+    for name, value in values.items():
+        modules = [
+            module
+            for path, module in sys.modules.items()
+            if path.startswith("pymcd.replication.") and name in module.__dict__
+        ]
+        assert modules, f"no constant {name}"
+        for module in modules:
+            replaced.append((module, name, getattr(module, name)))
+            setattr(module, name, value)
+    try:
+        yield
+    finally:
+        for module, name, before in replaced:
+            setattr(module, name, before)
 
 
 def independent_of_hash_seed() -> None:
@@ -79,6 +111,9 @@ class World:
         self.trace: list[str] = []
         #: Called after each turn of a host.
         self.observe: Callable[[Host], None] = lambda host: None
+        #: How conversations between hosts began, as who listens knows them: of each what the one
+        #: side said.
+        self.overheard: deque[list[bytes]] = deque(maxlen=_OVERHEARD_WIRES)
 
     def at(self, time: float, call: Callable[..., None], *arguments: Any) -> None:
         """Have something happen."""
@@ -142,13 +177,29 @@ class HostClock:
         self._world = world
         self._rate = 1.0 + drift
         self._origin_s = world.random.uniform(1e3, 1e6)
-        self.skew_s = skew_s
+        self._skew_s = skew_s
+        self._drift = 0.0  #: of the wall clock alone, in seconds each second
+        self._drifts_since = 0.0
 
     def monotonic(self) -> float:
         return self._origin_s + self._world.now * self._rate
 
     def realtime(self) -> float:
         return BEGIN_S + self.skew_s + self._world.now * self._rate
+
+    @property
+    def skew_s(self) -> float:
+        """How far the wall clock is ahead of the time of the world."""
+        return self._skew_s + self._drift * (self._world.now - self._drifts_since)
+
+    def step(self, seconds: float) -> None:
+        """Let the wall clock jump."""
+        self._skew_s += seconds
+
+    def drift(self, rate: float) -> None:
+        """Let the wall clock run too fast, by so many seconds each second, from now on."""
+        self._skew_s = self.skew_s
+        self._drift, self._drifts_since = rate, self._world.now
 
     def world_seconds(self, seconds: float) -> float:
         """Return how long the world takes for so many seconds of this clock."""
@@ -170,11 +221,17 @@ class End:
         self._held: list[tuple[bytes, tuple[float, float]]] = []
         self.under_way_bytes = 0
         self.last_taken = -_EVER  #: when what was handled here last was sent there
+        self._said: list[bytes] = []  #: as overheard
 
     def send(self, data: bytes, *, delay_s: float = 0.0) -> None:
         """Send to the other end."""
         world = self.host.world
         pieces = [data]
+        delay_s += self.wire.late_s
+        if len(self._said) < _OVERHEARD_PIECES:
+            if not self._said:
+                world.overheard.append(self._said)
+            self._said.append(data)
         if world.draw() < world.splitting:
             cut = world.random.randrange(len(data) + 1)
             pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
@@ -204,7 +261,13 @@ class End:
             return
         peer = self.host.node.membership.peer_of(self.link)
         before = None if peer is None else peer.lease.their_time
-        self.link.receive(data)
+        try:
+            self.link.receive(data)
+        except OutOfMemory:  # as `server.peering` does with what it did not expect
+            self.host.log.append((self.host.world.now, "out of memory"))
+            self.wire.finish(self)
+            self.end()
+            return
         self.host.node.check()
         self.last_taken = known[0]
         if self.link.proven or (self.dialled is not None and self.link.closed):
@@ -245,6 +308,7 @@ class Wire:
     def __init__(self, world: World, caller: Host, callee: Host) -> None:
         self.world = world
         self.dead = False  #: nothing arrives any more
+        self.late_s = 0.0  #: everything is so long under way, beside the usual
         first, second = End(self, caller, caller.life), End(self, callee, callee.life)
         first.other, second.other = second, first
         self.ends = (first, second)
@@ -352,7 +416,7 @@ class Visit:
             return
         self._suspended = False  # a wake says so
         connection = self.connection
-        for _ in range(1000):
+        for _ in range(1000 + len(self._unread)):
             more = connection.run() or connection.source is not None
             while (chunk := connection.next_chunk()) is not None:
                 self._send(bytes(chunk))
@@ -407,7 +471,7 @@ class Host:
         self.name = name
         self.settings = settings
         self.clock = clock
-        self._dials = dials
+        self.dials = dials
         self.secret = secret  #: of the next life
         self._memory_pages = memory_pages
         self._lent = make_host(authenticator=authenticator, call_later=self._call_later)
@@ -419,6 +483,7 @@ class Host:
         self.life = 0  #: of the process, by number
         self.alive = False
         self.frozen = False
+        self.leaving = False  #: in order
         self.connected = True  #: False: nothing reaches this host
         self.slow_s = 0.0  #: a turn takes so much longer
         self.service: Service | None = None
@@ -462,7 +527,7 @@ class Host:
         world = self.world
         self.life += 1
         self.alive = True
-        self.frozen = False
+        self.frozen = self.leaving = False
         self.started_at = world.now
         self.heard_at.clear()
         self.answered_at.clear()
@@ -501,7 +566,7 @@ class Host:
         self._node_woken = True
         self.world.tell(self.name, f"starts, life {self.life}")
         self.node.start()
-        for target in self._dials:
+        for target in self.dials:
             world.after(world.random.random() * DIAL_LOOK_S, self._dial, target, self.life, 0.05)
         world.after(world.random.random(), self._housekeeping, self.life)
         self.stir()
@@ -533,7 +598,7 @@ class Host:
     @property
     def listening(self) -> bool:
         """Whether clients can connect."""
-        return self.alive and self.node.ready
+        return self.alive and self.node.ready and not self.leaving
 
     def freeze(self) -> None:
         """Let the process stand still, as by SIGSTOP; its clocks go on."""
@@ -548,6 +613,51 @@ class Host:
             self.frozen = False
             self._stood_still_s += self.world.now - self._froze_at
             self.stir()
+
+    def leave(self, patience_s: float, gone: Callable[[], None]) -> None:
+        """End the process in order, as by SIGTERM: the others are told, and have everything first.
+
+        `gone` is to end it. Who waits for a peer that is not in sync yet does so for that long.
+        """
+        self.leaving = True
+        life, began = self.life, self.world.now
+
+        def ask() -> None:
+            patient = self.world.now - began < patience_s
+            if (self.node.awaited or not self.node.leave()) and patient:
+                self.world.after(LEAVE_AGAIN_S, lambda: self.post("leave", ask, life=life))
+                return
+            # What was said last is sent at the end of this turn.
+            self.world.after(LEAVE_AGAIN_S, lambda: gone() if self.life == life else None)
+
+        self.post("leave", ask, life=life)
+
+    def run_short(self, records: int) -> None:
+        """Have no memory, once, when so many records from others have been applied."""
+        assert self.service is not None
+        calls = [
+            (self.service.cache, "install"),
+            (self.node.changes, "apply_gone"),
+            (self.node.changes, "apply_flush"),
+        ]
+        left = records
+
+        def limited(call: Callable[..., Any]) -> Callable[..., Any]:
+            def apply(*arguments: Any, **more: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left != -1:
+                    return call(*arguments, **more)
+                for owner, name in calls:
+                    owner.__dict__.pop(name, None)
+                self.world.tell(self.name, "has no memory")
+                raise OutOfMemory
+
+            return apply
+
+        for owner, name in calls:
+            if name not in owner.__dict__:
+                owner.__dict__[name] = limited(getattr(owner, name))
 
     def _say(self, line: str) -> None:
         self.log.append((self.world.now, line))
@@ -608,7 +718,10 @@ class Host:
 
     def _step(self) -> None:
         self._node_woken = False
-        delay_s = self.node.step()
+        try:
+            delay_s = self.node.step()
+        except OutOfMemory:  # as `server.peering` does with what it did not expect
+            delay_s = DIAL_LOOK_S
         self.node.check()
         self._step_at = self.world.now + self.clock.world_seconds(delay_s)
 
@@ -664,8 +777,7 @@ class Host:
             self._timer_at = max(self._step_at, world.now)
             world.at(self._timer_at, self._timer, life, self._timer_at)
         self._note()
-        if self.history[-1].at == world.now:
-            world.observe(self)
+        world.observe(self)
 
     def _send(self, delay_s: float) -> None:
         window_bytes = self.world.window_bytes
@@ -766,11 +878,17 @@ class Host:
                 wait_s = backoff_s * (1 - world.random.random() / 2) + DIAL_LOOK_S
                 world.after(wait_s, self._dial, target, life, BACKOFF_MIN_S)
 
-    def _connect(self, target: str, life: int) -> None:
+    def dial_late(self, target: str, late_s: float) -> None:
+        """Dial a peer once more, with everything that is said so long under way."""
+        self._connect(target, self.life, late_s)
+
+    def _connect(self, target: str, life: int, late_s: float = 0.0) -> None:
         other = self.world.hosts[target.partition(":")[0]]
         if life != self.life or not self.alive or not other.alive:
             return
-        caller, callee = Wire(self.world, self, other).ends
+        wire = Wire(self.world, self, other)
+        wire.late_s = late_s
+        caller, callee = wire.ends
         self.post(caller, self._open, caller, target, life=life)
         other.post(callee, other._open, callee, None, life=other.life)
 

@@ -1,0 +1,265 @@
+"""More troubles for the simulation, each drawn from a stream of its own.
+
+Whether a world has one, when it comes and what it is like is decided by `random.Random` of seed and
+name: so a world without it is the one that it was, and who adds a trouble changes no other.
+
+`AWAITED` names those that the core does not stand yet. No world has them unless they are asked for:
+
+    python -m tests.replication.simulation --seeds 0:100 --with clock_step,mortal
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .simulation import Simulation
+    from .world import Host
+
+#: How far apart clocks may be at the end for two nodes to link.
+SKEW_THAT_LINKS_S: Final = 50.0
+
+
+class Trouble(NamedTuple):
+    """What goes wrong again and again."""
+
+    do: Callable[[Simulation], None]
+    chance: float  #: that a world has it
+    every_s: float  #: between two, when they are common
+
+
+class Condition(NamedTuple):
+    """What is so for a whole run."""
+
+    chance: float
+    #: Constants of the core that are something else.
+    constants: dict[str, int]
+
+
+def _pick(simulation: Simulation, name: str) -> Host | None:
+    """Return a host that is there and awake."""
+    hosts = [host for host in simulation.hosts if host.alive and not host.frozen]
+    return simulation.stream(name).choice(hosts) if hosts else None
+
+
+def clock_step(simulation: Simulation) -> None:
+    """A wall clock jumps, and back again; at times it stays so, if nodes may link all the same."""
+    random_ = simulation.stream("clock_step")
+    host = random_.choice(simulation.hosts)
+    step_s = random_.choice((2.0, 20.0, 300.0, 3600.0)) * random_.choice((-1, 1))
+    simulation.count("clock_step", f"{host.name} {step_s:+.0f} s")
+    host.clock.step(step_s)
+    simulation.note_skew()
+    skews = [each.clock.skew_s for each in simulation.hosts]
+    if random_.random() < 0.3 and max(skews) - min(skews) < SKEW_THAT_LINKS_S:
+        return
+
+    def undo() -> None:
+        host.clock.step(-step_s)
+        simulation.note_skew()
+
+    simulation.until(inf if random_.random() < 0.2 else random_.uniform(0.05, 2.0), undo)
+
+
+def clock_drift(simulation: Simulation) -> None:
+    """A wall clock runs too fast or too slowly for a while, and remains as it then is."""
+    random_ = simulation.stream("clock_drift")
+    host = random_.choice(simulation.hosts)
+    rate = random_.choice((0.01, 0.1, 1.0, 4.0)) * random_.choice((-0.5, 1))
+    simulation.count("clock_drift", f"{host.name} {rate:+.3f}")
+    host.clock.drift(rate)
+
+    def undo() -> None:
+        host.clock.drift(0.0)
+        simulation.note_skew()
+
+    simulation.until(random_.uniform(0.2, 3.0), undo)
+
+
+def leave(simulation: Simulation) -> None:
+    """A process ends in order, as for an update, and is started again soon."""
+    random_ = simulation.stream("leave")
+    host = _pick(simulation, "leave")
+    if host is None or host.leaving:
+        return
+    simulation.count("leave", host.name)
+    began = simulation.world.now
+    for client in simulation.clients:
+        client.sent_away(host)
+
+    def again() -> None:
+        simulation.excuse(host, began)
+        if not host.alive:
+            host.start()
+
+    def gone() -> None:
+        if host.alive:
+            simulation.die(host, silent=False)
+            simulation.until(simulation.while_s(random_) * 2, again)
+
+    host.leave(random_.choice((0.1, 1.0)), gone)
+
+
+def quiet(simulation: Simulation) -> None:
+    """No client says anything for a while."""
+    random_ = simulation.stream("quiet")
+    pause_s = random_.choice((0.3, 1.0, 3.0)) * random_.uniform(0.5, 1.5)
+    simulation.count("quiet", f"{pause_s:.1f} s")
+    for client in simulation.clients:
+        client.pause(pause_s)
+
+
+def one_way(simulation: Simulation) -> None:
+    """Nothing passes in one direction for long, in half of the cases while nobody asks anything."""
+    random_ = simulation.stream("one_way")
+    lonely = random_.choice(simulation.hosts)
+    sends = random_.random() < 0.5
+    pairs = [
+        (lonely.name, other.name) if sends else (other.name, lonely.name)
+        for other in simulation.hosts
+        if other is not lonely
+    ]
+    lasts_s = random_.uniform(1.0, 6.0)
+    if random_.random() < 0.5:
+        simulation.count("quiet")
+        for client in simulation.clients:
+            client.pause(random_.uniform(0.1, lasts_s))
+    simulation.block("one_way", pairs, lasts_s)
+
+
+def partial_partition(simulation: Simulation) -> None:
+    """Two of three nodes do not reach each other, or one does not reach the other; both reach the
+    third."""
+    random_ = simulation.stream("partial_partition")
+    if len(simulation.hosts) < 3:
+        return
+    one, other = (host.name for host in random_.sample(simulation.hosts, 2))
+    pairs = [(one, other), (other, one)][: random_.choice((1, 2, 2))]
+    simulation.block("partial_partition", pairs, simulation.while_s(random_) * 2)
+
+
+def late_handshake(simulation: Simulation) -> None:
+    """A node dials once more though it is linked, and all of that is said is late.
+
+    In half of the cases it is started anew meanwhile, so that these are words of a former life.
+    """
+    random_ = simulation.stream("late_handshake")
+    host = _pick(simulation, "late_handshake")
+    if host is None or not host.dials:
+        return
+    late_s = random_.choice((0.05, 0.3, 1.0, 2.0)) * random_.uniform(0.5, 1.5)
+    simulation.count("late_handshake", f"of {host.name} by {late_s:.2f} s")
+    host.dial_late(random_.choice(host.dials), late_s)
+    if random_.random() < 0.5:
+        began, life = simulation.world.now, host.life
+
+        def undo() -> None:
+            simulation.excuse(host, began)
+            if not host.alive:
+                host.start()
+
+        def die() -> None:
+            if host.life == life and host.alive:
+                simulation.count("kill", host.name)
+                simulation.die(host, silent=False)
+                simulation.until(random_.uniform(0.0, late_s), undo)
+
+        simulation.world.after(random_.uniform(0.0, 2.5 * late_s), die)
+
+
+def repeated_handshake(simulation: Simulation) -> None:
+    """Somebody who listened says again what a node once said to another."""
+    random_ = simulation.stream("repeated_handshake")
+    host = _pick(simulation, "repeated_handshake")
+    overheard = simulation.world.overheard
+    if host is None or not overheard:
+        return
+    simulation.count("repeated_handshake", host.name)
+    words = list(random_.choice(overheard))
+
+    def talk() -> None:
+        membership = host.node.membership
+        if not membership.may_accept():
+            return
+        link = membership.open_link(dialled=None, address="repeater")
+        for word in words:
+            link.receive(word)
+        if link.proven:
+            simulation.report.found.append("who only repeats what he heard is let in")
+        link.take_output()
+        link.disconnected()
+        host.node.check()
+
+    host.post("repeater", talk, life=host.life)
+
+
+def out_of_memory(simulation: Simulation) -> None:
+    """There is no memory for one of the next records that come from others."""
+    random_ = simulation.stream("out_of_memory")
+    host = _pick(simulation, "out_of_memory")
+    if host is not None:
+        simulation.count("out_of_memory", host.name)
+        host.run_short(random_.choice((0, 0, 1, 3, 10)))
+
+
+TROUBLES: Final = {
+    "clock_step": Trouble(clock_step, 0.15, 1.0),
+    "clock_drift": Trouble(clock_drift, 0.1, 1.5),
+    "leave": Trouble(leave, 0.15, 2.0),
+    "quiet": Trouble(quiet, 0.1, 2.0),
+    "one_way": Trouble(one_way, 0.15, 2.0),
+    "partial_partition": Trouble(partial_partition, 0.3, 1.5),
+    "late_handshake": Trouble(late_handshake, 0.15, 1.0),
+    "repeated_handshake": Trouble(repeated_handshake, 0.15, 1.0),
+    "out_of_memory": Trouble(out_of_memory, 0.15, 1.0),
+}
+
+CONDITIONS: Final = {
+    #: So that a peer is behind, a resync takes many slices, and a queue overflows.
+    "tiny_queues": Condition(0.1, {"QUEUE_BYTES": 200, "WINDOW_BYTES": 150, "SLICE_ITEMS": 2}),
+    #: So that most of what is said travels in parts.
+    "tiny_parts": Condition(0.1, {"PART_BYTES": 200, "PARTS_WINDOW_BYTES": 2000}),
+    #: A log and tombstones of a few keys, so that both wrap around.
+    "tiny_log": Condition(0.1, {}),
+    "many_keys": Condition(0.1, {}),
+    #: Values that are larger than a part, a read and what may be under way.
+    "large_values": Condition(0.05, {}),
+    #: What clients say arrives in reads of one size, and others' commands come between two.
+    "reads": Condition(0.1, {}),
+    #: Nodes that do not agree on how large an item may be.
+    "item_sizes": Condition(0.1, {}),
+    #: `flush_all` with a delay.
+    "delayed_flushes": Condition(0.15, {}),
+}
+
+#: What is looked at beside what always is.
+CHECKS: Final = {
+    "equality": "nodes in sync hold the same while nothing is unacknowledged",
+    "mortal": "what is stored for a while lives that long",
+    "bounds": "queues, log and tombstones stay within their bounds",
+    "statistics": "what `stats replication` says is so",
+    "one_bound": "in every role nobody waits for longer than once for the peer",
+}
+
+#: Not stood yet.
+AWAITED: Final = frozenset(
+    {
+        "clock_step",
+        "clock_drift",
+        "late_handshake",
+        "partial_partition",
+        "out_of_memory",
+        "item_sizes",
+        "one_bound",
+        "one_way",
+        "statistics",
+    }
+)
+
+
+def names() -> set[str]:
+    """Return all that `--with` knows."""
+    return {*TROUBLES, *CONDITIONS, *CHECKS}

@@ -1,0 +1,157 @@
+"""Looks at the hosts while a run goes on: what must hold at every moment, not only at its end.
+
+It looks from outside at all hosts at once, as none of them can. What holds within one node alone
+is an assertion of its `check`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from pymcd.replication import gate, resync
+from pymcd.replication.lease import SILENCE_S
+
+from .checkers import END_TOLERANCE_S, differ, photograph
+
+if TYPE_CHECKING:
+    from pymcd.replication.peer import Peer
+
+    from .world import Host, World
+
+#: How often each host is looked at.
+LOOK_S: Final = 0.01
+#: How long one may say that it is in sync with another that is not, beside a silence.
+MISTAKEN_S: Final = 2.0
+#: Complaints of one kind in one run.
+_ENOUGH: Final = 3
+
+
+class Watch:
+    """What is seen of the hosts of one run."""
+
+    def __init__(
+        self, world: World, hosts: list[Host], checks: set[str], most_at_once_bytes: int
+    ) -> None:
+        self._world = world
+        self._hosts = hosts
+        self._checks = checks
+        self._most_at_once_bytes = most_at_once_bytes
+        self._looked_at: dict[Host, float] = {}
+        self._mistaken_since: dict[tuple[Host, Host], float] = {}
+        self._complaints: dict[str, int] = {}
+
+    def look(self, host: Host, found: list[str]) -> None:
+        """Look at a host, after a turn of it."""
+        now = self._world.now
+        if now - self._looked_at.get(host, -1.0) < LOOK_S:
+            return
+        self._looked_at[host] = now
+        said = []
+        if "bounds" in self._checks:
+            said += self._bounds(host)
+        for other in self._hosts:
+            if other is host or not other.alive or other.service is None:
+                continue
+            if "equality" in self._checks or "statistics" in self._checks:
+                said += self._together(host, other)
+        if "statistics" in self._checks:
+            said += self._statistics(host)
+        for kind, line in said:
+            self._complaints[kind] = self._complaints.get(kind, 0) + 1
+            if self._complaints[kind] <= _ENOUGH:
+                found.append(f"{now:.6f}: {host.name}: {kind}: {line}")
+
+    def _together(self, host: Host, other: Host) -> list[tuple[str, str]]:
+        """See whether two that have no more to say to each other hold the same."""
+        mine_of, theirs_of = (
+            host.node.view.peers.get(other.name),
+            other.node.view.peers.get(host.name),
+        )
+        if (
+            not _one(mine_of, theirs_of)
+            or host.node.gate.changes.pending
+            or other.node.gate.changes.pending
+        ):
+            return []
+        said = []
+        if "equality" in self._checks:
+            mine, theirs = photograph(host, mortal=True), photograph(other, mortal=True)
+            evicted = host.evicted | other.evicted
+            for key in sorted(mine.keys() | theirs.keys()):
+                here, there = mine.get(key), theirs.get(key)
+                if here is None or there is None:
+                    ends_in_s = (here or there or (0, 0, 0))[2]
+                    assert isinstance(ends_in_s, (int, float))
+                    if (ends_in_s and ends_in_s <= END_TOLERANCE_S) or key in evicted:
+                        continue
+                if differ(here, there, END_TOLERANCE_S):
+                    line = f"{key.decode()}: {host.name} has {here}, {other.name} has {there}"
+                    said.append(("in sync, nothing unacknowledged, not the same", line))
+        if "statistics" in self._checks:
+            for each, its_peer in ((host, other), (other, host)):
+                rows = dict(each.node.rows())
+                number = sorted(each.node.view.peers).index(its_peer.name)
+                if lag := rows[f"peer_{number}:lag_items"]:
+                    said.append(("behind, though nothing is unacknowledged", f"{each.name}: {lag}"))
+        return said
+
+    def _bounds(self, host: Host) -> list[tuple[str, str]]:
+        """See whether what a node keeps is as much as it may be."""
+        node = host.node
+        changes, settings = node.changes, host.settings
+        sizes = {
+            "log": (changes.log_bytes, changes._log_limit_bytes if len(changes.log) > 1 else 1e9),
+            "tombstones": (
+                changes.tombstones.size_bytes,
+                changes.tombstones.limit_bytes if len(changes.tombstones) > 1 else 1e9,
+            ),
+        }
+        under_way = gate.QUEUE_BYTES + resync.WINDOW_BYTES + 2 * self._most_at_once_bytes
+        for name, peer in node.view.peers.items():
+            sizes[f"behind of {name}"] = len(peer.resync.behind), settings.replication_queue
+            if peer.channel is not None:
+                sizes[f"under way to {name}"] = peer.channel.unacked_bytes, under_way
+        return [
+            ("beyond its bound", f"{name}: {size} of {most}")
+            for name, (size, most) in sizes.items()
+            if size > most
+        ]
+
+    def _statistics(self, host: Host) -> list[tuple[str, str]]:
+        """See whether a node is in sync with those of which it says so."""
+        node = host.node
+        said = []
+        rows = dict(node.rows())
+        degraded = node.ready and node.role in ("alone", "joining")
+        if (rows["degraded"] == "yes") != degraded:
+            said.append(("degraded", f"{rows['degraded']} as {node.role}"))
+        for name, peer in node.view.peers.items():
+            other = self._world.hosts[name]
+            is_so = (
+                other.alive
+                and (back := other.node.view.peers.get(host.name)) is not None
+                and back.in_view
+            )
+            if not peer.in_view or is_so or other.frozen:
+                self._mistaken_since.pop((host, other), None)
+                continue
+            since = self._mistaken_since.setdefault((host, other), host.waking_s)
+            if host.waking_s - since > SILENCE_S + MISTAKEN_S:
+                said.append(("in sync by its own account alone", f"with {name}"))
+        return said
+
+
+def _one(mine: Peer | None, theirs: Peer | None) -> bool:
+    """Return whether two peers of each other are in sync, with nothing under way between them."""
+    if mine is None or theirs is None or mine.channel is None or theirs.channel is None:
+        return False
+    return (
+        mine.in_view
+        and theirs.in_view
+        and mine.channel.epoch == theirs.channel.epoch
+        and not any(
+            peer.channel.unacked or peer.resync.under_way or peer.link is None
+            for peer in (mine, theirs)
+            if peer.channel is not None
+        )
+    )
