@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.auth import Authenticator, Users
 from pymcd.config import Settings
+from pymcd.replication.lease import SILENCE_S
 
 from . import checkers, simulation_troubles
 from .simulation_clients import PASSWORD, USER, Client, Garbled, Login, Speech
@@ -176,6 +177,8 @@ class Simulation:
             if self.stream(name).random() < chance and name not in _AWAITED:
                 more.add(name)
         more.update(name for name in simulation_troubles.CHECKS if name not in _AWAITED)
+        if "large_values" in more:  # these would be under way for seconds
+            more -= {"tiny_parts", "tiny_chunks"}
         for name in sorted(more & _MORE_CONDITIONS.keys()):
             self.report.counts[name] += 1
         return more
@@ -187,10 +190,15 @@ class Simulation:
             return
         if "large_values" in more:
             speech.filled, speech.value_bytes = 0.1, (60_000, 1_000_000)
-        elif "item_sizes" in more:
+        elif more & {"item_sizes", "tiny_chunks"}:
             speech.filled, speech.value_bytes = 0.5, (10, 5_000)
+        if "item_sizes" in more:
             speech.item_bytes = min(host.settings.item_size_max_bytes for host in self.hosts)
+        if "hot_keys" in more:
+            del speech.keys[self.stream("hot_keys").choice((1, 1, 2)) :]
+            speech.own_cas = 0.5
         if "delayed_flushes" in more:
+            speech.flushing = max(speech.flushing, 0.02)
             speech.delayed_random = self.stream("delayed_flushes")
 
     def _most_at_once(self) -> int:
@@ -220,6 +228,7 @@ class Simulation:
         names = ["a", "b", "c"] if "three_nodes" in conditions else ["a", "b"]
         if "far_apart" in conditions:
             world.latency_s, world.jitter_s = 0.004, 0.003
+        world.pushing = "pushes" in self.more
         if "many_pieces" in conditions:
             world.splitting = 0.9
         if "small_window" in conditions:
@@ -251,7 +260,9 @@ class Simulation:
                     else "semi"
                 ),
                 replication_ack_timeout_s=self.ack_timeout_s,
-                replication_queue=8 if "small_queue" in conditions else 1 << 16,
+                replication_queue=(
+                    8 if "small_queue" in conditions or "tiny_queues" in self.more else 1 << 16
+                ),
                 replication_backlog_bytes=(
                     1200
                     if "tiny_log" in self.more
@@ -284,7 +295,7 @@ class Simulation:
     def _item_size(self) -> dict[str, Any]:
         """Return the settings of a server by which it may differ from others in what it stores."""
         if "item_sizes" not in self.more:
-            return {}
+            return {"slab_chunk_max_bytes": 1 << 10} if "tiny_chunks" in self.more else {}
         size = self.stream("item_sizes").choice((2 << 10, 4 << 10, 1 << 20))
         return {"item_size_max_bytes": size, "slab_chunk_max_bytes": min(size // 2, 512 << 10)}
 
@@ -336,8 +347,12 @@ class Simulation:
             )
             if "slow_clients" in self.conditions:
                 client.slow = 0.1
+            if "hot_keys" in self.more:
+                client.think_s = 0.004
             if "reads" in self.more:
                 client.read_bytes = self.stream("reads").choice((50, 500, 1 << 16))
+                if self.lossy or "large_values" in self.more:
+                    client.read_bytes = 1 << 16
             clients.append(client)
         return clients
 
@@ -364,6 +379,12 @@ class Simulation:
         for name, trouble in simulation_troubles.TROUBLES.items():
             if name in self.more:
                 self._schedule_more(name, trouble.every_s * self.stream(name).choice((0.5, 1.0)))
+        if "hot_keys" in self.more:
+            hot = self.stream("hot_keys")
+            for name in hot.sample(("host_death", "freeze", "stall", "delay"), 2):
+                self._schedule(name, 0.7)
+            if hot.random() < 0.5:
+                world.latency_s, world.jitter_s = 0.004, 0.003
         budget = random_.randrange(100, 260)
         for client in self.clients:
             client.go(budget // len(self.clients))
@@ -454,7 +475,17 @@ class Simulation:
     def _cut_silently(self) -> None:
         if self.world.wires:
             self.count("cut_silently")
-            self.random.choice(self.world.wires).cut(silent=True)
+            wire = self.random.choice(self.world.wires)
+            wires = [wire]
+            if len(self.hosts) > 2:  # see `_stall`
+                lonely = wire.ends[0].host
+                wires = [
+                    each
+                    for each in self.world.wires
+                    if any(end.host is lonely for end in each.ends)
+                ]
+            for each in wires:
+                each.cut(silent=True)
 
     def _delay(self) -> None:
         self.count("delay")
@@ -653,6 +684,8 @@ class Simulation:
     def _at_rest(self) -> bool:
         if not all(client.idle for client in self.clients):
             return False
+        if any(host.leaving for host in self.hosts):
+            return False
         if "skew_beyond" in self.conditions:
             # Who refuse each other serve apart, or wait for a person: whoever has data serves.
             return any(host.node.ready for host in self.hosts)
@@ -778,6 +811,8 @@ class Simulation:
         was, now = host.history[-2], host.history[-1]
         if now.role == "alone" and (was.role == "starting" or was.life != now.life):
             self._check_beginning(host)
+        if now.role == "alone" and was.role != "alone" and was.life == now.life:
+            self._check_waking(host)
         if was.role not in ("coordinator", "follower") or was.life != now.life:
             return
         # A follower depends on its coordinator; of the others it does not hear.
@@ -798,6 +833,30 @@ class Simulation:
                 self.report.found.append(
                     f"{self.world.now:.6f}: {host.name} acts without {name}, from which it"
                     f" heard {silence_s:.3f} s ago, and had an answer {unanswered_s:.3f} s ago"
+                )
+
+    def _check_waking(self, host: Host) -> None:
+        """Who stood still for long serves alone only if nobody went on meanwhile, or he heard."""
+        if (
+            host.thawed_at - host.froze_at <= SILENCE_S + 0.1
+            or host.froze_at < host.started_at
+            or self.world.now - host.thawed_at > 0.9 * host.settings.sync_timeout_s
+        ):
+            return
+        for other in self.hosts:
+            if other is host or not other.alive or other.frozen or not other.history:
+                continue
+            last = other.history[-1]
+            went_on = last.ready and last.role in ("alone", "coordinator")
+            heard_at = host.heard_at.get((other.name, other.life), -inf)
+            if (
+                went_on
+                and host.froze_at < last.at < host.thawed_at
+                and (host.waking_s - heard_at > self.world.now - host.thawed_at)
+            ):
+                self.report.found.append(
+                    f"{self.world.now:.6f}: {host.name} stood still until {host.thawed_at:.3f}, and"
+                    f" serves alone though {other.name} has gone on at {last.at:.3f}"
                 )
 
     def _check_beginning(self, host: Host) -> None:

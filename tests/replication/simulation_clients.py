@@ -236,12 +236,13 @@ class Speech:
         self.locks = [b"lock%d" % number for number in range(max(1, keys // 3))]
         self.mortal = [b"m%d" % number for number in range(2)]
         self.all_keys = [*self.keys, *self.counters, *self.locks]
-        self._flushing = flushing
+        self.flushing = flushing
         #: Of their own, so that what is said of other keys does not depend on it.
         self.mortal_random = mortal_random
         self.delayed_random: random.Random | None = None  #: chooses delays of flushes, if there are
         self.item_bytes = 1 << 20  #: what no node has room for is larger
         self._last = 0
+        self.own_cas = 0.1  #: how often a client of meta commands chooses the cas unique
         self.filled = 0.3  #: how often values are filled up to what length, at least and at most
         self.value_bytes: tuple[int, int] | None = None
         #: (key) -> cas uniques seen, of which cas may use one.
@@ -271,7 +272,7 @@ class Speech:
         """Return something to say."""
         random_ = self.random
         chance = random_.random()
-        if chance < self._flushing:
+        if chance < self.flushing:
             return self._flush(protocol)
         if chance < 0.72:
             return self._about_item(protocol, random_.choice(self.keys))
@@ -289,7 +290,7 @@ class Speech:
         operations = [Operation(key, "flush", 0) for key in [*self.all_keys, *self.mortal]]
         delayed, delay_s = self.delayed_random, 0
         if delayed is not None and delayed.random() < 0.6:
-            delay_s = delayed.choice((1, 2, 3, 60))
+            delay_s = delayed.choice((1, 2, 2, 3, 3, 60))
             for operation in operations:
                 operation.notes["delay"] = delay_s
         if protocol == "binary":
@@ -337,7 +338,7 @@ class Speech:
             words = [b"ms", key, b"%d" % len(value), b"c"]
             words += [b"T%d" % exptime, b"F%d" % flags] if not joins else []
             words += [b"C%d" % compare] if verb == "cas" else [b"M" + modes[verb]]
-            if verb == "set" and self.random.random() < 0.1:
+            if verb == "set" and self.random.random() < self.own_cas:
                 words.append(b"E%d" % self.random.randrange(1, 1 << 20))
             if self.random.random() < 0.1 and told:
                 request = b" ".join([*words, b"q"]) + b"\r\n" + value + b"\r\nmn\r\n"

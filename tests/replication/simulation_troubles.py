@@ -98,7 +98,8 @@ def leave(simulation: Simulation) -> None:
     def gone() -> None:
         if host.alive:
             simulation.die(host, silent=False)
-            simulation.until(simulation.while_s(random_) * 2, again)
+            pause_s = simulation.while_s(random_) * 2
+            simulation.until(0.05 if simulation.ending else pause_s, again)
 
     host.leave(random_.choice((0.1, 1.0)), gone)
 
@@ -142,9 +143,10 @@ def partial_partition(simulation: Simulation) -> None:
 
 
 def late_handshake(simulation: Simulation) -> None:
-    """A node dials once more though it is linked, and all of that is said is late.
+    """A node dials once more though it is linked, and what the one or both say there is late.
 
-    In half of the cases it is started anew meanwhile, so that these are words of a former life.
+    In half of the cases it is started anew meanwhile, so that these are words of a former life; or
+    the connection is lost, and nobody is told.
     """
     random_ = simulation.stream("late_handshake")
     host = _pick(simulation, "late_handshake")
@@ -152,7 +154,13 @@ def late_handshake(simulation: Simulation) -> None:
         return
     late_s = random_.choice((0.05, 0.3, 1.0, 2.0)) * random_.uniform(0.5, 1.5)
     simulation.count("late_handshake", f"of {host.name} by {late_s:.2f} s")
-    host.dial_late(random_.choice(host.dials), late_s)
+    wire = host.dial_again(random_.choice(host.dials))
+    if wire is None:
+        return
+    for end in random_.sample(wire.ends, random_.choice((1, 2))):
+        end.late_s = late_s
+    if random_.random() < 0.3:
+        simulation.world.after(random_.uniform(0.0, 2.5 * late_s), lambda: wire.cut(silent=True))
     if random_.random() < 0.5:
         began, life = simulation.world.now, host.life
 
@@ -162,7 +170,7 @@ def late_handshake(simulation: Simulation) -> None:
                 host.start()
 
         def die() -> None:
-            if host.life == life and host.alive:
+            if host.life == life and host.alive and not simulation.ending:
                 simulation.count("kill", host.name)
                 simulation.die(host, silent=False)
                 simulation.until(random_.uniform(0.0, late_s), undo)
@@ -205,6 +213,70 @@ def out_of_memory(simulation: Simulation) -> None:
         host.run_short(random_.choice((0, 0, 1, 3, 10)))
 
 
+def suspend(simulation: Simulation) -> None:
+    """A host stands still for long, as a suspended machine does; its network comes back later."""
+    random_ = simulation.stream("suspend")
+    host = _pick(simulation, "suspend")
+    if host is None:
+        return
+    lasts_s = random_.uniform(0.5, 3.0) if random_.random() < 0.3 else random_.uniform(3.2, 6.0)
+    others = [other.name for other in simulation.hosts if other is not host]
+    pairs = [(host.name, other) for other in others] + [(other, host.name) for other in others]
+    simulation.block("suspend", pairs, lasts_s + random_.choice((0.0, 0.05, 0.3, 1.0, 3.0)))
+    host.freeze()
+    began, life = simulation.world.now, host.life
+
+    def thaw() -> None:
+        simulation.excuse(host, began)
+        if host.life == life:
+            host.thaw()
+
+    simulation.until(lasts_s, thaw)
+
+
+def doze(simulation: Simulation) -> None:
+    """A host stands still for a moment just when clients wait there for a word of another.
+
+    At times what the others say is late meanwhile.
+    """
+    random_ = simulation.stream("doze")
+    world, host = simulation.world, _pick(simulation, "doze")
+    if host is None:
+        return
+    gives_up_at = world.now + 1.0
+
+    def look() -> None:
+        if simulation.ending or not host.alive or host.frozen or world.now > gives_up_at:
+            return
+        if not host.node.gate.waiting:
+            world.after(0.0005, look)
+            return
+        simulation.count("doze", host.name)
+        began, life = world.now, host.life
+        lasts_s = simulation.ack_timeout_s * random_.uniform(0.8, 2.5)
+        host.freeze()
+        if random_.random() < 0.5:
+            late_s = simulation.ack_timeout_s * random_.uniform(0.3, 1.5)
+            ends = [end for wire in world.wires for end in wire.ends if end.host is not host]
+            for end in ends:
+                end.late_s += late_s
+
+            def hasten() -> None:
+                for end in ends:
+                    end.late_s -= late_s
+
+            simulation.until(lasts_s * random_.uniform(0.5, 1.5), hasten)
+
+        def thaw() -> None:
+            simulation.excuse(host, began)
+            if host.life == life:
+                host.thaw()
+
+        simulation.until(lasts_s, thaw)
+
+    look()
+
+
 TROUBLES: Final = {
     "clock_step": Trouble(clock_step, 0.15, 1.0),
     "clock_drift": Trouble(clock_drift, 0.1, 1.5),
@@ -215,6 +287,8 @@ TROUBLES: Final = {
     "late_handshake": Trouble(late_handshake, 0.15, 1.0),
     "repeated_handshake": Trouble(repeated_handshake, 0.15, 1.0),
     "out_of_memory": Trouble(out_of_memory, 0.15, 1.0),
+    "suspend": Trouble(suspend, 0.15, 2.0),
+    "doze": Trouble(doze, 0.15, 0.5),
 }
 
 CONDITIONS: Final = {
@@ -222,13 +296,19 @@ CONDITIONS: Final = {
     "tiny_queues": Condition(0.1, {"QUEUE_BYTES": 200, "WINDOW_BYTES": 150, "SLICE_ITEMS": 2}),
     #: So that most of what is said travels in parts.
     "tiny_parts": Condition(0.1, {"PART_BYTES": 200, "PARTS_WINDOW_BYTES": 2000}),
+    #: So that values are in several chunks, and travel in pieces.
+    "tiny_chunks": Condition(0.1, {"PART_BYTES": 200, "PARTS_WINDOW_BYTES": 2000}),
     #: A log and tombstones of a few keys, so that both wrap around.
     "tiny_log": Condition(0.1, {}),
     "many_keys": Condition(0.1, {}),
+    #: All ask for the same one or two keys all the time, and hosts die while much is under way.
+    "hot_keys": Condition(0.15, {}),
     #: Values that are larger than a part, a read and what may be under way.
     "large_values": Condition(0.05, {}),
     #: What clients say arrives in reads of one size, and others' commands come between two.
     "reads": Condition(0.1, {}),
+    #: What is acknowledged at once leaves before the turn ends, and whatever becomes of it.
+    "pushes": Condition(0.3, {}),
     #: Nodes that do not agree on how large an item may be.
     "item_sizes": Condition(0.1, {}),
     #: `flush_all` with a delay.
@@ -247,6 +327,7 @@ CHECKS: Final = {
 #: Not stood yet.
 AWAITED: Final = frozenset(
     {
+        "hot_keys",
         "clock_step",
         "clock_drift",
         "late_handshake",

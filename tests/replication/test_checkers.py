@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from pymcd.store import StoreMode
 from tests.replication import checkers
+from tests.replication.linearizability import Operation, Outcome
 from tests.store.helpers import make_cache
 
 
@@ -46,3 +48,133 @@ def test_a_key_is_missing_where_there_was_no_room(names, holding, evicted, found
         for name in names
     ]
     assert len(checkers.check_converged(hosts)) == found
+
+
+# -- times to live -----------------------------------------------------------------------------
+
+ONE_SERVER = checkers.Eras([checkers.Era(0.0, 100.0)], deaths=[], splits=0, in_sync_s=100.0)
+DIVIDED = checkers.Eras(
+    [checkers.Era(0.0, 12.0), checkers.Era(13.0, 100.0)], deaths=[], splits=1, in_sync_s=99.0
+)
+
+
+def said(verb, at, status="ok", *, value=b"", exptime=None, delay=None, key=b"m0", took_s=0.1):
+    """Return what a client said and was answered; no status: it was not."""
+    found = value if verb == "get" else None
+    operation = Operation(
+        key,
+        verb,
+        at,
+        at + took_s if status else None,
+        Outcome(status, found) if status else None,
+        b"" if verb == "get" else value,
+    )
+    if exptime is not None:
+        operation.notes["exptime"] = exptime
+    if delay is not None:
+        operation.notes["delay"] = delay
+    return operation
+
+
+SET = said("set", 10.0, value=b"1", exptime=10)
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "eras", "found"),
+    [
+        ("it lives", [said("get", 15.0, value=b"1")], ONE_SERVER, 0),
+        ("for as long as it may", [said("get", 22.0, value=b"1")], ONE_SERVER, 0),
+        ("for longer", [said("get", 22.3, value=b"1")], ONE_SERVER, 1),
+        ("for longer on another side", [said("get", 22.3, value=b"1")], DIVIDED, 1),
+        ("it ends too early", [said("get", 16.0, "not_found")], ONE_SERVER, 1),
+        ("it ends in time", [said("get", 17.0, "not_found")], ONE_SERVER, 0),
+        ("it is not there on another side", [said("get", 16.0, "not_found")], DIVIDED, 0),
+        ("a lock is granted again", [said("add", 15.0, value=b"2", exptime=9)], ONE_SERVER, 1),
+        ("after it has ended", [said("add", 17.5, value=b"2", exptime=9)], ONE_SERVER, 0),
+        ("it is flushed", [said("flush", 11.0), said("get", 12.0, "not_found")], ONE_SERVER, 0),
+        (
+            "its end is moved on",
+            [said("touch", 15.0, exptime=20), said("get", 30.0, value=b"1")],
+            ONE_SERVER,
+            0,
+        ),
+        (
+            "its end comes nearer",
+            [said("touch", 11.0, exptime=1), said("get", 14.0, "not_found")],
+            ONE_SERVER,
+            0,
+        ),
+        (
+            "it is perhaps replaced by something short",
+            [said("set", 11.0, None, value=b"2", exptime=1), said("get", 14.0, "not_found")],
+            ONE_SERVER,
+            0,
+        ),
+        ("it comes from nowhere", [said("get", 15.0, value=b"other")], ONE_SERVER, 1),
+    ],
+)
+def test_what_is_stored_for_a_while_lives_for_so_long(name, others, eras, found):
+    assert len(checkers.check_mortal([SET, *others], eras, 2)) == found
+
+
+def test_a_flush_to_come_may_come_then_or_never():
+    (flush,) = checkers.see_delays([said("flush", 10.0, delay=5)], ONE_SERVER, 1.5)
+    assert (flush.invoked_at, flush.returned_at, flush.outcome) == (13.5, None, None)
+
+
+@pytest.mark.parametrize(
+    ("other", "eras", "left"),
+    [
+        (said("flush", 11.0), ONE_SERVER, 1),  # called off
+        (said("flush", 11.0, None), ONE_SERVER, 2),  # perhaps
+        (said("flush", 14.0), ONE_SERVER, 2),  # too late
+        (said("flush", 11.0), DIVIDED, 2),  # elsewhere
+        (said("flush", 9.0), ONE_SERVER, 2),
+    ],
+)
+def test_a_flush_to_come_may_be_called_off(other, eras, left):
+    assert len(checkers.see_delays([said("flush", 10.0, delay=5), other], eras, 1.5)) == left
+
+
+# -- statistics --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changed", "found"),
+    [
+        ({}, 0),
+        ({"state": "joining"}, 1),
+        ({"degraded": "yes"}, 1),
+        ({"peer_0:lag_items": 3}, 1),
+        ({"peer_0:in_sync": "no"}, 1),
+        ({"conflicts": 1}, 1),
+        ({"degraded_seconds": 1.0}, 1),
+        ({"degraded_seconds": 3.0}, 0),
+    ],
+)
+def test_statistics_tell_the_truth(changed, found):
+    rows = {
+        "state": "in_sync",
+        "degraded": "no",
+        "queue_items": 0,
+        "conflicts": 0,
+        "degraded_seconds": 3.0,
+        "peer_0:lag_items": 0,
+        "peer_0:unacked_bytes": 0,
+        "peer_0:in_sync": "yes",
+        **changed,
+    }
+    history = [
+        Box(at=1.0, life=1, ready=True, role="alone"),  # of a former life
+        Box(at=2.0, life=2, ready=False, role="starting"),
+        Box(at=3.0, life=2, ready=True, role="alone"),
+        Box(at=6.0, life=2, ready=True, role="coordinator"),
+    ]
+    host: Any = Box(
+        name="a",
+        life=2,
+        history=history,
+        world=Box(now=9.0),
+        node=Box(role="coordinator", rows=lambda: rows.items()),
+    )
+    assert len(checkers.check_statistics([host, host], ONE_SERVER)) == 2 * found

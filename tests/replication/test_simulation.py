@@ -1,4 +1,4 @@
-"""Two nodes, sometimes three, in 2,000 bad worlds: what the pair promises holds in each.
+"""Two nodes, sometimes three, in 2,000 bad worlds, three in 500: what is promised holds in each.
 
 Each number is a world with its own troubles, see simulation.py. One that fails here is replayed
 by `python -m tests.replication.simulation --seed NUMBER -v`.
@@ -13,6 +13,7 @@ from collections import Counter
 
 import pytest
 
+from tests.replication import simulation_troubles
 from tests.replication.simulation import (
     CONDITIONS,
     LOGIN_TROUBLES,
@@ -24,6 +25,7 @@ from tests.replication.simulation import (
 )
 
 SEEDS = 2000
+SEEDS_OF_THREE = 500
 SEEDS_PER_TEST = 50
 
 
@@ -43,12 +45,30 @@ def test_what_is_promised_holds(first):
         assert sums[name] > 0, name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(0, SEEDS_OF_THREE, SEEDS_PER_TEST))
+def test_what_is_promised_holds_of_three(first):
+    seeds = range(first, first + SEEDS_PER_TEST)
+    found = {seed: report.found for seed in seeds if (report := run(seed, nodes=3)).found}
+    assert found == {}
+
+
 def test_every_condition_is_among_the_worlds():
     counts: Counter[str] = Counter()
+    more: Counter[str] = Counter()
     for seed in range(SEEDS):
-        counts.update(Simulation(seed).conditions)
+        simulation = Simulation(seed)
+        counts.update(simulation.conditions)
+        more.update(simulation.more)
     assert sorted(counts) == sorted((*CONDITIONS, *LOGINS))
-    assert min(counts.values()) >= 20
+    assert sorted(more) == sorted(simulation_troubles.names() - simulation_troubles.AWAITED)
+    assert min(*counts.values(), *more.values()) >= 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(simulation_troubles.TROUBLES))
+def test_a_trouble_happens_where_it_is_asked_for(name):
+    assert any(run(seed, more=frozenset({name}), nodes=3).counts[name] for seed in range(3))
 
 
 @pytest.mark.slow

@@ -96,7 +96,7 @@ class World:
         self.random = random.Random(seed)
         self.draw = self.random.random  #: from 0 to 1; the same stream, found sooner
         self.now = 0.0
-        self._events: list[tuple[float, float, Callable[..., None], tuple[Any, ...]]] = []
+        self._events: list[tuple[float, float, Callable[..., Any], tuple[Any, ...]]] = []
         self._count = 0
         self.hosts: dict[str, Host] = {}
         self.wires: list[Wire] = []
@@ -107,6 +107,8 @@ class World:
         #: Chance that what is sent arrives in several pieces.
         self.splitting = 0.1
         self.window_bytes = 1 << 20
+        #: What a host is asked to send at once it does; else all goes at the end of its turn.
+        self.pushing = False
         self.verbose = False
         self.trace: list[str] = []
         #: Called after each turn of a host.
@@ -115,14 +117,14 @@ class World:
         #: side said.
         self.overheard: deque[list[bytes]] = deque(maxlen=_OVERHEARD_WIRES)
 
-    def at(self, time: float, call: Callable[..., None], *arguments: Any) -> None:
+    def at(self, time: float, call: Callable[..., Any], *arguments: Any) -> None:
         """Have something happen."""
         self._count += 1
         if time < self.now:
             time = self.now
         heappush(self._events, (time, self._count, call, arguments))
 
-    def after(self, delay_s: float, call: Callable[..., None], *arguments: Any) -> None:
+    def after(self, delay_s: float, call: Callable[..., Any], *arguments: Any) -> None:
         """Have something happen later."""
         self._count += 1
         heappush(self._events, (self.now + delay_s, self._count, call, arguments))
@@ -221,13 +223,14 @@ class End:
         self._held: list[tuple[bytes, tuple[float, float]]] = []
         self.under_way_bytes = 0
         self.last_taken = -_EVER  #: when what was handled here last was sent there
+        self.late_s = 0.0  #: what is said here is so long under way, beside the usual
         self._said: list[bytes] = []  #: as overheard
 
     def send(self, data: bytes, *, delay_s: float = 0.0) -> None:
         """Send to the other end."""
         world = self.host.world
         pieces = [data]
-        delay_s += self.wire.late_s
+        delay_s += self.late_s
         if len(self._said) < _OVERHEARD_PIECES:
             if not self._said:
                 world.overheard.append(self._said)
@@ -308,7 +311,6 @@ class Wire:
     def __init__(self, world: World, caller: Host, callee: Host) -> None:
         self.world = world
         self.dead = False  #: nothing arrives any more
-        self.late_s = 0.0  #: everything is so long under way, beside the usual
         first, second = End(self, caller, caller.life), End(self, callee, callee.life)
         first.other, second.other = second, first
         self.ends = (first, second)
@@ -512,7 +514,8 @@ class Host:
         self.met: set[tuple[str, int]] = set()
         self._answered_now: dict[tuple[str, int], float] = {}
         self._stood_still_s = 0.0
-        self._froze_at = 0.0
+        #: When it stood still last, from and to.
+        self.froze_at = self.thawed_at = -_EVER
         self.started_at = 0.0
         self.evicted: set[bytes] = set()
         self.failure: str | None = None
@@ -604,14 +607,15 @@ class Host:
         """Let the process stand still, as by SIGSTOP; its clocks go on."""
         self.world.tell(self.name, "freezes")
         self.frozen = True
-        self._froze_at = self.world.now
+        self.froze_at = self.world.now
 
     def thaw(self) -> None:
         """Let it go on."""
         if self.frozen:
             self.world.tell(self.name, "thaws")
             self.frozen = False
-            self._stood_still_s += self.world.now - self._froze_at
+            self._stood_still_s += self.world.now - self.froze_at
+            self.thawed_at = self.world.now
             self.stir()
 
     def leave(self, patience_s: float, gone: Callable[[], None]) -> None:
@@ -795,6 +799,15 @@ class Host:
         if closed:
             self._keep([end for end in self._ends if not end.gone])
 
+    def _push(self, end: End) -> None:
+        """Send what is to be sent, before this turn ends. Called from within the core."""
+        if not end.gone and end.link is not None:
+            output = end.link.take_output()
+            if output and end.under_way_bytes <= self.world.window_bytes:
+                end.send(b"".join(output))
+            else:
+                end.link.output[:0] = output
+
     def forget(self, end: End) -> None:
         """Drop an end that is gone."""
         self._keep([other for other in self._ends if other is not end])
@@ -878,19 +891,19 @@ class Host:
                 wait_s = backoff_s * (1 - world.random.random() / 2) + DIAL_LOOK_S
                 world.after(wait_s, self._dial, target, life, BACKOFF_MIN_S)
 
-    def dial_late(self, target: str, late_s: float) -> None:
-        """Dial a peer once more, with everything that is said so long under way."""
-        self._connect(target, self.life, late_s)
+    def dial_again(self, target: str) -> Wire | None:
+        """Dial a peer once more; return the connection, if there is anybody."""
+        return self._connect(target, self.life)
 
-    def _connect(self, target: str, life: int, late_s: float = 0.0) -> None:
+    def _connect(self, target: str, life: int) -> Wire | None:
         other = self.world.hosts[target.partition(":")[0]]
         if life != self.life or not self.alive or not other.alive:
-            return
+            return None
         wire = Wire(self.world, self, other)
-        wire.late_s = late_s
         caller, callee = wire.ends
         self.post(caller, self._open, caller, target, life=life)
         other.post(callee, other._open, callee, None, life=other.life)
+        return wire
 
     def _open(self, end: End, dialled: str | None) -> None:
         if end.wire.dead or end.gone:
@@ -901,6 +914,8 @@ class Host:
             return
         end.dialled = dialled
         end.link = self.node.membership.open_link(dialled=dialled, address=end.other.host.name)
+        if self.world.pushing:
+            end.link.push = lambda: self._push(end)
         self.node.check()
         self._keep([*self._ends, end])
 
