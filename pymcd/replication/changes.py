@@ -201,8 +201,9 @@ class Changes:
         exceptions = self.exceptions
         for key, item in fresh.items():
             if item is None:
+                version = self.tombstones.get(key) or exceptions.pop(key, 0)
                 # Where there is no room to remember deletions it has no version any more.
-                version = self.tombstones.get(key) or self.cache.take_cas_unique()
+                version = version or self.cache.take_cas_unique()
                 pieces.append(records.encode_gone(key, version))
                 continue
             segment, expires_at, access = item.state
@@ -387,8 +388,11 @@ class Changes:
             self._count(key)
         return True
 
-    def apply_gone(self, key: bytes, version: int, *, relay: bool) -> bool:
-        """Take in a deletion; False: what is here is newer."""
+    def apply_gone(self, key: bytes, version: int, *, relay: bool, told_by: str = "") -> bool:
+        """Take in a deletion; False: what is here is newer.
+
+        `told_by`: a peer that is not one with us yet, and tells of before.
+        """
         if version < self.barrier or self.tombstones.get(key) >= version:
             return False
         item = self.cache.linked(key)
@@ -396,9 +400,11 @@ class Changes:
             if self.version_of(item) > version:
                 return False
             self._unlink(item)
-        self.tombstones.add(key, version)
+        self.tombstones.add(key, version, told_by=told_by)
         if relay:
             self.fresh[key] = None
+            if not self.tombstones.get(key):
+                self.exceptions[key] = version
         else:
             self._count(key)
         return True
@@ -446,12 +452,12 @@ class Changes:
         self.tombstones.clear()
         self.end_log()
 
-    def may_be_deleted(self, key: bytes, version: int, departed_version: int) -> bool:
+    def may_be_deleted(self, key: bytes, version: int, peer: str, departed_version: int) -> bool:
         """Return whether an item may have been deleted here, of which we would not know any more.
 
-        `departed_version` is what the one who has it still knew when it left.
+        `departed_version` is what the peer who has it still knew when it left.
         """
-        floor = self.tombstones.floor
+        floor = self.tombstones.floor_for(peer)
         return (
             departed_version < floor
             and version <= floor

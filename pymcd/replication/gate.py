@@ -396,7 +396,7 @@ class Gate:
                 if merging:
                     if confirmed is not None:
                         confirmed.add(record[1])
-                    if changes.may_be_deleted(record[1], version, peer.departed_version):
+                    if self._may_be_deleted(peer, record[1], version):
                         refused.append(records.encode_gone(record[1], version))
                         continue
                     self._note_conflict(peer, record[1], version)
@@ -411,7 +411,8 @@ class Gate:
                     raise FrameError("a version from the future")
                 if merging:
                     self._note_conflict(peer, record[1], record[2])
-                changes.apply_gone(record[1], record[2], relay=relay)
+                told_by = peer.node_id if merging else ""
+                changes.apply_gone(record[1], record[2], relay=relay, told_by=told_by)
             elif kind == Record.FLUSH:
                 newest = max(newest, record[1])
                 changes.apply_flush(record[1], relay=relay)
@@ -434,6 +435,9 @@ class Gate:
             peer.send(self.clock.monotonic(), Kind.CHANGES, b"".join(refused))
         if peer is self._view.leader and peer.in_view:
             peer.acked_sequence = changes.sequence
+
+    def _may_be_deleted(self, peer: Peer, key: bytes, version: int) -> bool:
+        return self.changes.may_be_deleted(key, version, peer.node_id, peer.departed_version)
 
     def _note_conflict(self, peer: Peer, key: bytes, version: int) -> None:
         """Count a key that was changed on both sides of a partition."""

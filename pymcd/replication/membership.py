@@ -464,7 +464,7 @@ class Membership:
         peer.asked_at = self.clock.monotonic()
         if view.role is JOINING:
             view.leader = peer
-        floor = self.changes.tombstones.floor
+        floor = self.changes.tombstones.floor_for(peer.node_id)
         unstable, flushed = self._node.gate.unstable_keys()
         join = Join(
             wants=[*self.wants, *unstable],
@@ -491,7 +491,7 @@ class Membership:
             self._node.lose([peer], "joins anew")
         gate.send_batch()
         peer.open_channel(view.next_epoch(self.changes.tag), Phase.HOSTING)
-        floor = self.changes.tombstones.floor
+        floor = self.changes.tombstones.floor_for(peer.node_id)
         replaces = not join.all and floor > peer.departed_version
         if join.replace:
             peer.resync.expect_all(join.replace)

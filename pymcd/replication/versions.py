@@ -72,6 +72,8 @@ class Tombstones:
         self.versions: OrderedDict[bytes, int] = OrderedDict()
         self.size_bytes = 0
         self.floor = 0
+        #: By who told of them: the latest version of those for which there was no room.
+        self._told: dict[str, int] = {}
         #: Whether all that is known here is known by every peer. Set by the node.
         self.shared = True
 
@@ -82,11 +84,21 @@ class Tombstones:
         """Return the version at which a key was deleted; 0: it was not."""
         return self.versions.get(key, 0)
 
-    def add(self, key: bytes, version: int) -> None:
-        """Note a deletion; an older one of the same key gives way."""
+    def add(self, key: bytes, version: int, *, told_by: str = "") -> None:
+        """Note a deletion; an older one of the same key gives way.
+
+        A peer that tells of one remembers it, too: if there is no room that is forgotten for which
+        only others need us. Were the floor to rise by all that a peer tells of when it comes back,
+        it would have to replace what it holds.
+        """
         before = self.versions.pop(key, None)
         if before is None:
-            self.size_bytes += len(key) + TOMBSTONE_BYTES
+            size_bytes = self.size_bytes + len(key) + TOMBSTONE_BYTES
+            if told_by and size_bytes > self.limit_bytes:
+                if not self.shared:
+                    self._told[told_by] = max(version, self._told.get(told_by, 0))
+                return
+            self.size_bytes = size_bytes
         elif before > version:
             version = before
         self.versions[key] = version
@@ -101,6 +113,7 @@ class Tombstones:
     def clear(self) -> None:
         """Forget all deletions, and that any was forgotten before."""
         self.versions.clear()
+        self._told.clear()
         self.size_bytes = self.floor = 0
 
     def expire(self, before_version: int) -> None:
@@ -121,6 +134,10 @@ class Tombstones:
         self.size_bytes -= len(key) + TOMBSTONE_BYTES
         if not self.shared:
             self.floor = max(self.floor, version)
+
+    def floor_for(self, peer: str) -> int:
+        """Return the latest version that had to be forgotten though this peer may not know it."""
+        return max([self.floor, *(told for by, told in self._told.items() if by != peer)])
 
     def items(self) -> Iterator[tuple[bytes, int]]:
         """Yield keys and versions. Nothing may change meanwhile."""

@@ -313,6 +313,26 @@ class TestWhatIsNoNews:
         assert other.changes.apply_flush(version, relay=True)
         assert other.take() == [(Record.FLUSH, version)]
 
+    @pytest.mark.parametrize("relay", [False, True])
+    def test_a_deletion_of_before_makes_no_room(self, relay):
+        """It is known where it comes from, and our floor must not rise by it."""
+        other = Server(tag=6, backlog_bytes=4 * 3 * (TOMBSTONE_BYTES + 1))
+        other.changes.tombstones.shared = False
+        versions = [other.cache.take_cas_unique() for _ in range(5)]
+        for key, version in zip([b"a", b"b", b"c", b"d", b"e"], versions, strict=True):
+            assert other.changes.apply_gone(key, version, relay=relay, told_by="p")
+        assert [key for key, _ in other.changes.tombstones.items()] == [b"a", b"b", b"c"]
+        assert other.changes.tombstones.floor_for("p") == 0
+        assert other.changes.tombstones.floor_for("q") == versions[-1]
+        # One that is known is renewed, and what is to be passed on is so as it was.
+        later = other.cache.take_cas_unique()
+        assert other.changes.apply_gone(b"a", later, relay=relay, told_by="p")
+        assert other.changes.tombstones.get(b"a") == later
+        gone = dict(zip([b"a", b"b", b"c", b"d", b"e"], [later, *versions[1:]], strict=True))
+        assert other.take() == [(Record.GONE, *each) for each in gone.items()] * relay
+        assert other.changes.exceptions == {}
+        other.changes.check()
+
 
 class TestBatch:
     def test_it_is_ordinary_if_cas_uniques_tell_all(self):

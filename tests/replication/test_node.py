@@ -837,6 +837,37 @@ class TestNotMet:
         group.advance(62)
         assert [host.rows["tombstones"] for host in group.hosts.values()] == [0, 0]
 
+    @pytest.mark.parametrize("restarted", "ab")
+    @pytest.mark.parametrize("apart", [True, False])
+    def test_nor_is_an_item_taken_for_deleted_as_many_others_were(self, restarted, apart):
+        """Who has just started learns of more deletions than it has room for."""
+        group = make_group(sync_timeout_s=1, replication_backlog_bytes=20_000)
+        guest = Guest(group["a"])
+        for number in range(30):
+            assert guest.ask(b"set k%d 0 0 1\r\n1\r\n" % number) == STORED
+        group.warm()
+        group.wire("a", "b").cut()
+        for host in group.hosts.values():
+            Guest(host).feed(GET)
+        group.advance(0.5)
+        where, other = group[restarted], group["b" if restarted == "a" else "a"]
+        where.stop()
+        guest = Guest(other)
+        for number in range(16):
+            guest.ask(b"delete other%d\r\n" % number)
+        where.start()
+        where.changes.tombstones.limit_bytes = 1_000
+        if apart:
+            group.advance(2)
+            assert where.node.role == "alone"
+            Guest(where).ask(b"delete x\r\n")
+        kept = other.values()
+        assert len(kept) == 30
+        group.link("a", "b")
+        group.advance(READMIT_MAX_S + 2)
+        assert sorted(roles(group)) == ["coordinator", "follower"]
+        assert [host.values() for host in group.hosts.values()] == [kept, kept]
+
     def test_nor_when_one_of_three_returns_to_who_has_only_heard_of_it(self):
         group = make_group("abc", tombstone_ttl_s=60)
         assert Guest(group["a"]).ask(b"set session 0 0 3\r\nold\r\n") == STORED

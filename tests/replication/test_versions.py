@@ -182,6 +182,22 @@ class TestTombstones:
             tombstones.add(key, version)
         assert tombstones.floor == 2
 
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_one_that_a_peer_tells_of_makes_no_room_but_others_may_not_know_it(self, shared):
+        tombstones = Tombstones(2 * (TOMBSTONE_BYTES + 1))
+        tombstones.shared = shared
+        for version, key in enumerate([b"a", b"b", b"c", b"d", b"c"], 1):
+            tombstones.add(key, version, told_by="p")
+        assert list(tombstones.items()) == [(b"a", 1), (b"b", 2)]
+        assert tombstones.floor_for("p") == 0
+        assert tombstones.floor_for("q") == (0 if shared else 5)
+        tombstones.add(b"e", 6)
+        assert list(tombstones.items()) == [(b"b", 2), (b"e", 6)]
+        assert [tombstones.floor_for(peer) for peer in "pq"] == ([0, 0] if shared else [1, 5])
+        tombstones.check()
+        tombstones.clear()
+        assert tombstones.floor_for("q") == 0
+
     def test_in_time_they_expire(self):
         tombstones = Tombstones(1 << 20)
         for version, key in enumerate([b"a", b"b", b"c"], start=1):
