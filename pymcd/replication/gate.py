@@ -108,8 +108,9 @@ class Gate:
         self.retired = (
             False  #: nothing is executed for others any more: this node is about to leave
         )
-        self.waiting: list[Waiter] = []  #: for the lease
-        self.waiting_since = inf
+        #: For the lease, and since when, oldest first.
+        self.waiting: deque[tuple[float, Waiter]] = deque()
+        self._to_be_asked = False  #: the others, for those who have come to wait in this turn
         self.forwards: dict[int, Forward] = {}  #: without a result yet
         self.unsent_forwards: list[Forward] = []
         #: Begins elsewhere in each life: what another one asked must not be taken for its requests.
@@ -162,13 +163,15 @@ class Gate:
     def wait_open(self, waiter: Waiter) -> None:
         """Have a waiter resumed when commands may be executed again."""
         now = self.clock.monotonic()
-        if not self.waiting:
-            self.waiting_since = now
-            for peer in self._view.partners():
-                peer.ping(now)
-        self.waiting.append(waiter)
+        self.waiting.append((now, waiter))
+        self._to_be_asked = True
         self.active_until = now + ACTIVE_S
         self._expect_step(now + self._ack_timeout_s)
+
+    @property
+    def waiting_since(self) -> float:
+        """Since when somebody has been waiting for the lease; infinity: nobody."""
+        return self.waiting[0][0] if self.waiting else inf
 
     def waits_since(self, peer: Peer) -> float:
         """Return since when somebody has been waiting for a peer of our view; infinity: nobody."""
@@ -190,30 +193,31 @@ class Gate:
     def refresh_lease(self, now: float) -> None:
         """See until when commands may be executed, and who has waited for that."""
         # Hot path: bench/ "pair16".
-        lease_s = self._lease_s
         if self._view.role is COORDINATOR:
-            self.open_until = min([peer.lease.echoed for peer in self._view.followers]) + lease_s
+            echoed = min([peer.lease.echoed for peer in self._view.followers])
         elif self._view.role is FOLLOWER:
             assert self._view.leader is not None
-            self.open_until = self._view.leader.lease.echoed + lease_s
-        # Who waits is content with any word that is later than the question.
-        since = self.open_until - lease_s
-        if self.waiting and (now < self.open_until or since >= self.waiting_since):
-            self.resume_waiting()
+            echoed = self._view.leader.lease.echoed
+        else:
+            echoed = self.open_until  # for ever, or not at all
+        self.open_until = echoed + self._lease_s
+        if self.waiting:
+            # Who waits is content with any word that is later than his own question.
+            self.resume_waiting(now if now < self.open_until else echoed)
 
-    def resume_waiting(self) -> None:
-        """Let go on who waited for the lease."""
-        waiting, self.waiting = self.waiting, []
-        self.waiting_since = inf
-        for waiter in waiting:
-            waiter.resumed()
+    def resume_waiting(self, up_to: float = inf) -> None:
+        """Let go on who has waited for the lease, since some time or longer."""
+        waiting = self.waiting
+        while waiting and waiting[0][0] <= up_to:
+            waiting.popleft()[1].resumed()
 
     def abandon(self) -> None:
         """End whoever waits for anything: what they asked is out of date and not to be executed."""
-        waiters = [*self.commits.take_held(), *self.redo, *self.waiting]
+        waiters = [*self.commits.take_held(), *self.redo]
+        waiters += [waiter for _, waiter in self.waiting]
         waiters += [forward.waiter for forward in self.forwards.values()]
-        self.redo, self.waiting, self.unsent_forwards = [], [], []
-        self.waiting_since = inf
+        self.redo, self.unsent_forwards = [], []
+        self.waiting.clear()
         self.forwards.clear()
         for waiter in waiters:
             waiter.abandoned()
@@ -247,6 +251,10 @@ class Gate:
             self._forward_strays()
         if self.unsent_forwards and not self._forwards_under_way():
             self._send_forwards(self.clock.monotonic())
+        if self._to_be_asked:
+            self._to_be_asked = False
+            for peer in self._view.partners():
+                peer.ping(self.clock.monotonic())
         for peer in self._view.peers.values():
             if peer.executed.results and peer.channel is not None and not changes.pending:
                 self._send_results(peer, self.clock.monotonic())
@@ -591,7 +599,8 @@ class Gate:
             assert not changes.strays, "deletions for another, though we decide"
             assert not self.unstable, "led by another still, though we decide"
         assert not self.redo or role is JOINING, "to be executed again, though it is clear where"
-        assert bool(self.waiting) == (self.waiting_since < inf), "waits since when"
+        times = [since for since, _ in self.waiting]
+        assert times == sorted(times), "waits since when"
         for peer in view.peers.values():
             assert waits or not peer.executed.executing, "executing, and nobody waits"
             if peer.in_view:

@@ -279,13 +279,12 @@ def _latest_first(original: Any) -> Any:
     return close_batch
 
 
-def _wait_since_then(original: Any) -> Any:
-    def resume_waiting(self: Gate) -> None:
-        since = self.waiting_since
-        original(self)
-        self.waiting_since = since
+def _wait_first(original: Any) -> Any:
+    def wait_open(self: Gate, waiter: Any) -> None:
+        original(self, waiter)
+        self.waiting.rotate()
 
-    return resume_waiting
+    return wait_open
 
 
 def _count_no_bytes(original: Any) -> Any:
@@ -413,8 +412,8 @@ CHECKED = [
         says="tickets out of order",
     ),
     Mutant(
-        "nobody waits any more, and since when is remembered",
-        [(Gate, "resume_waiting", _wait_since_then)],
+        "who comes last has waited longest",
+        [(Gate, "wait_open", _wait_first)],
         says="waits since when",
     ),
     Mutant(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pymcd.protocol.paired import NOT_REPLICATED
-from pymcd.replication import records
+from pymcd.replication import frames, records
 from pymcd.replication.frames import Kind
 from pymcd.replication.gate import ACTIVE_S, BATCH_MAX, Gate
 from pymcd.replication.roles import Role, Stance
@@ -191,12 +191,49 @@ class TestLease:
         group.wire("a", "b").stall()
         guest = Guest(host)
         assert guest.ask(GET) == b""
-        assert gate.waiting == [guest.connection]
+        assert list(gate.waiting) == [(group.clock.monotonic(), guest.connection)]
         assert gate.waiting_since == group.clock.monotonic()
         group.wire("a", "b").resume()
         assert guest.ask() == HIT
-        assert gate.waiting == []
+        assert not gate.waiting
         assert gate.waiting_since == inf
+
+    @pytest.mark.parametrize("name", ["a", "b"])
+    def test_nobody_is_let_in_by_the_answer_to_a_question_before_his(self, name):
+        group = make_group()
+        group.advance(5)
+        host = group[name]
+        gate = gate_of(host)
+        wire = group.wire("a", "b")
+        mine = wire.hosts.index(host)
+        wire.stall(wire.hosts[1 - mine])
+        clients = [Client(), Client()]
+        for client in clients:
+            gate.wait_open(client)
+            group.advance(0.01)
+        # The answers come so late that they lend no lease any more.
+        group.clock.advance(LEASE_S)
+        said = b"".join(wire.queues[1 - mine])
+        wire.queues[1 - mine].clear()
+        for told in ([["resumed"], []], [["resumed"], ["resumed"]]):
+            answer = frames.frame_bytes(said)
+            wire.links[mine].receive(said[:answer])
+            said = said[answer:]
+            assert [client.told for client in clients] == told
+            assert gate.open_until < group.clock.monotonic()
+
+    def test_all_who_come_to_wait_in_one_turn_ask_once(self):
+        group = make_group()
+        group.advance(5)
+        gate = gate_of(group["a"])
+        wire = group.wire("a", "b")
+        said = len(wire.sent[0])
+        for _ in range(3):
+            gate.wait_open(Client())
+        gate.send_batch()
+        group.settle()
+        assert kinds_sent(group, "a", said) == [Kind.PING]
+        assert not gate.waiting
 
     def test_whoever_waits_may_go_on_though_the_word_was_long_on_its_way(self):
         group = make_group()
