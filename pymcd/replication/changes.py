@@ -76,6 +76,9 @@ class Changes:
         self.log_bytes = 0
         self._log_limit_bytes = backlog_bytes - backlog_bytes // _TOMBSTONES_SHARE
         self._applying = False
+        #: Keys that were changed here, and nobody knows yet whether that is to stand; with what who
+        #: decides now has instead, as soon as it has told: a record, and our origin by its clock.
+        self.in_doubt: dict[bytes, tuple[tuple[Any, ...], int] | None] = {}
         self.conflicts = 0
         self.horizon = FlushBarrier(self.version_of)
         cache.replicate(self, self.horizon, cas_step=STEP)
@@ -230,7 +233,9 @@ class Changes:
         return pieces, fresh, ordinary
 
     def record_of(self, key: bytes) -> bytes | None:
-        """Return the record of a key as it now is; None: nothing is known of it."""
+        """Return the record of a key as it now is; None: nothing is known, or it is in doubt."""
+        if key in self.in_doubt:
+            return None
         item = self.cache.linked(key)
         if item is not None and self.cache.is_dead(item):
             # Nobody has asked for it since it ended: elsewhere an older one may live still.
@@ -429,6 +434,18 @@ class Changes:
         self._applying = False
         self.exceptions.pop(item.key, None)
 
+    def doubt(self, keys: Iterable[bytes]) -> None:
+        """Have others not be told of changes that perhaps come to nothing."""
+        if self.pending:
+            self.take_fresh()
+        self.in_doubt.update(dict.fromkeys(keys))
+
+    def take_doubted(self) -> list[tuple[tuple[Any, ...], int]]:
+        """Undo what is in doubt; return what is to take its place, as far as there is anything."""
+        doubted, self.in_doubt = self.in_doubt, {}
+        self.forget(doubted)
+        return [told for told in doubted.values() if told is not None]
+
     def forget(self, keys: Iterable[bytes]) -> None:
         """Undo changes that came to nothing: drop what is here, without a trace."""
         for key in keys:
@@ -450,6 +467,7 @@ class Changes:
         self.fresh.clear()
         self.fresh_flush = self.fresh_flush_due = False
         self.tombstones.clear()
+        self.in_doubt.clear()
         self.end_log()
 
     def may_be_deleted(self, key: bytes, version: int, peer: str, departed_version: int) -> bool:

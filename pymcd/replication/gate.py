@@ -115,9 +115,12 @@ class Gate:
         self.unsent_forwards: list[Forward] = []
         #: Begins elsewhere in each life: what another one asked must not be taken for its requests.
         self._last_forward = version_at(clock.realtime(), 0)
-        #: Commands to be executed again, once it is clear where.
+        #: Commands to be executed again, once it is clear where. They are in doubt until that is
+        #: done: if nobody can tell us otherwise, what was executed here stands.
         self.redo: list[Waiter] = []
+        self._results_in_doubt: list[Waiter] = []
         self.unstable: deque[Unstable] = deque()
+        self.unstable_in_doubt: deque[Unstable] = deque()  #: of a coordinator before
         self._executed: list[tuple[Peer, int, bytes]] = []  #: in the batch that is gathered
         self.active_until = -inf
         self.forwards_sent = 0
@@ -151,11 +154,13 @@ class Gate:
         if self.stance.protecting and self.changes.pending:
             self.commits.begin_batch(ordinary=not self.changes.exceptions)
 
-    def forward(self, waiter: Waiter, protocol: str, commands: bytes) -> None:
+    def forward(
+        self, waiter: Waiter, protocol: str, commands: bytes, *, in_doubt: bool = False
+    ) -> None:
         """Have commands executed where that is to be done, and the waiter answered."""
         now = self.clock.monotonic()
         self._last_forward += 1
-        forward = Forward(self._last_forward, protocol, commands, waiter, now)
+        forward = Forward(self._last_forward, protocol, commands, waiter, now, in_doubt)
         self.forwards[forward.number] = forward
         self.unsent_forwards.append(forward)
         self._expect_step(now + self._ack_timeout_s)
@@ -404,6 +409,9 @@ class Gate:
                 if merging:
                     if confirmed is not None:
                         confirmed.add(record[1])
+                    if record[1] in changes.in_doubt:
+                        changes.in_doubt[record[1]] = record, origin_s
+                        continue
                     if self._may_be_deleted(peer, record[1], version):
                         refused.append(records.encode_gone(record[1], version))
                         continue
@@ -418,6 +426,9 @@ class Gate:
                 if record[2] > limit:
                     raise FrameError("a version from the future")
                 if merging:
+                    if record[1] in changes.in_doubt:
+                        changes.in_doubt[record[1]] = record, origin_s
+                        continue
                     self._note_conflict(peer, record[1], record[2])
                 told_by = peer.node_id if merging else ""
                 changes.apply_gone(record[1], record[2], relay=relay, told_by=told_by)
@@ -514,7 +525,9 @@ class Gate:
 
     def take_back(self) -> None:
         """Have what was executed, but is not acknowledged, executed again by who decides then."""
-        self.redo += [waiter for waiter in self.commits.take_held() if waiter.held_request]
+        for waiter in self.commits.take_held():
+            # Who forwarded a command to us will ask again.
+            (self.redo if waiter.held_request else self._results_in_doubt).append(waiter)
         self.commits.give_up()
         self._executed.clear()
         for peer in self._view.peers.values():
@@ -524,6 +537,51 @@ class Gate:
         """Stand by what the coordinator executed last, though others may not have seen it."""
         while self.unstable:
             self._conclude(self.unstable.popleft())
+
+    def doubt_unstable(self) -> None:
+        """Leave open whether what the coordinator executed last stands: another one decides now."""
+        self.unstable_in_doubt += self.unstable
+        self.unstable.clear()
+
+    def stand_by(self) -> None:
+        """Count what is in doubt as done: nobody is left who can tell what came in its place.
+
+        It is answered as it was then. To execute it again would be to do it twice.
+        """
+        self.changes.in_doubt.clear()
+        while self.unstable_in_doubt:
+            self._conclude(self.unstable_in_doubt.popleft())
+        waiters = [*self.redo, *self._results_in_doubt]
+        waiters += [forward.waiter for forward in self.forwards.values() if forward.in_doubt]
+        self.forwards = {
+            number: forward for number, forward in self.forwards.items() if not forward.in_doubt
+        }
+        self.redo, self._results_in_doubt = [], []
+        for waiter in waiters:
+            if self.stance.refusing and waiter.held_request:
+                self._execute_for(waiter)
+            else:
+                waiter.released()
+
+    def undo(self, peer: Peer) -> None:
+        """Take back what is in doubt: a peer that decides has told all that it has in its place."""
+        changes = self.changes
+        refused = []
+        for record, origin_s in changes.take_doubted():
+            if record[0] == Record.GONE:
+                changes.apply_gone(record[1], record[2], relay=False, told_by=peer.node_id)
+            elif self._may_be_deleted(peer, record[1], record[6]):
+                refused.append(records.encode_gone(record[1], record[6]))
+            else:
+                changes.apply_state(record, origin_s, relay=False)
+        if refused:
+            peer.send(self.clock.monotonic(), Kind.CHANGES, b"".join(refused))
+        self._results_in_doubt.clear()
+        if self.unstable_in_doubt:
+            self.unstable_in_doubt[-1].leader.overrates_us = True
+            self.unstable_in_doubt.clear()
+        for forward in self.forwards.values():
+            forward.in_doubt = False
 
     def _conclude(self, batch: Unstable) -> None:
         """Count what was executed in a batch as done, whoever asks."""
@@ -550,13 +608,10 @@ class Gate:
 
     def decide_open_questions(self) -> None:
         """Execute and answer, now that we decide, what waits for a decision."""
-        redo, self.redo = self.redo, []
         forwards, self.forwards = self.forwards, {}
         self.unsent_forwards = []
         for forward in forwards.values():
             forward.waiter.answered(self._execute(forward.protocol, forward.commands))
-        for waiter in redo:
-            self._execute_for(waiter)
         strays, self.changes.strays = self.changes.strays, []
         for key in strays:
             self._execute(*self._execute.deletion(key))
@@ -570,7 +625,7 @@ class Gate:
         self.unsent_forwards = list(self.forwards.values())
         redo, self.redo = self.redo, []
         for waiter in redo:
-            self.forward(waiter, waiter.held_protocol, waiter.held_request)
+            self.forward(waiter, waiter.held_protocol, waiter.held_request, in_doubt=True)
 
     def check(self) -> None:
         """Raise AssertionError unless everybody waits where he should. For tests."""
@@ -599,6 +654,11 @@ class Gate:
             assert not changes.strays, "deletions for another, though we decide"
             assert not self.unstable, "led by another still, though we decide"
         assert not self.redo or role is JOINING, "to be executed again, though it is clear where"
+        assert (
+            role is JOINING
+            or role is STARTING
+            or not (changes.in_doubt or self.unstable_in_doubt or self._results_in_doubt)
+        ), "in doubt, though it is clear who decides"
         times = [since for since, _ in self.waiting]
         assert times == sorted(times), "waits since when"
         for peer in view.peers.values():

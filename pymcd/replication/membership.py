@@ -68,9 +68,9 @@ class Membership:
         self._greetings: deque[str] = deque(maxlen=4 * STRANGERS_MAX)
         #: Clients that are told of this node by others may come to it.
         self.welcoming = False
-        #: Keys that were given up here, and are asked of whoever is next in sync with us.
-        self.wants: dict[bytes, None] = {}
+        #: Everything was given up here, and is asked of whoever is next in sync with us.
         self.wants_all = False
+        self.flush_in_doubt = False
         self.counts = Counts()
 
     # -- links ---------------------------------------------------------------------------------
@@ -446,16 +446,19 @@ class Membership:
         if self._view.role is STARTING and self._node.beginning.all_begin():
             self._node.go_alone()
 
-    def give_up(self, keys: Iterable[bytes], *, flushed: bool) -> None:
-        """Undo changes that came to nothing; who is next in sync with us says what is there."""
-        if flushed:
-            # A flush cannot be taken back: begin with nothing.
-            self.changes.forget_all()
-            self.wants_all = True
-        else:
-            given_up = dict.fromkeys(keys)
-            self.wants.update(given_up)
-            self.changes.forget(given_up)
+    def doubt(self, keys: Iterable[bytes], *, flushed: bool) -> None:
+        """Leave open whether changes come to nothing: who is next in sync with us will tell.
+
+        Until it has told all, nothing is undone: if it is lost before, what is here stands.
+        """
+        self.changes.doubt(keys)
+        self.flush_in_doubt = self.flush_in_doubt or flushed
+
+    def _begin_with_nothing(self) -> None:
+        """Undo a flush, which cannot be taken back by itself: who takes us in sends all it has."""
+        self.flush_in_doubt = False
+        self.wants_all = True
+        self.changes.forget_all()
 
     def _join(self, peer: Peer) -> None:
         """Ask a peer that decides to bring us in sync with it."""
@@ -467,8 +470,12 @@ class Membership:
         floor = self.changes.tombstones.floor_for(peer.node_id)
         unstable, flushed = self._node.gate.unstable_keys()
         join = Join(
-            wants=[*self.wants, *unstable],
-            all=self.wants_all or flushed or peer.overrates_us or view.role is STARTING,
+            wants=[*self.changes.in_doubt, *unstable],
+            all=self.wants_all
+            or self.flush_in_doubt
+            or flushed
+            or peer.overrates_us
+            or view.role is STARTING,
             leads=view.role.leads,
             left=peer.left.epoch,
             pending=list(self._node.gate.forwards),
@@ -498,7 +505,7 @@ class Membership:
         replies = peer.executed.replies
         done = {number: replies[number] for number in join.pending if number in replies}
         welcome = Welcome(
-            wants=list(self.wants),
+            wants=[],
             all=bool(join.replace) or self.wants_all or peer.overrates_us,
             done=done,
             replace=floor if replaces else 0,
@@ -528,10 +535,10 @@ class Membership:
             # Only now that somebody takes us in: else we are perhaps the one who is to stand by
             # what the coordinator executed last.
             keys, flushed = gate.unstable_keys()
-            if keys or flushed:
-                gate.unstable[-1].leader.overrates_us = True
-                self.give_up(keys, flushed=flushed)
-            gate.unstable.clear()
+            self.doubt(keys, flushed=flushed)
+            gate.doubt_unstable()
+            for key in self.changes.in_doubt:
+                self.changes.in_doubt[key] = None  # what another one has told means nothing now
         peer.open_channel(epoch, Phase.JOINING, received=1)
         peer.lease.answer_due = True
         view.highest_epoch = max(view.highest_epoch, epoch)
@@ -542,6 +549,9 @@ class Membership:
         if view.role is JOINING:
             view.leader = peer
             gate.forward_again()
+            if self.flush_in_doubt:
+                self._begin_with_nothing()
+                gate.undo(peer)
         # Whoever just starts has nothing. Else there may be something here that the other has lost,
         # if it is not the one that we were in sync with.
         self.begin_resync(peer, welcome.wants, whole=welcome.all)
@@ -571,6 +581,8 @@ class Membership:
     def _synced_arrived(self, peer: Peer, now: float) -> None:
         resync = peer.resync
         resync.got_all = True
+        if peer.phase is Phase.JOINING:
+            self._node.gate.undo(peer)
         if resync.confirmed is not None:
             dropped = self.changes.drop_unconfirmed(resync.confirmed, resync.replace_up_to)
             resync.confirmed = None
@@ -656,7 +668,7 @@ class Membership:
         peer.overrates_us = False
         peer.joined_at = now
         peer.resync.mode = "in_sync"
-        self.wants, self.wants_all = {}, False
+        self.wants_all = False
 
     def announce_view(self, now: float) -> None:
         """Tell the followers who is in the view, and everybody what we are."""

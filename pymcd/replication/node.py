@@ -244,8 +244,7 @@ class Node:
             peer.not_before = now + min(READMIT_MAX_S, READMIT_MIN_S * 2 ** (peer.lapses - 1))
         self.degradation.count += 1
         if self.role is COORDINATOR:
-            for peer in lost:
-                self.drop(peer)
+            unacked = [message for peer in lost for message in self.drop(peer)]
             if view.followers:
                 view.epoch = view.next_epoch(self.changes.tag)
                 self.went_on_at = now
@@ -254,7 +253,7 @@ class Node:
                 self.gate.refresh_lease(now)
                 self.gate.advance()
             elif self._is_told_late(reason):
-                self.gate.take_back()
+                self._doubt(unacked)
                 self._rejoin(lost[0])
             else:
                 self.go_alone()
@@ -280,7 +279,8 @@ class Node:
         unacked = peer.leave_channel()
         if in_view:
             lacking = [key for message in unacked for key in message.keys or ()] + behind
-            peer.departed_version = peer.acked_version if lacking else self.cache.cas_unique
+            lacks = bool(lacking) or self.changes.pending
+            peer.departed_version = peer.acked_version if lacks else self.cache.cas_unique
             self.changes.begin_log(lacking, max(peer.acked_sequence, 0))
             if peer in self.view.followers:
                 self.view.followers.remove(peer)
@@ -311,6 +311,8 @@ class Node:
             if peer.channel is not None and not (view.role.leads and not peer.in_view):
                 self.drop(peer)
         self.become(ALONE)
+        self.membership.flush_in_doubt = False
+        self.gate.stand_by()
         self.gate.take_over()
         self.gate.refuse_held()
         self.gate.advance()
@@ -335,21 +337,26 @@ class Node:
         was_coordinator = self.role is COORDINATOR
         if was_coordinator and peer.channel is not None:
             self.membership.acknowledged(peer, peer.channel, status.left.received, now)
-        void: dict[bytes, None] = dict.fromkeys(self.changes.fresh)
-        flushed = self.changes.fresh_flush
-        for other in list(view.peers.values()):
-            if other.channel is None:
-                continue
-            for message in self.drop(other):
-                if other is peer and was_coordinator:
-                    void.update(dict.fromkeys(message.keys or ()))
-                    flushed = flushed or message.has_flush
+        unacked = {
+            other: self.drop(other)
+            for other in list(view.peers.values())
+            if other.channel is not None
+        }
         if was_coordinator:
             # What the new coordinator has seen did happen, whatever others have seen.
             gate.commits.release(peer.acked_ticket)
-            self.membership.give_up(void, flushed=flushed)
-            gate.take_back()
+            self._doubt(unacked.get(peer, []))
         self._rejoin(peer)
+
+    def _doubt(self, unacked: list[Unacked]) -> None:
+        """Leave open whether what was executed here, and others have not seen, is to stand."""
+        keys = dict.fromkeys(self.changes.fresh)
+        flushed = self.changes.fresh_flush
+        for message in unacked:
+            keys.update(dict.fromkeys(message.keys or ()))
+            flushed = flushed or message.has_flush
+        self.membership.doubt(keys, flushed=flushed)
+        self.gate.take_back()
 
     def _rejoin(self, peer: Peer) -> None:
         """Come in sync again with a peer that decides, or soon will."""

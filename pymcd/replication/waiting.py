@@ -71,6 +71,8 @@ class Forward:
     commands: bytes
     waiter: Waiter
     since: float
+    #: They were executed here before, and that may stand yet.
+    in_doubt: bool = False
 
 
 class Executed:

