@@ -96,7 +96,7 @@ class Gate:
         self.cache = changes.cache
         self.changes = changes
         self.clock = clock
-        self._ack_timeout_s, self._lease_s = patience
+        self._lease_s, self._mute_s = patience.lease_s, patience.mute_s
         self._execute = execute
         self._queue_max = queue_max
         self._has_peers = has_peers
@@ -163,7 +163,7 @@ class Gate:
         forward = Forward(self._last_forward, protocol, commands, waiter, now, in_doubt)
         self.forwards[forward.number] = forward
         self.unsent_forwards.append(forward)
-        self._expect_step(now + self._ack_timeout_s)
+        self._expect_step(now + self._mute_s)
 
     def wait_open(self, waiter: Waiter) -> None:
         """Have a waiter resumed when commands may be executed again."""
@@ -171,7 +171,7 @@ class Gate:
         self.waiting.append((now, waiter))
         self._to_be_asked = True
         self.active_until = now + ACTIVE_S
-        self._expect_step(now + self._ack_timeout_s)
+        self._expect_step(now + self._mute_s)
 
     @property
     def waiting_since(self) -> float:
@@ -326,7 +326,7 @@ class Gate:
         self._executed.clear()
         if self.stance.protecting:
             self.commits.begin_batch(ordinary=ordinary)
-            self._expect_step(now + self._ack_timeout_s)
+            self._expect_step(now + self._mute_s)
         else:
             if view.role is ALONE and self._has_peers:
                 self.unprotected_writes += len(keys)

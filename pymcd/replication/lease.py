@@ -7,6 +7,12 @@ its clients wait for one round trip. Nobody acts alone before the acknowledgemen
 passed, and the lease of the other side, too. Thus a node that was frozen finds out, before it
 answers, that others went on without it.
 
+How long clients wait. When another node is lost, frozen, slow, or heard in one direction only,
+nobody waits for it longer than the acknowledgement time-out, whatever his node is, and once: then
+the node goes on without the other one, or parts from him, if it is not one that may. So that the
+lease of who does not hear us has ended by then, who has not answered for what the lease leaves of
+the time-out is *muted*: it is told that it is heard, but not so that its lease grows.
+
 All times are on our monotonic clock, except `their_time`.
 """
 
@@ -35,6 +41,11 @@ class Patience(NamedTuple):
     def of(cls, ack_timeout_s: float) -> Patience:
         """Return what follows from `--replication-ack-timeout`."""
         return cls(ack_timeout_s, ack_timeout_s * LEASE_SHARE)
+
+    @property
+    def mute_s(self) -> float:
+        """How long who does not answer is told as ever that it is heard."""
+        return self.ack_timeout_s - self.lease_s
 
 
 class Wakefulness:
@@ -68,22 +79,23 @@ class Lease:
 
     __slots__ = (
         "answer_due",
+        "answered",
+        "asked_at",
         "echoed",
         "heard_at",
         "muted_at",
         "pinged_at",
         "sent_at",
         "their_time",
-        "unsaid_time",
     )
 
     def __init__(self) -> None:
         self.heard_at = -inf  #: when anything came last
         self.echoed = -inf  #: when we sent the last thing that the other side has seen
-        self.their_time = 0.0  #: the last one that we have seen, and say so
-        self.unsaid_time = 0.0  #: ... that we have seen while muted
-        #: Since when we say no more that we hear it, so that its lease ends; 0: we do.
-        self.muted_at = 0.0
+        self.answered = -inf  #: the same, where it has said so without prolonging our lease
+        self.their_time = 0.0  #: the last one that we have seen, as we say it: muted, below zero
+        self.muted_at = 0.0  #: since when it is muted, so that its lease ends; 0: it is not
+        self.asked_at = inf  #: what it has not answered, then
         self.sent_at = -inf  #: when it was told anything last
         self.pinged_at = -inf
         self.answer_due = False  #: it is to be told what we have received
@@ -95,21 +107,40 @@ class Lease:
         if time > self.their_time:
             if not self.muted_at:
                 self.their_time = time
-            elif time > self.unsaid_time:
-                self.unsaid_time = time
-        if echo > self.echoed:
+            elif time > -self.their_time:
+                self.their_time = -time
+        if echo > self.echoed and echo >= 0.0:
             self.echoed = echo
+            if self.muted_at and echo >= self.asked_at:
+                self.unmute()
             return True
+        if -now <= echo < 0.0:  # it has muted us, and hears us
+            self.answered = max(self.answered, -echo)
+            if self.muted_at and self.answered >= self.asked_at:
+                self.unmute()
         return False
+
+    def mute(self, now: float, asked_at: float) -> None:
+        """Say no more that we hear it so that its lease grows."""
+        self.muted_at = now
+        self.asked_at = asked_at
+        self.their_time = -abs(self.their_time)
+
+    def unmute(self) -> None:
+        """Say again that we hear it, and at once, as it may have asked meanwhile."""
+        if self.muted_at:
+            self.muted_at = 0.0
+            self.their_time = abs(self.their_time)
+            self.answer_due = True
 
     def forget(self) -> None:
         """Begin anew with a peer that has started anew: its clock, too."""
-        self.their_time = self.unsaid_time = 0.0
-        self.echoed = -inf
+        self.their_time = self.muted_at = 0.0
+        self.echoed = self.answered = -inf
 
     def is_late(self, time: float) -> bool:
         """Return whether something was said, at that time of theirs, before what we have heard."""
-        return time < max(self.their_time, self.unsaid_time)
+        return time < abs(self.their_time)
 
     def silent_s(self, now: float, awake_since: float) -> float:
         """Return for how long it has said nothing, or we could not hear."""
@@ -121,17 +152,17 @@ class Lease:
         if silent_s >= max(SILENCE_S, patience.lease_s):
             return True
         asked_at = max(asked_at, awake_since)
-        overdue = now - asked_at >= patience.ack_timeout_s
+        overdue = now >= asked_at + patience.ack_timeout_s
         if overdue and silent_s >= patience.lease_s:
             return True
-        if not overdue or self.echoed >= asked_at:
-            self.muted_at = 0.0  # if it has heard the question, it is others who do not answer
+        if now < asked_at + patience.mute_s or max(self.echoed, self.answered) >= asked_at:
+            self.unmute()  # if it has heard the question, it is others who do not answer
             return False
         # We hear it, but it does not answer: perhaps it does not hear us. Before we may go on
         # without it its lease must end, which what we say might prolong.
         if not self.muted_at:
-            self.muted_at = now
-        return now - max(self.muted_at, awake_since) >= patience.lease_s
+            self.mute(now, asked_at)
+        return overdue and now >= max(self.muted_at, awake_since) + patience.lease_s
 
     def is_ping_due(self, now: float, keep_warm_s: float | None) -> bool:
         """Return whether to say something; `keep_warm_s`: a lease that is to be kept."""

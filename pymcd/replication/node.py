@@ -475,10 +475,16 @@ class Node:
             delay = HEARTBEAT_S if self.changes.flush_due_at else inf
         elif now < gate.active_until or gate.somebody_waits:
             delay = min(ACTIVE_STEP_S, ack_timeout_s / 4)
-            oldest = min(map(gate.waits_since, view.partners()), default=inf)
-            deadline = max(oldest, awake.since) + ack_timeout_s
-            if deadline > now:
-                delay = min(delay, deadline - now)
+            for peer in view.partners():
+                asked_at = max(gate.waits_since(peer), awake.since)
+                muted_at = max(peer.lease.muted_at, awake.since)
+                for deadline in (
+                    asked_at + self.patience.mute_s,
+                    asked_at + ack_timeout_s,
+                    muted_at + self.patience.lease_s,
+                ):
+                    if deadline > now:
+                        delay = min(delay, deadline - now)
         else:
             delay = HEARTBEAT_S
             if self.role in (STARTING, JOINING):

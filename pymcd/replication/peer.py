@@ -108,7 +108,7 @@ class Peer:
         self.become(phase)
         self._forget_channel()
         self.channel = Channel(epoch, received=received)
-        self.lease.muted_at = 0.0
+        self.lease.unmute()
         self.acked_ticket = 0
         self.resync = Resync()
         self.executed.begin()

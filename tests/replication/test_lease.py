@@ -42,7 +42,9 @@ VERDICTS = [
     ("it has said nothing for too long", {"heard": SILENCE_S}, LOST),
     ("it was never heard", {"heard": NEVER}, LOST),
     ("asked just now, and silent", {"heard": 2, "asked": 0}, THERE),
-    ("asked almost too long ago", {"heard": 2, "asked": 0.5 - TICK}, THERE),
+    ("asked a moment ago", {"heard": 2, "asked": 0.125 - TICK}, THERE),
+    ("asked as long ago as is left without a lease", {"heard": 2, "asked": 0.125}, MUTED),
+    ("asked almost too long ago", {"heard": 2, "asked": 0.5 - TICK}, MUTED),
     ("asked too long ago, and silent", {"heard": 2, "asked": 0.5}, LOST),
     ("silent for just a lease", {"heard": 0.375, "asked": 0.5}, LOST),
     ("heard within the lease: it does not hear us", {"heard": 0.375 - TICK, "asked": 0.5}, MUTED),
@@ -51,7 +53,7 @@ VERDICTS = [
     ("it has heard of us, but not the question",
      {"heard": 0, "echoed": 0.5 + TICK, "asked": 0.5}, MUTED),
     ("we were not there ourselves", {"heard": 60, "awake": 0}, THERE),
-    ("nor when it was asked", {"heard": 60, "asked": 60, "awake": 0.5 - TICK}, THERE),
+    ("nor when it was asked", {"heard": 60, "asked": 60, "awake": 0.5 - TICK}, MUTED),
     ("but we are for long enough", {"heard": 60, "asked": 60, "awake": 0.5}, LOST),
     ("we were late; since then it was heard", {"heard": 0.25, "asked": 60, "awake": 0.5}, MUTED),
 ]  # fmt: skip
@@ -80,13 +82,38 @@ class TestIsLost:
         lease = lease_of(heard=0)
         lease.heard(NOW, 7.0, -inf)
         lease.is_lost(NOW, NOW - 0.5, -inf, PATIENCE)
+        assert lease.their_time == -7.0
         lease.heard(NOW + 0.25, 8.0, -inf)
-        assert lease.their_time == 7.0
+        assert lease.their_time == -8.0
+        lease.heard(NOW + 0.25, 7.5, -inf)
+        assert lease.their_time == -8.0
+        assert lease.is_late(7.5)
+        assert not lease.answer_due
         lease.heard(NOW + 0.25, 9.0, NOW)  # it has heard the question
-        assert not lease.is_lost(NOW + 0.25, NOW - 0.5, -inf, PATIENCE)
         assert not lease.muted_at
+        assert lease.their_time == 9.0
+        assert lease.answer_due  # it may have asked meanwhile
+        assert not lease.is_lost(NOW + 0.25, NOW - 0.5, -inf, PATIENCE)
         lease.heard(NOW + 0.25, 10.0, NOW)
         assert lease.their_time == 10.0
+
+    def test_it_is_heard_though_it_has_muted_us(self):
+        """Two that wait for one another both hear that they are heard, and both go on."""
+        lease = lease_of(heard=0)
+        asked_at = NOW - 0.25
+        assert not lease.is_lost(NOW, asked_at, -inf, PATIENCE)
+        assert lease.muted_at
+        assert not lease.heard(NOW + TICK, 1.0, -(asked_at - TICK))  # an earlier question
+        assert lease.muted_at
+        assert not lease.heard(NOW + 2 * TICK, 2.0, -asked_at)
+        assert not lease.muted_at
+        assert lease.echoed == -inf  # our own lease is not longer for that
+
+    def test_nobody_has_answered_what_is_still_to_be_asked(self):
+        lease = lease_of(heard=0)
+        for echo in (-inf, -1e308, -(NOW + 1), float("nan")):
+            lease.heard(NOW, 1.0, echo)
+            assert lease.answered == -inf
 
     def test_nor_when_nobody_waits_any_more(self):
         lease = lease_of(heard=0)
@@ -214,6 +241,7 @@ class TestPatience:
         patience = Patience.of(ack_timeout_s)
         assert patience.ack_timeout_s == ack_timeout_s
         assert 0 < patience.lease_s == ack_timeout_s * LEASE_SHARE < ack_timeout_s
+        assert patience.mute_s + patience.lease_s == ack_timeout_s
 
 
 class TestWakefulness:
