@@ -110,6 +110,10 @@ class Gate:
         )
         #: For the lease, and since when, oldest first.
         self.waiting: deque[tuple[float, Waiter]] = deque()
+        #: Since when nobody who decides hears what clients ask here, while we join; then nothing
+        #: is executed, or even forwarded. Infinity: somebody has.
+        self.unheard_since = inf
+        self.joining_since = -inf  #: when we last began to
         self._to_be_asked = False  #: the others, for those who have come to wait in this turn
         self.forwards: dict[int, Forward] = {}  #: without a result yet
         self.unsent_forwards: list[Forward] = []
@@ -118,6 +122,7 @@ class Gate:
         #: Commands to be executed again, once it is clear where. They are in doubt until that is
         #: done: if nobody can tell us otherwise, what was executed here stands.
         self.redo: list[Waiter] = []
+        self._redo_since = inf
         self._results_in_doubt: list[Waiter] = []
         self.unstable: deque[Unstable] = deque()
         self.unstable_in_doubt: deque[Unstable] = deque()  #: of a coordinator before
@@ -142,7 +147,8 @@ class Gate:
     @property
     def somebody_waits(self) -> bool:
         """Whether any client waits for other nodes."""
-        return bool(self.waiting or self.forwards or self.commits.held or self.commits.holding)
+        commits = self.commits
+        return bool(self.waiting or self.forwards or self.redo or commits.held or commits.holding)
 
     def hold(self, waiter: Waiter) -> None:
         """Have a waiter released when what has been executed so far is acknowledged."""
@@ -186,14 +192,17 @@ class Gate:
             if channel is not None and channel.unacked and self.stance.protecting:
                 oldest = max(channel.unacked[0].sent_at, peer.joined_at)
         elif self.forwards:
-            oldest = max(next(iter(self.forwards.values())).since, peer.joined_at)
+            since = next(iter(self.forwards.values())).since
+            oldest = max(since, peer.joined_at, self.joining_since)
             if channel is not None:
                 oldest = max(oldest, channel.parts_moved_at)
         if self.waiting and peer.lease.echoed + self._lease_s < self.clock.monotonic():
             oldest = min(oldest, self.waiting_since)
+        if self.redo:
+            oldest = min(oldest, self._redo_since)
         if peer.link is None:
             oldest = min(oldest, peer.link_lost_at)
-        return oldest
+        return min(oldest, self.unheard_since)
 
     def refresh_lease(self, now: float) -> None:
         """See until when commands may be executed, and who has waited for that."""
@@ -215,6 +224,18 @@ class Gate:
         waiting = self.waiting
         while waiting and waiting[0][0] <= up_to:
             waiting.popleft()[1].resumed()
+
+    def part(self, since: float) -> None:
+        """Part from all who wait: others do not hear us, and we may not answer by ourselves."""
+        if self._view.role is JOINING:
+            self.unheard_since = min(self.unheard_since, since)
+            self.open_until = -inf
+        self.abandon()
+
+    def reopen(self) -> None:
+        """Forward again what clients ask: who decides hears us."""
+        self.unheard_since = self.open_until = inf
+        self.resume_waiting()
 
     def abandon(self) -> None:
         """End whoever waits for anything: what they asked is out of date and not to be executed."""
@@ -525,6 +546,7 @@ class Gate:
 
     def take_back(self) -> None:
         """Have what was executed, but is not acknowledged, executed again by who decides then."""
+        self._redo_since = self.clock.monotonic()
         for waiter in self.commits.take_held():
             # Who forwarded a command to us will ask again.
             (self.redo if waiter.held_request else self._results_in_doubt).append(waiter)
@@ -669,4 +691,5 @@ class Gate:
         if role is STARTING:
             assert self.open_until == -inf, "open before it is ready"
         elif role is ALONE or role is JOINING:
-            assert self.open_until == inf, "closed without a lease"
+            assert self.open_until == inf or self.unheard_since < inf, "closed without a lease"
+        assert role is JOINING or self.unheard_since == inf, "unheard, and yet in sync or alone"

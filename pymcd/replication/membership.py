@@ -377,6 +377,8 @@ class Membership:
         self._node.host.view_changed()
         if not status.role.leads:
             peer.stop_asking()  # it takes nobody in, and may want to join us
+        if status.role is JOINING and peer is not view.leader and peer.node_id in view.members:
+            self._node.look_after_leader(0.0)  # which it has lost; perhaps we are to go on
         view.highest_epoch = max(view.highest_epoch, status.epoch, status.left.epoch)
         if status.word == "ask":
             self._send_status(peer, "answer")

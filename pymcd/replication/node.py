@@ -175,6 +175,9 @@ class Node:
         self.view.become(role)
         if role in (ALONE, STARTING):
             self.behind_since = inf
+        self.gate.unheard_since = inf
+        if role is JOINING:
+            self.gate.joining_since = self.clock.monotonic()
         if role in (ALONE, JOINING):
             # Nobody else decides; or nothing is executed here, but forwarded, which decides.
             self.gate.open_until = inf
@@ -335,6 +338,7 @@ class Node:
         self.awake.overslept = self.awake.overslept or missed_s >= STALE_S
         self._fall_behind(now - missed_s)
         was_coordinator = self.role is COORDINATOR
+        waited_since = gate.waits_since(peer)
         if was_coordinator and peer.channel is not None:
             self.membership.acknowledged(peer, peer.channel, status.left.received, now)
         unacked = {
@@ -346,7 +350,7 @@ class Node:
             # What the new coordinator has seen did happen, whatever others have seen.
             gate.commits.release(peer.acked_ticket)
             self._doubt(unacked.get(peer, []))
-        self._rejoin(peer)
+        self._rejoin(peer, waited_since)
 
     def _doubt(self, unacked: list[Unacked]) -> None:
         """Leave open whether what was executed here, and others have not seen, is to stand."""
@@ -358,12 +362,16 @@ class Node:
         self.membership.doubt(keys, flushed=flushed)
         self.gate.take_back()
 
-    def _rejoin(self, peer: Peer) -> None:
-        """Come in sync again with a peer that decides, or soon will."""
+    def _rejoin(self, peer: Peer, waited_since: float = inf) -> None:
+        """Come in sync again with a peer that decides, or soon will.
+
+        Clients have waited for its word since then: if it does not hear us, not once more.
+        """
         self._drop_stale()
         self.view.leader = peer
         self.leader_lost_at = self.clock.monotonic()
         self.become(JOINING)
+        self.gate.unheard_since = waited_since
         self._fall_behind(self.leader_lost_at)
         self.gate.resume_waiting()
         self.membership.announce_status()
@@ -440,8 +448,11 @@ class Node:
         if lost and self.role.in_sync:
             if self.is_behind and now - awake.woke_at < self._sync_timeout_s:
                 self._say_behind()
+                self.gate.part(now)
             else:
                 self.lose(lost, "no answer in time" if lost[0].link else "the link is down")
+        elif self.role is JOINING:
+            self._see_to_clients(now, leader_lost=bool(lost))
         self._see_to_joining(now)
         self._keep_in_touch(now)
         self._flush_when_due()
@@ -454,6 +465,31 @@ class Node:
         delay = self._delay(now)
         awake.next_step_at = now + delay
         return delay
+
+    def _see_to_clients(self, now: float, *, leader_lost: bool) -> None:
+        """Part from clients of a node that joins whom nobody answers: they have waited once.
+
+        What is here is out of date, and the one that we join may well go on: it needs no lease of
+        ours. So we do not act without it as soon as one that is in sync.
+        """
+        gate, leader = self.gate, self.view.leader
+        assert leader is not None
+        if max(leader.lease.echoed, leader.lease.answered) >= gate.unheard_since:
+            gate.reopen()
+        if not gate.somebody_waits:
+            return
+        since = max(gate.waits_since(leader), self.awake.since)
+        taken_in = leader.channel is not None and leader.channel.flowing
+        # Another one that is to go on waits first for the one that is lost, as we did.
+        others = [peer for peer in self.view.peers.values() if peer is not leader and peer.link]
+        patience_s = self.patience.ack_timeout_s * (2 if others else 1)
+        if (leader_lost or not taken_in) and now >= since + patience_s:
+            self.complain(
+                "unanswered",
+                f"replication: {leader.node_id} does not answer, and this node is not in sync; "
+                "clients that wait are disconnected",
+            )
+            gate.part(since)
 
     def _note_lateness(self, now: float) -> None:
         late_s = self.awake.note(now, self.patience.ack_timeout_s / 4)

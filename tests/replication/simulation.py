@@ -790,8 +790,8 @@ class Simulation:
             # each within time-out and lease.
             bound_s = 3 * 1.75 * self.ack_timeout_s + PATIENCE_S
             roles = frozenset({"alone", "coordinator", "follower"})
-            if "one_bound" in self.more:
-                bound_s = 2 * 1.75 * self.ack_timeout_s + PATIENCE_S
+            if "one_bound" in self.more and "large_values" not in self.more:
+                bound_s = 2 * self.ack_timeout_s + PATIENCE_S
                 roles |= {"joining"}
             found += checkers.check_patience(history, hosts, bound_s, self.excused, roles)
         if promising and "mortal" in self.more and not self.lossy:

@@ -278,6 +278,8 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
     ("open before it is ready", starting, put(gate__open_until=inf)),
     ("closed without a lease", alone, put(gate__open_until=0.0)),
     ("closed without a lease", joining, put(gate__open_until=0.0)),
+    ("unheard, and yet in sync or alone", follower, put(gate__unheard_since=1.0)),
+    ("unheard, and yet in sync or alone", alone, put(gate__unheard_since=1.0)),
     # Node: what is known of all of these together.
     ("serving before it is ready", follower, put(node__ready=False)),
     ("degraded in sync", coordinator, put(node__degradation__since=0.0)),

@@ -133,7 +133,7 @@ class TestTheOtherDies:
         group.advance(1.5)
         assert a.node.role == "alone"
         assert a.values() == self.after(commands)
-        self.is_answered(guest, commands, ack_mode)
+        assert guest.connection.closing  # nobody waits for so long
         close(group)
         assert a.values() == self.after(commands)
         if b"lock" in a.values():
@@ -156,7 +156,7 @@ class TestTheOtherDies:
         group.advance(1.5)
         assert a.node.role == "alone"
         assert a.values() == self.after(commands)
-        self.is_answered(guest, commands, ack_mode)
+        assert guest.connection.closing  # nobody waits for so long
         close(group)
         assert a.values() == self.after(commands)
 
@@ -200,7 +200,7 @@ class TestFlush:
         b.stop()
         group.advance(1.5)
         assert a.node.role == "alone"
-        assert guest.take() == (NOT_REPLICATED if ack_mode == "strict" else b"OK\r\n")
+        assert guest.connection.closing
         close(group)
 
 
@@ -230,9 +230,7 @@ class TestThree:
         group.advance(2.5)
         assert c.node.role == "alone"
         assert (c.values()[b"lock"], c.values()[b"s"]) == (b"c1", b"v")
-        answer = guest.take()
+        assert guest.connection.closing
         if last is not Kind.SYNCED:
-            assert c.values()[b"n"] == answer.strip() == b"6"
-        else:
-            assert answer == (NOT_REPLICATED if ack_mode == "strict" else b"6\r\n")
+            assert c.values()[b"n"] == b"6"
         group.check()

@@ -288,10 +288,9 @@ class TestExecutedOnce:
         assert c.values()[b"n"] == b"0"
         # c turns to b at once: it does not go on by itself, with what it has.
         a.stop()
-        group.advance(0.2)
-        assert Guest(b).ask(b"incr n 1\r\n") == b"2\r\n"
         group.link("b", "c")
         group.advance(0.5)
+        assert Guest(b).ask(b"incr n 1\r\n") == b"2\r\n"
         assert roles(group) == ["coordinator", "follower"]
         assert guest.take() == b"1\r\n"
         assert c.values()[b"n"] == b"2"
@@ -347,7 +346,7 @@ class TestExecutedOnce:
         group["b"].stop()
         group.advance(1.1)
         assert roles(group) == ["coordinator", "follower"]
-        assert guest.take() == b"6\r\n"
+        assert guest.connection.closing  # nobody waits for so long
         assert group["a"].values() == {b"n": b"6", b"x": b"1"}
         group.check_equal()
 

@@ -1,0 +1,199 @@
+"""How long clients wait for other nodes: once the acknowledgement time-out, whatever their node is.
+
+Then they are answered, or, by a node that lacks something and may not go on by itself, parted from.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, Wire, make_group
+
+#: A step comes that late at most, beside the word for which a client waits before he is forwarded.
+LATE_S = 0.003
+SET = b"set k 0 0 1\r\n2\r\n"
+GET = b"get k\r\n"
+HIT = b"VALUE k 0 1\r\n1\r\nEND\r\n"
+PARTED = b"parted"
+
+
+def wait(guest: Guest, limit_s: float = 2.0) -> tuple[bytes, float]:
+    """Return what a client hears, and when."""
+    group = guest.host.group
+    began = group.clock.monotonic()
+    while group.clock.monotonic() - began < limit_s:
+        group.advance(0.001)
+        heard = guest.take() or (PARTED if guest.connection.closing else b"")
+        if heard:
+            return heard, group.clock.monotonic() - began
+    return b"", limit_s
+
+
+def pair() -> Group:
+    group = make_group()
+    assert Guest(group["a"]).ask(b"set k 0 0 1\r\n1\r\n") == b"STORED\r\n"
+    group.warm()
+    return group
+
+
+FAILURES = ["a is not heard", "b is not heard", "neither is heard", "the other freezes", "it dies"]
+
+
+def fail(group: Group, asked: Host, failure: str) -> None:
+    (other,) = (host for host in group.hosts.values() if host is not asked)
+    if failure == "the other freezes":
+        other.frozen = True
+    elif failure == "it dies":
+        other.stop()
+    else:
+        heard_not = {"a": [group["a"]], "b": [group["b"]]}.get(
+            failure[0], list(group.hosts.values())
+        )
+        group.wire("a", "b").stall(*heard_not)
+
+
+@pytest.mark.parametrize("request_", [SET, GET], ids=["set", "get"])
+@pytest.mark.parametrize("busy", [False, True], ids=["", "the other busy"])
+@pytest.mark.parametrize("idle_s", [0.002, 0.05, 0.5, 5.3], ids=str)
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("name", "ab")
+def test_in_sync(name, failure, idle_s, busy, request_):
+    group = pair()
+    asked = group[name]
+    group.advance(idle_s)
+    fail(group, asked, failure)
+    if busy:
+        Guest(group["b" if name == "a" else "a"]).feed(GET)
+    guest = Guest(asked)
+    guest.feed(request_)
+    group.settle()
+    heard, waited_s = (guest.take(), 0.0)
+    if not heard:
+        heard, waited_s = wait(guest)
+    # What the other one had said before may have come just then: he asked a moment later.
+    assert waited_s <= ACK_TIMEOUT_S + ACK_TIMEOUT_S / 4 + LATE_S
+    assert heard in (b"STORED\r\n", HIT, PARTED)
+    if heard == PARTED:
+        assert asked.node.role == "joining"  # the other one is heard, and has gone on
+
+
+def joining(group: Group, caught_up: bool) -> Host:
+    """Have the second server be away for a moment, and begin to join the first one again."""
+    a, b = group.hosts.values()
+    for _ in range(3):  # it is not taken back at once
+        b.frozen = True
+        Guest(a).feed(SET)
+        group.advance(0.2)
+        assert a.node.role == "alone"
+        b.frozen = False
+        group.advance(0.1 if _ == 2 else 6.0)
+    assert (a.node.role, b.node.role) == ("alone", "joining")
+    if not caught_up:
+        group.wire("a", "b").cut()
+        wire = Wire(a, b)
+        while b.peer("a").link is None:
+            wire.carry()
+            b.turn()
+    return b
+
+
+@pytest.mark.parametrize("caught_up", [True, False], ids=["caught up", "not yet taken in"])
+@pytest.mark.parametrize("failure", FAILURES)
+def test_who_joins(failure, caught_up):
+    group = pair()
+    b = joining(group, caught_up)
+    guests = [Guest(b), Guest(b)]
+    assert guests[0].ask(GET) == b"VALUE k 0 1\r\n2\r\nEND\r\n" or not caught_up
+    fail(group, b, failure)
+    for guest, request in zip(guests, (GET, SET), strict=True):
+        guest.feed(request)
+    group.settle()
+    for guest in guests:
+        if not guest.take():
+            heard, waited_s = wait(guest)
+            assert waited_s <= ACK_TIMEOUT_S + LATE_S
+            assert heard == PARTED
+
+
+def test_who_comes_later_does_not_wait_and_when_the_other_answers_all_is_well():
+    group = pair()
+    b = joining(group, caught_up=True)
+    group["a"].frozen = True
+    first = Guest(b)
+    first.feed(GET)
+    assert wait(first)[0] == PARTED
+    for request in (GET, SET, b"version\r\n"):
+        guest = Guest(b)
+        guest.feed(request)
+        heard, waited_s = wait(guest)
+        assert heard == PARTED
+        assert waited_s <= 0.02 + LATE_S
+    assert [line for line in b.lines if "a does not answer, and this node is not in sync" in line]
+    group["a"].frozen = False
+    group.advance(0.2)
+    assert Guest(b).ask(GET) == b"VALUE k 0 1\r\n2\r\nEND\r\n"
+    group.advance(10)
+    assert sorted(host.node.role for host in group.hosts.values()) == ["coordinator", "follower"]
+    group.check_equal()
+
+
+@pytest.mark.parametrize("name", "ab")
+def test_who_was_left_behind_and_finds_nobody(name):
+    """It looks for the others for long; its clients do not wait for that."""
+    group = pair()
+    asked = group[name]
+    group.wire("a", "b").stall()
+    asked.frozen = True
+    group.advance(10)
+    asked.frozen = False
+    group.advance(0.1)
+    for _ in range(3):
+        guest = Guest(asked)
+        guest.feed(GET)
+        heard, waited_s = wait(guest)
+        assert heard == PARTED
+        assert waited_s <= ACK_TIMEOUT_S + LATE_S
+
+
+def test_what_went_on_is_found_at_once():
+    """If it hears us: who has waited for it almost too long is answered then."""
+    group = pair()
+    a, b = group["a"], group["b"]
+    wire = group.wire("a", "b")
+    group.advance(0.5)
+    wire.stall(a)
+    Guest(b).feed(b"set k 0 0 1\r\n3\r\n")
+    group.advance(0.02)
+    guest = Guest(a)
+    guest.feed(b"append k 0 0 1\r\n4\r\n")
+    group.advance(ACK_TIMEOUT_S - 0.01)
+    assert (a.node.role, b.node.role) == ("joining", "alone")
+    wire.resume()
+    heard, waited_s = wait(guest)
+    assert heard == b"STORED\r\n"
+    assert waited_s <= 0.01
+    assert b.values() == {b"k": b"34"}
+
+
+@pytest.mark.parametrize("failure", ["freezes", "dies", "is cut off"])
+@pytest.mark.parametrize("asked", "abc")
+@pytest.mark.parametrize("lost", "abc")
+def test_of_three(lost, asked, failure):
+    """Who is to go on may not have noticed yet that it is: it is asked by who has."""
+    if lost == asked:
+        return
+    group = make_group("abc")
+    Guest(group["a"]).ask(b"set k 0 0 1\r\n1\r\n")
+    group.warm()
+    if failure == "dies":
+        group[lost].stop()
+    else:
+        for wire in group.wires:
+            if group[lost] in wire.hosts:
+                wire.stall()
+        group[lost].frozen = failure == "freezes"
+    guest = Guest(group[asked])
+    guest.feed(SET)
+    heard, waited_s = wait(guest)
+    assert heard == b"STORED\r\n"
+    assert waited_s <= 2 * ACK_TIMEOUT_S + 0.02 + LATE_S
