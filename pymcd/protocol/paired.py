@@ -52,6 +52,7 @@ class _Form(NamedTuple):
     """What differs by protocol, for one command: words, or a request."""
 
     encode: Callable[[Any], bytes]  #: as a client would send it
+    keys: Callable[[Any], list[bytes]]
     #: Have what is forwarded in one run be answered by no more than one run's replies.
     limit: Callable[[PairedConnection, Any], None]
     postpone: Callable[[PairedConnection, Any], None]  #: until what came before it is answered
@@ -60,11 +61,16 @@ class _Form(NamedTuple):
 
 def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Callable[..., None]:
     """Return what takes the place of a command's handler."""
-    encode, limit, postpone, refuse = form
+    encode, keys, limit, postpone, refuse = form
 
     def read(connection: PairedConnection, command: Any) -> None:
         if connection.following:
-            if connection.batch or connection.gate.stance.remote:
+            gate = connection.gate
+            if (
+                connection.batch
+                or gate.stance.remote
+                or (gate.unstable and gate.is_unstable(keys(command)))
+            ):
                 limit(connection, command)
                 connection.batch.append(encode(command))
             else:
@@ -140,7 +146,7 @@ def _wrap_verb(verb: Verb) -> Verb:
             postpone(connection, tokens, first, keys[number:])
 
     if verb.handler is not None:
-        form = _Form(_line, limit, _postpone_line, refuse)
+        form = _Form(_line, verb.keys, limit, _postpone_line, refuse)
         return replace(verb, handler=_wrap(verb.handler, verb.effect, form))
     read, keep = verb.decode, verb.store
     assert read is not None
@@ -182,7 +188,10 @@ def _limit_request(connection: PairedConnection, request: Request) -> None:
     _weigh(connection, [request.key])
 
 
-_BINARY: Final = _Form(encode_request, _limit_request, _postpone_request, _refuse_request)
+_BINARY: Final = _Form(
+    encode_request, lambda request: [request.key], _limit_request, _postpone_request,
+    _refuse_request,
+)  # fmt: skip
 
 
 def _wrap_command(command: Command) -> Command:

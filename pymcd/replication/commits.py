@@ -93,6 +93,10 @@ class Commits:
         """Wait for nobody: what is not acknowledged is taken back."""
         self.watermark = FOREVER
 
+    def hide_from(self, version: int) -> None:
+        """Take note that what is as new as a version, or newer, is perhaps not held by all."""
+        self.watermark = min(self.watermark, version - 1)
+
     def advance(self, holders: Sequence[Holder], *, version: int, latest: int | None) -> None:
         """Release who waits for nothing more. No holders: nobody is waited for.
 

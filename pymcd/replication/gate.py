@@ -65,7 +65,7 @@ class Unstable(NamedTuple):
 
     leader: Peer
     ticket: int
-    keys: list[bytes | None]  #: None: a flush
+    keys: dict[bytes | None, None]  #: None: a flush
     executed: list[tuple[str, int, bytes]]  #: for which node, request and reply
 
 
@@ -420,7 +420,9 @@ class Gate:
         for record in records.decode_records(body, position):
             kind = record[0]
             if self.unstable and kind <= Record.FLUSH:
-                self.unstable[-1].keys.append(None if kind == Record.FLUSH else record[1])
+                self.unstable[-1].keys[None if kind == Record.FLUSH else record[1]] = None
+                # By its cas unique a reader sees whether to look closer.
+                self.commits.hide_from(record[5] if kind == Record.STATE else record[-1])
             if kind == Record.STATE:
                 version = record[6]
                 if version > newest:
@@ -459,12 +461,14 @@ class Gate:
             elif kind == Record.BATCH:
                 while self.unstable and self.unstable[0].ticket <= record[2]:
                     self._conclude(self.unstable.popleft())
-                self.unstable.append(Unstable(peer, record[1], [], []))
+                if not self.unstable:
+                    self.commits.give_up()  # all that is here may be read
+                self.unstable.append(Unstable(peer, record[1], {}, []))
             elif kind == Record.EXECUTED:
                 if self.unstable:
                     self.unstable[-1].executed.append(record[1:])
                 elif peer.in_view:  # of two nodes, for one that is being brought in sync
-                    self._conclude(Unstable(peer, 0, [], [record[1:]]))
+                    self._conclude(Unstable(peer, 0, {}, [record[1:]]))
             else:
                 changes.flush_due_at = record[1] and record[1] - round(peer.clock_skew_s)
         if newest:
@@ -559,11 +563,23 @@ class Gate:
         """Stand by what the coordinator executed last, though others may not have seen it."""
         while self.unstable:
             self._conclude(self.unstable.popleft())
+            self.commits.give_up()
+
+    def is_unstable(self, keys: list[bytes]) -> bool:
+        """Return whether any of these may be as others do not know it yet, and could even be lost.
+
+        Who reads that asks the coordinator, and waits there until all followers have it.
+        """
+        return any(
+            None in batch.keys or any(key in batch.keys for key in keys) for batch in self.unstable
+        )
 
     def doubt_unstable(self) -> None:
         """Leave open whether what the coordinator executed last stands: another one decides now."""
-        self.unstable_in_doubt += self.unstable
-        self.unstable.clear()
+        if self.unstable:
+            self.unstable_in_doubt += self.unstable
+            self.unstable.clear()
+            self.commits.give_up()
 
     def stand_by(self) -> None:
         """Count what is in doubt as done: nobody is left who can tell what came in its place.
@@ -669,12 +685,16 @@ class Gate:
             assert not commits.held or acked < commits.held[0][0], "waits for what all have"
         else:
             assert not waits, "waits for acknowledgement without need"
-            assert watermark is FOREVER or changes.pending, "readers are stopped without need"
+            assert watermark is FOREVER or changes.pending or self.unstable, (
+                "readers are stopped without need"
+            )
         if stance.leading:
             assert not self.forwards, "forwarded, though we decide"
             assert not self.unsent_forwards, "to be forwarded, though we decide"
             assert not changes.strays, "deletions for another, though we decide"
             assert not self.unstable, "led by another still, though we decide"
+        if role is FOLLOWER and any(batch.keys for batch in self.unstable):
+            assert watermark is not FOREVER, "what others have not got may be read"
         assert not self.redo or role is JOINING, "to be executed again, though it is clear where"
         assert (
             role is JOINING

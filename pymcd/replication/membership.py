@@ -317,6 +317,8 @@ class Membership:
             peer.go_on(now)
 
     def _signal_arrived(self, peer: Peer, kind: int, body: bytes, time: float, now: float) -> None:
+        if kind == Kind.ACK:
+            return
         if kind == Kind.PING:
             peer.lease.answer_due = True
         elif kind in (Kind.STATUS, Kind.JOIN) and peer.lease.is_late(time):

@@ -16,6 +16,7 @@ from pymcd.replication import frames, records
 from pymcd.replication.frames import Kind
 from pymcd.replication.gate import ACTIVE_S, BATCH_MAX, Gate
 from pymcd.replication.roles import Role, Stance
+from tests.protocol import binary_client as binary
 from tests.replication.helpers import (
     ACK_TIMEOUT_S,
     Group,
@@ -483,13 +484,92 @@ class TestWhoDecidesHasChanged:
         Guest(group["a"]).feed(SET)
         group.settle()
         (batch,) = gate_of(group["b"]).unstable
-        assert batch.keys == [b"k"]
+        assert [*batch.keys] == [b"k"]
         batch.executed.append(("c", 7, STORED))
         batch.executed.append(("x", 8, STORED))  # of whom nothing is known any more
         gate_of(group["b"]).take_over()
         assert group["b"].peer("c").executed.replies == {7: STORED}
         assert not gate_of(group["b"]).unstable
         assert guest.take() == b""
+
+    #: A read at a follower, and what it is answered when all have what is new.
+    READS = [
+        (b"get k\r\n", b"VALUE k 0 3\r\nnew\r\nEND\r\n"),
+        (b"get other k\r\n", b"VALUE other 0 1\r\n1\r\nVALUE k 0 3\r\nnew\r\nEND\r\n"),
+        (b"mg k v\r\n", b"VA 3\r\nnew\r\n"),
+        (b"mg aw== v b\r\n", b"VA 3\r\nnew\r\n"),
+        (b"get gone\r\n", b"END\r\n"),
+        (b"mg gone v\r\n", b"EN\r\n"),
+    ]
+
+    @pytest.mark.parametrize("fast", [True, False])
+    @pytest.mark.parametrize(("request_", "answer"), READS)
+    def test_what_others_perhaps_lack_is_shown_to_nobody(self, request_, answer, fast):
+        """Else who reads it here, and then there, sees time go backwards."""
+        group = make_group("abc")
+        writer = Guest(group["a"])
+        old = b"set %s 0 0 3\r\nold\r\n"
+        for key in (b"k", b"gone"):
+            assert writer.ask(old % key) == STORED
+        assert writer.ask(b"set other 0 0 1\r\n1\r\n") == STORED
+        group.warm()
+        group.wire("a", "c").stall(group["a"])
+        writer.feed(b"set k 0 0 3\r\nnew\r\ndelete gone\r\n")
+        group.settle()
+        assert group["b"].values() == {b"k": b"new", b"other": b"1"}
+        reader = Guest(group["b"], fast=fast)
+        assert reader.ask(request_) == b""
+        assert Guest(group["b"], fast=fast).ask(b"get other\r\n") == (
+            b"VALUE other 0 1\r\n1\r\nEND\r\n"
+        )
+        assert Guest(group["c"], fast=fast).ask(b"mg k v\r\n") == b"VA 3\r\nold\r\n"
+        group.wire("a", "c").resume()
+        group.settle()
+        assert reader.take() == answer
+        # That all have it a follower hears with the next batch; then it answers that itself.
+        writer.ask(b"set z 0 0 1\r\n1\r\n")
+        forwards = group["b"].rows["forwards_sent"]
+        assert reader.ask(request_) == answer
+        assert group["b"].rows["forwards_sent"] == forwards
+        group.check()
+
+    def test_nor_by_the_binary_protocol(self):
+        group = make_group("abc")
+        group.warm()
+        group.wire("a", "c").stall(group["a"])
+        Guest(group["a"]).feed(SET)
+        group.settle()
+        reader = Guest(group["b"])
+        assert reader.ask(binary.request(0x00, b"k")) == b""
+        group.wire("a", "c").resume()
+        group.settle()
+        assert reader.take()
+
+    def test_nor_what_a_flush_has_left(self):
+        group = make_group("abc")
+        Guest(group["a"]).ask(SET)
+        group.warm()
+        group.wire("a", "c").stall(group["a"])
+        Guest(group["a"]).feed(b"flush_all\r\n")
+        group.settle()
+        reader = Guest(group["b"])
+        assert reader.ask(b"get k\r\n") == b""
+        group.wire("a", "c").resume()
+        group.settle()
+        assert reader.take() == b"END\r\n"
+
+    def test_who_goes_on_shows_it(self):
+        group = make_group("abc")
+        group.warm()
+        group.wire("a", "c").stall(group["a"])
+        Guest(group["a"]).feed(SET)
+        group.settle()
+        group["a"].stop()
+        reader = Guest(group["b"])
+        reader.feed(b"get k\r\n")
+        group.advance(2 * ACK_TIMEOUT_S)
+        assert reader.take() == b"VALUE k 0 1\r\n1\r\nEND\r\n"
+        group.check()
 
     def test_it_is_known_of_what_that_is_so(self):
         group = make_group("abc")
