@@ -26,7 +26,7 @@ from .frames import HEAD_BYTES, FrameError, Kind
 from .records import Record
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
 from .versions import CLOCK_SKEW_MAX_S, FOREVER, version_at
-from .waiting import Forward, Nobody, Result
+from .waiting import Executed, Forward, Nobody, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,8 @@ ACTIVE_S: Final = 1.0
 BATCH_MAX: Final = 64
 #: On their way to a peer that nobody waits for; what changes beyond that is sent later.
 QUEUE_BYTES: Final = 4 << 20
+#: Nodes that our coordinator knows and we do not, of which anything is remembered.
+UNMET_MAX: Final = 16
 
 
 class Executor(Protocol):
@@ -127,6 +129,8 @@ class Gate:
         self.unstable: deque[Unstable] = deque()
         self.unstable_in_doubt: deque[Unstable] = deque()  #: of a coordinator before
         self._executed: list[tuple[Peer, int, bytes]] = []  #: in the batch that is gathered
+        #: What the coordinator executed for nodes that we do not know yet.
+        self._of_unmet: dict[str, Executed] = {}
         self.active_until = -inf
         self.forwards_sent = 0
         self.forwards_executed = 0
@@ -629,6 +633,12 @@ class Gate:
                 peer.executed.remember(request, reply)
             elif node_id == self._view.node_id:
                 self.answer_forward(request, reply)
+            elif node_id in self._of_unmet or len(self._of_unmet) < UNMET_MAX:
+                self._of_unmet.setdefault(node_id, Executed()).remember(request, reply)
+
+    def executed_for_unmet(self, node_id: str) -> Executed:
+        """Return what is remembered for a node that was never linked to us until now."""
+        return self._of_unmet.pop(node_id, None) or Executed()
 
     def unstable_keys(self) -> tuple[list[bytes], bool]:
         """Return what we have and others perhaps have not; and whether there was a flush."""

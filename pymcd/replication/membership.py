@@ -139,6 +139,7 @@ class Membership:
                 link.close("busy")
                 return
             peer = view.peers[node_id] = Peer(node_id)
+            peer.executed = self._node.gate.executed_for_unmet(node_id)
         if link.dialled is not None:
             view.who[link.dialled] = node_id
             self._node.beginning.linked(link.dialled)
@@ -192,10 +193,11 @@ class Membership:
 
     def _meet_anew(self, peer: Peer, incarnation: str) -> None:
         """Take note that a peer has started without what it had."""
+        if peer.incarnation:
+            peer.executed.replies.clear()
         peer.incarnation = incarnation
         peer.met_at = self.clock.monotonic()
         peer.lease.forget()
-        peer.executed.replies.clear()
         if peer.in_view:
             self._node.lose([peer], "restarted")
         elif peer.channel is not None:

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pymcd.replication.gate import UNMET_MAX, Unstable
+from pymcd.replication.peer import Peer
 from pymcd.replication.waiting import (
     REMEMBERED_BYTES,
     REMEMBERED_EACH_BYTES,
@@ -317,6 +319,40 @@ class TestExecutedOnce:
         assert roles(group) == ["coordinator", "follower"]
         assert guest.take() == b"1\r\n"
         assert group["b"].values()[b"n"] == b"1"
+
+    def test_so_does_who_was_never_linked_to_who_asked(self):
+        group = Group("abc")
+        for other in "bc":
+            group.link("a", other)
+        group.advance(0.5)
+        Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
+        group.warm()
+        guest = Guest(group["c"])
+        group.wire("a", "b").stall(group["b"])
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        group.wire("a", "c").stall(group["a"])
+        group.wire("a", "b").resume()
+        group.settle()
+        Guest(group["a"]).feed(b"set k 0 0 1\r\n1\r\n")
+        group.settle()
+        assert group["b"].node.gate.unstable_keys() == ([b"k"], False)
+        group.link("b", "c")
+        group["a"].stop()
+        group.advance(0.2)
+        assert roles(group) == ["coordinator", "follower"]
+        assert guest.take() == b"1\r\n"
+        assert group["b"].values()[b"n"] == b"1"
+        group.check_equal()
+
+    def test_of_nodes_that_are_not_known_a_bounded_number_is_remembered(self):
+        gate = make_group("abc")["b"].node.gate
+        for number in range(2 * UNMET_MAX):
+            gate.unstable.append(Unstable(Peer("a"), 1, {}, [(f"x{number}", 7, STORED)]))
+        gate.take_over()
+        known = [gate.executed_for_unmet(f"x{number}").replies for number in range(2 * UNMET_MAX)]
+        assert known == [{7: STORED}] * UNMET_MAX + [{}] * UNMET_MAX
+        assert gate.executed_for_unmet("x0").replies == {}
 
     def test_what_stands_at_a_deposed_node_is_not_executed_when_it_is_asked_again(self):
         group = make_group("abc")
