@@ -30,6 +30,17 @@ class SystemClock:
         self.realtime = time.time
 
 
+def suspended_s() -> float:
+    """Return for how long this machine has been suspended so far, as far as its system tells.
+
+    Meanwhile `monotonic` stood still.
+    """
+    boottime = getattr(time, "CLOCK_BOOTTIME", None)  # of Linux
+    if boottime is None:
+        return 0.0
+    return time.clock_gettime(boottime) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+
 class OffsetClock:
     """Another clock plus an offset that `debugtime` and `advance()` move, or pause."""
 

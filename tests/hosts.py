@@ -43,5 +43,6 @@ def make_node_host(**changes: Any) -> NodeHost:
         drop_stale=lambda: None,
         view_changed=lambda: None,
         log=lambda line: None,
+        suspended_s=lambda: 0.0,
     )
     return replace(host, **changes)

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from pymcd.clock import OffsetClock, SystemClock
+from pymcd.clock import OffsetClock, SystemClock, suspended_s
 
 from .clocks import ManualClock
 
@@ -61,3 +61,9 @@ def test_a_paused_clock_goes_on_from_where_it_stopped():
     assert (clock.monotonic() - start, clock.realtime()) == (6, 106)
     base.advance(2)
     assert (clock.monotonic() - start, clock.realtime()) == (8, 108)
+
+
+def test_a_machine_that_runs_is_not_being_suspended():
+    before_s = suspended_s()
+    assert before_s > -0.1
+    assert abs(suspended_s() - before_s) < 0.1

@@ -58,12 +58,12 @@ class Wakefulness:
         self.overslept = False  #: for longer than STALE_S, and nobody has heard us since
         self.woke_at = -inf  #: when it last had stood still for longer than that
 
-    def note(self, now: float, tolerance_s: float) -> float:
+    def note(self, now: float, tolerance_s: float, suspended_s: float = 0.0) -> float:
         """See whether a step comes later than was asked for: perhaps we were frozen; for how long.
 
-        0: for so short that nobody can have noticed.
+        0: for so short that nobody can have noticed. `suspended_s`: the clock stood still, too.
         """
-        late_s = now - self.next_step_at
+        late_s = suspended_s + max(0.0, now - self.next_step_at)
         if late_s > tolerance_s:
             # Be as patient as if everything had been asked just now.
             self.since = now

@@ -82,6 +82,8 @@ class Host:
     #: It may have changed who serves: our role, who is in sync, whom we reach.
     view_changed: Callable[[], None]
     log: Callable[[str], None]
+    #: Return for how long the machine has been suspended so far, while the clock stood still.
+    suspended_s: Callable[[], float]
 
 
 class Node:
@@ -117,6 +119,7 @@ class Node:
         )
         self.ready = False
         self.awake = Wakefulness()
+        self._suspended_s = host.suspended_s()  #: so far, as we know
         self.degradation = Degradation(clock)
         self.beginning = Beginning(
             self.view,
@@ -492,7 +495,9 @@ class Node:
             gate.part(since)
 
     def _note_lateness(self, now: float) -> None:
-        late_s = self.awake.note(now, self.patience.ack_timeout_s / 4)
+        before_s, self._suspended_s = self._suspended_s, self.host.suspended_s()
+        suspended_s = max(0.0, self._suspended_s - before_s)
+        late_s = self.awake.note(now, self.patience.ack_timeout_s / 4, suspended_s)
         if late_s:
             self._fall_behind(now - late_s)
 

@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
-from ..clock import OffsetClock, SystemClock
+from ..clock import OffsetClock, SystemClock, suspended_s
 from ..config import PROTOCOL_NAMES, ConfigError
 from ..protocol import Connection, Executor, PairedConnection
 from ..protocol.binary import holds_request, run_binary
@@ -343,6 +343,7 @@ class Server:
                 drop_stale=self._drop_stale,
                 view_changed=self._look_at_view,
                 log=self.log.warning,
+                suspended_s=suspended_s,
             )
             return node.Node(
                 self.service.cache,

@@ -264,6 +264,13 @@ class TestWakefulness:
         assert awake.since == (NOW + late_s if patient else -inf)
         assert awake.overslept == overslept
 
+    @pytest.mark.parametrize("next_step_in_s", [-1.0, 0.0, 1.0, inf])
+    def test_who_was_suspended_is_late_though_its_clock_stood_still(self, next_step_in_s):
+        awake = Wakefulness()
+        awake.next_step_at = NOW + next_step_in_s
+        assert awake.note(NOW, 0.125, 600.0) == 600.0 + max(0.0, -next_step_in_s)
+        assert (awake.since, awake.woke_at, awake.overslept) == (NOW, NOW, True)
+
     def test_who_asked_for_no_step_is_not_late(self):
         awake = Wakefulness()
         awake.note(NOW, 0.125)

@@ -6,6 +6,8 @@ moment whatever is for the simulation; here each promise is looked at by itself.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pymcd.replication.lease import HEARTBEAT_S, SILENCE_S, STALE_S
@@ -1079,6 +1081,18 @@ class TestBehind:
         assert guest.connection.closing
         assert ask_each_moment(sleeper, 0.85) == set()
         assert ask_each_moment(sleeper, 0.2) == {OLD}
+
+    @pytest.mark.parametrize("name", "ab")
+    def test_waits_though_its_clock_stood_still_as_well(self, name):
+        """So it does while a machine is suspended."""
+        group = make_group()
+        sleeper, _ = put_to_sleep(group, name, 0)
+        sleeper.node.host = replace(sleeper.node.host, suspended_s=lambda: 600.0)
+        group.advance(0.1)
+        assert ask_each_moment(sleeper, 1.0) == set()
+        part(group)
+        group.link("a", "b")
+        assert ask_each_moment(sleeper, 1.0) == {NEW}
 
     def test_two_that_stood_still_together_have_missed_nothing(self):
         group = make_group()
