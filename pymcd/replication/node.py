@@ -669,6 +669,9 @@ class Node:
         for peer in self.view.peers.values():
             if peer.channel is not None:
                 self.drop(peer)
+        # Whoever still waits does so for one that is gone: what came of it he cannot be told.
+        self.gate.abandon()
+        self.gate.commits.give_up()
         self.view.leader = None
         self.become(STARTING)
         self.membership.announce_status()

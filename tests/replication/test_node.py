@@ -1475,6 +1475,23 @@ class TestAwkwardMoments:
         group.settle()
         assert group["b"].values() == {b"k": b"1"}
 
+    @pytest.mark.parametrize("request_", [SET, GET, b"mg k v\r\nmn\r\n"])
+    @pytest.mark.parametrize("name", "ab")
+    def test_nobody_waits_any_more_for_one_that_is_gone(self, name, request_):
+        group = make_group()
+        group.advance(0.5)
+        leaving, gone = group[name], group["b" if name == "a" else "a"]
+        group.wire("a", "b").stall()
+        guest = Guest(leaving)
+        guest.feed(request_)
+        group.settle()
+        gone.stop()
+        assert leaving.node.leave()
+        group.settle()
+        assert guest.take() == b""
+        assert guest.connection.closing
+        group.check()
+
     def test_who_was_joining_serves_what_it_executed_when_the_other_one_is_gone(self):
         group = make_group()
         group.warm()
