@@ -50,6 +50,8 @@ class Mutant:
     within: int = 60
     #: A condition without which it cannot show.
     condition: str | None = None
+    #: Of `simulation_troubles`, what a world must have for it to show.
+    more: frozenset[str] = frozenset()
     #: What `Node.check` says of it; None: a promise is broken, and that must be noticed without it.
     says: str | None = None
 
@@ -84,8 +86,12 @@ class Mutant:
         """Return the first report in which something is found; None: it gets away."""
         for seed in islice(self.seeds(), within or self.within):
             with self.applied():
-                report = run(seed)
-            if report.found and (self.says or "") in report.found[0] and not run(seed).found:
+                report = run(seed, more=self.more)
+            if (
+                report.found
+                and (self.says or "") in report.found[0]
+                and not run(seed, more=self.more).found
+            ):
                 return report
         return None
 
@@ -321,6 +327,21 @@ def _keep_unstable(original: Any) -> Any:
     return take_over
 
 
+def _met_just_now(original: Any) -> Any:
+    def meet_anew(self: Membership, peer: Peer, incarnation: str) -> None:
+        original(self, peer, incarnation)
+        peer.met_at = -inf
+
+    return meet_anew
+
+
+def _told_by_nobody(original: Any) -> Any:
+    def apply_gone(self: Changes, key: bytes, version: int, *, relay: bool, **by: str) -> bool:
+        return bool(original(self, key, version, relay=relay))
+
+    return apply_gone
+
+
 MUTANTS = [
     Mutant("replies go out before anybody else has the write", [(Gate, "hold", _release_at_once)]),
     Mutant(
@@ -349,6 +370,24 @@ MUTANTS = [
         "nobody's data keeps an empty node from serving",
         [(Beginning, "whose_data", _nobodys)],
         first_seed=330,
+    ),
+    Mutant(
+        "who stood still for long goes on at once",
+        [(Node, "_fall_behind", _nothing)],
+        first_seed=1,
+        more=frozenset({"suspend"}),
+    ),
+    Mutant(
+        "what a former life of a node says is taken for a new one's",
+        [(Membership, "_meet_anew", _met_just_now)],
+        first_seed=5,
+        more=frozenset({"late_handshake"}),
+    ),
+    Mutant(
+        "all that a peer has deleted makes room among our deletions",
+        [(Changes, "apply_gone", _told_by_nobody)],
+        first_seed=34,
+        more=frozenset({"tiny_log"}),
     ),
     Mutant(
         "what a peer has that refuses is not heard",

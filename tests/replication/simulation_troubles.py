@@ -330,7 +330,6 @@ AWAITED: Final = frozenset(
         "hot_keys",
         "clock_step",
         "clock_drift",
-        "late_handshake",
         "partial_partition",
         "out_of_memory",
         "item_sizes",
