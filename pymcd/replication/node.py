@@ -120,6 +120,7 @@ class Node:
         self.ready = False
         self.awake = Wakefulness()
         self._suspended_s = host.suspended_s()  #: so far, as we know
+        self._stepped_at = clock.monotonic()
         self.degradation = Degradation(clock)
         self.beginning = Beginning(
             self.view,
@@ -467,6 +468,7 @@ class Node:
         self.gate.send_batch()
         delay = self._delay(now)
         awake.next_step_at = now + delay
+        self._stepped_at = now
         return delay
 
     def _see_to_clients(self, now: float, *, leader_lost: bool) -> None:
@@ -499,7 +501,8 @@ class Node:
         suspended_s = max(0.0, self._suspended_s - before_s)
         late_s = self.awake.note(now, self.patience.ack_timeout_s / 4, suspended_s)
         if late_s:
-            self._fall_behind(now - late_s)
+            # While nothing was due it may have stood still as well.
+            self._fall_behind(self._stepped_at - suspended_s)
 
     def _say_behind(self) -> None:
         self.complain(

@@ -1094,6 +1094,25 @@ class TestBehind:
         group.link("a", "b")
         assert ask_each_moment(sleeper, 1.0) == {NEW}
 
+    @pytest.mark.parametrize("awake_s", [0.3, 0.9])
+    def test_waits_though_nothing_was_due_at_first(self, awake_s):
+        """So it seems to have slept for a shorter time."""
+        group = make_group()
+        Guest(group["b"]).ask(b"set k 0 0 3\r\nold\r\nset session 0 0 1\r\n1\r\n")
+        group.advance(5 * HEARTBEAT_S + awake_s)
+        (wire,) = group.wires
+        wire.stall()
+        group["b"].frozen = True
+        guest = Guest(group["a"])
+        guest.feed(b"set k 0 0 3\r\nnew\r\ndelete session\r\n")
+        assert wait_for(guest, 5)[0] == b"STORED\r\nDELETED\r\n"
+        group.advance(SILENCE_S)
+        group["b"].frozen = False
+        assert ask_each_moment(group["b"], 2.0) == set()
+        part(group)
+        group.link("a", "b")
+        assert ask_each_moment(group["b"], 1.0) == {NEW}
+
     def test_two_that_stood_still_together_have_missed_nothing(self):
         group = make_group()
         Guest(group["a"]).ask(SET)
