@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from .simulation import Simulation
     from .world import Host
 
+#: Of how late words are: so long they are late.
+_LATE_TIMES: Final = 5
 #: How far apart clocks may be at the end for two nodes to link.
 SKEW_THAT_LINKS_S: Final = 50.0
 
@@ -159,6 +161,13 @@ def late_handshake(simulation: Simulation) -> None:
         return
     for end in random_.sample(wire.ends, random_.choice((1, 2))):
         end.late_s = late_s
+
+    def be_in_time() -> None:
+        """End that when HELLO, PROOF, PROOF and a word are said: it may be the link that stays."""
+        for end in wire.ends:
+            end.late_s = 0.0
+
+    simulation.world.after(_LATE_TIMES * late_s, be_in_time)
     if random_.random() < 0.3:
         simulation.world.after(random_.uniform(0.0, 2.5 * late_s), lambda: wire.cut(silent=True))
     if random_.random() < 0.5:
