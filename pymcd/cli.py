@@ -22,7 +22,7 @@ from . import __version__
 from .arguments import ArgumentError, Given, split_arguments
 from .config import EXIT_FAILURE, ConfigError, Settings
 from .options import EXTENDED_HELP, OPTIONS, Option
-from .sources import ENVIRONMENT_PREFIX, from_environment, from_file, gather, read_secret
+from .sources import ENVIRONMENT_PREFIX, from_environment, from_file, gather, read_secrets
 from .startup import Signals, own_stderr
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def check_start(settings: Settings) -> None:
                 f" error {error.strerror}"
             ) from None
     if settings.replicated and settings.replication_secret_file is not None:
-        _, warning = read_secret(settings.replication_secret_file)
+        _, warning = read_secrets(settings.replication_secret_file)
         if warning:
             _say(f"warning: {warning}")
     from .server.daemon import account_to_become

@@ -665,8 +665,9 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--replication-secret-file=FILE",
-        "file with the secret that all nodes share; this or --replication-tls is needed as soon"
-        " as a peer is not on this host",
+        "file with the secret that all nodes share, read again on SIGHUP: of several lines the"
+        " first is used, each is accepted; this or --replication-tls is needed as soon as a peer is"
+        " not on this host",
         _store("replication_secret_file", _text),
     ),
     _option(

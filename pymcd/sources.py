@@ -36,6 +36,8 @@ CONFIG_MAX_BYTES = 1 << 20
 # Nor is such a file a secret; and below this, trying them all is feasible.
 SECRET_MAX_BYTES = 4096
 SECRET_SHORT_BYTES = 16
+# Two are enough to replace one. Each costs something for whoever knocks.
+SECRETS_MAX = 8
 
 # systemd sets these for what it starts, and wants it in the foreground.
 _SYSTEMD_VARIABLES = ("INVOCATION_ID", "NOTIFY_SOCKET")
@@ -149,30 +151,43 @@ def from_file(
     return given
 
 
-def read_secret(path: str) -> tuple[bytes, str]:
-    """Return the secret that peers share, and what to warn of, which is mostly nothing.
+def read_secrets(path: str) -> tuple[list[bytes], str]:
+    """Return the secrets that peers share, and what to warn of, which is mostly nothing.
 
-    Blanks and line ends around it do not count. Raises `ConfigError`.
+    Each line is one, without blanks around it; what is no text is one secret as it stands. Raises
+    `ConfigError`.
     """
     try:
         with open(path, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
-            secret = file.read(SECRET_MAX_BYTES + 1)
+            content = file.read(SECRET_MAX_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"Could not open secret file [{path}]: {error.strerror}") from None
-    if len(secret) > SECRET_MAX_BYTES:
+    if len(content) > SECRET_MAX_BYTES:
         raise ConfigError(f"Secret file [{path}] is longer than {SECRET_MAX_BYTES} bytes")
-    secret = secret.strip()
-    if not secret:
+    secrets = [line.strip() for line in content.splitlines() if line.strip()]
+    if not secrets:
         raise ConfigError(f"Secret file [{path}] is empty")
+    if not _is_text(secrets):
+        # A line end that chance put there would leave secrets that are easily guessed.
+        secrets = [content.strip()]
+    if len(secrets) > SECRETS_MAX:
+        raise ConfigError(f"Secret file [{path}] has more than {SECRETS_MAX} lines")
     if mode & stat.S_IROTH:
-        return secret, f"secret file [{path}] can be read by everyone here: chmod o-r it"
-    if len(secret) < SECRET_SHORT_BYTES:
-        return secret, (
+        return secrets, f"secret file [{path}] can be read by everyone here: chmod o-r it"
+    if any(len(secret) < SECRET_SHORT_BYTES for secret in secrets):
+        return secrets, (
             f"secret in [{path}] is short enough to be guessed: use {SECRET_SHORT_BYTES} bytes"
             " or more"
         )
-    return secret, ""
+    return secrets, ""
+
+
+def _is_text(lines: list[bytes]) -> bool:
+    try:
+        return all(line.decode().replace("\t", " ").isprintable() for line in lines)
+    except UnicodeDecodeError:
+        return False
 
 
 def _without_remark(line: str, *, in_words: bool = False) -> str:

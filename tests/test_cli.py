@@ -648,6 +648,15 @@ def test_variables_of_others_are_said_to_who_asks(capsys, tmp_path):
             "warning: secret in [{}] is short enough to be guessed: use 16 bytes or more",
         ),
         (b" \r\n", 0o600, 1, "Secret file [{}] is empty"),
+        (b"s" * 16 + b"\r\n\n " + b"t" * 16, 0o600, 0, ""),
+        (
+            b"s" * 16 + b"\nshort\n",
+            0o600,
+            0,
+            "warning: secret in [{}] is short enough to be guessed: use 16 bytes or more",
+        ),
+        (b"\xff\x80" * 8 + b"\nshort\r", 0o600, 0, ""),
+        (b"0123456789abcdef\n" * 9, 0o600, 1, "Secret file [{}] has more than 8 lines"),
         (b"s" * 4097, 0o600, 1, "Secret file [{}] is longer than 4096 bytes"),
     ],
 )

@@ -4,6 +4,7 @@ Both sides begin with HELLO: who they are, and a nonce. Then each proves that it
 by an HMAC over its role and both HELLOs, byte for byte, so that nothing in them can be changed,
 replayed, or sent back to where it came from. The side that was called proves itself last: a
 stranger learns nothing that it could take home. With mutual TLS below, the secret may be missing.
+While a secret is replaced there are several: a node proves itself by the first, and takes each.
 
 Nothing that a stranger sends raises or costs more than `STRANGER_FRAME_MAX_BYTES` of memory.
 The host feeds `receive`, sends what `take_output` gives, and closes when `closed` is set. What a
@@ -51,6 +52,7 @@ class Owner(Protocol):
 
     clock: Clock
     secret: bytes | None
+    other_secrets: tuple[bytes, ...]
     frame_max_bytes: int
 
     def is_mine(self, nonce: str) -> bool:
@@ -254,27 +256,24 @@ class Link:
             else "clock"
         )
 
-    def _proof(self, *, dialled: bool) -> str:
-        """Return the proof that a side must give."""
+    def _proof(self, secret: bytes | None, *, dialled: bool) -> str:
+        """Return the proof that a side must give, if that is the secret."""
         bodies = [self._mine_body, self._theirs_body]
         if dialled != self._mine.dialled:
             bodies.reverse()
         role = b"dialled" if dialled else b"accepted"
         text = b"\0".join((role, *(hashlib.sha256(body).digest() for body in bodies)))
-        return hmac.new(self._owner.secret or b"", text, hashlib.sha256).hexdigest()
+        return hmac.new(secret or b"", text, hashlib.sha256).hexdigest()
 
     def _say(self, kind: Kind, **fields: str) -> None:
         self.output.append(_frame(kind, fields))
 
     def _prove(self) -> None:
-        self._say(Kind.PROOF, proof=self._proof(dialled=self._mine.dialled))
+        self._say(Kind.PROOF, proof=self._proof(self._owner.secret, dialled=self._mine.dialled))
 
     def _proof_arrived(self, fields: dict[str, Any], theirs: Hello) -> None:
         proof = fields.get("proof")
-        expected = self._proof(dialled=not self._mine.dialled)
-        if not isinstance(proof, str) or not hmac.compare_digest(
-            proof.encode("utf-8", "replace"), expected.encode()
-        ):
+        if not isinstance(proof, str) or not self._is_right(proof.encode("utf-8", "replace")):
             self._owner.note_wrong_proof()
             self._refuse("secret")
             return
@@ -282,6 +281,16 @@ class Link:
             self._prove()
         self._limit_bytes = self._owner.frame_max_bytes
         self._owner.link_up(self, theirs)
+
+    def _is_right(self, proof: bytes) -> bool:
+        """Return whether a proof is that of one of the secrets."""
+        owner = self._owner
+        expected = [
+            self._proof(secret, dialled=not self._mine.dialled).encode()
+            for secret in (owner.secret, *owner.other_secrets)
+        ]
+        # Each is compared: how long that takes must not tell which one it was.
+        return sum(hmac.compare_digest(proof, each) for each in expected) > 0
 
     def _refusal(self, reason: str) -> bytes:
         """Return what to say to who is refused, before or after anything else."""

@@ -59,7 +59,9 @@ class Membership:
         self.clock = node.clock
         self._cluster_id = settings.cluster_id
         self._item_size_max_bytes = settings.item_size_max_bytes
+        #: What this node proves itself by, and what others may prove themselves by as well.
         self.secret = secret
+        self.other_secrets: tuple[bytes, ...] = ()
         self._entropy = entropy
         self.frame_max_bytes = max(FRAME_MAX_BYTES, 2 * settings.item_size_max_bytes + (1 << 20))
         self.incarnation = entropy(16).hex()
@@ -248,6 +250,11 @@ class Membership:
             peer.link_lost_at = self.clock.monotonic()
             peer.last_error = reason or "disconnected"
             self._node.link_lost(peer)
+
+    def use_secrets(self, first: bytes, *others: bytes) -> None:
+        """Have links be opened with the first, and by who knows any of them; what is open stays."""
+        self.secret = first
+        self.other_secrets = others
 
     def note_wrong_proof(self) -> None:
         """Count who does not know the secret."""

@@ -1,10 +1,10 @@
-"""Where logins are checked against: the files of `-S` and `-Y`, read for `auth`.
+"""Where logins are checked against: the files of `-S` and `-Y`, read for `auth`; and of the group.
 
 `-S` looks at each login whether the file in MEMCACHED_SASL_PWDB has changed, so that a changed
 password counts at once, and reads it then; `mech_list` in memcached.conf, found through
 SASL_CONF_PATH, limits the mechanisms. `-Y` reads its file at the start and on SIGHUP, and keeps
-what it had if the new one is of no use. What goes wrong is said in one line that names the file,
-never a line of it.
+what it had if the new one is of no use; so it is with the secrets that peers share. What goes wrong
+is said in one line that names the file, never a line of it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from .. import auth
 from ..config import ConfigError
+from ..sources import read_secrets
 from .files import state_of
 
 if TYPE_CHECKING:
@@ -105,6 +106,27 @@ class TextUsers:
         except auth.MalformedError:
             problem = f"Authfile [{self._path}] has a malformed entry. Should be 'user:password'"
         raise ConfigError(problem)
+
+
+class PeerSecrets:
+    """What the nodes of a group know and nobody else (`--replication-secret-file`)."""
+
+    def __init__(self, path: str, say: Callable[[str], None]) -> None:
+        """Raise `ConfigError` if the file is of no use."""
+        self._path = os.path.abspath(path)  # a daemon changes its directory
+        self._say = say
+        #: A node proves itself by the first, and takes each of others.
+        self.secrets, _ = read_secrets(path)
+
+    def reload(self) -> None:
+        """Read the file again; say so if that cannot be done, and keep what there was."""
+        try:
+            self.secrets, warning = read_secrets(self._path)
+        except ConfigError as error:
+            self._say(f"{error.message}; the secrets in use stay")
+        else:
+            if warning:
+                self._say(f"warning: {warning}")
 
 
 def sasl_authenticator(

@@ -20,9 +20,9 @@ import trio
 from ..auth import preload
 from ..clock import SystemClock
 from ..config import EXIT_USAGE, ConfigError
-from ..sources import read_secret
 from . import daemon
 from .certificates import Certificates
+from .credentials import PeerSecrets
 from .heap import Heap, glibc
 from .listening import close_all, open_internet_endpoints, open_unix_endpoint
 from .log import Log
@@ -52,9 +52,9 @@ def run(settings: Settings, signals: Signals) -> int:
     certificates = None
     if settings.enable_ssl or settings.replication_tls:
         certificates = Certificates(settings)
-    secret = None
+    secrets = None
     if settings.replicated and settings.replication_secret_file is not None:
-        secret, _ = read_secret(settings.replication_secret_file)
+        secrets = PeerSecrets(settings.replication_secret_file, log.warning)
     if settings.ssl_kernel_tls:
         log.warning("warning: ssl_kernel_tls has no effect here.  proceeding without.")
     if settings.enable_coredumps:
@@ -94,7 +94,7 @@ def run(settings: Settings, signals: Signals) -> int:
         )
     try:
         server = Server(
-            settings, clock=clock, log=log, certificates=certificates, secret=secret, heap=heap
+            settings, clock=clock, log=log, certificates=certificates, secrets=secrets, heap=heap
         )
         if settings.replicated:
             server.connections_max = daemon.connections_beside_links(settings.conn_limit, others)

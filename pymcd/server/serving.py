@@ -37,10 +37,9 @@ from ..protocol import Connection, Executor, PairedConnection
 from ..protocol.binary import holds_request, run_binary
 from ..replication.roles import ALONE, COORDINATOR
 from ..service import Host, Reception, Service
-from ..sources import read_secret
 from .accepting import Acceptor
 from .certificates import Certificates
-from .credentials import TextUsers, authenticator_for, sasl_authenticator
+from .credentials import PeerSecrets, TextUsers, authenticator_for, sasl_authenticator
 from .hub import LINGER_S, Hub
 from .listening import close_all, describe
 from .log import Log
@@ -92,7 +91,7 @@ class Server:
         log: Log | None = None,
         use_hub: bool = hasattr(select, "epoll"),
         certificates: Certificates | None = None,
-        secret: bytes | None = None,
+        secrets: PeerSecrets | None = None,
         network: Network | None = None,
         heap: Heap | None = None,
     ) -> None:
@@ -161,9 +160,11 @@ class Server:
         self._buckets: BucketServer | None = None
         self._listening: list[Endpoint] = []  #: clients are let in there
         self._datagrams: list[Endpoint] = []  #: requests arrive there
-        self._secret = secret
-        if secret is None and settings.replication_secret_file is not None:
-            self._secret, _ = read_secret(settings.replication_secret_file)
+        if secrets is None and settings.replication_secret_file is not None:
+            secrets = PeerSecrets(settings.replication_secret_file, self.log.warning)
+        self._secrets = secrets
+        if secrets is not None:
+            self.reload_hooks.append(self._reload_secrets)
         #: `-c`, or less where the system has not that many descriptors.
         self.connections_max = settings.conn_limit
         #: Clients may come in.
@@ -199,6 +200,16 @@ class Server:
 
         assert self._certificates is not None
         self._do_aside(self.tls.refresh if self.tls else self._certificates.refresh, done)
+
+    def _reload_secrets(self) -> None:
+        assert self._secrets is not None
+        self._secrets.reload()
+        self._use_secrets()
+
+    def _use_secrets(self) -> None:
+        """Have links that come be opened with them; those that there are stay."""
+        if self._secrets is not None and self.peering is not None:
+            self.peering.node.membership.use_secrets(*self._secrets.secrets)
 
     def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
         async def wait_and_call() -> None:
@@ -351,7 +362,7 @@ class Server:
                 self._clock,
                 host,
                 node_id=settings.node_id or f"{socket.gethostname()}:{port}",
-                secret=self._secret,
+                secret=None,
                 entropy=os.urandom,
                 execute=Executor(self.service),
             )
@@ -371,6 +382,7 @@ class Server:
             network=self._network or Network(),
         )
         self.service.gate = self.peering.node.gate
+        self._use_secrets()
         return self.peering
 
     def _look_at_view(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -128,6 +129,51 @@ class TestHandshake:
         stranger.enter()
         assert stranger.is_in
         assert stranger.host.peer("s").link is stranger.link
+
+    @pytest.mark.parametrize("calls", [True, False])
+    def test_whoever_knows_one_of_several_secrets_is_let_in(self, calls, monkeypatch):
+        compared: list[bytes] = []
+
+        def compare(one: bytes, other: bytes) -> bool:
+            compared.append(other)
+            return one == other
+
+        monkeypatch.setattr(hmac, "compare_digest", compare)
+        for secrets in [(SECRET, b"b", b"c"), (b"a", SECRET, b"c"), (b"a", b"b", SECRET)]:
+            compared.clear()
+            host = lone_host()
+            host.node.membership.use_secrets(*secrets)
+            stranger = Stranger(host, calls=calls)
+            stranger.enter()
+            assert stranger.is_in
+            # Which one it was is not to be told from how long it took.
+            assert len(set(compared)) == 3
+        host = lone_host()
+        host.node.membership.use_secrets(b"a", b"b", b"c")
+        stranger = Stranger(host, calls=calls)
+        stranger.enter()
+        assert stranger.link.closed
+        assert host.rows["authentication_failures"] == 1
+
+    @pytest.mark.parametrize(("a", "b"), [("a", "b"), ("b", "a")])
+    def test_a_secret_is_replaced_in_steps(self, a, b):
+        """In each state that the steps lead through, one node at a time, the two meet."""
+        old, new = b"the old one", b"the new one"
+        steps = [(old,), (old, new), (new, old), (new,)]
+        states = [pair for step, then in pairwise(steps) for pair in ((step, step), (then, step))]
+        for mine, theirs in [*states, (steps[-1], steps[-1])]:
+            group = Group("ab")
+            group[a].node.membership.use_secrets(*mine)
+            group[b].node.membership.use_secrets(*theirs)
+            assert all(link.proven for link in group.link("a", "b").links), (mine, theirs)
+
+    def test_what_is_linked_stays_when_the_secret_changes(self):
+        group = Group("ab")
+        wire = group.link("a", "b")
+        for name in "ab":
+            group[name].node.membership.use_secrets(b"another one")
+        group.settle()
+        assert all(link.proven and not link.closed for link in wire.links)
 
     def test_who_was_called_proves_itself_last(self):
         """Else a stranger could take the proof home and try secrets on it."""

@@ -16,7 +16,7 @@ import trio.testing
 from pymcd import auth
 from pymcd.config import ConfigError, Settings
 from pymcd.server import credentials
-from pymcd.server.credentials import SaslUsers, TextUsers, sasl_authenticator
+from pymcd.server.credentials import PeerSecrets, SaslUsers, TextUsers, sasl_authenticator
 from pymcd.server.serving import Server
 
 from ..protocol import binary_client
@@ -74,6 +74,73 @@ def test_text_users_are_kept_when_the_new_file_is_of_no_use(tmp_path):
             f"{unreadable} Is a directory",
         )
     ]
+
+
+LONG, LONGER, SHORT = b"0123456789abcdef", b"0123456789abcdefg", b"word"
+
+
+@pytest.mark.parametrize(
+    ("content", "secrets"),
+    [
+        (LONG, [LONG]),
+        (b" " + LONG + b"\t\r\n", [LONG]),
+        (LONG + b"\n" + LONGER + b"\n", [LONG, LONGER]),
+        (b"\n\n" + LONG + b"\r\n \n\t" + LONGER + b" ", [LONG, LONGER]),
+        (b"two words of\ttext\n" + LONG, [b"two words of\ttext", LONG]),
+        ("ein W\u00f6rtchen\n".encode() + LONG, ["ein W\u00f6rtchen".encode(), LONG]),
+        # What chance made has line ends anywhere.
+        (bytes(range(128, 160)) + b"\n\x01", [bytes(range(128, 160)) + b"\n\x01"]),
+        (LONG + b"\n\0", [LONG + b"\n\0"]),
+    ],
+)
+def test_lines_are_secrets(content, secrets, tmp_path):
+    path = tmp_path / "secret"
+    path.write_bytes(content)
+    assert PeerSecrets(str(path), lambda line: None).secrets == secrets
+
+
+def test_secrets_are_kept_when_the_new_file_is_of_no_use(tmp_path, monkeypatch):
+    path = tmp_path / "secret"
+    said: list[str] = []
+    path.write_bytes(LONG)
+    path.chmod(0o600)
+    monkeypatch.chdir(tmp_path)
+    secrets = PeerSecrets("secret", said.append)
+    monkeypatch.chdir("/")
+    path.write_bytes(LONGER + b"\n" + LONG)
+    assert secrets.secrets == [LONG]
+    secrets.reload()
+    assert secrets.secrets == [LONGER, LONG]
+    assert said == []
+    for content in (b"", b"\n \n", b"x" * 5000, b"0123456789abcdef\n" * 9):
+        path.write_bytes(content)
+        secrets.reload()
+    path.unlink()
+    secrets.reload()
+    path.mkdir()
+    secrets.reload()
+    assert secrets.secrets == [LONGER, LONG]
+    assert said == [
+        f"{problem}; the secrets in use stay"
+        for problem in (
+            f"Secret file [{path}] is empty",
+            f"Secret file [{path}] is empty",
+            f"Secret file [{path}] is longer than 4096 bytes",
+            f"Secret file [{path}] has more than 8 lines",
+            f"Could not open secret file [{path}]: No such file or directory",
+            f"Could not open secret file [{path}]: Is a directory",
+        )
+    ]
+    path.rmdir()
+    path.write_bytes(SHORT)
+    path.chmod(0o600)
+    secrets.reload()
+    assert secrets.secrets == [SHORT]
+    assert said[6:] == [
+        f"warning: secret in [{path}] is short enough to be guessed: use 16 bytes or more"
+    ]
+    with pytest.raises(ConfigError):
+        PeerSecrets(str(tmp_path / "none"), said.append)
 
 
 def test_a_file_is_read_once_for_each_change(tmp_path, monkeypatch):

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
+    from pymcd.replication.link import Link
+
 HAS_EPOLL = sys.platform == "linux"
 DRIVERS = [
     pytest.param(True, marks=pytest.mark.skipif(not HAS_EPOLL, reason="needs epoll"), id="hub"),
@@ -489,6 +491,36 @@ async def test_another_secret_keeps_them_apart(tmp_path: Path) -> None:
                 lines = server.memory.lines
                 await until(partial(any_line_has, lines, "the secrets differ"))
                 assert role(server) == "starting"
+
+
+async def test_a_secret_is_replaced_while_they_serve(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    old, new = "the old secret of both", "the new secret of both"
+    path.write_text(old)
+
+    def link_of(server: Running) -> Link | None:
+        assert server.peering is not None
+        (peer,) = server.peering.node.view.peers.values()
+        return peer.link
+
+    async with synced_pair(replication_secret_file=str(path)) as servers:
+        for lines in (f"{old}\n{new}\n", f"{new}\n{old}\n", new):
+            path.write_text(lines)
+            for server in servers:
+                link = link_of(server)
+                assert link is not None
+                server.reload()
+                assert not link.closed
+                link.close("disconnected")
+                await until(lambda: None not in map(link_of, servers))
+        for server in servers:
+            assert not any_line_has(server.memory.lines, "refused")
+            assert server.peering is not None
+            membership = server.peering.node.membership
+            assert (membership.secret, membership.other_secrets) == (new.encode(), ())
+        path.unlink()
+        servers[0].reload()
+        await until(partial(any_line_has, servers[0].memory.lines, "the secrets in use stay"))
 
 
 @both_drivers

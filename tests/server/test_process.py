@@ -577,7 +577,8 @@ def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
 
     unix_endpoint = SimpleNamespace(close=lambda: steps.append("close"))
     note(server_process, "Certificates", object())
-    note(server_process, "read_secret", (b"s" * 32, 0o600))
+    secrets = SimpleNamespace(secrets=[b"s" * 32], reload=lambda: None)
+    note(server_process, "PeerSecrets", secrets)
     note(daemon, "allow_core_dumps")
     note(daemon, "raise_descriptor_limit")
     note(server_process, "open_internet_endpoints", [])
@@ -603,7 +604,7 @@ def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     assert server_process.run(settings, Signals()) == 0
     assert steps == [
         "Certificates",
-        "read_secret",
+        "PeerSecrets",
         "allow_core_dumps",
         "raise_descriptor_limit",
         "open_internet_endpoints",
