@@ -31,8 +31,8 @@ BLOCK_BYTES: Final = 120_000
 BLOCKS_PER_STEP: Final = 40
 #: How long after somebody left: others may leave, too.
 SETTLE_S: Final = 1.0
-#: Who had many holes to look at rests for so long, for each: a thousandth of the time is for this.
-REST_PER_BLOCK_S: Final = 0.01
+#: Who had many holes to look at rests for so long, for each: little of the time is for this.
+REST_PER_BLOCK_S: Final = 0.004
 #: What is worth it: so much more, and of what there was, one part of so many.
 MORE_BYTES: Final = 2 << 20
 MORE_PART: Final = 16
