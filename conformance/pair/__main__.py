@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from . import histories, lags, locks, losses, namespaces, partitions, resources, strangers
+from . import (
+    histories,
+    lags,
+    locks,
+    losses,
+    namespaces,
+    partitions,
+    renewals,
+    resources,
+    strangers,
+)
 from .command import main
 from .ways import WAYS
 
@@ -21,6 +31,8 @@ TRIALS = {
     "strangers": strangers.strangers,
     "tls": strangers.tls,
     "badinput": strangers.badinput,
+    "rotation": renewals.rotation,
+    "upgrade": renewals.upgrade,
     "evictions": resources.evictions,
     "memory": resources.memory,
     "three": resources.three,

@@ -36,6 +36,8 @@ QUICK = [
     ("partition", 2, 0.1),
     ("deletes", 4, 0.1),
     ("strangers", 1, 0.1),
+    ("rotation", 1, 1.0),
+    ("upgrade", 1, 1.0),
 ]
 SLOW = [
     ("kill", 10, 1.0),
