@@ -132,6 +132,7 @@ class Heap:
             library.madvise(start, whole_bytes, _DONT_NEED)
             if len(self._blocks) % BLOCKS_PER_STEP == 0:
                 yield 0.0
+                end = library.sbrk(0)  # others may have had it grow meanwhile
 
     def _free(self) -> Iterator[float]:
         while self._blocks:

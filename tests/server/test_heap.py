@@ -136,6 +136,17 @@ def test_who_leaves_meanwhile_is_not_forgotten():
     assert len(library.given) == 1010
 
 
+def test_others_may_have_the_heap_grow_meanwhile():
+    library = Library(1000)
+    heap, process, _ = heap_of(library)
+    process.resident *= 2
+    heap.left()
+    assert heap.step() == SETTLE_S
+    while heap.step() == 0.0:
+        library.end += PAGE
+    assert len(library.given) == 1000
+
+
 def test_nothing_is_done_where_there_is_little():
     library = Library(1000)
     heap, process, _ = heap_of(library)
