@@ -134,19 +134,22 @@ class Request:
 
 def encode_request(request: Request) -> bytes:
     """Return a request as a client would send it."""
-    body = request.extras + request.key + request.value
-    return (
-        _REQUEST.pack(
-            REQUEST_MAGIC,
-            request.command.opcode,
-            len(request.key),
-            len(request.extras),
-            len(body),
-            request.opaque,
-            request.cas,
-        )
-        + body
+    return b"".join(encode_pieces(request))
+
+
+def encode_pieces(request: Request) -> tuple[bytes, bytes]:
+    """Return a request as a client would send it, but for its value, and that."""
+    key, extras, value = request.key, request.extras, request.value
+    head = _REQUEST.pack(
+        REQUEST_MAGIC,
+        request.command.opcode,
+        len(key),
+        len(extras),
+        len(extras) + len(key) + len(value),
+        request.opaque,
+        request.cas,
     )
+    return head + extras + key, value
 
 
 # -- the command loop --------------------------------------------------------------------------

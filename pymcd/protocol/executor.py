@@ -7,13 +7,16 @@ changed they are those of a pair, which know how each command is refused.
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING
 
+from .. import limits
 from .binary import COMMANDS, DELETEQ, Request, encode_request
 from .connection import Connection
 from .paired import PairedConnection
 
 if TYPE_CHECKING:
+    from ..replication.waiting import Commands
     from ..service import Service
 
 
@@ -24,7 +27,7 @@ class Executor:
         self._service = service
         self._proxies: dict[str, Connection] = {}
 
-    def __call__(self, protocol: str, commands: bytes) -> bytes:
+    def __call__(self, protocol: str, commands: Commands) -> bytes:
         # Hot path: bench/ "pair16".
         service = self._service
         refusing = service.gate is not None and service.gate.stance.refusing
@@ -41,10 +44,30 @@ class Executor:
             if not refusing:
                 proxy.run()
                 self._proxies[protocol] = proxy
+        rest: tuple[bytes, ...] = ()
+        if not isinstance(commands, bytes):
+            commands, *rest = commands  # type: ignore[assignment]
         reply = proxy.respond(commands)
-        if reply is not None and proxy.answer_plain is not None:
+        if reply is not None and proxy.answer_plain is not None and not rest:
             return reply
         pieces = [reply or b""]
+        self._go_on(proxy, pieces)
+        for piece in rest:
+            if len(piece) == proxy.awaited_bytes and len(piece) > limits.RECEIVE_BYTES:
+                # The value itself: a large one is not copied, it becomes that of the item.
+                proxy.arrived = BytesIO(piece)
+                proxy.awaited_bytes = 0
+            else:
+                pieces.append(proxy.respond(piece) or b"")
+            self._go_on(proxy, pieces)
+        if proxy.buffer or proxy.awaited is not None or proxy.swallow_bytes or proxy.closing:
+            proxy.forget_input()
+            self._proxies.pop(protocol, None)  # what comes next shall not suffer for that
+        return b"".join(pieces)
+
+    @staticmethod
+    def _go_on(proxy: Connection, pieces: list[bytes]) -> None:
+        """Execute all that can be, and take the replies."""
         while True:
             more = proxy.run()
             pieces += proxy.pieces
@@ -52,10 +75,6 @@ class Executor:
             proxy.lent.clear()
             if not more:
                 break
-        if proxy.buffer or proxy.awaited is not None or proxy.swallow_bytes or proxy.closing:
-            proxy.forget_input()
-            self._proxies.pop(protocol, None)  # what comes next shall not suffer for that
-        return b"".join(pieces)
 
     def deletion(self, key: bytes) -> tuple[str, bytes]:
         """Return protocol and request that delete a key, any key, and are not answered."""

@@ -20,7 +20,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .. import limits
-from .binary import REQUEST_MAGIC, encode_error, encode_request
+from .binary import REQUEST_MAGIC, encode_error, encode_pieces, encode_request
 from .connection import JOINED_WEIGHT_MAX, Connection, Tables
 from .retrieval import are_short, give_up, postpone, shorten
 from .text import STORED, answer_plain
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..replication.gate import Gate
+    from ..replication.waiting import Commands
     from ..service import Service
     from .binary import Request
     from .verbs import type_Effect, type_Header
@@ -51,7 +52,7 @@ _NOT_REPLICATED_TEXT: Final = b"Not replicated: no peer"
 class _Form(NamedTuple):
     """What differs by protocol, for one command: words, or a request."""
 
-    encode: Callable[[Any], bytes]  #: as a client would send it
+    encode: Callable[[Any], tuple[bytes, ...]]  #: as a client would send it, in pieces
     keys: Callable[[Any], list[bytes]]
     #: Have what is forwarded in one run be answered by no more than one run's replies.
     limit: Callable[[PairedConnection, Any], None]
@@ -72,12 +73,12 @@ def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Cal
                 or (gate.unstable and gate.is_unstable(keys(command)))
             ):
                 limit(connection, command)
-                connection.batch.append(encode(command))
+                connection.batch += encode(command)
             else:
                 execute(connection, command)
         else:
             execute(connection, command)  # which may leave some of its keys for later
-            connection.batch.append(encode(command))
+            connection.batch += encode(command)
 
     def write(connection: PairedConnection, command: Any) -> None:
         if connection.gate.stance.refusing:
@@ -87,7 +88,7 @@ def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Cal
             limit(connection, command)
         else:
             execute(connection, command)
-        connection.batch.append(encode(command))
+        connection.batch += encode(command)
 
     def stay(connection: PairedConnection, command: Any) -> None:
         if connection.has_unanswered:
@@ -146,7 +147,7 @@ def _wrap_verb(verb: Verb) -> Verb:
             postpone(connection, tokens, first, keys[number:])
 
     if verb.handler is not None:
-        form = _Form(_line, verb.keys, limit, _postpone_line, refuse)
+        form = _Form(lambda tokens: (_line(tokens),), verb.keys, limit, _postpone_line, refuse)
         return replace(verb, handler=_wrap(verb.handler, verb.effect, form))
     read, keep = verb.decode, verb.store
     assert read is not None
@@ -189,7 +190,7 @@ def _limit_request(connection: PairedConnection, request: Request) -> None:
 
 
 _BINARY: Final = _Form(
-    encode_request, lambda request: [request.key], _limit_request, _postpone_request,
+    encode_pieces, lambda request: [request.key], _limit_request, _postpone_request,
     _refuse_request,
 )  # fmt: skip
 
@@ -252,7 +253,7 @@ class PairedConnection(Connection):
         self.admitted = False
         self.following = False  #: what changes something is collected, not executed
         self.batch: list[bytes] = []  #: commands executed, or collected, in this run
-        self.held_request = b""  #: the same, while the reply is held
+        self.held_request: Commands = b""  #: the same, while the reply is held
         self.held_reply: bytes | None = None  #: the reply, if it is not in `pieces`
         #: How many replies stay when the commands in `batch` are executed elsewhere after all.
         self.kept = 0
@@ -325,10 +326,12 @@ class PairedConnection(Connection):
         self.admitted = False
         self.following = not gate.stance.leading
         self.kept = len(self.pieces)  # not all may have been sent, and all of it is final
+        gathered = self.awaited is not None
         more = super().run()
         batch = self.batch
         if batch:
-            commands = b"".join(batch)
+            # A value that came in many reads may be large: that is not copied.
+            commands: Commands = tuple(batch) if gathered else b"".join(batch)
             batch.clear()
             if self.following:
                 self.kept = len(self.pieces)
@@ -342,16 +345,19 @@ class PairedConnection(Connection):
     @property
     def held_protocol(self) -> str:
         """In which protocol the held commands are."""
-        return "binary" if self.held_request[:1] == _MAGIC else "text"
+        request = self.held_request
+        first = request if isinstance(request, bytes) else request[0]
+        return "binary" if first[:1] == _MAGIC else "text"
 
     # -- waiting -------------------------------------------------------------------------------
 
-    def _wait(self, commands: bytes) -> None:
+    def _wait(self, commands: Commands) -> None:
         self.waiting = True
         self.held_request = commands
-        if len(commands) > limits.LINE_MAX_BYTES and self.awaited is None:
+        size = len(commands) if isinstance(commands, bytes) else sum(map(len, commands))
+        if size > limits.LINE_MAX_BYTES and self.awaited is None:
             # It has arrived, so there is no refusing it: at worst it is not counted.
-            self.service.under_way.charge(self, len(commands))
+            self.service.under_way.charge(self, size)
         self.suspend()
 
     def give_up(self) -> None:

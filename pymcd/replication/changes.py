@@ -24,7 +24,7 @@ from .records import STATE, STATE_BYTES, pack_state, unpack_state
 from .versions import FOREVER, STEP, FlushBarrier, Tombstones, version_at, with_tag
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from ..clock import Clock
@@ -59,6 +59,8 @@ class Changes:
         self.fresh: dict[bytes, Item | None] = {}
         self.fresh_flush = False
         self.fresh_flush_due = False
+        #: Among that are large values.
+        self.fresh_large = False
         #: Versions of the items whose cas unique is not their version.
         self.exceptions: dict[bytes, int] = {}
         self.tombstones = Tombstones(backlog_bytes // _TOMBSTONES_SHARE)
@@ -120,15 +122,22 @@ class Changes:
             self.tombstones.discard(key)
         self.fresh[key] = item
 
+    def expect_large(self) -> None:
+        self.fresh_large = True
+
     def altered(self, item: Item) -> None:
         if self._applying:
             return
+        if item.chunk_classes:
+            self.fresh_large = True
         key = item.key
         if self.fresh.get(key) is not item:  # else it has a version that nobody knows yet
             self.exceptions[key] = self.cache.take_cas_unique()
             self.fresh[key] = item
 
     def recast(self, item: Item, before: int) -> None:
+        if item.chunk_classes:
+            self.fresh_large = True
         key = item.key
         if self.fresh.get(key) is not item:
             before = self.cache.take_cas_unique()
@@ -232,14 +241,16 @@ class Changes:
                 exceptions.pop(key, None)
         return pieces, fresh, ordinary
 
-    def record_of(self, key: bytes) -> bytes | None:
-        """Return the record of a key as it now is; None: nothing is known, or it is in doubt."""
+    def record_of(self, key: bytes) -> Sequence[bytes]:
+        """Return the record of a key as it now is, in pieces; none: nothing is known of it, or it
+        is in doubt.
+        """
         if key in self.in_doubt:
-            return None
+            return ()
         item = self.cache.linked(key)
         if item is not None and self.cache.is_dead(item):
             # Nobody has asked for it since it ended: elsewhere an older one may live still.
-            return records.encode_gone(key, self.version_of(item))
+            return (records.encode_gone(key, self.version_of(item)),)
         if item is not None:
             _, expires_at, access = item.state
             head = pack_state(
@@ -252,9 +263,9 @@ class Changes:
                 expires_at + self.origin_s() if expires_at else 0,
                 len(item.value),
             )
-            return b"".join((head, key, item.value))
+            return head, key, item.value
         version = self.tombstones.get(key)
-        return records.encode_gone(key, version) if version else None
+        return (records.encode_gone(key, version),) if version else ()
 
     def flush_records(self) -> bytes:
         """Return the records of the last flush and of the one that is to come, if there are any."""

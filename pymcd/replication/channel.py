@@ -5,8 +5,9 @@ them: they are applied before any client of its is answered. When a link breaks 
 up in time, the channel goes on: each side says what it has received, and the rest is sent again. So
 "acknowledged" on the channel is "held by both".
 
-What is large is sent in parts. Few of them are on their way at a time, and what comes behind waits:
-so the other side has something to acknowledge again and again, and is not missed meanwhile.
+What is large is sent in parts, values by themselves (see `values`). Few of them are on their way
+at a time, and what comes behind waits: so the other side has something to acknowledge again and
+again, and is not missed meanwhile.
 
 A channel is made when a node joins another, and given up by whoever decides to act alone. Its
 epoch is its name: a message of another epoch is stale and means nothing.
@@ -19,14 +20,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
-from .frames import (
-    HEAD_BYTES,
-    PART_BYTES,
-    PARTS_MAX_BYTES,
-    PARTS_WINDOW_BYTES,
-    FrameError,
-    Kind,
-)
+from .frames import HEAD_BYTES, PARTS_MAX_BYTES, PARTS_WINDOW_BYTES, FrameError, Kind
+from .values import Values
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,6 +46,7 @@ class Unacked:
     #: A part, or what comes behind parts, is put in a frame when it goes.
     kind: int = 0
     payload: bytes | memoryview = b""
+    lead: bytes = b""  #: before the payload
 
 
 class Channel:
@@ -67,10 +63,12 @@ class Channel:
         #: The last of them, if there are parts before them on their way: those go first.
         self.waiting: deque[Unacked] = deque()
         self.waiting_bytes = 0
+        self.values = Values()
         self._parts: list[bytes] = []
-        #: When a part arrived last, or was acknowledged. Who waits for something large sees by that
-        #: that it is coming.
-        self.parts_moved_at = -inf
+        self._parts_bytes = 0
+        #: When a part arrived last, and when one was acknowledged: what is large is on its way.
+        self.part_arrived_at = -inf
+        self.part_acked_at = -inf
         self.part_acked = False  #: by the acknowledgement that is being looked at
 
     def take(self, message: Unacked) -> None:
@@ -113,11 +111,13 @@ class Channel:
         """Return a message that came in parts, once it is whole; until then its last part."""
         if body[0] == Kind.PART:
             self._parts.append(body[HEAD_BYTES:])
-            if len(self._parts) > PARTS_MAX_BYTES // PART_BYTES:
+            self._parts_bytes += len(body) - HEAD_BYTES
+            if self._parts_bytes > PARTS_MAX_BYTES:
                 raise FrameError("a message without end")
-        elif self._parts:
+        elif self._parts and body[0] != Kind.VALUE:
             body = b"".join((body[:HEAD_BYTES], *self._parts, body[HEAD_BYTES:]))
             self._parts.clear()
+            self._parts_bytes = 0
         return body
 
     def check(self) -> None:
@@ -130,3 +130,5 @@ class Channel:
             assert self.unacked_bytes >= first.size, "a message is not counted"
         else:
             assert not self.unacked_bytes, "a message is counted that is not there"
+        assert self._parts_bytes == sum(map(len, self._parts)), "a part is not counted"
+        self.values.check()

@@ -19,8 +19,8 @@ from zlib import crc32
 
 #: The oldest and the latest version of the protocol that this release speaks: a link uses the
 #: latest that both sides do. What came with a version may be said to who speaks it or a later one:
-#: 1 was the first; with 2 a HELLO says what its sender speaks, and which release it is, and there
-#: are votes.
+#: 1 was the first; with 2 a HELLO says what its sender speaks, and which release it is, there are
+#: votes, and large values travel by themselves.
 PROTOCOL_VERSION_MIN: Final = 1
 PROTOCOL_VERSION: Final = 2
 MAGIC: Final = "pymcd-replication"
@@ -37,13 +37,13 @@ FRAME_BYTES: Final = PREFIX_BYTES + HEAD_BYTES
 STRANGER_FRAME_MAX_BYTES: Final = 4096
 #: What a peer may, beyond the largest item.
 FRAME_MAX_BYTES: Final = 16 << 20
-#: Payloads that are larger travel in parts, as a value may be large, or a turn of many clients
-#: change much ...
+#: Payloads that are larger travel in parts, and so do values, ahead of the record that speaks of
+#: them: a step that does something with all of it would take too long ...
 PART_BYTES: Final = 256 << 10
 #: ... of which so much is on its way at a time, so that each is acknowledged within moments ...
 PARTS_WINDOW_BYTES: Final = 1 << 20
-#: ... but not without end.
-PARTS_MAX_BYTES: Final = 1 << 30
+#: ... but not without end: the largest item, and what is said around it.
+PARTS_MAX_BYTES: Final = (1 << 30) + (16 << 20)
 
 
 class Kind(IntEnum):
@@ -66,6 +66,7 @@ class Kind(IntEnum):
     PART = 15  #: of the payload of the next message that is something else
     VOTE = 16  #: may this be the next view?
     GRANT = 17  #: it may, or may not; and what I back
+    VALUE = 18  #: a piece of a value of which a later message speaks
 
 
 class FrameError(Exception):
@@ -85,9 +86,10 @@ def encode_message(
     number: int,
     ack: int,
     payload: bytes | memoryview = b"",
+    lead: bytes = b"",
 ) -> list[bytes | memoryview]:
-    """Return a frame with a head, in pieces: the payload may be large."""
-    head = _HEAD.pack(kind, time, echo, epoch, number, ack)
+    """Return a frame with a head, in pieces: the payload, behind its `lead`, may be large."""
+    head = _HEAD.pack(kind, time, echo, epoch, number, ack) + lead
     checksum = crc32(payload, crc32(head))
     return [_PREFIX.pack(len(head) + len(payload) + 4, checksum) + head, payload]
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .lease import Patience
     from .peer import Peer
     from .view import View
-    from .waiting import Waiter
+    from .waiting import Commands, Waiter
 
 #: Names and values.
 Rows = list[tuple[str, str | int | float]]
@@ -55,7 +55,7 @@ UNMET_MAX: Final = 16
 class Executor(Protocol):
     """Executes whole commands, which nobody here understands."""
 
-    def __call__(self, protocol: str, commands: bytes) -> bytes:
+    def __call__(self, protocol: str, commands: Commands) -> bytes:
         """Return the reply to commands in a protocol, "text" or "binary"."""
 
     def deletion(self, key: bytes) -> tuple[str, bytes]:
@@ -165,7 +165,7 @@ class Gate:
             self.commits.begin_batch(ordinary=not self.changes.exceptions)
 
     def forward(
-        self, waiter: Waiter, protocol: str, commands: bytes, *, in_doubt: bool = False
+        self, waiter: Waiter, protocol: str, commands: Commands, *, in_doubt: bool = False
     ) -> None:
         """Have commands executed where that is to be done, and the waiter answered."""
         now = self.clock.monotonic()
@@ -194,12 +194,13 @@ class Gate:
         channel = peer.channel
         if self._view.role is COORDINATOR:
             if channel is not None and channel.unacked and self.stance.protecting:
-                oldest = max(channel.unacked[0].sent_at, peer.joined_at)
+                # Of what is large a part is acknowledged now and then: it is on its way.
+                oldest = max(channel.unacked[0].sent_at, channel.part_acked_at, peer.joined_at)
         elif self.forwards:
             since = next(iter(self.forwards.values())).since
             oldest = max(since, peer.joined_at, self.joining_since)
             if channel is not None:
-                oldest = max(oldest, channel.parts_moved_at)
+                oldest = max(oldest, channel.part_arrived_at, channel.part_acked_at)
         if self.waiting and peer.lease.echoed + self._lease_s < self.clock.monotonic():
             oldest = min(oldest, self.waiting_since)
         if self.redo:
@@ -314,6 +315,7 @@ class Gate:
         self.active_until = now + ACTIVE_S
         payload: bytes | None = None
         version = self.cache.cas_unique
+        large, changes.fresh_large = changes.fresh_large, False
         for peer in view.peers.values():
             if peer.channel is None:
                 continue
@@ -327,9 +329,12 @@ class Gate:
                     self._resynchronise(peer)
                 continue
             results = None
-            if payload is None:
-                payload = b"".join(pieces)
-            whole = payload
+            if large:
+                whole = peer.join_records(now, pieces)
+            else:
+                if payload is None:
+                    payload = b"".join(pieces)
+                whole = payload
             if len(view.followers) > 1:
                 whole = self._encode_batch(ticket) + whole
             elif self._executed and peer.in_view:
@@ -383,7 +388,7 @@ class Gate:
         if leader is None or leader.channel is None:
             return
         payload = [
-            records.encode_forward(forward.number, forward.protocol, forward.commands)
+            leader.encode_forward(now, forward)
             for forward in self.unsent_forwards
             if forward.number in self.forwards  # else it was answered meanwhile
         ]
@@ -421,7 +426,8 @@ class Gate:
             position, newest = changes.apply_states(body, position, origin_s)
             if newest > limit:
                 raise FrameError("a version from the future")
-        for record in records.decode_records(body, position):
+        assert peer.channel is not None
+        for record in records.decode_records(body, position, peer.channel.values.take):
             kind = record[0]
             if self.unstable and kind <= Record.FLUSH:
                 self.unstable[-1].keys[None if kind == Record.FLUSH else record[1]] = None
@@ -446,6 +452,8 @@ class Gate:
                 changes.apply_state(record, origin_s, relay=relay)
             elif kind == Record.RESULT:
                 forward = self.forwards.pop(record[1], None)
+                if forward is None or not isinstance(forward.commands, bytes):
+                    peer.channel.values.answered(record[1])
                 if forward is not None:
                     forward.waiter.answered(record[2])
             elif kind == Record.GONE:
@@ -502,7 +510,7 @@ class Gate:
         if forward is not None:
             forward.waiter.answered(reply)
 
-    def execute_for(self, peer: Peer, request: int, protocol: str, commands: bytes) -> None:
+    def execute_for(self, peer: Peer, request: int, protocol: str, commands: Commands) -> None:
         """Execute what a peer forwarded; the reply travels with what it changes."""
         # Hot path: bench/ "pair16".
         executed = peer.executed

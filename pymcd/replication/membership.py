@@ -294,9 +294,11 @@ class Membership:
                 channel.received = number
                 peer.lease.answer_due = True
                 body = channel.assemble(body)
-                if kind == Kind.PART:
-                    channel.parts_moved_at = now
-                if kind == Kind.CHANGES:
+                if kind >= Kind.PART:
+                    channel.part_arrived_at = now
+                    if kind == Kind.VALUE:
+                        channel.values.gather(body)
+                elif kind == Kind.CHANGES:
                     if peer.in_view:
                         # It is here, and nobody is answered before it is applied: say so now.
                         peer.acknowledge(now)
@@ -321,7 +323,7 @@ class Membership:
             self.pump(peer, now)
         if channel.part_acked:
             channel.part_acked = False
-            channel.parts_moved_at = now
+            channel.part_acked_at = now
         if channel.waiting:
             peer.go_on(now)
 
@@ -343,8 +345,12 @@ class Membership:
 
     def _message_arrived(self, peer: Peer, kind: int, payload: bytes, now: float) -> None:
         if kind == Kind.FORWARD:
-            for request, protocol, commands in records.decode_forwards(payload, 0):
+            assert peer.channel is not None
+            values = peer.channel.values
+            for request, protocol, commands in records.decode_forwards(payload, 0, values.lend):
                 self._node.gate.execute_for(peer, request, protocol, commands)
+            if not self.changes.fresh_large:
+                values.settle()
         elif kind == Kind.SYNCED:
             self._synced_arrived(peer, now)
         elif kind == Kind.PROPOSE:

@@ -6,6 +6,7 @@ from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from . import records
 from .channel import Channel, Unacked
 from .frames import FRAME_BYTES, PART_BYTES, Kind, encode_message
 from .lease import Lease
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from .changes import Changes
     from .link import Link
     from .messages import Hello, Status
+    from .waiting import Forward
+
+
+#: Of the protocol: who speaks it knows of values that travel by themselves.
+VALUES_VERSION: Final = 2
 
 
 class Phase(Enum):
@@ -182,18 +188,74 @@ class Peer:
         """Send all of a payload but its last part, and return that."""
         start = 0
         while len(payload) - start > PART_BYTES:
-            channel.sent += 1
-            part = payload[start : start + PART_BYTES]
+            self._queue_part(now, channel, Kind.PART, payload[start : start + PART_BYTES])
             start += PART_BYTES
-            message = Unacked(
-                channel.sent, [], FRAME_BYTES + PART_BYTES, now,
-                keys=None, has_flush=False, results=None, ticket=0, sequence=0, version=0,
-                kind=Kind.PART, payload=part,
-            )  # fmt: skip
-            channel.take(message)
-            channel.wait([message])
         self.go_on(now)
         return payload[start:]
+
+    def _queue_part(
+        self, now: float, channel: Channel, kind: Kind, part: memoryview, lead: bytes = b""
+    ) -> None:
+        channel.sent += 1
+        message = Unacked(
+            channel.sent, [], FRAME_BYTES + len(lead) + len(part), now,
+            keys=None, has_flush=False, results=None, ticket=0, sequence=0, version=0,
+            kind=kind, payload=part, lead=lead,
+        )  # fmt: skip
+        channel.take(message)
+        channel.wait([message])
+
+    def _send_value(self, now: float, channel: Channel, value: bytes) -> int:
+        """Send a value ahead of who speaks of it; return its number."""
+        number = channel.values.next_number()
+        lead = records.encode_number(number)
+        view = memoryview(value)
+        for start in range(0, len(view), PART_BYTES):
+            self._queue_part(now, channel, Kind.VALUE, view[start : start + PART_BYTES], lead)
+        self.go_on(now)
+        return number
+
+    @property
+    def _takes_values(self) -> bool:
+        """Whether it knows of values that travel by themselves."""
+        return self.version >= VALUES_VERSION
+
+    def join_records(self, now: float, pieces: list[bytes]) -> bytes:
+        """Return the payload of these records; what of it is large is sent ahead."""
+        channel = self.channel
+        assert channel is not None
+        if not self._takes_values:
+            return b"".join(pieces)
+        said: list[bytes] = []
+        for piece in pieces:
+            if len(piece) < PART_BYTES:
+                said.append(piece)
+                continue
+            # It is a value: before it are the head of a state and the key.
+            number = channel.values.number_of(piece) or self._send_value(now, channel, piece)
+            said[-2] = records.encode_large(said[-2])
+            said.append(records.encode_number(number))
+        channel.values.settle()
+        return b"".join(said)
+
+    def encode_forward(self, now: float, forward: Forward) -> bytes:
+        """Return what is said of commands that it is to execute; what is large is sent ahead."""
+        number, protocol, commands = forward.number, forward.protocol, forward.commands
+        if isinstance(commands, bytes):
+            return records.encode_forward(number, protocol, commands)
+        channel = self.channel
+        assert channel is not None
+        if not self._takes_values:
+            return records.encode_forward(number, protocol, b"".join(commands))
+        said = []
+        for piece in commands:
+            if len(piece) < PART_BYTES:
+                said.append(records.encode_piece(piece))
+                continue
+            value = self._send_value(now, channel, piece)
+            channel.values.keep(number, value, piece)
+            said.append(records.encode_piece(piece, value))
+        return records.encode_forward_pieces(number, protocol, b"".join(said))
 
     def go_on(self, now: float) -> None:
         """Send what need not wait any more."""
@@ -215,6 +277,7 @@ class Peer:
                 message.number,
                 channel.received,
                 message.payload,
+                message.lead,
             )
             lease.sent_at = now
             lease.answer_due = False
@@ -261,7 +324,7 @@ class Peer:
             if pieces:
                 caught_up = self.in_view and not resync.under_way
                 sequence = changes.sequence if caught_up else 0
-                self.send(now, Kind.CHANGES, b"".join(pieces), sequence=sequence)
+                self.send(now, Kind.CHANGES, self.join_records(now, pieces), sequence=sequence)
         if self.in_view:
             resync.mode = "in_sync"
         elif not resync.sent_all:

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 from .frames import FrameError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from .waiting import Commands
+
+    #: Returns the value of a number, of that length.
+    TakeValue = Callable[[int, int], bytes]
 
 
 class Record(IntEnum):
@@ -26,6 +31,7 @@ class Record(IntEnum):
     RESULT = 5
     BATCH = 6  #: of three nodes and more: which batch this is, and which all have
     EXECUTED = 7  #: ... and what it answers to whom
+    LARGE = 8  #: a state whose value travels by itself
 
 
 #: Kind, marks, key length, client flags, cas unique, version, Unix end (0: never), value length.
@@ -40,8 +46,15 @@ _RESULT: Final = struct.Struct("!BQI")
 _BATCH: Final = struct.Struct("!BQQ")
 #: Kind, length of node id, request, reply length.
 _EXECUTED: Final = struct.Struct("!BBQI")
-#: Request, binary protocol or not, length.
+#: Request, protocol and form, length.
 _FORWARD: Final = struct.Struct("!QBI")
+_BINARY: Final = 1
+#: The commands are in pieces, some of which travel by themselves.
+_PIECES: Final = 2
+#: Number of a value that travels by itself, 0: what follows is the piece; and its length.
+_PIECE: Final = struct.Struct("!QI")
+#: Of a value, behind the key.
+_NUMBER: Final = struct.Struct("!Q")
 
 # Of the hot path: states are packed and unpacked where they are needed.
 STATE: Final = 1
@@ -81,7 +94,28 @@ def encode_executed(node_id: str, request: int, reply: bytes) -> bytes:
     return _EXECUTED.pack(Record.EXECUTED, len(name), request, len(reply)) + name + reply
 
 
-def decode_records(payload: bytes, position: int) -> Iterator[tuple[Any, ...]]:
+def encode_large(state: bytes) -> bytes:
+    """Return the head of a state whose value travels by itself: its number follows the key."""
+    return bytes([Record.LARGE]) + state[1:]
+
+
+def encode_number(number: int) -> bytes:
+    """Return the number of a value that travels by itself."""
+    return _NUMBER.pack(number)
+
+
+def decode_number(payload: bytes, position: int) -> int:
+    """Return the number of the value of which a piece begins here. Raises FrameError."""
+    try:
+        number: int = _NUMBER.unpack_from(payload, position)[0]
+    except struct.error:
+        raise FrameError("a value without a number") from None
+    return number
+
+
+def decode_records(
+    payload: bytes, position: int, take: TakeValue | None = None
+) -> Iterator[tuple[Any, ...]]:
     """Yield records: (kind, ...) with what they say. Raises FrameError.
 
     Of a state: key, value, client flags, Unix end or 0, cas unique, version, marks.
@@ -134,6 +168,16 @@ def decode_records(payload: bytes, position: int) -> Iterator[tuple[Any, ...]]:
                 position = reply_at + reply_bytes
                 name = payload[name_at:reply_at].decode("utf-8", "replace")
                 yield kind, name, request, payload[reply_at:position]
+            elif kind == Record.LARGE and take is not None:
+                _, marks, key_bytes, client_flags, cas_unique, version, unix_end, value_bytes = (
+                    unpack_state(payload, position)
+                )
+                key_at = position + STATE_BYTES
+                position = key_at + key_bytes
+                key = payload[key_at:position]
+                value = take(_NUMBER.unpack_from(payload, position)[0], value_bytes)
+                position += _NUMBER.size
+                yield STATE, key, value, client_flags, unix_end, cas_unique, version, marks
             else:
                 raise FrameError(f"a record of unknown kind {kind}")
     except struct.error:
@@ -147,15 +191,49 @@ def encode_forward(request: int, protocol: str, commands: bytes) -> bytes:
     return _FORWARD.pack(request, protocol == "binary", len(commands)) + commands
 
 
-def decode_forwards(payload: bytes, position: int) -> Iterator[tuple[int, str, bytes]]:
+def encode_forward_pieces(request: int, protocol: str, pieces: bytes) -> bytes:
+    """Return commands for another node to execute, made of what `encode_piece` gives."""
+    form = _PIECES | (protocol == "binary")
+    return _FORWARD.pack(request, form, len(pieces)) + pieces
+
+
+def encode_piece(piece: bytes, number: int = 0) -> bytes:
+    """Return a piece of commands; or that it is the value of that number, which travels alone."""
+    return _PIECE.pack(number, len(piece)) + (b"" if number else piece)
+
+
+def decode_forwards(
+    payload: bytes, position: int, take: TakeValue | None = None
+) -> Iterator[tuple[int, str, Commands]]:
     """Yield request, protocol and commands. Raises FrameError."""
     end = len(payload)
     while position < end:
         if position + _FORWARD.size > end:
             raise FrameError("a request that is cut off")
-        request, binary, length = _FORWARD.unpack_from(payload, position)
+        request, form, length = _FORWARD.unpack_from(payload, position)
         position += _FORWARD.size
         if position + length > end:
             raise FrameError("a request that is cut off")
-        yield request, "binary" if binary else "text", payload[position : position + length]
+        commands: Commands = payload[position : position + length]
+        if form & _PIECES:
+            commands = tuple(_decode_pieces(payload[position : position + length], take))
+        yield request, "binary" if form & _BINARY else "text", commands
+        position += length
+
+
+def _decode_pieces(payload: bytes, take: TakeValue | None) -> Iterator[bytes]:
+    position, end = 0, len(payload)
+    while position < end:
+        if position + _PIECE.size > end:
+            raise FrameError("a piece that is cut off")
+        number, length = _PIECE.unpack_from(payload, position)
+        position += _PIECE.size
+        if number:
+            if take is None:
+                raise FrameError("a value that never came")
+            yield take(number, length)
+            continue
+        if position + length > end:
+            raise FrameError("a piece that is cut off")
+        yield payload[position : position + length]
         position += length

@@ -55,14 +55,15 @@ class Resync:
         """Take the records of the next keys; none of them may be known any more."""
         pieces: list[bytes] = []
         size = 0
-        while len(pieces) < SLICE_ITEMS and size < SLICE_BYTES:
+        for _ in range(SLICE_ITEMS):
             key = self._next_key()
             if key is None:
                 break
             record = changes.record_of(key)
-            if record is not None:
-                pieces.append(record)
-                size += len(record)
+            pieces += record
+            size += sum(map(len, record))
+            if size >= SLICE_BYTES:
+                break
         return pieces
 
     def _next_key(self) -> bytes | None:

@@ -17,11 +17,15 @@ REMEMBERED_BYTES: Final = 8 << 20
 REMEMBERED_EACH_BYTES: Final = 256
 
 
+#: Whole commands; in pieces where any of them is large.
+Commands = bytes | tuple[bytes, ...]
+
+
 class Waiter(Protocol):
     """A connection whose commands wait. Called from within the core: it must not call back."""
 
     @property
-    def held_request(self) -> bytes:
+    def held_request(self) -> Commands:
         """The commands, whole; empty: they cannot be executed again."""
         ...
 
@@ -68,7 +72,7 @@ class Forward:
 
     number: int
     protocol: str
-    commands: bytes
+    commands: Commands
     waiter: Waiter
     since: float
     #: They were executed here before, and that may stand yet.

@@ -90,6 +90,9 @@ class Observer(Protocol):
     def changed(self, item: Item) -> None:
         """An item was stored or got a new value, and with it a new cas unique."""
 
+    def expect_large(self) -> None:
+        """What is about to be told of has a value of several chunks."""
+
     def altered(self, item: Item) -> None:
         """An item changed in another way: its end or its marks."""
 
@@ -850,6 +853,8 @@ class Cache:
         item.mark(STALE, self._states)
         item.cas_unique = self.take_cas_unique()
         if self.observer is not None:
+            if item.chunk_classes:
+                self.observer.expect_large()
             self.observer.changed(item)
 
     def mark(self, item: Item, marks: int) -> None:
@@ -932,6 +937,8 @@ class Cache:
         if type(chunks) is tuple:
             item = ChunkedItem(key, value, cas_unique, client_flags, chunks)
             slab_class = self.slabs.classes[-1]
+            if self.observer is not None:
+                self.observer.expect_large()
         else:
             slab_class = chunks  # type: ignore[assignment]
             if client_flags:

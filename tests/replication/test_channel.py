@@ -89,10 +89,14 @@ class TestParts:
     def test_they_come_to_an_end(self, monkeypatch):
         monkeypatch.setattr("pymcd.replication.channel.PARTS_MAX_BYTES", 3 * PART_BYTES)
         channel = Channel(7)
-        for _ in range(3):
-            channel.assemble(self.body(Kind.PART, b"x"))
-        with pytest.raises(FrameError, match="a message without end"):
-            channel.assemble(self.body(Kind.PART, b"x"))
+        for _ in range(2):  # a message later it is counted anew
+            for size in (2 * PART_BYTES, PART_BYTES):
+                channel.assemble(self.body(Kind.PART, bytes(size)))
+                channel.check()
+            with pytest.raises(FrameError, match="a message without end"):
+                channel.assemble(self.body(Kind.PART, b"x"))
+            channel.assemble(self.body(Kind.CHANGES, b""))
+            channel.check()
 
 
 class TestAcrossLinks:

@@ -22,6 +22,7 @@ from pymcd.replication.gate import Gate, Unstable
 from pymcd.replication.node import Node
 from pymcd.replication.peer import Peer, Phase
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, Data
+from pymcd.replication.values import Values
 from pymcd.replication.versions import FOREVER
 from pymcd.replication.view import View
 from pymcd.replication.waiting import Forward, Nobody
@@ -197,6 +198,10 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
      put(channel__unacked=lambda s: deque([s.channel.unacked[0], s.channel.unacked[2]]))),
     ("a message is not counted", held, put(channel__unacked_bytes=0)),
     ("a message is counted that is not there", coordinator, put(channel__unacked_bytes=1)),
+    ("a part is not counted", coordinator, put(channel___parts_bytes=1)),
+    # Values: what has arrived of large ones, and what is kept.
+    ("a piece is not counted", coordinator, put(channel__values___arrived_bytes=1)),
+    ("a value is kept for no request", coordinator, put(channel__values___kept={1: b"x"})),
     # Commits: who waits for which batch.
     ("tickets out of order", held, put(commits__held=lambda s: deque(reversed(s.commits.held)))),
     ("a batch is held for nobody", held, lambda s: s.commits.held[0][1].clear()),
@@ -323,7 +328,7 @@ def assertions(owner: type) -> list[str]:
 
 
 def test_each_assertion_can_fail():
-    written = [words for owner in (Channel, Commits, Peer, View, Gate, Node)
+    written = [words for owner in (Channel, Values, Commits, Peer, View, Gate, Node)
                for words in assertions(owner)]  # fmt: skip
     assert set(written) == {row[0] for row in BROKEN}
     assert len(written) == len(set(written)) >= 60

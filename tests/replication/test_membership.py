@@ -776,7 +776,7 @@ class TestNonsense:
         group["a"].node.check()
 
     def test_so_do_parts_without_end(self, monkeypatch):
-        monkeypatch.setattr("pymcd.replication.channel.PARTS_MAX_BYTES", 2 * frames.PART_BYTES)
+        monkeypatch.setattr("pymcd.replication.channel.PARTS_MAX_BYTES", 2)
         group = make_group()
         for _ in range(3):
             self.send(group, b"x", Kind.PART)

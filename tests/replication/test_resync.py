@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.replication import records
-from pymcd.replication.records import Record
+from pymcd.replication.records import Record, decode_records
 from pymcd.replication.resync import SLICE_BYTES, SLICE_ITEMS, Resync
 from tests.replication.helpers import Guest, Host, make_group
 
@@ -91,8 +91,8 @@ class TestWhatIsSent:
         resync = Resync()
         resync.begin(host.changes, host.changes.sequence, [b"a"], whole=whole)
         Guest(host).ask(b"set a 0 0 1\r\n2\r\n")
-        (record, *_) = resync.next_slice(host.changes)
-        assert record.endswith(b"a2")
+        (_, *record) = resync.next_slice(host.changes)
+        assert record[:2] == [b"a", b"2"]
 
     def test_what_ended_meanwhile_is_not(self):
         host = host_with([b"a", b"b"])
@@ -108,7 +108,8 @@ class TestSlices:
         resync.begin(host.changes, -1, [], whole=True)
         found = []
         while resync.under_way:
-            found.append(resync.next_slice(host.changes))
+            pieces = resync.next_slice(host.changes)
+            found.append([record[1] for record in decode_records(b"".join(pieces), 0)])
         return [each for each in found if each]
 
     def test_of_so_many_items(self):

@@ -1,0 +1,101 @@
+"""Large values of one channel: they travel by themselves, in pieces, ahead of who speaks of them.
+
+Nothing ever takes all bytes of a large value in its hands: what does so takes longer than others
+can wait. Its sender cuts it in views, of which a few are on their way at a time. Here they gather
+in a buffer that becomes the value; the record that speaks of it has its number. So each step, on
+either side, is one of a piece.
+
+Who forwards a value to be stored gets back what became of it: that this is what is stored now. So
+it keeps the value until its request is answered, and the other one does not send it again.
+"""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Final
+
+from .frames import HEAD_BYTES, PARTS_MAX_BYTES, FrameError
+from .records import decode_number
+
+_PIECE_AT: Final = HEAD_BYTES + 8
+#: Added to the number of a value that who hears it has sent itself.
+YOURS: Final = 1 << 63
+
+
+class Values:
+    """What is on its way in one channel, and what may be spoken of again."""
+
+    def __init__(self) -> None:
+        self._sent = 0  #: number of the last one that we sent
+        self._arriving: dict[int, BytesIO] = {}
+        self._arrived_bytes = 0
+        #: What we forwarded, by number; and the numbers by request.
+        self._kept: dict[int, bytes] = {}
+        self._requests: dict[int, list[int]] = {}
+        #: What was forwarded to us and is not stored yet, by id: its number, and the value itself.
+        self._theirs: dict[int, tuple[int, bytes]] = {}
+
+    # -- of ours -------------------------------------------------------------------------------
+
+    def next_number(self) -> int:
+        """Return the number of the next value that we send."""
+        self._sent += 1
+        return self._sent
+
+    def keep(self, request: int, number: int, value: bytes) -> None:
+        """Keep what was sent for a request, until that is answered."""
+        self._kept[number] = value
+        self._requests.setdefault(request, []).append(number)
+
+    def answered(self, request: int) -> None:
+        """Keep no more what was sent for a request."""
+        for number in self._requests.pop(request, ()):
+            del self._kept[number]
+
+    # -- of the other side ---------------------------------------------------------------------
+
+    def gather(self, body: bytes) -> None:
+        """Take a piece; raises FrameError."""
+        number = decode_number(body, HEAD_BYTES)
+        self._arrived_bytes += len(body) - _PIECE_AT
+        if self._arrived_bytes > PARTS_MAX_BYTES:
+            raise FrameError("values without end")
+        buffer = self._arriving.get(number)
+        if buffer is None:
+            buffer = self._arriving[number] = BytesIO()
+        buffer.write(memoryview(body)[_PIECE_AT:])
+
+    def take(self, number: int, length: int) -> bytes:
+        """Return a value of which a record speaks; raises FrameError if it is not there."""
+        if number & YOURS:
+            value = self._kept.get(number ^ YOURS)
+        else:
+            buffer = self._arriving.pop(number, None)
+            value = None if buffer is None else buffer.getvalue()
+            self._arrived_bytes -= len(value or b"")
+        if value is None or len(value) != length:
+            raise FrameError("a value that never came")
+        return value
+
+    def lend(self, number: int, length: int) -> bytes:
+        """Like `take`, for what its sender keeps until it is answered."""
+        value = self.take(number, length)
+        self._theirs[id(value)] = number | YOURS, value
+        return value
+
+    def number_of(self, value: bytes) -> int:
+        """Return under which number the other side knows a value; 0: it does not."""
+        return self._theirs.get(id(value), (0, b""))[0]
+
+    def settle(self) -> None:
+        """Take note that what was forwarded is stored, and that was said, or is not stored."""
+        self._theirs.clear()
+
+    def check(self) -> None:
+        """Raise AssertionError unless all is counted. For tests."""
+        arriving = self._arriving.values()
+        assert self._arrived_bytes == sum(buffer.tell() for buffer in arriving), (
+            "a piece is not counted"
+        )
+        kept = sorted(number for numbers in self._requests.values() for number in numbers)
+        assert kept == sorted(self._kept), "a value is kept for no request"

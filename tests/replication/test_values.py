@@ -1,0 +1,327 @@
+"""Large values: cut in pieces, sent ahead of who speaks of them, never in anybody's hands whole."""
+
+from __future__ import annotations
+
+import tracemalloc
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pymcd.replication import frames, records
+from pymcd.replication.frames import (
+    HEAD_BYTES,
+    PART_BYTES,
+    PARTS_WINDOW_BYTES,
+    FrameError,
+    Kind,
+)
+from pymcd.replication.values import YOURS, Values
+from tests.replication.helpers import Group, Guest, decode_sent, make_group
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pymcd.replication.channel import Channel
+
+MIB = 1 << 20
+#: Of several chunks, and several windows.
+VALUE = bytes(range(256)) * (3 * MIB // 256)
+BINARY_SET = (
+    b"\x80\x01\x00\x01\x08\x00\x00\x00"
+    + (9 + len(VALUE)).to_bytes(4, "big")
+    + bytes(12)
+    + bytes(8)
+    + b"k"
+    + VALUE
+)
+
+
+def piece_of(number: int, piece: bytes) -> bytes:
+    return bytes(HEAD_BYTES) + records.encode_number(number) + piece
+
+
+def large_group(names: str = "ab") -> Group:
+    return make_group(names, item_size_max_bytes=64 * MIB, memory_limit_bytes=1024 * MIB)
+
+
+def in_reads(command: bytes) -> Iterator[bytes]:
+    """Yield a command as it comes to a driver."""
+    for start in range(0, len(command), 64 << 10):
+        yield command[start : start + (64 << 10)]
+
+
+def set_of(value: bytes, key: bytes = b"k") -> bytes:
+    return b"set %b 0 0 %d\r\n%b\r\n" % (key, len(value), value)
+
+
+def channel_of(group: Group, name: str, other: str) -> Channel:
+    channel = group[name].peer(other).channel
+    assert channel is not None
+    return channel
+
+
+class TestValues:
+    def test_pieces_gather_and_several_values_at_a_time(self):
+        values = Values()
+        for number, piece in [(1, b"ab"), (2, b"x"), (1, b"c"), (2, b"y")]:
+            values.gather(piece_of(number, piece))
+            values.check()
+        assert values.take(2, 2) == b"xy"
+        assert values.take(1, 3) == b"abc"
+        values.check()
+
+    @pytest.mark.parametrize(("number", "length"), [(1, 2), (1, 4), (2, 3), (1 | YOURS, 3), (0, 0)])
+    def test_what_is_not_there_is_not_taken(self, number, length):
+        values = Values()
+        values.gather(piece_of(1, b"abc"))
+        with pytest.raises(FrameError, match="a value that never came"):
+            values.take(number, length)
+
+    def test_it_is_taken_once(self):
+        values = Values()
+        values.gather(piece_of(1, b"abc"))
+        values.take(1, 3)
+        with pytest.raises(FrameError, match="a value that never came"):
+            values.take(1, 3)
+
+    def test_they_come_to_an_end(self, monkeypatch):
+        monkeypatch.setattr("pymcd.replication.values.PARTS_MAX_BYTES", 5)
+        values = Values()
+        values.gather(piece_of(1, b"abc"))
+        values.take(1, 3)
+        values.gather(piece_of(2, b"abc"))
+        with pytest.raises(FrameError, match="values without end"):
+            values.gather(piece_of(3, b"abc"))
+
+    def test_a_piece_has_a_number(self):
+        with pytest.raises(FrameError, match="a value without a number"):
+            Values().gather(bytes(HEAD_BYTES) + b"x")
+
+    def test_what_is_forwarded_is_kept_until_it_is_answered(self):
+        asking, deciding = Values(), Values()
+        number = asking.next_number()
+        asking.keep(7, number, b"abc")
+        deciding.gather(piece_of(number, b"abc"))
+        value = deciding.lend(number, 3)
+        assert asking.take(deciding.number_of(value), 3) == b"abc"
+        asking.check()
+        asking.answered(7)
+        asking.answered(7)
+        asking.check()
+        with pytest.raises(FrameError):
+            asking.take(number | YOURS, 3)
+        deciding.settle()
+        assert not deciding.number_of(value)
+
+
+@pytest.mark.parametrize("asked", "ab")
+class TestOfClients:
+    def test_each_step_is_one_of_a_piece(self, asked):
+        """In one step nobody has more bytes in hands than a window of them."""
+        group = large_group()
+        guest = Guest(group[asked])
+        other = "b" if asked == "a" else "a"
+        value = VALUE * 4
+        read = [*in_reads(set_of(value))]
+        guest.feed(*read[:-1])
+        group.warm()
+        greatest = 0
+        tracemalloc.start()
+        try:
+            guest.unread.append(read[-1])
+            guest.woken = True
+            busy = True
+            while busy:
+                busy = False
+                for act in (
+                    *[host.turn for host in group.hosts.values()],
+                    *[wire.carry for wire in group.wires],
+                ):
+                    before, _ = tracemalloc.get_traced_memory()
+                    tracemalloc.reset_peak()
+                    busy = act() or busy
+                    after, peak = tracemalloc.get_traced_memory()
+                    greatest = max(greatest, peak - max(before, after))
+        finally:
+            tracemalloc.stop()
+        assert guest.take() == b"STORED\r\n"
+        assert greatest < 3 * PARTS_WINDOW_BYTES < len(value) // 2
+        assert group[other].values() == {b"k": value}
+        group.check_equal()
+
+    @pytest.mark.parametrize("protocol", ["text", "binary"])
+    def test_it_travels_once_and_no_message_is_large(self, asked, protocol):
+        group = large_group()
+        wire = group.wire("a", "b")
+        before = [len(sent) for sent in wire.sent]
+        guest = Guest(group[asked])
+        reply = guest.ask(*in_reads(set_of(VALUE) if protocol == "text" else BINARY_SET))
+        assert reply[:2] in (b"ST", b"\x81\x01")
+        sent = [pieces[start:] for pieces, start in zip(wire.sent, before, strict=True)]
+        messages = [message for pieces in sent for message in decode_sent(pieces)]
+        assert max(len(payload) for _, payload in messages) <= PART_BYTES + 8
+        carried = sum(len(payload) for kind, payload in messages if kind == Kind.VALUE)
+        assert carried == len(VALUE) + 8 * len(VALUE) // PART_BYTES
+        for name, other in ("ab", "ba"):
+            values = channel_of(group, name, other).values
+            values.check()
+            assert not values._kept
+            assert not values._theirs
+            assert not values._arriving
+        group.check_equal()
+
+    def test_what_grows_and_what_is_altered(self, asked):
+        group = large_group()
+        guest = Guest(group[asked])
+        guest.ask(*in_reads(set_of(VALUE)))
+        for command, reply in [
+            (b"append k 0 0 1\r\nx\r\n", b"STORED\r\n"),
+            (b"prepend k 0 0 1\r\ny\r\n", b"STORED\r\n"),
+            (b"touch k 100\r\n", b"TOUCHED\r\n"),
+            (b"md k I\r\n", b"HD\r\n"),
+            (b"ms k 1 MA E77\r\nz\r\n", b"HD\r\n"),
+        ]:
+            assert guest.ask(command) == reply
+            group.check_equal()
+            wire = group.wire("a", "b")
+            sent = [message for pieces in wire.sent for message in decode_sent(pieces)]
+            assert max(len(payload) for _, payload in sent) <= PART_BYTES + 8
+        assert group["b"].values() == {b"k": b"y" + VALUE + b"xz"}
+
+    @pytest.mark.parametrize(
+        ("command", "reply"),
+        [
+            (b"replace k 0 0 %d\r\n%b\r\n", b"NOT_STORED\r\n"),
+            (b"set k 0 0 %d noreply\r\n%b\r\n", b""),
+            (b"set k 0 0 %d\r\n%bxx", b"CLIENT_ERROR bad data chunk\r\n"),
+        ],
+    )
+    def test_what_is_not_stored_or_not_answered(self, asked, command, reply):
+        group = large_group()
+        guest = Guest(group[asked])
+        assert guest.ask(*in_reads(command % (len(VALUE), VALUE))) == reply
+        group.check_equal()
+        assert Guest(group[asked]).ask(*in_reads(set_of(VALUE[1:]))) == b"STORED\r\n"
+        group.check_equal()
+        for name, other in ("ab", "ba"):
+            assert not channel_of(group, name, other).values._theirs
+
+    def test_a_node_of_the_first_version_gets_it_in_parts(self, asked):
+        group = large_group()
+        for name, other in ("ab", "ba"):
+            group[name].peer(other).version = 1
+        assert Guest(group[asked]).ask(*in_reads(set_of(VALUE))) == b"STORED\r\n"
+        sent = [message for pieces in group.wire("a", "b").sent for message in decode_sent(pieces)]
+        assert Kind.VALUE not in {kind for kind, _ in sent}
+        group.check_equal()
+
+    def test_over_a_link_that_is_lost_on_the_way(self, asked):
+        group = large_group()
+        guest = Guest(group[asked])
+        *most, last = in_reads(set_of(VALUE))
+        guest.feed(*most)
+        group.warm()
+        guest.unread.append(last)
+        guest.woken = True
+        for _ in range(5):
+            for host in group.hosts.values():
+                host.turn()
+            group.wire("a", "b").carry()
+        group.wire("a", "b").cut()
+        group.link("a", "b")
+        group.settle()
+        assert guest.take() == b"STORED\r\n"
+        assert group[asked].node.role.in_sync
+        group.check_equal()
+
+
+class TestComingAndGoing:
+    @pytest.mark.parametrize("steps", range(0, 40, 3))
+    @pytest.mark.parametrize("lost", "ab")
+    def test_who_stays_has_it_executed_once(self, steps, lost):
+        """Wherever it was when the other node was gone."""
+        group = large_group()
+        stays = "b" if lost == "a" else "a"
+        guest = Guest(group[stays])
+        guest.ask(set_of(b"", b"k"))
+        *most, last = in_reads(b"append k 0 0 %d\r\n%b\r\n" % (len(VALUE), VALUE))
+        guest.feed(*most)
+        group.warm()
+        guest.unread.append(last)
+        guest.woken = True
+        for _ in range(steps):
+            for host in group.hosts.values():
+                host.turn()
+            group.wire("a", "b").carry()
+        group[lost].stop()
+        group.advance(1.0)
+        assert guest.take() == b"STORED\r\n"
+        assert group[stays].values() == {b"k": VALUE}
+        group[lost].start()
+        group.link(stays, lost)
+        group.advance(1.0)
+        assert group[lost].node.role.in_sync
+        group.check_equal()
+
+    def test_who_stands_still_meanwhile_is_seen_in_time(self):
+        group = large_group()
+        guest = Guest(group["a"])
+        *most, last = in_reads(set_of(VALUE))
+        guest.feed(*most)
+        group.warm()
+        wire = group.wire("a", "b")
+        guest.unread.append(last)
+        guest.woken = True
+        for _ in range(20):  # slowly: each turn a window, and that takes a while
+            for host in group.hosts.values():
+                host.turn()
+            wire.carry()
+            if guest.replies:
+                break
+            group.clock.advance(0.05)
+            for host in group.hosts.values():
+                host.step()
+            assert group["a"].node.role == "coordinator"
+        assert guest.take() == b"STORED\r\n"
+
+        guest.feed(*most)
+        group.warm()
+        group["b"].frozen = True
+        guest.feed(last)
+        group.advance(0.1)
+        assert guest.take() == b"STORED\r\n"
+        assert group["a"].node.role == "alone"
+
+    def test_who_joins_gets_it_so(self):
+        group = large_group("a")
+        assert Guest(group["a"]).ask(*in_reads(set_of(VALUE))) == b"STORED\r\n"
+        group.add("b", peers=(), item_size_max_bytes=64 * MIB, memory_limit_bytes=1024 * MIB)
+        group.link("b", "a")
+        group.advance(1.0)
+        sent = [message for pieces in group.wire("a", "b").sent for message in decode_sent(pieces)]
+        assert max(len(payload) for _, payload in sent) <= PART_BYTES + 8
+        group.check_equal()
+        assert group["b"].values() == {b"k": VALUE}
+
+    def test_three_nodes(self):
+        group = large_group("abc")
+        for name in "abc":
+            guest = Guest(group[name])
+            assert guest.ask(*in_reads(set_of(name.encode() + VALUE))) == b"STORED\r\n"
+            group.check_equal()
+
+
+def test_a_value_that_never_came_ends_the_link():
+    group = large_group()
+    wire = group.wire("a", "b")
+    channel = channel_of(group, "a", "b")
+    state = records.pack_state(records.STATE, 0, 1, 0, 5, 5, 0, 9)
+    payload = records.encode_large(state) + b"k" + records.encode_number(1)
+    wire.links[1].receive(
+        b"".join(
+            frames.encode_message(
+                Kind.CHANGES, 1.0, 0.0, channel.epoch, channel.sent + 1, 0, payload
+            )
+        )
+    )
+    assert "sent a value that never came" in group["b"].lines[-1]
