@@ -113,6 +113,8 @@ class Observer(Protocol):
 
 
 TABLES: Final = 256
+#: Cleared away, and disposed of in one step: about half a millisecond.
+DISPOSED_ITEMS: Final = 1000
 _TABLE_MASK: Final = TABLES - 1
 
 #: What an item costs in CPython beyond its key and value, in bytes, for
@@ -222,6 +224,9 @@ class Cache:
             self.slabs.beside_bytes = self.expiry.resident_bytes
         self._chunk_max_bytes = self.slabs.chunk_max_bytes
         self._tables: list[dict[bytes, Item]] = [{} for _ in range(TABLES)]
+        #: Of items that were cleared away, until they are disposed of; and how often that was.
+        self._discarded: list[dict[bytes, Item]] = []
+        self.clears = 0
         self._states = StatePool()
         self._fresh_access = 0  #: `access` of an item linked now
         #: Called when a tick brings a new second: there is activity, so maintenance is due.
@@ -908,9 +913,37 @@ class Cache:
         self._set_careful()
 
     def clear(self) -> None:
-        """Unlink every item. O(items)."""
-        for item in list(self.items()):
-            self.unlink(item)
+        """Begin with no items. The observer is not told. O(tables): the rest is `dispose`'s."""
+        self._discarded += [table for table in self._tables if table]
+        self._tables[:] = [{} for _ in range(TABLES)]
+        for slab_class in self.slabs:
+            slab_class.free_chunks = slab_class.total_chunks
+            for segment in slab_class.segments:
+                segment.head = segment.tail = None
+                segment.count = segment.bytes = 0
+        self.expiry.clear()
+        self.item_count = self.item_bytes = 0
+        self.clears += 1
+        if self.dispose():
+            self.on_second()
+
+    def dispose(self) -> bool:
+        """Give back the memory of some items that were cleared away; True: there are more."""
+        discarded = self._discarded
+        for _ in range(DISPOSED_ITEMS):
+            while discarded and not discarded[-1]:
+                discarded.pop()
+            if not discarded:
+                return False
+            _, item = discarded[-1].popitem()
+            before, after = item.prev, item.next
+            if before is not None:
+                before.next = after
+            if after is not None:
+                after.prev = before
+            item.prev = item.next = None
+            item.state = (None, *item.state[1:])
+        return True
 
     # -- linking ---------------------------------------------------------------------------
 

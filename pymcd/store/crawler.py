@@ -47,6 +47,7 @@ class Crawler:
         self._per_class: dict[int, int] = {}
         self._table = 0
         self._items: list[Item] = []
+        self._clears = cache.clears  #: when they were taken
         #: The flush that this crawl will have cleaned up after, if it is not cut short.
         self._flush: int | None = None
 
@@ -83,6 +84,9 @@ class Crawler:
         """Look at the next SLICE_ITEMS items; True: the crawl goes on."""
         if not self.running:
             return False
+        if self._clears != self._cache.clears:
+            self._clears = self._cache.clears
+            self._items.clear()  # they are none any more
         budget = SLICE_ITEMS
         while budget > 0:
             if not self._items:

@@ -94,6 +94,12 @@ class Expiry:
             del counts[expires_at]
             self._seconds.remove(expires_at)
 
+    def clear(self) -> None:
+        """No items are linked any more."""
+        self._items = 0
+        self._counts = {}
+        self._seconds = SortedList()
+
     def due(self) -> int:
         """Return how many linked items are past their time. O(seconds that are due)."""
         return sum(self._counts[at] for at in self._seconds.irange(maximum=self.now))

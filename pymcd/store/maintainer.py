@@ -71,6 +71,8 @@ class Maintainer:
         finally:
             cache.on_second = self.wake
         delay_s = inf
+        if cache.dispose():
+            delay_s = SLICE_DELAY_S
         if self.crawler.step():
             delay_s = min(delay_s, max(SLICE_DELAY_S, self.crawler.sleep_us / 1e6))
         if self.rebalancer.step():

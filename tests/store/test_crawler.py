@@ -9,6 +9,7 @@ import pytest
 
 from pymcd.config import Settings
 from pymcd.store import Cache
+from pymcd.store.cache import DISPOSED_ITEMS
 from pymcd.store.crawler import SLICE_ITEMS, Crawler
 from pymcd.store.maintainer import Maintainer
 from pymcd.store.rebalancer import Rebalancer
@@ -309,3 +310,59 @@ def test_the_operators_sleep_is_kept():
     store.settle()
     store.crawler.start()
     assert store.maintainer.step() == 0.5
+
+
+class TestCleared:
+    """All items are cleared away at once; their memory is given back in slices."""
+
+    def test_no_step_is_one_of_all_items(self):
+        store = Store()
+        store.fill(3 * DISPOSED_ITEMS)
+        items = list(store.cache.items())
+        store.woken.clear()
+        store.cache.clear()
+        assert store.woken
+        store.cache.check()
+        assert not store.cache.item_count
+        linked = [sum(item.linked for item in items)]
+        while linked[-1]:
+            assert store.maintainer.step() < inf
+            linked.append(sum(item.linked for item in items))
+        assert linked == [2 * DISPOSED_ITEMS, DISPOSED_ITEMS, 0]
+        assert all(item.prev is item.next is None for item in items)
+        assert not store.cache.dispose()
+
+    def test_few_are_gone_at_once(self):
+        store = Store()
+        store.fill(DISPOSED_ITEMS - 1, ttl_s=9)
+        store.woken.clear()
+        store.cache.clear()
+        assert not store.woken
+        assert not store.cache.dispose()
+        store.cache.check()
+
+    def test_what_comes_after_is_another_item_of_that_key(self):
+        store = Store(item_size_max_bytes=8 << 20)
+        store.fill(9, size_bytes=2_000_000)
+        store.fill(2 * DISPOSED_ITEMS, ttl_s=1, prefix="t")
+        store.cache.clear()
+        store.fill(2 * DISPOSED_ITEMS, prefix="t")
+        store.clock.advance(5.0)
+        while store.cache.dispose():
+            store.cache.check()
+        assert store.cache.item_count == 2 * DISPOSED_ITEMS
+        assert store.cache.get(b"t0") is not None
+        store.cache.check()
+
+    def test_a_crawl_goes_on_with_what_there_is_then(self):
+        store = Store()
+        store.fill(3 * SLICE_ITEMS, ttl_s=1)
+        store.clock.advance(5.0)
+        store.cache.tick()
+        store.crawler.start()
+        assert store.crawler.step()
+        store.cache.clear()
+        store.fill(SLICE_ITEMS, prefix="new")
+        store.crawl()
+        assert store.cache.item_count == SLICE_ITEMS
+        store.cache.check()
