@@ -24,6 +24,7 @@ from .link import ADVICE, NONCE_BYTES, Link
 from .messages import Hello, Join, Received, Status, View, Welcome
 from .peer import HOSTED, Peer, Phase
 from .report import Counts
+from .resync import WINDOW_BYTES
 from .roles import COORDINATOR, FOLLOWER, JOINING, STARTING
 from .versions import CLOCK_SKEW_MAX_S, TAG_MASK, version_at
 
@@ -39,6 +40,8 @@ PEERS_MAX: Final = 16
 STRANGERS_MAX: Final = 16
 #: Two links that were opened within this time are two attempts to be linked once.
 CROSSING_S: Final = 1.0
+#: Keys that may be asked for by name: a JOIN is one message.
+WANTS_MAX: Final = 2000
 
 
 class Membership:
@@ -471,7 +474,8 @@ class Membership:
         Until it has told all, nothing is undone: if it is lost before, what is here stands.
         """
         self.changes.doubt(keys)
-        self.flush_in_doubt = self.flush_in_doubt or flushed
+        too_many = len(self.changes.in_doubt) > WANTS_MAX  # to be named, so they are like a flush
+        self.flush_in_doubt = self.flush_in_doubt or flushed or too_many
 
     def _begin_with_nothing(self) -> None:
         """Undo a flush, which cannot be taken back by itself: who takes us in sends all it has."""
@@ -488,11 +492,14 @@ class Membership:
             view.leader = peer
         floor = self.changes.tombstones.floor_for(peer.node_id)
         unstable, flushed = self._node.gate.unstable_keys()
+        wants = list(dict.fromkeys([*self.changes.in_doubt, *unstable]))
+        too_many = len(wants) > WANTS_MAX
         join = Join(
-            wants=[*self.changes.in_doubt, *unstable],
+            wants=[] if too_many else wants,
             all=self.wants_all
             or self.flush_in_doubt
             or flushed
+            or too_many
             or peer.overrates_us
             or view.role is STARTING,
             leads=view.role.leads,
@@ -599,19 +606,41 @@ class Membership:
 
     def _synced_arrived(self, peer: Peer, now: float) -> None:
         resync = peer.resync
-        resync.got_all = True
         if peer.phase is Phase.JOINING:
             self._node.gate.undo(peer)
-        if resync.confirmed is not None:
-            dropped = self.changes.drop_unconfirmed(resync.confirmed, resync.replace_up_to)
-            resync.confirmed = None
-            if dropped:
-                peer.send(now, Kind.CHANGES, b"".join(dropped))
-            self._node.host.log(
-                f"replication: dropped {len(dropped)} items that {peer.node_id} may have deleted: "
-                "there was no room to remember all deletions"
-            )
-        self.propose(peer, now)
+        if resync.confirmed is not None and resync.dropping is None:
+            resync.dropping = self.changes.drop_unconfirmed(resync.confirmed, resync.replace_up_to)
+            self.drop_more(peer, now)
+        elif resync.dropping is None:
+            self._got_all(peer, now)
+
+    def drop_more(self, peer: Peer, now: float) -> None:
+        """Drop the next of the items that a peer has not confirmed; go on when that was all."""
+        channel, resync = peer.channel, peer.resync
+        assert channel is not None
+        assert resync.dropping is not None
+        if channel.unacked_bytes >= WINDOW_BYTES:
+            return
+        pieces = next(resync.dropping, None)
+        if pieces is not None:
+            resync.dropped += len(pieces)
+            if pieces:
+                peer.send(now, Kind.CHANGES, b"".join(pieces))
+            self._node.host.wake()
+            return
+        resync.dropping = resync.confirmed = None
+        self._node.host.log(
+            f"replication: dropped {resync.dropped} items that {peer.node_id} may have deleted: "
+            "there was no room to remember all deletions"
+        )
+        self._got_all(peer, now)
+
+    def _got_all(self, peer: Peer, now: float) -> None:
+        peer.resync.got_all = True
+        if peer.resync.proposed:
+            self._propose_arrived(peer, now)
+        else:
+            self.propose(peer, now)
 
     def propose(self, peer: Peer, now: float) -> None:
         """Propose to be one, when each has all that the other had."""
@@ -634,6 +663,10 @@ class Membership:
             raise FrameError("a proposal, though we decide for it")
         if view.role is FOLLOWER:
             return
+        if peer.resync.dropping is not None:
+            peer.resync.proposed = True  # once we hold nothing any more that it does not
+            return
+        peer.resync.proposed = False
         peer.become(Phase.ACCEPTED)
         if self.changes.pending:
             gate.send_changes(now)

@@ -461,10 +461,11 @@ class Node:
         self._keep_in_touch(now)
         self._flush_when_due()
         if now - self._tombstones_expired_at >= TOMBSTONES_EXPIRE_EVERY_S:
-            self._tombstones_expired_at = now
-            self.changes.tombstones.expire(
-                version_at(self.clock.realtime() - self._tombstone_ttl_s, 0)
-            )
+            expired = version_at(self.clock.realtime() - self._tombstone_ttl_s, 0)
+            if self.changes.tombstones.expire(expired):
+                self.host.wake()
+            else:
+                self._tombstones_expired_at = now
         self.gate.send_batch()
         delay = self._delay(now)
         awake.next_step_at = now + delay
@@ -540,6 +541,8 @@ class Node:
             for peer in view.peers.values():
                 if peer.channel is not None and now < peer.not_before:
                     delay = min(delay, peer.not_before - now)
+                if peer.resync.dropping is not None:
+                    delay = min(delay, ACTIVE_STEP_S)
         if self.changes.flush_due_at and self.role.leads:
             delay = min(delay, self.changes.flush_due_at - self.clock.realtime())
         return max(delay, SHORTEST_STEP_S)
@@ -579,6 +582,8 @@ class Node:
                 self.drop(peer)
                 self.membership.announce_status()
             elif peer.channel.flowing:
+                if peer.resync.dropping is not None:
+                    self.membership.drop_more(peer, now)
                 self.membership.propose(peer, now)
             if peer.in_view and peer.lapses and now - peer.not_before >= 6 * READMIT_MAX_S:
                 peer.lapses = 0

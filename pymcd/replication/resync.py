@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..store.cache import TABLES
+from ..store.cache import TABLES, table_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +22,25 @@ SLICE_BYTES: Final = 128 << 10
 WINDOW_BYTES: Final = 1 << 20
 
 
+class Confirmed:
+    """The keys of all items that a peer holds. One set for each table of the cache.
+
+    A single one would hold everybody up when it grows, and when it goes.
+    """
+
+    def __init__(self) -> None:
+        self._keys: list[set[bytes]] = [set() for _ in range(TABLES)]
+
+    def add(self, key: bytes) -> None:
+        """The peer holds an item."""
+        self._keys[table_of(key)].add(key)
+
+    def take(self, number: int) -> set[bytes]:
+        """Return, for good, what the peer holds of one table."""
+        keys, self._keys[number] = self._keys[number], set()
+        return keys
+
+
 class Resync:
     """What one peer is still to get, and to give."""
 
@@ -32,7 +51,11 @@ class Resync:
         self.sent_all = False  #: it was told that it has everything
         self.got_all = False  #: it told us so
         self.replace_up_to = 0  #: what it does not confirm, up to that version, is to be dropped
-        self.confirmed: set[bytes] | None = None
+        self.confirmed: Confirmed | None = None
+        #: What it has not confirmed is being dropped; how many items so far.
+        self.dropping: Iterator[list[bytes]] | None = None
+        self.dropped = 0
+        self.proposed = False  #: it proposed to be one meanwhile
 
     @property
     def under_way(self) -> bool:
@@ -84,7 +107,7 @@ class Resync:
 
     def expect_all(self, replace_up_to: int) -> None:
         """Have the peer confirm what it holds, so that the rest can be dropped."""
-        self.replace_up_to, self.confirmed = replace_up_to, set()
+        self.replace_up_to, self.confirmed = replace_up_to, Confirmed()
 
 
 def _keys_to_send(

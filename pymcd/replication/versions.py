@@ -37,6 +37,8 @@ FOREVER: Final = 1 << 64
 #: What a tombstone costs beside its key, in bytes: a place in an ordered dict, the key's header,
 #: and the number.
 TOMBSTONE_BYTES: Final = 280
+#: Forgotten in one step: two milliseconds at most.
+EXPIRED_MAX: Final = 2000
 
 
 def version_at(realtime_s: float, tag: int) -> int:
@@ -74,6 +76,7 @@ class Tombstones:
         self.floor = 0
         #: By who told of them: the latest version of those for which there was no room.
         self._told: dict[str, int] = {}
+        self._flushed = 0  #: what is older says nothing any more
         #: Whether all that is known here is known by every peer. Set by the node.
         self.shared = True
 
@@ -94,7 +97,7 @@ class Tombstones:
         before = self.versions.pop(key, None)
         if before is None:
             size_bytes = self.size_bytes + len(key) + TOMBSTONE_BYTES
-            if told_by and size_bytes > self.limit_bytes:
+            if told_by and size_bytes > self.limit_bytes and self._oldest >= self._flushed:
                 if not self.shared:
                     self._told[told_by] = max(version, self._told.get(told_by, 0))
                 return
@@ -112,27 +115,34 @@ class Tombstones:
 
     def clear(self) -> None:
         """Forget all deletions, and that any was forgotten before."""
-        self.versions.clear()
+        self.versions = OrderedDict()
         self._told.clear()
-        self.size_bytes = self.floor = 0
+        self.size_bytes = self.floor = self._flushed = 0
 
-    def expire(self, before_version: int) -> None:
-        """Forget what was deleted before a version, if every peer knows it."""
-        while self.shared and self.versions:
-            key = next(iter(self.versions))
-            if self.versions[key] >= before_version:
-                break
+    def expire(self, before_version: int) -> bool:
+        """Forget what was deleted before a version, if every peer knows it, and what was flushed.
+
+        A bounded part of it; return whether there is more.
+        """
+        for _ in range(EXPIRED_MAX):
+            if self._oldest >= max(before_version if self.shared else 0, self._flushed):
+                return False
             self._forget_oldest()
+        return True
+
+    @property
+    def _oldest(self) -> int:
+        """The version that is forgotten next."""
+        return next(iter(self.versions.values()), FOREVER)
 
     def drop_before(self, version: int) -> None:
-        """Forget what a flush with that version covers."""
-        for key in [key for key, deleted in self.versions.items() if deleted < version]:
-            self.discard(key)
+        """Forget, by and by, what a flush with that version covers."""
+        self._flushed = max(self._flushed, version)
 
     def _forget_oldest(self) -> None:
         key, version = self.versions.popitem(last=False)
         self.size_bytes -= len(key) + TOMBSTONE_BYTES
-        if not self.shared:
+        if not self.shared and version >= self._flushed:
             self.floor = max(self.floor, version)
 
     def floor_for(self, peer: str) -> int:

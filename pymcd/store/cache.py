@@ -150,6 +150,11 @@ _SET, _ADD, _CAS = StoreMode.SET, StoreMode.ADD, StoreMode.CAS
 _APPEND, _PREPEND = StoreMode.APPEND, StoreMode.PREPEND
 
 
+def table_of(key: bytes) -> int:
+    """Return in which of the tables a key is."""
+    return hash(key) & _TABLE_MASK
+
+
 @dataclass(slots=True)
 class Counters:
     """What is counted beside the slab classes; `stats reset` replaces the whole object."""

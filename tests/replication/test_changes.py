@@ -13,6 +13,7 @@ from pymcd.replication import records
 from pymcd.replication.changes import LOG_ENTRY_BYTES, Changes
 from pymcd.replication.frames import HEAD_BYTES, FrameError
 from pymcd.replication.records import Record
+from pymcd.replication.resync import Confirmed
 from pymcd.replication.versions import FOREVER, STEP, TOMBSTONE_BYTES, version_at
 from pymcd.service import Service
 from pymcd.store.item import KEY_BINARY, STALE, UNSPEAKABLE, WIN_SENT
@@ -24,7 +25,7 @@ from ..clocks import ManualClock
 from ..hosts import make_host
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 SMALL: dict[str, Any] = {"item_size_max_bytes": 1024, "slab_chunk_max_bytes": 512}
 
@@ -472,7 +473,10 @@ def encode(record: tuple[Any, ...]) -> bytes:
 
 def all_of(server: Server) -> tuple[Any, ...]:
     changes = server.changes
-    return server.state(), dict(changes.tombstones.items()), changes.barrier
+    # What a flush covers says nothing any more, and is forgotten by and by.
+    barrier = changes.barrier
+    deleted = {key: version for key, version in changes.tombstones.items() if version >= barrier}
+    return server.state(), deleted, barrier
 
 
 class TestTakingIn:
@@ -753,6 +757,10 @@ class TestTraces:
             assert not apply(server, (Record.STATE, key, b"0", 0, 0, BASE, BASE, 0))
 
 
+def drop(server: Server, confirmed: Confirmed, version: int) -> Iterator[list[bytes]]:
+    return server.changes.drop_unconfirmed(confirmed, version)
+
+
 class TestTakingBack:
     def test_what_came_to_nothing_leaves_no_trace(self):
         server = Server()
@@ -784,6 +792,29 @@ class TestTakingBack:
         version = server.cache.cas_unique
         server.do(b"set c 0 0 1\r\n1\r\n")
         server.take()
-        server.changes.drop_unconfirmed({b"a"}, version)
+        confirmed = Confirmed()
+        confirmed.add(b"a")
+        dropped = [piece for pieces in drop(server, confirmed, version) for piece in pieces]
+        assert [record[1] for record in records.decode_records(b"".join(dropped), 0)] == [b"b"]
         assert set(server.state()) == {b"a", b"c"}
         assert server.take() == []
+
+    def test_a_bounded_part_of_it_at_a_time_and_what_changes_meanwhile_stays(self, monkeypatch):
+        monkeypatch.setattr("pymcd.replication.changes.DROP_ITEMS", 3)
+        server = Server()
+        for number in range(1000):
+            server.do(b"set k%d 0 0 1\r\n1\r\n" % number)
+        server.take()
+        version = server.cache.cas_unique
+        dropping = drop(server, Confirmed(), version)
+        sizes, changed = [], set()
+        for pieces in dropping:
+            sizes.append(len(pieces))
+            for key in list(server.state())[-2:]:
+                server.do(b"set %b 0 0 1\r\n2\r\n" % key if len(sizes) % 2 else
+                          b"delete %b\r\nset %b 0 0 2\r\n22\r\n" % (key, key))  # fmt: skip
+                changed.add(key)
+            server.changes.check()
+        assert max(sizes) == 3
+        assert 0 < len(changed) == 1000 - sum(sizes)
+        assert set(server.state()) == changed

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pymcd.protocol import Executor
 from pymcd.replication import frames, records
 from pymcd.replication.frames import Kind
-from pymcd.replication.membership import CROSSING_S
+from pymcd.replication.membership import CROSSING_S, WANTS_MAX
 from pymcd.replication.messages import Join, Message, Received, Status, View, Welcome
 from pymcd.replication.peer import Peer, Phase
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, Role
@@ -553,6 +553,16 @@ class TestJoin:
         voice.node.go_alone()
         voice.node.membership.wants_all = True
         assert voice.join().all
+
+    def test_what_is_too_much_to_be_named_is_in_doubt_like_a_flush(self):
+        voice = Voice()
+        voice.node.go_alone()
+        membership = voice.node.membership
+        for _ in range(2):
+            membership.doubt([b"%d" % number for number in range(WANTS_MAX)], flushed=False)
+            assert not membership.flush_in_doubt
+        membership.doubt([b"one more"], flushed=False)
+        assert membership.flush_in_doubt
 
 
 class TestWelcome:

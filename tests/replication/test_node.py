@@ -245,6 +245,44 @@ class TestReturning:
         lines = group["a"].lines + group["b"].lines
         assert any("there was no room to remember all deletions" in line for line in lines)
 
+    @pytest.mark.parametrize("leads", [True, False])
+    def test_what_may_have_been_deleted_is_dropped_in_slices_before_they_are_one(
+        self, leads, monkeypatch
+    ):
+        monkeypatch.setattr("pymcd.replication.changes.DROP_ITEMS", 2)
+        group = make_group(replication_backlog_bytes=8000)
+        fill(group["a"], 300)
+        group.wire("a", "b").cut()
+        group.advance(1)
+        drops = "b"
+        if leads:  # the smaller view, or the larger id, joins: so "a" is taken in by "b"
+            view = group["b"].node.view
+            view.epoch = view.next_epoch(0)
+            drops = "a"
+        keeps = "a" if drops == "b" else "b"
+        guest = Guest(group[keeps])
+        for number in range(250):
+            guest.ask(b"delete k%d\r\n" % number)
+        group.advance(0.1)
+        Guest(group[drops]).ask(b"set fresh 0 0 1\r\n1\r\n")
+        wire = Wire(group["a"], group["b"])
+        host = group[drops]
+        counts, items = [], len(host.values())
+        for _ in range(20_000):
+            for act in (*[each.turn for each in group.hosts.values()], wire.carry):
+                act()
+                counts.append(items - len(host.values()))
+                items -= counts[-1]
+                if host.node.role.in_sync:
+                    assert items == 51
+                group.check()
+            if items == 51:
+                break
+        assert 0 < max(counts) <= 2 * 8  # some messages, each with a slice, may arrive at once
+        group.advance(1)
+        group.check_equal()
+        assert len(host.values()) == 51
+
 
 # -- one server --------------------------------------------------------------------------------
 

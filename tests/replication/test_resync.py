@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pymcd.replication import records
 from pymcd.replication.records import Record, decode_records
 from pymcd.replication.resync import SLICE_BYTES, SLICE_ITEMS, Resync
+from pymcd.store.cache import TABLES
 from tests.replication.helpers import Guest, Host, make_group
 
 #: What a peer acknowledged of our log, what it asks for, whether it needs everything.
@@ -179,4 +180,13 @@ class TestConfirming:
     def test_who_must_not_merge_is_to_confirm_everything(self):
         resync = Resync()
         resync.expect_all(17)
-        assert (resync.confirmed, resync.replace_up_to) == (set(), 17)
+        assert resync.replace_up_to == 17
+        assert resync.confirmed is not None
+        keys = {b"k%d" % number for number in range(1000)}
+        for key in keys:
+            resync.confirmed.add(key)
+        for _ in range(2):
+            of_tables = [resync.confirmed.take(number) for number in range(TABLES)]
+            assert sum(map(len, of_tables)) == len(keys)
+            assert set().union(*of_tables) == keys
+            keys = set()  # they were taken for good

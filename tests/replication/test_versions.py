@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pymcd.config import Settings
 from pymcd.replication.changes import Changes
 from pymcd.replication.versions import (
+    EXPIRED_MAX,
     FOREVER,
     STEP,
     TOMBSTONE_BYTES,
@@ -219,8 +220,27 @@ class TestTombstones:
         tombstones = Tombstones(1 << 20)
         for version, key in enumerate([b"a", b"b", b"c"], start=1):
             tombstones.add(key, version)
+        tombstones.shared = False
         tombstones.drop_before(3)
+        tombstones.drop_before(2)
+        assert not tombstones.expire(9)
         assert dict(tombstones.items()) == {b"c": 3}
+        assert tombstones.floor == 0  # nobody who comes back can bring what the flush has ended
+        tombstones.check()
+
+    @pytest.mark.parametrize("shared", [True, False])
+    def test_a_bounded_number_is_forgotten_at_a_time(self, shared):
+        tombstones = Tombstones(1 << 30)
+        for number in range(2 * EXPIRED_MAX + 1):
+            tombstones.add(b"%d" % number, 1)
+        tombstones.shared = shared
+        if not shared:
+            tombstones.drop_before(2)
+        left = []
+        while tombstones.expire(2):
+            left.append(len(tombstones))
+        assert left == [EXPIRED_MAX + 1, 1]
+        assert not len(tombstones)
         tombstones.check()
 
 
