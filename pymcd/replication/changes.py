@@ -17,7 +17,7 @@ import struct
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from ..store.cache import TABLES
+from ..store.cache import TABLES, table_of
 from ..store.item import SHARED_MARKS
 from . import records
 from .frames import FrameError
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from ..clock import Clock
     from ..store import Cache, Item
-    from .resync import Confirmed
 
 #: What an entry of the log costs beside its key, in bytes: a place in an ordered dict, the
 #: key's header where the item is gone, and the number.
@@ -39,6 +38,25 @@ LOG_ENTRY_BYTES: Final = 280
 DROP_ITEMS: Final = 500
 #: The part of the memory for the backlog that tombstones may take.
 _TOMBSTONES_SHARE: Final = 4
+
+
+class Confirmed:
+    """The keys of all items that a peer holds. One set for each table of the cache.
+
+    A single one would hold everybody up when it grows, and when it goes.
+    """
+
+    def __init__(self) -> None:
+        self._keys: list[set[bytes]] = [set() for _ in range(TABLES)]
+
+    def add(self, key: bytes) -> None:
+        """The peer holds an item."""
+        self._keys[table_of(key)].add(key)
+
+    def take(self, number: int) -> set[bytes]:
+        """Return, for good, what the peer holds of one table."""
+        keys, self._keys[number] = self._keys[number], set()
+        return keys
 
 
 class Changes:
@@ -63,13 +81,17 @@ class Changes:
         self.fresh: dict[bytes, Item | None] = {}
         self.fresh_flush = False
         self.fresh_flush_due = False
-        #: Among that are large values.
-        self.fresh_large = False
+        #: Among that is what not every peer is told in the same way, as large values.
+        self.fresh_by_peer = False
         #: Versions of the items whose cas unique is not their version.
         self.exceptions: dict[bytes, int] = {}
         self.tombstones = Tombstones(backlog_bytes // _TOMBSTONES_SHARE)
         self.barrier = 0  #: version of the last flush: everything older is dead
         self.flush_due_at = 0  #: Unix time of a flush that is to come; 0: none
+        #: Of the last word on that, be it that none is to come. Of one that has come its own.
+        self.flush_due_version = 0
+        #: While our word on that is in doubt, the version and time of what is to take its place.
+        self._flush_due_told: tuple[int, int] | None = None
         self._leads = leads
         self.strays: list[bytes] = []
         #: What is older is known to every peer; what ends after that must leave a trace.
@@ -127,13 +149,13 @@ class Changes:
         self.fresh[key] = item
 
     def expect_large(self) -> None:
-        self.fresh_large = True
+        self.fresh_by_peer = True
 
     def altered(self, item: Item) -> None:
         if self._applying:
             return
         if item.chunk_classes:
-            self.fresh_large = True
+            self.fresh_by_peer = True
         key = item.key
         if self.fresh.get(key) is not item:  # else it has a version that nobody knows yet
             self.exceptions[key] = self.cache.take_cas_unique()
@@ -141,7 +163,7 @@ class Changes:
 
     def recast(self, item: Item, before: int) -> None:
         if item.chunk_classes:
-            self.fresh_large = True
+            self.fresh_by_peer = True
         key = item.key
         if self.fresh.get(key) is not item:
             before = self.cache.take_cas_unique()
@@ -178,13 +200,23 @@ class Changes:
         self.fresh.clear()
         self.tombstones.drop_before(cas_unique)
         self.fresh_flush = True
-        if self.flush_due_at:
-            self.flush_due_at = 0
-            self.fresh_flush_due = True
+        self._set_flush_due(cas_unique, 0)
 
     def flush_due(self, expires_at: int) -> None:
-        self.flush_due_at = self.cache.expiry.unix_time(expires_at)
-        self.fresh_flush_due = True
+        at = self.cache.expiry.unix_time(expires_at)
+        self._set_flush_due(self.cache.take_cas_unique(), at)
+
+    def _set_flush_due(self, version: int, at: int) -> None:
+        self.flush_due_version, self.flush_due_at = version, at
+        self.fresh_flush_due = self.fresh_by_peer = True
+
+    def flush_if_due(self) -> None:
+        """Let the flush come that was to come, if it is time."""
+        if 0 < self.flush_due_at <= self.clock.realtime():
+            version = self.flush_due_version
+            self.cache.flush_at(self.cache.now)
+            # Another one that was asked for since, elsewhere, is still to come.
+            self._set_flush_due(version, 0)
 
     @property
     def pending(self) -> bool:
@@ -207,7 +239,7 @@ class Changes:
             self.flush_sequence = self.sequence
             ordinary = self.fresh_flush = False
         if self.fresh_flush_due:
-            pieces.append(records.encode_flush_due(self.flush_due_at))
+            pieces.append(records.encode_flush_due(self.flush_due_version, self.flush_due_at))
             self.fresh_flush_due = False
         fresh, self.fresh = self.fresh, {}
         self.sequence += len(fresh)
@@ -271,10 +303,14 @@ class Changes:
         version = self.tombstones.get(key)
         return (records.encode_gone(key, version),) if version else ()
 
-    def flush_records(self) -> bytes:
-        """Return the records of the last flush and of the one that is to come, if there are any."""
-        last = records.encode_flush(self.barrier) if self.barrier else b""
-        return last + (records.encode_flush_due(self.flush_due_at) if self.flush_due_at else b"")
+    def flush_records(self) -> list[bytes]:
+        """Return the records of the last flush, and of the last word on one that is to come."""
+        pieces = []
+        if self.barrier:
+            pieces.append(records.encode_flush(self.barrier))
+        if self.flush_due_version and self._flush_due_told is None:
+            pieces.append(records.encode_flush_due(self.flush_due_version, self.flush_due_at))
+        return pieces
 
     def begin_log(self, keys: Iterable[bytes], known_up_to: int) -> None:
         """Keep what changes from now on, for a peer that left: it has all up to a sequence number.
@@ -443,6 +479,23 @@ class Changes:
             self.flush_sequence = self.sequence
         return True
 
+    def apply_flush_due(self, version: int, at: int, *, relay: bool) -> bool:
+        """Take in a word on a flush that is to come; False: a later one is known.
+
+        Two of the same version are of the same flush: it has come where it is no more to come.
+        """
+        told = self._flush_due_told
+        known, known_at = told or (self.flush_due_version, self.flush_due_at)
+        if version < known or (version == known and (at or not known_at)):
+            return False
+        if told is not None:
+            self._flush_due_told = version, at
+            return True
+        self.flush_due_version, self.flush_due_at = version, at
+        if relay:
+            self.fresh_flush_due = self.fresh_by_peer = True
+        return True
+
     def _unlink(self, item: Item) -> None:
         self._applying = True
         self.cache.unlink(item)
@@ -455,9 +508,33 @@ class Changes:
             self.take_fresh()
         self.in_doubt.update(dict.fromkeys(keys))
 
+    def doubt_flush_due(self, known_up_to: int) -> None:
+        """Have our word on a flush to come be in doubt, if it is later than that version."""
+        if self.flush_due_version > known_up_to:
+            self._flush_due_told = 0, 0
+
+    def doubt_anew(self) -> None:
+        """Take note that what was told in place of what is in doubt means nothing now."""
+        self.in_doubt = dict.fromkeys(self.in_doubt)
+        if self._flush_due_told is not None:
+            self._flush_due_told = 0, 0
+
+    def end_doubt(self) -> None:
+        """Stand by what is in doubt."""
+        self.in_doubt.clear()
+        self._flush_due_told = None
+
+    @property
+    def doubts(self) -> bool:
+        """Whether anything is in doubt."""
+        return bool(self.in_doubt) or self._flush_due_told is not None
+
     def take_doubted(self) -> list[tuple[tuple[Any, ...], int]]:
         """Undo what is in doubt; return what is to take its place, as far as there is anything."""
         doubted, self.in_doubt = self.in_doubt, {}
+        if self._flush_due_told is not None:
+            self.flush_due_version, self.flush_due_at = self._flush_due_told
+            self._flush_due_told = None
         self.forget(doubted)
         return [told for told in doubted.values() if told is not None]
 
@@ -481,8 +558,9 @@ class Changes:
         self.exceptions.clear()
         self.fresh.clear()
         self.fresh_flush = self.fresh_flush_due = False
+        self.flush_due_version = self.flush_due_at = 0
         self.tombstones.clear()
-        self.in_doubt.clear()
+        self.end_doubt()
         self.end_log()
 
     def may_be_deleted(self, key: bytes, version: int, peer: str, departed_version: int) -> bool:

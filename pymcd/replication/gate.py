@@ -315,7 +315,7 @@ class Gate:
         self.active_until = now + ACTIVE_S
         payload: bytes | None = None
         version = self.cache.cas_unique
-        large, changes.fresh_large = changes.fresh_large, False
+        by_peer, changes.fresh_by_peer = changes.fresh_by_peer, False
         for peer in view.peers.values():
             if peer.channel is None:
                 continue
@@ -324,12 +324,13 @@ class Gate:
                 peer.channel.unacked_bytes > QUEUE_BYTES
                 and (not peer.in_view or view.ack_mode == "async")
             ):
+                resync.owes_flushes = True  # if there was one, it is in no list of keys
                 if not resync.fall_behind(keys, self._queue_max):
                     # It is resynchronised from the log, or in full; the link stays.
                     self._resynchronise(peer)
                 continue
             results = None
-            if large:
+            if by_peer:
                 whole = peer.join_records(now, pieces)
             else:
                 if payload is None:
@@ -470,6 +471,12 @@ class Gate:
             elif kind == Record.FLUSH:
                 newest = max(newest, record[1])
                 changes.apply_flush(record[1], relay=relay)
+            elif kind == Record.FLUSH_AT:
+                newest = max(newest, record[1])
+                if record[1] > limit:
+                    raise FrameError("a version from the future")
+                at = record[2] and max(1, record[2] - round(peer.clock_skew_s))
+                changes.apply_flush_due(record[1], at, relay=relay)
             elif kind == Record.BATCH:
                 while self.unstable and self.unstable[0].ticket <= record[2]:
                     self._conclude(self.unstable.popleft())
@@ -481,8 +488,9 @@ class Gate:
                     self.unstable[-1].executed.append(record[1:])
                 elif peer.in_view:  # of two nodes, for one that is being brought in sync
                     self._conclude(Unstable(peer, 0, {}, [record[1:]]))
-            else:
-                changes.flush_due_at = record[1] and record[1] - round(peer.clock_skew_s)
+            else:  # of one who speaks the first version, which knows no more than this
+                at = record[1] and max(1, record[1] - round(peer.clock_skew_s))
+                changes.apply_flush_due(self.cache.take_cas_unique(), at, relay=relay)
         if newest:
             changes.observe(newest)
         if relay:
@@ -598,7 +606,7 @@ class Gate:
 
         It is answered as it was then. To execute it again would be to do it twice.
         """
-        self.changes.in_doubt.clear()
+        self.changes.end_doubt()
         while self.unstable_in_doubt:
             self._conclude(self.unstable_in_doubt.popleft())
         waiters = [*self.redo, *self._results_in_doubt]
@@ -717,7 +725,7 @@ class Gate:
         assert (
             role is JOINING
             or role is STARTING
-            or not (changes.in_doubt or self.unstable_in_doubt or self._results_in_doubt)
+            or not (changes.doubts or self.unstable_in_doubt or self._results_in_doubt)
         ), "in doubt, though it is clear who decides"
         times = [since for since, _ in self.waiting]
         assert times == sorted(times), "waits since when"

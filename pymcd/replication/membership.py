@@ -352,7 +352,7 @@ class Membership:
             values = peer.channel.values
             for request, protocol, commands in records.decode_forwards(payload, 0, values.lend):
                 self._node.gate.execute_for(peer, request, protocol, commands)
-            if not self.changes.fresh_large:
+            if not self.changes.fresh_by_peer:
                 values.settle()
         elif kind == Kind.SYNCED:
             self._synced_arrived(peer, now)
@@ -563,8 +563,7 @@ class Membership:
             keys, flushed = gate.unstable_keys()
             self.doubt(keys, flushed=flushed)
             gate.doubt_unstable()
-            for key in self.changes.in_doubt:
-                self.changes.in_doubt[key] = None  # what another one has told means nothing now
+            self.changes.doubt_anew()
         peer.open_channel(epoch, Phase.JOINING, received=1)
         peer.lease.answer_due = True
         view.highest_epoch = max(view.highest_epoch, epoch)
@@ -596,7 +595,7 @@ class Membership:
         now = self.clock.monotonic()
         flushes = changes.flush_records()
         if flushes:
-            peer.send(now, Kind.CHANGES, flushes)
+            peer.send(now, Kind.CHANGES, peer.join_records(now, flushes))
         self.pump(peer, now)
 
     def pump(self, peer: Peer, now: float) -> None:

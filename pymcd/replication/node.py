@@ -353,6 +353,7 @@ class Node:
         if was_coordinator:
             # What the new coordinator has seen did happen, whatever others have seen.
             gate.commits.release(peer.acked_ticket)
+            self.changes.doubt_flush_due(peer.acked_version)
             self._doubt(unacked.get(peer, []))
         self._rejoin(peer, waited_since)
 
@@ -624,8 +625,8 @@ class Node:
                 peer.ping(now)
 
     def _flush_when_due(self) -> None:
-        if self.role.leads and 0 < self.changes.flush_due_at <= self.clock.realtime():
-            self.cache.flush_at(self.cache.now)
+        if self.role.leads:
+            self.changes.flush_if_due()
 
     def look_after_leader(self, patience_s: float) -> None:
         """Have the coordinator show that it is there, for those who wait at it instead of here.

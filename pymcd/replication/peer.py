@@ -225,7 +225,7 @@ class Peer:
         channel = self.channel
         assert channel is not None
         if not self._takes_values:
-            return b"".join(pieces)
+            return b"".join(records.for_first_version(pieces))
         said: list[bytes] = []
         for piece in pieces:
             if len(piece) < PART_BYTES:

@@ -32,6 +32,7 @@ class Record(IntEnum):
     BATCH = 6  #: of three nodes and more: which batch this is, and which all have
     EXECUTED = 7  #: ... and what it answers to whom
     LARGE = 8  #: a state whose value travels by itself
+    FLUSH_AT = 9  #: a flush that is to come, or none any more, and since when
 
 
 #: Kind, marks, key length, client flags, cas unique, version, Unix end (0: never), value length.
@@ -40,6 +41,8 @@ _STATE: Final = struct.Struct("!BBBIQQQI")
 _GONE: Final = struct.Struct("!BBQ")
 #: Kind, version. Or: kind, Unix seconds.
 _FLUSH: Final = struct.Struct("!BQ")
+#: Kind, version, Unix seconds.
+_FLUSH_AT: Final = struct.Struct("!BQQ")
 #: Kind, request, reply length.
 _RESULT: Final = struct.Struct("!BQI")
 #: Kind, batch, batch that all have.
@@ -73,9 +76,21 @@ def encode_flush(version: int) -> bytes:
     return _FLUSH.pack(Record.FLUSH, version)
 
 
-def encode_flush_due(unix_s: int) -> bytes:
-    """Return the record of a flush that is to come; 0: none is."""
-    return _FLUSH.pack(Record.FLUSH_DUE, unix_s)
+def encode_flush_due(version: int, unix_s: int) -> bytes:
+    """Return the record of a flush that is to come; 0: none is. The version is that of the word."""
+    return _FLUSH_AT.pack(Record.FLUSH_AT, version, unix_s)
+
+
+def for_first_version(pieces: list[bytes]) -> list[bytes]:
+    """Return records as who speaks the first version of the protocol knows them.
+
+    Flushes are before anything else, and only what begins a record tells what it is.
+    """
+    at = 1 if pieces[0][0] == Record.FLUSH else 0
+    if len(pieces) == at or pieces[at][0] != Record.FLUSH_AT:
+        return pieces
+    _, _, unix_s = _FLUSH_AT.unpack(pieces[at])
+    return [*pieces[:at], _FLUSH.pack(Record.FLUSH_DUE, unix_s), *pieces[at + 1 :]]
 
 
 def encode_result(request: int, reply: bytes) -> bytes:
@@ -168,6 +183,9 @@ def decode_records(
                 position = reply_at + reply_bytes
                 name = payload[name_at:reply_at].decode("utf-8", "replace")
                 yield kind, name, request, payload[reply_at:position]
+            elif kind == Record.FLUSH_AT:
+                yield _FLUSH_AT.unpack_from(payload, position)
+                position += _FLUSH_AT.size
             elif kind == Record.LARGE and take is not None:
                 _, marks, key_bytes, client_flags, cas_unique, version, unix_end, value_bytes = (
                     unpack_state(payload, position)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..store.cache import TABLES, table_of
+from ..store.cache import TABLES
+from .changes import Confirmed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,31 +23,13 @@ SLICE_BYTES: Final = 128 << 10
 WINDOW_BYTES: Final = 1 << 20
 
 
-class Confirmed:
-    """The keys of all items that a peer holds. One set for each table of the cache.
-
-    A single one would hold everybody up when it grows, and when it goes.
-    """
-
-    def __init__(self) -> None:
-        self._keys: list[set[bytes]] = [set() for _ in range(TABLES)]
-
-    def add(self, key: bytes) -> None:
-        """The peer holds an item."""
-        self._keys[table_of(key)].add(key)
-
-    def take(self, number: int) -> set[bytes]:
-        """Return, for good, what the peer holds of one table."""
-        keys, self._keys[number] = self._keys[number], set()
-        return keys
-
-
 class Resync:
     """What one peer is still to get, and to give."""
 
     def __init__(self) -> None:
         self.todo: Iterator[bytes] | None = None  #: keys still to be sent
         self.behind: dict[bytes, None] = {}  #: changed meanwhile, not sent yet
+        self.owes_flushes = False  #: nor are flushes
         self.mode = "idle"  #: as `stats replication` shows it
         self.sent_all = False  #: it was told that it has everything
         self.got_all = False  #: it told us so
@@ -60,7 +43,7 @@ class Resync:
     @property
     def under_way(self) -> bool:
         """Whether anything is still to be sent."""
-        return self.todo is not None or bool(self.behind)
+        return self.todo is not None or bool(self.behind) or self.owes_flushes
 
     def begin(
         self, changes: Changes, acked_sequence: int, wants: list[bytes], *, whole: bool
@@ -77,6 +60,9 @@ class Resync:
     def next_slice(self, changes: Changes) -> list[bytes]:
         """Take the records of the next keys; none of them may be known any more."""
         pieces: list[bytes] = []
+        if self.owes_flushes:
+            self.owes_flushes = False
+            pieces += changes.flush_records()
         size = 0
         for _ in range(SLICE_ITEMS):
             key = self._next_key()

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from pymcd.config import Settings
 from pymcd.replication import records
-from pymcd.replication.changes import LOG_ENTRY_BYTES, Changes
+from pymcd.replication.changes import LOG_ENTRY_BYTES, Changes, Confirmed
 from pymcd.replication.frames import HEAD_BYTES, FrameError
 from pymcd.replication.records import Record
-from pymcd.replication.resync import Confirmed
 from pymcd.replication.versions import FOREVER, STEP, TOMBSTONE_BYTES, version_at
 from pymcd.service import Service
 from pymcd.store.item import KEY_BINARY, STALE, UNSPEAKABLE, WIN_SENT
@@ -105,7 +104,8 @@ def gone(key: bytes) -> tuple[Any, ...]:
     return ("gone", key)
 
 
-FLUSH = ("flush",)
+#: Whatever was to come is not to come any more.
+FLUSH = [("flush",), ("flush due", 0)]
 NOTHING: list[tuple[Any, ...]] = []
 
 
@@ -145,7 +145,7 @@ TEXT_CASES = [
     (b"set a 0 0 2000\r\n" + bytes(2000) + b"\r\n", [gone(b"a")]),
     (b"set b 0 0 2000\r\n" + bytes(2000) + b"\r\n", [gone(b"b")]),
     (b"add a 0 0 2000\r\n" + bytes(2000) + b"\r\n", NOTHING),
-    (b"flush_all\r\n", [FLUSH]),
+    (b"flush_all\r\n", FLUSH),
     (b"flush_all 100\r\n", [flush_due(100)]),
     (b"get a b\r\nget a\r\ngets a\r\n", NOTHING),
     (b"version\r\nstats\r\nnonsense\r\nverbosity 1\r\n", NOTHING),
@@ -157,9 +157,9 @@ TEXT_CASES = [
     (b"set b 0 0 1\r\n1\r\ndelete b\r\n", [gone(b"b")]),
     (b"delete a\r\nset a 0 0 1\r\n1\r\n", [state(b"a", b"1")]),
     (b"touch a 60\r\ndelete a\r\n", [gone(b"a")]),
-    (b"set b 0 0 1\r\n1\r\ndelete a\r\nflush_all\r\n", [FLUSH]),
-    (b"flush_all\r\nset b 0 0 1\r\n1\r\n", [FLUSH, state(b"b", b"1")]),
-    (b"flush_all 100\r\nflush_all\r\n", [FLUSH, flush_due(0)]),
+    (b"set b 0 0 1\r\n1\r\ndelete a\r\nflush_all\r\n", FLUSH),
+    (b"flush_all\r\nset b 0 0 1\r\n1\r\n", [*FLUSH, state(b"b", b"1")]),
+    (b"flush_all 100\r\nflush_all\r\n", FLUSH),
     (b"flush_all 100\r\nflush_all 50\r\n", [flush_due(50)]),
 ]  # fmt: skip
 
@@ -224,7 +224,7 @@ BINARY_CASES = [
     (binary.request(binary.DELETEQ, b"b"), [gone(b"b")]),
     (binary.request(binary.DELETE, b"a", cas=5), NOTHING),
     (binary.store(binary.SET, b"a", bytes(2000)), [gone(b"a")]),
-    (binary.request(binary.FLUSH), [FLUSH]),
+    (binary.request(binary.FLUSH), FLUSH),
     (binary.request(binary.FLUSHQ, extras=bytes((0, 0, 0, 100))), [flush_due(100)]),
     (binary.store(binary.SET, b"a b", b"hi"), [state(b"a b", b"hi", marks=UNSPEAKABLE)]),
     (binary.request(binary.GET, b"a") + binary.request(binary.NOOP), NOTHING),
@@ -259,10 +259,12 @@ def test_each_change_is_reported_once(request_, wanted):
             got.append(gone(record[0]))
         elif kind == Record.FLUSH:
             assert before < record[0] == server.changes.barrier
-            got.append(FLUSH)
+            got.append(FLUSH[0])
         else:
-            assert record[0] == server.changes.flush_due_at
-            got.append(flush_due(record[0] and record[0] - now_s))
+            assert kind == Record.FLUSH_AT
+            assert record == [server.changes.flush_due_version, server.changes.flush_due_at]
+            assert before < record[0]
+            got.append(flush_due(record[1] and record[1] - now_s))
     assert got == wanted
     assert not server.changes.pending
     assert server.take() == []

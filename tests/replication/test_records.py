@@ -32,7 +32,7 @@ RECORDS = st.one_of(
     STATES.map(lambda state: (encode_state(*state), decoded_state(state))),
     st.tuples(KEYS, U64).map(lambda gone: (records.encode_gone(*gone), (Record.GONE, *gone))),
     U64.map(lambda version: (records.encode_flush(version), (Record.FLUSH, version))),
-    U64.map(lambda due: (records.encode_flush_due(due), (Record.FLUSH_DUE, due))),
+    st.tuples(U64, U64).map(lambda due: (records.encode_flush_due(*due), (Record.FLUSH_AT, *due))),
     st.tuples(U64, st.binary(max_size=300)).map(
         lambda result: (records.encode_result(*result), (Record.RESULT, *result))
     ),
@@ -41,6 +41,24 @@ RECORDS = st.one_of(
         lambda executed: (records.encode_executed(*executed), (Record.EXECUTED, *executed))
     ),
 )
+
+
+def test_of_a_flush_to_come_the_first_version_knows_less():
+    flush, due = records.encode_flush(7), records.encode_flush_due(8, 9)
+    state = [encode_state(b"")[: -0 or None], bytes([Record.FLUSH_AT]) + bytes(16), b"value"]
+    for pieces, wanted in [
+        ([flush, due, *state], [(Record.FLUSH, 7), (Record.FLUSH_DUE, 9)]),
+        ([due, *state], [(Record.FLUSH_DUE, 9)]),
+        ([flush], [(Record.FLUSH, 7)]),
+        ([due], [(Record.FLUSH_DUE, 9)]),
+    ]:
+        said = records.for_first_version(pieces)
+        assert said[len(wanted) :] == pieces[len(wanted) :]
+        assert list(records.decode_records(b"".join(said[: len(wanted)]), 0)) == wanted
+    for pieces in (state, [flush, *state]):
+        assert records.for_first_version(pieces) == pieces
+
+
 FORWARDS = st.tuples(U64, st.sampled_from(["text", "binary"]), st.binary(max_size=300))
 
 
