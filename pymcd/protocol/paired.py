@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import replace
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .. import limits
@@ -238,6 +239,7 @@ class PairedConnection(Connection):
         "kept",
         "monotonic",
         "request_line",
+        "staged_value",
         "tail",
         "waiting",
     )
@@ -259,6 +261,7 @@ class PairedConnection(Connection):
         self.kept = 0
         self.tail: list[bytes] = []  #: replies that come after those that are waited for
         self.request_line = b""
+        self.staged_value: bytes | None = None  #: that others have, before it is stored
         #: Sends a reply and goes on reading; None: wake the driver instead.
         self.deliver: Callable[[bytes], None] | None = None
 
@@ -327,6 +330,8 @@ class PairedConnection(Connection):
         self.following = not gate.stance.leading
         self.kept = len(self.pieces)  # not all may have been sent, and all of it is final
         gathered = self.awaited is not None
+        if gathered and self._stages():
+            return False
         more = super().run()
         batch = self.batch
         if batch:
@@ -341,6 +346,30 @@ class PairedConnection(Connection):
                 self._wait(commands)
                 gate.hold(self)
         return more and not self.waiting
+
+    def _stages(self) -> bool:
+        """Have others get the awaited value, if it is a large one; return whether that goes on."""
+        arrived = self.arrived
+        if self.awaited_bytes or arrived.tell() <= self.cache.slabs.chunk_max_bytes:
+            return False
+        value = arrived.getvalue()
+        if not self.gate.stage(self, value):
+            return False
+        arrived.close()
+        self.arrived = BytesIO(value)  # so that it stays the same object
+        self.staged_value = value
+        self.waiting = True
+        self.suspend()
+        return True
+
+    def forget_value(self) -> None:
+        """Await no value any more, and keep nothing of it."""
+        if self.staged_value is not None:
+            self.gate.unstage(self.staged_value)
+            self.staged_value = None
+            if self.waiting:
+                self.staged()
+        super().forget_value()
 
     @property
     def held_protocol(self) -> str:
@@ -424,6 +453,11 @@ class PairedConnection(Connection):
         """Execute what had to wait for word from others: there is, later than it was asked."""
         self.waiting = False
         self.admitted = True
+        self.wake()
+
+    def staged(self) -> None:
+        """Go on: the others have the value, or nobody has to have it."""
+        self.waiting = False
         self.wake()
 
     def abandoned(self) -> None:

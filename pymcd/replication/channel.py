@@ -93,9 +93,14 @@ class Channel:
             self.waiting.append(message)
             self.waiting_bytes += message.size
 
+    @property
+    def has_room(self) -> bool:
+        """Whether more parts may be on their way."""
+        return self.unacked_bytes - self.waiting_bytes < PARTS_WINDOW_BYTES
+
     def next_to_go(self) -> Unacked | None:
         """Return a message that need not wait any more; None: there is none."""
-        if not self.waiting or self.unacked_bytes - self.waiting_bytes >= PARTS_WINDOW_BYTES:
+        if not self.waiting or not self.has_room:
             return None
         message = self.waiting.popleft()
         self.waiting_bytes -= message.size

@@ -62,6 +62,15 @@ class Executor(Protocol):
         """Return protocol and command that delete a key, any key, and are not answered."""
 
 
+class Staging(NamedTuple):
+    """Commands that wait for their large value to be with the others."""
+
+    waiter: Waiter
+    value: bytes
+    since: float
+    peers: list[Peer]  #: who has not got it yet
+
+
 class Unstable(NamedTuple):
     """Of three nodes and more: a batch that we have, and another follower perhaps has not."""
 
@@ -119,6 +128,8 @@ class Gate:
         self._to_be_asked = False  #: the others, for those who have come to wait in this turn
         self.forwards: dict[int, Forward] = {}  #: without a result yet
         self.unsent_forwards: list[Forward] = []
+        self.staging: list[Staging] = []
+        self._unstaged: list[bytes] = []  #: of which nobody speaks any more, after this batch
         #: Begins elsewhere in each life: what another one asked must not be taken for its requests.
         self._last_forward = version_at(clock.realtime(), 0)
         #: Commands to be executed again, once it is clear where. They are in doubt until that is
@@ -152,7 +163,14 @@ class Gate:
     def somebody_waits(self) -> bool:
         """Whether any client waits for other nodes."""
         commits = self.commits
-        return bool(self.waiting or self.forwards or self.redo or commits.held or commits.holding)
+        return bool(
+            self.waiting
+            or self.forwards
+            or self.redo
+            or commits.held
+            or commits.holding
+            or self.staging
+        )
 
     def hold(self, waiter: Waiter) -> None:
         """Have a waiter released when what has been executed so far is acknowledged."""
@@ -175,6 +193,62 @@ class Gate:
         self.unsent_forwards.append(forward)
         self._expect_step(now + self._mute_s)
 
+    def stage(self, waiter: Waiter, value: bytes) -> bool:
+        """Have a waiter go on when the others have a large value that it is about to speak of.
+
+        False: it need not wait, be it that they have. Whoever has waited says `unstage` in the end.
+        """
+        if self.stance.leading and not self.stance.protecting:
+            return False
+        missing = [
+            peer
+            for peer in self._view.partners()
+            if peer.in_view
+            and peer.takes_values
+            and peer.channel is not None
+            and not peer.channel.values.is_staged(value)
+        ]
+        if not missing:
+            return False
+        now = self.clock.monotonic()
+        self.staging.append(Staging(waiter, value, now, missing))
+        self.active_until = now + ACTIVE_S
+        for peer in missing:
+            peer.stage(now, value)
+        self._expect_step(now + self._mute_s)
+        return True
+
+    def values_arrived(self, peer: Peer, channel: Channel, received: int) -> None:
+        """Let go on whose values a peer has, now that it has received so many messages."""
+        for staging in list(self.staging):
+            if peer in staging.peers:
+                if not channel.values.has_arrived(staging.value, received):
+                    break  # nor has it the later ones
+                self._staged(staging, peer)
+
+    def stop_staging(self, peer: Peer) -> None:
+        """Wait no more for a peer to have values."""
+        for staging in list(self.staging):
+            if peer in staging.peers:
+                self._staged(staging, peer)
+
+    def _staged(self, staging: Staging, peer: Peer) -> None:
+        staging.peers.remove(peer)
+        if not staging.peers:
+            self.staging.remove(staging)
+            staging.waiter.staged()
+
+    def unstage(self, value: bytes) -> None:
+        """Take note that whoever staged a value has spoken of it, or never will."""
+        self.staging = [staging for staging in self.staging if staging.value is not value]
+        self._unstaged.append(value)
+
+    def _forget_unstaged(self, now: float) -> None:
+        values, self._unstaged = self._unstaged, []
+        for value in values:
+            for peer in self._view.peers.values():
+                peer.unstage(now, value)
+
     def wait_open(self, waiter: Waiter) -> None:
         """Have a waiter resumed when commands may be executed again."""
         now = self.clock.monotonic()
@@ -196,9 +270,9 @@ class Gate:
             if channel is not None and channel.unacked and self.stance.protecting:
                 # Of what is large a part is acknowledged now and then: it is on its way.
                 oldest = max(channel.unacked[0].sent_at, channel.part_acked_at, peer.joined_at)
-        elif self.forwards:
-            since = next(iter(self.forwards.values())).since
-            oldest = max(since, peer.joined_at, self.joining_since)
+        elif self.forwards or self.staging:
+            first = next(iter(self.forwards.values()), None) or self.staging[0]
+            oldest = max(first.since, peer.joined_at, self.joining_since)
             if channel is not None:
                 oldest = max(oldest, channel.part_arrived_at, channel.part_acked_at)
         if self.waiting and peer.lease.echoed + self._lease_s < self.clock.monotonic():
@@ -247,7 +321,8 @@ class Gate:
         waiters = [*self.commits.take_held(), *self.redo]
         waiters += [waiter for _, waiter in self.waiting]
         waiters += [forward.waiter for forward in self.forwards.values()]
-        self.redo, self.unsent_forwards = [], []
+        waiters += [staging.waiter for staging in self.staging]
+        self.redo, self.unsent_forwards, self.staging = [], [], []
         self.waiting.clear()
         self.forwards.clear()
         for waiter in waiters:
@@ -266,6 +341,7 @@ class Gate:
             or self.waiting
             or changes.strays
             or changes.pending
+            or self._unstaged
         )
 
     def send_batch(self) -> None:
@@ -286,6 +362,8 @@ class Gate:
             self._to_be_asked = False
             for peer in self._view.partners():
                 peer.ping(self.clock.monotonic())
+        if self._unstaged and not changes.pending and not self.unsent_forwards:
+            self._forget_unstaged(self.clock.monotonic())
         for peer in self._view.peers.values():
             if peer.executed.results and peer.channel is not None and not changes.pending:
                 self._send_results(peer, self.clock.monotonic())
@@ -729,6 +807,11 @@ class Gate:
         ), "in doubt, though it is clear who decides"
         times = [since for since, _ in self.waiting]
         assert times == sorted(times), "waits since when"
+        for staging in self.staging:
+            assert staging.peers, "waits, though all have the value"
+            for peer in staging.peers:
+                assert peer.channel is not None, "a value goes to who is not there"
+                assert peer.channel.values.is_staged(staging.value), "waits for what does not go"
         for peer in view.peers.values():
             assert waits or not peer.executed.executing, "executing, and nobody waits"
             if peer.in_view:

@@ -327,7 +327,8 @@ class Membership:
         if channel.part_acked:
             channel.part_acked = False
             channel.part_acked_at = now
-        if channel.waiting:
+            self._node.gate.values_arrived(peer, channel, number)
+        if channel.waiting or channel.values.ahead:
             peer.go_on(now)
 
     def _signal_arrived(self, peer: Peer, kind: int, body: bytes, time: float, now: float) -> None:

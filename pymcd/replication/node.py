@@ -284,6 +284,7 @@ class Node:
         """Take a peer out of our view, or give up its resync."""
         in_view, behind = peer.in_view, list(peer.resync.behind)
         unacked = peer.leave_channel()
+        self.gate.stop_staging(peer)
         if in_view:
             lacking = [key for message in unacked for key in message.keys or ()] + behind
             lacks = bool(lacking) or self.changes.pending

@@ -12,6 +12,7 @@ from .frames import FRAME_BYTES, PART_BYTES, Kind, encode_message
 from .lease import Lease
 from .messages import Received
 from .resync import WINDOW_BYTES, Resync
+from .values import pieces_of
 from .waiting import Executed
 
 if TYPE_CHECKING:
@@ -207,16 +208,38 @@ class Peer:
 
     def _send_value(self, now: float, channel: Channel, value: bytes) -> int:
         """Send a value ahead of who speaks of it; return its number."""
-        number = channel.values.next_number()
-        lead = records.encode_number(number)
-        view = memoryview(value)
-        for start in range(0, len(view), PART_BYTES):
-            self._queue_part(now, channel, Kind.VALUE, view[start : start + PART_BYTES], lead)
-        self.go_on(now)
+        number = channel.values.speak_of(value)
+        if not number:
+            number = channel.values.next_number()
+            lead = records.encode_number(number)
+            for piece in pieces_of(value):
+                self._queue_part(now, channel, Kind.VALUE, piece, lead)
+            self.go_on(now)
         return number
 
+    def stage(self, now: float, value: bytes) -> None:
+        """Send a value; what is said meanwhile overtakes it."""
+        assert self.channel is not None
+        self.channel.values.stage(value)
+        self.go_on(now)
+
+    def unstage(self, now: float, value: bytes) -> None:
+        """Take note that nobody will speak of a staged value, if nobody has."""
+        channel = self.channel
+        if channel is not None and (number := channel.values.unstage(value)):
+            lead = records.encode_number(number)
+            self._queue_part(now, channel, Kind.VALUE, memoryview(b""), lead)
+            self.go_on(now)
+
+    def _send_ahead(self, now: float, channel: Channel) -> None:
+        """Have one more piece of what is staged be the next to go."""
+        staged, piece, is_last = channel.values.ahead.popleft()
+        self._queue_part(now, channel, Kind.VALUE, piece, records.encode_number(staged.number))
+        if is_last:
+            staged.last = channel.sent
+
     @property
-    def _takes_values(self) -> bool:
+    def takes_values(self) -> bool:
         """Whether it knows of values that travel by themselves."""
         return self.version >= VALUES_VERSION
 
@@ -224,7 +247,7 @@ class Peer:
         """Return the payload of these records; what of it is large is sent ahead."""
         channel = self.channel
         assert channel is not None
-        if not self._takes_values:
+        if not self.takes_values:
             return b"".join(records.for_first_version(pieces))
         said: list[bytes] = []
         for piece in pieces:
@@ -245,7 +268,7 @@ class Peer:
             return records.encode_forward(number, protocol, commands)
         channel = self.channel
         assert channel is not None
-        if not self._takes_values:
+        if not self.takes_values:
             return records.encode_forward(number, protocol, b"".join(commands))
         said = []
         for piece in commands:
@@ -267,7 +290,12 @@ class Peer:
     def _send_waiting(self, now: float, channel: Channel) -> None:
         link, lease = self.link, self.lease
         assert link is not None
-        while (message := channel.next_to_go()) is not None:
+        while True:
+            if not channel.waiting and channel.values.ahead and channel.has_room:
+                self._send_ahead(now, channel)
+            message = channel.next_to_go()
+            if message is None:
+                break
             message.sent_at = now
             link.output += message.frame or encode_message(
                 message.kind,

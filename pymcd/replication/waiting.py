@@ -46,6 +46,9 @@ class Waiter(Protocol):
     def abandoned(self) -> None:
         """End, unanswered: nothing of what waits will be executed."""
 
+    def staged(self) -> None:
+        """Go on: the others have the value, or nobody has to have it."""
+
 
 class Nobody:
     """Stands for who does not wait for the reply."""
@@ -63,6 +66,9 @@ class Nobody:
         """Nobody asked."""
 
     def abandoned(self) -> None:
+        """Nobody asked."""
+
+    def staged(self) -> None:
         """Nobody asked."""
 
 

@@ -18,11 +18,11 @@ import pytest
 
 from pymcd.replication.channel import Channel
 from pymcd.replication.commits import Commits
-from pymcd.replication.gate import Gate, Unstable
+from pymcd.replication.gate import Gate, Staging, Unstable
 from pymcd.replication.node import Node
 from pymcd.replication.peer import Peer, Phase
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, Data
-from pymcd.replication.values import Values
+from pymcd.replication.values import Staged, Values
 from pymcd.replication.versions import FOREVER
 from pymcd.replication.view import View
 from pymcd.replication.waiting import Forward, Nobody
@@ -202,6 +202,8 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
     # Values: what has arrived of large ones, and what is kept.
     ("a piece is not counted", coordinator, put(channel__values___arrived_bytes=1)),
     ("a value is kept for no request", coordinator, put(channel__values___kept={1: b"x"})),
+    ("a piece of no value goes ahead", coordinator, lambda s: s.channel.values.ahead.append(  # type: ignore[union-attr]
+        (Staged(1, b"x"), memoryview(b"x"), True))),
     # Commits: who waits for which batch.
     ("tickets out of order", held, put(commits__held=lambda s: deque(reversed(s.commits.held)))),
     ("a batch is held for nobody", held, lambda s: s.commits.held[0][1].clear()),
@@ -279,6 +281,12 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
      put(gate___results_in_doubt=[Nobody()])),
     ("waits since when", coordinator,
      put(gate__waiting=deque([(2.0, Nobody()), (1.0, Nobody())]))),
+    ("waits, though all have the value", coordinator, lambda s: s.gate.staging.append(
+        Staging(Nobody(), b"", 0.0, []))),
+    ("a value goes to who is not there", parted, lambda s: s.gate.staging.append(
+        Staging(Nobody(), b"", 0.0, [s.peer]))),
+    ("waits for what does not go", coordinator, lambda s: s.gate.staging.append(
+        Staging(Nobody(), b"", 0.0, [s.peer]))),
     ("executing, and nobody waits", coordinator, put(executed__executing={1})),
     ("open longer than others know", coordinator, put(gate__open_until=inf)),
     ("open longer than others know", follower, put(gate__open_until=inf)),

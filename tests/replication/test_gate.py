@@ -53,6 +53,9 @@ class Client:
     def abandoned(self) -> None:
         self.told.append("abandoned")
 
+    def staged(self) -> None:
+        self.told.append("staged")
+
 
 def gate_of(host: Host) -> Gate:
     return host.node.gate

@@ -16,7 +16,7 @@ from pymcd.replication.frames import (
     Kind,
 )
 from pymcd.replication.values import YOURS, Values
-from tests.replication.helpers import Group, Guest, decode_sent, make_group
+from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, decode_sent, make_group
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,6 +232,157 @@ class TestOfClients:
         group.settle()
         assert guest.take() == b"STORED\r\n"
         assert group[asked].node.role.in_sync
+        group.check_equal()
+
+
+def rounds(group: Group, limit: int = 1000) -> Iterator[int]:
+    """Let happen what can at once, a little each time."""
+    for number in range(limit):
+        for host in group.hosts.values():
+            host.turn()
+        for wire in list(group.wires):
+            wire.carry()
+        group.check()
+        yield number
+
+
+@pytest.mark.parametrize("asked", "ab")
+class TestStaging:
+    """A value goes ahead of the command that stores it; what is said meanwhile overtakes it."""
+
+    def begin(self, group: Group, asked: str, command: bytes) -> Guest:
+        guest = Guest(group[asked])
+        *most, last = in_reads(command)
+        guest.feed(*most)
+        group.warm()
+        guest.unread.append(last)
+        guest.woken = True
+        return guest
+
+    @pytest.mark.parametrize("by", "ab")
+    def test_nobody_waits_for_somebody_elses_value(self, asked, by, monkeypatch):
+        monkeypatch.setattr("pymcd.replication.values.PART_BYTES", 16 << 10)
+        monkeypatch.setattr("pymcd.replication.channel.PARTS_WINDOW_BYTES", 64 << 10)
+        group = large_group()
+        other = Guest(group[by])
+        assert other.ask(b"set s 0 0 1\r\n0\r\n") == b"STORED\r\n"
+        guest = self.begin(group, asked, set_of(VALUE))
+        waited, asked_at, answers = [], None, 0
+        for number in rounds(group):
+            if asked_at is None:
+                other.feed(b"set s 0 0 1\r\n1\r\n", b"get s\r\n", b"get k\r\n", b"mn\r\n")
+                asked_at = number
+            if other.replies.endswith(b"MN\r\n"):
+                assert other.take().startswith(b"STORED\r\nVALUE s 0 1\r\n1\r\nEND\r\n")
+                waited.append(number - asked_at)
+                asked_at = None
+                answers += not guest.replies
+            if guest.replies:
+                break
+        assert guest.take() == b"STORED\r\n"
+        assert answers > 3
+        # Each answer takes a few ways there and back; the value takes many.
+        assert max(waited) <= 10 < number / 2
+        group.settle()
+        group.check_equal()
+
+    @pytest.mark.parametrize("command", [b"replace k 0 0 %d\r\n%b\r\n", b"set k 0 0 %d\r\n%bxx"])
+    def test_what_nobody_speaks_of_is_forgotten(self, asked, command):
+        group = large_group()
+        guest = self.begin(group, asked, command % (len(VALUE), VALUE))
+        group.settle()
+        assert guest.take()
+        self.check_nothing_left(group)
+        group.check_equal()
+
+    def check_nothing_left(self, group: Group) -> None:
+        for name, other in ("ab", "ba"):
+            gate, values = group[name].node.gate, channel_of(group, name, other).values
+            values.check()
+            assert not gate.staging
+            assert not gate._unstaged
+            assert not values._staged
+            assert not values.ahead
+            assert not values._arriving
+
+    @pytest.mark.parametrize("when", [1, 2, 3, 5, 8])
+    @pytest.mark.parametrize("how", ["leaves", "gives up"])
+    def test_a_client_that_is_gone_meanwhile(self, asked, when, how):
+        group = large_group()
+        guest = self.begin(group, asked, set_of(VALUE * 4))
+        for number in rounds(group):
+            if number == when:
+                break
+        assert group[asked].node.gate.staging
+        if how == "leaves":
+            guest.connection.closing = True
+            group[asked].service.disconnected(guest.connection)
+            group[asked].guests.remove(guest)
+        else:  # others need the memory
+            guest.host.service.under_way.release(guest.connection)
+            guest.connection.give_up()
+        group.settle()
+        if how == "gives up":
+            assert guest.take().startswith(b"SERVER_ERROR")
+            assert guest.ask(b"mn\r\n") == b"MN\r\n"
+        self.check_nothing_left(group)
+        assert group["a"].values() == group["b"].values() == {}
+
+    @pytest.mark.parametrize("when", [1, 3, 6])
+    def test_over_another_link(self, asked, when):
+        group = large_group()
+        guest = self.begin(group, asked, set_of(VALUE * 4))
+        for number in rounds(group):
+            if number == when:
+                break
+        group.wire("a", "b").cut()
+        group.link("b", "a")
+        group.settle()
+        assert guest.take() == b"STORED\r\n"
+        self.check_nothing_left(group)
+        group.check_equal()
+
+    @pytest.mark.parametrize("how", ["frozen", "stopped"])
+    @pytest.mark.parametrize("when", [1, 3, 6])
+    def test_who_is_to_have_it_is_gone(self, asked, how, when):
+        """Its client waits no longer than for any other acknowledgement."""
+        group = large_group()
+        other = "b" if asked == "a" else "a"
+        guest = self.begin(group, asked, set_of(VALUE * 4))
+        for number in rounds(group):
+            if number == when:
+                break
+        assert group[asked].node.gate.staging
+        if how == "stopped":
+            group[other].stop()
+        else:
+            group[other].frozen = True
+        group.advance(2 * ACK_TIMEOUT_S)
+        assert guest.take() == b"STORED\r\n"
+        assert group[asked].node.role == "alone"
+        assert not group[asked].node.gate.staging
+
+    def test_several_at_a_time(self, asked):
+        group = large_group()
+        guests = [
+            self.begin(group, asked, set_of(VALUE + b"%d" % number, b"k%d" % (number % 3)))
+            for number in range(6)
+        ]
+        group.settle()
+        for guest in guests:
+            assert guest.take() == b"STORED\r\n"
+        self.check_nothing_left(group)
+        group.check_equal()
+
+    def test_where_nobody_waits_for_others_it_is_not_done(self, asked):
+        group = make_group(
+            item_size_max_bytes=64 * MIB, memory_limit_bytes=1 << 30, replication_ack="async"
+        )
+        guest = self.begin(group, asked, set_of(VALUE))
+        group["a"].turn()
+        assert not group["a"].node.gate.staging
+        group.settle()
+        assert guest.take() == b"STORED\r\n"
         group.check_equal()
 
 
