@@ -14,6 +14,7 @@ item's version is its cas unique, except for those in `exceptions`.
 from __future__ import annotations
 
 import struct
+from bisect import bisect_right
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 #: key's header where the item is gone, and the number.
 LOG_ENTRY_BYTES: Final = 280
 #: Looked at in one step, of all items: two milliseconds at most.
-DROP_ITEMS: Final = 500
+DROP_ITEMS: Final = 300
 #: The part of the memory for the backlog that tombstones may take.
 _TOMBSTONES_SHARE: Final = 4
 
@@ -320,7 +321,10 @@ class Changes:
         if not self.logging:
             self.logging = True
             self.floor = known_up_to
-            self._log(keys)
+            # At once: it may be a long queue.
+            self.log = OrderedDict.fromkeys(keys, self.sequence)
+            self.log_bytes = sum(map(len, self.log)) + LOG_ENTRY_BYTES * len(self.log)
+            self._bound_log()
 
     def end_log(self) -> None:
         """Keep nothing any more: every peer has everything, or acknowledges it."""
@@ -337,6 +341,10 @@ class Changes:
             else:
                 self.log_bytes += len(key) + LOG_ENTRY_BYTES
             log[key] = sequence
+        self._bound_log()
+
+    def _bound_log(self) -> None:
+        log = self.log
         while self.log_bytes > self._log_limit_bytes and log:
             oldest, self.floor = log.popitem(last=False)
             self.log_bytes -= len(oldest) + LOG_ENTRY_BYTES
@@ -345,13 +353,8 @@ class Changes:
         """Return the keys that changed after a sequence number, oldest first; None: too old."""
         if sequence < (self.floor if self.logging else self.sequence):
             return None
-        keys = []
-        for key in reversed(self.log):
-            if self.log[key] <= sequence:
-                break
-            keys.append(key)
-        keys.reverse()
-        return keys
+        keys = list(self.log)
+        return keys[bisect_right(keys, sequence, key=self.log.__getitem__) :]
 
     def _count(self, key: bytes) -> None:
         """Take note of one change that came from elsewhere."""

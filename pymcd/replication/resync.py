@@ -103,7 +103,7 @@ def _keys_to_send(
     if missed is not None:
         yield from missed
         return
-    yield from [key for key, _ in changes.tombstones.items()]
+    yield from list(changes.tombstones.versions)
     for number in range(TABLES):
         for item in changes.cache.table_items(number):
             yield item.key
