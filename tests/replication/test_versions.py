@@ -228,6 +228,18 @@ class TestTombstones:
         assert tombstones.floor == 0  # nobody who comes back can bring what the flush has ended
         tombstones.check()
 
+    def test_what_was_flushed_makes_room_for_what_a_peer_tells_of(self):
+        tombstones = Tombstones(2 * (TOMBSTONE_BYTES + 1))
+        tombstones.shared = False
+        tombstones.add(b"a", 1)
+        tombstones.add(b"b", 2)
+        tombstones.drop_before(3)
+        for version, key in enumerate([b"c", b"d", b"e"], start=3):
+            tombstones.add(key, version, told_by="peer")
+        assert dict(tombstones.items()) == {b"c": 3, b"d": 4}
+        assert tombstones.floor == 0
+        assert tombstones.floor_for("another") == 5
+
     @pytest.mark.parametrize("shared", [True, False])
     def test_a_bounded_number_is_forgotten_at_a_time(self, shared):
         tombstones = Tombstones(1 << 30)
