@@ -7,7 +7,8 @@ server would keep for ever what its clients took when they were most: each one w
 `malloc_trim` gives back all that is free, in one call, for which a large heap with many holes is
 locked for most of a second. So this takes the holes itself, a few at a time: blocks that nobody
 uses, until the heap would have to grow for another one. The system is told that their pages are
-not needed, and at last the blocks are freed again. A hole smaller than a block is left alone.
+not needed, and at last the blocks are freed again. So with large blocks, then with smaller ones; a
+hole that is smaller still is left alone.
 
 When: a while after clients have left, if the process has much more than it once had. That may be
 items, in which case the first block ends it; where there are many holes, it is done less often.
@@ -24,9 +25,9 @@ from ..protocol.connection import no_wake
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-#: Larger ones would not come from the heap (glibc: M_MMAP_THRESHOLD, 128 KB at first). The page
-#: at a block's edge stays.
-BLOCK_BYTES: Final = 120_000
+#: Of blocks, those that are taken first first. Larger ones would not come from the heap (glibc:
+#: M_MMAP_THRESHOLD, 128 KB at first); of smaller ones too much would stay: a page at their edge.
+BLOCK_SIZES: Final = (120_000, 30_000)
 #: Together about half a millisecond.
 BLOCKS_PER_STEP: Final = 40
 #: How long after somebody left: others may leave, too.
@@ -111,24 +112,25 @@ class Heap:
             self._least_bytes = min(self._least_bytes, resident_bytes)
             more_bytes = resident_bytes - self._least_bytes
             if more_bytes > max(MORE_BYTES, self._least_bytes // MORE_PART):
-                yield from self._take(resident_bytes // BLOCK_BYTES)
+                for block_bytes in BLOCK_SIZES:
+                    yield from self._take(block_bytes, resident_bytes // block_bytes)
                 rest_s = len(self._blocks) * REST_PER_BLOCK_S
                 yield from self._free()
                 yield rest_s
 
-    def _take(self, blocks_max: int) -> Iterator[float]:
+    def _take(self, block_bytes: int, most: int) -> Iterator[float]:
         """Take holes until there are none, and give their pages back; so many at most."""
         library = self._library
         end = library.sbrk(0)
-        while len(self._blocks) < blocks_max:
-            block = library.malloc(BLOCK_BYTES)
+        for _ in range(most):
+            block = library.malloc(block_bytes)
             if not block:
                 return
             self._blocks.append(block)
             if library.sbrk(0) != end:
                 return
             start = -(-block // _PAGE_BYTES) * _PAGE_BYTES
-            whole_bytes = (block + BLOCK_BYTES - start) // _PAGE_BYTES * _PAGE_BYTES
+            whole_bytes = (block + block_bytes - start) // _PAGE_BYTES * _PAGE_BYTES
             library.madvise(start, whole_bytes, _DONT_NEED)
             if len(self._blocks) % BLOCKS_PER_STEP == 0:
                 yield 0.0

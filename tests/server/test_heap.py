@@ -13,7 +13,7 @@ import trio
 from pymcd.clock import SystemClock
 from pymcd.server import heap as module
 from pymcd.server.heap import (
-    BLOCK_BYTES,
+    BLOCK_SIZES,
     BLOCKS_PER_STEP,
     MORE_BYTES,
     MORE_PART,
@@ -29,33 +29,35 @@ PAGE = 4096
 
 
 class Library:
-    """A heap with so many holes of a block's size."""
+    """A heap with so many holes of a block's size, and so many smaller ones."""
 
-    def __init__(self, holes: int = 0) -> None:
+    def __init__(self, holes: int = 0, small: int = 0) -> None:
         self.holes = holes
+        self.small = small
         self.end = 1 << 30
-        self.taken: set[int] = set()
+        self.taken: dict[int, int] = {}
         self.given: list[tuple[int, int]] = []
         self.calls = 0
         self.grows = True
         self.broken = False
 
     def malloc(self, size: int) -> int | None:
-        assert size == BLOCK_BYTES
         self.calls += 1
         if self.holes:
             self.holes -= 1
+        elif self.small and size == min(BLOCK_SIZES):
+            self.small -= 1
         elif self.grows:
-            self.end += 2 * BLOCK_BYTES
+            self.end += 2 * size
         else:
             return None
-        block = 16 + self.calls * (BLOCK_BYTES + 16)
-        self.taken.add(block)
+        block = 16 + self.calls * (max(BLOCK_SIZES) + 16)
+        self.taken[block] = size
         return block
 
     def free(self, block: int) -> None:
         self.calls += 1
-        self.taken.remove(block)
+        del self.taken[block]
 
     def sbrk(self, more: int) -> int:
         assert more == 0
@@ -65,8 +67,9 @@ class Library:
 
     def madvise(self, start: int, size: int, advice: int) -> int:
         assert start % PAGE == size % PAGE == 0
-        assert any(at <= start and start + size <= at + BLOCK_BYTES for at in self.taken)
-        assert size > BLOCK_BYTES - 2 * PAGE
+        block = next(reversed(self.taken))
+        assert block <= start <= start + size <= block + self.taken[block]
+        assert size > self.taken[block] - 2 * PAGE
         self.given.append((start, size))
         return 0
 
@@ -119,6 +122,18 @@ def test_holes_are_given_back_when_clients_have_left():
     assert len(library.given) == 1500
 
 
+def test_small_holes_are_given_back_after_large_ones():
+    library = Library(100, 200)
+    heap, process, _ = heap_of(library)
+    process.resident *= 2
+    heap.left()
+    finish(heap, library)
+    large, small = BLOCK_SIZES
+    assert all(size > large - 2 * PAGE for _, size in library.given[:100])
+    assert all(small - 2 * PAGE < size < small for _, size in library.given[100:])
+    assert len(library.given) == 300
+
+
 def test_who_leaves_meanwhile_is_not_forgotten():
     library = Library(1000)
     heap, process, _ = heap_of(library)
@@ -130,7 +145,7 @@ def test_who_leaves_meanwhile_is_not_forgotten():
     heap.left()
     while (delay_s := heap.step()) == 0.0:
         pass
-    assert delay_s == 1001 * REST_PER_BLOCK_S
+    assert delay_s == 1002 * REST_PER_BLOCK_S
     library.holes = 10
     finish(heap, library)
     assert len(library.given) == 1010
@@ -170,7 +185,7 @@ def test_where_all_is_items_little_is_done():
     process.resident *= 2
     heap.left()
     finish(heap, library)
-    assert (library.calls, library.given) == (2, [])
+    assert (library.calls, library.given) == (4, [])
 
 
 @pytest.mark.parametrize("grows", [True, False])
@@ -191,7 +206,7 @@ def test_it_ends_where_no_end_is_seen():
     process.resident *= 2
     heap.left()
     finish(heap, library)
-    assert len(library.given) == process.resident // BLOCK_BYTES
+    assert len(library.given) == sum(process.resident // size for size in BLOCK_SIZES)
 
 
 def test_what_was_broken_off_is_freed():
