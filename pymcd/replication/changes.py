@@ -21,9 +21,20 @@ from typing import TYPE_CHECKING, Final
 from ..store.cache import TABLES, table_of
 from ..store.item import SHARED_MARKS
 from . import records
+from .clocks import VersionClock, encode_times
 from .frames import FrameError
 from .records import STATE, STATE_BYTES, pack_state, unpack_state
-from .versions import FOREVER, STEP, FlushBarrier, Tombstones, version_at, with_tag
+from .versions import (
+    CLOCK_SKEW_MAX_S,
+    FOREVER,
+    STEP,
+    FlushBarrier,
+    FutureError,
+    Tombstones,
+    seconds_of,
+    version_at,
+    with_tag,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -77,6 +88,11 @@ class Changes:
         """
         self.cache = cache
         self.clock = clock
+        self._monotonic = clock.monotonic
+        self.version_clock = VersionClock(clock)
+        #: Unix time at which the cache's clock showed 0. It stays, though the wall clock is set:
+        #: items end by it, wherever they are copied to.
+        self.origin_s = round(clock.realtime() - cache.seconds_of(clock.monotonic()))
         self.tag = tag
         #: Changed since the last batch; None: deleted.
         self.fresh: dict[bytes, Item | None] = {}
@@ -88,7 +104,7 @@ class Changes:
         self.exceptions: dict[bytes, int] = {}
         self.tombstones = Tombstones(backlog_bytes // _TOMBSTONES_SHARE)
         self.barrier = 0  #: version of the last flush: everything older is dead
-        self.flush_due_at = 0  #: Unix time of a flush that is to come; 0: none
+        self.flush_due_at = 0  #: when a flush is to come, on the cache's clock; 0: none
         #: Of the last word on that, be it that none is to come. Of one that has come its own.
         self.flush_due_version = 0
         #: While our word on that is in doubt, the version and time of what is to take its place.
@@ -117,7 +133,31 @@ class Changes:
 
     def tick(self) -> None:
         """Let the next version be one of this moment, at least."""
-        self.cache.raise_cas_unique(version_at(self.clock.realtime(), self.tag))
+        now_s = self._monotonic() + self.version_clock.origin_s
+        self.cache.raise_cas_unique(version_at(now_s, self.tag))
+
+    def latest(self) -> int:
+        """Return a version of this moment, or the latest that is known: who hears it keeps up."""
+        self.tick()
+        return self.cache.cas_unique
+
+    def limit(self) -> int:
+        """Return the version from which on others are not believed."""
+        return version_at(self.version_clock.now() + 2 * CLOCK_SKEW_MAX_S, 0)
+
+    def keep_up(self, version: int, most_s: float) -> None:
+        """Be no later than who says that this is its latest version, unless it is far ahead."""
+        unix_s = seconds_of(version)
+        if unix_s - self.version_clock.now() <= most_s:
+            self.version_clock.keep_up(unix_s)
+            self.observe(version)
+
+    def take_over_time(self, version: int) -> None:
+        """Begin to give out versions of the time of who says that this is its latest."""
+        self.version_clock.take_over(seconds_of(version))
+        if not (self.cache.item_count or len(self.tombstones) or self.barrier):
+            self.cache.cas_unique = with_tag(version, self.tag)
+        self.observe(version)
 
     def observe(self, version: int) -> None:
         """Let the next version be later than one of another node."""
@@ -128,13 +168,21 @@ class Changes:
         """Return the version of an item."""
         return self.exceptions.get(item.key, item.cas_unique)
 
-    def origin_s(self, skew_s: float = 0.0) -> int:
-        """Return the Unix time at which the cache's clock showed 0, by a clock that is ahead.
+    def item_time(self, monotonic_s: float) -> float:
+        """Return the Unix time by which our items end."""
+        return self.cache.seconds_of(monotonic_s) + self.origin_s
 
-        Rounded, not cut off: there and back, an end must not move by more than a second.
+    def origin_by(self, item_s: float) -> int:
+        """Return the Unix time at which our cache's clock showed 0, by the clock of other items.
+
+        That shows `item_s` when our monotonic clock shows 0. Rounded, not cut off: there and back,
+        an end must not move by more than a second.
         """
-        clock = self.cache.clock
-        return round(clock.realtime() + skew_s - self.cache.seconds_of(clock.monotonic()))
+        return round(item_s - self.cache.seconds_of(0.0))
+
+    def times(self) -> bytes:
+        """Return what a PING says of our clocks."""
+        return encode_times(self.clock.realtime(), self.latest())
 
     # -- what the cache reports --------------------------------------------------------------
 
@@ -204,8 +252,7 @@ class Changes:
         self._set_flush_due(cas_unique, 0)
 
     def flush_due(self, expires_at: int) -> None:
-        at = self.cache.expiry.unix_time(expires_at)
-        self._set_flush_due(self.cache.take_cas_unique(), at)
+        self._set_flush_due(self.cache.take_cas_unique(), expires_at)
 
     def _set_flush_due(self, version: int, at: int) -> None:
         self.flush_due_version, self.flush_due_at = version, at
@@ -213,7 +260,7 @@ class Changes:
 
     def flush_if_due(self) -> None:
         """Let the flush come that was to come, if it is time."""
-        if 0 < self.flush_due_at <= self.clock.realtime():
+        if 0 < self.flush_due_at <= self.cache.seconds_of(self.clock.monotonic()):
             version = self.flush_due_version
             self.cache.flush_at(self.cache.now)
             # Another one that was asked for since, elsewhere, is still to come.
@@ -240,13 +287,13 @@ class Changes:
             self.flush_sequence = self.sequence
             ordinary = self.fresh_flush = False
         if self.fresh_flush_due:
-            pieces.append(records.encode_flush_due(self.flush_due_version, self.flush_due_at))
+            pieces.append(self._flush_due_record())
             self.fresh_flush_due = False
         fresh, self.fresh = self.fresh, {}
         self.sequence += len(fresh)
         if self.logging:
             self._log(fresh)
-        origin_s = 0
+        origin_s = self.origin_s
         exceptions = self.exceptions
         for key, item in fresh.items():
             if item is None:
@@ -258,8 +305,6 @@ class Changes:
             segment, expires_at, access = item.state
             cas_unique = item.cas_unique
             value = item.value
-            if expires_at and not origin_s:
-                origin_s = self.origin_s()
             pieces += (
                 pack_state(
                     STATE,
@@ -297,7 +342,7 @@ class Changes:
                 item.client_flags,
                 item.cas_unique,
                 self.version_of(item),
-                expires_at + self.origin_s() if expires_at else 0,
+                expires_at + self.origin_s if expires_at else 0,
                 len(item.value),
             )
             return head, key, item.value
@@ -310,8 +355,12 @@ class Changes:
         if self.barrier:
             pieces.append(records.encode_flush(self.barrier))
         if self.flush_due_version and self._flush_due_told is None:
-            pieces.append(records.encode_flush_due(self.flush_due_version, self.flush_due_at))
+            pieces.append(self._flush_due_record())
         return pieces
+
+    def _flush_due_record(self) -> bytes:
+        at = self.flush_due_at
+        return records.encode_flush_due(self.flush_due_version, at + self.origin_s if at else 0)
 
     def begin_log(self, keys: Iterable[bytes], known_up_to: int) -> None:
         """Keep what changes from now on, for a peer that left: it has all up to a sequence number.
@@ -364,11 +413,12 @@ class Changes:
 
     # -- what others send --------------------------------------------------------------------
 
-    def apply_states(self, payload: bytes, position: int, origin_s: int) -> tuple[int, int]:
-        """Take in states until something else comes: where that is, and the newest version.
+    def apply_states(self, payload: bytes, position: int, origin_s: int, limit: int) -> int:
+        """Take in states until something else comes; return where that is.
 
-        For a peer in sync, whose word is final. `origin_s` is our origin by its clock. Raises
-        FrameError.
+        For a peer in sync, whose word is final. `origin_s` is our origin by its clock, `limit` the
+        version from which on it is not believed. Raises FrameError and FutureError; what came
+        before that is applied.
         """
         # Hot path: bench/ "pair16": decoding and `apply_state` in one.
         linked, install = self.cache.linked, self.cache.install
@@ -389,6 +439,8 @@ class Changes:
                     raise FrameError("a record that is cut off")
                 key = payload[key_at:value_at]
                 if version > newest:
+                    if version > limit:
+                        raise FutureError
                     newest = version
                 if version < barrier or (deleted and deleted.get(key, 0) >= version):
                     continue
@@ -416,7 +468,9 @@ class Changes:
         finally:
             self._applying = False
             self.sequence += applied
-        return position, newest
+            if newest:
+                self.observe(newest)
+        return position
 
     def apply_state(self, record: tuple[Any, ...], origin_s: int, *, relay: bool) -> bool:
         """Take in the state of an item; False: what is here is as new or newer.
@@ -435,8 +489,10 @@ class Changes:
         if unix_end:
             expires_at = max(1, unix_end - origin_s)
         self._applying = True
-        stored = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
-        self._applying = False
+        try:
+            stored = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
+        finally:
+            self._applying = False
         self.tombstones.discard(key)
         self.exceptions.pop(key, None)
         if stored and version != cas_unique:
@@ -472,9 +528,9 @@ class Changes:
         """Take in a flush; False: a later one is known."""
         if version <= self.barrier:
             return False
-        self.barrier = version
-        self.tombstones.drop_before(version)
         self.cache.flush_before(version)
+        self.tombstones.drop_before(version)
+        self.barrier = version
         if relay:
             self.fresh_flush = True
         else:
@@ -501,8 +557,10 @@ class Changes:
 
     def _unlink(self, item: Item) -> None:
         self._applying = True
-        self.cache.unlink(item)
-        self._applying = False
+        try:
+            self.cache.unlink(item)
+        finally:
+            self._applying = False
         self.exceptions.pop(item.key, None)
 
     def doubt(self, keys: Iterable[bytes]) -> None:
@@ -554,8 +612,10 @@ class Changes:
     def forget_all(self) -> None:
         """Drop all items and everything known of them, flushes too."""
         self._applying = True
-        self.cache.clear()
-        self._applying = False
+        try:
+            self.cache.clear()
+        finally:
+            self._applying = False
         self.barrier = self.flush_sequence = 0
         self.cache.settle_flush()
         self.exceptions.clear()

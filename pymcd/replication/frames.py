@@ -19,8 +19,9 @@ from zlib import crc32
 
 #: The oldest and the latest version of the protocol that this release speaks: a link uses the
 #: latest that both sides do. What came with a version may be said to who speaks it or a later one:
-#: 1 was the first; with 2 a HELLO says what its sender speaks, and which release it is, there are
-#: votes, and large values travel by themselves.
+#: 1 was the first; with 2 a HELLO says what its sender speaks, and which release it is, a PING what
+#: its clocks show, a STATUS why a channel was given up; there are votes, and large values travel by
+#: themselves.
 PROTOCOL_VERSION_MIN: Final = 1
 PROTOCOL_VERSION: Final = 2
 MAGIC: Final = "pymcd-replication"
@@ -62,7 +63,7 @@ class Kind(IntEnum):
     VIEW = 11  #: we are one
     FORWARD = 12  #: commands that you are to execute for my clients
     ACK = 13  #: nothing but the head
-    PING = 14  #: nothing but the head, and answer at once
+    PING = 14  #: what my clocks show; answer at once
     PART = 15  #: of the payload of the next message that is something else
     VOTE = 16  #: may this be the next view?
     GRANT = 17  #: it may, or may not; and what I back

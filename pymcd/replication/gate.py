@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from . import records
 from .commits import Commits
-from .frames import HEAD_BYTES, FrameError, Kind
+from .frames import HEAD_BYTES, Kind
 from .records import Record
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
-from .versions import CLOCK_SKEW_MAX_S, FOREVER, version_at
+from .versions import FOREVER, FutureError, version_at
 from .waiting import Executed, Forward, Nobody, Result
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ Rows = list[tuple[str, str | int | float]]
 ACTIVE_S: Final = 1.0
 #: Changes or commands gathered at most while others are on their way.
 BATCH_MAX: Final = 64
+#: Where the version stands in a decoded record.
+_VERSION_AT: Final = {Record.STATE: 6, Record.GONE: 2, Record.FLUSH: 1, Record.FLUSH_AT: 1}
 #: On their way to a peer that nobody waits for; what changes beyond that is sent later.
 QUEUE_BYTES: Final = 4 << 20
 #: Nodes that our coordinator knows and we do not, of which anything is remembered.
@@ -361,7 +363,7 @@ class Gate:
         if self._to_be_asked:
             self._to_be_asked = False
             for peer in self._view.partners():
-                peer.ping(self.clock.monotonic())
+                peer.ping(self.clock.monotonic(), changes.times())
         if self._unstaged and not changes.pending and not self.unsent_forwards:
             self._forget_unstaged(self.clock.monotonic())
         for peer in self._view.peers.values():
@@ -484,7 +486,10 @@ class Gate:
     # -- what comes from others ----------------------------------------------------------------
 
     def changes_arrived(self, peer: Peer, body: bytes) -> None:
-        """Apply records, then answer the clients whose requests they result from."""
+        """Apply records, then answer the clients whose requests they result from.
+
+        Raises FrameError, FutureError, and what goes wrong here: then the rest is not applied.
+        """
         # Hot path: bench/ "pair16".
         changes = self.changes
         peers = self._view.peers
@@ -496,83 +501,79 @@ class Gate:
         )
         newest = 0
         merging = not peer.in_view
-        limit = version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0)
+        limit = changes.limit()
         confirmed = peer.resync.confirmed
-        origin_s = changes.origin_s(peer.clock_skew_s)
+        origin_s = changes.origin_by(peer.item_s)
         refused: list[bytes] = []
         position = HEAD_BYTES
         if not merging and not relay:
-            position, newest = changes.apply_states(body, position, origin_s)
-            if newest > limit:
-                raise FrameError("a version from the future")
+            position = changes.apply_states(body, position, origin_s, limit)
         assert peer.channel is not None
-        for record in records.decode_records(body, position, peer.channel.values.take):
-            kind = record[0]
-            if self.unstable and kind <= Record.FLUSH:
-                self.unstable[-1].keys[None if kind == Record.FLUSH else record[1]] = None
-                # By its cas unique a reader sees whether to look closer.
-                self.commits.hide_from(record[5] if kind == Record.STATE else record[-1])
-            if kind == Record.STATE:
-                version = record[6]
-                if version > newest:
-                    if version > limit:
-                        raise FrameError("a version from the future")
-                    newest = version
-                if merging:
-                    if confirmed is not None:
-                        confirmed.add(record[1])
-                    if record[1] in changes.in_doubt:
-                        changes.in_doubt[record[1]] = record, origin_s
-                        continue
-                    if self._may_be_deleted(peer, record[1], version):
-                        refused.append(records.encode_gone(record[1], version))
-                        continue
-                    self._note_conflict(peer, record[1], version)
-                changes.apply_state(record, origin_s, relay=relay)
-            elif kind == Record.RESULT:
-                forward = self.forwards.pop(record[1], None)
-                if forward is None or not isinstance(forward.commands, bytes):
-                    peer.channel.values.answered(record[1])
-                if forward is not None:
-                    forward.waiter.answered(record[2])
-            elif kind == Record.GONE:
-                newest = max(newest, record[2])
-                if record[2] > limit:
-                    raise FrameError("a version from the future")
-                if merging:
-                    if record[1] in changes.in_doubt:
-                        changes.in_doubt[record[1]] = record, origin_s
-                        continue
-                    self._note_conflict(peer, record[1], record[2])
-                told_by = peer.node_id if merging else ""
-                changes.apply_gone(record[1], record[2], relay=relay, told_by=told_by)
-            elif kind == Record.FLUSH:
-                newest = max(newest, record[1])
-                changes.apply_flush(record[1], relay=relay)
-            elif kind == Record.FLUSH_AT:
-                newest = max(newest, record[1])
-                if record[1] > limit:
-                    raise FrameError("a version from the future")
-                at = record[2] and max(1, record[2] - round(peer.clock_skew_s))
-                changes.apply_flush_due(record[1], at, relay=relay)
-            elif kind == Record.BATCH:
-                while self.unstable and self.unstable[0].ticket <= record[2]:
-                    self._conclude(self.unstable.popleft())
-                if not self.unstable:
-                    self.commits.give_up()  # all that is here may be read
-                self.unstable.append(Unstable(peer, record[1], {}, []))
-            elif kind == Record.EXECUTED:
-                if self.unstable:
-                    self.unstable[-1].executed.append(record[1:])
-                elif peer.in_view:  # of two nodes, for one that is being brought in sync
-                    self._conclude(Unstable(peer, 0, {}, [record[1:]]))
-            else:  # of one who speaks the first version, which knows no more than this
-                at = record[1] and max(1, record[1] - round(peer.clock_skew_s))
-                changes.apply_flush_due(self.cache.take_cas_unique(), at, relay=relay)
-        if newest:
-            changes.observe(newest)
-        if relay:
-            self._note_pending()
+        values = peer.channel.values
+        try:
+            for record in records.decode_records(body, position, values.take):
+                kind = record[0]
+                place = _VERSION_AT.get(kind)
+                if place is not None:
+                    version = record[place]
+                    if version > newest:
+                        if version > limit:
+                            raise FutureError
+                        newest = version
+                    if self.unstable and kind <= Record.FLUSH:
+                        self.unstable[-1].keys[None if kind == Record.FLUSH else record[1]] = None
+                        # By its cas unique a reader sees whether to look closer.
+                        self.commits.hide_from(record[5] if kind == Record.STATE else version)
+                if kind == Record.STATE:
+                    if merging:
+                        if confirmed is not None:
+                            confirmed.add(record[1])
+                        if record[1] in changes.in_doubt:
+                            changes.in_doubt[record[1]] = record, origin_s
+                            continue
+                        if self._may_be_deleted(peer, record[1], version):
+                            refused.append(records.encode_gone(record[1], version))
+                            continue
+                        self._note_conflict(peer, record[1], version)
+                    changes.apply_state(record, origin_s, relay=relay)
+                elif kind == Record.RESULT:
+                    forward = self.forwards.pop(record[1], None)
+                    if forward is None or not isinstance(forward.commands, bytes):
+                        values.answered(record[1])
+                    if forward is not None:
+                        forward.waiter.answered(record[2])
+                elif kind == Record.GONE:
+                    if merging:
+                        if record[1] in changes.in_doubt:
+                            changes.in_doubt[record[1]] = record, origin_s
+                            continue
+                        self._note_conflict(peer, record[1], version)
+                    told_by = peer.node_id if merging else ""
+                    changes.apply_gone(record[1], version, relay=relay, told_by=told_by)
+                elif kind == Record.FLUSH:
+                    changes.apply_flush(version, relay=relay)
+                elif kind == Record.FLUSH_AT:
+                    at = record[2] and max(1, record[2] - origin_s)
+                    changes.apply_flush_due(version, at, relay=relay)
+                elif kind == Record.BATCH:
+                    while self.unstable and self.unstable[0].ticket <= record[2]:
+                        self._conclude(self.unstable.popleft())
+                    if not self.unstable:
+                        self.commits.give_up()  # all that is here may be read
+                    self.unstable.append(Unstable(peer, record[1], {}, []))
+                elif kind == Record.EXECUTED:
+                    if self.unstable:
+                        self.unstable[-1].executed.append(record[1:])
+                    elif peer.in_view:  # of two nodes, for one that is being brought in sync
+                        self._conclude(Unstable(peer, 0, {}, [record[1:]]))
+                else:  # of one who speaks the first version, which knows no more than this
+                    at = record[1] and max(1, record[1] - origin_s)
+                    changes.apply_flush_due(self.cache.take_cas_unique(), at, relay=relay)
+        finally:
+            if newest:
+                changes.observe(newest)
+            if relay:
+                self._note_pending()
         if refused:
             peer.send(self.clock.monotonic(), Kind.CHANGES, b"".join(refused))
         if peer is self._view.leader and peer.in_view:

@@ -84,8 +84,8 @@ class Lease:
         "echoed",
         "heard_at",
         "muted_at",
+        "offset_s",
         "pinged_at",
-        "sent_at",
         "their_time",
     )
 
@@ -96,7 +96,10 @@ class Lease:
         self.their_time = 0.0  #: the last one that we have seen, as we say it: muted, below zero
         self.muted_at = 0.0  #: since when it is muted, so that its lease ends; 0: it is not
         self.asked_at = inf  #: what it has not answered, then
-        self.sent_at = -inf  #: when it was told anything last
+        #: How far our clock is ahead of theirs; infinite: not known. A message was sent after what
+        #: its sender had heard of us, and before it came: the difference lies between the two, and
+        #: moves only where it must, and then at once.
+        self.offset_s = inf
         self.pinged_at = -inf
         self.answer_due = False  #: it is to be told what we have received
 
@@ -109,6 +112,10 @@ class Lease:
                 self.their_time = time
             elif time > -self.their_time:
                 self.their_time = -time
+        if now - time < self.offset_s:
+            self.offset_s = now - time
+        elif echo - time > self.offset_s:
+            self.offset_s = echo - time
         if echo > self.echoed and echo >= 0.0:
             self.echoed = echo
             if self.muted_at and echo >= self.asked_at:
@@ -137,6 +144,7 @@ class Lease:
         """Begin anew with a peer that has started anew: its clock, too."""
         self.their_time = self.muted_at = 0.0
         self.echoed = self.answered = -inf
+        self.offset_s = inf
 
     def is_late(self, time: float) -> bool:
         """Return whether something was said, at that time of theirs, before what we have heard."""
@@ -166,6 +174,6 @@ class Lease:
 
     def is_ping_due(self, now: float, keep_warm_s: float | None) -> bool:
         """Return whether to say something; `keep_warm_s`: a lease that is to be kept."""
-        if keep_warm_s is not None:
-            return now - max(self.echoed, self.pinged_at) >= keep_warm_s / 2
-        return now - max(self.sent_at, self.pinged_at) >= HEARTBEAT_S
+        if keep_warm_s is not None and now - max(self.echoed, self.pinged_at) >= keep_warm_s / 2:
+            return True
+        return now - self.pinged_at >= HEARTBEAT_S

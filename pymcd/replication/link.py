@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from . import frames
@@ -58,6 +59,9 @@ class Owner(Protocol):
     def is_mine(self, nonce: str) -> bool:
         """Return whether we said that nonce to somebody who called us."""
 
+    def clocks_agree(self, hello: Hello) -> bool:
+        """Return whether what we and a peer write may be put in order by our clocks."""
+
     def is_myself(self, dialled: str) -> None:
         """Take note that a configured peer is this node."""
 
@@ -100,6 +104,7 @@ class Link:
         #: What the other side says that it has, proven or not; None: it has not said a word.
         self.their_data: Data | None = None
         self.their_incarnation = ""
+        self.greeted_at = -inf  #: when the other side's HELLO came, on our monotonic clock
         self._deliver: Callable[[bytes], None] | None = None  #: messages of a proven peer
         self._chunks: list[bytes] = []
         self._have = 0
@@ -226,6 +231,7 @@ class Link:
             return
         self._theirs, self._theirs_body = theirs, body
         self.version = Hello.shared_version(fields)
+        self.greeted_at = self._owner.clock.monotonic()
         if self.dialled is not None:
             self._prove()
 
@@ -249,12 +255,7 @@ class Link:
             return "node_id"
         if theirs.dialled == mine.dialled:
             raise FrameError("a HELLO of the wrong side")
-        # What NaN is compared with is always false.
-        return (
-            None
-            if abs(theirs.clock - self._owner.clock.realtime()) <= CLOCK_SKEW_MAX_S
-            else "clock"
-        )
+        return None if self._owner.clocks_agree(theirs) else "clock"
 
     def _proof(self, secret: bytes | None, *, dialled: bool) -> str:
         """Return the proof that a side must give, if that is the secret."""

@@ -19,14 +19,15 @@ from typing import TYPE_CHECKING, Final
 from .. import __version__
 from . import records
 from .beginning import Hearsay
+from .clocks import VERSIONS_END_S, decode_times
 from .frames import FRAME_MAX_BYTES, HEAD_BYTES, FrameError, Kind, decode_head
 from .link import ADVICE, NONCE_BYTES, Link
 from .messages import Hello, Join, Received, Status, View, Welcome
 from .peer import HOSTED, Peer, Phase
 from .report import Counts
 from .resync import WINDOW_BYTES
-from .roles import COORDINATOR, FOLLOWER, JOINING, STARTING
-from .versions import CLOCK_SKEW_MAX_S, TAG_MASK, version_at
+from .roles import COORDINATOR, FOLLOWER, JOINING, STARTING, Data
+from .versions import CLOCK_SKEW_MAX_S, TAG_MASK, FutureError, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -90,13 +91,16 @@ class Membership:
             node=self._view.node_id,
             incarnation=self.incarnation,
             nonce=nonce,
-            clock=self.clock.realtime(),
+            clock=self.changes.item_time(self.clock.monotonic()),
             tag=self.changes.tag,
             dialled=dialled is not None,
             release=__version__,
             item_size_max=self._item_size_max_bytes,
             memory_limit=self.cache.slabs.limit_bytes,
             data=self._view.data,
+            time=self.clock.monotonic(),
+            wall=self.clock.realtime(),
+            latest=self.changes.latest(),
         )
         link = Link(
             self,
@@ -133,6 +137,19 @@ class Membership:
         self._view.who[dialled] = ""
         self._node.note_departures()
         self.consider_all()
+
+    def clocks_agree(self, hello: Hello) -> bool:
+        """Return whether what we and a peer write may be put in order by our clocks."""
+        latest_s = seconds_of(hello.latest) if hello.latest else hello.clock
+        if latest_s >= VERSIONS_END_S:
+            return False
+        if hello.latest and (hello.data is Data.NOTHING or not self._node.ready):
+            return True  # who has nothing takes over the time of who has
+        # Else either clocks may have been set since. What NaN is compared with is always false.
+        return (
+            abs((hello.wall or hello.clock) - self.clock.realtime()) <= CLOCK_SKEW_MAX_S
+            or abs(latest_s - self.changes.version_clock.now()) <= CLOCK_SKEW_MAX_S
+        )
 
     def link_up(self, link: Link, hello: Hello) -> None:
         """Meet a peer that has proven itself."""
@@ -171,14 +188,28 @@ class Membership:
         peer.version = link.version
         peer.hello = hello
         peer.lease.heard_at = peer.moved_at = self.clock.monotonic()
-        peer.clock_skew_s = -inf
-        peer.note_clock(hello.clock - self.clock.realtime())
+        # What we knew of its clock is perhaps wrong since: a host that is suspended, its clock is.
+        peer.lease.offset_s = link.greeted_at - hello.time if hello.time else inf
         peer.connects += 1
         if peer.connects > 1:
             self.counts.reconnects += 1
         self._node.note_departures()
+        self._note_time(hello.latest, has_data=hello.data is not Data.NOTHING, most_s=inf)
         self._node.host.view_changed()
         self._send_status(peer)
+        peer.ping(self.clock.monotonic(), self.changes.times())
+
+    def _note_time(self, version: int, *, has_data: bool, most_s: float = CLOCK_SKEW_MAX_S) -> None:
+        """Learn what time it is for a peer, of which that is a version of now.
+
+        It is not believed if it is further ahead than `most_s`.
+        """
+        if not has_data:
+            return
+        if self._node.ready:
+            self.changes.keep_up(version, most_s)
+        elif version:
+            self.changes.take_over_time(version)
 
     def _comes_later(self, node_id: str, link: Link, old: Link) -> bool:
         """Return whether a link to a node takes the place of the one that was in use."""
@@ -294,20 +325,12 @@ class Membership:
                         peer.lease.answer_due = True
                         return
                     raise FrameError("a message is missing")
-                channel.received = number
-                peer.lease.answer_due = True
-                body = channel.assemble(body)
-                if kind >= Kind.PART:
-                    channel.part_arrived_at = now
-                    if kind == Kind.VALUE:
-                        channel.values.gather(body)
-                elif kind == Kind.CHANGES:
-                    if peer.in_view:
-                        # It is here, and nobody is answered before it is applied: say so now.
-                        peer.acknowledge(now)
-                    self._node.gate.changes_arrived(peer, body)
-                else:
-                    self._message_arrived(peer, kind, body[HEAD_BYTES:], now)
+                try:
+                    self._take(peer, channel, kind, number, body, now)
+                except Exception as error:
+                    self._give_up_channel(peer, channel, number, error)
+                    if not isinstance(error, FutureError):
+                        raise
             else:
                 self._signal_arrived(peer, kind, body, time, now)
         elif not number:
@@ -318,6 +341,34 @@ class Membership:
             self.counts.stale_frames += 1
         if renewed and (peer.in_view or self._node.gate.waiting):
             self._node.gate.refresh_lease(now)
+
+    def _take(
+        self, peer: Peer, channel: Channel, kind: int, number: int, body: bytes, now: float
+    ) -> None:
+        """Do what a message of a channel says. Raises whatever goes wrong."""
+        # Hot path: bench/ "pair16".
+        channel.received = number
+        peer.lease.answer_due = True
+        body = channel.assemble(body)
+        if kind >= Kind.PART:
+            channel.part_arrived_at = now
+            if kind == Kind.VALUE:
+                channel.values.gather(body)
+        elif kind == Kind.CHANGES:
+            self._node.gate.changes_arrived(peer, body)
+            if peer.in_view:
+                # On the other side clients wait for that. Not before: what is acknowledged is held.
+                peer.acknowledge(now)
+        else:
+            self._message_arrived(peer, kind, body[HEAD_BYTES:], now)
+
+    def _give_up_channel(self, peer: Peer, channel: Channel, number: int, error: Exception) -> None:
+        """Part from a peer that said what we cannot take: it is not to count us as a holder."""
+        if peer.channel is channel:
+            channel.received = min(channel.received, number - 1)
+            known = isinstance(error, (FrameError, FutureError))
+            why = str(error) if known else f"{type(error).__name__}: {error}"
+            self._node.part(peer, f"{why:.200}".encode("ascii", "replace").decode())
 
     def acknowledged(self, peer: Peer, channel: Channel, number: int, now: float) -> None:
         """Take note that a peer has our messages up to a number; go on with its resync."""
@@ -336,6 +387,12 @@ class Membership:
             return
         if kind == Kind.PING:
             peer.lease.answer_due = True
+            times = decode_times(body[HEAD_BYTES:])
+            if times is not None:
+                peer.clocks.note_wall(time, times[0])
+                has_data = peer.status is not None and peer.status.role is not STARTING
+                self._note_time(times[1], has_data=has_data)
+                self._node.compare_clocks(peer)
         elif kind in (Kind.STATUS, Kind.JOIN) and peer.lease.is_late(time):
             # It has said something later on another link: this one it has given up long ago, and
             # what it was and wanted then it is no more.
@@ -343,7 +400,7 @@ class Membership:
             assert peer.link is not None
             peer.link.close("busy")
         elif kind == Kind.STATUS:
-            self._status_arrived(peer, Status.decode(body[HEAD_BYTES:]), now)
+            self._status_arrived(peer, Status.decode(body[HEAD_BYTES:]), time, now)
         elif kind == Kind.JOIN:
             self._join_arrived(peer, Join.decode(body[HEAD_BYTES:]), now)
 
@@ -382,18 +439,18 @@ class Membership:
             welcoming=self.welcoming,
             channel=Received(channel.epoch, channel.received) if channel is not None else None,
             left=peer.left,
-            clock=self.clock.realtime(),
-            version=self.cache.cas_unique,
+            clock=self.changes.item_time(now),
+            version=self.changes.latest(),
             alone_s=now - self._node.went_on_at,
+            why=peer.left_why,
         )
         peer.signal(now, Kind.STATUS, status.encode())
 
-    def _status_arrived(self, peer: Peer, status: Status, now: float) -> None:
+    def _status_arrived(self, peer: Peer, status: Status, time: float, now: float) -> None:
         view, channel = self._view, peer.channel
-        peer.note_clock(status.clock - self.clock.realtime())
+        peer.clocks.note_items(time, status.clock)
         # What we gave out in a former life, by the time of others, is not to be given out again.
-        if status.version <= version_at(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S, 0):
-            self.changes.observe(status.version)
+        self._note_time(status.version, has_data=status.role is not STARTING)
         peer.status = status
         self._node.host.view_changed()
         if not status.role.leads:
@@ -411,10 +468,12 @@ class Membership:
             self.acknowledged(peer, channel, theirs.received, now)
             peer.resend(now, theirs.received)
         elif status.left.epoch == channel.epoch:
+            if status.why:
+                self._node.told_to_part(peer, status.why)
             if not peer.in_view:
                 self._node.drop(peer)
             elif status.role.leads and status.epoch > view.epoch:
-                self._node.deposed(peer, status)
+                self._node.deposed(peer, status, sent_at=time + peer.lease.offset_s)
                 return
             else:
                 self._node.lose([peer], "left")
@@ -441,6 +500,8 @@ class Membership:
         """See whether we should join a peer."""
         view, status = self._view, peer.status
         if peer.link is None or status is None or peer.phase is not Phase.APART:
+            return
+        if self.clock.monotonic() < peer.not_again_before:
             return
         if not status.role.leads:
             self._begin_if_nobody_has_data()
@@ -515,6 +576,8 @@ class Membership:
         if not view.role.leads:
             self._send_status(peer)  # it asks again when somebody leads
             return
+        if now < peer.not_again_before:
+            return  # it asks again
         if join.leads and peer.phase is Phase.ASKING and view.node_id > peer.node_id:
             return  # both lead, and ask each other
         channel = peer.channel

@@ -66,6 +66,8 @@ NodeIds = Annotated[list[str], _list_of(_NODE_ID)]
 Flag = Annotated[bool, _only(lambda value: type(value) is bool)]
 Number = Annotated[int, _NUMBER]
 Numbers = Annotated[list[int], _list_of(_NUMBER)]
+#: It stands in logs and statistics, too.
+Reason = Annotated[str, _only(re.compile(r"[ -~]{0,200}", re.ASCII).fullmatch)]
 Seconds = Annotated[float, _only(lambda value: type(value) in (int, float) and isfinite(value))]
 Keys = Annotated[list[bytes], _list_of(Codec(decode_text, encode_text))]
 Incarnations = Annotated[
@@ -139,7 +141,8 @@ class Hello(Message):
     node: NodeId
     incarnation: Text  #: changes when a node starts again without its data
     nonce: Text
-    clock: Annotated[float, _only(lambda value: type(value) is float)]  #: Unix time
+    #: Unix time by which its items end; of who does not say his latest version, for those.
+    clock: Annotated[float, _only(lambda value: type(value) is float)]
     tag: Annotated[int, _number_below(TAG_MASK + 1)]  #: marks the versions that the node gives out
     dialled: Flag
     release: Word = "-"  #: of pymcd
@@ -147,6 +150,9 @@ class Hello(Message):
     item_size_max: Number = 0  #: in bytes; 0: it does not say
     memory_limit: Number = 0  #: in bytes; 0: none, or it does not say
     data: Annotated[Data, Codec(Data.read)] = Data.KEPT  #: who refuses it goes by that
+    time: Seconds = 0.0  #: on its monotonic clock; 0: it does not say
+    wall: Seconds = 0.0  #: Unix time by its wall clock; 0: it does not say
+    latest: Number = 0  #: a version of this moment, or what it has seen; 0: it does not say
 
     @staticmethod
     def foreign(said: dict[str, Any]) -> str | None:
@@ -206,9 +212,10 @@ class Status(Message):
     welcoming: Flag  #: clients that are told of it by others may come to it
     channel: Annotated[Received | None, _MAYBE_RECEIVED]
     left: Annotated[Received, _RECEIVED]  #: of the channel that it gave up last
-    clock: Seconds  #: Unix time
-    version: Number  #: the latest that it has given out or seen
+    clock: Seconds  #: Unix time by which its items end
+    version: Number  #: of this moment, or the latest that it has given out or seen
     alone_s: Seconds  #: since it decided last to go on without somebody
+    why: Reason = ""  #: it gave that channel up: it could not take what came over it
 
 
 @dataclass(frozen=True, slots=True)

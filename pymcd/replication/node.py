@@ -34,12 +34,13 @@ from typing import TYPE_CHECKING, Final
 
 from .beginning import Beginning
 from .changes import Changes
+from .clocks import LOOK_MAX_S
 from .gate import Gate
 from .lease import HEARTBEAT_S, SILENCE_S, STALE_S, Patience, Wakefulness
 from .membership import Membership
 from .report import Degradation, group_rows
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, Role
-from .versions import FOREVER, tag_of, version_at
+from .versions import CLOCK_SKEW_MAX_S, FOREVER, tag_of, version_at
 from .view import View
 from .waiting import Nobody
 
@@ -252,18 +253,11 @@ class Node:
         self.degradation.count += 1
         if self.role is COORDINATOR:
             unacked = [message for peer in lost for message in self.drop(peer)]
-            if view.followers:
-                view.epoch = view.next_epoch(self.changes.tag)
-                self.went_on_at = now
-                self.become(COORDINATOR)
-                self.membership.announce_view(now)
-                self.gate.refresh_lease(now)
-                self.gate.advance()
-            elif self._is_told_late(reason):
+            if not view.followers and self._is_told_late(reason):
                 self._doubt(unacked)
                 self._rejoin(lost[0])
             else:
-                self.go_alone()
+                self._lead_on()
         else:
             leader = view.leader
             assert leader is not None
@@ -280,10 +274,53 @@ class Node:
         """Return whether a peer that is lost, as it says itself, may have others with it by now."""
         return reason in ("left", "restarted") and self.is_behind
 
-    def drop(self, peer: Peer) -> list[Unacked]:
-        """Take a peer out of our view, or give up its resync."""
+    def part(self, peer: Peer, why: str) -> None:
+        """Give up the channel with a peer, of which we could not take something, for a while."""
+        now = self.clock.monotonic()
+        self.complain(
+            f"part {peer.node_id}",
+            f"replication: cannot take what {peer.node_id} sends ({why}); parting from it",
+        )
+        peer.last_error = why
+        peer.lapses += 1
+        peer.not_again_before = now + min(READMIT_MAX_S, READMIT_MIN_S * 2 ** (peer.lapses - 1))
+        in_view = peer.in_view
+        self.drop(peer, why)
+        if in_view:
+            self.degradation.count += 1
+        if not in_view:
+            self.membership.announce_status()
+        elif self.role is COORDINATOR:
+            self._lead_on()
+        else:
+            self._rejoin(peer)
+
+    def told_to_part(self, peer: Peer, why: str) -> None:
+        """Take note that a peer could not take something of what we sent."""
+        peer.last_error = why
+        self.complain(
+            f"told to part {peer.node_id}",
+            f"replication: {peer.node_id} cannot take what this node sends ({why}); it has parted",
+        )
+
+    def _lead_on(self) -> None:
+        """Decide for who is left, now that followers are gone."""
+        view = self.view
+        if not view.followers:
+            self.go_alone()
+            return
+        now = self.clock.monotonic()
+        view.epoch = view.next_epoch(self.changes.tag)
+        self.went_on_at = now
+        self.become(COORDINATOR)
+        self.membership.announce_view(now)
+        self.gate.refresh_lease(now)
+        self.gate.advance()
+
+    def drop(self, peer: Peer, why: str = "") -> list[Unacked]:
+        """Take a peer out of our view, or give up its resync; `why`: it is told, if anything."""
         in_view, behind = peer.in_view, list(peer.resync.behind)
-        unacked = peer.leave_channel()
+        unacked = peer.leave_channel(why)
         self.gate.stop_staging(peer)
         if in_view:
             lacking = [key for message in unacked for key in message.keys or ()] + behind
@@ -327,7 +364,7 @@ class Node:
         self.gate.decide_open_questions()
         self.membership.announce_status()
 
-    def deposed(self, peer: Peer, status: Status) -> None:
+    def deposed(self, peer: Peer, status: Status, *, sent_at: float) -> None:
         """Learn that a peer went on without us, having received so much of what we sent."""
         view, gate = self.view, self.gate
         now = self.clock.monotonic()
@@ -338,8 +375,7 @@ class Node:
         self._note_lateness(now)
         # While nothing is due, a pause seems shorter than it is: when did the other one go on? What
         # it said of that may have been waiting for us ever since.
-        status_age_s = self.clock.realtime() + peer.clock_skew_s - status.clock
-        missed_s = status.alone_s + status_age_s
+        missed_s = status.alone_s + now - sent_at
         self.awake.overslept = self.awake.overslept or missed_s >= STALE_S
         self._fall_behind(now - missed_s)
         was_coordinator = self.role is COORDINATOR
@@ -462,8 +498,9 @@ class Node:
         self._see_to_joining(now)
         self._keep_in_touch(now)
         self._flush_when_due()
+        self._look_at_wall_clock()
         if now - self._tombstones_expired_at >= TOMBSTONES_EXPIRE_EVERY_S:
-            expired = version_at(self.clock.realtime() - self._tombstone_ttl_s, 0)
+            expired = version_at(self.changes.version_clock.now() - self._tombstone_ttl_s, 0)
             if self.changes.tombstones.expire(expired):
                 self.host.wake()
             else:
@@ -520,6 +557,8 @@ class Node:
         ack_timeout_s = self.patience.ack_timeout_s
         if not view.peers and not self.membership.links and self.role is ALONE:
             delay = HEARTBEAT_S if self.changes.flush_due_at else inf
+            if self.configured:
+                delay = min(delay, LOOK_MAX_S)
         elif now < gate.active_until or gate.somebody_waits:
             delay = min(ACTIVE_STEP_S, ack_timeout_s / 4)
             for peer in view.partners():
@@ -545,8 +584,12 @@ class Node:
                     delay = min(delay, peer.not_before - now)
                 if peer.resync.dropping is not None:
                     delay = min(delay, ACTIVE_STEP_S)
+                if peer.link is not None:
+                    delay = min(delay, peer.lease.pinged_at + HEARTBEAT_S - now)
+                    if now < peer.not_again_before:
+                        delay = min(delay, peer.not_again_before - now)
         if self.changes.flush_due_at and self.role.leads:
-            delay = min(delay, self.changes.flush_due_at - self.clock.realtime())
+            delay = min(delay, self.changes.flush_due_at - self.cache.seconds_of(now))
         return max(delay, SHORTEST_STEP_S)
 
     def _close_slow_links(self, now: float) -> None:
@@ -565,7 +608,10 @@ class Node:
         elif self.role is JOINING:
             leader = view.leader
             assert leader is not None
-            if leader.link is not None and leader.channel is not None:
+            if leader.link is not None and (
+                # Of what it has we could not take all: others have more than we do.
+                leader.channel is not None or leader.left_why
+            ):
                 self.leader_lost_at = now
             elif self.is_behind:
                 self._say_behind()
@@ -623,7 +669,26 @@ class Node:
         for peer in self.view.peers.values():
             keep_s = self.patience.lease_s if active and peer.in_view else None
             if peer.link is not None and peer.lease.is_ping_due(now, keep_s):
-                peer.ping(now)
+                peer.ping(now, self.changes.times())
+
+    def _look_at_wall_clock(self) -> None:
+        step_s = self.changes.version_clock.look()
+        if step_s:
+            self.complain(
+                "clock step",
+                f"replication: the wall clock of this node was set by {step_s:+.1f} s; "
+                "what is written goes by the time before",
+            )
+
+    def compare_clocks(self, peer: Peer) -> None:
+        """Say so if a peer's wall clock is far from ours."""
+        skew_s = peer.clock_skew_s(self.clock)
+        if abs(skew_s) > CLOCK_SKEW_MAX_S:
+            self.complain(
+                f"clock {peer.node_id}",
+                f"replication: the wall clock of {peer.node_id} is {skew_s:+.1f} s from that of "
+                "this node: set them, e.g. by NTP",
+            )
 
     def _flush_when_due(self) -> None:
         if self.role.leads:
@@ -640,7 +705,7 @@ class Node:
             return
         now = self.clock.monotonic()
         if leader.lease.silent_s(now, self.awake.since) < patience_s:
-            leader.ping(now)
+            leader.ping(now, self.changes.times())
         elif not self.gate.waiting:
             self.gate.wait_open(Nobody())
         self.host.wake()

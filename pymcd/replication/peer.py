@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from . import records
 from .channel import Channel, Unacked
+from .clocks import PeerClocks
 from .frames import FRAME_BYTES, PART_BYTES, Kind, encode_message
 from .lease import Lease
 from .messages import Received
@@ -16,6 +17,7 @@ from .values import pieces_of
 from .waiting import Executed
 
 if TYPE_CHECKING:
+    from ..clock import Clock
     from ..store import Item
     from .changes import Changes
     from .link import Link
@@ -78,6 +80,8 @@ class Peer:
         self.in_view = False
         self.channel: Channel | None = None
         self.left = Received(0, 0)  #: of the channel that we gave up last
+        self.left_why = ""  #: that was: what we could not take; else ""
+        self.not_again_before = -inf  #: because of that
         self.asked_at = -inf  #: when we asked to join it last
         self.joined_at = -inf  #: when it came into the view
         self.lease = Lease()
@@ -93,7 +97,7 @@ class Peer:
         self.overrates_us = False  #: it believes that we have what we gave up
         self.moved_at = -inf  #: when it last acknowledged anything, or its link came up
 
-        self.clock_skew_s = 0.0
+        self.clocks = PeerClocks()
         self.not_before = 0.0  #: when it may be taken into a view again
         self.lapses = 0  #: times that it was lost of late
 
@@ -120,15 +124,15 @@ class Peer:
         self.resync = Resync()
         self.executed.begin()
 
-    def leave_channel(self) -> list[Unacked]:
-        """Give up the channel; return what was not acknowledged."""
+    def leave_channel(self, why: str = "") -> list[Unacked]:
+        """Give up the channel; return what was not acknowledged. `why`: what we could not take."""
         channel = self.channel
         if channel is None:
             return []
         self._forget_channel()
         self.become(Phase.APART)
         self.resync = Resync()
-        self.left = Received(channel.epoch, channel.received)
+        self.left, self.left_why = Received(channel.epoch, channel.received), why
         return list(channel.unacked)
 
     def _forget_channel(self) -> None:
@@ -137,9 +141,16 @@ class Peer:
             self.executed.end(message.results for message in self.channel.unacked)
             self.channel = None
 
-    def note_clock(self, ahead_s: float) -> None:
-        """Learn how far its wall clock is ahead: of several messages the fastest tells."""
-        self.clock_skew_s = max(self.clock_skew_s, ahead_s)
+    @property
+    def item_s(self) -> float:
+        """What the clock of its items shows when our monotonic clock shows 0."""
+        return self.clocks.item_s - self.lease.offset_s
+
+    def clock_skew_s(self, clock: Clock) -> float:
+        """Return how far its wall clock is ahead of ours."""
+        if self.lease.offset_s == inf:
+            return 0.0
+        return self.clocks.wall_s - self.lease.offset_s + clock.monotonic() - clock.realtime()
 
     # -- what it is told -----------------------------------------------------------------------
 
@@ -182,7 +193,6 @@ class Peer:
         if channel.flowing:
             assert self.link is not None
             self.link.output += frame
-            lease.sent_at = now
             lease.answer_due = False
 
     def _send_parts(self, now: float, channel: Channel, payload: memoryview) -> memoryview:
@@ -307,7 +317,6 @@ class Peer:
                 message.payload,
                 message.lead,
             )
-            lease.sent_at = now
             lease.answer_due = False
 
     def signal(self, now: float, kind: Kind, payload: bytes = b"") -> None:
@@ -317,13 +326,12 @@ class Peer:
         channel, lease = self.channel, self.lease
         epoch, received = (0, 0) if channel is None else (channel.epoch, channel.received)
         self.link.output += encode_message(kind, now, lease.their_time, epoch, 0, received, payload)
-        lease.sent_at = now
         lease.answer_due = False
 
-    def ping(self, now: float) -> None:
-        """Ask for a sign of life."""
+    def ping(self, now: float, times: bytes) -> None:
+        """Ask for a sign of life, and tell what our clocks show."""
         self.lease.pinged_at = now
-        self.signal(now, Kind.PING)
+        self.signal(now, Kind.PING, times)
 
     def acknowledge(self, now: float) -> None:
         """Say at once what was received: on the other side, clients wait for that."""
@@ -339,7 +347,6 @@ class Peer:
         assert self.link is not None
         channel.wait_anew(received)
         self._send_waiting(now, channel)
-        self.lease.sent_at = now
 
     def pump(self, now: float, changes: Changes, *, whole: bool = False) -> bool:
         """Send more of a resync, as much as may be on its way; return whether that was all."""

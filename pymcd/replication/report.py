@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING
 
 from .. import __version__
@@ -99,6 +98,7 @@ def group_rows(
         ("backlog_bytes", changes.log_bytes + changes.tombstones.size_bytes),
         ("tombstones", len(changes.tombstones)),
         ("conflicts", changes.conflicts),
+        ("clock_steps", changes.version_clock.steps),
         ("stale_frames", counts.stale_frames),
         ("forwards_sent", gate.forwards_sent),
         ("forwards_executed", gate.forwards_executed),
@@ -109,14 +109,16 @@ def group_rows(
         ("handshake_failures", counts.handshake_failures),
         ("last_refusal", counts.last_refusal),
     ]
-    now = gate.clock.monotonic()
     for number, peer in enumerate(sorted(peers, key=lambda peer: peer.node_id)):
-        peer_rows = _peer_rows(peer, changes, now, follows_it=peer.in_view and role is FOLLOWER)
+        peer_rows = _peer_rows(
+            peer, changes, gate.clock, follows_it=peer.in_view and role is FOLLOWER
+        )
         rows += [(f"peer_{number}:{name}", value) for name, value in peer_rows]
     return rows
 
 
-def _peer_rows(peer: Peer, changes: Changes, now: float, *, follows_it: bool) -> Rows:
+def _peer_rows(peer: Peer, changes: Changes, clock: Clock, *, follows_it: bool) -> Rows:
+    now = clock.monotonic()
     channel = peer.channel
     unacked = channel.unacked if channel is not None else ()
     lag_s = now - unacked[0].sent_at if unacked else 0.0
@@ -133,7 +135,7 @@ def _peer_rows(peer: Peer, changes: Changes, now: float, *, follows_it: bool) ->
         ("lag_items", 0 if follows_it else changes.sequence - acked_sequence),
         ("lag_ms", round(lag_s * 1000, 3)),
         ("unacked_bytes", 0 if channel is None else channel.unacked_bytes),
-        ("clock_skew_ms", 0 if peer.clock_skew_s == -inf else round(peer.clock_skew_s * 1000)),
+        ("clock_skew_ms", round(peer.clock_skew_s(clock) * 1000)),
         ("last_heard_ms", round((now - peer.lease.heard_at) * 1000)),
         ("last_error", peer.last_error.replace(" ", "_")),
     ]

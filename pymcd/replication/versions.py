@@ -61,6 +61,13 @@ def tag_of(node_id: str) -> int:
     return crc32(node_id.encode()) & TAG_MASK
 
 
+class FutureError(Exception):
+    """A version that is too far ahead to be believed: what comes later would seem older."""
+
+    def __str__(self) -> str:
+        return "a version from the future"
+
+
 class Tombstones:
     """Keys that were deleted, and the versions of their deletion; bounded in memory.
 

@@ -899,11 +899,13 @@ class Cache:
         own, listener = self.cas_unique, self.listener
         self.cas_unique = cas_unique - self._cas_step
         self.listener = None  # no client's doing
-        stored = (
-            self.set(key, value, expires_at, client_flags)
-            or self.store(_SET, key, value, client_flags, expires_at) is _STORED
-        )
-        self.cas_unique, self.listener = own, listener
+        try:
+            stored = (
+                self.set(key, value, expires_at, client_flags)
+                or self.store(_SET, key, value, client_flags, expires_at) is _STORED
+            )
+        finally:
+            self.cas_unique, self.listener = own, listener
         if marks and stored:
             self._tables[hash(key) & _TABLE_MASK][key].mark(marks, self._states)
         return stored

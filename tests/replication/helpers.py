@@ -159,12 +159,12 @@ class Host:
 
     def state(self) -> dict[bytes, tuple[Any, ...]]:
         """Return all that a server must share with the others of each living item."""
-        origin_s = int(self.cache.expiry.realtime_origin_s)
+        begin = self.cache.seconds_of(0.0)
         return {
             item.key: (
                 item.value,
                 item.client_flags,
-                item.expires_at and item.expires_at + origin_s,
+                item.expires_at and item.expires_at - begin,
                 item.cas_unique,
                 self.changes.version_of(item),
                 item.stale,
@@ -215,7 +215,13 @@ class Wire:
                 busy = True
                 data = b"".join(self.queues[sender])
                 self.queues[sender].clear()
-                other.receive(data)
+                try:
+                    other.receive(data)
+                except MemoryError:
+                    if not self.group.closes_on_error:
+                        raise
+                    self.cut()
+                    return True
             if link.closed and not self.hosts[sender].frozen:
                 self._end(other)
                 return True
@@ -310,6 +316,8 @@ class Group:
     def __init__(self, names: Iterable[str] = "ab", **settings: Any) -> None:
         self.clock = ManualClock()
         self.wires: list[Wire] = []
+        #: What goes wrong with a message ends its link, as a server does it, and not the test.
+        self.closes_on_error = False
         self.hosts: dict[str, Host] = {}
         names = list(names)
         for name in names:

@@ -179,7 +179,7 @@ class TestLease:
         group.wire("a", "c").stall()
         before = gate.open_until
         group.advance(0.02)
-        group["a"].peer("b").ping(group.clock.monotonic())
+        group["a"].peer("b").ping(group.clock.monotonic(), b"")
         group.settle()
         assert group["a"].peer("b").lease.echoed == group.clock.monotonic()
         assert gate.open_until == before
@@ -188,7 +188,7 @@ class TestLease:
     def test_when_it_has_ended_who_asks_waits_for_one_round_trip(self, name):
         group = make_group()
         Guest(group["a"]).ask(SET)
-        group.advance(5)
+        group.advance(5.2)
         host = group[name]
         gate = gate_of(host)
         assert gate.open_until <= group.clock.monotonic()

@@ -207,6 +207,27 @@ class TestHearing:
         assert (lease.their_time, lease.echoed) == (3.0, 1.5)
 
     @pytest.mark.parametrize(
+        ("messages", "ahead_s"),
+        [
+            ([], inf),
+            ([(10.0, 4.0, -inf)], 6.0),
+            ([(10.0, 4.0, -inf), (11.0, 5.5, -inf)], 5.5),  # it was faster under way
+            ([(10.0, 4.0, -inf), (13.0, 5.0, -inf)], 6.0),  # a slow one tells nothing
+            ([(10.0, 4.0, -inf), (13.0, 5.0, 12.5)], 7.5),  # it is slow by itself: it stood still
+            ([(10.0, 4.0, -inf), (13.0, 5.0, 9.0)], 6.0),
+            ([(10.0, 4.0, -inf), (11.0, float("nan"), 11.0)], 6.0),
+            ([(10.0, 4.0, 9.0), (11.0, 905.0, 10.9)], -894.0),
+        ],
+    )
+    def test_how_far_our_clock_is_ahead_lies_between_what_it_had_heard_and_when_it_came(
+        self, messages, ahead_s
+    ):
+        lease = Lease()
+        for now, time, echo in messages:
+            lease.heard(now, time, echo)
+        assert lease.offset_s == ahead_s
+
+    @pytest.mark.parametrize(
         ("heard", "awake", "silent_s"), [(2, 5, 2), (5, 2, 2), (5, NEVER, 5), (NEVER, NEVER, inf)]
     )
     def test_for_how_long_it_is_silent(self, heard, awake, silent_s):
@@ -216,22 +237,22 @@ class TestHearing:
 class TestPing:
     """Whoever is to keep a lease asks when half of it is over; else once in a while."""
 
-    #: Seconds ago: sent anything, pinged, they heard us; the lease; is a ping due?
+    #: Seconds ago: pinged, they heard us; the lease; is a ping due?
     CASES = [
-        (HEARTBEAT_S, NEVER, NEVER, None, True),
-        (HEARTBEAT_S - TICK, NEVER, NEVER, None, False),
-        (NEVER, HEARTBEAT_S - TICK, NEVER, None, False),
-        (NEVER, NEVER, 0, None, True),
-        (0, NEVER, 0.25, 0.5, True),
-        (0, NEVER, 0.25 - TICK, 0.5, False),
-        (0, 0.25 - TICK, NEVER, 0.5, False),
-        (0, 0.25, NEVER, 0.5, True),
+        (HEARTBEAT_S, NEVER, None, True),
+        (HEARTBEAT_S - TICK, NEVER, None, False),
+        (NEVER, 0, None, True),  # it tells what our clocks show, whatever else is said
+        (NEVER, 0, 0.5, True),
+        (0.3, 0.25, 0.5, True),
+        (0.3, 0.25 - TICK, 0.5, False),
+        (0.25 - TICK, NEVER, 0.5, False),
+        (0.25, NEVER, 0.5, True),
     ]
 
-    @pytest.mark.parametrize(("sent", "pinged", "echoed", "keep_warm_s", "due"), CASES)
-    def test_when_it_is_due(self, sent, pinged, echoed, keep_warm_s, due):
+    @pytest.mark.parametrize(("pinged", "echoed", "keep_warm_s", "due"), CASES)
+    def test_when_it_is_due(self, pinged, echoed, keep_warm_s, due):
         lease = lease_of(echoed=echoed)
-        lease.sent_at, lease.pinged_at = NOW - sent, NOW - pinged
+        lease.pinged_at = NOW - pinged
         assert lease.is_ping_due(NOW, keep_warm_s) == due
 
 

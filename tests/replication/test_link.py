@@ -72,6 +72,9 @@ class Stranger:
             "item_size_max": 1 << 20,
             "memory_limit": 64 << 20,
             "data": "kept",
+            "time": host.clock.monotonic(),
+            "wall": 0.0,
+            "latest": 0,
         } | hello
         self.body = bytes([Kind.HELLO]) + json.dumps(self.hello).encode()
 
@@ -224,8 +227,6 @@ REFUSALS: list[tuple[str, dict[str, Any]]] = [
     ("secret", {"secret": b"open sesame!"}),
     ("secret", {"secret": None}),
     ("cluster", {"cluster_id": "other"}),
-    ("clock", {"skew_s": CLOCK_SKEW_MAX_S + 1}),
-    ("clock", {"skew_s": -CLOCK_SKEW_MAX_S - 1}),
 ]
 
 
@@ -280,6 +281,9 @@ class TestRefusals:
             ("node_id", {"node": "a"}),
             ("clock", {"clock": 0.0}),
             ("clock", {"clock": float("inf")}),
+            ("clock", {"wall": 1.0, "clock": 1.0}),
+            ("clock", {"latest": (1 << 63) - 1, "data": "nothing"}),
+            ("clock", {"latest": (1 << 63) - 1}),
             ("clock", {"clock": float("nan")}),
         ],
     )

@@ -728,17 +728,6 @@ class TestNonsense:
         peer.send(group.clock.monotonic(), kind, payload)
         group.settle()
 
-    @pytest.mark.parametrize("kind", ["state", "gone"])
-    def test_what_comes_from_the_future_is_refused(self, kind):
-        group = make_group()
-        version = version_at(group.clock.realtime() + 1000, 0)
-        record = encode_state(b"k", b"1", 0, 0, version, version)
-        if kind == "gone":
-            record = records.encode_gone(b"k", version)
-        self.send(group, record)
-        assert "sent a version from the future" in group["b"].lines[-1]
-        assert group["b"].cache.cas_unique < version
-
     @pytest.mark.parametrize("node", "ab")
     def test_what_is_no_record_ends_the_link(self, node):
         group = make_group()

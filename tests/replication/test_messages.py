@@ -39,6 +39,9 @@ EXAMPLES: list[Message] = [
         item_size_max=1 << 20,
         memory_limit=64 << 20,
         data=Data.NEW,
+        time=77.5,
+        wall=1_700_000_000.5,
+        latest=12,
     ),
     Status(
         word="ask",
@@ -52,6 +55,7 @@ EXAMPLES: list[Message] = [
         clock=1_700_000_000.5,
         version=12,
         alone_s=0.25,
+        why="a version from the future",
     ),
     Join(wants=[b"k", b"\xff\0"], all=False, leads=True, left=4, pending=[1, 2], replace=6),
     Welcome(wants=[b"k"], all=True, done={3: b"STORED\r\n"}, replace=0),
@@ -70,6 +74,7 @@ FIELD_IDS = [f"{type(example).__name__}.{name}" for example, name in FIELDS]
 #: What the release before does not say.
 NEW = {"Hello.version_max", "Hello.release", "Hello.member"}
 NEW |= {"Hello.item_size_max", "Hello.memory_limit", "Hello.data"}
+NEW |= {"Hello.wall", "Hello.time", "Hello.latest", "Status.why"}
 
 NUMBER = [-1, 2**63, 1.0, "1", True, None]
 TEXT = [5, None, ["a"], False]
@@ -94,6 +99,9 @@ REFUSED: dict[str, list[Any]] = {
     "Hello.nonce": TEXT,
     "Hello.clock": [1, "1.0", None, True, 10**400],
     "Hello.tag": [-1, 4096, 1.0, "1", True, None],
+    "Hello.time": SECONDS,
+    "Hello.wall": SECONDS,
+    "Hello.latest": NUMBER,
     "Hello.dialled": FLAG,
     "Hello.release": [*TEXT, "", "two words", "\u0100", "x" * 65],
     "Hello.member": [*TEXT, "", "two words", "\u0100", "x" * 65],
@@ -111,6 +119,7 @@ REFUSED: dict[str, list[Any]] = {
     "Status.clock": SECONDS,
     "Status.version": NUMBER,
     "Status.alone_s": SECONDS,
+    "Status.why": [*TEXT, "two\nlines", "\u00e9", "x" * 201],
     "Join.wants": KEYS,
     "Join.all": FLAG,
     "Join.leads": FLAG,
@@ -242,10 +251,11 @@ class TestWhatIsSaid:
     def test_what_earlier_ones_do_not_say_has_a_default(self):
         said = EXAMPLES[0].as_json()
         for name in NEW:
-            del said[name.removeprefix("Hello.")]
+            said.pop(name.removeprefix("Hello."), None)
         hello = Hello.read(said)
         assert (hello.release, hello.member) == ("-", "data")
         assert (hello.item_size_max, hello.memory_limit) == (0, 0)
+        assert (hello.time, hello.wall, hello.latest) == (0.0, 0.0, 0)
         assert hello.data is Data.KEPT
 
     @pytest.mark.parametrize("word", [None, 5, "", "more", ["nothing"]])

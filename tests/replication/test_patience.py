@@ -160,7 +160,7 @@ def test_what_went_on_is_found_at_once():
     group = pair()
     a, b = group["a"], group["b"]
     wire = group.wire("a", "b")
-    group.advance(0.5)
+    group.advance(0.3)
     wire.stall(a)
     Guest(b).feed(b"set k 0 0 1\r\n3\r\n")
     group.advance(0.02)

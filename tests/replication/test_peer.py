@@ -237,17 +237,6 @@ class TestPeer:
             peer.go_on(4.0)
         assert b"".join(body for _, body in sent) == payload + b"behind"
 
-    @pytest.mark.parametrize(
-        ("ahead_s", "skew_s"), [([2.0], 2.0), ([2.0, 1.5], 2.0), ([1.5, 2.0], 2.0)]
-    )
-    def test_of_several_messages_the_fastest_tells_how_far_its_clock_is_ahead(
-        self, ahead_s, skew_s
-    ):
-        peer = Peer("b")
-        for each in ahead_s:
-            peer.note_clock(each)
-        assert peer.clock_skew_s == skew_s
-
 
 class TestPump:
     def test_no_more_is_on_its_way_than_may_be(self):

@@ -34,6 +34,7 @@ ROWS = [
     "backlog_bytes",
     "tombstones",
     "conflicts",
+    "clock_steps",
     "stale_frames",
     "forwards_sent",
     "forwards_executed",

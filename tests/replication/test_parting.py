@@ -1,0 +1,285 @@
+"""Who cannot take what a peer says does not acknowledge it, and leaves: it is no holder of that."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pymcd.replication import records
+from pymcd.replication.frames import Kind
+from pymcd.replication.node import READMIT_MAX_S, READMIT_MIN_S
+from pymcd.replication.versions import CLOCK_SKEW_MAX_S, version_at
+from tests.replication.helpers import Group, Guest, Host, encode_state, make_group
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SET = b"set k 0 0 3\r\nnew\r\n"
+STORED = b"STORED\r\n"
+IN_SYNC = ["coordinator", "follower"]
+WHY = "MemoryError: no room"
+
+
+def fail(host: Host, what: str, *, times: float = 1, after: int = 0) -> Callable[[], None]:
+    """Have something of a cache fail so often, after it has worked; return what ends that."""
+    cache: Any = host.cache
+    original = getattr(cache, what)
+    calls = 0
+
+    def failing(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if after < calls <= after + times:
+            raise MemoryError("no room")
+        return original(*arguments)
+
+    setattr(cache, what, failing)
+    return lambda: delattr(cache, what)
+
+
+def roles(group: Group) -> list[str]:
+    return [str(host.node.role) for host in group.hosts.values()]
+
+
+def heal(group: Group, seconds: float = 3.0) -> None:
+    """Have two nodes linked again and again, whoever closes the link."""
+    group.closes_on_error = True
+    for _ in range(round(seconds / 0.1)):
+        if not group.wires:
+            group.link("a", "b")
+        group.advance(0.1)
+
+
+class TestAFollower:
+    @pytest.mark.parametrize("times", [1, 3])
+    @pytest.mark.parametrize("after", [0, 1])
+    def test_does_not_acknowledge_what_it_could_not_store(self, times, after):
+        group = make_group()
+        a, b = group["a"], group["b"]
+        first, second = Guest(a), Guest(a)
+        assert first.ask(b"set k 0 0 3\r\nold\r\nset l 0 0 3\r\nold\r\n") == 2 * STORED
+        fail(b, "install", times=times, after=after)
+        first.feed(b"set l 0 0 3\r\nnew\r\n")
+        second.feed(SET)
+        wire = group.wires[0]
+        with pytest.raises(MemoryError):
+            group.settle()
+        peer = a.peer("b")
+        assert peer.channel is not None
+        assert peer.channel.unacked  # it was not acknowledged
+        assert first.take() == second.take() == b""
+        wire.cut()
+        assert b.node.role == "joining"
+        assert b.changes._applying is False
+        heal(group)
+        assert roles(group) == IN_SYNC
+        assert (first.take(), second.take()) == (STORED, STORED)
+        group.check_equal()
+        assert b.values() == {b"k": b"new", b"l": b"new"}
+        # What happens there later is noticed as ever.
+        a.stop()
+        group.advance(1.0)
+        assert Guest(b).ask(b"set m 0 0 1\r\n1\r\n") == STORED
+        a.start()
+        group.link("a", "b")
+        group.advance(1.0)
+        assert group["a"].values()[b"m"] == b"1"
+
+    def test_serves_nothing_while_it_lacks_something(self):
+        group = make_group()
+        a, b = group["a"], group["b"]
+        assert Guest(a).ask(b"set k 0 0 3\r\nold\r\n") == STORED
+        mend = fail(b, "install", times=inf)
+        guest, reader = Guest(a), Guest(b)
+        guest.feed(SET)
+        group.closes_on_error = True
+        group.settle()
+        reader.feed(b"get k\r\n")
+        heal(group, 10.0)
+        assert guest.take() == STORED
+        assert reader.take() == b""
+        assert reader.connection.closing  # it may turn to the other node
+        assert roles(group) == ["alone", "joining"]
+        mend()
+        heal(group, READMIT_MAX_S + 1.0)
+        assert roles(group) == IN_SYNC
+        assert Guest(b).ask(b"get k\r\n") == b"VALUE k 0 3\r\nnew\r\nEND\r\n"
+
+    def test_and_both_say_why(self):
+        group = make_group()
+        a, b = group["a"], group["b"]
+        fail(b, "install")
+        Guest(a).feed(SET)
+        group.closes_on_error = True
+        group.settle()
+        heal(group, 1.0)
+        (line,) = [line for line in b.lines if "cannot take" in line]
+        assert line == f"replication: cannot take what a sends ({WHY}); parting from it"
+        (line,) = [line for line in a.lines if "cannot take" in line]
+        assert line == (f"replication: b cannot take what this node sends ({WHY}); it has parted")
+
+    def test_a_deletion_is_no_other(self):
+        group = make_group()
+        a, b = group["a"], group["b"]
+        assert Guest(a).ask(SET) == STORED
+        fail(b, "unlink")
+        guest = Guest(a)
+        guest.feed(b"delete k\r\n")
+        group.closes_on_error = True
+        group.settle()
+        assert guest.take() == b""
+        assert b.changes._applying is False
+        heal(group)
+        assert guest.take() == b"DELETED\r\n"
+        assert roles(group) == IN_SYNC
+        assert b.values() == {}
+
+    def test_nor_a_flush(self):
+        group = make_group()
+        a, b = group["a"], group["b"]
+        assert Guest(a).ask(SET) == STORED
+        fail(b, "flush_before")
+        guest = Guest(a)
+        guest.feed(b"flush_all\r\n")
+        group.closes_on_error = True
+        group.settle()
+        assert guest.take() == b""
+        heal(group)
+        assert guest.take() == b"OK\r\n"
+        assert roles(group) == IN_SYNC
+        assert b.values() == {}
+
+
+class TestWhoIsBroughtInSync:
+    @pytest.mark.parametrize("name", "ab")
+    @pytest.mark.parametrize("after", [0, 7, 19])
+    def test_begins_anew_and_gets_all(self, name, after):
+        """Two that were apart; one of them cannot take something of what the other has."""
+        group = make_group()
+        group.wires[0].cut()
+        group.advance(1.0)
+        for host in group.hosts.values():
+            for number in range(20):
+                data = b"set %b%d 0 0 1\r\n1\r\n" % (host.name.encode(), number)
+                assert Guest(host).ask(data) == STORED
+        fail(group[name], "install", after=after)
+        heal(group, 5.0)
+        assert sorted(roles(group)) == IN_SYNC
+        group.check_equal()
+        assert len(group["a"].values()) == 40
+
+    def test_is_not_asked_again_and_again(self):
+        group = make_group()
+        group.wires[0].cut()
+        group.advance(1.0)
+        Guest(group["a"]).ask(SET)
+        Guest(group["b"]).ask(b"set other 0 0 1\r\n1\r\n")
+        mend = fail(group["a"], "install", times=inf)
+        before = group["a"].rows["partial_resyncs"]
+        heal(group, 10.0)
+        # It is tried after 0.25, 0.5, 1, 2, 4 ... seconds.
+        assert READMIT_MIN_S == 0.25
+        assert 3 <= group["a"].rows["partial_resyncs"] - before <= 8
+        mend()
+        heal(group, READMIT_MAX_S + 1.0)
+        assert sorted(roles(group)) == IN_SYNC
+        group.check_equal()
+
+    def test_one_that_starts_does_not_open_with_half(self):
+        group = make_group(sync_timeout_s=2.0)
+        for number in range(500):
+            Guest(group["a"]).ask(b"set k%d 0 0 1\r\n1\r\n" % number)
+        group["b"].stop()
+        group.advance(1.0)
+        group["b"].start()
+        fail(group["b"], "install", times=inf, after=250)
+        heal(group, 10.0)
+        assert roles(group) == ["alone", "starting"]
+        assert not group["b"].ready_calls
+
+
+#: What says a version that is too far ahead.
+FUTURE: dict[str, Callable[[int], bytes]] = {
+    "state": lambda version: encode_state(b"k", b"1", 0, 0, version, version),
+    "of its own": lambda version: encode_state(b"k", b"1", 0, 0, 5, version),
+    "gone": lambda version: records.encode_gone(b"k", version),
+    "flush": records.encode_flush,
+}
+
+
+class TestTheFuture:
+    @pytest.mark.parametrize("behind", [False, True])
+    @pytest.mark.parametrize("kind", FUTURE)
+    def test_what_comes_from_there_is_refused_whole(self, kind, behind):
+        group = make_group()
+        a, b = group["a"], group["b"]
+        assert Guest(a).ask(b"set k 0 0 3\r\nold\r\n") == STORED
+        now_s = group.clock.realtime()
+        version = version_at(now_s + 2 * CLOCK_SKEW_MAX_S + 1, 0)
+        good = version_at(now_s + 1, 0)
+        record = FUTURE[kind](version)
+        if behind:
+            record = encode_state(b"good", b"1", 0, 0, good, good) + record
+        number = a.peer("b").channel.sent  # type: ignore[union-attr]
+        a.peer("b").send(group.clock.monotonic(), Kind.CHANGES, record, ticket=77)
+        group.settle()
+        assert b.changes.barrier < version
+        assert b.cache.cas_unique < version
+        assert b.values()[b"k"] == b"old"
+        assert b.node.view.peers["a"].left.received == number
+        assert a.peer("b").acked_ticket < 77
+        assert a.node.role == "alone"
+        assert b.rows["peer_0:last_error"] == "a_version_from_the_future"
+        assert a.rows["peer_0:last_error"] == "left"
+        for host in (a, b):
+            assert any("(a version from the future)" in line for line in host.lines)
+        group.advance(3.0)  # the link is still there
+        assert roles(group) == IN_SYNC
+
+    @pytest.mark.parametrize("kind", FUTURE)
+    def test_what_is_nearer_is_taken(self, kind):
+        group = make_group()
+        version = version_at(group.clock.realtime() + 2 * CLOCK_SKEW_MAX_S - 1, 0)
+        group["a"].peer("b").send(group.clock.monotonic(), Kind.CHANGES, FUTURE[kind](version))
+        group.settle()
+        assert roles(group) == IN_SYNC
+        assert group["b"].cache.cas_unique >= version
+
+
+class TestOtherMessages:
+    #: What the coordinator says, and the follower; and what of the node does that.
+    SAID = [("a", Kind.VIEW, "_view_arrived"), ("b", Kind.FORWARD, "execute_for")]
+
+    @pytest.mark.parametrize(("who", "kind", "what"), SAID)
+    def test_are_not_lost_either(self, who, kind, what):
+        group = make_group()
+        host = group["b" if who == "a" else "a"]
+        place: Any = host.node.gate if kind == Kind.FORWARD else host.node.membership
+        original = getattr(place, what)
+        failed: list[int] = []
+
+        def failing(*arguments: Any) -> None:
+            if not failed:
+                failed.append(1)
+                raise MemoryError("no room")
+            original(*arguments)
+
+        setattr(place, what, failing)
+        guest = Guest(group["b"])
+        if kind == Kind.VIEW:
+            group["a"].node.membership.announce_view(group.clock.monotonic())
+        else:
+            assert Guest(group["a"]).ask(b"set n 0 0 1\r\n1\r\n") == STORED
+            guest.feed(b"incr n 1\r\n")
+        group.closes_on_error = True
+        group.settle()
+        assert failed
+        heal(group)
+        assert sorted(roles(group)) == IN_SYNC
+        if kind == Kind.FORWARD:
+            # Executed again, once; or its client was parted from, and does not know.
+            assert guest.take() == (b"" if guest.connection.closing else b"2\r\n")
+            assert group["a"].values()[b"n"] in (b"1", b"2")
+        group.check_equal()
