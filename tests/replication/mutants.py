@@ -18,6 +18,7 @@ from pymcd.replication import frames
 from pymcd.replication.beginning import Beginning
 from pymcd.replication.changes import Changes
 from pymcd.replication.channel import Channel, Unacked
+from pymcd.replication.clocks import VersionClock
 from pymcd.replication.commits import Commits
 from pymcd.replication.frames import Kind
 from pymcd.replication.gate import Gate
@@ -120,8 +121,8 @@ def _apply_stale(original: Any) -> Any:
 
 
 def _forget_requests(original: Any) -> Any:
-    def leave_channel(self: Peer) -> Any:
-        unacked = original(self)
+    def leave_channel(self: Peer, why: str = "") -> Any:
+        unacked = original(self, why)
         self.executed.replies.clear()
         return unacked
 
@@ -185,7 +186,7 @@ def _begin_at_once(original: Any) -> Any:
 
 
 def _ignore_skew(original: Any) -> Any:
-    return lambda self, skew_s=0.0: original(self)
+    return lambda self, item_s: self.origin_s
 
 
 def _evictions_travel(original: Any) -> Any:
@@ -256,9 +257,9 @@ def _keep_members(original: Any) -> Any:
 
 
 def _keep_phase(original: Any) -> Any:
-    def leave_channel(self: Peer) -> Any:
+    def leave_channel(self: Peer, why: str = "") -> Any:
         phase = self.phase
-        unacked = original(self)
+        unacked = original(self, why)
         self.phase = phase
         return unacked
 
@@ -266,9 +267,9 @@ def _keep_phase(original: Any) -> Any:
 
 
 def _keep_resync(original: Any) -> Any:
-    def leave_channel(self: Peer) -> Any:
+    def leave_channel(self: Peer, why: str = "") -> Any:
         resync = self.resync
-        unacked = original(self)
+        unacked = original(self, why)
         self.resync = resync
         return unacked
 
@@ -342,6 +343,15 @@ def _told_by_nobody(original: Any) -> Any:
     return apply_gone
 
 
+def _follow_the_wall_clock(original: Any) -> Any:
+    def look(self: VersionClock) -> float:
+        step_s = float(original(self))
+        self.origin_s = self._wall_s
+        return step_s
+
+    return look
+
+
 MUTANTS = [
     Mutant("replies go out before anybody else has the write", [(Gate, "hold", _release_at_once)]),
     Mutant(
@@ -358,7 +368,7 @@ MUTANTS = [
     Mutant(
         "what was executed for others is forgotten with the link, and executed again",
         [(Peer, "leave_channel", _forget_requests), (Gate, "execute_for", _execute_again)],
-        first_seed=190,
+        first_seed=108,
     ),
     Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
     Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)]),
@@ -369,7 +379,7 @@ MUTANTS = [
     Mutant(
         "nobody's data keeps an empty node from serving",
         [(Beginning, "whose_data", _nobodys)],
-        first_seed=330,
+        first_seed=227,
     ),
     Mutant(
         "who stood still for long goes on at once",
@@ -392,9 +402,29 @@ MUTANTS = [
     Mutant(
         "what a peer has that refuses is not heard",
         [(Beginning, "heard", _nothing)],
-        first_seed=330,
+        first_seed=500,
     ),
-    Mutant("differences between clocks move expiry", [(Changes, "origin_s", _ignore_skew)]),
+    Mutant("differences between clocks move expiry", [(Changes, "origin_by", _ignore_skew)]),
+    Mutant(
+        "what cannot be taken counts as received",
+        [(Membership, "_give_up_channel", _nothing)],
+        more=frozenset({"out_of_memory"}),
+    ),
+    Mutant(
+        "the time of versions follows the wall clock",
+        [(VersionClock, "look", _follow_the_wall_clock)],
+        more=frozenset({"clock_step"}),
+    ),
+    Mutant(
+        "who starts goes by its own time",
+        [(Changes, "take_over_time", _nothing)],
+        more=frozenset({"clock_step"}),
+    ),
+    Mutant(
+        "nobody keeps up with the time of others",
+        [(Changes, "keep_up", _nothing)],
+        more=frozenset({"clock_step"}),
+    ),
     Mutant(
         "an eviction travels as a deletion",
         [(Service, "_on_evict", _evictions_travel)],
@@ -405,7 +435,7 @@ MUTANTS = [
     Mutant(
         "what is not acknowledged may be read",
         [(Commits, "watermark", _all_is_settled)],
-        first_seed=570,
+        first_seed=850,
     ),
     Mutant("changes during a resync are lost", [(Peer, "send", _no_live_changes)]),
     Mutant("a partial resync sends nothing", [(Changes, "since", _nothing_missed)]),

@@ -517,6 +517,7 @@ class Host:
         #: When it stood still last, from and to.
         self.froze_at = self.thawed_at = -_EVER
         self.started_at = 0.0
+        self.skews_s: list[float] = []  #: of the wall clock when each of its processes began
         self.evicted: set[bytes] = set()
         self.failure: str | None = None
 
@@ -532,6 +533,7 @@ class Host:
         self.alive = True
         self.frozen = self.leaving = False
         self.started_at = world.now
+        self.skews_s.append(self.clock.skew_s)
         self.heard_at.clear()
         self.answered_at.clear()
         self.met.clear()
