@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from . import (
+    clocks,
     histories,
     lags,
     locks,
@@ -36,6 +37,7 @@ TRIALS = {
     "evictions": resources.evictions,
     "memory": resources.memory,
     "three": resources.three,
+    "clocks": clocks.clocks,
     "namespaces": namespaces.namespaces,
 }
 

@@ -144,6 +144,7 @@ class Pair:
         wired: whether the links go through the wires, which cost some time.
         settled: whether a node comes back at the port where its clients know it.
         way: how clients come in.
+        apart: whether the nodes begin without reaching one another, until `heal`.
         has_bucket: whether clients find the nodes by a bucket's map; they are settled then.
         commands: what starts a node, where that is not pymcd's command.
         environments: variables of a node.
@@ -159,6 +160,7 @@ class Pair:
     count: int = 2
     wired: bool = True
     settled: bool = False
+    apart: bool = False
     has_bucket: bool = False
     way: Way = field(default_factory=lambda: Pair.usual_way)
     commands: dict[int, Sequence[str]] = field(default_factory=dict)
@@ -194,6 +196,8 @@ class Pair:
             for other in range(self.count):
                 if dialler != other:
                     self._links[dialler, other] = self._wires.open()
+        if self.apart:
+            self.part(how="reset")
         self._begin()
         return self
 

@@ -54,6 +54,7 @@ SLOW = [
     ("evictions", 2, 1.0),
     ("memory", 1, 0.3),
     ("three", 1, 0.3),
+    ("clocks", 6, 1.0),
     ("namespaces", 1, 0.5),
 ]
 
