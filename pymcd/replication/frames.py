@@ -90,7 +90,9 @@ def encode_message(
     lead: bytes = b"",
 ) -> list[bytes | memoryview]:
     """Return a frame with a head, in pieces: the payload, behind its `lead`, may be large."""
-    head = _HEAD.pack(kind, time, echo, epoch, number, ack) + lead
+    head = _HEAD.pack(kind, time, echo, epoch, number, ack)
+    if lead:
+        head += lead
     checksum = crc32(payload, crc32(head))
     return [_PREFIX.pack(len(head) + len(payload) + 4, checksum) + head, payload]
 

@@ -469,7 +469,9 @@ class Gate:
         if leader is None or leader.channel is None:
             return
         payload = [
-            leader.encode_forward(now, forward)
+            records.encode_forward(forward.number, forward.protocol, forward.commands)
+            if type(forward.commands) is bytes
+            else leader.encode_forward(now, forward)
             for forward in self.unsent_forwards
             if forward.number in self.forwards  # else it was answered meanwhile
         ]
@@ -538,7 +540,7 @@ class Gate:
                     changes.apply_state(record, origin_s, relay=relay)
                 elif kind == Record.RESULT:
                     forward = self.forwards.pop(record[1], None)
-                    if forward is None or not isinstance(forward.commands, bytes):
+                    if forward is None or type(forward.commands) is not bytes:
                         values.answered(record[1])
                     if forward is not None:
                         forward.waiter.answered(record[2])

@@ -410,7 +410,7 @@ class Membership:
             values = peer.channel.values
             for request, protocol, commands in records.decode_forwards(payload, 0, values.lend):
                 self._node.gate.execute_for(peer, request, protocol, commands)
-            if not self.changes.fresh_by_peer:
+            if values.lent and not self.changes.fresh_by_peer:
                 values.settle()
         elif kind == Kind.SYNCED:
             self._synced_arrived(peer, now)

@@ -233,7 +233,7 @@ def decode_forwards(
         if position + length > end:
             raise FrameError("a request that is cut off")
         commands: Commands = payload[position : position + length]
-        if form & _PIECES:
+        if form > _BINARY:
             commands = tuple(_decode_pieces(payload[position : position + length], take))
         yield request, "binary" if form & _BINARY else "text", commands
         position += length

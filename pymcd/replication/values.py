@@ -60,7 +60,7 @@ class Values:
         self._staged: dict[int, Staged] = {}
         self.ahead: deque[tuple[Staged, memoryview, bool]] = deque()
         #: What was forwarded to us and is not stored yet, by id: its number, and the value itself.
-        self._theirs: dict[int, tuple[int, bytes]] = {}
+        self.lent: dict[int, tuple[int, bytes]] = {}
 
     # -- of ours -------------------------------------------------------------------------------
 
@@ -146,16 +146,16 @@ class Values:
     def lend(self, number: int, length: int) -> bytes:
         """Like `take`, for what its sender keeps until it is answered."""
         value = self.take(number, length)
-        self._theirs[id(value)] = number | YOURS, value
+        self.lent[id(value)] = number | YOURS, value
         return value
 
     def number_of(self, value: bytes) -> int:
         """Return under which number the other side knows a value; 0: it does not."""
-        return self._theirs.get(id(value), (0, b""))[0]
+        return self.lent.get(id(value), (0, b""))[0]
 
     def settle(self) -> None:
         """Take note that what was forwarded is stored, and that was said, or is not stored."""
-        self._theirs.clear()
+        self.lent.clear()
 
     def check(self) -> None:
         """Raise AssertionError unless all is counted. For tests."""

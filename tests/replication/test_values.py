@@ -166,7 +166,7 @@ class TestOfClients:
             values = channel_of(group, name, other).values
             values.check()
             assert not values._kept
-            assert not values._theirs
+            assert not values.lent
             assert not values._arriving
         group.check_equal()
 
@@ -204,7 +204,7 @@ class TestOfClients:
         assert Guest(group[asked]).ask(*in_reads(set_of(VALUE[1:]))) == b"STORED\r\n"
         group.check_equal()
         for name, other in ("ab", "ba"):
-            assert not channel_of(group, name, other).values._theirs
+            assert not channel_of(group, name, other).values.lent
 
     def test_a_node_of_the_first_version_gets_it_in_parts(self, asked):
         group = large_group()
