@@ -254,6 +254,8 @@ class Node:
         if self.role is COORDINATOR:
             unacked = [message for peer in lost for message in self.drop(peer)]
             if not view.followers and self._is_told_late(reason):
+                for peer in view.peers.values():
+                    self.drop(peer)  # who does not lead brings nobody in sync
                 self._doubt(unacked)
                 self._rejoin(lost[0])
             else:
@@ -326,6 +328,7 @@ class Node:
             lacking = [key for message in unacked for key in message.keys or ()] + behind
             lacks = bool(lacking) or self.changes.pending
             peer.departed_version = peer.acked_version if lacks else self.cache.cas_unique
+            self.changes.tombstones.note_unacknowledged(peer.departed_version)
             self.changes.begin_log(lacking, max(peer.acked_sequence, 0))
             if peer in self.view.followers:
                 self.view.followers.remove(peer)

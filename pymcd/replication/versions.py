@@ -81,6 +81,7 @@ class Tombstones:
         self.versions: OrderedDict[bytes, int] = OrderedDict()
         self.size_bytes = 0
         self.floor = 0
+        self.forgotten = 0  #: the latest version of all that were forgotten
         #: By who told of them: the latest version of those for which there was no room.
         self._told: dict[str, int] = {}
         self._flushed = 0  #: what is older says nothing any more
@@ -124,7 +125,7 @@ class Tombstones:
         """Forget all deletions, and that any was forgotten before."""
         self.versions = OrderedDict()
         self._told.clear()
-        self.size_bytes = self.floor = self._flushed = 0
+        self.size_bytes = self.floor = self.forgotten = self._flushed = 0
 
     def expire(self, before_version: int) -> bool:
         """Forget what was deleted before a version, if every peer knows it, and what was flushed.
@@ -149,8 +150,15 @@ class Tombstones:
     def _forget_oldest(self) -> None:
         key, version = self.versions.popitem(last=False)
         self.size_bytes -= len(key) + TOMBSTONE_BYTES
-        if not self.shared and version >= self._flushed:
-            self.floor = max(self.floor, version)
+        if version >= self._flushed:
+            self.forgotten = max(self.forgotten, version)
+            if not self.shared:
+                self.floor = max(self.floor, version)
+
+    def note_unacknowledged(self, version: int) -> None:
+        """Take note that what is later than a version did not reach a peer that is lost."""
+        if self.forgotten > version:
+            self.floor = max(self.floor, self.forgotten)
 
     def floor_for(self, peer: str) -> int:
         """Return the latest version that had to be forgotten though this peer may not know it."""

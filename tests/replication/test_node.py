@@ -1154,6 +1154,26 @@ class TestBehind:
         group.link("a", "b")
         assert ask_each_moment(group["b"], 1.0) == {NEW}
 
+    def test_takes_nobody_in_any_more_who_is_told_that_he_was_left_behind(self):
+        group = make_group("abc")
+        group["c"].stop()
+        group.advance(0.5)
+        group["c"].start()
+        wire = Wire(group["c"], group["a"])
+        while group["a"].peer("c").phase is not Phase.HOSTING:
+            wire.carry()
+            group["c"].turn()
+        group["a"].turn()
+        for each in group.wires:
+            each.stall()
+        group["a"].frozen = group["c"].frozen = True
+        group.advance(60)
+        group["a"].frozen = False
+        group["a"].step()
+        group["a"].node.lose([group["a"].peer("b")], "restarted")
+        group.check()
+        assert group["a"].node.role == "joining"
+
     def test_two_that_stood_still_together_have_missed_nothing(self):
         group = make_group()
         Guest(group["a"]).ask(SET)

@@ -199,6 +199,16 @@ class TestTombstones:
         tombstones.clear()
         assert tombstones.floor_for("q") == 0
 
+    def test_nor_may_who_is_lost_know_what_was_forgotten_before_it_had_it(self):
+        tombstones = Tombstones(0)
+        for version in (1, 2, 3):
+            tombstones.add(b"a" * version, version)
+        assert tombstones.floor == 0
+        tombstones.note_unacknowledged(3)
+        assert tombstones.floor == 0
+        tombstones.note_unacknowledged(2)
+        assert tombstones.floor == 3
+
     def test_in_time_they_expire(self):
         tombstones = Tombstones(1 << 20)
         for version, key in enumerate([b"a", b"b", b"c"], start=1):
