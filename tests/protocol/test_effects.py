@@ -252,11 +252,12 @@ def test_slabs_automove_at_each_eviction(level, moves):
     client.service.cache.check()
 
 
-@shows(b"slabs automove 1", b"slabs automove ratio")
+@shows(b"slabs automove 1", b"slabs automove\0x 1", b"slabs automove ratio")
 @pytest.mark.parametrize(
     ("commands", "moves"),
     [
         (b"slabs automove 1\r\n", True),
+        (b"slabs automove\0x 1\r\n", True),
         (b"slabs automove 0\r\n", False),
         (b"slabs automove 1\r\nslabs automove ratio 0.00001\r\n", False),
     ],
