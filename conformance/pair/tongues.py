@@ -163,6 +163,8 @@ class Binary:
             yield encode_request(opcode, words[1], extras)
         elif verb == b"touch":
             yield encode_request(opcode, words[1], struct.pack(">I", int(words[2])))
+        elif verb == b"flush_all" and words[1:]:
+            yield encode_request(opcode, extras=struct.pack(">I", int(words[1])))
         else:
             yield encode_request(opcode, words[1] if verb in (b"delete", b"mg") else b"")
 
