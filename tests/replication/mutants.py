@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.protocol.connection import Connection
 from pymcd.replication import frames
@@ -22,9 +22,11 @@ from pymcd.replication.clocks import VersionClock
 from pymcd.replication.commits import Commits
 from pymcd.replication.frames import Kind
 from pymcd.replication.gate import Gate
+from pymcd.replication.lease import SILENCE_S, Lease
 from pymcd.replication.membership import Membership
 from pymcd.replication.node import Node
 from pymcd.replication.peer import Peer
+from pymcd.replication.resync import Resync
 from pymcd.replication.roles import FOLLOWER, Role
 from pymcd.replication.versions import FOREVER, Tombstones
 from pymcd.replication.view import View
@@ -49,9 +51,11 @@ class Mutant:
     #: The first seed that was seen to catch it, and in how many from there on it must be caught.
     first_seed: int = 0
     within: int = 60
-    #: A condition without which it cannot show.
+    #: A condition or trouble without which it cannot show.
     condition: str | None = None
-    #: Of `simulation_troubles`, what a world must have for it to show.
+    #: How many nodes there are; None: as the seed says.
+    nodes: int | None = None
+    #: What each world has in any case, of `simulation_troubles`.
     more: frozenset[str] = frozenset()
     #: What `Node.check` says of it; None: a promise is broken, and that must be noticed without it.
     says: str | None = None
@@ -79,19 +83,24 @@ class Mutant:
         """Yield the seeds with which it is to be looked for."""
         seed = self.first_seed
         while True:
-            if self.condition is None or self.condition in Simulation(seed).conditions:
+            if self.condition is None or self.condition in self._world_of(seed):
                 yield seed
             seed += 1
+
+    def _world_of(self, seed: int) -> set[str]:
+        """Return the conditions and troubles of a seed, as far as they are not drawn in its run."""
+        simulation = Simulation(seed, more=self.more, nodes=self.nodes)
+        return simulation.conditions | simulation.more
 
     def hunt(self, within: int | None = None) -> Report | None:
         """Return the first report in which something is found; None: it gets away."""
         for seed in islice(self.seeds(), within or self.within):
             with self.applied():
-                report = run(seed, more=self.more)
+                report = run(seed, more=self.more, nodes=self.nodes)
             if (
                 report.found
                 and (self.says or "") in report.found[0]
-                and not run(seed, more=self.more).found
+                and not run(seed, more=self.more, nodes=self.nodes).found
             ):
                 return report
         return None
@@ -234,6 +243,76 @@ def _members_are_nobodys(original: Any) -> Any:
     return become_member
 
 
+def _only_what_is_gathered(original: Any) -> Any:
+    return property(lambda self: bool(self.stance.protecting and self.changes.pending))
+
+
+def _departed_with_all(original: Any) -> Any:
+    def begin_log(self: Changes, keys: Any, known_up_to: int) -> None:
+        original(self, (), known_up_to)
+
+    return begin_log
+
+
+def _no_marks(original: Any) -> Any:
+    return lambda self, item, before: None
+
+
+def _stay_here(original: Any) -> Any:
+    return lambda self, item: None
+
+
+def _not_called_off(original: Any) -> Any:
+    def flushed(self: Changes, cas_unique: int) -> None:
+        due_at = self.flush_due_at
+        original(self, cas_unique)
+        self.flush_due_at = due_at
+
+    return flushed
+
+
+def _wait_for_all(original: Any) -> Any:
+    return lambda self, keys, most: original(self, keys, 1 << 30)
+
+
+def _log_all(original: Any) -> Any:
+    def log(self: Changes, keys: Any) -> None:
+        limit_bytes, self._log_limit_bytes = self._log_limit_bytes, 1 << 60
+        original(self, keys)
+        self._log_limit_bytes = limit_bytes
+
+    return log
+
+
+def _remember_all(original: Any) -> Any:
+    def add(self: Tombstones, key: bytes, version: int) -> None:
+        limit_bytes, self.limit_bytes = self.limit_bytes, 1 << 60
+        original(self, key, version)
+        self.limit_bytes = limit_bytes
+
+    return add
+
+
+def _wait_for_ever(original: Any) -> Any:
+    return lambda self, now, *asked: self.silent_s(now, asked[1]) >= SILENCE_S
+
+
+def _later_always(original: Any) -> Any:
+    return lambda self, node_id, link, old: True
+
+
+def _parts_lost(original: Any) -> Any:
+    def assemble(self: Channel, body: bytes) -> Any:
+        self._parts[1:] = []
+        return original(self, body)
+
+    return assemble
+
+
+def _forget_flushed(original: Any) -> Any:
+    return lambda self: b""
+
+
 # -- what only `Node.check` sees at once -------------------------------------------------------
 
 
@@ -352,18 +431,24 @@ def _follow_the_wall_clock(original: Any) -> Any:
     return look
 
 
+HOT: Final = frozenset({"hot_keys"})
+LATE: Final = frozenset({"late_handshake"})
+QUEUES: Final = frozenset({"tiny_queues", "many_keys"})
+
 MUTANTS = [
-    Mutant("replies go out before anybody else has the write", [(Gate, "hold", _release_at_once)]),
+    Mutant(
+        "replies go out before anybody else has the write",
+        [(Gate, "hold", _release_at_once)],
+        more=HOT,
+    ),
     Mutant(
         "one acknowledgement counts for all that was sent",
         [(Channel, "acknowledge", _acknowledge_all)],
-        first_seed=80,
+        first_seed=0,
     ),
     Mutant("deletions leave no tombstone", [(Tombstones, "add", _nothing)]),
     Mutant(
-        "messages of older epochs are applied",
-        [(Membership, "receive", _apply_stale)],
-        first_seed=100,
+        "messages of older epochs are applied", [(Membership, "receive", _apply_stale)], within=400
     ),
     Mutant(
         "what was executed for others is forgotten with the link, and executed again",
@@ -371,10 +456,10 @@ MUTANTS = [
         first_seed=108,
     ),
     Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
-    Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)]),
+    Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)], first_seed=100),
     Mutant("an empty node's emptiness wins", [(Membership, "_join_arrived", _emptiness_wins)]),
     Mutant("a lost link is a lost peer", [(Membership, "link_down", _alone_at_once)]),
-    Mutant("who is deposed takes nothing back", [(Membership, "doubt", _nothing)], first_seed=115),
+    Mutant("who is deposed takes nothing back", [(Membership, "doubt", _nothing)], within=400),
     Mutant("an empty node serves at once", [(Node, "start", _begin_at_once)]),
     Mutant(
         "nobody's data keeps an empty node from serving",
@@ -443,6 +528,46 @@ MUTANTS = [
     Mutant(
         "versions do not follow the clock, nor each other",
         [(Changes, "tick", _nothing), (Changes, "observe", _nothing)],
+    ),
+    Mutant(
+        "what is not acknowledged is shown until somebody waits for it",
+        [(Gate, "unacked", _only_what_is_gathered)],
+        more=HOT,
+        first_seed=10,
+    ),
+    Mutant(
+        "who departs has got what it was behind with", [(Changes, "begin_log", _departed_with_all)]
+    ),
+    Mutant("what is stale is so on one node", [(Changes, "recast", _no_marks)]),
+    Mutant("a touch stays where it was said", [(Changes, "altered", _stay_here)]),
+    Mutant(
+        "a flush that was called off comes all the same",
+        [(Changes, "flushed", _not_called_off)],
+        condition="delayed_flushes",
+        first_seed=0,
+    ),
+    Mutant(
+        "what waits for a slow peer has no bound",
+        [(Resync, "fall_behind", _wait_for_all)],
+        more=QUEUES,
+    ),
+    Mutant("the log has no bound", [(Changes, "_log", _log_all)], condition="tiny_log"),
+    Mutant("tombstones have no bound", [(Tombstones, "add", _remember_all)], condition="tiny_log"),
+    Mutant("who does not answer is waited for", [(Lease, "is_lost", _wait_for_ever)]),
+    Mutant(
+        "an older link takes the place of a later one",
+        [(Membership, "_comes_later", _later_always)],
+        more=LATE,
+    ),
+    Mutant(
+        "of what comes in parts some are lost",
+        [(Channel, "assemble", _parts_lost)],
+        condition="tiny_parts",
+    ),
+    Mutant(
+        "who joins does not hear of the last flush",
+        [(Changes, "flush_records", _forget_flushed)],
+        first_seed=60,
     ),
     Mutant(
         "whoever logs in is no client of a pair",

@@ -378,6 +378,7 @@ class Simulation:
             hot = self.stream("hot_keys")
             for name in hot.sample(("host_death", "freeze", "stall", "delay"), 2):
                 self._schedule(name, 0.7)
+            self._schedule_more("mute_death", 1.0)
             if hot.random() < 0.5:
                 world.latency_s, world.jitter_s = 0.004, 0.003
         budget = random_.randrange(100, 260)

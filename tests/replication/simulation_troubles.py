@@ -230,6 +230,32 @@ def suspend(simulation: Simulation) -> None:
     simulation.until(lasts_s, thaw)
 
 
+def mute_death(simulation: Simulation) -> None:
+    """A host is heard no more, and dies a moment later: what it said meanwhile reached nobody."""
+    random_ = simulation.stream("mute_death")
+    host = _pick(simulation, "mute_death")
+    if host is None or not host.connected:
+        return
+    others = [other.name for other in simulation.hosts if other is not host]
+    back_s = simulation.ack_timeout_s * random_.choice((2.0, 5.0, 20.0))
+    simulation.block("mute_death", [(host.name, other) for other in others], back_s)
+    life, began = host.life, simulation.world.now
+
+    def die() -> None:
+        if host.life == life and host.alive and not simulation.ending:
+            host.connected = False
+            simulation.die(host, silent=True)
+
+    def undo() -> None:
+        simulation.excuse(host, began)
+        host.connected = True
+        if not host.alive:
+            host.start()
+
+    simulation.world.after(simulation.ack_timeout_s * random_.uniform(0.0, 1.0), die)
+    simulation.until(back_s, undo)
+
+
 def doze(simulation: Simulation) -> None:
     """A host stands still for a moment just when clients wait there for a word of another.
 
@@ -284,6 +310,7 @@ TROUBLES: Final = {
     "repeated_handshake": Trouble(repeated_handshake, 0.15, 1.0),
     "out_of_memory": Trouble(out_of_memory, 0.15, 1.0),
     "suspend": Trouble(suspend, 0.15, 2.0),
+    "mute_death": Trouble(mute_death, 0.15, 1.0),
     "doze": Trouble(doze, 0.15, 0.5),
 }
 
@@ -326,8 +353,6 @@ AWAITED: Final = frozenset(
         "hot_keys",
         "partial_partition",
         "item_sizes",
-        "one_bound",
-        "one_way",
         "statistics",
     }
 )
