@@ -109,7 +109,7 @@ class Gate:
         self.cache = changes.cache
         self.changes = changes
         self.clock = clock
-        self._lease_s, self._mute_s = patience.lease_s, patience.mute_s
+        self._patience = patience
         self._execute = execute
         self._queue_max = queue_max
         self._has_peers = has_peers
@@ -193,7 +193,7 @@ class Gate:
         forward = Forward(self._last_forward, protocol, commands, waiter, now, in_doubt)
         self.forwards[forward.number] = forward
         self.unsent_forwards.append(forward)
-        self._expect_step(now + self._mute_s)
+        self._expect_step(now + self._patience.mute_s)
 
     def stage(self, waiter: Waiter, value: bytes) -> bool:
         """Have a waiter go on when the others have a large value that it is about to speak of.
@@ -217,7 +217,7 @@ class Gate:
         self.active_until = now + ACTIVE_S
         for peer in missing:
             peer.stage(now, value)
-        self._expect_step(now + self._mute_s)
+        self._expect_step(now + self._patience.mute_s)
         return True
 
     def values_arrived(self, peer: Peer, channel: Channel, received: int) -> None:
@@ -257,7 +257,7 @@ class Gate:
         self.waiting.append((now, waiter))
         self._to_be_asked = True
         self.active_until = now + ACTIVE_S
-        self._expect_step(now + self._mute_s)
+        self._expect_step(now + self._patience.mute_s)
 
     @property
     def waiting_since(self) -> float:
@@ -277,7 +277,7 @@ class Gate:
             oldest = max(first.since, peer.joined_at, self.joining_since)
             if channel is not None:
                 oldest = max(oldest, channel.part_arrived_at, channel.part_acked_at)
-        if self.waiting and peer.lease.echoed + self._lease_s < self.clock.monotonic():
+        if self.waiting and peer.lease.echoed + self._patience.lease_s < self.clock.monotonic():
             oldest = min(oldest, self.waiting_since)
         if self.redo:
             oldest = min(oldest, self._redo_since)
@@ -295,7 +295,7 @@ class Gate:
             echoed = self._view.leader.lease.echoed
         else:
             echoed = self.open_until  # for ever, or not at all
-        self.open_until = echoed + self._lease_s
+        self.open_until = echoed + self._patience.lease_s
         if self.waiting:
             # Who waits is content with any word that is later than his own question.
             self.resume_waiting(now if now < self.open_until else echoed)
@@ -437,7 +437,7 @@ class Gate:
         self._executed.clear()
         if self.stance.protecting:
             self.commits.begin_batch(ordinary=ordinary)
-            self._expect_step(now + self._mute_s)
+            self._expect_step(now + self._patience.mute_s)
         else:
             if view.role is ALONE and self._has_peers:
                 self.unprotected_writes += len(keys)
@@ -818,7 +818,7 @@ class Gate:
         for peer in view.peers.values():
             assert waits or not peer.executed.executing, "executing, and nobody waits"
             if peer.in_view:
-                until = peer.lease.echoed + self._lease_s
+                until = peer.lease.echoed + self._patience.lease_s
                 assert self.open_until <= until, "open longer than others know"
         if role is STARTING:
             assert self.open_until == -inf, "open before it is ready"

@@ -19,7 +19,7 @@ All times are on our monotonic clock, except `their_time`.
 from __future__ import annotations
 
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
 #: The lease, of the acknowledgement time-out.
 LEASE_SHARE: Final = 0.75
@@ -31,21 +31,20 @@ HEARTBEAT_S: Final = 1.0
 STALE_S: Final = 0.25
 
 
-class Patience(NamedTuple):
-    """How long to wait for others."""
+class Patience:
+    """How long to wait for others: as long as the most patient one of them does."""
 
-    ack_timeout_s: float
-    lease_s: float
+    __slots__ = ("ack_timeout_s", "lease_s", "mute_s")
 
-    @classmethod
-    def of(cls, ack_timeout_s: float) -> Patience:
-        """Return what follows from `--replication-ack-timeout`."""
-        return cls(ack_timeout_s, ack_timeout_s * LEASE_SHARE)
+    def __init__(self, ack_timeout_s: float) -> None:
+        self.be(ack_timeout_s)
 
-    @property
-    def mute_s(self) -> float:
-        """How long who does not answer is told as ever that it is heard."""
-        return self.ack_timeout_s - self.lease_s
+    def be(self, ack_timeout_s: float) -> None:
+        """Do what follows from `--replication-ack-timeout`."""
+        self.ack_timeout_s = ack_timeout_s
+        self.lease_s = ack_timeout_s * LEASE_SHARE
+        #: How long who does not answer is told as ever that it is heard.
+        self.mute_s = ack_timeout_s - self.lease_s
 
 
 class Wakefulness:

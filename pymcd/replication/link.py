@@ -110,7 +110,7 @@ class Link:
         self._have = 0
         self._need = 1
         self._limit_bytes = frames.STRANGER_FRAME_MAX_BYTES
-        self._mine = hello
+        self.hello = hello  #: ours
         self._mine_body = bytes([Kind.HELLO]) + hello.encode()
         self._theirs: Hello | None = None
         self._theirs_body = b""
@@ -243,7 +243,7 @@ class Link:
 
     def _why_not(self, theirs: Hello) -> str | None:
         """Return why we want nothing of who says that; None: there is no reason."""
-        mine = self._mine
+        mine = self.hello
         if theirs.incarnation == mine.incarnation:
             # Not so if somebody only sends back what we said: then there may be a peer after all.
             if self.dialled is not None and self._owner.is_mine(theirs.nonce):
@@ -260,7 +260,7 @@ class Link:
     def _proof(self, secret: bytes | None, *, dialled: bool) -> str:
         """Return the proof that a side must give, if that is the secret."""
         bodies = [self._mine_body, self._theirs_body]
-        if dialled != self._mine.dialled:
+        if dialled != self.hello.dialled:
             bodies.reverse()
         role = b"dialled" if dialled else b"accepted"
         text = b"\0".join((role, *(hashlib.sha256(body).digest() for body in bodies)))
@@ -270,7 +270,7 @@ class Link:
         self.output.append(_frame(kind, fields))
 
     def _prove(self) -> None:
-        self._say(Kind.PROOF, proof=self._proof(self._owner.secret, dialled=self._mine.dialled))
+        self._say(Kind.PROOF, proof=self._proof(self._owner.secret, dialled=self.hello.dialled))
 
     def _proof_arrived(self, fields: dict[str, Any], theirs: Hello) -> None:
         proof = fields.get("proof")
@@ -287,7 +287,7 @@ class Link:
         """Return whether a proof is that of one of the secrets."""
         owner = self._owner
         expected = [
-            self._proof(secret, dialled=not self._mine.dialled).encode()
+            self._proof(secret, dialled=not self.hello.dialled).encode()
             for secret in (owner.secret, *owner.other_secrets)
         ]
         # Each is compared: how long that takes must not tell which one it was.
@@ -295,7 +295,7 @@ class Link:
 
     def _refusal(self, reason: str) -> bytes:
         """Return what to say to who is refused, before or after anything else."""
-        return _frame(Kind.REFUSAL, {"reason": reason, "data": self._mine.data})
+        return _frame(Kind.REFUSAL, {"reason": reason, "data": self.hello.data})
 
     def _refuse(self, reason: str) -> None:
         self.output.append(self._refusal(reason))

@@ -21,6 +21,7 @@ from . import records
 from .beginning import Hearsay
 from .clocks import VERSIONS_END_S, decode_times
 from .frames import FRAME_MAX_BYTES, HEAD_BYTES, FrameError, Kind, decode_head
+from .likeness import CONSEQUENCES, ELSE, differences, manners_of
 from .link import ADVICE, NONCE_BYTES, Link
 from .messages import Hello, Join, Received, Status, View, Welcome
 from .peer import HOSTED, Peer, Phase
@@ -63,6 +64,8 @@ class Membership:
         self.clock = node.clock
         self._cluster_id = settings.cluster_id
         self._item_size_max_bytes = settings.item_size_max_bytes
+        self._ack_timeout_s = settings.replication_ack_timeout_s
+        self._manners = manners_of(settings)
         #: What this node proves itself by, and what others may prove themselves by as well.
         self.secret = secret
         self.other_secrets: tuple[bytes, ...] = ()
@@ -95,12 +98,14 @@ class Membership:
             tag=self.changes.tag,
             dialled=dialled is not None,
             release=__version__,
-            item_size_max=self._item_size_max_bytes,
+            item_size_max=self._item_size_max_bytes - self.cache.overhead_bytes,
             memory_limit=self.cache.slabs.limit_bytes,
             data=self._view.data,
             time=self.clock.monotonic(),
             wall=self.clock.realtime(),
             latest=self.changes.latest(),
+            ack_timeout_ms=round(self._ack_timeout_s * 1000),
+            manners=self._manners,
         )
         link = Link(
             self,
@@ -187,6 +192,7 @@ class Membership:
         peer.address = link.address
         peer.version = link.version
         peer.hello = hello
+        self._compare(peer, link.hello, hello)
         peer.lease.heard_at = peer.moved_at = self.clock.monotonic()
         # What we knew of its clock is perhaps wrong since: a host that is suspended, its clock is.
         peer.lease.offset_s = link.greeted_at - hello.time if hello.time else inf
@@ -219,6 +225,27 @@ class Membership:
         if mine != was_mine and abs(link.opened_at - old.opened_at) < CROSSING_S:
             return mine == (self._view.node_id < node_id)
         return link.opened_at >= old.opened_at
+
+    def _compare(self, peer: Peer, mine: Hello, theirs: Hello) -> None:
+        """Be as the weakest of those that were met, and say where a peer is unlike us."""
+        self.be_alike()
+        found = list(differences(mine, theirs))
+        peer.differs = [option for option, _, _ in found]
+        for option, here, there in found:
+            so = CONSEQUENCES.get(option, ELSE)
+            self._node.complain(
+                f"{option} of {peer.node_id}",
+                f"replication: {option} is {here} here and {there} at {peer.node_id}: {so}",
+            )
+
+    def be_alike(self) -> None:
+        """Store what all can store that were met, and wait as long as the most patient one."""
+        met = [peer.hello for peer in self._view.peers.values() if peer.hello is not None]
+        overhead_bytes = self.cache.overhead_bytes
+        sizes = [hello.item_size_max + overhead_bytes for hello in met if hello.item_size_max]
+        self.cache.slabs.item_size_max_bytes = min([self._item_size_max_bytes, *sizes])
+        timeouts_s = [hello.ack_timeout_ms / 1000 for hello in met]
+        self._node.patience.be(max([self._ack_timeout_s, *timeouts_s]))
 
     def _unlink(self, peer: Peer) -> None:
         """Take note that a peer's link is gone, or given up for another."""
@@ -258,6 +285,7 @@ class Membership:
         # Of one that was in sync it is better known what it lacks.
         oldest = min(gone, key=lambda peer: (peer.known, peer.lease.heard_at))
         del view.peers[oldest.node_id]
+        self.be_alike()
         for address in [each for each, node_id in view.who.items() if node_id == oldest.node_id]:
             del view.who[address]
         return True

@@ -9,7 +9,7 @@ earlier one does not say yet has a default.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, Self, get_type_hints
@@ -59,8 +59,16 @@ _NUMBER: Final = _number_below(1 << 63)
 _NODE_ID: Final = _only(re.compile(r"[!-~]{1,255}", re.ASCII).fullmatch)
 _TEXT: Final = _only(lambda value: type(value) is str)
 
+_WORD: Final = re.compile(r"[!-~]{1,64}", re.ASCII)
+
+
+def _are_words(words: Any) -> bool:
+    return all(_WORD.fullmatch(key) and _WORD.fullmatch(word) for key, word in words.items())
+
+
 Text = Annotated[str, _TEXT]
-Word = Annotated[str, _only(re.compile(r"[!-~]{1,64}", re.ASCII).fullmatch)]
+Word = Annotated[str, _only(_WORD.fullmatch)]
+Words = Annotated[dict[str, str], _only(lambda words: _are_words(words))]
 NodeId = Annotated[str, _NODE_ID]
 NodeIds = Annotated[list[str], _list_of(_NODE_ID)]
 Flag = Annotated[bool, _only(lambda value: type(value) is bool)]
@@ -147,12 +155,14 @@ class Hello(Message):
     dialled: Flag
     release: Word = "-"  #: of pymcd
     member: Word = "data"  #: as what it takes part
-    item_size_max: Number = 0  #: in bytes; 0: it does not say
+    item_size_max: Number = 0  #: in bytes of key and value together; 0: it does not say
     memory_limit: Number = 0  #: in bytes; 0: none, or it does not say
     data: Annotated[Data, Codec(Data.read)] = Data.KEPT  #: who refuses it goes by that
     time: Seconds = 0.0  #: on its monotonic clock; 0: it does not say
     wall: Seconds = 0.0  #: Unix time by its wall clock; 0: it does not say
     latest: Number = 0  #: a version of this moment, or what it has seen; 0: it does not say
+    ack_timeout_ms: Annotated[int, _number_below(60_001)] = 0  #: 0: it does not say
+    manners: Words = field(default_factory=dict)  #: see `likeness`
 
     @staticmethod
     def foreign(said: dict[str, Any]) -> str | None:

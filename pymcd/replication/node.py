@@ -106,7 +106,7 @@ class Node:
         self.clock = clock
         self.host = host
         self.configured = tuple(settings.peers)  #: addresses of the others
-        self.patience = Patience.of(settings.replication_ack_timeout_s)
+        self.patience = Patience(settings.replication_ack_timeout_s)
         self._sync_timeout_s = settings.sync_timeout_s
         self._tombstone_ttl_s = settings.tombstone_ttl_s
 

@@ -71,6 +71,7 @@ class Peer:
         self.incarnation = ""
         self.version = 0  #: of the protocol, on the link that is or was in use
         self.hello: Hello | None = None  #: what it said when that link came up
+        self.differs: list[str] = []  #: options that are not the same there
         self.met_at = -inf  #: when that one has proven itself
         self.status: Status | None = None  #: what it said last of itself
         self.connects = 0

@@ -127,6 +127,7 @@ def _peer_rows(peer: Peer, changes: Changes, clock: Clock, *, follows_it: bool) 
         ("node_id", peer.node_id),
         ("pymcd_version", "-" if peer.hello is None else peer.hello.release),
         ("protocol_version", peer.version),
+        ("differs", ",".join(peer.differs) or "-"),
         ("address", peer.address),
         ("link", "up" if peer.link is not None else "down"),
         ("in_sync", _yes(peer.in_view)),

@@ -214,7 +214,7 @@ class Cache:
         self.item_bytes = 0  #: as memcached counts them: `bytes`
         self.total_items = 0
         self.temporary_ttl_s = TEMPORARY_TTL_DEFAULT_S
-        self._overhead_bytes = (
+        self.overhead_bytes = (
             limits.ITEM_HEADER_BYTES
             + limits.ITEM_KEY_END_BYTES
             + limits.ITEM_VALUE_END_BYTES
@@ -222,7 +222,7 @@ class Cache:
         )
         self._client_flags_bytes = limits.ITEM_CLIENT_FLAGS_BYTES
         if settings.memory_accounting == "resident":
-            self._overhead_bytes = RESIDENT_OVERHEAD_BYTES
+            self.overhead_bytes = RESIDENT_OVERHEAD_BYTES
             self._client_flags_bytes = RESIDENT_CLIENT_FLAGS_BYTES
         self.slabs = Slabs(settings)
         if settings.memory_accounting == "resident":
@@ -507,7 +507,7 @@ class Cache:
         # Hot path: bench/ "set16".
         if self._careful or self._choosy:
             return False
-        size = self._overhead_bytes + len(key) + len(value)
+        size = self.overhead_bytes + len(key) + len(value)
         shape: type[Item] = Item
         if client_flags:
             size += self._client_flags_bytes
@@ -594,7 +594,7 @@ class Cache:
         NO_MEMORY_READING.
         """
         # Hot path: bench/ "set16".
-        size = self._overhead_bytes + len(key) + len(value)
+        size = self.overhead_bytes + len(key) + len(value)
         if client_flags:
             size += self._client_flags_bytes
         slab_class = self.slabs.class_for(size)
@@ -955,7 +955,7 @@ class Cache:
     # -- linking ---------------------------------------------------------------------------
 
     def _item_bytes(self, key_bytes: int, value_bytes: int, client_flags: int) -> int:
-        size = self._overhead_bytes + key_bytes + value_bytes
+        size = self.overhead_bytes + key_bytes + value_bytes
         return size + self._client_flags_bytes if client_flags else size
 
     def size_of(self, item: Item) -> int:

@@ -19,7 +19,7 @@ from pymcd.replication.lease import (
 )
 
 #: Sums of these are exact.
-PATIENCE = Patience(ack_timeout_s=0.5, lease_s=0.375)
+PATIENCE = Patience(0.5)
 NOW = 100.0
 NEVER = inf
 TICK = 1 / 64
@@ -142,7 +142,7 @@ class TestIsLost:
     )
     def test_nobody_is_lost_before_its_lease_has_ended(self, ack_timeout_s, events):
         """Whatever we told it last: it answers for that long, and we must not go on before."""
-        patience = Patience.of(ack_timeout_s)
+        patience = Patience(ack_timeout_s)
         lease = Lease()
         now, asked_at, awake_since = NOW, inf, -inf
         lease.heard(now, now, -inf)
@@ -259,7 +259,7 @@ class TestPing:
 class TestPatience:
     @pytest.mark.parametrize("ack_timeout_s", [0.001, 0.08, 60.0])
     def test_the_lease_ends_before_we_give_up(self, ack_timeout_s):
-        patience = Patience.of(ack_timeout_s)
+        patience = Patience(ack_timeout_s)
         assert patience.ack_timeout_s == ack_timeout_s
         assert 0 < patience.lease_s == ack_timeout_s * LEASE_SHARE < ack_timeout_s
         assert patience.mute_s + patience.lease_s == ack_timeout_s

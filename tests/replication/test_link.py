@@ -75,6 +75,8 @@ class Stranger:
             "time": host.clock.monotonic(),
             "wall": 0.0,
             "latest": 0,
+            "ack_timeout_ms": 80,
+            "manners": {"-M": "no"},
         } | hello
         self.body = bytes([Kind.HELLO]) + json.dumps(self.hello).encode()
 
@@ -312,6 +314,7 @@ class TestRefusals:
             {"clock": 1}, {"clock": "now"}, {"tag": 1.0}, {"tag": -1}, {"tag": 4096},
             {"tag": True}, {"dialled": 1}, {"release": 1}, {"release": "two words"},
             {"release": "x" * 65}, {"member": ""}, {"item_size_max": -1}, {"memory_limit": 1.0},
+            {"ack_timeout_ms": 60_001}, {"manners": {"-M": "y" * 65}},
         ],
     )  # fmt: skip
     def test_a_hello_must_be_complete(self, hello, calls):

@@ -42,6 +42,8 @@ EXAMPLES: list[Message] = [
         time=77.5,
         wall=1_700_000_000.5,
         latest=12,
+        ack_timeout_ms=80,
+        manners={"-M": "no"},
     ),
     Status(
         word="ask",
@@ -75,6 +77,7 @@ FIELD_IDS = [f"{type(example).__name__}.{name}" for example, name in FIELDS]
 NEW = {"Hello.version_max", "Hello.release", "Hello.member"}
 NEW |= {"Hello.item_size_max", "Hello.memory_limit", "Hello.data"}
 NEW |= {"Hello.wall", "Hello.time", "Hello.latest", "Status.why"}
+NEW |= {"Hello.ack_timeout_ms", "Hello.manners"}
 
 NUMBER = [-1, 2**63, 1.0, "1", True, None]
 TEXT = [5, None, ["a"], False]
@@ -107,6 +110,8 @@ REFUSED: dict[str, list[Any]] = {
     "Hello.member": [*TEXT, "", "two words", "\u0100", "x" * 65],
     "Hello.item_size_max": NUMBER,
     "Hello.memory_limit": NUMBER,
+    "Hello.ack_timeout_ms": [*NUMBER, 60_001],
+    "Hello.manners": [[], "x", None, 5, {"": "x"}, {"x": ""}, {"x": 1}, {"two words": "x"}],
     "Hello.data": [],  # whatever else is said there, is read as the most that could be meant
     "Status.word": TEXT,
     "Status.role": ["", "leader", 1, None, [], {}],
@@ -158,7 +163,8 @@ ROLLS_SAID = st.builds(Roll, NUMBERS, NODE_IDS, LIVES, LIVES)
 RECEIVEDS = st.builds(Received, NUMBERS, NUMBERS)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.text(), NODE_IDS, st.text(), st.text(), FLOATS, st.integers(0, 4095),
-              st.booleans(), WORDS, WORDS, NUMBERS, NUMBERS, st.sampled_from(Data)),
+              st.booleans(), WORDS, WORDS, NUMBERS, NUMBERS, st.sampled_from(Data),
+              st.integers(0, 60_000), st.dictionaries(WORDS, WORDS, max_size=3)),
     st.builds(Status, st.text(), st.sampled_from(Role), NUMBERS, st.lists(NODE_IDS, max_size=4),
               NODE_IDS, st.booleans(), st.none() | RECEIVEDS, RECEIVEDS, FLOATS, NUMBERS, FLOATS),
     st.builds(Join, KEY_LISTS, st.booleans(), st.booleans(), NUMBERS,

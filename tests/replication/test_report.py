@@ -49,6 +49,7 @@ ROWS_OF_A_PEER = [
     "node_id",
     "pymcd_version",
     "protocol_version",
+    "differs",
     "address",
     "link",
     "in_sync",

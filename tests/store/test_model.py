@@ -107,7 +107,7 @@ class CacheMachine(RuleBasedStateMachine):
         return bytes([self.values % 256]) * length
 
     def _size(self, key: bytes, value: bytes, client_flags: int) -> int:
-        return self.cache._overhead_bytes + len(key) + len(value) + (4 if client_flags else 0)
+        return self.cache.overhead_bytes + len(key) + len(value) + (4 if client_flags else 0)
 
     def _too_large(self, key: bytes, value: bytes, client_flags: int) -> bool:
         return self._size(key, value, client_flags) > self.cache.slabs.item_size_max_bytes
