@@ -150,7 +150,8 @@ def _impostors(pair: Pair, wrong_secret: str) -> int:
     for options in (("--replication-secret-file", wrong_secret), ()):
         peer = f"127.0.0.1:{pair.nodes[0].replication_port}"
         switches = ["--peer", peer, "--replication-port", "-1", "--node-id", "impostor"]
-        switches += [*options, "--sync-timeout", "1"]
+        # It hears that the other has data: it would wait for ever.
+        switches += [*options, "--sync-timeout", "1", "--force-empty"]
         with Node(PYMCD, switches) as impostor:
             until("the impostor gives up", impostor.accepts)
             got += b"item-x" in impostor.ask(b"get precious\r\n", b"END\r\n")
@@ -273,7 +274,8 @@ def badinput(run: Run) -> None:
         else:
             run.say("no faketime here: clocks are not tried")
         for name, (word, pair) in cases.items():
-            pair.options = ("-v", "--sync-timeout", "1")
+            # Both begin with nothing: each must have heard so before the other serves.
+            pair.options = ("-v", "--sync-timeout", "3")
             with pair:
                 _unfit(run, pair, name, word)
 

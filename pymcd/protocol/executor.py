@@ -3,21 +3,79 @@
 One for each protocol. They are plain ones: where commands are executed was decided by whoever has
 an executor, and it is the gate's business when their replies may be told. Only where nothing may be
 changed they are those of a pair, which know how each command is refused.
+
+Nobody forwards commands about one server, to `shutdown` or `watch` it, or to be sent what no one
+asked for here without end. A peer gone mad may: such commands are unknown to these connections, and
+what is answered to one forward is bounded.
 """
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from .. import limits
-from .binary import COMMANDS, DELETEQ, Request, encode_request
-from .connection import Connection
+from .binary import (
+    COMMANDS,
+    DELETEQ,
+    UNKNOWN_COMMAND,
+    Request,
+    encode_error,
+    encode_request,
+)
+from .connection import Connection, Tables
 from .paired import PairedConnection
+from .tokens import ERROR
+from .verbs import LOCAL
 
 if TYPE_CHECKING:
     from ..replication.waiting import Commands
     from ..service import Service
+    from .verbs import Command, Verb
+
+#: Replies to one forward, beyond some of the largest items: nobody who is well asks for as much.
+REPLIES_MAX_BYTES: Final = 16 << 20
+ITEMS_MAX: Final = 4
+
+
+def _unknown_verb(connection: Connection, tokens: list[bytes]) -> None:
+    connection.reply(ERROR)
+
+
+def _unknown_command(connection: Connection, request: Request) -> None:
+    opcode, opaque = request.command.opcode, request.opaque
+    connection.reply(encode_error(opcode, UNKNOWN_COMMAND, opaque))
+
+
+def _common_verb(verb: Verb) -> Verb:
+    return replace(verb, handler=_unknown_verb) if verb.effect is LOCAL else verb
+
+
+def _common_command(command: Command) -> Command:
+    if command.effect is LOCAL:
+        command = copy(command)
+        command.handler = _unknown_command
+    return command
+
+
+def _common(tables: Tables) -> Tables:
+    """Return the commands that are about the items which several servers share."""
+    verbs = {word: _common_verb(verb) for word, verb in tables.verbs.items()}
+    return Tables(verbs, *([_common_command(each) for each in table] for table in tables[1:]))
+
+
+class Proxy(Connection):
+    """Executes what other nodes forward."""
+
+    tables = _common(Connection.tables)
+
+
+class RefusingProxy(PairedConnection):
+    """Answers that, where nothing may be changed."""
+
+    tables = _common(PairedConnection.tables)
 
 
 class Executor:
@@ -34,7 +92,7 @@ class Executor:
         proxy = None if refusing else self._proxies.get(protocol)
         if proxy is None:
             # One of a pair's answers each command as it must be while nothing may be changed.
-            proxy = (PairedConnection if refusing else Connection)(
+            proxy = (RefusingProxy if refusing else Proxy)(
                 service,
                 connection_id=-1,
                 address="peer",
@@ -50,7 +108,7 @@ class Executor:
         reply = proxy.respond(commands)
         if reply is not None and proxy.answer_plain is not None and not rest:
             return reply
-        pieces = [reply or b""]
+        pieces: list[Any] = [reply or b""]
         self._go_on(proxy, pieces)
         for piece in rest:
             if len(piece) == proxy.awaited_bytes and len(piece) > limits.RECEIVE_BYTES:
@@ -66,11 +124,17 @@ class Executor:
         return b"".join(pieces)
 
     @staticmethod
-    def _go_on(proxy: Connection, pieces: list[bytes]) -> None:
+    def _go_on(proxy: Connection, pieces: list[Any]) -> None:
         """Execute all that can be, and take the replies."""
+        item_size_max_bytes = proxy.service.settings.item_size_max_bytes
+        left_bytes = REPLIES_MAX_BYTES + ITEMS_MAX * item_size_max_bytes
         while True:
             more = proxy.run()
             pieces += proxy.pieces
+            left_bytes -= sum(map(len, proxy.pieces))
+            if left_bytes < 0:
+                proxy.closing = True
+                more = False
             proxy.pieces.clear()
             proxy.lent.clear()
             if not more:

@@ -18,7 +18,9 @@ from hypothesis import strategies as st
 from pymcd import limits
 from pymcd.auth import Authenticator, Users
 from pymcd.protocol import Connection, Executor, PairedConnection
+from pymcd.protocol.binary import UNKNOWN_COMMAND
 from pymcd.protocol.paired import NOT_REPLICATED
+from pymcd.protocol.verbs import LOCAL
 from pymcd.replication.changes import Changes
 from tests.protocol import binary_client as binary
 from tests.protocol.helpers import Client, make_service
@@ -848,7 +850,46 @@ class TestExecutor:
     def test_half_a_command_is_forgotten(self, commands):
         execute, _ = self.executor()
         execute("text", commands)
-        assert execute("text", b"version\r\n") == b"VERSION 1.6.45\r\n"
+        assert execute("text", b"mn\r\n") == b"MN\r\n"
+
+    @pytest.mark.parametrize("refusing", [False, True])
+    def test_nobody_forwards_what_is_about_this_very_server(self, refusing):
+        """It might end it, change it, or answer without end."""
+        if refusing:
+            host = warm_group(replication_ack="strict", enable_shutdown=True)["a"]
+            stand(host, refusing=True)
+            execute, service = Executor(host.service), host.service
+        else:
+            execute, service = self.executor()
+        stopped: list[bool] = []
+        lend(service, shutdown=stopped.append)
+        for word, verb in Connection.tables.verbs.items():
+            if verb.effect is LOCAL:
+                for words in (
+                    b"",
+                    b" graceful",
+                    b" fetchers",
+                    b" metadump all",
+                    b" 1",
+                    b" noreply",
+                ):
+                    assert execute("text", word + words + b"\r\n") == b"ERROR\r\n", word
+                assert execute("text", b"mn\r\n") == b"MN\r\n", word
+        for command in Connection.tables.commands:
+            if command.effect is LOCAL:
+                replies = binary.decode(execute("binary", binary.request(command.opcode)))
+                assert {reply.status for reply in replies} <= {UNKNOWN_COMMAND, 4}, command.name
+                assert execute("binary", binary.request(binary.GET, b"k")), command.name
+        assert not stopped
+
+    def test_replies_are_bounded(self, monkeypatch):
+        monkeypatch.setattr("pymcd.protocol.executor.REPLIES_MAX_BYTES", 10_000)
+        service = make_service(item_size_max_bytes=1 << 17, slab_chunk_max_bytes=1 << 16)
+        execute = Executor(service)
+        assert execute("text", b"set k 0 0 90000\r\n" + bytes(90_000) + b"\r\n") == b"STORED\r\n"
+        assert len(execute("text", b"get k\r\n" * 4)) > 360_000
+        assert len(execute("text", b"get k\r\n" * 1000)) < 700_000
+        assert execute("text", b"mn\r\n") == b"MN\r\n"
 
     def test_long_batches_are_executed_to_the_end(self):
         execute, service = self.executor()
