@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 LOG_ENTRY_BYTES: Final = 280
 #: Looked at in one step, of all items: two milliseconds at most.
 DROP_ITEMS: Final = 300
+#: An item that ends later could not be passed on where clocks differ.
+UNIX_END_MAX: Final = 1 << 62
+_NO_END: Final = "an item that ends later than any"
 #: The part of the memory for the backlog that tombstones may take.
 _TOMBSTONES_SHARE: Final = 4
 
@@ -449,6 +452,8 @@ class Changes:
                     known = exceptions.get(key, old.cas_unique) if exceptions else old.cas_unique
                     if known >= version:
                         continue
+                if unix_end > UNIX_END_MAX:
+                    raise FrameError(_NO_END)
                 expires_at = max(1, unix_end - origin_s) if unix_end else 0
                 value = payload[value_at:position]
                 stored = install(key, value, client_flags, expires_at, cas_unique, marks)
@@ -487,6 +492,8 @@ class Changes:
             return False
         expires_at = 0
         if unix_end:
+            if unix_end > UNIX_END_MAX:
+                raise FrameError(_NO_END)
             expires_at = max(1, unix_end - origin_s)
         self._applying = True
         try:

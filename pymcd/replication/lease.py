@@ -21,6 +21,8 @@ from __future__ import annotations
 from math import inf
 from typing import Final
 
+from .frames import FrameError
+
 #: The lease, of the acknowledgement time-out.
 LEASE_SHARE: Final = 0.75
 #: A peer that says nothing for so long, or for a lease, is gone, though nobody waits for it.
@@ -103,7 +105,10 @@ class Lease:
         self.answer_due = False  #: it is to be told what we have received
 
     def heard(self, now: float, time: float, echo: float) -> bool:
-        """Take note of a message's times; return whether they prolong our lease."""
+        """Take note of a message's times; return whether they prolong our lease.
+
+        Raises FrameError if it has seen of us what we have not said yet.
+        """
         # Hot path: bench/ "pair16".
         self.heard_at = now
         if time > self.their_time:
@@ -116,6 +121,8 @@ class Lease:
         elif echo - time > self.offset_s:
             self.offset_s = echo - time
         if echo > self.echoed and echo >= 0.0:
+            if echo > now:
+                raise FrameError("an answer to what was not said yet")
             self.echoed = echo
             if self.muted_at and echo >= self.asked_at:
                 self.unmute()

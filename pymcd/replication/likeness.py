@@ -8,13 +8,16 @@ difference to clients, who may be led to either node: it is said in the log, and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..config import Settings
     from .messages import Hello
+
+#: `-I` of nobody is less.
+ITEM_SIZE_MAX_LOWEST_BYTES: Final = 1 << 10
 
 
 def manners_of(settings: Settings) -> dict[str, str]:

@@ -21,14 +21,14 @@ from . import records
 from .beginning import Hearsay
 from .clocks import VERSIONS_END_S, decode_times
 from .frames import FRAME_MAX_BYTES, HEAD_BYTES, FrameError, Kind, decode_head
-from .likeness import CONSEQUENCES, ELSE, differences, manners_of
+from .likeness import CONSEQUENCES, ELSE, ITEM_SIZE_MAX_LOWEST_BYTES, differences, manners_of
 from .link import ADVICE, NONCE_BYTES, Link
 from .messages import Hello, Join, Received, Status, View, Welcome
 from .peer import HOSTED, Peer, Phase
 from .report import Counts
 from .resync import WINDOW_BYTES
 from .roles import COORDINATOR, FOLLOWER, JOINING, STARTING, Data
-from .versions import CLOCK_SKEW_MAX_S, TAG_MASK, FutureError, seconds_of
+from .versions import CLOCK_SKEW_MAX_S, TAG_MASK, FutureError, epoch_limit, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -239,12 +239,15 @@ class Membership:
             )
 
     def be_alike(self) -> None:
-        """Store what all can store that were met, and wait as long as the most patient one."""
-        met = [peer.hello for peer in self._view.peers.values() if peer.hello is not None]
+        """Store what all can store that were met, and wait as long as any that is there."""
+        peers = self._view.peers.values()
+        met = [peer.hello for peer in peers if peer.hello is not None]
         overhead_bytes = self.cache.overhead_bytes
         sizes = [hello.item_size_max + overhead_bytes for hello in met if hello.item_size_max]
-        self.cache.slabs.item_size_max_bytes = min([self._item_size_max_bytes, *sizes])
-        timeouts_s = [hello.ack_timeout_ms / 1000 for hello in met]
+        smallest = max(min([self._item_size_max_bytes, *sizes]), ITEM_SIZE_MAX_LOWEST_BYTES)
+        self.cache.slabs.item_size_max_bytes = smallest
+        there = [peer for peer in peers if peer.link is not None or peer.in_view]
+        timeouts_s = [peer.hello.ack_timeout_ms / 1000 for peer in there if peer.hello is not None]
         self._node.patience.be(max([self._ack_timeout_s, *timeouts_s]))
 
     def _unlink(self, peer: Peer) -> None:
@@ -311,6 +314,7 @@ class Membership:
             self._unlink(peer)
             peer.link_lost_at = self.clock.monotonic()
             peer.last_error = reason or "disconnected"
+            self.be_alike()
             self._node.link_lost(peer)
 
     def use_secrets(self, first: bytes, *others: bytes) -> None:
@@ -449,6 +453,18 @@ class Membership:
         elif kind == Kind.VIEW:
             self._view_arrived(peer, View.decode(payload), now)
 
+    def _hear_epoch(self, epoch: int) -> None:
+        """Take note of an epoch that was given out: those that follow are later.
+
+        Raises FrameError for one that nobody can have reached yet. After it there would be no later
+        one that others take; as it is, whatever a peer gone mad says, time goes past it.
+        """
+        view = self._view
+        if epoch > view.highest_epoch:
+            if epoch > epoch_limit(self.clock.realtime() + 2 * CLOCK_SKEW_MAX_S):
+                raise FrameError("an epoch from the future")
+            view.highest_epoch = epoch
+
     def announce_status(self) -> None:
         """Tell everybody what we are."""
         for peer in self._view.peers.values():
@@ -476,6 +492,7 @@ class Membership:
 
     def _status_arrived(self, peer: Peer, status: Status, time: float, now: float) -> None:
         view, channel = self._view, peer.channel
+        self._hear_epoch(max(status.epoch, status.left.epoch))
         peer.clocks.note_items(time, status.clock)
         # What we gave out in a former life, by the time of others, is not to be given out again.
         self._note_time(status.version, has_data=status.role is not STARTING)
@@ -485,7 +502,6 @@ class Membership:
             peer.stop_asking()  # it takes nobody in, and may want to join us
         if status.role is JOINING and peer is not view.leader and peer.node_id in view.members:
             self._node.look_after_leader(0.0)  # which it has lost; perhaps we are to go on
-        view.highest_epoch = max(view.highest_epoch, status.epoch, status.left.epoch)
         if status.word == "ask":
             self._send_status(peer, "answer")
         theirs = status.channel
@@ -634,6 +650,7 @@ class Membership:
         self.begin_resync(peer, join.wants, whole=join.all or replaces)
 
     def _welcome_arrived(self, peer: Peer, welcome: Welcome, epoch: int, now: float) -> None:
+        self._hear_epoch(epoch)
         view, gate = self._view, self._node.gate
         channel = peer.channel
         if (
@@ -658,7 +675,6 @@ class Membership:
             self.changes.doubt_anew()
         peer.open_channel(epoch, Phase.JOINING, received=1)
         peer.lease.answer_due = True
-        view.highest_epoch = max(view.highest_epoch, epoch)
         if welcome.replace:
             peer.resync.expect_all(welcome.replace)
         for number, reply in welcome.done.items():
@@ -827,8 +843,8 @@ class Membership:
             return
         if view.node_id not in said.members:
             raise FrameError("a VIEW without this node")
+        self._hear_epoch(said.epoch)
         view.epoch = said.epoch
-        view.highest_epoch = max(view.highest_epoch, said.epoch)
         view.coordinator = peer.node_id
         view.members = said.members
         if len(said.members) == 2:

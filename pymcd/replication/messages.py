@@ -11,9 +11,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from math import isfinite
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, NamedTuple, Self, get_type_hints
 
+from ..limits import KEY_MAX_BYTES
 from . import frames
 from .frames import FrameError, Kind, decode_text, encode_text
 from .roles import Data, Role
@@ -21,6 +21,12 @@ from .versions import TAG_MASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+#: More nodes than any group has.
+MEMBERS_MAX: Final = 64
+#: Some thirty thousand years.
+SECONDS_MAX: Final = 1e12
 
 
 class Codec(NamedTuple):
@@ -53,6 +59,25 @@ def _list_of(codec: Codec) -> Codec:
     )
 
 
+def _few(codec: Codec) -> Codec:
+    """Return what lets a list pass if it is short, and says nothing twice."""
+    decode = _list_of(codec).decode
+
+    def decode_few(values: Any) -> Any:
+        if len(values) > MEMBERS_MAX or len({*values}) < len(values):
+            raise TypeError
+        return decode(values)
+
+    return Codec(decode_few, _list_of(codec).encode)
+
+
+def _decode_key(text: str) -> bytes:
+    key = decode_text(text)
+    if not 0 < len(key) <= KEY_MAX_BYTES:
+        raise ValueError
+    return key
+
+
 #: What fits into a message's head or a record.
 _NUMBER: Final = _number_below(1 << 63)
 #: It stands in logs and statistics.
@@ -70,14 +95,18 @@ Text = Annotated[str, _TEXT]
 Word = Annotated[str, _only(_WORD.fullmatch)]
 Words = Annotated[dict[str, str], _only(lambda words: _are_words(words))]
 NodeId = Annotated[str, _NODE_ID]
-NodeIds = Annotated[list[str], _list_of(_NODE_ID)]
+NodeIds = Annotated[list[str], _few(_NODE_ID)]
 Flag = Annotated[bool, _only(lambda value: type(value) is bool)]
 Number = Annotated[int, _NUMBER]
 Numbers = Annotated[list[int], _list_of(_NUMBER)]
 #: It stands in logs and statistics, too.
 Reason = Annotated[str, _only(re.compile(r"[ -~]{0,200}", re.ASCII).fullmatch)]
-Seconds = Annotated[float, _only(lambda value: type(value) in (int, float) and isfinite(value))]
-Keys = Annotated[list[bytes], _list_of(Codec(decode_text, encode_text))]
+#: What is far away in time, in either direction, is nonsense: sums of it must be numbers.
+Seconds = Annotated[
+    float,
+    _only(lambda value: type(value) in (int, float) and -SECONDS_MAX <= value <= SECONDS_MAX),
+]
+Keys = Annotated[list[bytes], _list_of(Codec(_decode_key, encode_text))]
 Incarnations = Annotated[
     dict[str, str],
     Codec(

@@ -332,6 +332,7 @@ class Node:
             self.changes.begin_log(lacking, max(peer.acked_sequence, 0))
             if peer in self.view.followers:
                 self.view.followers.remove(peer)
+            self.membership.be_alike()
         self.note_departures()
         self.host.view_changed()
         return unacked

@@ -46,6 +46,14 @@ def version_at(realtime_s: float, tag: int) -> int:
     return max(0, int(realtime_s * 1000) - _ORIGIN_MS) << _TIME_SHIFT | tag
 
 
+def epoch_limit(realtime_s: float) -> int:
+    """Return an epoch that no group can have passed by a moment: one for each millisecond.
+
+    Where the clock was never set, some billions.
+    """
+    return max(version_at(realtime_s, 0) >> COUNTER_BITS, 1 << 32 + TAG_BITS) | TAG_MASK
+
+
 def seconds_of(version: int) -> float:
     """Return the moment of a version, in Unix seconds."""
     return ((version >> _TIME_SHIFT) + _ORIGIN_MS) / 1000

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pymcd.replication.frames import FrameError
 from pymcd.replication.lease import (
     HEARTBEAT_S,
     LEASE_SHARE,
@@ -171,15 +172,23 @@ class TestHearing:
     )
     def test_what_it_has_seen_of_us_prolongs_our_lease_if_that_is_news(self, echo, news):
         lease = Lease()
-        lease.heard(1.0, 0.0, 4.0)
-        assert lease.heard(2.0, 0.0, echo) == news
+        lease.heard(6.0, 0.0, 4.0)
+        assert lease.heard(7.0, 0.0, echo) == news
         assert lease.echoed == max(4.0, echo)
-        assert lease.heard_at == 2.0
+        assert lease.heard_at == 7.0
+
+    @pytest.mark.parametrize("echo", [7.0 + TICK, 1e308, float("inf")])
+    def test_nobody_has_seen_what_we_have_not_said_yet(self, echo):
+        lease = Lease()
+        lease.heard(6.0, 0.0, 4.0)
+        with pytest.raises(FrameError, match="an answer to what was not said yet"):
+            lease.heard(7.0, 0.0, echo)
+        assert lease.echoed == 4.0
 
     def test_what_is_no_number_is_no_news(self):
         lease = Lease()
-        lease.heard(1.0, 3.0, 4.0)
-        assert not lease.heard(2.0, float("nan"), float("nan"))
+        lease.heard(5.0, 3.0, 4.0)
+        assert not lease.heard(6.0, float("nan"), float("nan"))
         assert (lease.their_time, lease.echoed) == (3.0, 4.0)
 
     def test_its_time_only_grows(self):

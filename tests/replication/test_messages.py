@@ -82,10 +82,18 @@ NEW |= {"Hello.ack_timeout_ms", "Hello.manners"}
 NUMBER = [-1, 2**63, 1.0, "1", True, None]
 TEXT = [5, None, ["a"], False]
 NODE = [*TEXT, "", "two words", "two\nlines", "\ud800", "x" * 256]
-SECONDS = ["1", None, True, float("inf"), float("nan"), 10**400, [1.0]]
+SECONDS = [1e308, -1e13, "1", None, True, float("inf"), float("nan"), 10**400, [1.0]]
 FLAG = [0, 1, "true", None, []]
-KEYS = ["abc", {"a": 1}, [5], ["\u0100"], [["a"]], None, 5]
-NAMES = ["ab", {"a": 1}, *([each] for each in NODE), None, 5]
+KEYS = [[""], ["x" * 251], "abc", {"a": 1}, [5], ["\u0100"], [["a"]], None, 5]
+NAMES = [
+    ["a", "a"],
+    [str(number) for number in range(65)],
+    "ab",
+    {"a": 1},
+    *([each] for each in NODE),
+    None,
+    5,
+]
 ROLL: dict[str, Any] = {"epoch": 1, "coordinator": "a", "data": {"a": "1"}, "witness": {}}
 NO_ROLLS: list[dict[str, Any]] = [
     {"epoch": -1}, {"epoch": "1"}, {"coordinator": ""}, {"coordinator": None}, {"data": []},
@@ -154,24 +162,25 @@ WRONG = [
 ]
 
 NUMBERS = st.integers(0, 2**63 - 1)
-FLOATS = st.floats(allow_nan=False, allow_infinity=False)
+FLOATS = st.floats(-1e12, 1e12)
 NODE_IDS = st.from_regex(r"[!-~]{1,255}", fullmatch=True)
 WORDS = st.from_regex(r"[!-~]{1,64}", fullmatch=True)
-KEY_LISTS = st.lists(st.binary(max_size=250), max_size=4)
+KEY_LISTS = st.lists(st.binary(min_size=1, max_size=250), max_size=4)
 LIVES = st.dictionaries(NODE_IDS, st.text(), max_size=3)
 ROLLS_SAID = st.builds(Roll, NUMBERS, NODE_IDS, LIVES, LIVES)
 RECEIVEDS = st.builds(Received, NUMBERS, NUMBERS)
+MEMBERS = st.lists(NODE_IDS, max_size=4, unique=True)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.text(), NODE_IDS, st.text(), st.text(), FLOATS, st.integers(0, 4095),
               st.booleans(), WORDS, WORDS, NUMBERS, NUMBERS, st.sampled_from(Data),
               st.integers(0, 60_000), st.dictionaries(WORDS, WORDS, max_size=3)),
-    st.builds(Status, st.text(), st.sampled_from(Role), NUMBERS, st.lists(NODE_IDS, max_size=4),
+    st.builds(Status, st.text(), st.sampled_from(Role), NUMBERS, MEMBERS,
               NODE_IDS, st.booleans(), st.none() | RECEIVEDS, RECEIVEDS, FLOATS, NUMBERS, FLOATS),
     st.builds(Join, KEY_LISTS, st.booleans(), st.booleans(), NUMBERS,
               st.lists(NUMBERS, max_size=4), NUMBERS),
     st.builds(Welcome, KEY_LISTS, st.booleans(),
               st.dictionaries(NUMBERS, st.binary(max_size=99), max_size=4), NUMBERS),
-    st.builds(View, NUMBERS, st.lists(NODE_IDS, max_size=4)),
+    st.builds(View, NUMBERS, MEMBERS),
     st.builds(Vote, st.none() | ROLLS_SAID, ROLLS_SAID),
     st.builds(Grant, NUMBERS, st.text(), st.none() | ROLLS_SAID),
 )  # fmt: skip
