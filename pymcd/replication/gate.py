@@ -25,7 +25,7 @@ from .commits import Commits
 from .frames import HEAD_BYTES, Kind
 from .records import Record
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
-from .versions import FOREVER, FutureError, version_at
+from .versions import FOREVER, TAG_MASK, FutureError, version_at
 from .waiting import Executed, Forward, Nobody, Result
 
 if TYPE_CHECKING:
@@ -590,7 +590,10 @@ class Gate:
             return
         item = self.cache.linked(key)
         known = self.changes.version_of(item) if item else self.changes.tombstones.get(key)
-        if known > peer.departed_version and known != version and version > peer.departed_version:
+        if min(known, version) <= peer.departed_version:
+            return
+        # What one node wrote twice is no conflict: the second came while the two caught up.
+        if (known ^ version) & TAG_MASK:
             self.changes.conflicts += 1
 
     def answer_forward(self, number: int, reply: bytes) -> None:

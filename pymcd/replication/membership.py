@@ -833,7 +833,10 @@ class Membership:
         """Tell the followers who is in the view, and everybody what we are."""
         payload = View(self._view.epoch, self._view.members).encode()
         for peer in self._view.followers:
-            peer.send(now, Kind.VIEW, payload)
+            # What it told us itself it has, as well as what it was told.
+            behind = peer.resync.under_way or self.changes.pending
+            sequence = 0 if behind else self.changes.sequence
+            peer.send(now, Kind.VIEW, payload, sequence=sequence)
         self.announce_status()
 
     def _view_arrived(self, peer: Peer, said: View, now: float) -> None:

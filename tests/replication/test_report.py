@@ -192,3 +192,52 @@ class TestDegradation:
             assert degradation.note(degraded) == news
             clock.advance(1)
             assert (degradation.now_s, degradation.total_s) == (now_s, total_s)
+
+
+class TestAfterAPartition:
+    def split(self) -> Group:
+        group = make_group()
+        group.wire("a", "b").cut()
+        group.advance(1)
+        return group
+
+    def write(self, host: Host, keys: str, value: bytes) -> None:
+        for key in keys:
+            Guest(host).ask(b"set %s 0 0 1\r\n%s\r\n" % (key.encode(), value))
+
+    def test_nobody_is_behind_when_all_is_told(self):
+        group = self.split()
+        self.write(group["a"], "klm", b"1")
+        self.write(group["b"], "xyz", b"2")
+        group.link("a", "b")
+        group.advance(15)
+        for host in group.hosts.values():
+            assert host.node.role.in_sync
+            assert host.rows["peer_0:lag_items"] == 0
+        group.check_equal()
+
+    def test_what_both_have_changed_is_counted(self):
+        group = self.split()
+        self.write(group["a"], "klm", b"1")
+        self.write(group["b"], "lmn", b"2")
+        group.link("a", "b")
+        group.advance(15)
+        assert sum(host.rows["conflicts"] for host in group.hosts.values()) >= 2
+        assert max(host.rows["conflicts"] for host in group.hosts.values()) == 2
+
+    def test_what_one_changes_again_while_both_catch_up_is_none(self):
+        group = make_group()
+        wire = group.wire("a", "b")
+        wire.stall()
+        self.write(group["a"], "klm", b"1")
+        Guest(group["b"]).ask(b"get k\r\n")
+        group.advance(0.2)
+        assert [host.node.role for host in group.hosts.values()] == ["alone", "alone"]
+        wire.resume()
+        # Who lapsed is taken back after a while.
+        for number in range(20):
+            self.write(group["a"], "klm", b"%d" % (number % 10))
+            group.advance(0.01)
+        group.advance(15)
+        assert all(host.node.role.in_sync for host in group.hosts.values())
+        assert [host.rows["conflicts"] for host in group.hosts.values()] == [0, 0]
