@@ -601,6 +601,13 @@ def _stats_cachedump(connection: Connection, tokens: list[bytes]) -> bytes | Non
     return None
 
 
+def _stats_replication(connection: Connection, tokens: list[bytes]) -> bytes:
+    service = connection.service
+    if len(tokens) > 3 and tokens[2] == b"forget":
+        return reports.encode_rows(reports.forget_node(service, tokens[3].decode("latin-1")))
+    return reports.encode_rows(reports.replication(service))
+
+
 def _stats_sizes(connection: Connection, tokens: list[bytes]) -> None:
     _answer_in_parts(connection, reports.sizes(connection.service))
 
@@ -630,6 +637,7 @@ _REPORTS: Final[dict[bytes, _Report]] = {
     b"sizes": _stats_sizes,
     b"settings": _rows_of(reports.settings_in_force),
     **{word: _rows_of(report) for word, report in reports.BY_WORD.items()},
+    b"replication": _stats_replication,
     # The original reports on external storage and its proxy; there is none.
     **dict.fromkeys((b"extstore", b"proxy", b"proxyfuncs", b"proxybe"), _rows_of(lambda _: [])),
 }

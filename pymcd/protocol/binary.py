@@ -96,6 +96,7 @@ ERROR_TEXTS: Final = {
     NO_MEMORY: b"Out of memory",
 }
 
+_FORGET: Final = b"replication forget "
 _NO_MEMORY_READING: Final = b"Out of memory during read"
 
 DELETEQ: Final = 0x14
@@ -605,6 +606,9 @@ def _stat(connection: Connection, request: Request) -> None:
         encoded = (_stat_rows(opaque, rows) for rows in reports.sizes(service))
         connection.answer_from(chain(encoded, (end,)))
         return
+    elif key.startswith(_FORGET):
+        rows = reports.forget_node(service, key.removeprefix(_FORGET).decode("latin-1"))
+        reply = _stat_rows(opaque, rows) + end
     elif key in reports.BY_WORD:
         reply = _stat_rows(opaque, reports.BY_WORD[key](service)) + end
     else:

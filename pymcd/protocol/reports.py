@@ -203,6 +203,13 @@ def general(service: Service) -> list[Row]:
     return rows
 
 
+def forget_node(service: Service, node_id: str) -> list[Row]:
+    """Have a group forget a node that will not return; say whether it has."""
+    gate = service.gate
+    refusal = "replication is off" if gate is None else gate.forget(node_id)
+    return [("not_forgotten" if refusal else "forgotten", (refusal or node_id).replace(" ", "_"))]
+
+
 def replication(service: Service) -> list[Row]:
     """Return the rows of `stats replication`. Values are words without blanks."""
     if service.gate is None:

@@ -98,6 +98,7 @@ class Gate:
         expect_step: Callable[[float], None],
         resynchronise: Callable[[Peer], None],
         rows: Callable[[], Rows],
+        forget: Callable[[str], str],
     ) -> None:
         """`queue_max` keys may wait for a slow peer; then `resynchronise` begins anew with it.
 
@@ -116,6 +117,8 @@ class Gate:
         self._expect_step = expect_step
         self._resynchronise = resynchronise
         self.rows = rows  #: of `stats replication`
+        #: Forget a node that will not return; return why not, in words, or "".
+        self.forget = forget
         self.commits = Commits()
         self.open_until = -inf  #: nothing may be executed later, on the monotonic clock
         self.retired = (
@@ -627,6 +630,7 @@ class Gate:
         if last is None:
             return False
         peer.moved_at = peer.lease.heard_at
+        peer.answer_s = max(peer.moved_at - last.sent_at, peer.answer_s * 0.9)
         if last.sequence > peer.acked_sequence:
             peer.acked_sequence = last.sequence
         if last.ticket > peer.acked_ticket:

@@ -287,11 +287,41 @@ class Membership:
             return False
         # Of one that was in sync it is better known what it lacks.
         oldest = min(gone, key=lambda peer: (peer.known, peer.lease.heard_at))
-        del view.peers[oldest.node_id]
-        self.be_alike()
-        for address in [each for each, node_id in view.who.items() if node_id == oldest.node_id]:
-            del view.who[address]
+        self._forget(oldest)
         return True
+
+    def _forget(self, peer: Peer) -> None:
+        """Know no more of a peer that is not there; if it comes, it is a new one."""
+        who = self._view.who
+        del self._view.peers[peer.node_id]
+        for address in [each for each, node_id in who.items() if node_id == peer.node_id]:
+            del who[address]
+        self.be_alike()
+        self._node.note_departures()
+
+    def forget(self, node_id: str) -> str:
+        """Forget a peer that will not return; return why not, in words, or nothing."""
+        peer = self._view.peers.get(node_id)
+        if peer is None:
+            return "there is no such node"
+        if peer.link is not None or peer.channel is not None or peer is self._view.leader:
+            return "it is in use"
+        self._forget(peer)
+        self._node.host.log(f"replication: {node_id} is forgotten")
+        return ""
+
+    def forget_replaced(self, now: float, after_s: float) -> None:
+        """Forget those that were not heard for so long, and whose place other nodes have taken.
+
+        As containers do, whose names are new each time.
+        """
+        view = self._view
+        if any(address not in view.who for address in self._node.configured):
+            return  # it may be one of those that we cannot dial
+        for peer in list(view.peers.values()):
+            replaced = peer.node_id not in view.who.values()
+            if replaced and now - peer.lease.heard_at >= after_s:
+                self.forget(peer.node_id)
 
     def link_down(self, link: Link, reason: str = "") -> None:
         """Take note that a link is gone."""
@@ -701,6 +731,13 @@ class Membership:
         else:
             self.counts.partial_resyncs += 1
         now = self.clock.monotonic()
+        if peer.copies_broken:
+            self._node.complain(
+                f"copy for {peer.node_id}",
+                f"replication: the copy for {peer.node_id} starts over, after {peer.copies_broken}"
+                f" that broke off, the last one at {peer.broke_at} items"
+                f" ({peer.last_error}): is the link too slow for it?",
+            )
         flushes = changes.flush_records()
         if flushes:
             peer.send(now, Kind.CHANGES, peer.join_records(now, flushes))
@@ -825,6 +862,7 @@ class Membership:
         peer.become(phase)
         peer.known = True
         peer.overrates_us = False
+        peer.copies_broken = 0
         peer.joined_at = now
         peer.resync.mode = "in_sync"
         self.wants_all = False

@@ -147,6 +147,7 @@ class Node:
             expect_step=self.expect_step,
             resynchronise=lambda peer: self.membership.begin_resync(peer),
             rows=self.rows,
+            forget=lambda node_id: self.membership.forget(node_id),
         )
         self.membership = Membership(
             self,
@@ -241,7 +242,7 @@ class Node:
         now = self.clock.monotonic()
         for peer in lost:
             peer.last_error = reason
-            how = "left" if reason == "left" else f"does not answer ({reason})"
+            how = "left" if reason == "left" else f"does not answer ({reason}{self._hint(peer)})"
             self.complain(
                 f"lost {peer.node_id}",
                 f"replication: {peer.node_id} {how}; going on without it",
@@ -275,6 +276,16 @@ class Node:
     def _is_told_late(self, reason: str) -> bool:
         """Return whether a peer that is lost, as it says itself, may have others with it by now."""
         return reason in ("left", "restarted") and self.is_behind
+
+    def _hint(self, peer: Peer) -> str:
+        """Return in words what a slow link has to do with the loss of a peer, if it has."""
+        ack_timeout_s = self.patience.ack_timeout_s
+        if peer.link is None or peer.answer_s < ack_timeout_s / 2:
+            return ""
+        return (
+            f": answers took up to {peer.answer_s * 1000:.0f} ms, and --replication-ack-timeout"
+            f" is {ack_timeout_s * 1000:.0f} ms"
+        )
 
     def part(self, peer: Peer, why: str) -> None:
         """Give up the channel with a peer, of which we could not take something, for a while."""
@@ -509,6 +520,7 @@ class Node:
                 self.host.wake()
             else:
                 self._tombstones_expired_at = now
+                self.membership.forget_replaced(now, self._tombstone_ttl_s)
         self.gate.send_batch()
         delay = self._delay(now)
         awake.next_step_at = now + delay

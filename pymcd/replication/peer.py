@@ -101,6 +101,9 @@ class Peer:
         self.clocks = PeerClocks()
         self.not_before = 0.0  #: when it may be taken into a view again
         self.lapses = 0  #: times that it was lost of late
+        self.copies_broken = 0  #: since it was in sync last
+        self.broke_at = ""  #: how far the last of them had come
+        self.answer_s = 0.0  #: how long an acknowledgement took of late, at most
 
     # -- its phase -----------------------------------------------------------------------------
 
@@ -132,6 +135,10 @@ class Peer:
             return []
         self._forget_channel()
         self.become(Phase.APART)
+        resync = self.resync
+        if resync.under_way and resync.keys_sent:
+            self.copies_broken += 1
+            self.broke_at = f"{resync.keys_sent:,} of {resync.keys_total:,}"
         self.resync = Resync()
         self.left, self.left_why = Received(channel.epoch, channel.received), why
         return list(channel.unacked)

@@ -31,6 +31,8 @@ class Resync:
         self.behind: dict[bytes, None] = {}  #: changed meanwhile, not sent yet
         self.owes_flushes = False  #: nor are flushes
         self.mode = "idle"  #: as `stats replication` shows it
+        self.keys_sent = 0
+        self.keys_total = 0  #: as many as there were at the beginning
         self.sent_all = False  #: it was told that it has everything
         self.got_all = False  #: it told us so
         self.replace_up_to = 0  #: what it does not confirm, up to that version, is to be dropped
@@ -55,6 +57,9 @@ class Resync:
         missed = None if whole or acked_sequence < 0 else changes.since(acked_sequence)
         self.mode = "sending_full" if missed is None else "sending_partial"
         self.todo = _keys_to_send(changes, wants, missed)
+        self.keys_sent = 0
+        everything = len(changes.tombstones) + changes.cache.item_count
+        self.keys_total = len(wants) + (everything if missed is None else len(missed))
         return missed is None
 
     def next_slice(self, changes: Changes) -> list[bytes]:
@@ -68,6 +73,7 @@ class Resync:
             key = self._next_key()
             if key is None:
                 break
+            self.keys_sent += 1
             record = changes.record_of(key)
             pieces += record
             size += sum(map(len, record))

@@ -12,6 +12,7 @@ import dataclasses
 import getopt
 import getpass
 import json
+import math
 import os
 import sys
 import textwrap
@@ -27,7 +28,9 @@ from .asking import DEFAULT_PORT, Access, AskError, ask_report, parse_address, t
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-USAGE = "usage: pymcd replication [--json] [--tls] [--user NAME] HOST[:PORT]..."
+USAGE = """\
+usage: pymcd replication [--json] [--tls] [--user NAME] HOST[:PORT]...
+       pymcd replication forget NODE HOST[:PORT]..."""
 
 EXIT_IN_SYNC = 0
 EXIT_NOT_IN_SYNC = 1
@@ -164,6 +167,11 @@ def replication(words: list[str]) -> int:
         if "-h" in options or "--help" in options:
             _say(f"{USAGE}\n\n{HELP}")
             return 0
+        forgotten = ""
+        if names[:1] == ["forget"]:
+            forgotten, names = (names[1] if names[1:] else ""), names[2:]
+            if not forgotten or " " in forgotten:
+                raise ValueError("forget whom?")
         addresses = list(dict.fromkeys(map(parse_address, names)))
         if not addresses:
             raise ValueError("no address")
@@ -174,6 +182,8 @@ def replication(words: list[str]) -> int:
             why = f"{error.filename or 'certificate'}: {error.strerror}"
         print(f"pymcd replication: {why}", file=sys.stderr)  # noqa: T201 - a command that prints
         return EXIT_USAGE
+    if forgotten:
+        return _forget(forgotten, addresses, access)
     answers = [_ask(host, port, access) for host, port in addresses]
     now = time.time()
     as_json = "--json" in options
@@ -186,6 +196,8 @@ OPTIONS = ["help", "json", "tls", "ca-file=", "cert=", "key=", "user="]
 HELP = f"""\
 Tells which node of a group coordinates, whether all are in sync or why not, and what would be
 lost if a node died now. Asks on the ports of clients ({DEFAULT_PORT} if none is named).
+
+`forget NODE` has the servers forget a node that will not return, so that they do not miss it.
 
   --json          the same for programs
   --tls           speak TLS; the server's certificate must be trusted by this host ...
@@ -216,6 +228,26 @@ def _ask(host: str, port: int, access: Access) -> Answer:
         return Answer(address, ask_report(host, port, "replication", access))
     except AskError as error:
         return Answer(address, {}, str(error))
+
+
+def _forget(node_id: str, addresses: list[tuple[str, int]], access: Access) -> int:
+    """Have servers forget a node, and say whether they did; return the exit code."""
+    code = EXIT_IN_SYNC
+    for host, port in addresses:
+        address = join_address(host, port)
+        try:
+            rows = ask_report(host, port, f"replication forget {node_id}", access)
+        except AskError as error:
+            _say(f"{address} does not answer ({error}).")
+            code = EXIT_UNREACHABLE
+            continue
+        if rows.get("forgotten") == node_id:
+            _say(f"{address} has forgotten {node_id}.")
+        else:
+            why = rows.get("not_forgotten", "it is too old").replace("_", " ")
+            _say(f"{address} has not forgotten {node_id}: {why}.")
+            code = max(code, EXIT_NOT_IN_SYNC)
+    return code
 
 
 def _say(text: str) -> None:
@@ -297,12 +329,22 @@ def _why_not(answer: Answer, peer: Peer) -> Iterator[str]:
     because = f": {_words(error)}" if error not in _SAYS_NOTHING else ""
     if link == "up" and doing in ("sending_full", "sending_partial"):
         what = "all items" if doing == "sending_full" else "what changed meanwhile"
-        yield f"{answer.name} is sending {what} to {peer.name}."
+        total = int(peer.number("copied_of"))
+        done = f": {int(peer.number('copied_items')):,} of {total:,}" if total else ""
+        broken = int(peer.number("copies_broken"))
+        again = f", after {_count(broken, 'copy', 'copies')} that broke off" if broken else ""
+        yield f"{answer.name} is sending {what} to {peer.name}{done}{again}."
     elif link == "up" and not peer.silent_s:
         yield f"{answer.name} is linked with {peer.name}, which is catching up."
     elif link == "handshake":
         yield f"{answer.name} and {peer.name} are about to link{because}."
     else:
+        slow = peer.number("answer_ms") > answer.number("ack_timeout_ms") / 2 > 0
+        if slow and link == "up":
+            because += (
+                f": answers took {peer.number('answer_ms'):.0f} ms, and"
+                f" --replication-ack-timeout is {answer.number('ack_timeout_ms'):.0f} ms"
+            )
         ago = f", last heard {_duration(peer.silent_s)} ago" if peer.silent_s else ""
         what = "has no link to" if link == "down" else "gets no answer from"
         yield f"{answer.name} {what} {peer.name}{ago}{because}."
@@ -344,8 +386,25 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
         elif answer.rows.get("ack_mode") == "async" and answer.rows.get("role") == COORDINATOR:
             writes = int(max((peer.number("lag_items") for peer in answer.peers()), default=0))
             words = "what it acknowledged in the last moments, now " + _count(writes, "write")
+        elif answer.in_sync:
+            words += _but_what_others_evicted(answer, answers)
         found.append(Cost(answer.name, answer.address, writes, since, words))
     return found
+
+
+def _but_what_others_evicted(dead: Answer, answers: list[Answer]) -> str:
+    """Say what those who are in sync with a node may lack all the same."""
+    asked = {answer.name: answer for answer in answers if not answer.error}
+    for peer in dead.peers():
+        if not peer.in_sync:
+            continue
+        if peer.name in asked:
+            evicted = int(asked[peer.name].number("evictions"))
+            if evicted:
+                return f", but up to {_count(evicted, 'item')} that {peer.name} has evicted"
+        elif 0 < peer.number("memory_limit") < (dead.number("memory_limit") or math.inf):
+            return f", but what {peer.name}, whose -m is smaller, may have evicted"
+    return ""
 
 
 # -- telling -----------------------------------------------------------------------------------
@@ -473,8 +532,8 @@ def _words(value: str) -> str:
     return ADVICE.get(value) or value.replace("_", " ")
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+def _count(number: int, what: str, several: str = "") -> str:
+    return f"{number:,} {what if number == 1 else several or what + 's'}"
 
 
 def _and(names: list[str]) -> str:

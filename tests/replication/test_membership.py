@@ -19,11 +19,13 @@ from pymcd.replication.messages import Join, Message, Received, Status, View, We
 from pymcd.replication.peer import Peer, Phase
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, Role
 from pymcd.replication.versions import version_at
+from tests.protocol import binary_client as binary
 from tests.replication.helpers import (
     Group,
     Guest,
     Host,
     Wire,
+    address_of,
     decode_sent,
     encode_state,
     make_group,
@@ -911,3 +913,117 @@ class TestPeerGoneMad:
             host.node.check()
         voice.group.advance(1)
         voice.group.check()
+
+
+class TestForgetting:
+    """A node that will not return."""
+
+    def group(self) -> Group:
+        group = make_group("abc", tombstone_ttl_s=60.0)
+        group["c"].stop()
+        group.advance(1)
+        return group
+
+    def test_who_is_gone_is_missed_no_more(self):
+        group = self.group()
+        for host in (group["a"], group["b"]):
+            assert Guest(host).ask(b"stats replication\r\n").count(b":node_id") == 2
+            answer = Guest(host).ask(b"stats replication forget c\r\n")
+            assert answer == b"STAT forgotten c\r\nEND\r\n"
+            assert Guest(host).ask(b"stats replication\r\n").count(b":node_id") == 1
+            assert "replication: c is forgotten" in host.lines
+        group.check()
+
+    def test_if_it_comes_after_all_it_is_a_new_one(self):
+        group = self.group()
+        for host in (group["a"], group["b"]):
+            host.node.gate.forget("c")
+        assert Guest(group["a"]).ask(b"set k 0 0 1\r\n1\r\n") == b"STORED\r\n"
+        group["c"].start()
+        group.link("a", "c")
+        group.link("b", "c")
+        group.advance(2)
+        assert group["c"].node.role == "follower"
+        group.check_equal()
+
+    def test_not_who_is_there_nor_who_was_never(self):
+        group = self.group()
+        for node_id, why in ((b"b", b"it_is_in_use"), (b"x", b"there_is_no_such_node")):
+            answer = Guest(group["a"]).ask(b"stats replication forget %s\r\n" % node_id)
+            assert answer == b"STAT not_forgotten %s\r\nEND\r\n" % why
+        assert group["a"].node.role == "coordinator"
+
+    def test_binary_clients_can_say_so_too(self):
+        group = self.group()
+        guest = Guest(group["a"])
+        first, last = binary.decode(guest.ask(binary.request(binary.STAT, b"replication forget c")))
+        assert (first.key, first.value, last.key) == (b"forgotten", b"c", b"")
+        assert "c" not in group["a"].node.view.peers
+
+    @pytest.mark.parametrize("replaced", [False, True])
+    def test_whose_place_another_has_taken_is_forgotten_by_itself(self, replaced):
+        group = self.group()
+        a = group["a"]
+        a.node.view.who = dict.fromkeys(a.node.configured, "b")
+        if not replaced:
+            a.node.view.who[address_of("c")] = "c"
+        group.advance(50)
+        assert "c" in a.node.view.peers
+        group.advance(15)
+        assert ("c" in a.node.view.peers) is not replaced
+
+
+class TestCopies:
+    def test_one_that_starts_over_says_so(self):
+        group = make_group()
+        guest = Guest(group["a"])
+        for number in range(400):
+            assert guest.ask(b"set %d 0 0 9999\r\n%s\r\n" % (number, b"x" * 9999)) == b"STORED\r\n"
+        group["b"].stop()
+        group.advance(1)
+        group["b"].start()
+        for broken in range(3):
+            wire = Wire(group["a"], group["b"])
+            while group["a"].rows.get("peer_0:copied_items", 0) < 20:
+                wire.carry()
+                for host in group.hosts.values():
+                    host.turn()
+            rows = group["a"].rows
+            assert rows["peer_0:copied_of"] == 400
+            assert 20 <= rows["peer_0:copied_items"] < 400
+            assert rows["peer_0:copies_broken"] == broken
+            if broken < 2:
+                wire.cut()
+                group.advance(4)
+        (line,) = [line for line in group["a"].lines if "starts over" in line]
+        assert "replication: the copy for b starts over, after 1 that broke off" in line
+        assert "of 400 items" in line
+        group.advance(5)
+        assert group["b"].node.role == "follower"
+        assert group["a"].rows["peer_0:copies_broken"] == group["a"].rows["peer_0:copied_of"] == 0
+
+
+class TestSlowLinks:
+    @pytest.mark.parametrize("slow", [False, True])
+    def test_a_lapse_because_of_one_says_so(self, slow):
+        group = make_group()
+        peer = group["a"].peer("b")
+        group.warm()
+        peer.answer_s = 0.05 if slow else 0.001
+        group.wire("a", "b").stall()
+        Guest(group["a"]).feed(b"set k 0 0 1\r\n1\r\n")
+        group.advance(0.2)
+        hint = ": answers took up to 50 ms, and --replication-ack-timeout is 80 ms"
+        (line,) = [line for line in group["a"].lines if "b does not answer" in line]
+        assert (hint in line) == slow
+
+    def test_how_long_an_answer_took_is_told(self):
+        group = make_group()
+        group.warm()
+        wire = group.wire("a", "b")
+        wire.stall()
+        Guest(group["a"]).feed(b"set k 0 0 1\r\n1\r\n")
+        group.advance(0.05)
+        wire.resume()
+        group.settle()
+        assert 40 <= group["a"].rows["peer_0:answer_ms"] < 60

@@ -324,6 +324,56 @@ def test_servers_of_two_groups():
     assert exit_code([FIRST, other]) == 1
 
 
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (
+            [
+                Answer("10.0.0.5:11211", rows(SEES_SECOND, evictions="0")),
+                Answer(
+                    "10.0.0.6:11211",
+                    rows(SEES_FIRST, node_id="cache-2", role="follower", evictions="1234"),
+                ),
+            ],
+            "If cache-1 died now, you would lose nothing that was acknowledged, but up to 1,234"
+            " items that cache-2 has evicted.",
+        ),
+        (
+            [
+                Answer(
+                    "10.0.0.5:11211", rows({**SEES_SECOND, "memory_limit": "64"}, memory_limit="0")
+                )
+            ],
+            "If cache-1 died now, you would lose nothing that was acknowledged, but what cache-2,"
+            " whose -m is smaller, may have evicted.",
+        ),
+    ],
+)
+def test_what_a_node_has_evicted_is_lost_with_the_other(answers, words):
+    assert exit_code(answers) == 0
+    assert words in " ".join(as_text(answers, NOW).split())
+
+
+def test_how_far_a_copy_is():
+    peer = {
+        **SEES_SECOND, "in_sync": "no", "state": "sending_full", "copied_items": "15200",
+        "copied_of": "120000", "copies_broken": "2",
+    }  # fmt: skip
+    (answer,) = [Answer("10.0.0.5:11211", rows(peer, **ALONE))]
+    text = " ".join(as_text([answer], NOW).split())
+    assert (
+        "cache-1 is sending all items to cache-2: 15,200 of 120,000, after 2 copies that broke off."
+    ) in text
+
+
+def test_a_link_that_is_too_slow_is_named():
+    peer = {**SEES_SECOND, "in_sync": "no", "state": "idle", "answer_ms": "71.2"}
+    peer |= {"last_heard_ms": "3000"}
+    (answer,) = [Answer("10.0.0.5:11211", rows(peer, ack_timeout_ms="80", **ALONE))]
+    text = " ".join(as_text([answer], NOW).split())
+    assert "answers took 71 ms, and --replication-ack-timeout is 80 ms" in text
+
+
 def test_three_nodes_of_which_one_is_gone():
     lost = {**SEES_SECOND, **LOST, "node_id": "cache-3"}
     first = Answer("10.0.0.5:11211", rows(SEES_SECOND, lost, degraded="yes"))
@@ -413,6 +463,24 @@ def test_a_pair_is_asked(capsys):
     assert f"cache-2  {second.address}" in out
 
 
+def test_a_node_is_forgotten(capsys):
+    heard = []
+
+    def reply(data: bytes) -> bytes:
+        heard.append(data.split())
+        return b"STAT forgotten cache-3\r\nEND\r\n"
+
+    with SmallServer(lambda: reply) as first:
+        assert tool.replication(["forget", "cache-3", first.address]) == 0
+    assert heard == [[b"stats", b"replication", b"forget", b"cache-3"]]
+    assert capsys.readouterr().out == f"{first.address} has forgotten cache-3.\n"
+    with server(Answer("", {"not_forgotten": "it_is_in_use"})) as first:
+        assert tool.replication(["forget", "cache-3", first.address]) == 1
+    assert "has not forgotten cache-3: it is in use." in capsys.readouterr().out
+    assert tool.replication(["forget", "cache-3", first.address]) == 2
+    assert "does not answer" in capsys.readouterr().out
+
+
 def test_json(capsys):
     with server(FIRST) as first:
         assert cli.main(["replication", first.address, "--json"]) == 0
@@ -446,6 +514,10 @@ def test_a_password_is_read_but_only_for_a_user(monkeypatch, capsys):
         (["--bogus"], f"option --bogus not recognized\n{tool.USAGE}"),
         ([""], f"no address: an empty word\n{tool.USAGE}"),
         (["a:x"], f"no address: a:x: 'x' is no port number\n{tool.USAGE}"),
+        (["forget"], f"forget whom?\n{tool.USAGE}"),
+        (["forget", ""], f"forget whom?\n{tool.USAGE}"),
+        (["forget", "two words", "a"], f"forget whom?\n{tool.USAGE}"),
+        (["forget", "a"], f"no address\n{tool.USAGE}"),
         (["--ca-file", "/nonexistent", "a"], "certificate: No such file or directory"),
     ],
 )
