@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from . import records
 from .commits import Commits
-from .frames import HEAD_BYTES, Kind
+from .frames import HEAD_BYTES, FrameError, Kind
 from .records import Record
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
 from .versions import FOREVER, TAG_MASK, FutureError, version_at
@@ -561,6 +561,8 @@ class Gate:
                     at = record[2] and max(1, record[2] - origin_s)
                     changes.apply_flush_due(version, at, relay=relay)
                 elif kind == Record.BATCH:
+                    if self.stance.leading:
+                        raise FrameError("a batch, though we decide")
                     while self.unstable and self.unstable[0].ticket <= record[2]:
                         self._conclude(self.unstable.popleft())
                     if not self.unstable:

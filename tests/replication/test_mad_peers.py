@@ -243,11 +243,19 @@ class World:
         group.check()
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.sampled_from([(), JOINS, FOLLOWS]), st.lists(LINES, max_size=6), st.sampled_from("ab"))
 def test_the_good_ones_survive(before, lines, name):
     world = World()
     world.say(name, [*before, *lines])
+    world.recover()
+
+
+def test_nobody_gives_batches_to_who_decides():
+    world = World()
+    batch = (Kind.CHANGES, records.encode_batch(2**40, 2**40))
+    world.say("a", [*FOLLOWS, (batch, "now", "now", "channel", "next", "all")])
+    assert "sent a batch, though we decide" in world.group["a"].lines[-1]
     world.recover()
 
 

@@ -173,6 +173,7 @@ MEMBERS = st.lists(NODE_IDS, max_size=4, unique=True)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.text(), NODE_IDS, st.text(), st.text(), FLOATS, st.integers(0, 4095),
               st.booleans(), WORDS, WORDS, NUMBERS, NUMBERS, st.sampled_from(Data),
+              FLOATS, FLOATS, NUMBERS,
               st.integers(0, 60_000), st.dictionaries(WORDS, WORDS, max_size=3)),
     st.builds(Status, st.text(), st.sampled_from(Role), NUMBERS, MEMBERS,
               NODE_IDS, st.booleans(), st.none() | RECEIVEDS, RECEIVEDS, FLOATS, NUMBERS, FLOATS),
