@@ -33,6 +33,10 @@ HEARTBEAT_S: Final = 1.0
 STALE_S: Final = 0.25
 
 
+#: No monotonic clock shows more.
+TIME_MAX_S: Final = 1e12
+
+
 class Patience:
     """How long to wait for others: as long as the most patient one of them does."""
 
@@ -107,19 +111,17 @@ class Lease:
     def heard(self, now: float, time: float, echo: float) -> bool:
         """Take note of a message's times; return whether they prolong our lease.
 
-        Raises FrameError if it has seen of us what we have not said yet.
+        Raises FrameError for a time that no clock shows, or that ours does not show yet.
         """
         # Hot path: bench/ "pair16".
         self.heard_at = now
+        if now - time < self.offset_s or echo - time > self.offset_s:
+            self._note_offset(now, time, echo)
         if time > self.their_time:
             if not self.muted_at:
                 self.their_time = time
             elif time > -self.their_time:
                 self.their_time = -time
-        if now - time < self.offset_s:
-            self.offset_s = now - time
-        elif echo - time > self.offset_s:
-            self.offset_s = echo - time
         if echo > self.echoed and echo >= 0.0:
             if echo > now:
                 raise FrameError("an answer to what was not said yet")
@@ -132,6 +134,15 @@ class Lease:
             if self.muted_at and self.answered >= self.asked_at:
                 self.unmute()
         return False
+
+    def _note_offset(self, now: float, time: float, echo: float) -> None:
+        """Learn that their clock is further ahead, or behind, than we knew."""
+        if not -TIME_MAX_S < time < TIME_MAX_S or echo > now:
+            raise FrameError("a time that no clock shows")
+        if now - time < self.offset_s:
+            self.offset_s = now - time
+        elif echo - time > self.offset_s:
+            self.offset_s = echo - time
 
     def mute(self, now: float, asked_at: float) -> None:
         """Say no more that we hear it so that its lease grows."""

@@ -181,7 +181,7 @@ class TestHearing:
     def test_nobody_has_seen_what_we_have_not_said_yet(self, echo):
         lease = Lease()
         lease.heard(6.0, 0.0, 4.0)
-        with pytest.raises(FrameError, match="an answer to what was not said yet"):
+        with pytest.raises(FrameError, match=r"not said yet|no clock shows"):
             lease.heard(7.0, 0.0, echo)
         assert lease.echoed == 4.0
 

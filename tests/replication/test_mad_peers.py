@@ -96,7 +96,7 @@ RECORDS: Final = st.one_of(
     st.builds(state_of, st.integers(0, 255), st.integers(0, 2**32 - 1), VERSIONS, VERSIONS, WIDE),
     st.builds(records.encode_gone, st.binary(max_size=255), VERSIONS),
     st.builds(records.encode_flush, VERSIONS),
-    st.builds(records.encode_flush_due, WIDE),
+    st.builds(records.encode_flush_due, VERSIONS, WIDE),
     st.builds(records.encode_result, WIDE, st.binary(max_size=9)),
     st.builds(records.encode_batch, WIDE, WIDE),
     st.builds(records.encode_executed, st.sampled_from("abm"), WIDE, st.binary(max_size=9)),
