@@ -17,6 +17,7 @@ trip must show that the others did not go on without this node.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -26,7 +27,7 @@ from .frames import HEAD_BYTES, FrameError, Kind
 from .records import Record
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
 from .versions import FOREVER, TAG_MASK, FutureError, version_at
-from .waiting import Executed, Forward, Nobody, Result
+from .waiting import Executed, Forward, Nobody, Postponed, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -322,13 +323,17 @@ class Gate:
         self.resume_waiting()
 
     def abandon(self) -> None:
-        """End whoever waits for anything: what they asked is out of date and not to be executed."""
+        """End whoever waits for anything: what they asked is out of date and not to be executed.
+
+        What others forwarded is theirs to give up.
+        """
         waiters = [*self.commits.take_held(), *self.redo]
-        waiters += [waiter for _, waiter in self.waiting]
+        postponed = [each for each in self.waiting if isinstance(each[1], Postponed)]
+        waiters += [each[1] for each in self.waiting if each not in postponed]
         waiters += [forward.waiter for forward in self.forwards.values()]
         waiters += [staging.waiter for staging in self.staging]
         self.redo, self.unsent_forwards, self.staging = [], [], []
-        self.waiting.clear()
+        self.waiting = deque(postponed)
         self.forwards.clear()
         for waiter in waiters:
             waiter.abandoned()
@@ -607,22 +612,37 @@ class Gate:
         if forward is not None:
             forward.waiter.answered(reply)
 
-    def execute_for(self, peer: Peer, request: int, protocol: str, commands: Commands) -> None:
-        """Execute what a peer forwarded; the reply travels with what it changes."""
+    def execute_for(
+        self, peer: Peer, request: int, protocol: str, commands: Commands, *, admitted: bool = False
+    ) -> None:
+        """Execute what a peer forwarded; the reply travels with what it changes.
+
+        `admitted`: it has waited for word from others.
+        """
         # Hot path: bench/ "pair16".
         executed = peer.executed
         if request in executed.replies or request in executed.executing:
             return
         if not self.stance.leading or self.retired:
             return  # it will learn so, and come again
+        with_others = self.stance.protecting and self._view.followers != [peer]
+        if with_others and not admitted and self.clock.monotonic() >= self.open_until:
+            # That it asks says nothing of the others: they may have gone on without us.
+            executed.executing.add(request)
+            again = partial(self.execute_for, peer, request, protocol, commands, admitted=True)
+            self.wait_open(Postponed(executed, request, again))
+            return
         self.forwards_executed += 1
         reply = self._execute(protocol, commands)
-        if self.stance.protecting and self._view.followers != [peer]:
+        if with_others:
             executed.executing.add(request)
             self._executed.append((peer, request, reply))
             self.hold(Result(executed, request, reply))
         else:
-            executed.results.append((request, reply))
+            if admitted:
+                executed.finish(request, reply)  # the peer may have left meanwhile
+            else:
+                executed.results.append((request, reply))
             self._note_pending()  # nobody of ours may wait, and so tell readers to
 
     def acknowledged(self, peer: Peer, channel: Channel, number: int) -> bool:
@@ -825,7 +845,9 @@ class Gate:
                 assert peer.channel is not None, "a value goes to who is not there"
                 assert peer.channel.values.is_staged(staging.value), "waits for what does not go"
         for peer in view.peers.values():
-            assert waits or not peer.executed.executing, "executing, and nobody waits"
+            assert waits or self.waiting or not peer.executed.executing, (
+                "executing, and nobody waits"
+            )
             if peer.in_view:
                 until = peer.lease.echoed + self._patience.lease_s
                 assert self.open_until <= until, "open longer than others know"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 #: Of what others executed for one peer so many replies are remembered at least, and as many as this
 #: memory has room for: each client of the peer may wait for one.
@@ -133,6 +133,21 @@ class Executed:
         self.replies.update(self.results)
         self.results.clear()
         self.sending = False
+
+
+class Postponed(Nobody):
+    """A forwarded request, waiting for the lease of who is to execute it."""
+
+    __slots__ = ("_again", "_executed", "_number")
+
+    def __init__(self, executed: Executed, number: int, again: Callable[[], None]) -> None:
+        self._executed = executed
+        self._number = number
+        self._again = again
+
+    def resumed(self) -> None:
+        self._executed.executing.discard(self._number)
+        self._again()
 
 
 class Result(Nobody):

@@ -354,6 +354,57 @@ class TestExecutedOnce:
         assert known == [{7: STORED}] * UNMET_MAX + [{}] * UNMET_MAX
         assert gate.executed_for_unmet("x0").replies == {}
 
+    @pytest.mark.parametrize("gone", [True, False])
+    def test_of_three_it_waits_for_word_from_the_others_as_a_client_does(self, gone):
+        # b goes on without a, which has nothing to ask and has not noticed. c asks a.
+        group = make_group("abc")
+        a, b, c = group.hosts.values()
+        Guest(a).ask(b"set k 0 0 1\r\n1\r\n")
+        group.warm()
+        group.wire("a", "b").stall()
+        group.wire("b", "c").stall()
+        guest = Guest(c)
+        if gone:
+            Guest(b).feed(b"set k 0 0 1\r\n2\r\n")
+        group.advance(0.12)
+        if gone:
+            assert (b.node.role, b.values()) == ("alone", {b"k": b"2"})
+        assert a.node.role == "coordinator"
+        guest.feed(b"touch nothing 0\r\nget k\r\n")  # there is nothing to be acknowledged
+        group.settle()
+        answer = b"NOT_FOUND\r\nVALUE k 0 1\r\n1\r\nEND\r\n"
+        assert guest.take() == b""
+        assert a.peer("c").executed.executing
+        group.advance(0.1)
+        assert guest.take() == answer  # both serve, as in any partition
+        assert not a.peer("c").executed.executing
+        group.check()
+
+    @pytest.mark.parametrize("how", ["joins anew", "restarts", "abandoned"])
+    def test_and_may_be_gone_when_that_comes(self, how):
+        group = make_group("abc")
+        a, _, c = group.hosts.values()
+        group.warm()
+        Guest(a).ask(b"set n 0 0 1\r\n5\r\n")
+        group.wire("a", "b").stall()
+        group.wire("b", "c").stall()
+        group.advance(0.1)
+        Guest(c).feed(b"incr n 1\r\n")
+        group.settle()
+        assert a.peer("c").executed.executing
+        if how == "joins anew":
+            group.wire("a", "c").cut()
+            group.link("a", "c")
+        elif how == "restarts":
+            c.stop()
+            c.start()
+            group.link("a", "c")
+        else:
+            a.node.gate.abandon()
+        group.advance(2)
+        assert a.values()[b"n"] == b"6"
+        group.check()
+
     def test_what_stands_at_a_deposed_node_is_not_executed_when_it_is_asked_again(self):
         group = make_group("abc")
         Guest(group["a"]).ask(b"set n 0 0 1\r\n5\r\n")
@@ -383,7 +434,7 @@ class TestExecutedOnce:
         group.advance(1.1)
         assert roles(group) == ["coordinator", "follower"]
         assert guest.connection.closing  # nobody waits for so long
-        assert group["a"].values() == {b"n": b"6", b"x": b"1"}
+        assert group["a"].values() == {b"n": b"6"}
         group.check_equal()
 
 
