@@ -481,7 +481,7 @@ class TestWaiting:
         group = quiet_group()
         guest = Guest(group[node], fast=fast)
         guest.ask(SET)
-        group.advance(2)
+        group.advance(2.5)  # between two signs of life
         group.wire("a", "b").stall()
         assert guest.ask(b"get k\r\n") == b""
         assert not guest.connection.batch  # nothing is executed
