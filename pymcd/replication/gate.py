@@ -659,7 +659,12 @@ class Gate:
             peer.acked_ticket = last.ticket
             peer.acked_version = last.version
         executed = peer.executed
-        if executed.replies and not channel.unacked and not executed.results:
+        if (
+            executed.replies
+            and not channel.unacked
+            and not executed.results
+            and not executed.repeats
+        ):
             executed.replies.clear()
         if peer.in_view and self._view.role is COORDINATOR:
             if not channel.unacked:

@@ -474,6 +474,7 @@ class Membership:
                 self._node.gate.execute_for(peer, request, protocol, commands)
             if values.lent and not self.changes.fresh_by_peer:
                 values.settle()
+            peer.executed.repeats = False  # all that it repeats is in the first one
         elif kind == Kind.SYNCED:
             self._synced_arrived(peer, now)
         elif kind == Kind.PROPOSE:
@@ -675,6 +676,7 @@ class Membership:
             replace=floor if replaces else 0,
         )
         replies.clear()
+        peer.executed.repeats = bool(join.pending)
         # If the welcome is lost, they are asked for once more.
         peer.send(now, Kind.WELCOME, welcome.encode(), results=list(done.items()))
         self.begin_resync(peer, join.wants, whole=join.all or replaces)

@@ -93,6 +93,9 @@ class Executed:
         self.replies: dict[int, bytes] = {}  #: ... that it perhaps has not got
         self.executing: set[int] = set()  #: the reply waits for the other followers
         self.sending = False  #: there is a channel to send results on
+        #: It will ask again on that channel for what it asked before, and perhaps has: what it
+        #: acknowledges may overtake that.
+        self.repeats = False
         #: Of those that others have sent, in order: number and bytes. Some may be gone.
         self._remembered: deque[tuple[int, int]] = deque()
         self._remembered_bytes = 0
@@ -123,6 +126,7 @@ class Executed:
 
     def begin(self) -> None:
         """There is a new channel."""
+        self.repeats = False
         self.results.clear()
         self.sending = True
 

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pymcd.replication import records
+from pymcd.replication.frames import Kind
 from pymcd.replication.gate import UNMET_MAX, Unstable
 from pymcd.replication.peer import Peer
 from pymcd.replication.waiting import (
@@ -379,6 +381,27 @@ class TestExecutedOnce:
         assert guest.take() == answer  # both serve, as in any partition
         assert not a.peer("c").executed.executing
         group.check()
+
+    def test_an_acknowledgement_overtakes_what_is_asked_again(self):
+        # The result of what b asked before comes while the question, on the new channel, still
+        # waits behind something large. That b has the result is no reason to forget it.
+        group = make_group()
+        a, b = group["a"], group["b"]
+        peer, gate = a.peer("b"), a.node.gate
+        assert peer.channel is not None
+        peer.executed.repeats = True
+        peer.executed.finish(7, b"6\r\n")
+        gate.send_batch()
+        group.settle()
+        assert not peer.channel.unacked
+        forward = records.encode_forward(7, "text", b"incr n 1\r\n")
+        b.peer("a").send(group.clock.monotonic(), Kind.FORWARD, forward)
+        group.settle()
+        assert gate.forwards_executed == 0
+        assert not peer.executed.repeats
+        Guest(b).ask(b"set n 0 0 1\r\n5\r\n")
+        group.warm()
+        assert peer.executed.replies == {}
 
     @pytest.mark.parametrize("how", ["joins anew", "restarts", "abandoned"])
     def test_and_may_be_gone_when_that_comes(self, how):
