@@ -102,6 +102,19 @@ class TestReaders:
         commits.advance([holder], version=10, latest=10)
         assert reader.is_released
 
+    def test_and_not_for_an_earlier_one(self):
+        commits, holder, reader = Commits(), Holder(), Client()
+        for _ in range(2):
+            commits.hold(Client(), changed=True)
+            send(commits, 10)
+        commits.hold(reader, changed=False)
+        holder.acked_ticket = 1
+        commits.advance([holder], version=10, latest=10)
+        assert not reader.is_released
+        holder.acked_ticket = 2
+        commits.advance([holder], version=10, latest=10)
+        assert reader.is_released
+
     def test_if_nobody_waits_for_that_one_too(self):
         commits, holder, reader = Commits(), Holder(), Client()
         ticket = send(commits, 10)

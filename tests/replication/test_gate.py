@@ -22,6 +22,7 @@ from tests.replication.helpers import (
     Group,
     Guest,
     Host,
+    Wire,
     decode_sent,
     make_group,
 )
@@ -661,3 +662,85 @@ class TestBatch:
         first, *_ = records.decode_records(payloads[-1], 0)
         assert first[0] == records.Record.BATCH
         assert first[1] == gate_of(group["a"]).commits.ticket - 1
+
+
+@pytest.mark.parametrize("knows_some", [False, True], ids=["full", "partial"])
+def test_what_changes_during_a_resync_does_not_count_as_all_that_changed_before(knows_some):
+    """Else who has acknowledged just that, and comes again, would get nothing else."""
+    group = make_group()
+    a, b = group["a"], group["b"]
+    if knows_some:
+        group.wire("a", "b").cut()
+        group.advance(5)
+    else:
+        b.stop()
+        group.advance(0.5)
+        b.start()
+    guest = Guest(a)
+    for number in range(40):
+        guest.ask(b"set k%d 0 0 50000\r\n" % number + b"x" * 50_000 + b"\r\n")
+    wire = Wire(a, b)
+    wire.stall(b)
+    while a.peer("b").resync.todo is None:
+        wire.resume()
+        for host in (a, b):
+            host.turn()
+        wire.carry()
+    wire.stall()
+    peer = a.peer("b")
+    guest.ask(b"set live 0 0 1\r\n1\r\n")
+    assert peer.channel is not None
+    live = [message for message in peer.channel.unacked if b"live" in (message.keys or ())]
+    assert [message.sequence for message in live] == [0]
+    wire.resume()
+    group.advance(5)
+    group.check_equal()
+
+
+READS = [GET, b"gets k\r\n", b"get k zz\r\n", b"mg k v\r\n", b"get zz\r\nget k\r\n", b"me k\r\n"]
+
+
+@pytest.mark.parametrize("read", READS, ids=repr)
+@pytest.mark.parametrize("sent", [False, True], ids=["not sent", "sent"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        b"set k 0 0 1\r\n2\r\n",
+        b"set k 0 0 1 noreply\r\n2\r\n",
+        b"ms k 1 E5\r\n2\r\n",
+        b"ms k 1 E5 q\r\n2\r\n",
+        b"ms k 1 E99999999999999999\r\n2\r\n",
+        b"append k 0 0 1\r\n2\r\n",
+        b"incr k 1\r\n",
+        b"ma k E7\r\n",
+        b"delete k\r\n",
+        b"md k I\r\n",
+        b"md k x\r\n",
+        b"md k I E3\r\n",
+        b"flush_all\r\n",
+        b"mg new v N30\r\nset k 0 0 1\r\n2\r\n",
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("by", ["a client", "another node"])
+def test_what_is_not_acknowledged_is_not_shown(write, read, sent, by):
+    group = make_group()
+    a, b = group["a"], group["b"]
+    writer, reader = Guest(a), Guest(a)
+    writer.ask(SET)
+    reader.ask(b"get k\r\n")  # twice, so that it is marked as used
+    reader.ask(b"get k\r\n")
+    group.warm()
+    group.wire("a", "b").stall(b)
+    if by == "a client":
+        writer.feed(write)
+    else:
+        a.node.gate.execute_for(a.peer("b"), 1, "text", write)
+    if sent:
+        group.settle()
+    reader.feed(read)
+    assert reader.take() == b""
+    group.wire("a", "b").resume()
+    group.settle()
+    assert reader.take() != b""
+    group.check_equal()

@@ -428,6 +428,30 @@ class TestExecutedOnce:
         assert a.values()[b"n"] == b"6"
         group.check()
 
+    def test_what_the_new_coordinator_has_seen_was_executed_though_a_third_has_not(self):
+        group = make_group("abc")
+        a, b, c = group.hosts.values()
+        Guest(a).ask(b"set n 0 0 1\r\n5\r\n")
+        group.warm()
+        group.wire("a", "b").stall(b)
+        group.wire("a", "c").stall()
+        guest = Guest(a)
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        assert (b.values()[b"n"], c.values()[b"n"]) == (b"6", b"5")
+        a.frozen = True
+        for host in (b, c):
+            Guest(host).feed(b"touch nothing 0\r\n")
+        group.advance(0.2)
+        assert roles(group) == ["coordinator", "coordinator", "follower"]
+        a.frozen = False
+        for name in "bc":
+            group.wire("a", name).resume()
+        group.advance(3)
+        assert guest.take() == b"6\r\n"
+        assert a.values()[b"n"] == b"6"
+        group.check_equal()
+
     def test_what_stands_at_a_deposed_node_is_not_executed_when_it_is_asked_again(self):
         group = make_group("abc")
         Guest(group["a"]).ask(b"set n 0 0 1\r\n5\r\n")
