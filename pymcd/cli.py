@@ -87,7 +87,7 @@ def _say(words: str) -> None:
 
 
 #: Functions, each in a module of that name, which takes time to import: the server must not wait.
-TOOLS: Final = ("passwd", "replication")
+TOOLS: Final = ("passwd", "replication", "witness")
 
 
 def _plain(given: Given) -> str:

@@ -208,6 +208,8 @@ class Settings:
     cluster_id: str = "pymcd"
     sync_timeout_s: float = 30.0
     force_empty: bool = False  # begin with nothing though a peer is known to have data
+    witness: str | None = None  # where the third vote is to be had
+    quorum_timeout_s: float = 1.0  # clients wait so long for it, before they get errors
     tombstone_ttl_s: float = 3600.0
 
     # The bucket that clients of Couchbase see. `couchbase` is where it is asked for; None: nowhere.
@@ -223,6 +225,11 @@ class Settings:
     def peer_addresses(self) -> list[Address]:
         """Return where to dial, in the order given."""
         return [_parse_address(peer, self.replication_port, "peers") for peer in self.peers]
+
+    def witness_address(self) -> Address:
+        """Return where to dial the witness, which there is."""
+        assert self.witness is not None
+        return _parse_address(self.witness, self.replication_port, "witness")
 
     def replication_listeners(self) -> list[Address]:
         """Return where peers may dial us; a port of -1 is any free one.
@@ -296,6 +303,8 @@ class Settings:
             # Frozen, so that only this moment may bring the names into one form.
             peers = dict.fromkeys(map(str, self.peer_addresses()))
             object.__setattr__(self, "peers", tuple(peers))
+            if self.witness is not None:
+                object.__setattr__(self, "witness", str(self.witness_address()))
         if self.couchbase is not None:
             _check_couchbase(self)
 
@@ -428,6 +437,8 @@ _FIELD_RULES: dict[str, _Rule] = {
     "log_format": _one_of(LogFormat, "Unknown log format"),
     "shutdown_timeout_s": _seconds("shut down in"),
     "peers": _Rule(all, "ERROR: Empty peer.", EXIT_USAGE),
+    "witness": _Rule(lambda v: v != "", "ERROR: Empty witness.", EXIT_USAGE),
+    "quorum_timeout_s": _seconds("wait for votes", EXIT_USAGE),
     "replication_listen": _Rule(all, "ERROR: Empty address to listen on for peers.", EXIT_USAGE),
     "replication_port": _Rule(
         lambda v: v == ANY_PORT or 1 <= v <= PORT_MAX,
@@ -620,6 +631,16 @@ def _check_replication(settings: Settings) -> None:
         _check_reach(s, f"replication with {peer.host}", peer, ("peers", word))
         if s.couchbase is not None and not s.couchbase_peers:
             _check_site_host(str(peer.host), ("peers", word))
+    if s.witness is not None:
+        witness = s.witness_address()
+        _check_reach(s, f"a witness at {witness.host}", witness, ("witness", s.witness))
+        if not s.peers or witness in addresses:
+            raise _clash(
+                "ERROR: A witness is for two nodes at least, and is none of them: give the other"
+                " node with --peer, and the witness another address.",
+                "witness",
+                "peers",
+            )
     listeners = s.replication_listeners()
     # Without words these listen no wider than the peers are.
     for word, here in zip(s.replication_listen, listeners, strict=False):
@@ -741,6 +762,7 @@ def _ip_address(host: str) -> IPv4Address | IPv6Address | None:
 # Settings that are addresses: what they are called, and what they may look like.
 _ADDRESSES = {
     "peers": ("peer", "HOST, HOST:PORT or [V6]:PORT"),
+    "witness": ("witness", "HOST, HOST:PORT or [V6]:PORT"),
     "replication_listen": ("replication address", "HOST, HOST:PORT, [V6]:PORT or *"),
     "couchbase": ("address for --couchbase", "HOST, HOST:PORT, * or *:PORT"),
 }

@@ -494,6 +494,7 @@ ONLY_WITH_PEERS = {
     "replication-secret-file": "replication_secret_file",
     "replication-tls": "replication_tls",
     "replication-ack": "replication_ack",
+    "witness": "witness",
 }
 
 ONLY_WITH_COUCHBASE = {"couchbase-name": "couchbase_name", "couchbase-peer": "couchbase_peers"}
@@ -717,6 +718,17 @@ OPTIONS: tuple[Option, ...] = (
         "--force-empty",
         "with --sync-timeout: serve even if a peer that was heard has data, but cannot be linked",
         _switch("force_empty"),
+    ),
+    _option(
+        "--witness=HOST[:PORT]",
+        "the third vote, see pymcd witness: without more than half of the votes nobody goes on; the"
+        " same on all nodes",
+        _store("witness", _text),
+    ),
+    _option(
+        "--quorum-timeout=SECONDS",
+        "answer with errors when the votes have not been there for so long (default 1)",
+        _store("quorum_timeout_s", _seconds),
     ),
     _option(
         "--tombstone-ttl=SECONDS",

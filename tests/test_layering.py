@@ -106,7 +106,7 @@ CIRCLES: list[set[str]] = [
         "protocol.trace",
     },
     # Who is met makes a node what it is, and it decides what becomes of them.
-    {"replication.membership", "replication.node"},
+    {"replication.membership", "replication.node", "replication.voting"},
 ]
 SYNCHRONOUS = CORE
 

@@ -77,6 +77,8 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "cluster-id": ("c", {"cluster_id": "c"}),
     "sync-timeout": ("5", {"sync_timeout_s": 5.0}),
     "force-empty": ("", {"force_empty": True}),
+    "witness": ("w:5", {"witness": "w:5"}),
+    "quorum-timeout": ("2.5", {"quorum_timeout_s": 2.5}),
     "tombstone-ttl": ("60", {"tombstone_ttl_s": 60.0}),
     "couchbase": ("*:91", {"couchbase": "*:91"}),
     "couchbase-name": ("h", {"couchbase_name": "h"}),

@@ -45,9 +45,11 @@ _END: Final = b"END\r\n"
 NOT_REPLICATED: Final = (
     b"SERVER_ERROR not replicated: no peer acknowledges (--replication-ack strict)\r\n"
 )
+NO_QUORUM: Final = b"SERVER_ERROR no quorum: too few of the nodes and the witness are there\r\n"
 #: memcached's number for a temporary failure.
 _NOT_REPLICATED: Final = 0x86
 _NOT_REPLICATED_TEXT: Final = b"Not replicated: no peer"
+_NO_QUORUM_TEXT: Final = b"No quorum"
 
 
 class _Form(NamedTuple):
@@ -61,8 +63,13 @@ class _Form(NamedTuple):
     refuse: Callable[[PairedConnection, Any], None]  #: to change anything
 
 
-def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Callable[..., None]:
-    """Return what takes the place of a command's handler."""
+def _wrap(
+    execute: Callable[..., None], effect: type_Effect, form: _Form, *, tells: bool = False
+) -> Callable[..., None]:
+    """Return what takes the place of a command's handler.
+
+    `tells`: by the answer others see whether this server is of use, such as a load balancer.
+    """
     encode, keys, limit, postpone, refuse = form
 
     def read(connection: PairedConnection, command: Any) -> None:
@@ -73,6 +80,9 @@ def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Cal
                 or gate.stance.remote
                 or (gate.unstable and gate.is_unstable(keys(command)))
             ):
+                if gate.stance.refusing:
+                    refuse(connection, command)
+                    return
                 limit(connection, command)
                 connection.batch += encode(command)
             else:
@@ -92,8 +102,11 @@ def _wrap(execute: Callable[..., None], effect: type_Effect, form: _Form) -> Cal
         connection.batch += encode(command)
 
     def stay(connection: PairedConnection, command: Any) -> None:
+        stance = connection.gate.stance
         if connection.has_unanswered:
             postpone(connection, command)
+        elif tells and stance.remote and stance.refusing:
+            refuse(connection, command)
         else:
             execute(connection, command)
             connection.end_batch()
@@ -132,11 +145,16 @@ def _weigh(connection: PairedConnection, keys: list[bytes]) -> int:
     return len(keys)
 
 
-def _wrap_verb(verb: Verb) -> Verb:
+def _refusal(connection: PairedConnection) -> bytes:
+    """Return why nothing may be changed, or nothing be done at all."""
+    return NO_QUORUM if connection.gate.stance.remote else NOT_REPLICATED
+
+
+def _wrap_verb(verb: Verb, *, tells: bool) -> Verb:
     def refuse(connection: PairedConnection, tokens: list[bytes]) -> None:
         give_up(connection)
         if not verb.is_quiet(tokens):
-            connection.reply(NOT_REPLICATED)
+            connection.reply(_refusal(connection))
 
     def limit(connection: PairedConnection, tokens: list[bytes]) -> None:
         first = FIRST_KEYS.get(verb.keys)
@@ -149,7 +167,7 @@ def _wrap_verb(verb: Verb) -> Verb:
 
     if verb.handler is not None:
         form = _Form(lambda tokens: (_line(tokens),), verb.keys, limit, _postpone_line, refuse)
-        return replace(verb, handler=_wrap(verb.handler, verb.effect, form))
+        return replace(verb, handler=_wrap(verb.handler, verb.effect, form, tells=tells))
     read, keep = verb.decode, verb.store
     assert read is not None
     assert keep is not None
@@ -167,7 +185,7 @@ def _wrap_verb(verb: Verb) -> Verb:
     def store(connection: PairedConnection, header: type_Header, block: bytes) -> None:
         if connection.gate.stance.refusing:
             if header[1] is not True:
-                connection.reply(NOT_REPLICATED)
+                connection.reply(_refusal(connection))
             return
         connection.batch += (connection.request_line, block, b"\r\n")
         if not connection.following:
@@ -183,7 +201,8 @@ def _postpone_request(connection: PairedConnection, request: Request) -> None:
 
 def _refuse_request(connection: PairedConnection, request: Request) -> None:
     opcode, opaque = request.command.opcode, request.opaque
-    connection.reply(encode_error(opcode, _NOT_REPLICATED, opaque, _NOT_REPLICATED_TEXT))
+    text = _NO_QUORUM_TEXT if connection.gate.stance.remote else _NOT_REPLICATED_TEXT
+    connection.reply(encode_error(opcode, _NOT_REPLICATED, opaque, text))
 
 
 def _limit_request(connection: PairedConnection, request: Request) -> None:
@@ -208,14 +227,17 @@ def _wrap_command(command: Command) -> Command:
         return False
 
     wrapped = copy(command)
-    wrapped.handler = _wrap(command.handler, command.effect, _BINARY)
+    tells = command.name == "version"
+    wrapped.handler = _wrap(command.handler, command.effect, _BINARY, tells=tells)
     wrapped.check = None if check is None else check_value
     wrapped.plain = False
     return wrapped
 
 
 def _wrap_tables(tables: Tables) -> Tables:
-    verbs = {word: _wrap_verb(verb) for word, verb in tables.verbs.items()}
+    verbs = {
+        word: _wrap_verb(verb, tells=word == b"version") for word, verb in tables.verbs.items()
+    }
     return Tables(verbs, *([_wrap_command(each) for each in table] for table in tables[1:]))
 
 

@@ -21,9 +21,9 @@ R3. Whoever asks consents to its own roll last, when all others that are needed 
     it may give way. Of two who ask each other the one with the smaller name goes on asking. Nobody
     who is in touch with his coordinator consents to another's wish: it answers clients as long as
     we let it. Whoever asks says no more that it hears those whom it would go on without.
-R4. Nothing is given to who cannot hear: the first time the answer is to ask again, and what asks
-    again must show that it has heard that. Else one who can speak but not hear would take the vote
-    of the witness with it.
+R4. Nothing is given to who cannot hear: the first answer is to ask again, with a token, and only
+    with that it is answered. Else one who can speak but not hear would take the vote of the
+    witness with it.
 R5. Members learn of each new view from who decides in it, the witness, too: it asks for a roll with
     itself as the base.
 R6. Who starts anew has another life, and its consent to what follows a view in which it was before
@@ -51,6 +51,7 @@ No I/O, no clock: whoever owns this decides when to ask and how long to wait.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from .messages import Grant, Vote
@@ -129,18 +130,30 @@ class Poll:
         self.vote = Vote(base, roll)
         self._asker = asker
         self._voters = base if came_about else None
-        self._everybody = everybody.union(base.data if base else ()) if everybody else None
+        self.need(everybody)
+        self.tokens: dict[str, int] = {}  #: to ask a voter again with
         self.yes: dict[str, str] = {}  #: who consents, in which life; not we, which do so last
         self.no: dict[str, Roll | None] = {}  #: who does not, and what it backs instead
 
-    def answered(self, node_id: str, life: str, word: str, backs: Roll | None) -> None:
+    def need(self, everybody: frozenset[str]) -> None:
+        """Learn which data nodes there are; none: not all of them are known."""
+        base = self.vote.base
+        self._everybody = everybody.union(base.data if base else ()) if everybody else None
+
+    def answered(self, node_id: str, life: str, grant: Grant) -> None:
         """Take note of a voter's answer to this question."""
         self.yes.pop(node_id, None)
         self.no.pop(node_id, None)
-        if word == YES:
+        if grant.word == YES:
             self.yes[node_id] = life
-        elif word == NO:
-            self.no[node_id] = backs
+        elif grant.word == NO:
+            self.no[node_id] = grant.backs
+        elif grant.word == AGAIN:
+            self.tokens[node_id] = grant.token
+
+    def vote_for(self, node_id: str) -> Vote:
+        """Return what to ask a voter."""
+        return replace(self.vote, token=self.tokens.get(node_id, 0))
 
     @property
     def carried(self) -> bool:
@@ -168,8 +181,9 @@ class Ballot:
         self.came_about = False  #: what we back is known to be a view, not only a wish
         self.poll: Poll | None = None  #: what we ask for; a witness never does
         self._keep = keep
-        #: Who asked for what, and when we heard so first.
-        self._asked: dict[str, tuple[Roll, float]] = {}
+        #: Who asked for what, and the token that was given for it.
+        self._asked: dict[str, tuple[Roll, int]] = {}
+        self._last_token = 0
 
     @property
     def epoch(self) -> int:
@@ -178,15 +192,16 @@ class Ballot:
 
     # -- asked by others -----------------------------------------------------------------------
 
-    def answer(self, vote: Vote, now: float, echoed: float, *, bound: str = "") -> Grant:
+    def answer(self, vote: Vote, *, bound: str = "") -> Grant:
         """Answer a question of the one who would decide: back its roll, or not.
 
-        `echoed`: when we sent the latest thing that it has heard. `bound`: who decides now, and is
-        let answer clients by us; perhaps we ourselves.
+        `bound`: who decides now, and is let answer clients by us; perhaps we ourselves.
         """
-        return Grant(vote.roll.epoch, self._decide(vote, now, echoed, bound), self.backs)
+        word = self._decide(vote, bound)
+        token = self._asked[vote.roll.coordinator][1] if word == AGAIN else 0
+        return Grant(vote.roll.epoch, word, self.backs, token)
 
-    def _decide(self, vote: Vote, now: float, echoed: float, bound: str) -> str:
+    def _decide(self, vote: Vote, bound: str) -> str:
         roll = vote.roll
         asker = roll.coordinator
         if roll == self.backs:
@@ -201,9 +216,10 @@ class Ballot:
         if asked is None or asked[0] != roll:
             if len(self._asked) >= ASKERS_MAX:
                 self._asked.clear()
-            self._asked[asker] = (roll, now)
+            self._last_token += 1
+            self._asked[asker] = (roll, self._last_token)
             return AGAIN
-        if echoed < asked[1]:
+        if vote.token != asked[1]:
             return AGAIN
         return YES if self._back(roll) else NO
 
@@ -246,10 +262,13 @@ class Ballot:
         )
         return self.poll
 
-    def conclude(self) -> Roll | None:
-        """Consent ourselves, if nothing else is missing; return the view that came about."""
+    def conclude(self, *, forced: bool = False) -> Roll | None:
+        """Consent ourselves, if nothing else is missing; return the view that came about.
+
+        `forced`: a person says that nobody else is there.
+        """
         poll = self.poll
-        if poll is None or not poll.carried:
+        if poll is None or not (poll.carried or forced):
             return None
         roll = poll.vote.roll
         if not self._back(roll):

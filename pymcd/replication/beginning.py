@@ -109,6 +109,10 @@ class Beginning:
         starts_alone = self._view.role is STARTING and not self._configured
         return (overdue and now - awake_since >= LISTEN_S) or starts_alone
 
+    def somebody_has_more(self) -> bool:
+        """Return whether a peer that is linked has data that we lack."""
+        return any(peer.link and self._has_more(peer) for peer in self._view.peers.values())
+
     def _has_more(self, peer: Peer) -> bool:
         """Return whether a peer has data, and is not left behind like us."""
         status = peer.status

@@ -25,7 +25,7 @@ from . import records
 from .commits import Commits
 from .frames import HEAD_BYTES, FrameError, Kind
 from .records import Record
-from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
+from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 from .versions import FOREVER, TAG_MASK, FutureError, version_at
 from .waiting import Executed, Forward, Nobody, Postponed, Result
 
@@ -796,6 +796,22 @@ class Gate:
             self._execute(*self._execute.deletion(key))
         self.resume_waiting()
 
+    def refuse_all(self) -> None:
+        """Answer with errors who waits for others, whatever for: nobody knows for how long."""
+        self.refuse_held()
+        self.commits.give_up()
+        self._executed.clear()
+        redo, self.redo = self.redo, []
+        forwards, self.forwards = self.forwards, {}
+        self.unsent_forwards = []
+        for forward in forwards.values():
+            forward.waiter.answered(self._execute(forward.protocol, forward.commands))
+        for waiter in redo:
+            self._execute_for(waiter)
+        for peer in self._view.peers.values():
+            peer.executed.executing.clear()
+        self.resume_waiting()
+
     def _execute_for(self, waiter: Waiter) -> None:
         waiter.answered(self._execute(waiter.held_protocol, waiter.held_request))
 
@@ -837,10 +853,8 @@ class Gate:
         if role is FOLLOWER and any(batch.keys for batch in self.unstable):
             assert watermark is not FOREVER, "what others have not got may be read"
         assert not self.redo or role is JOINING, "to be executed again, though it is clear where"
-        assert (
-            role is JOINING
-            or role is STARTING
-            or not (changes.doubts or self.unstable_in_doubt or self._results_in_doubt)
+        assert role in (JOINING, STARTING, WAITING) or not (
+            changes.doubts or self.unstable_in_doubt or self._results_in_doubt
         ), "in doubt, though it is clear who decides"
         times = [since for since, _ in self.waiting]
         assert times == sorted(times), "waits since when"
@@ -858,6 +872,6 @@ class Gate:
                 assert self.open_until <= until, "open longer than others know"
         if role is STARTING:
             assert self.open_until == -inf, "open before it is ready"
-        elif role is ALONE or role is JOINING:
+        elif role in (ALONE, JOINING, WAITING):
             assert self.open_until == inf or self.unheard_since < inf, "closed without a lease"
         assert role is JOINING or self.unheard_since == inf, "unheard, and yet in sync or alone"

@@ -30,6 +30,7 @@ def manners_of(settings: Settings) -> dict[str, str]:
         "-B": settings.protocol,
         "-S/-Y": "sasl" if settings.enable_sasl else text_login,
         "-Z": _yes(settings.enable_ssl),
+        "--witness": _yes(settings.witness is not None),
         "--couchbase": _yes(settings.couchbase is not None),
     }
 

@@ -41,6 +41,7 @@ ADVICE: Final = {
     "cluster": "the peer belongs to another group: check --peer, or give both one --cluster-id",
     "clock": f"the clocks are more than {CLOCK_SKEW_MAX_S:.0f} s apart: set them, e.g. by NTP",
     "node_id": "the peer has the same node id: give each its own --node-id",
+    "member": "a witness was called as a node, or a node as a witness: check --peer and --witness",
     "self": "that is this node itself",
     "frame": "the peer sent what is no frame",
     "tls": "both nodes need --replication-tls, and certificates that the other trusts",
@@ -255,6 +256,11 @@ class Link:
             return "node_id"
         if theirs.dialled == mine.dialled:
             raise FrameError("a HELLO of the wrong side")
+        caller, called = (mine, theirs) if mine.dialled else (theirs, mine)
+        if caller.seeks != called.member:
+            return "member"
+        if called.member == "witness":
+            return None  # it dates nothing
         return None if self._owner.clocks_agree(theirs) else "clock"
 
     def _proof(self, secret: bytes | None, *, dialled: bool) -> str:

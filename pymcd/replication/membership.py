@@ -23,11 +23,11 @@ from .clocks import VERSIONS_END_S, decode_times
 from .frames import FRAME_MAX_BYTES, HEAD_BYTES, FrameError, Kind, decode_head
 from .likeness import CONSEQUENCES, ELSE, ITEM_SIZE_MAX_LOWEST_BYTES, differences, manners_of
 from .link import ADVICE, NONCE_BYTES, Link
-from .messages import Hello, Join, Received, Status, View, Welcome
+from .messages import Grant, Hello, Join, Received, Status, View, Vote, Welcome
 from .peer import HOSTED, Peer, Phase
 from .report import Counts
 from .resync import WINDOW_BYTES
-from .roles import COORDINATOR, FOLLOWER, JOINING, STARTING, Data
+from .roles import COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING, Data
 from .versions import CLOCK_SKEW_MAX_S, TAG_MASK, FutureError, epoch_limit, seconds_of
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from ..config import Settings
     from .channel import Channel
+    from .messages import Roll
     from .node import Node
 
 PEERS_MAX: Final = 16
@@ -87,6 +88,7 @@ class Membership:
     def open_link(self, *, dialled: str | None, address: str = "") -> Link:
         """Return the core of a new connection."""
         nonce = self._entropy(NONCE_BYTES).hex()
+        witness = self._node.voting.witness
         if dialled is None:
             self._greetings.append(nonce)
         hello = Hello(
@@ -98,6 +100,7 @@ class Membership:
             tag=self.changes.tag,
             dialled=dialled is not None,
             release=__version__,
+            seeks="witness" if witness is not None and witness.address == dialled else "data",
             item_size_max=self._item_size_max_bytes - self.cache.overhead_bytes,
             memory_limit=self.cache.slabs.limit_bytes,
             data=self._view.data,
@@ -124,6 +127,9 @@ class Membership:
 
     def should_dial(self, peer: str) -> bool:
         """Return whether a configured peer is to be called now."""
+        witness = self._node.voting.witness
+        if witness is not None and peer == witness.address:
+            return witness.link is None
         node_id = self._view.who.get(peer)
         if node_id is None:
             return True
@@ -160,6 +166,14 @@ class Membership:
         """Meet a peer that has proven itself."""
         view = self._view
         node_id = hello.node
+        if hello.member != "data":
+            witness = self._node.voting.witness
+            if witness is None or link.dialled != witness.address:
+                self.note_refusal(link, "member")
+                link.close("member")
+            else:
+                witness.link_up(link, hello)
+            return
         peer = view.peers.get(node_id)
         if peer is None:
             if not self._make_room_for_peer():
@@ -176,6 +190,11 @@ class Membership:
             # we have met another one since. No two clocks need agree on that.
             link.close("busy")
             return
+        if renewed and peer.in_view and self._node.voting.required:
+            self._node.lose([peer], "restarted")
+            if peer.in_view:
+                link.close("busy")  # not before we have gone on without its former life
+                return
         old = peer.link
         if old is not None:
             if not renewed and not self._comes_later(peer.node_id, link, old):
@@ -328,6 +347,9 @@ class Membership:
         if link not in self.links:
             return
         self.links.remove(link)
+        witness = self._node.voting.witness
+        if witness is not None and link.dialled == witness.address:
+            witness.link_down(link, reason)
         peer = self.peer_of(link)
         if not link.proven:
             if reason not in ("busy", "self"):
@@ -412,15 +434,15 @@ class Membership:
         channel.received = number
         peer.lease.answer_due = True
         body = channel.assemble(body)
-        if kind >= Kind.PART:
-            channel.part_arrived_at = now
-            if kind == Kind.VALUE:
-                channel.values.gather(body)
-        elif kind == Kind.CHANGES:
+        if kind == Kind.CHANGES:
             self._node.gate.changes_arrived(peer, body)
             if peer.in_view:
                 # On the other side clients wait for that. Not before: what is acknowledged is held.
                 peer.acknowledge(now)
+        elif kind == Kind.PART or kind == Kind.VALUE:
+            channel.part_arrived_at = now
+            if kind == Kind.VALUE:
+                channel.values.gather(body)
         else:
             self._message_arrived(peer, kind, body[HEAD_BYTES:], now)
 
@@ -465,6 +487,10 @@ class Membership:
             self._status_arrived(peer, Status.decode(body[HEAD_BYTES:]), time, now)
         elif kind == Kind.JOIN:
             self._join_arrived(peer, Join.decode(body[HEAD_BYTES:]), now)
+        elif kind == Kind.VOTE:
+            self._node.voting.vote_arrived(peer, Vote.decode(body[HEAD_BYTES:]))
+        elif kind == Kind.GRANT:
+            self._node.voting.grant_arrived(peer, Grant.decode(body[HEAD_BYTES:]))
 
     def _message_arrived(self, peer: Peer, kind: int, payload: bytes, now: float) -> None:
         if kind == Kind.FORWARD:
@@ -483,8 +509,10 @@ class Membership:
             self._accept_arrived(peer, now)
         elif kind == Kind.VIEW:
             self._view_arrived(peer, View.decode(payload), now)
+        elif kind == Kind.VOTE:
+            self._roll_arrived(peer, Vote.decode(payload).roll, now)
 
-    def _hear_epoch(self, epoch: int) -> None:
+    def hear_epoch(self, epoch: int) -> None:
         """Take note of an epoch that was given out: those that follow are later.
 
         Raises FrameError for one that nobody can have reached yet. After it there would be no later
@@ -500,6 +528,12 @@ class Membership:
         """Tell everybody what we are."""
         for peer in self._view.peers.values():
             self._send_status(peer)
+
+    def ask_status(self) -> None:
+        """Have everybody say anew what he is; what was said before may be long past."""
+        for peer in self._view.peers.values():
+            peer.status = None
+            self._send_status(peer, "ask")
 
     def _send_status(self, peer: Peer, word: str = "") -> None:
         """Say what we are. The word "ask" demands an answer, with the word "answer"."""
@@ -523,7 +557,7 @@ class Membership:
 
     def _status_arrived(self, peer: Peer, status: Status, time: float, now: float) -> None:
         view, channel = self._view, peer.channel
-        self._hear_epoch(max(status.epoch, status.left.epoch))
+        self.hear_epoch(max(status.epoch, status.left.epoch))
         peer.clocks.note_items(time, status.clock)
         # What we gave out in a former life, by the time of others, is not to be given out again.
         self._note_time(status.version, has_data=status.role is not STARTING)
@@ -576,7 +610,7 @@ class Membership:
         view, status = self._view, peer.status
         if peer.link is None or status is None or peer.phase is not Phase.APART:
             return
-        if self.clock.monotonic() < peer.not_again_before:
+        if self._node.gate.retired or self.clock.monotonic() < peer.not_again_before:
             return
         if not status.role.leads:
             self._begin_if_nobody_has_data()
@@ -587,7 +621,9 @@ class Membership:
                     if other.link and other.status and other.status.role is STARTING
                 }
                 if view.are_all(self._node.configured, starting):
-                    self._node.go_alone()  # what they had is gone: we know best
+                    self._node.begin()  # what they had is gone: we know best
+        elif view.role is WAITING:
+            self._node.join_again(peer)  # which considers it once more
         elif view.role in (STARTING, JOINING):
             hosts = [other for other in view.peers.values() if other.channel is not None]
             if all(other.link is None for other in hosts):  # else another one is taking us in
@@ -603,7 +639,7 @@ class Membership:
     def _begin_if_nobody_has_data(self) -> None:
         """Serve at once when all configured peers are just starting, too."""
         if self._view.role is STARTING and self._node.beginning.all_begin():
-            self._node.go_alone()
+            self._node.begin()
 
     def doubt(self, keys: Iterable[bytes], *, flushed: bool) -> None:
         """Leave open whether changes come to nothing: who is next in sync with us will tell.
@@ -661,6 +697,8 @@ class Membership:
         peer.stop_asking()
         if peer.in_view:
             self._node.lose([peer], "joins anew")
+            if peer.in_view:
+                return  # it asks again, when we have gone on without it
         gate.send_batch()
         peer.open_channel(view.next_epoch(self.changes.tag), Phase.HOSTING)
         floor = self.changes.tombstones.floor_for(peer.node_id)
@@ -682,11 +720,11 @@ class Membership:
         self.begin_resync(peer, join.wants, whole=join.all or replaces)
 
     def _welcome_arrived(self, peer: Peer, welcome: Welcome, epoch: int, now: float) -> None:
-        self._hear_epoch(epoch)
+        self.hear_epoch(epoch)
         view, gate = self._view, self._node.gate
         channel = peer.channel
         if (
-            view.role is FOLLOWER
+            view.role in (FOLLOWER, WAITING)
             or self._is_taken_in_by_another(peer)
             or (channel is not None and channel.epoch >= epoch)
         ):
@@ -850,6 +888,25 @@ class Membership:
             # Since we asked more has changed than may be on its way: once that is sent, again.
             peer.become(Phase.HOSTING)
             return
+        if self._node.is_losing:
+            peer.become(Phase.HOSTING)  # one after the other
+            return
+        assert peer.channel is not None
+        take_in = partial(self._take_in, peer, peer.channel)
+        self._node.voting.seek(take_in, *view.followers, peer, planned=True)
+
+    def _take_in(self, peer: Peer, channel: Channel) -> None:
+        """Begin a view with a peer that has accepted."""
+        view, gate = self._view, self._node.gate
+        now = self.clock.monotonic()
+        if not view.role.leads:
+            return
+        if peer.channel is not channel or peer.phase is not Phase.PROPOSED:
+            # It has gone meanwhile, and is in what was voted for.
+            self._node.voting.seek(self.announce_roll, *view.followers, planned=True)
+            return
+        if self.changes.pending:
+            gate.send_changes(now)
         self._enter_view(peer, Phase.FOLLOWER, now)
         view.followers.append(peer)
         view.epoch = view.next_epoch(self.changes.tag)
@@ -869,8 +926,22 @@ class Membership:
         peer.resync.mode = "in_sync"
         self.wants_all = False
 
+    def announce_roll(self) -> None:
+        """Tell the followers which view it is that others would have to consent to the next of."""
+        roll = self._node.voting.ballot.backs
+        if roll is not None:
+            payload = Vote(roll, roll).encode()
+            for peer in self._view.followers:
+                peer.send(self.clock.monotonic(), Kind.VOTE, payload)
+
+    def _roll_arrived(self, peer: Peer, roll: Roll, now: float) -> None:
+        voting = self._node.voting
+        if voting.required and not voting.learn(roll):
+            peer.signal(now, Kind.GRANT, Grant(0, "no", voting.ballot.backs).encode())
+
     def announce_view(self, now: float) -> None:
         """Tell the followers who is in the view, and everybody what we are."""
+        self.announce_roll()
         payload = View(self._view.epoch, self._view.members).encode()
         for peer in self._view.followers:
             # What it told us itself it has, as well as what it was told.
@@ -886,7 +957,7 @@ class Membership:
             return
         if view.node_id not in said.members:
             raise FrameError("a VIEW without this node")
-        self._hear_epoch(said.epoch)
+        self.hear_epoch(said.epoch)
         view.epoch = said.epoch
         view.coordinator = peer.node_id
         view.members = said.members

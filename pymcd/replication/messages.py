@@ -184,6 +184,7 @@ class Hello(Message):
     dialled: Flag
     release: Word = "-"  #: of pymcd
     member: Word = "data"  #: as what it takes part
+    seeks: Word = "data"  #: as what whoever is called is to take part
     item_size_max: Number = 0  #: in bytes of key and value together; 0: it does not say
     memory_limit: Number = 0  #: in bytes; 0: none, or it does not say
     data: Annotated[Data, Codec(Data.read)] = Data.KEPT  #: who refuses it goes by that
@@ -320,6 +321,7 @@ class Vote(Message):
 
     base: Annotated[Roll | None, _MAYBE_ROLL]  #: the view before; None: there was none
     roll: Annotated[Roll, _ROLL]
+    token: Number = 0  #: of the answer that said to ask again
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,3 +333,4 @@ class Grant(Message):
     epoch: Number  #: that was asked for; 0: nobody asked
     word: Text  #: "yes", "no", or "again": ask once more, so that I see that you hear me
     backs: Annotated[Roll | None, _MAYBE_ROLL]
+    token: Number = 0  #: to ask again with

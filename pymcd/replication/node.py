@@ -39,9 +39,10 @@ from .gate import Gate
 from .lease import HEARTBEAT_S, SILENCE_S, STALE_S, Patience, Wakefulness
 from .membership import Membership
 from .report import Degradation, group_rows
-from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, Role
+from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING, Role
 from .versions import CLOCK_SKEW_MAX_S, FOREVER, tag_of, version_at
 from .view import View
+from .voting import Voting
 from .waiting import Nobody
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ ACTIVE_STEP_S: Final = 0.02
 HANDSHAKE_S: Final = 2.0
 #: How long a node that lost the one it was joining waits for it, before it serves what it has.
 JOIN_GRACE_S: Final = 1.0
+#: Who leaves stays for so long, for those whom he leaves to go on with his consent.
+CONSENT_S: Final = 0.25
 #: A peer that was lost again and again is taken back later each time.
 READMIT_MIN_S: Final = 0.25
 READMIT_MAX_S: Final = 10.0
@@ -156,11 +159,23 @@ class Node:
             entropy=entropy,
         )
 
+        self.voting = Voting(self, self.membership.incarnation, settings.witness)
+        self._force_empty = settings.force_empty
+        self._quorum_timeout_s = settings.quorum_timeout_s
+        self._losing: list[Peer] = []  #: of our view; to go on without them others must consent
+        self._left_at = inf  #: in order
+        self._gave_way_at = -inf  #: when another one that would decide had our consent
+
     def start(self) -> None:
         """Begin to count `--sync-timeout`, and to look for the others."""
         self.beginning.started_at = self.clock.monotonic()
         self.note_departures()
         self.membership.consider_all()
+
+    @property
+    def is_losing(self) -> bool:
+        """Whether we would go on without somebody of our view, and may not yet."""
+        return bool(self._losing)
 
     @property
     def role(self) -> Role:
@@ -184,7 +199,10 @@ class Node:
         self.gate.unheard_since = inf
         if role is JOINING:
             self.gate.joining_since = self.clock.monotonic()
-        if role in (ALONE, JOINING):
+        if not role.leads and role is not WAITING:
+            self.voting.drop()
+        self._losing.clear()
+        if role in (ALONE, JOINING, WAITING):
             # Nobody else decides; or nothing is executed here, but forwarded, which decides.
             self.gate.open_until = inf
         elif role is STARTING:
@@ -194,7 +212,7 @@ class Node:
             self.ready = True
             self.host.ready()
         wanted = any(self.view.who.get(peer) != "" for peer in self.configured)
-        if self.degradation.note(self.ready and wanted and role in (ALONE, JOINING)):
+        if self.degradation.note(self.ready and wanted and role in (ALONE, JOINING, WAITING)):
             self.gate.unprotected_now = 0
         if before is not role:
             self._tell_role(before)
@@ -212,6 +230,8 @@ class Node:
             line = f"in sync; {self.view.coordinator} coordinates"
         elif self.role is JOINING:
             line = "others went on without this node; it joins them again"
+        elif self.role is WAITING:
+            line = "serving nobody: most votes of the last view are not to be had"
         else:
             return
         self.host.log(f"replication: {line}")
@@ -237,9 +257,24 @@ class Node:
         return view.are_all(self.configured, with_us)
 
     def lose(self, lost: list[Peer], reason: str) -> None:
-        """Go on without these peers of our view."""
+        """Go on without these peers of our view, when that may be."""
+        if not self.voting.required:
+            self._go_on_without(lost, reason)
+            return
+        if all(peer in self._losing for peer in lost):
+            return
+        self._losing += [peer for peer in lost if peer not in self._losing]
+        now = self.clock.monotonic()
+        for peer in lost:
+            peer.lease.mute(now, inf)
+        losing = list(self._losing)
+        others = [peer for peer in self.view.followers if peer not in losing]
+        self.voting.seek(lambda: self._go_on_without(losing, reason), *others)
+
+    def _go_on_without(self, lost: list[Peer], reason: str) -> None:
         view = self.view
         now = self.clock.monotonic()
+        self._losing.clear()
         for peer in lost:
             peer.last_error = reason
             how = "left" if reason == "left" else f"does not answer ({reason}{self._hint(peer)})"
@@ -265,7 +300,7 @@ class Node:
             leader = view.leader
             assert leader is not None
             self.drop(leader)
-            successor = self._successor(leader)
+            successor = None if self.voting.required else self._successor(leader)
             if successor is None and self._is_told_late(reason):
                 self._rejoin(leader)
             elif successor is None:
@@ -275,7 +310,7 @@ class Node:
 
     def _is_told_late(self, reason: str) -> bool:
         """Return whether a peer that is lost, as it says itself, may have others with it by now."""
-        return reason in ("left", "restarted") and self.is_behind
+        return reason in ("left", "restarted") and self.is_behind and not self.voting.required
 
     def _hint(self, peer: Peer) -> str:
         """Return in words what a slow link has to do with the loss of a peer, if it has."""
@@ -298,6 +333,10 @@ class Node:
         peer.lapses += 1
         peer.not_again_before = now + min(READMIT_MAX_S, READMIT_MIN_S * 2 ** (peer.lapses - 1))
         in_view = peer.in_view
+        if in_view and self.role is COORDINATOR and self.voting.required:
+            self.wait(why)  # until others consent that we go on without it
+            self.voting.seek(self.go_alone)
+            return
         self.drop(peer, why)
         if in_view:
             self.degradation.count += 1
@@ -357,6 +396,52 @@ class Node:
         ]
         first = min(reachable, key=lambda peer: peer.node_id, default=None)
         return None if first is None or first.node_id > self.view.node_id else first
+
+    def begin(self) -> None:
+        """Decide by ourselves, when that may be; so far we decide nothing."""
+        gave_way_s = self.clock.monotonic() - self._gave_way_at
+        if not self.voting.seeking and gave_way_s >= JOIN_GRACE_S:
+            self.voting.seek(self.go_alone, forced=self._force_empty and self.role is STARTING)
+
+    def wait(self, why: str = "") -> None:
+        """Serve nobody, keep what there is, and go on asking."""
+        view = self.view
+        unacked: list[Unacked] = []
+        for node_id, peer in view.peers.items():
+            peer.known = peer.known or (node_id in view.members and self.role is FOLLOWER)
+            peer.stop_asking()
+            if peer.channel is None:
+                continue
+            follows = peer in view.followers
+            left = self.drop(peer, why)
+            unacked += left if follows else ()
+        if self.role is COORDINATOR:
+            self._doubt(unacked)
+        self._drop_stale()
+        self.become(WAITING)
+        self.gate.refuse_all()
+        self.membership.ask_status()
+        if self.voting.ballot.poll is not None:
+            self.voting.seek(self.go_alone)
+
+    def join_again(self, peer: Peer) -> None:
+        """Join who decides now, after we have waited."""
+        self._rejoin(peer)
+
+    def gave_way(self, peer: Peer, *, with_us: bool) -> None:
+        """Take note that a peer has our consent to decide; `with_us`: we are in its view."""
+        now = self.clock.monotonic()
+        self._gave_way_at = now
+        if self.role is FOLLOWER and peer is not self.view.leader:
+            assert self.view.leader is not None
+            self.drop(self.view.leader)
+            self._rejoin(peer)
+        elif self.role is FOLLOWER and with_us:
+            self._losing.clear()
+            peer.lease.unmute()
+            self.voting.drop()
+        elif not self.role.in_sync and self.role is not WAITING:
+            self.voting.drop()
 
     def go_alone(self) -> None:
         """Decide by ourselves from now on."""
@@ -500,10 +585,16 @@ class Node:
         lost = [
             peer
             for peer in self.view.partners()
-            if peer.lease.is_lost(now, self.gate.waits_since(peer), awake.since, self.patience)
+            if peer not in self._losing
+            and peer.lease.is_lost(now, self.gate.waits_since(peer), awake.since, self.patience)
         ]
         if lost and self.role.in_sync:
-            if self.is_behind and now - awake.woke_at < self._sync_timeout_s:
+            # Who has the votes knows that nobody went on.
+            if (
+                self.is_behind
+                and not self.voting.required
+                and now - awake.woke_at < self._sync_timeout_s
+            ):
                 self._say_behind()
                 self.gate.part(now)
             else:
@@ -511,6 +602,7 @@ class Node:
         elif self.role is JOINING:
             self._see_to_clients(now, leader_lost=bool(lost))
         self._see_to_joining(now)
+        self._see_to_votes(now)
         self._keep_in_touch(now)
         self._flush_when_due()
         self._look_at_wall_clock()
@@ -589,9 +681,11 @@ class Node:
                         delay = min(delay, deadline - now)
         else:
             delay = HEARTBEAT_S
-            if self.role in (STARTING, JOINING):
+            if self.role in (STARTING, JOINING, WAITING):
                 delay = ACTIVE_STEP_S * 5
             for peer in view.partners():
+                if peer in self._losing:
+                    continue  # until others consent
                 deadline = max(peer.link_lost_at, awake.since) + ack_timeout_s
                 if peer.link is None and self.role is not JOINING and not self.is_behind:
                     delay = min(delay, deadline - now)
@@ -604,6 +698,7 @@ class Node:
                     delay = min(delay, peer.lease.pinged_at + HEARTBEAT_S - now)
                     if now < peer.not_again_before:
                         delay = min(delay, peer.not_again_before - now)
+        delay = min(delay, self.voting.next_step_s)
         if self.changes.flush_due_at and self.role.leads:
             delay = min(delay, self.changes.flush_due_at - self.cache.seconds_of(now))
         return max(delay, SHORTEST_STEP_S)
@@ -629,11 +724,11 @@ class Node:
                 leader.channel is not None or leader.left_why
             ):
                 self.leader_lost_at = now
-            elif self.is_behind:
+            elif self.is_behind and not self.voting.required:
                 self._say_behind()
                 self._begin_when_overdue(now)
             elif now - max(self.leader_lost_at, self.awake.since) >= JOIN_GRACE_S:
-                self.go_alone()
+                self.begin()
         for peer in list(view.peers.values()):
             if peer.channel is None:
                 if now - peer.asked_at >= JOIN_GRACE_S / 2:
@@ -658,10 +753,12 @@ class Node:
         if self.role is JOINING:
             since = max(self.leader_lost_at, self.awake.woke_at)
         if not self.beginning.is_overdue(now, since, self.awake.since):
+            if self.beginning.somebody_has_more():
+                self.voting.drop()
             return
         whose = self.beginning.whose_data()
         if not whose:
-            self.go_alone()
+            self.begin()
             return
         what = "nothing" if self.role is STARTING else "what is out of date"
         self.complain(
@@ -669,6 +766,27 @@ class Node:
             f"replication: no client is served, as this node has {what}: {whose}. To have it begin"
             " with nothing all the same, start it with --force-empty",
         )
+
+    def _see_to_votes(self, now: float) -> None:
+        """Ask again, wait when there is no answer, ask anew while we wait."""
+        voting = self.voting
+        voting.step(now)
+        if self.role is STARTING and now - voting.sought_since >= JOIN_GRACE_S:
+            self.complain(
+                "no votes",
+                "replication: serving nobody: to begin with nothing, each node must consent that"
+                " could have data, and not all of them are there",
+            )
+        elif voting.seeking and self.role is not WAITING:
+            sought_s = now - max(voting.sought_since, self.awake.since)
+            if sought_s >= self._quorum_timeout_s or self.role is JOINING:
+                self.wait()
+        if (
+            self.role is WAITING
+            and voting.ballot.poll is None
+            and now - self._gave_way_at >= JOIN_GRACE_S
+        ):
+            voting.seek(self.go_alone)
 
     def _is_stuck(self, peer: Peer, now: float) -> bool:
         """Return whether a resync makes no progress though the peer is there: begin it anew."""
@@ -751,8 +869,11 @@ class Node:
         """Let the others go on at once, without this node; False: call again a little later.
 
         From the first call on nothing is executed for others: they come again when they learn that
-        this node has left, which it does when everything is acknowledged. The host then closes.
+        this node has left, which it does when everything is acknowledged. The host then closes;
+        with a witness not before another has gone on, which may need our consent.
         """
+        if self._left_at < inf:
+            return self._is_replaced()
         self.gate.retired = True
         self.gate.send_batch()
         if not self.drained():
@@ -766,7 +887,15 @@ class Node:
         self.view.leader = None
         self.become(STARTING)
         self.membership.announce_status()
-        return True
+        self._left_at = self.clock.monotonic()
+        return self._is_replaced()
+
+    def _is_replaced(self) -> bool:
+        """Return whether nobody needs our consent any more, or it takes too long."""
+        waits = self.clock.monotonic() - self._left_at < CONSENT_S
+        linked = [peer for peer in self.view.peers.values() if peer.link is not None]
+        leads = any(peer.status is not None and peer.status.role.leads for peer in linked)
+        return not (self.voting.required and waits and linked) or leads
 
     # -- what is to be seen --------------------------------------------------------------------
 
@@ -780,6 +909,7 @@ class Node:
             self.degradation,
             self.patience,
             ready=self.ready,
+            votes=self.voting.rows(),
             is_behind=self.is_behind,
         )
 
@@ -789,8 +919,9 @@ class Node:
         role = view.role
         view.check()
         self.gate.check()
+        self.voting.check()
         assert self.ready or role is STARTING or role is JOINING, "serving before it is ready"
-        if role is not ALONE and role is not JOINING:
+        if role not in (ALONE, JOINING, WAITING):
             assert self.degradation.since is None, "degraded in sync"
         for node_id, peer in view.peers.items():
             assert peer.node_id == node_id, "a peer by another name"

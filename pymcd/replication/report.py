@@ -67,6 +67,7 @@ def group_rows(
     patience: Patience,
     *,
     ready: bool,
+    votes: Rows,
     is_behind: bool,
 ) -> Rows:
     """Return what there is to say of a node, names and values without blanks."""
@@ -111,6 +112,7 @@ def group_rows(
         ("handshake_failures", counts.handshake_failures),
         ("last_refusal", counts.last_refusal),
     ]
+    rows += votes
     for number, peer in enumerate(sorted(peers, key=lambda peer: peer.node_id)):
         peer_rows = _peer_rows(
             peer, changes, gate.clock, follows_it=peer.in_view and role is FOLLOWER

@@ -19,6 +19,7 @@ class Role(StrEnum):
     COORDINATOR = "coordinator"  #: of a view: decides
     FOLLOWER = "follower"  #: of a view: forwards
     JOINING = "joining"  #: was ready, and is to be brought in sync: forwards everything
+    WAITING = "waiting"  #: was ready, and has not the votes to go on: answers with errors
 
     @property
     def leads(self) -> bool:
@@ -31,7 +32,7 @@ class Role(StrEnum):
         return self in (Role.COORDINATOR, Role.FOLLOWER)
 
 
-STARTING, ALONE, COORDINATOR, FOLLOWER, JOINING = Role
+STARTING, ALONE, COORDINATOR, FOLLOWER, JOINING, WAITING = Role
 _LEADING: Final = (ALONE, COORDINATOR)
 
 #: (before, after) -> why. Also `leave`, which makes anything STARTING.
@@ -47,6 +48,11 @@ TRANSITIONS: Final[dict[tuple[Role, Role], str]] = {
     (FOLLOWER, JOINING): "the coordinator is lost or went on without us; another one leads",
     (JOINING, FOLLOWER): "in sync again",
     (JOINING, ALONE): "nobody is left to join",
+    (COORDINATOR, WAITING): "a follower is lost, and the votes do not suffice",
+    (FOLLOWER, WAITING): "the coordinator is lost, and the votes do not suffice",
+    (JOINING, WAITING): "nobody is left to join, and the votes do not suffice",
+    (WAITING, ALONE): "the votes suffice",
+    (WAITING, JOINING): "another one leads",
     **{(role, STARTING): "leaves" for role in Role},
 }
 
@@ -69,14 +75,14 @@ class Stance:
     """What a role means to connections. One object for each node, which follows its role."""
 
     leading: bool = False  #: changes are made here
-    remote: bool = False  #: everything is forwarded, reads too
+    remote: bool = False  #: nothing is answered from here: all is forwarded, or refused
     protecting: bool = False  #: replies wait for acknowledgement
     refusing: bool = False  #: nothing may be changed at all: nobody else would have it
 
     def follow(self, role: Role, ack_mode: str) -> Stance:
         """Be what a role means under `--replication-ack`."""
         self.leading = role.leads
-        self.remote = role is JOINING
+        self.remote = role is JOINING or role is WAITING
         self.protecting = role is COORDINATOR and ack_mode != "async"
-        self.refusing = role is ALONE and ack_mode == "strict"
+        self.refusing = role is WAITING or (role is ALONE and ack_mode == "strict")
         return self

@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .peer import HOSTED, Phase
-from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, TRANSITIONS, Data, Role, Stance
+from .roles import (
+    ALONE,
+    COORDINATOR,
+    FOLLOWER,
+    JOINING,
+    STARTING,
+    TRANSITIONS,
+    WAITING,
+    Data,
+    Role,
+    Stance,
+)
 from .versions import TAG_BITS
 
 if TYPE_CHECKING:
@@ -50,6 +61,10 @@ class View:
             self.members = [self.node_id, *(peer.node_id for peer in self.followers)]
         elif role is JOINING:
             self.coordinator = "-" if self.leader is None else self.leader.node_id
+        elif role is WAITING:
+            self.leader = None
+            self.coordinator = "-"
+            self.members = [self.node_id]
 
     def next_epoch(self, tag: int) -> int:
         """Return an epoch later than any known, which no other node gives out."""
@@ -81,13 +96,12 @@ class View:
         leads = role is ALONE or role is COORDINATOR
         assert (self.data is Data.NOTHING) is (role is STARTING), "a node that starts has data"
         assert stance.leading is leads, "leading without the role"
-        assert stance.remote is (role is JOINING), "remote without the role"
+        assert stance.remote is (role is JOINING or role is WAITING), "remote without the role"
         assert stance.protecting is (role is COORDINATOR and self.ack_mode != "async"), (
             "protecting without the role"
         )
-        assert stance.refusing is (role is ALONE and self.ack_mode == "strict"), (
-            "refusing without the role"
-        )
+        refusing = role is WAITING or (role is ALONE and self.ack_mode == "strict")
+        assert stance.refusing is refusing, "refusing without the role"
         assert self.epoch <= self.highest_epoch, "an epoch that was never heard of"
         expected = 0
         if role is COORDINATOR:
@@ -109,7 +123,7 @@ class View:
             assert node_id in self.members, "a follower in no view"
         elif role is JOINING:
             assert leader is not None, "joining nobody"
-        if role is ALONE:
+        if role is ALONE or role is WAITING:
             assert self.members == [node_id], "alone with others"
         joined = False
         for peer in self.peers.values():

@@ -374,7 +374,7 @@ class Server:
             context = self._certificates.context
         self.peering = Peering(
             node_for,
-            settings.peers,
+            settings.peers if settings.witness is None else (*settings.peers, settings.witness),
             hub=self.hub,
             log=self.log.warning,
             on_error=self._mishap,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from ..addresses import join_address
 from ..config import EXIT_USAGE
 from ..replication.link import ADVICE
-from ..replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
+from ..replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 from .asking import DEFAULT_PORT, Access, AskError, ask_report, parse_address, tls_context
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ STATES: dict[str, str] = {
     ALONE: "alone",
     JOINING: "catching up",
     STARTING: "starting",
+    WAITING: "waiting",
     OFF: "not replicated",
 }
 ROLES: dict[str, str] = {
@@ -305,6 +306,12 @@ def _problems(answers: list[Answer]) -> Iterator[str]:
             continue
         if answer.state == ALONE and answer.rows.get("ack_mode") == "strict":
             yield f"{answer.name} refuses writes until another node is in sync (strict)."
+        if answer.state == WAITING:
+            yield f"{answer.name} serves nobody: it has not the votes to go on."
+        if answer.rows.get("witness_link") == "down":
+            error = answer.rows.get("witness_error", "-")
+            because = f": {_words(error)}" if error not in _SAYS_NOTHING else ""
+            yield f"{answer.name} has no link to the witness{because}."
         for peer in answer.judged_peers():
             if not peer.in_sync and not (peer.node_id in heard and answer.state == JOINING):
                 yield from _why_not(answer, peer)
@@ -419,9 +426,28 @@ def as_text(answers: list[Answer], now: float) -> str:
         paragraphs.append(f"In sync. {_MODES.get(mode, '')}".strip())
     else:
         sentences = [_wrapped(words, indent="  ") for words in wrong]
-        paragraphs.append("\n".join(["Not in sync:", *sentences]))
+        in_sync = all(answer.in_sync for answer in answers)
+        heading = "In sync, but:" if in_sync else "Not in sync:"
+        paragraphs.append("\n".join([heading, *sentences]))
+    paragraphs.append("\n".join(map(_wrapped, _vote_lines(answers))))
     paragraphs.append("\n".join(map(_wrapped, _cost_lines(answers, now))))
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def _vote_lines(answers: list[Answer]) -> Iterator[str]:
+    """Say who votes, and who may fail, as who knows best does: the one that decides."""
+    knowing = [answer for answer in answers if answer.rows.get("voters", "-") != "-"]
+    knowing.sort(key=lambda answer: answer.rows.get("role") != COORDINATOR)
+    for answer in knowing[:1]:
+        voters = answer.rows["voters"].split(",")
+        spare = [name for name in answer.rows.get("may_fail", "-").split(",") if name != "-"]
+        if spare == voters and len(voters) > 1:
+            may = "Any one of them may fail now."
+        elif spare:
+            may = f"Of these only {' or '.join(spare)} may fail now."
+        else:
+            may = "None of them may fail now."
+        yield f"The votes are those of {_and(voters)}. {may}"
 
 
 _MODES = {

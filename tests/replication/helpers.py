@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.config import Settings
 from pymcd.replication import frames, records
+from pymcd.replication.witness import Memory, Witness
 from pymcd.store.item import WIN_SENT
 
 from ..clocks import ManualClock
@@ -109,6 +110,10 @@ class Host:
         self.changes = self.node.changes
         self.node.start()
 
+    def accept(self, address: str) -> Link:
+        """Return our end of a connection that somebody else made."""
+        return self.node.membership.open_link(dialled=None, address=address)
+
     def stop(self) -> None:
         """Be gone, and all that was here; the others learn so from their sockets."""
         self.alive = False
@@ -175,25 +180,76 @@ class Host:
         }
 
 
+class WitnessHost:
+    """A witness, and what a driver does for it."""
+
+    def __init__(self, group: Group, name: str = "w") -> None:
+        self.group = group
+        self.name = name
+        self.frozen = False
+        self.alive = False
+        self.lives = 0
+        self.disk: Memory | None = None
+        self.start()
+
+    def start(self, *, remembers: bool = False) -> None:
+        """Start anew, with what is on the disk or with nothing."""
+        self.lives += 1
+        self.alive = True
+        self.lines: list[str] = []
+        self.step_at = self.group.clock.monotonic()
+        memory = self.disk if remembers else None
+        self.witness = Witness(
+            self.group.clock,
+            node_id=self.name,
+            cluster_id="pymcd",
+            secret=SECRET,
+            memory=memory or Memory(f"{self.name}{self.lives}"),
+            keep=self._keep,
+            log=self.lines.append,
+            entropy=random.Random(f"{self.name} {self.lives}").randbytes,
+        )
+
+    def _keep(self, memory: Memory) -> None:
+        self.disk = memory
+
+    def stop(self) -> None:
+        """Be gone; the nodes learn so from their sockets."""
+        self.alive = False
+        for wire in list(self.group.wires):
+            if wire.hosts[1].name == self.name:
+                wire.cut()
+
+    def accept(self, address: str) -> Link:
+        return self.witness.open_link(address)
+
+    def step(self) -> None:
+        self.step_at = self.group.clock.monotonic() + self.witness.step()
+
+    def turn(self) -> bool:
+        return False
+
+
 class Wire:
     """A connection between two servers. What is sent arrives at once, unless it is held back."""
 
-    def __init__(self, caller: Host, callee: Host) -> None:
+    def __init__(self, caller: Host, callee: Any) -> None:
+        """`callee`: a `Host` or a `WitnessHost`."""
         self.group = caller.group
-        self.hosts = (caller, callee)
+        self.hosts: tuple[Host, Host] = (caller, callee)
         self.links = (
             caller.node.membership.open_link(dialled=address_of(callee.name)),
-            callee.node.membership.open_link(dialled=None, address=f"{caller.name}:5"),
+            callee.accept(f"{caller.name}:5"),
         )
         #: Under way, by who sent it.
         self.queues: tuple[list[bytes], list[bytes]] = ([], [])
         #: From whom nothing arrives.
-        self.stalled: set[Host] = set()
+        self.stalled: set[Any] = set()
         #: All that was sent, for those who listen.
         self.sent: tuple[list[bytes], list[bytes]] = ([], [])
         self.group.wires.append(self)
 
-    def stall(self, *senders: Host) -> None:
+    def stall(self, *senders: Any) -> None:
         """Hold back what these send; nobody named: what both do."""
         self.stalled = set(senders or self.hosts)
 
@@ -313,12 +369,18 @@ class Guest:
 class Group:
     """Servers that replicate."""
 
-    def __init__(self, names: Iterable[str] = "ab", **settings: Any) -> None:
+    def __init__(
+        self, names: Iterable[str] = "ab", *, witness: bool = False, **settings: Any
+    ) -> None:
         self.clock = ManualClock()
         self.wires: list[Wire] = []
         #: What goes wrong with a message ends its link, as a server does it, and not the test.
         self.closes_on_error = False
         self.hosts: dict[str, Host] = {}
+        self.witness: WitnessHost | None = None
+        if witness:
+            self.witness = WitnessHost(self)
+            settings["witness"] = address_of("w")
         names = list(names)
         for name in names:
             peers = tuple(address_of(other) for other in names if other != name)
@@ -339,12 +401,26 @@ class Group:
         return wire
 
     def link_all(self) -> None:
+        for caller in self.hosts if self.witness is not None else ():
+            self.link_witness(caller)
         for caller, callee in combinations(self.hosts, 2):
             self.link(caller, callee)
 
+    def link_witness(self, caller: str) -> Wire:
+        """Have a server dial the witness."""
+        assert self.witness is not None
+        wire = Wire(self[caller], self.witness)
+        self.settle()
+        return wire
+
+    @property
+    def everybody(self) -> list[Host | WitnessHost]:
+        """All who take part, the witness, too."""
+        return [*self.hosts.values(), *([] if self.witness is None else [self.witness])]
+
     def wire(self, one: str, other: str) -> Wire:
         """Return the connection between two servers."""
-        hosts = {self[one], self[other]}
+        hosts = {each for each in self.everybody if each.name in (one, other)}
         (wire,) = (wire for wire in self.wires if set(wire.hosts) == hosts)
         return wire
 
@@ -363,14 +439,14 @@ class Group:
         clock = self.clock
         end = clock.monotonic() + seconds
         for _ in range(100_000):
-            due = [host.step_at for host in self.hosts.values() if host.alive and not host.frozen]
+            due = [host.step_at for host in self.everybody if host.alive and not host.frozen]
             now = clock.monotonic()
             # A little later at least: what is due when may be off by what a float cannot tell.
             then = max(now + 1e-6, min([end, *due]))
             clock.advance(then - now)
             if then >= end and not any(at <= then for at in due):
                 break
-            for host in self.hosts.values():
+            for host in self.everybody:
                 if host.alive and not host.frozen and host.step_at <= then:
                     host.step()
             self.settle()
@@ -407,9 +483,9 @@ def without_ends(state: dict[bytes, tuple[Any, ...]]) -> dict[bytes, tuple[Any, 
     return {key: (*each[:2], each[2] > 0, *each[3:]) for key, each in state.items()}
 
 
-def make_group(names: Iterable[str] = "ab", **settings: Any) -> Group:
+def make_group(names: Iterable[str] = "ab", *, witness: bool = False, **settings: Any) -> Group:
     """Return servers that are in sync; the first one coordinates."""
-    group = Group(names, **settings)
+    group = Group(names, witness=witness, **settings)
     group.link_all()
     group.advance(0.5)
     names = list(group.hosts)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from math import inf
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,6 +22,12 @@ def roll(epoch: int, members: str, coordinator: str = "") -> Roll:
 
 def lives(members: str) -> list[tuple[str, str]]:
     return [(name.lower(), name) for name in members]
+
+
+def ask_twice(voter: Ballot, vote: Vote, bound: str = "") -> Grant:
+    """Return the answer to who hears."""
+    token = voter.answer(vote, bound=bound).token
+    return voter.answer(replace(vote, token=token), bound=bound)
 
 
 class TestMajority:
@@ -81,33 +86,31 @@ class TestConsent:
     )  # fmt: skip
     def test_what_is_backed(self, backs, base, asked, word):
         voter = Ballot("w", "w", backs)
-        vote = Vote(base, asked)
-        voter.answer(vote, 1.0, 0.0)
-        assert voter.answer(vote, 2.0, 1.5) == Grant(
-            asked.epoch, word, asked if word == YES else backs
-        )
+        answer = ask_twice(voter, Vote(base, asked))
+        assert answer == Grant(asked.epoch, word, asked if word == YES else backs)
         assert voter.backs == (asked if word == YES else backs)
         voter.check()
 
     def test_who_cannot_hear_gets_nothing(self):
         voter, vote = Ballot("w", "w"), Vote(None, roll(1, "a"))
-        for now in (1.0, 2.0, 3.0):
-            assert voter.answer(vote, now, 0.9).word == AGAIN
+        for _ in range(3):
+            again = voter.answer(vote)
+            assert again.word == AGAIN
         assert voter.backs is None
-        assert voter.answer(vote, 4.0, 1.0).word == YES
-        assert voter.answer(vote, 5.0, -inf).word == YES  # it is backed now
+        assert voter.answer(replace(vote, token=again.token)).word == YES
+        assert voter.answer(vote).word == YES  # it is backed now
 
-    def test_to_hear_what_was_said_before_is_not_enough(self):
+    def test_to_have_heard_something_else_is_not_enough(self):
         voter = Ballot("w", "w")
-        assert voter.answer(Vote(None, roll(1, "a")), 1.0, 0.0).word == AGAIN
-        assert voter.answer(Vote(None, roll(2, "a")), 2.0, 1.5).word == AGAIN
-        assert voter.answer(Vote(None, roll(2, "a")), 3.0, 1.5).word == AGAIN
-        assert voter.answer(Vote(None, roll(2, "a")), 3.0, 2.0).word == YES
+        first = voter.answer(Vote(None, roll(1, "a")))
+        assert voter.answer(Vote(None, roll(2, "a"), first.token)).word == AGAIN
+        assert voter.answer(Vote(None, roll(2, "a"), first.token)).word == AGAIN
+        assert voter.answer(Vote(None, roll(2, "a"), first.token + 1)).word == YES
 
     def test_that_many_ask_costs_no_memory_without_end(self):
         voter = Ballot("w", "w")
         for number in range(3 * ballot.ASKERS_MAX):
-            voter.answer(Vote(None, Roll(1, f"n{number}", {f"n{number}": "x"}, {})), 1.0, 0.0)
+            voter.answer(Vote(None, Roll(1, f"n{number}", {f"n{number}": "x"}, {})))
         assert len(voter._asked) <= ballot.ASKERS_MAX
 
     @pytest.mark.parametrize(
@@ -117,17 +120,16 @@ class TestConsent:
     def test_who_is_in_touch_with_his_coordinator(self, bound, asker, word):
         voter = Ballot("c", "c", roll(5, "abc"))
         vote = Vote(roll(5, "abc"), roll(6, asker, asker))
-        voter.answer(vote, 1.0, 0.0, bound=bound)
-        assert voter.answer(vote, 2.0, 1.0, bound=bound).word == word
+        assert ask_twice(voter, vote, bound=bound).word == word
 
     @pytest.mark.parametrize(("asker", "word"), [("a", YES), ("c", NO)])
     def test_of_two_who_ask_one_gives_way(self, asker, word):
         voter = Ballot("b", "b", roll(5, "abc"))
         voter.ask(roll(6, "b"), frozenset())
         vote = Vote(roll(5, "abc"), roll(7, asker, asker))
-        voter.answer(vote, 1.0, 0.0)
+        voter.answer(vote)
         assert voter.poll is not None  # it may not hear us
-        assert voter.answer(vote, 2.0, 1.0).word == word
+        assert ask_twice(voter, vote).word == word
         assert (voter.poll is None) == (word == YES)
 
     def test_what_cannot_be_kept_is_not_promised(self):
@@ -135,8 +137,7 @@ class TestConsent:
             raise OSError
 
         voter, vote = Ballot("w", "w", roll(5, "abw"), full), Vote(roll(5, "abw"), roll(6, "aw"))
-        voter.answer(vote, 1.0, 0.0)
-        assert voter.answer(vote, 2.0, 1.0) == Grant(6, NO, roll(5, "abw"))
+        assert ask_twice(voter, vote) == Grant(6, NO, roll(5, "abw"))
         assert not voter.learn(roll(7, "abw"))
         assert voter.backs == roll(5, "abw")
 
@@ -178,7 +179,7 @@ class TestAsking:
         assert asker.conclude() is None
         assert asker.backs == roll(5, "abw")
         assert asker.poll is not None
-        asker.poll.answered("w", "w", YES, None)
+        asker.poll.answered("w", "w", Grant(6, YES, None))
         assert asker.conclude() == roll(6, "aw") == asker.backs
         assert asker.poll is None
         assert asker.conclude() is None
@@ -190,7 +191,7 @@ class TestAsking:
         asker = self.ask("a", roll(5, "abw"), roll(6, "aw"))
         assert asker.poll is not None
         for node_id, life, word in answers:
-            asker.poll.answered(node_id, life, word, None)
+            asker.poll.answered(node_id, life, Grant(6, word, None))
         assert asker.conclude() is None
 
     def test_who_weighs_more_than_half_asks_nobody(self):
@@ -204,15 +205,15 @@ class TestAsking:
         """Whatever was there before, and whatever lives they are in."""
         asker = self.ask("A", base, roll(6, "A"), "ab")
         assert asker.poll is not None
-        asker.poll.answered("w", "w", YES, None)
+        asker.poll.answered("w", "w", Grant(6, YES, None))
         assert asker.conclude() is None
-        asker.poll.answered("b", "B", YES, None)
+        asker.poll.answered("b", "B", Grant(6, YES, None))
         assert asker.conclude() == roll(6, "A")
 
     def test_all_are_those_of_the_view_too(self):
         asker = self.ask("A", roll(5, "abc"), roll(6, "A"), "ab")
         assert asker.poll is not None
-        asker.poll.answered("b", "B", YES, None)
+        asker.poll.answered("b", "B", Grant(6, YES, None))
         assert asker.conclude() is None
 
     def test_a_lonely_one_begins(self):
@@ -231,7 +232,7 @@ class Voter(NamedTuple):
     came_about: bool
     poll: Vote | None
     yes: tuple[tuple[str, str], ...]
-    asked: tuple[tuple[str, Roll], ...]
+    asked: tuple[tuple[str, Roll], ...]  #: who was told to ask again, and will
     asks_left: int
 
     def __hash__(self) -> int:
@@ -269,7 +270,8 @@ class World:
     def ballot_of(self, name: str, voter: Voter) -> Ballot:
         result = Ballot(name, voter.life, voter.backs)
         result.came_about = voter.came_about
-        result._asked = {asker: (wanted, 0.0) for asker, wanted in voter.asked}
+        result._asked = {asker: (wanted, 0) for asker, wanted in voter.asked}
+        result._last_token = -1
         if voter.poll is not None:
             poll = result.ask(voter.poll.roll, frozenset(self.data))
             poll.vote = voter.poll
@@ -329,7 +331,7 @@ class World:
                 asker = vote.roll.coordinator
                 if asker != name:
                     after = self.ballot_of(name, voter)
-                    grant = after.answer(vote, 0.0, inf)
+                    grant = after.answer(vote)
                     grants = state.grants
                     if grant.word == YES:
                         grants |= {(asker, name, voter.life, number, YES)}
@@ -339,7 +341,7 @@ class World:
                 if to == name and voter.poll == self.said[number]:
                     after = self.ballot_of(name, voter)
                     assert after.poll is not None
-                    after.poll.answered(sender, life, word, None)
+                    after.poll.answered(sender, life, Grant(0, word, None))
                     after.conclude()
                     voters = self.note(state, name, after, voter.asks_left)
                     result.append(state._replace(voters=voters))

@@ -69,6 +69,7 @@ class Stranger:
             "dialled": calls,
             "release": "0.1.0",
             "member": "data",
+            "seeks": "data",
             "item_size_max": 1 << 20,
             "memory_limit": 64 << 20,
             "data": "kept",

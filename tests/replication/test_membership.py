@@ -17,7 +17,15 @@ from pymcd.replication.frames import Kind
 from pymcd.replication.membership import CROSSING_S, WANTS_MAX
 from pymcd.replication.messages import Join, Message, Received, Status, View, Welcome
 from pymcd.replication.peer import Peer, Phase
-from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, Role
+from pymcd.replication.roles import (
+    ALONE,
+    COORDINATOR,
+    FOLLOWER,
+    JOINING,
+    STARTING,
+    WAITING,
+    Role,
+)
 from pymcd.replication.versions import version_at
 from tests.protocol import binary_client as binary
 from tests.replication.helpers import (
@@ -230,7 +238,7 @@ def met(host: Host, node_id: str, role: Role, *, epoch: int = 0, members: int = 
 class TestWhoJoinsWhom:
     #: Our role, theirs -> whether we join; of two that lead it depends.
     BY_ROLE = {
-        (mine, theirs): mine in (STARTING, JOINING) and theirs in (ALONE, COORDINATOR)
+        (mine, theirs): mine in (STARTING, JOINING, WAITING) and theirs in (ALONE, COORDINATOR)
         for mine, theirs in product(Role, Role)
         if not (mine.leads and theirs.leads)
     }

@@ -36,6 +36,7 @@ EXAMPLES: list[Message] = [
         dialled=True,
         release="1.2.3",
         member="data",
+        seeks="witness",
         item_size_max=1 << 20,
         memory_limit=64 << 20,
         data=Data.NEW,
@@ -65,7 +66,7 @@ EXAMPLES: list[Message] = [
     Vote(
         base=Roll(8, "a", {"a": "01", "b": "02"}, {"w": "03"}), roll=Roll(9, "a", {"a": "01"}, {})
     ),
-    Grant(epoch=9, word="no", backs=Roll(9, "b", {"b": "02"}, {"w": "03"})),
+    Grant(epoch=9, word="no", backs=Roll(9, "b", {"b": "02"}, {"w": "03"}), token=5),
 ]
 IDS = [type(example).__name__ for example in EXAMPLES]
 FIELDS = [
@@ -78,6 +79,7 @@ NEW = {"Hello.version_max", "Hello.release", "Hello.member"}
 NEW |= {"Hello.item_size_max", "Hello.memory_limit", "Hello.data"}
 NEW |= {"Hello.wall", "Hello.time", "Hello.latest", "Status.why"}
 NEW |= {"Hello.ack_timeout_ms", "Hello.manners"}
+NEW |= {"Hello.seeks", "Vote.token", "Grant.token"}
 
 NUMBER = [-1, 2**63, 1.0, "1", True, None]
 TEXT = [5, None, ["a"], False]
@@ -116,6 +118,7 @@ REFUSED: dict[str, list[Any]] = {
     "Hello.dialled": FLAG,
     "Hello.release": [*TEXT, "", "two words", "\u0100", "x" * 65],
     "Hello.member": [*TEXT, "", "two words", "\u0100", "x" * 65],
+    "Hello.seeks": [*TEXT, "", "two words", "\u0100", "x" * 65],
     "Hello.item_size_max": NUMBER,
     "Hello.memory_limit": NUMBER,
     "Hello.ack_timeout_ms": [*NUMBER, 60_001],
@@ -153,6 +156,8 @@ REFUSED: dict[str, list[Any]] = {
     "Grant.epoch": NUMBER,
     "Grant.word": TEXT,
     "Grant.backs": ROLLS,
+    "Vote.token": NUMBER,
+    "Grant.token": NUMBER,
 }  # fmt: skip
 WRONG = [
     pytest.param(example, name, value, id=f"{type(example).__name__}.{name}={value!r:.20}")
@@ -172,7 +177,7 @@ RECEIVEDS = st.builds(Received, NUMBERS, NUMBERS)
 MEMBERS = st.lists(NODE_IDS, max_size=4, unique=True)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Hello, st.text(), NODE_IDS, st.text(), st.text(), FLOATS, st.integers(0, 4095),
-              st.booleans(), WORDS, WORDS, NUMBERS, NUMBERS, st.sampled_from(Data),
+              st.booleans(), WORDS, WORDS, WORDS, NUMBERS, NUMBERS, st.sampled_from(Data),
               FLOATS, FLOATS, NUMBERS,
               st.integers(0, 60_000), st.dictionaries(WORDS, WORDS, max_size=3)),
     st.builds(Status, st.text(), st.sampled_from(Role), NUMBERS, MEMBERS,
@@ -182,8 +187,8 @@ MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Welcome, KEY_LISTS, st.booleans(),
               st.dictionaries(NUMBERS, st.binary(max_size=99), max_size=4), NUMBERS),
     st.builds(View, NUMBERS, MEMBERS),
-    st.builds(Vote, st.none() | ROLLS_SAID, ROLLS_SAID),
-    st.builds(Grant, NUMBERS, st.text(), st.none() | ROLLS_SAID),
+    st.builds(Vote, st.none() | ROLLS_SAID, ROLLS_SAID, NUMBERS),
+    st.builds(Grant, NUMBERS, st.text(), st.none() | ROLLS_SAID, NUMBERS),
 )  # fmt: skip
 JSON = st.recursive(
     st.none()

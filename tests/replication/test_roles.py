@@ -15,6 +15,7 @@ from pymcd.replication.roles import (
     JOINING,
     STARTING,
     TRANSITIONS,
+    WAITING,
     Role,
     Stance,
 )
@@ -24,9 +25,10 @@ from pymcd.replication.view import View
 NEXT = {
     STARTING: {ALONE, FOLLOWER},
     ALONE: {COORDINATOR, JOINING},
-    COORDINATOR: {COORDINATOR, ALONE, JOINING},
-    FOLLOWER: {ALONE, JOINING},
-    JOINING: {FOLLOWER, ALONE},
+    COORDINATOR: {COORDINATOR, ALONE, JOINING, WAITING},
+    FOLLOWER: {ALONE, JOINING, WAITING},
+    JOINING: {FOLLOWER, ALONE, WAITING},
+    WAITING: {ALONE, JOINING},
 }
 PAIRS = list(product(Role, Role))
 
@@ -38,6 +40,7 @@ MEANING = {
     COORDINATOR: {"semi": "leading protecting", "async": "leading", "strict": "leading protecting"},
     FOLLOWER: dict.fromkeys(ACK_MODES, ""),
     JOINING: dict.fromkeys(ACK_MODES, "remote"),
+    WAITING: dict.fromkeys(ACK_MODES, "remote refusing"),
 }
 
 
@@ -93,4 +96,6 @@ class TestMeaning:
         assert role.in_sync == (role in (COORDINATOR, FOLLOWER))
 
     def test_their_names_travel_and_are_shown(self):
-        assert list(Role) == ["starting", "alone", "coordinator", "follower", "joining"]
+        assert list(Role) == [
+            "starting", "alone", "coordinator", "follower", "joining", "waiting",
+        ]  # fmt: skip

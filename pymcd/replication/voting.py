@@ -1,0 +1,396 @@
+"""How a node comes by the consent of others to a new view: whom it asks, and how often.
+
+The rules are in `ballot`. Here is who voters are for a node: the peers that it is linked to, and a
+*register*, which holds the one roll that it backs, compares and sets. The witness of the group is
+one kind. Whatever the kind, a node tells it the same: may this follow that? And it is told: yes;
+no, but I back this; or nothing, for as long as it may take.
+
+A node that has lost somebody of its view, or begins, *seeks* a view that is itself and those who
+are still with it. Until that has come about its role is what it was; its lease has ended, so it
+serves nobody meanwhile. A coordinator also seeks one for each that it takes in; then nobody waits.
+
+Votes are asked for where a witness is configured. Two nodes without one need none, as none of the
+two could have it.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, Final, Protocol
+
+from .ballot import AGAIN, NO, YES, Ballot, is_majority
+from .frames import HEAD_BYTES, Kind, decode_head, encode_message
+from .lease import HEARTBEAT_S, SILENCE_S, Lease
+from .messages import Grant, Roll, Vote
+from .roles import FOLLOWER, STARTING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .gate import Rows
+    from .link import Link
+    from .messages import Hello
+    from .node import Node
+    from .peer import Peer
+
+#: A question that was not answered is put again.
+ASK_EVERY_S: Final = 0.05
+#: What a register did not learn is told again; a view for its sake is sought no more often.
+TELL_EVERY_S: Final = 0.5
+
+
+class Register(Protocol):
+    """What compares and sets: the vote of no data node."""
+
+    node_id: str  #: by which it stands in views; empty: it was never reached
+    life: str  #: which it loses with its memory
+    backs: Roll | None  #: as far as is known
+    trouble: str  #: why it cannot be had; empty: it can
+
+    def ask(self, vote: Vote) -> None:
+        """Have it answer, by and by, or never."""
+
+    def step(self, now: float) -> None:
+        """See whether it is still there."""
+
+    @property
+    def linked(self) -> bool:
+        """Whether it may be asked now."""
+        ...
+
+
+class WitnessLink:
+    """A `pymcd witness`, as a node sees it, across the links to it."""
+
+    def __init__(self, address: str, node: Node, answered: Callable[[Grant], None]) -> None:
+        self.address = address  #: as configured
+        self.node_id = self.life = ""
+        self.backs: Roll | None = None
+        self.trouble = "not linked yet"
+        self.link: Link | None = None
+        self.lease = Lease()
+        self._node = node
+        self._answered = answered
+
+    @property
+    def linked(self) -> bool:
+        """Whether it may be asked now."""
+        return self.link is not None
+
+    def link_up(self, link: Link, hello: Hello) -> None:
+        """Meet it: it has proven itself."""
+        old = self.link
+        if (self.node_id, self.life) != (hello.node, hello.incarnation):
+            self.backs = None
+            self.lease.forget()
+        self.node_id, self.life, self.link, self.trouble = hello.node, hello.incarnation, link, ""
+        if old is not None:
+            old.close("busy")
+        self.lease.heard_at = self._node.clock.monotonic()
+        link.admit(self._receive)
+
+    def link_down(self, link: Link, reason: str) -> None:
+        """Take note that a link to it is gone, or came to nothing."""
+        if self.link is link:
+            self.link = None
+        if self.link is None and reason not in ("busy", "self"):
+            self.trouble = reason or "disconnected"
+
+    def ask(self, vote: Vote) -> None:
+        """Have it answer, if it is there."""
+        self._say(Kind.VOTE, vote.encode())
+
+    def step(self, now: float) -> None:
+        """Give up a link on which nothing comes."""
+        if self.link is None:
+            return
+        if self.lease.silent_s(now, self._node.awake.since) >= 2 * SILENCE_S:
+            self.link.close("silent")
+        elif self.lease.is_ping_due(now, None):
+            self.lease.pinged_at = now
+            self._say(Kind.PING)
+
+    def _say(self, kind: Kind, payload: bytes = b"") -> None:
+        if self.link is not None:
+            now, lease = self._node.clock.monotonic(), self.lease
+            self.link.output += encode_message(kind, now, lease.their_time, 0, 0, 0, payload)
+
+    def _receive(self, body: bytes) -> None:
+        kind, time, echo, *_ = decode_head(body)
+        self.lease.heard(self._node.clock.monotonic(), time, echo)
+        if kind == Kind.GRANT:
+            grant = Grant.decode(body[HEAD_BYTES:])
+            self.backs = grant.backs
+            self._answered(grant)
+
+
+class Voting:
+    """The votes of one data node: those it gives, and those it seeks."""
+
+    def __init__(self, node: Node, life: str, witness: str | None) -> None:
+        """`witness`: where one is configured."""
+        self._node = node
+        self._view = node.view
+        self.ballot = Ballot(node.view.node_id, life)
+        self.witness = None if witness is None else WitnessLink(witness, node, self._register_says)
+        self.register: Register | None = self.witness
+        self._then: Callable[[], None] | None = None  #: what comes about with what we seek
+        self._planned = False  #: we may do without it
+        self.sought_since = inf  #: since when we have been without a view that we may go on with
+        self._asked_at = -inf
+        self._told_at = -inf
+
+    @property
+    def required(self) -> bool:
+        """Whether nobody goes on without votes."""
+        return self.register is not None
+
+    @property
+    def seeking(self) -> bool:
+        """Whether there is a view that we cannot do without, and it has not come about."""
+        return self.sought_since < inf
+
+    # -- what we seek --------------------------------------------------------------------------
+
+    def seek(
+        self,
+        then: Callable[[], None],
+        *others: Peer,
+        planned: bool = False,
+        forced: bool = False,
+    ) -> None:
+        """Do something as soon as we and these others may be the next view; perhaps now."""
+        if not self.required:
+            then()
+            return
+        view, register = self._view, self.register
+        now = self._node.clock.monotonic()
+        data = {view.node_id: self.ballot.life}
+        data.update((peer.node_id, peer.incarnation) for peer in others)
+        backs = self.ballot.backs
+        witness = {} if backs is None else backs.witness
+        if register is not None and register.node_id and (register.linked or not witness):
+            witness = {register.node_id: register.life}
+        epoch = view.next_epoch(self._node.changes.tag)
+        self.ballot.ask(Roll(epoch, view.node_id, data, witness), self._everybody())
+        self._then = then
+        self._planned = planned
+        if not planned:
+            self.sought_since = min(self.sought_since, now)
+        self._asked_at = now
+        self._ask_all()
+        self._conclude(forced=forced)
+
+    def drop(self) -> None:
+        """Seek nothing any more: others decide."""
+        self.ballot.poll = None
+        self._then = None
+        self.sought_since = inf
+
+    def _everybody(self) -> frozenset[str]:
+        """Return all data nodes that there are; empty: not all of them are known."""
+        view = self._view
+        ids = [view.who.get(address) for address in self._node.configured]
+        nodes = {node_id for node_id in ids if node_id}
+        if None in ids:
+            nodes.update(view.peers)  # one that we cannot dial may be one that has dialled us
+            if not view.are_all(self._node.configured, nodes):
+                return frozenset()
+        return frozenset([view.node_id, *nodes])
+
+    def _ask_all(self) -> None:
+        """Put our question to all who have not said yes."""
+        poll = self.ballot.poll
+        assert poll is not None
+        for peer in self._view.peers.values():
+            if peer.link is not None and peer.node_id not in poll.yes:
+                self._ask_peer(peer)
+        register = self.register
+        if register is not None and register.linked and register.node_id not in poll.yes:
+            register.ask(poll.vote_for(register.node_id))
+
+    def _ask_peer(self, peer: Peer) -> None:
+        poll = self.ballot.poll
+        assert poll is not None
+        now = self._node.clock.monotonic()
+        peer.signal(now, Kind.VOTE, poll.vote_for(peer.node_id).encode())
+
+    def _conclude(self, *, forced: bool = False) -> None:
+        """Go on, if that may be."""
+        if self.ballot.conclude(forced=forced) is None:
+            return
+        then, self._then = self._then, None
+        assert then is not None
+        if not self._planned:
+            self.sought_since = inf
+        self._told_at = -inf
+        then()
+        self._tell_register(self._node.clock.monotonic())
+
+    def _note_answer(self, voter: str, life: str, grant: Grant) -> bool:
+        """Take note of an answer; return whether it says to ask again."""
+        poll = self.ballot.poll
+        if grant.backs is not None:
+            self._node.membership.hear_epoch(grant.backs.epoch)
+        if poll is None or grant.epoch != poll.vote.roll.epoch:
+            return False
+        poll.answered(voter, life, grant)
+        self._conclude()
+        return grant.word == AGAIN and self.ballot.poll is poll
+
+    def grant_arrived(self, peer: Peer, grant: Grant) -> None:
+        """Take note of what a peer answers."""
+        if not self.required:
+            return
+        if self._note_answer(peer.node_id, peer.incarnation, grant):
+            self._ask_peer(peer)
+        elif not grant.epoch and peer in self._view.followers and self.ballot.poll is None:
+            # What it was told of our view came too late: only a later one can be told.
+            self.seek(self._node.membership.announce_roll, *self._view.followers, planned=True)
+
+    def _register_says(self, grant: Grant) -> None:
+        register = self.register
+        assert register is not None
+        if self._note_answer(register.node_id, register.life, grant):
+            assert self.ballot.poll is not None
+            register.ask(self.ballot.poll.vote_for(register.node_id))
+        elif not grant.epoch and self.ballot.poll is not None:
+            register.ask(self.ballot.poll.vote_for(register.node_id))  # it has just come
+
+    # -- what others seek ----------------------------------------------------------------------
+
+    def vote_arrived(self, peer: Peer, vote: Vote) -> None:
+        """Answer a peer's question."""
+        if not self.required:
+            return
+        roll, ballot = vote.roll, self.ballot
+        view = self._view
+        self._node.membership.hear_epoch(roll.epoch)
+        before = ballot.backs
+        if (roll.coordinator, roll.data.get(peer.node_id)) != (peer.node_id, peer.incarnation):
+            grant = Grant(roll.epoch, NO, before)
+        elif view.role is not STARTING and (peer.status is None or peer.status.role is STARTING):
+            grant = Grant(roll.epoch, NO, before)  # what is empty never wins
+        else:
+            grant = ballot.answer(vote, bound=self._bound())
+        now = self._node.clock.monotonic()
+        peer.signal(now, Kind.GRANT, grant.encode())
+        if grant.word == YES and roll != before:
+            self._then = None
+            with_us = roll.data.get(view.node_id) == ballot.life
+            self._node.gave_way(peer, with_us=with_us)
+
+    def _bound(self) -> str:
+        """Return who decides, as far as we let it, or ourselves."""
+        view = self._view
+        if self.seeking:
+            return ""
+        if view.role.leads:
+            return view.node_id
+        if view.role is FOLLOWER and view.leader is not None:
+            return view.leader.node_id
+        return ""
+
+    def learn(self, roll: Roll) -> bool:
+        """Take note of the view that we are in, as its coordinator says."""
+        self._node.membership.hear_epoch(roll.epoch)
+        return self.ballot.learn(roll)
+
+    # -- what the register should know ---------------------------------------------------------
+
+    def _tell_register(self, now: float) -> None:
+        """See to it that the register knows our view, and is in it."""
+        register, ballot, backs = self.register, self.ballot, self.ballot.backs
+        if (
+            register is None
+            or not register.linked
+            or backs is None
+            or not ballot.came_about
+            or not self._view.role.leads
+            or self.seeking
+            or now - self._told_at < TELL_EVERY_S
+        ):
+            return
+        known = register.backs
+        if backs.witness == {register.node_id: register.life} and known == backs:
+            return
+        self._told_at = now
+        if backs.witness != {register.node_id: register.life} or (
+            known is not None and known.epoch >= backs.epoch
+        ):
+            # It is new here, or backs what never came about: only a later view can be told.
+            self.seek(self._node.membership.announce_roll, *self._view.followers, planned=True)
+        else:
+            register.ask(Vote(backs, backs))
+
+    # -- time ----------------------------------------------------------------------------------
+
+    def step(self, now: float) -> None:
+        """Put open questions again."""
+        if self.register is None:
+            return
+        self.register.step(now)
+        poll = self.ballot.poll
+        if poll is not None:
+            if now - self._asked_at >= ASK_EVERY_S:
+                self._asked_at = now
+                poll.need(self._everybody())  # others may have come to be known
+                self._ask_all()
+                self._conclude()
+        else:
+            self._tell_register(now)
+
+    @property
+    def next_step_s(self) -> float:
+        """In how many seconds to call `step` again."""
+        if self.register is None:
+            return inf
+        return HEARTBEAT_S if self.ballot.poll is None else ASK_EVERY_S
+
+    # -- what is to be seen --------------------------------------------------------------------
+
+    def rows(self) -> Rows:
+        """Return what `stats replication` says of votes."""
+        register, backs = self.register, self.ballot.backs
+        if register is None:
+            return []
+        voters = [] if backs is None else [*sorted(backs.data), *backs.witness]
+        return [
+            ("witness", register.node_id or "-"),
+            ("witness_link", "up" if register.linked else "down"),
+            ("witness_error", register.trouble.replace(" ", "_") or "-"),
+            ("voters", ",".join(voters) or "-"),
+            ("may_fail", ",".join(self.dispensable()) or "-"),
+        ]
+
+    def dispensable(self) -> list[str]:
+        """Return of whom any one may fail now, and the rest go on."""
+        backs, view, register = self.ballot.backs, self._view, self.register
+        if backs is None or not self.ballot.came_about:
+            return []
+        present = {view.node_id: self.ballot.life}
+        for peer in view.peers.values():
+            if peer.in_view:
+                present[peer.node_id] = peer.incarnation
+        if view.role is FOLLOWER:  # of other followers the coordinator knows
+            present.update((each, backs.data[each]) for each in view.members if each in backs.data)
+        if register is not None and register.linked:
+            present[register.node_id] = register.life
+        result = []
+        for name in [*sorted(backs.data), *backs.witness]:
+            rest = [(each, life) for each, life in present.items() if each != name]
+            if is_majority(backs, rest) and any(each in backs.data for each, _ in rest):
+                result.append(name)
+        return result
+
+    def check(self) -> None:
+        """Raise AssertionError unless what is sought fits what we are. For tests."""
+        self.ballot.check()
+        role, poll = self._view.role, self.ballot.poll
+        assert (self._then is not None) == (poll is not None), "seeks, and does not ask"
+        if self.required and role.leads and not self.seeking:
+            backs = self.ballot.backs
+            assert backs is not None, "decides without a view"
+            assert backs.coordinator == self._view.node_id, "decides, and backs another"
+        if role is STARTING:
+            assert poll is None or poll.vote.base is None or self.seeking, "a beginner with plans"

@@ -1,0 +1,549 @@
+"""Nodes with a witness: who goes on when somebody is gone, and who waits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from pymcd.replication.ballot import AGAIN, NO, YES
+from pymcd.replication.link import ADVICE
+from pymcd.replication.messages import Grant, Roll, Vote
+from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
+from pymcd.replication.witness import STRANGERS_MAX, Memory
+
+from .helpers import ACK_TIMEOUT_S, Group, Guest, Wire, WitnessHost, address_of, make_group
+
+NO_QUORUM = b"SERVER_ERROR no quorum: too few of the nodes and the witness are there\r\n"
+ADD = b"add lock 0 0 1\r\n%b\r\n"
+
+
+def pair() -> tuple[Group, WitnessHost]:
+    """Return two nodes in sync, and their witness; the first one coordinates."""
+    group = make_group(witness=True)
+    group.advance(1.0)
+    assert group.witness is not None
+    check(group)
+    return group, group.witness
+
+
+def check(group: Group) -> None:
+    group.check()
+    assert group.witness is not None
+    group.witness.witness.check()
+
+
+def roles(group: Group) -> list[str]:
+    return [host.node.role for host in group.hosts.values()]
+
+
+def part(group: Group, *pairs: str) -> None:
+    """Let nothing pass between these."""
+    for one, other in map(tuple, pairs):
+        group.wire(one, other).stall()
+
+
+def meet(group: Group, *pairs: str) -> None:
+    """Have these linked, by what is there or anew."""
+    for one, other in map(tuple, pairs):
+        wires = [each for each in group.wires if {h.name for h in each.hosts} == {one, other}]
+        for wire in wires:
+            wire.resume()
+        if not wires:
+            group.link_witness(one) if other == "w" else group.link(one, other)
+
+
+def until_answered(group: Group, guest: Guest, within_s: float) -> bytes:
+    """Return what a guest hears, soon enough."""
+    waited_s = 0.0
+    while not (reply := guest.take()):
+        assert waited_s < within_s, "not answered"
+        group.advance(0.01)
+        waited_s += 0.01
+    return reply
+
+
+class TestInSync:
+    def test_the_witness_knows_the_view(self):
+        group, witness = pair()
+        backs = group["a"].node.voting.ballot.backs
+        assert backs == group["b"].node.voting.ballot.backs == witness.witness.ballot.backs
+        assert backs is not None
+        assert (backs.coordinator, sorted(backs.data), list(backs.witness)) == (
+            "a",
+            ["a", "b"],
+            ["w"],
+        )
+        assert witness.witness.standing.startswith("a decides, with b (epoch ")
+
+    def test_it_is_shown(self):
+        group, _ = pair()
+        for host in group.hosts.values():
+            rows = host.rows
+            assert rows["witness"] == "w"
+            assert (rows["witness_link"], rows["witness_error"]) == ("up", "-")
+            assert (rows["voters"], rows["may_fail"]) == ("a,b,w", "a,b,w")
+
+    def test_without_one_there_is_nothing_to_show(self):
+        assert "witness" not in make_group()["a"].rows
+
+    def test_no_write_asks_it(self):
+        group, _ = pair()
+        wire = group.wire("a", "w")
+        said = len(wire.sent[0])
+        for number in range(20):
+            assert Guest(group["b"]).ask(b"set k%d 0 0 1\r\nx\r\n" % number) == b"STORED\r\n"
+        assert len(wire.sent[0]) == said
+
+
+class TestSomebodyIsGone:
+    @pytest.mark.parametrize("gone", "ab")
+    def test_a_node(self, gone):
+        group, _ = pair()
+        other = "ab".replace(gone, "")
+        group[gone].stop()
+        guest = Guest(group[other])
+        guest.feed(ADD % b"x")
+        assert until_answered(group, guest, ACK_TIMEOUT_S + 0.05) == b"STORED\r\n"
+        assert group[other].node.role is ALONE
+        assert group[other].rows["voters"] == f"{other},w"
+        assert group[other].rows["may_fail"] == "w"
+        check(group)
+        group[gone].start()
+        meet(group, "ab", f"{gone}w")
+        group.advance(1.0)
+        assert group[gone].node.role is FOLLOWER
+        assert Guest(group[gone]).ask(ADD % b"y") == b"NOT_STORED\r\n"
+        check(group)
+
+    @pytest.mark.parametrize("how", ["dies", "freezes", "cut off"])
+    def test_the_witness(self, how):
+        group, witness = pair()
+        if how == "dies":
+            witness.stop()
+        elif how == "freezes":
+            witness.frozen = True
+        else:
+            part(group, "aw", "bw")
+        for _ in range(20):
+            group.advance(0.5)
+            assert Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+        assert group["a"].rows["witness_link"] == "down"
+        assert group["a"].rows["may_fail"] == "w"
+        check(group)
+
+    @pytest.mark.parametrize("remembers", [False, True])
+    def test_the_witness_comes_back_and_then_a_node_goes(self, remembers):
+        group, witness = pair()
+        witness.stop()
+        group.advance(1.0)
+        witness.start(remembers=remembers)
+        meet(group, "aw", "bw")
+        group.advance(1.0)
+        assert group["a"].rows["may_fail"] == "a,b,w"
+        group["a"].stop()
+        guest = Guest(group["b"])
+        guest.feed(ADD % b"x")
+        assert until_answered(group, guest, ACK_TIMEOUT_S + 0.05) == b"STORED\r\n"
+        check(group)
+
+    def test_who_has_forgotten_has_no_vote(self):
+        group, witness = pair()
+        part(group, "aw", "ab")
+        group.advance(3.5)  # b goes on, with the witness
+        assert group["b"].node.role is ALONE
+        witness.stop()
+        witness.start()
+        group["b"].stop()
+        part_of_a = Guest(group["a"])
+        meet(group, "aw")
+        group.advance(2.0)
+        assert group["a"].node.role is WAITING
+        assert part_of_a.ask(b"get lock\r\n") == NO_QUORUM
+        check(group)
+
+    def test_one_after_the_other(self):
+        group, witness = pair()
+        group["b"].stop()
+        group.advance(0.5)
+        witness.stop()
+        for _ in range(10):
+            group.advance(0.5)
+            assert Guest(group["a"]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        check(group)
+
+    def test_the_witness_then_a_node(self):
+        group, witness = pair()
+        witness.stop()
+        group.advance(1.0)
+        group["b"].stop()
+        guest = Guest(group["a"])
+        guest.feed(b"get k\r\n", b"set k 0 0 1\r\nx\r\n")
+        group.advance(0.5)
+        assert guest.take() == b""
+        assert until_answered(group, guest, 1.0).startswith(NO_QUORUM)
+        assert group["a"].node.role is WAITING
+        check(group)
+        group["b"].start()  # with nothing: now all nodes that could have data consent
+        meet(group, "ab")
+        group.advance(3.0)
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+        check(group)
+
+    def test_who_restarts_at_once(self):
+        group, _ = pair()
+        Guest(group["a"]).ask(b"set k 0 0 1\r\nx\r\n")
+        group["a"].stop()
+        group["a"].start()
+        meet(group, "ab", "aw")
+        for _ in range(20):
+            group.advance(0.1)
+            if not any({host.name for host in wire.hosts} == {"a", "b"} for wire in group.wires):
+                group.link("a", "b")
+        assert roles(group) == [FOLLOWER, COORDINATOR]
+        assert Guest(group["a"]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        check(group)
+
+    def test_who_leaves_in_order(self):
+        group, _ = pair()
+        assert not group["a"].node.leave()
+        group.settle()
+        assert group["b"].node.role is ALONE
+        assert group["a"].node.leave()
+        check(group)
+
+    def test_who_leaves_consents_where_the_witness_cannot(self):
+        group, witness = pair()
+        witness.stop()
+        group.advance(1.0)
+        assert not group["a"].node.leave()
+        group.settle()
+        assert group["b"].node.role is ALONE
+        assert group["a"].node.leave()
+        group["a"].stop()
+        assert Guest(group["b"]).ask(ADD % b"x") == b"STORED\r\n"
+        check(group)
+
+    def test_nobody_waits_for_ever_to_leave(self):
+        group, _ = pair()
+        part(group, "ab")
+        group["b"].frozen = True
+        assert not group["a"].node.leave()
+        group.advance(0.3)
+        assert group["a"].node.leave()
+
+    def test_nodes_that_do_not_agree_on_a_witness_say_so(self):
+        group = Group("ab", witness=True)
+        group.add("b", peers=(address_of("a"),))
+        group.link("a", "b")
+        for host in group.hosts.values():
+            assert sum("--witness" in line for line in host.lines) == 1
+
+
+class TestPartition:
+    @pytest.mark.parametrize("lonely", "ab")
+    def test_the_side_of_the_witness_goes_on(self, lonely):
+        group, _ = pair()
+        other = "ab".replace(lonely, "")
+        guests = {name: Guest(group[name]) for name in "ab"}
+        part(group, "ab", f"{lonely}w")
+        for name, guest in guests.items():
+            guest.feed(ADD % name.encode())
+        assert until_answered(group, guests[other], ACK_TIMEOUT_S + 0.05) == b"STORED\r\n"
+        group.advance(0.5)
+        assert guests[lonely].take() == b""
+        assert until_answered(group, guests[lonely], 1.0) == NO_QUORUM
+        assert group[lonely].node.role is WAITING
+        assert guests[lonely].ask(b"get lock\r\n", b"mg lock v\r\n") == 2 * NO_QUORUM
+        # A load balancer is to see it, who operates it may look at it.
+        assert guests[lonely].ask(b"version\r\n") == NO_QUORUM
+        assert b"STAT state waiting\r\n" in guests[lonely].ask(b"stats replication\r\n")
+        check(group)
+        meet(group, "ab", f"{lonely}w")
+        group.advance(2.0)
+        assert group[lonely].node.role is FOLLOWER
+        assert (
+            guests[lonely].ask(b"get lock\r\n")
+            == b"VALUE lock 0 1\r\n%b\r\nEND\r\n" % other.encode()
+        )
+        group.check_equal()
+        check(group)
+
+    def test_both_reach_the_witness(self):
+        group, _ = pair()
+        guests = [Guest(group[name]) for name in "ab"]
+        part(group, "ab")
+        for guest in guests:
+            guest.feed(ADD % b"x")
+        group.advance(0.5)
+        assert sorted(guest.take() for guest in guests) == [b"", b"STORED\r\n"]
+        group.advance(1.0)
+        assert sorted(roles(group)) == [ALONE, WAITING]
+        check(group)
+        meet(group, "ab")
+        group.advance(2.0)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER]
+        group.check_equal()
+        check(group)
+
+    def test_none_reaches_anybody(self):
+        group, _ = pair()
+        guests = [Guest(group[name]) for name in "ab"]
+        assert guests[0].ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        part(group, "ab", "aw", "bw")
+        for guest in guests:
+            guest.feed(ADD % b"x")
+        group.advance(2.5)
+        assert [guest.take() for guest in guests] == [NO_QUORUM, NO_QUORUM]
+        assert roles(group) == [WAITING, WAITING]
+        check(group)
+        meet(group, "ab")  # two nodes are enough
+        group.advance(3.0)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER]
+        assert guests[1].ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        group.check_equal()
+        check(group)
+
+    def test_a_short_one_changes_nothing(self):
+        group, _ = pair()
+        part(group, "ab", "aw")
+        group.advance(0.05)
+        meet(group, "ab", "aw")
+        group.advance(0.5)
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+        assert Guest(group["b"]).ask(ADD % b"x") == b"STORED\r\n"
+
+    def test_who_can_speak_and_not_hear_gets_no_vote(self):
+        group, witness = pair()
+        for other in "bw":
+            wire = group.wire("a", other)
+            wire.stall(next(host for host in wire.hosts if host.name == other))
+        guests = {name: Guest(group[name]) for name in "ab"}
+        for name, guest in guests.items():
+            guest.feed(ADD % name.encode())
+        assert until_answered(group, guests["b"], 3 * ACK_TIMEOUT_S) == b"STORED\r\n"
+        assert guests["a"].take() == b""
+        assert witness.witness.ballot.backs is not None
+        assert witness.witness.ballot.backs.coordinator == "b"
+        check(group)
+
+    def test_what_only_one_had_is_taken_back(self):
+        group, _ = pair()
+        guest = Guest(group["a"])
+        part(group, "ab", "aw")
+        guest.feed(b"set k 0 0 4\r\nlost\r\n")
+        group.advance(2.0)
+        assert guest.take() == NO_QUORUM
+        other = Guest(group["b"])
+        other.feed(b"set other 0 0 1\r\nx\r\n")
+        assert until_answered(group, other, 0.2) == b"STORED\r\n"
+        meet(group, "ab", "aw")
+        group.advance(2.0)
+        assert guest.ask(b"get k\r\n") == b"END\r\n"
+        group.check_equal()
+
+    def test_binary_clients_are_told_as_well(self):
+        group, _ = pair()
+        part(group, "ab", "aw", "bw")
+        Guest(group["a"]).feed(b"get k\r\n")
+        group.advance(2.5)
+        request = bytes([0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]) + bytes(12) + b"k"
+        reply = Guest(group["a"]).ask(request)
+        assert reply[6:8] == b"\0\x86"
+        assert reply.endswith(b"No quorum")
+
+
+class TestBeginning:
+    def test_two_who_find_each_other_need_no_witness(self):
+        group = Group(witness=True)
+        group.link("a", "b")
+        group.advance(0.5)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER]
+        meet(group, "aw", "bw")
+        group.advance(1.0)
+        assert group["b"].rows["may_fail"] == "a,b,w"
+        check(group)
+
+    def test_one_alone_does_not_begin(self):
+        group = Group(witness=True)
+        meet(group, "aw")
+        group.advance(100.0)
+        assert group["a"].node.role is STARTING
+        assert not group["a"].node.ready
+        assert any("serving nobody" in line for line in group["a"].lines)
+        group.link("a", "b")
+        group.advance(1.0)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER]
+        check(group)
+
+    def test_what_is_empty_never_wins(self):
+        """Who has data and waits is not asked to follow one who has none."""
+        group, witness = pair()
+        Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n")
+        witness.stop()
+        group["a"].stop()
+        Guest(group["b"]).feed(b"get k\r\n")
+        group.advance(2.5)
+        assert group["b"].node.role is WAITING
+        group["a"].start()
+        group.advance(100.0)
+        meet(group, "ab")
+        group.advance(3.0)
+        assert Guest(group["a"]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        check(group)
+
+
+class TestWrongOnes:
+    """What answers where the witness should be, and is none of ours."""
+
+    def call(self, group: Group, **difference: str | bytes) -> str:
+        witness = WitnessHost(group)
+        for name, value in difference.items():
+            setattr(witness.witness, name, value)
+        Wire(group["a"], witness)
+        group.settle()
+        group.advance(0.1)
+        assert not witness.witness.callers
+        return str(group["a"].rows["witness_error"])
+
+    @pytest.mark.parametrize(
+        ("reason", "difference"),
+        [("cluster", {"_cluster_id": "other"}), ("secret", {"secret": b"another"}),
+         ("node_id", {"node_id": "a"})],
+    )  # fmt: skip
+    def test_it_is_said_and_shown(self, reason, difference):
+        group = make_group(witness=True)
+        witness = group.witness
+        assert witness is not None
+        witness.stop()
+        group.advance(0.5)
+        assert self.call(group, **difference) == reason
+        assert any(line.endswith(ADVICE[reason]) for line in group["a"].lines)
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+        assert Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        assert group["a"].rows["may_fail"] == "w"
+
+    def test_a_data_node_is_none(self):
+        group = make_group(witness=True)
+        assert group.witness is not None
+        group.witness.stop()
+        before = group.wire("a", "b")
+        for host in group.hosts.values():
+            link = group["a"].node.membership.open_link(dialled=address_of("w"))
+            other = group["b"].node.membership.open_link(dialled=None, address="a:5")
+            for _ in range(4):
+                for one, two in ((link, other), (other, link)):
+                    for piece in one.take_output():
+                        two.receive(bytes(piece))
+            assert link.closed, host
+        assert group["a"].rows["witness_error"] == "member"
+        assert group.wire("a", "b") is before
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+
+    def test_a_witness_is_no_peer(self):
+        group = Group("a", peers=(address_of("x"),))
+        witness = WitnessHost(group, "x")
+        Wire(group["a"], witness)
+        group.settle()
+        assert group["a"].node.view.peers == {}
+        assert any(line.endswith(ADVICE["member"]) for line in group["a"].lines)
+
+
+class TestWitness:
+    def test_it_says_no_to_who_asks_for_another(self):
+        _, witness = pair()
+        core = witness.witness
+        before = core.ballot.backs
+        assert before is not None
+        caller = core.callers["b"]
+        wanted = replace(before, epoch=before.epoch + 4096)
+        assert core._vote(caller, Vote(before, wanted)).word == NO
+        wanted = Roll(before.epoch + 4096, "b", {"b": "a former life"}, before.witness)
+        assert core._vote(caller, Vote(before, wanted)).word == NO
+        wanted = Roll(before.epoch + 4096, "b", {"b": caller.life}, before.witness)
+        again = core._vote(caller, Vote(before, wanted))
+        assert again == Grant(wanted.epoch, AGAIN, before, again.token)
+        assert core._vote(caller, Vote(before, wanted, again.token)).word == YES
+
+    def test_its_memory_comes_back(self):
+        _, witness = pair()
+        memory = witness.disk
+        assert memory is not None
+        assert Memory.decode(memory.encode()) == memory
+        assert memory.backs == witness.witness.ballot.backs
+        empty = Memory("life")
+        assert Memory.decode(empty.encode()) == empty
+
+    @pytest.mark.parametrize(
+        "data", [b"", b"{", b"[]", b"{}", b'{"life":""}', b'{"life":5}', b'{"life":"x","backs":{}}']
+    )
+    def test_what_is_no_memory(self, data):
+        with pytest.raises(ValueError, match=r"."):
+            Memory.decode(data)
+
+    def test_a_full_disk_makes_no_promise(self):
+        group, witness = pair()
+
+        def keep(memory: Memory) -> None:
+            raise OSError(28, "No space left on device")
+
+        witness.witness._keep = keep
+        group["a"].stop()
+        Guest(group["b"]).feed(b"get k\r\n")
+        group.advance(2.5)
+        assert group["b"].node.role is WAITING
+        assert sum("cannot keep a promise" in line for line in witness.lines) == 1
+
+    def test_strangers_are_bounded_and_do_not_stay(self):
+        group, witness = pair()
+        links = [witness.witness.open_link(f"x:{number}") for number in range(STRANGERS_MAX)]
+        assert not witness.witness.may_accept()
+        group.advance(3.0)
+        assert all(link.closed for link in links)
+        assert witness.witness.may_accept()
+
+    def test_garbage_is_refused(self):
+        _, witness = pair()
+        link = witness.witness.open_link("x:1")
+        link.receive(b"get k\r\n" * 100)
+        assert link.closed
+        assert len(witness.witness.callers) == 2
+
+    def test_who_calls_again_has_lost_the_link_before(self):
+        group, witness = pair()
+        old = group.wire("a", "w")
+        Wire(group["a"], witness)
+        group.settle()
+        assert old not in group.wires
+        assert len(witness.witness.callers) == 2
+
+
+def test_a_node_of_the_group_that_is_joining_and_loses_its_leader_waits():
+    group, witness = pair()
+    part(group, "ab", "aw")
+    group.advance(2.5)
+    meet(group, "ab", "aw")
+    group.advance(0.01)
+    witness.stop()
+    group["b"].stop()
+    Guest(group["a"]).feed(b"get k\r\n")
+    group.advance(3.0)
+    assert group["a"].node.role in (WAITING, JOINING)
+    check(group)
+
+
+def test_a_welcome_that_comes_when_we_have_begun_to_wait_is_too_late():
+    group, _ = pair()
+    part(group, "ab", "aw")
+    Guest(group["a"]).feed(ADD % b"x")
+    Guest(group["b"]).feed(ADD % b"x")
+    group.advance(2.5)
+    node = group["a"].node
+    assert node.role is WAITING
+    node.join_again(node.view.peers["b"])
+    node.wait()
+    meet(group, "ab")
+    group.advance(2.0)
+    assert roles(group) == [FOLLOWER, COORDINATOR]
+    check(group)
