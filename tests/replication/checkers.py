@@ -129,8 +129,8 @@ def united(state: dict[str, Observation], names: list[str]) -> bool:
     return len(state) == len(names) and len(group_of(names[0], state)) == len(names)
 
 
-def divide(timeline: Timeline, end: float) -> Eras:
-    """Divide a run into eras."""
+def divide(timeline: Timeline, end: float, *, voting: bool = False) -> Eras:
+    """Divide a run into eras. Where there are votes, no partition ends one: P8."""
     eras: list[Era] = []
     deaths: list[float] = []
     splits = 0
@@ -153,7 +153,9 @@ def divide(timeline: Timeline, end: float) -> Eras:
                     if start is not None:
                         eras.append(Era(start, at))
                         start = None
-        if start is not None and (apart(state) or begins_with_nothing(before, state)):
+        if start is not None and (
+            (apart(state) and not voting) or begins_with_nothing(before, state)
+        ):
             eras.append(Era(start, at))
             start = None
             splits += 1

@@ -29,10 +29,11 @@ from pymcd.auth import Authenticator, Users
 from pymcd.config import Settings
 from pymcd.replication.lease import SILENCE_S
 
-from . import checkers, simulation_troubles
+from . import checkers, simulation_troubles, world_witness
 from .simulation_clients import PASSWORD, USER, Client, Garbled, Login, Speech
 from .watch import Watch
 from .world import Host, HostClock, World, constants, independent_of_hash_seed
+from .world_witness import WitnessHost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -136,6 +137,7 @@ class Simulation:
         self.ending = False
         self._open_troubles: list[Callable[[], None]] = []
         self.excused: dict[str, list[tuple[float, float]]] = {}
+        self.witness: WitnessHost | None = None
         self.hosts = self._build_hosts()
         self.lossy = "small_memory" in self.conditions
         keys = 8 if self.lossy else self.random.randrange(2, 7)
@@ -217,6 +219,8 @@ class Simulation:
             conditions.discard("three_nodes")
             if self._nodes == 3:
                 conditions.add("three_nodes")
+        if "witness" in self.more:
+            conditions.discard("skew_beyond")  # who never links cannot begin
         if self._login_random.random() < 0.5:
             conditions.add(self._login_random.choice(LOGINS))
         for name in sorted(conditions):
@@ -285,7 +289,23 @@ class Simulation:
                     authenticator=self._authenticator() if access else None,
                 )
             )
+        if "witness" in self.more:
+            self.witness = self._build_witness(hosts)
         return hosts
+
+    def _build_witness(self, hosts: list[Host]) -> WitnessHost:
+        """Return a witness of these."""
+        for host in hosts:
+            object.__setattr__(host.settings, "witness", world_witness.ADDRESS)
+            host.dials.append(world_witness.ADDRESS)
+        random_ = self.stream("witness")
+        return WitnessHost(
+            self.world,
+            Settings(replication_listen=("127.0.0.1:11212",)),
+            HostClock(self.world, skew_s=random_.uniform(-1e6, 1e6), drift=0.0),
+            secret=SECRET,
+            disk=random_.random() < 0.5,
+        )
 
     def _item_size(self) -> dict[str, Any]:
         """Return the settings of a server by which it may differ from others in what it stores."""
@@ -366,6 +386,9 @@ class Simulation:
         world, random_ = self.world, self.random
         for host in self.hosts:
             world.after(random_.random() * 0.2, host.start)
+        if self.witness is not None:
+            world.after(self.stream("witness").random() * 0.2, self.witness.start)
+            world.run(1.5)  # nobody begins alone: let them find each other
         troubles = [name for name in TROUBLES if random_.random() < 0.3]
         for name in troubles:
             self._schedule(name, TROUBLES[name] * random_.choice((0.5, 1.0, 2.0)))
@@ -677,7 +700,7 @@ class Simulation:
         for host in self.hosts:
             if abs(host.clock.skew_s) > simulation_troubles.SKEW_THAT_LINKS_S / 2:
                 host.clock.step(-host.clock.skew_s)  # somebody sets it right
-        for host in self.hosts:
+        for host in [*self.hosts, *([self.witness] if self.witness is not None else [])]:
             if not host.alive:
                 host.start()
 
@@ -729,7 +752,8 @@ class Simulation:
         report = self.report
         hosts, history = self.hosts, self.history
         timeline = checkers.Timeline(hosts)
-        eras = checkers.divide(timeline, self.world.now + 1.0)
+        voting = self.witness is not None
+        eras = checkers.divide(timeline, self.world.now + 1.0, voting=voting)
         report.in_sync_s = eras.in_sync_s
         counts = report.counts
         counts["splits"] += eras.splits
@@ -782,7 +806,7 @@ class Simulation:
                 or (self.lossy and hosts[0].life > 1),
                 protected_only=self.lossy,
             )
-        if promising and not self.conditions & {"three_nodes", "strict"}:
+        if promising and not voting and not self.conditions & {"three_nodes", "strict"}:
             # Word from the other, then its acknowledgement of what was sent before, then of this:
             # each within time-out and lease.
             bound_s = 3 * 1.75 * self.ack_timeout_s + PATIENCE_S
@@ -802,6 +826,8 @@ class Simulation:
 
     def _observe(self, host: Host) -> None:
         """Look at a host after each of its turns."""
+        if host is self.witness:
+            return
         self.watch.look(host, self.report.found)
         if len(host.history) < 2 or host.history[-1].at != self.world.now:
             return
@@ -812,6 +838,8 @@ class Simulation:
             self._check_waking(host)
         if was.role not in ("coordinator", "follower") or was.life != now.life:
             return
+        if self.witness is not None:
+            return  # who has asked for votes goes on when it has them, whoever is back by then
         # A follower depends on its coordinator; of the others it does not hear.
         lost = was.partners if was.role == "coordinator" else (was.coordinator,)
         for name in lost:

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from .world_witness import isolate
+
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
     from .simulation import Simulation
@@ -299,6 +302,75 @@ def doze(simulation: Simulation) -> None:
     look()
 
 
+def _witness_dies(simulation: Simulation, random_: random.Random) -> Callable[[], None] | None:
+    witness = simulation.witness
+    assert witness is not None
+    if not witness.alive:
+        return None
+    witness.stop(silent=random_.random() < 0.3)
+    return lambda: None if witness.alive else witness.start()
+
+
+def _witness_freezes(simulation: Simulation, random_: random.Random) -> Callable[[], None] | None:
+    witness = simulation.witness
+    assert witness is not None
+    if not witness.alive or witness.frozen:
+        return None
+    witness.freeze()
+    return witness.thaw
+
+
+def _witness_is_cut_off(simulation: Simulation, random_: random.Random) -> Callable[[], None]:
+    names = [host.name for host in simulation.hosts]
+    some = random_.sample(names, random_.randrange(1, len(names) + 1))
+    return isolate(simulation.world, "w", *some)
+
+
+def _node_is_cut_off(simulation: Simulation, random_: random.Random) -> Callable[[], None]:
+    names = [host.name for host in simulation.hosts]
+    lonely = random_.choice(names)
+    return isolate(simulation.world, lonely, "w", *(each for each in names if each != lonely))
+
+
+def _node_is_deaf_or_mute(simulation: Simulation, random_: random.Random) -> Callable[[], None]:
+    names = [host.name for host in simulation.hosts]
+    lonely, deaf = random_.choice(names), random_.random() < 0.5
+    pairs = [
+        (other, lonely) if deaf else (lonely, other) for other in [*names, "w"] if other != lonely
+    ]
+    for pair in pairs:
+        simulation.world.block(*pair)
+
+    def undo() -> None:
+        for pair in pairs:
+            simulation.world.unblock(*pair)
+
+    return undo
+
+
+_ABOUT_WITNESSES: Final = (
+    _witness_dies,
+    _witness_freezes,
+    _witness_is_cut_off,
+    _node_is_cut_off,
+    _node_is_cut_off,
+    _node_is_deaf_or_mute,
+)
+
+
+def votes(simulation: Simulation) -> None:
+    """Something happens to the witness, or to what can be reached by whom."""
+    random_ = simulation.stream("votes")
+    if simulation.witness is None:
+        return
+    happens = random_.choice(_ABOUT_WITNESSES)
+    undo = happens(simulation, random_)
+    if undo is not None:
+        simulation.count("votes", happens.__name__[1:])
+        lasts_s = simulation.while_s(random_) * random_.choice((1, 1, 3))
+        simulation.until(lasts_s, undo)
+
+
 TROUBLES: Final = {
     "clock_step": Trouble(clock_step, 0.15, 1.0),
     "clock_drift": Trouble(clock_drift, 0.1, 1.5),
@@ -312,6 +384,7 @@ TROUBLES: Final = {
     "suspend": Trouble(suspend, 0.15, 2.0),
     "mute_death": Trouble(mute_death, 0.15, 1.0),
     "doze": Trouble(doze, 0.15, 0.5),
+    "votes": Trouble(votes, 1.0, 1.0),
 }
 
 CONDITIONS: Final = {
@@ -336,6 +409,8 @@ CONDITIONS: Final = {
     "item_sizes": Condition(0.1, {}),
     #: `flush_all` with a delay.
     "delayed_flushes": Condition(0.15, {}),
+    #: A third host without data, whose vote decides who goes on.
+    "witness": Condition(0.1, {}),
 }
 
 #: What is looked at beside what always is.
@@ -354,6 +429,7 @@ AWAITED: Final = frozenset(
         "partial_partition",
         "item_sizes",
         "statistics",
+        "witness",
     }
 )
 

@@ -122,7 +122,7 @@ class Watch:
         node = host.node
         said = []
         rows = dict(node.rows())
-        degraded = node.ready and node.role in ("alone", "joining")
+        degraded = node.ready and node.role in ("alone", "joining", "waiting")
         if (rows["degraded"] == "yes") != degraded:
             said.append(("degraded", f"{rows['degraded']} as {node.role}"))
         for name, peer in node.view.peers.items():
