@@ -15,6 +15,7 @@ from . import (
     renewals,
     resources,
     strangers,
+    votes,
 )
 from .command import main
 from .ways import WAYS
@@ -39,6 +40,7 @@ TRIALS = {
     "three": resources.three,
     "clocks": clocks.clocks,
     "namespaces": namespaces.namespaces,
+    "witness": votes.witness,
 }
 
 

@@ -24,6 +24,7 @@ from .nodes import Node, Pair
 from .strangers import SECRET, secrets
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from typing import Self
 
@@ -56,12 +57,12 @@ def _ip(words: str) -> None:
 
 
 class Network:
-    """A switch, two hosts on it, and us on it as well. A context manager that removes it all."""
+    """A switch, hosts on it, and us on it as well. A context manager that removes it all."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 2) -> None:
         mark = f"{os.getpid() % 100000}"
         self.switch = f"pymcd{mark}s"
-        self.hosts = [f"pymcd{mark}h{index}" for index in range(2)]
+        self.hosts = [f"pymcd{mark}h{index}" for index in range(count)]
         self.outside = f"pm{mark}o"
 
     def __enter__(self) -> Self:
@@ -123,13 +124,14 @@ class Host(Node):
         return True
 
 
-def _start(network: Network, index: int, secret_file: str) -> Host:
+def start_host(network: Network, index: int, secret_file: str, more: Sequence[str] = ()) -> Host:
+    """Start a node on a host; the other node is, or will be, on the other of the first two."""
     command = ("ip", "netns", "exec", network.hosts[index], *PYMCD)
     switches = ["-l", network.address(index, "client"), "--node-id", f"host{index}"]
     switches += ["--replication-listen", network.address(index, "link")]
     switches += ["--replication-port", str(REPLICATION_PORT)]
     switches += ["--peer", f"{network.address(1 - index, 'link')}:{REPLICATION_PORT}"]
-    switches += ["--replication-secret-file", secret_file]
+    switches += ["--replication-secret-file", secret_file, *more]
     way = Pair.usual_way
     switches += way.switches()
     host = Host(
@@ -139,12 +141,12 @@ def _start(network: Network, index: int, secret_file: str) -> Host:
     return host
 
 
-def _stop(hosts: list[Host]) -> None:
+def stop_all(hosts: list[Host]) -> None:
     for host in hosts:
         host.stop()
 
 
-def _wait_in_sync(hosts: list[Host]) -> None:
+def wait_in_sync(hosts: list[Host]) -> None:
     try:
         until("in sync", lambda: all(host.rows().get("state") == "in_sync" for host in hosts))
     except TrialError as error:
@@ -161,18 +163,18 @@ def namespaces(run: Run) -> None:
         run.problem(f"skipped: {Pair.usual_way.name} does not lead to another host")
         return
     with secrets(SECRET) as (secret_file,), Network() as network, ExitStack() as running:
-        hosts = [_start(network, index, secret_file) for index in range(2)]
-        running.callback(_stop, hosts)
+        hosts = [start_host(network, index, secret_file) for index in range(2)]
+        running.callback(stop_all, hosts)
         for number in range(run.times(4)):
-            _wait_in_sync(hosts)
+            wait_in_sync(hosts)
             _pulled(run, network, hosts, number)
-            _wait_in_sync(hosts)
+            wait_in_sync(hosts)
             _vanished(run, network, hosts, number)
             gone = number % 2
             network.plug(gone, "client")
             network.plug(gone)
             hosts[gone].stop()
-            hosts[gone] = _start(network, gone, secret_file)
+            hosts[gone] = start_host(network, gone, secret_file)
 
 
 def _load(run: Run, hosts: list[Host], number: int, *, roams: bool = False) -> tuple[Load, Ledger]:
@@ -193,7 +195,7 @@ def _pulled(run: Run, network: Network, hosts: list[Host], number: int) -> None:
     load.at(0.3 + away_s, lambda: network.plug(number % 2))
     load.run(0.5 + away_s)
     plugged_s = now_s() - 0.2
-    _wait_in_sync(hosts)
+    wait_in_sync(hosts)
     name = f"cable pulled for {away_s:g} s"
     run.figure(f"{name}: in sync again after", now_s() - plugged_s, unit="s")
     taken = [each.taken_s for each in load.timings]

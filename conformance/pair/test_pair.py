@@ -56,6 +56,7 @@ SLOW = [
     ("three", 1, 0.3),
     ("clocks", 6, 1.0),
     ("namespaces", 1, 0.5),
+    ("witness", 2, 1.0),
 ]
 
 
@@ -103,7 +104,7 @@ def test_trial_in_other_ways(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("name", "trials", "scale"), SLOW, ids=[row[0] for row in SLOW])
 def test_long_trial(name: str, trials: int, scale: float) -> None:
-    if name == "namespaces" and (reason := why_not()):
+    if name in ("namespaces", "witness") and (reason := why_not()):
         pytest.skip(f"no network namespaces: {reason}")
     check(TRIALS[name], trials, scale)
 
