@@ -783,7 +783,7 @@ class Simulation:
         self.eras = eras
         found = report.found
         history = checkers.see_delays(history, eras, 1.5)
-        if "strict" in self.conditions:
+        if "strict" in self.conditions or voting:
             for each in history:
                 if each.outcome is None:
                     each.session = None  # it may have been refused, and nobody told
