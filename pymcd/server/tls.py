@@ -21,7 +21,8 @@ has not finished after `limits.TLS_HANDSHAKE_TIMEOUT_S` is closed; and it counts
 from the start, so that `-c` bounds how many there are. Renegotiation is refused.
 
 Buffers. OpenSSL's memory buffers grow to what was ever written to them and never shrink. So bytes
-pass through in slices: `ssl_wbuf_size` outwards, as in memcached, and a record's size inwards. A
+pass through in slices: `ssl_wbuf_size` outwards, as in memcached, and a record's size inwards,
+with a bounded number of records, since those that only change keys cost much and carry nothing. A
 client costs 16 KB at first, and up to 63 KB once it has sent or fetched large values (memcached,
 which can ask OpenSSL to let go of idle buffers: 15 and 16 KB).
 
@@ -57,6 +58,11 @@ HANDSHAKE_STEPS_PER_TURN: Final = 4
 RECORD_MAX_BYTES: Final = 16 << 10
 #: Fed to OpenSSL at once: its buffers keep the size of the largest piece they were ever given.
 FEED_BYTES: Final = 16 << 10
+#: And the most records: 600 that only change keys fit into as much, and take 20 ms.
+FEED_RECORDS: Final = 64
+#: In so little there are not many more.
+_FEW_BYTES: Final = 2 << 10
+_HEADER_BYTES: Final = 5
 #: How long a client without the hub may take to take in why it is not served.
 _ALERT_PATIENCE_S: Final = 1.0
 _SEAL_MIN_BYTES: Final = 1 << 10
@@ -245,6 +251,8 @@ class TlsEnd:
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
         self.seal_bytes = seal_bytes
         self._unfed = b""  #: received, and OpenSSL has not seen it yet
+        self._to_come = 0  #: bytes of the record of which OpenSSL has seen the beginning
+        self._header = b""  #: what it has seen of a header
         self.established = False
         self.failed = False
         self.ended = False  #: the other end said that it will send no more
@@ -258,8 +266,9 @@ class TlsEnd:
                 if not self._unfed or not feeds:
                     break
                 feeds -= 1
-                incoming.write(self._unfed[:FEED_BYTES])
-                self._unfed = self._unfed[FEED_BYTES:]
+                piece = self._follow(self._unfed[:FEED_BYTES])
+                incoming.write(self._unfed[:piece])
+                self._unfed = self._unfed[piece:]
             try:
                 if self.established:
                     plain = self._tls.read(RECORD_MAX_BYTES)
@@ -272,6 +281,24 @@ class TlsEnd:
             except ssl.SSLError as error:
                 self._fail(error)
         return b"".join(pieces)
+
+    def _follow(self, data: bytes) -> int:
+        """Return how much of this to feed: not too many records. Their lengths are not sealed."""
+        header, end = self._header, self._to_come
+        records = 0
+        while end < len(data) and records < FEED_RECORDS:
+            missing = _HEADER_BYTES - len(header)
+            header += data[end : end + missing]
+            end += missing
+            if len(header) < _HEADER_BYTES:
+                break
+            end += int.from_bytes(header[3:])
+            header = b""
+            records += 1
+        piece = min(end, len(data))
+        self._header = header
+        self._to_come = 0 if header else end - piece
+        return piece
 
     def _shake_hands(self) -> bool:
         """Take the next step of the handshake; False: not now."""
@@ -309,7 +336,7 @@ class TlsSession(TlsEnd):
         turn = self._turn
         turn.active = True
         turn.surplus_read += len(data)
-        if not self.established or len(data) > FEED_BYTES:
+        if len(data) > _FEW_BYTES or self._unfed or not self.established:
             self._unfed += data
             return self._answer(self._open_some())
         incoming = self._incoming
@@ -317,13 +344,17 @@ class TlsSession(TlsEnd):
         try:
             plain = self._read(RECORD_MAX_BYTES)
         except ssl.SSLWantReadError:
+            self._follow_all(data)
             return self.drain()
         except ssl.SSLError as error:
             self._fail(error)
             return None
         if incoming.pending or not plain:
+            self._follow_all(data)
             self.ended = not plain
             return self._answer(plain + self._open_some())
+        self._to_come = 0
+        self._header = b""
         turn.surplus_read -= len(plain)
         reply = self._connection.respond(plain)
         if not reply:
@@ -334,6 +365,11 @@ class TlsSession(TlsEnd):
         sealed = self._outgoing.read()
         turn.surplus_written += len(sealed) - len(reply)
         return sealed
+
+    def _follow_all(self, data: bytes) -> None:
+        """Take note of records that OpenSSL was given, although they may have been many."""
+        while data:
+            data = data[self._follow(data) :]
 
     def _open_some(self) -> bytes:
         """Open a part of what has been received, and come again in another turn for more.

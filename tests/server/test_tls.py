@@ -27,7 +27,7 @@ from pymcd.protocol.recorder import CONNEVENTS
 from pymcd.server import files
 from pymcd.server import tls as tls_module
 from pymcd.server.certificates import Certificates
-from pymcd.server.tls import FEED_BYTES, TlsServer, TlsSession, Turn
+from pymcd.server.tls import FEED_BYTES, FEED_RECORDS, TlsServer, TlsSession, Turn
 from pymcd.service import Service
 
 from ..clocks import ManualClock
@@ -857,5 +857,46 @@ def test_many_small_records_are_opened_in_several_turns() -> None:
         host.woken.clear()
         reply = b""
         session.advance()
-    assert turns == -(-len(sealed) // FEED_BYTES)
+    assert turns == -(-len(requests) // FEED_RECORDS)
     assert wire.open(said) == VERSION * 300
+
+
+@pytest.mark.parametrize("step", [0, 1, 7, 700, 1500, 3000, FEED_BYTES])
+def test_few_records_are_opened_at_once(step: int) -> None:
+    """However they are cut, and whatever they carry: it may be nothing but new keys."""
+    host = Host()
+    session, wire = host.session(), client()
+    host.introduce(session, wire)
+    value = b"set k 0 0 40000\r\n" + b"x" * 40_000 + b"\r\n"
+    small = b"version\r\n" * 30
+    sealed = wire.seal(value, *(small[at : at + 1] for at in range(len(small))), value)
+    ends = [0]
+    while ends[-1] < len(sealed):
+        ends.append(ends[-1] + 5 + int.from_bytes(sealed[ends[-1] + 3 : ends[-1] + 5]))
+    fed = Fed(session._incoming)
+    session._incoming = fed  # type: ignore[assignment]
+    answers = wire.open(host.feed(session, sealed, step=step))
+    assert answers == b"STORED\r\n" + VERSION * 30 + b"STORED\r\n"
+    position = 0
+    for piece in fed.pieces:
+        records = sum(position < end <= position + piece for end in ends)
+        assert records <= FEED_RECORDS + 30
+        position += piece
+    assert position == len(sealed)
+    assert (session._to_come, session._header) == (0, b"")
+
+
+class Fed:
+    """OpenSSL's buffer, which notes what it is given."""
+
+    def __init__(self, buffer: Any) -> None:
+        self._buffer = buffer
+        self.pieces: list[int] = []
+
+    @property
+    def pending(self) -> int:
+        return int(self._buffer.pending)
+
+    def write(self, data: bytes) -> int:
+        self.pieces.append(len(data))
+        return int(self._buffer.write(data))
