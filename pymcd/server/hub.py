@@ -59,8 +59,9 @@ if TYPE_CHECKING:
 CHECKPOINT_EVERY_S: Final = 0.004
 #: How often it is looked whether values that clients do not take are still those of items.
 LOOK_AT_LENT_EVERY_S: Final = 0.01
-#: Received from clients who are answered at once: of gets about a share, of sets a third of one.
-LOOK_AT_CLOCK_EVERY_BYTES: Final = 1 << 13
+#: Received from clients who are answered at once. Who asks for little asks for two shares in that,
+#: at worst; of sets of 1 KB it is a few.
+LOOK_AT_CLOCK_EVERY_BYTES: Final = 1 << 12
 #: Of one turn, for those who are ready, and for each lane.
 SHARE_S: Final = 0.001
 LINGER_S: Final = 0.001

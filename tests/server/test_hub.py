@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 if not hasattr(select, "epoll"):
     pytest.skip("needs epoll", allow_module_level=True)
 
-from pymcd.server.hub import _CHUNKS_PER_TURN, Hub
+from pymcd.server.hub import _CHUNKS_PER_TURN, LOOK_AT_CLOCK_EVERY_BYTES, Hub
 
 from ..clocks import ManualClock
 
@@ -766,9 +766,12 @@ def test_newcomers_do_not_keep_others_waiting_nor_do_they_wait_for_the_heavy() -
             assert runs_until_answered(host, clock, late) <= RUNS_PER_TURN
 
 
+#: One run, behind which the hub looks at the clock.
+REQUEST_OF_LITTLE = b"get" + (LOOK_AT_CLOCK_EVERY_BYTES // 251 + 1) * (b" " + b"x" * 250) + b"\r\n"
+
+
 def test_all_who_are_ready_are_served_in_order() -> None:
     """One share is not enough for all of them, and nobody is forgotten or served twice."""
-    request_of_little = b"get" + 5 * (b" " + b"x" * 250) + b"\r\n"
     with hosting_with_clock() as (host, clock):
         crowd = [host.connect() for _ in range(20)]
         order: list[int] = []
@@ -790,7 +793,7 @@ def test_all_who_are_ready_are_served_in_order() -> None:
 
             connection.runner = noting
             connection.answer_plain = None
-            caller.send(request_of_little)
+            caller.send(REQUEST_OF_LITTLE)
         for turn in range(10):
             host.turn()
             assert len(order) == 2 * (turn + 1), "a share each turn"
@@ -808,7 +811,7 @@ def test_who_was_not_served_may_leave_and_another_take_its_number() -> None:
             connection.answer_plain = None
             heard(caller)
         for caller, _ in crowd:
-            caller.send(b"get" + 5 * (b" " + b"x" * 250) + b"\r\n")
+            caller.send(REQUEST_OF_LITTLE)
         host.turn()
         assert len(host.hub._rest) == 2
         last = crowd[-1][1]
