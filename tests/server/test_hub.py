@@ -766,8 +766,9 @@ def test_newcomers_do_not_keep_others_waiting_nor_do_they_wait_for_the_heavy() -
             assert runs_until_answered(host, clock, late) <= RUNS_PER_TURN
 
 
-#: One run, behind which the hub looks at the clock.
-REQUEST_OF_LITTLE = b"get" + (LOOK_AT_CLOCK_EVERY_BYTES // 251 + 1) * (b" " + b"x" * 250) + b"\r\n"
+REQUEST_OF_LITTLE = b"get" + 5 * (b" " + b"x" * 250) + b"\r\n"
+#: So many of them, each a run, are served before the hub looks at the clock.
+RUNS_UNSEEN = LOOK_AT_CLOCK_EVERY_BYTES // len(REQUEST_OF_LITTLE) + 1
 
 
 def test_all_who_are_ready_are_served_in_order() -> None:
@@ -794,16 +795,16 @@ def test_all_who_are_ready_are_served_in_order() -> None:
             connection.runner = noting
             connection.answer_plain = None
             caller.send(REQUEST_OF_LITTLE)
-        for turn in range(10):
+        for turn in range(20 // RUNS_UNSEEN):
             host.turn()
-            assert len(order) == 2 * (turn + 1), "a share each turn"
+            assert len(order) == RUNS_UNSEEN * (turn + 1), "a share each turn, or little more"
         assert sorted(order) == order == list(range(20))
         assert [heard(caller) for caller, _ in crowd] == [b"END\r\n"] * 20
 
 
 def test_who_was_not_served_may_leave_and_another_take_its_number() -> None:
     with hosting_with_clock(run_s=1.0) as (host, clock):
-        crowd = [host.connect() for _ in range(3)]
+        crowd = [host.connect() for _ in range(RUNS_UNSEEN + 2)]
         for caller, connection in crowd:
             caller.send(b"version\r\n")
             host.turn(2)
@@ -816,9 +817,9 @@ def test_who_was_not_served_may_leave_and_another_take_its_number() -> None:
         assert len(host.hub._rest) == 2
         last = crowd[-1][1]
         host.hub.shut(last)
-        host.hub.shut(crowd[1][1])
+        host.hub.shut(crowd[-2][1])
         new, connection = host.connect()
-        assert connection.id in (last.id, crowd[1][1].id)
+        assert connection.id in (last.id, crowd[-2][1].id)
         assert all(fd != connection.id for fd, _ in host.hub._rest)
         new.send(b"version\r\n")
         host.turn(3)
