@@ -10,7 +10,8 @@ as two replies with the same request id. Here, as the document says, one request
 be forged. Nor may a small question make a large answer: that is bounded by the size of an item.
 
 A datagram whose commands are not done after one run, or whose answer is long, is left to a task,
-and such tasks go on one after the other: a *lane*, as the hub has them.
+and such tasks go on one after the other: a *lane*, as the hub has them. What such requests hold
+counts as memory under way; where there is no room one is lost, with what it was to execute still.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from .. import limits
+from ..protocol.underway import Holder
 
 if TYPE_CHECKING:
     import socket
@@ -61,11 +63,15 @@ def frame_reply(request_id: int, reply: Sequence[bytes]) -> Iterator[bytes]:
         yield b"".join(parts)
 
 
-class Request:
+class Request(Holder):
     """One datagram's commands, and what they have answered so far."""
 
+    __slots__ = ("_reply", "_request_id", "_room_bytes", "connection", "lost", "woken")
+
     def __init__(self, connection: Connection, request_id: int) -> None:
+        super().__init__()
         self.connection = connection
+        self.lost = False  #: there was no room for it
         self._request_id = request_id
         self._reply: list[bytes] = []
         self._room_bytes = min(
@@ -77,6 +83,8 @@ class Request:
     def advance(self) -> bool:
         """Execute a part of what is left; False: there will be more, see `woken`."""
         connection = self.connection
+        if self.lost:
+            return True
         self.woken = trio.Event()
         connection.wake = self.woken.set
         source = connection.source
@@ -99,6 +107,29 @@ class Request:
         connection.forget_input()
         return True
 
+    def keep(self) -> None:
+        """Count what is held from now on; without room for that the request is lost."""
+        connection = self.connection
+        held_bytes = len(connection.buffer) + sum(map(len, self._reply))
+        if not self.lost and not connection.service.under_way.charge(self, held_bytes):
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Answer nothing, and execute no more: others need the memory."""
+        connection = self.connection
+        self.lost = True
+        self._reply.clear()
+        connection.pieces.clear()
+        connection.source = None
+        connection.closing = True
+        connection.forget_input()
+        self.end()
+        self.woken.set()
+
+    def end(self) -> None:
+        """Hold nothing any more."""
+        self.connection.service.under_way.release(self)
+
     def _take(self, pieces: list[bytes]) -> None:
         """Keep an answer, unless that is too much; what is to be executed, is all the same."""
         self._room_bytes -= sum(map(len, pieces))
@@ -114,6 +145,8 @@ class Request:
             service.disconnected(self.connection)
             return
         for datagram in frame_reply(self._request_id, self._reply):
+            if self.lost:
+                return
             service.counters.bytes_written += len(datagram)
             yield datagram
 
@@ -176,6 +209,7 @@ async def serve_datagrams(
                 async with lane:
                     await trio.lowlevel.checkpoint()
                 is_done = request.advance()
+                request.keep()
                 send_turn()
             for number, reply in enumerate(request.datagrams()):
                 if number % _DATAGRAMS_PER_TURN == 0:
@@ -185,6 +219,7 @@ async def serve_datagrams(
         except Exception as error:
             on_error(error)
         finally:
+            request.end()
             room.release()
 
     async with trio.open_nursery() as nursery:
@@ -211,6 +246,7 @@ async def serve_datagrams(
                 except Exception as error:
                     on_error(error)
                     continue
+                request.keep()
                 room.acquire_nowait()
                 nursery.start_soon(answer_later, request, sender, is_done)
                 break  # it was more than others have asked for: everybody has a turn

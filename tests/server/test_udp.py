@@ -186,6 +186,43 @@ def test_a_small_question_has_no_large_answer() -> None:
         assert service.cache.inspect(b"n") is not None, "all is executed all the same"
 
 
+def test_many_questions_that_wait_hold_no_more_than_may_be_under_way() -> None:
+    """What there is no room for is lost, as datagrams are; and all is given back."""
+    service = Service(Settings(memory_limit_bytes=4 << 20), ManualClock(), make_host())
+    service.tick()
+    under_way = service.under_way
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        endpoint = Endpoint(sock, "udp", "udp:127.0.0.1:11211", "auto")
+        waiting = []
+        for _ in range(200):
+            asked = read_datagram(
+                service, endpoint, request(b"mn\r\n" * 15_000), partial(Connection, service)
+            )
+            assert asked is not None
+            assert not asked.advance()
+            asked.keep()
+            waiting.append(asked)
+        lost = 0
+        while waiting:
+            assert under_way.held_bytes <= under_way.limit_bytes
+            kept = [
+                sum(map(len, each._reply)) + len(each.connection.buffer)
+                for each in waiting
+                if not each.lost
+            ]
+            assert sum(kept) <= under_way.limit_bytes
+            for asked in list(waiting):
+                if asked.advance():
+                    waiting.remove(asked)
+                    lost += not list(asked.datagrams())
+                    asked.end()
+                else:
+                    asked.keep()
+        assert 0 < lost < 200
+        assert under_way.held_bytes == 0
+        under_way.check()
+
+
 async def test_long_answers_leave_others_their_turn() -> None:
     async with udp_client() as (server, client):
         server.service.cache.store(StoreMode.SET, b"k", bytes(100_000))
