@@ -431,6 +431,14 @@ def _follow_the_wall_clock(original: Any) -> Any:
     return look
 
 
+def _only_configured(original: Any) -> Any:
+    def note_departures(self: Node) -> None:
+        original(self)
+        self.changes.tombstones.shared = self._all_are_with_us()
+
+    return note_departures
+
+
 HOT: Final = frozenset({"hot_keys"})
 LATE: Final = frozenset({"late_handshake"})
 QUEUES: Final = frozenset({"tiny_queues", "many_keys"})
@@ -464,12 +472,13 @@ MUTANTS = [
     Mutant(
         "nobody's data keeps an empty node from serving",
         [(Beginning, "whose_data", _nobodys)],
-        first_seed=227,
+        first_seed=205,
+        more=LATE,
     ),
     Mutant(
         "who stood still for long goes on at once",
         [(Node, "_fall_behind", _nothing)],
-        first_seed=1,
+        first_seed=101,
         more=frozenset({"suspend"}),
     ),
     Mutant(
@@ -508,19 +517,22 @@ MUTANTS = [
     Mutant(
         "nobody keeps up with the time of others",
         [(Changes, "keep_up", _nothing)],
+        first_seed=166,
         more=frozenset({"clock_step"}),
     ),
     Mutant(
         "an eviction travels as a deletion",
         [(Service, "_on_evict", _evictions_travel)],
-        first_seed=5540,
+        first_seed=1492,
         condition="small_memory",
+        nodes=2,
     ),
     Mutant("followers decide by themselves", [(Node, "become", _followers_decide)]),
     Mutant(
         "what is not acknowledged may be read",
         [(Commits, "watermark", _all_is_settled)],
-        first_seed=850,
+        first_seed=35,
+        more=HOT,
     ),
     Mutant("changes during a resync are lost", [(Peer, "send", _no_live_changes)]),
     Mutant("a partial resync sends nothing", [(Changes, "since", _nothing_missed)]),
@@ -536,7 +548,9 @@ MUTANTS = [
         first_seed=10,
     ),
     Mutant(
-        "who departs has got what it was behind with", [(Changes, "begin_log", _departed_with_all)]
+        "who departs has got what it was behind with",
+        [(Changes, "begin_log", _departed_with_all)],
+        first_seed=81,
     ),
     Mutant("what is stale is so on one node", [(Changes, "recast", _no_marks)]),
     Mutant("a touch stays where it was said", [(Changes, "altered", _stay_here)]),
@@ -557,6 +571,7 @@ MUTANTS = [
     Mutant(
         "an older link takes the place of a later one",
         [(Membership, "_comes_later", _later_always)],
+        first_seed=313,
         more=LATE,
     ),
     Mutant(
@@ -641,7 +656,14 @@ CHECKED = [
     ),
     Mutant(
         "deletions are not kept for who is away",
-        [(Node, "note_departures", _nothing)],
+        [(Node, "note_departures", _only_configured)],
         says="deletions are not kept for who left",
+        first_seed=6,
+        nodes=3,
+    ),
+    Mutant(
+        "deletions are not kept for who is configured and was not met",
+        [(Node, "note_departures", _nothing)],
+        says="deletions are not kept for who may come",
     ),
 ]
