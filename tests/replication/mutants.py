@@ -456,7 +456,9 @@ MUTANTS = [
     ),
     Mutant("deletions leave no tombstone", [(Tombstones, "add", _nothing)]),
     Mutant(
-        "messages of older epochs are applied", [(Membership, "receive", _apply_stale)], within=400
+        "messages of older epochs are applied",
+        [(Membership, "receive", _apply_stale)],
+        first_seed=13,
     ),
     Mutant(
         "what was executed for others is forgotten with the link, and executed again",
@@ -467,7 +469,7 @@ MUTANTS = [
     Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)], first_seed=100),
     Mutant("an empty node's emptiness wins", [(Membership, "_join_arrived", _emptiness_wins)]),
     Mutant("a lost link is a lost peer", [(Membership, "link_down", _alone_at_once)]),
-    Mutant("who is deposed takes nothing back", [(Membership, "doubt", _nothing)], within=400),
+    Mutant("who is deposed takes nothing back", [(Membership, "doubt", _nothing)], first_seed=79),
     Mutant("an empty node serves at once", [(Node, "start", _begin_at_once)]),
     Mutant(
         "nobody's data keeps an empty node from serving",
@@ -490,7 +492,7 @@ MUTANTS = [
     Mutant(
         "all that a peer has deleted makes room among our deletions",
         [(Changes, "apply_gone", _told_by_nobody)],
-        first_seed=34,
+        first_seed=53,
         more=frozenset({"tiny_log"}),
     ),
     Mutant(
@@ -552,7 +554,7 @@ MUTANTS = [
         [(Changes, "begin_log", _departed_with_all)],
         first_seed=81,
     ),
-    Mutant("what is stale is so on one node", [(Changes, "recast", _no_marks)]),
+    Mutant("what is stale is so on one node", [(Changes, "recast", _no_marks)], first_seed=24),
     Mutant("a touch stays where it was said", [(Changes, "altered", _stay_here)]),
     Mutant(
         "a flush that was called off comes all the same",
