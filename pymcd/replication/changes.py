@@ -646,17 +646,16 @@ class Changes:
             and not self.tombstones.get(key)
         )
 
-    def drop_unconfirmed(self, confirmed: Confirmed, version: int) -> Iterator[list[bytes]]:
+    def drop_unconfirmed(self, confirmed: Confirmed, version: int) -> Iterator[dict[bytes, int]]:
         """Drop, in slices, what a full copy did not name and is no newer than a version.
 
-        Yields records of that: the other side may have been told of it meanwhile. Between slices
-        anything may change.
+        Yields the versions of that, for `tell_dropped`. Between slices anything may change.
         """
         for number in range(TABLES):
             keys = confirmed.take(number)
             items = self.cache.table_items(number)
             for start in range(0, len(items), DROP_ITEMS):
-                pieces = []
+                dropped = {}
                 for item in items[start : start + DROP_ITEMS]:
                     known = self.version_of(item)
                     if item.key in keys or known > version or not item.linked:
@@ -664,9 +663,23 @@ class Changes:
                     self._unlink(item)
                     self.fresh.pop(item.key, None)
                     self.tombstones.add(item.key, known)
-                    self._count(item.key)
-                    pieces.append(records.encode_gone(item.key, known))
-                yield pieces
+                    dropped[item.key] = known
+                yield dropped
+
+    def tell_dropped(self, dropped: dict[bytes, int], *, relay: bool) -> bytes:
+        """Return records of what was dropped: the other side may have been told of it meanwhile.
+
+        With `relay` there are others who hold it still: then all are told in the next batch.
+        """
+        if not relay:
+            for key in dropped:
+                self._count(key)
+            return b"".join([records.encode_gone(*each) for each in dropped.items()])
+        for key, version in dropped.items():
+            self.fresh[key] = None
+            if not self.tombstones.get(key):
+                self.exceptions[key] = version
+        return b""
 
     def check(self) -> None:
         """Raise AssertionError unless the parts agree with each other. For tests."""

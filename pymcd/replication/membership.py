@@ -702,7 +702,7 @@ class Membership:
         gate.send_batch()
         peer.open_channel(view.next_epoch(self.changes.tag), Phase.HOSTING)
         floor = self.changes.tombstones.floor_for(peer.node_id)
-        replaces = not join.all and floor > peer.departed_version
+        replaces = floor > peer.departed_version
         if join.replace:
             peer.resync.expect_all(join.replace)
         replies = peer.executed.replies
@@ -745,8 +745,6 @@ class Membership:
             self.changes.doubt_anew()
         peer.open_channel(epoch, Phase.JOINING, received=1)
         peer.lease.answer_due = True
-        if welcome.replace:
-            peer.resync.expect_all(welcome.replace)
         for number, reply in welcome.done.items():
             gate.answer_forward(number, reply)
         if view.role is JOINING:
@@ -755,6 +753,8 @@ class Membership:
             if self.flush_in_doubt:
                 self._begin_with_nothing()
                 gate.undo(peer)
+        if welcome.replace and self.changes.cache.item_count:  # else there is nothing to replace
+            peer.resync.expect_all(welcome.replace)
         # Whoever just starts has nothing. Else there may be something here that the other has lost,
         # if it is not the one that we were in sync with.
         self.begin_resync(peer, welcome.wants, whole=welcome.all)
@@ -800,16 +800,17 @@ class Membership:
 
     def drop_more(self, peer: Peer, now: float) -> None:
         """Drop the next of the items that a peer has not confirmed; go on when that was all."""
-        channel, resync = peer.channel, peer.resync
-        assert channel is not None
+        resync = peer.resync
         assert resync.dropping is not None
-        if channel.unacked_bytes >= WINDOW_BYTES:
-            return
-        pieces = next(resync.dropping, None)
-        if pieces is not None:
-            resync.dropped += len(pieces)
-            if pieces:
-                peer.send(now, Kind.CHANGES, b"".join(pieces))
+        for told in (peer, *self._view.followers):
+            assert told.channel is not None
+            if told.channel.unacked_bytes >= WINDOW_BYTES:
+                return
+        dropped = next(resync.dropping, None)
+        if dropped is not None:
+            resync.dropped += len(dropped)
+            if dropped:
+                self._tell_dropped(peer, dropped, now)
             self._node.host.wake()
             return
         resync.dropping = resync.confirmed = None
@@ -818,6 +819,18 @@ class Membership:
             "there was no room to remember all deletions"
         )
         self._got_all(peer, now)
+
+    def _tell_dropped(self, peer: Peer, dropped: dict[bytes, int], now: float) -> None:
+        """Tell of what we dropped: who is in sync with us must not keep it."""
+        view = self._view
+        relay = view.role.leads and any(
+            other is not peer and other.channel is not None for other in view.peers.values()
+        )
+        said = self.changes.tell_dropped(dropped, relay=relay)
+        if relay:
+            self._node.gate.send_changes(now)
+        else:
+            peer.send(now, Kind.CHANGES, said)
 
     def _got_all(self, peer: Peer, now: float) -> None:
         peer.resync.got_all = True

@@ -38,7 +38,7 @@ class Resync:
         self.replace_up_to = 0  #: what it does not confirm, up to that version, is to be dropped
         self.confirmed: Confirmed | None = None
         #: What it has not confirmed is being dropped; how many items so far.
-        self.dropping: Iterator[list[bytes]] | None = None
+        self.dropping: Iterator[dict[bytes, int]] | None = None
         self.dropped = 0
         self.proposed = False  #: it proposed to be one meanwhile
 

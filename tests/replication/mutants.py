@@ -415,6 +415,13 @@ def _met_just_now(original: Any) -> Any:
     return meet_anew
 
 
+def _tell_one_alone(original: Any) -> Any:
+    def tell(self: Membership, peer: Peer, dropped: dict[bytes, int], now: float) -> None:
+        peer.send(now, Kind.CHANGES, self.changes.tell_dropped(dropped, relay=False))
+
+    return tell
+
+
 def _told_by_nobody(original: Any) -> Any:
     def apply_gone(self: Changes, key: bytes, version: int, *, relay: bool, **by: str) -> bool:
         return bool(original(self, key, version, relay=relay))
@@ -568,6 +575,13 @@ MUTANTS = [
         more=QUEUES,
     ),
     Mutant("the log has no bound", [(Changes, "_log", _log_all)], condition="tiny_log"),
+    Mutant(
+        "what may have been deleted is dropped, and who is in sync is not told",
+        [(Membership, "_tell_dropped", _tell_one_alone)],
+        first_seed=127,
+        nodes=3,
+        more=frozenset({"tiny_log"}),
+    ),
     Mutant("tombstones have no bound", [(Tombstones, "add", _remember_all)], condition="tiny_log"),
     Mutant("who does not answer is waited for", [(Lease, "is_lost", _wait_for_ever)]),
     Mutant(

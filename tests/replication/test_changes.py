@@ -764,7 +764,7 @@ class TestTraces:
             assert not apply(server, (Record.STATE, key, b"0", 0, 0, BASE, BASE, 0))
 
 
-def drop(server: Server, confirmed: Confirmed, version: int) -> Iterator[list[bytes]]:
+def drop(server: Server, confirmed: Confirmed, version: int) -> Iterator[dict[bytes, int]]:
     return server.changes.drop_unconfirmed(confirmed, version)
 
 
@@ -801,10 +801,29 @@ class TestTakingBack:
         server.take()
         confirmed = Confirmed()
         confirmed.add(b"a")
-        dropped = [piece for pieces in drop(server, confirmed, version) for piece in pieces]
-        assert [record[1] for record in records.decode_records(b"".join(dropped), 0)] == [b"b"]
+        dropped = {
+            key: known for each in drop(server, confirmed, version) for key, known in each.items()
+        }
+        assert dropped == {b"b": version}
         assert set(server.state()) == {b"a", b"c"}
         assert server.take() == []
+        said = server.changes.tell_dropped(dropped, relay=False)
+        assert list(records.decode_records(said, 0)) == [(Record.GONE, b"b", version)]
+        assert server.take() == []
+
+    @pytest.mark.parametrize("backlog_bytes", [1 << 20, 4 * (TOMBSTONE_BYTES + 1)])
+    def test_who_holds_it_still_is_told_with_all_others(self, backlog_bytes):
+        server, other = Server(backlog_bytes=backlog_bytes), Server(tag=6)
+        server.do(b"set a 0 0 1\r\n1\r\nset b 0 0 1\r\n1\r\nset c 0 0 1\r\n1\r\n")
+        for record in server.take():
+            apply(other, record)
+        for each in drop(server, Confirmed(), server.cache.cas_unique):
+            assert server.changes.tell_dropped(each, relay=True) == b""
+        for record in server.take():
+            assert record[0] == Record.GONE
+            apply(other, record)
+        assert other.state() == {}
+        server.changes.check()
 
     def test_a_bounded_part_of_it_at_a_time_and_what_changes_meanwhile_stays(self, monkeypatch):
         monkeypatch.setattr("pymcd.replication.changes.DROP_ITEMS", 3)

@@ -283,6 +283,41 @@ class TestReturning:
         group.check_equal()
         assert len(host.values()) == 51
 
+    def test_what_may_have_been_deleted_is_dropped_by_all_who_are_in_sync(self):
+        group = make_group("abc", replication_backlog_bytes=8000)
+        fill(group["a"], 100)
+        group["a"].frozen = True
+        group.wire("a", "b").cut()
+        group.wire("a", "c").cut()
+        group.advance(1)
+        group["a"].frozen = False
+        group["a"].node.go_alone()
+        guest = Guest(group["a"])
+        for number in range(50):
+            guest.ask(b"delete k%d\r\n" % number)
+        group.link("a", "b")
+        group.advance(3)
+        assert group["b"].node.view.members == ["b", "c", "a"]
+        group.check_equal()
+        assert len(group["c"].values()) == 50
+
+    def test_who_wants_all_holds_nothing_that_may_have_been_deleted_either(self):
+        """It may be another one's fault that it wants all."""
+        group = make_group(replication_backlog_bytes=8000)
+        fill(group["a"], 100)
+        group.wire("a", "b").cut()
+        group.advance(1)
+        group["b"].peer("a").overrates_us = True
+        view = group["a"].node.view
+        view.epoch = view.next_epoch(0)  # so it is "b" that joins
+        guest = Guest(group["a"])
+        for number in range(50):
+            guest.ask(b"delete k%d\r\n" % number)
+        group.link("a", "b")
+        group.advance(2)
+        group.check_equal()
+        assert len(group["b"].values()) == 50
+
 
 # -- one server --------------------------------------------------------------------------------
 
