@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _HEADER: Final = struct.Struct(">BBHBBHIIQ")
 #: What ends later than any run.
 LONG_S: Final = 5000
+#: The same in Unix time, where wall clocks jump ahead again and again.
+LONG_UNTIL_S: Final = 1_802_000_000
 STATUS: Final = {
     b"STORED": "ok",
     b"DELETED": "ok",
@@ -266,7 +268,7 @@ class Speech:
             return 0
         if chance < 0.9:
             return LONG_S
-        return 1_800_000_000 + LONG_S
+        return LONG_UNTIL_S
 
     def command(self, protocol: str) -> Pending:
         """Return something to say."""

@@ -23,6 +23,7 @@ from tests.replication.simulation import (
     run,
     summarise,
 )
+from tests.replication.simulation_clients import LONG_UNTIL_S
 
 SEEDS = 2000
 SEEDS_OF_THREE = 500
@@ -69,6 +70,17 @@ def test_every_condition_is_among_the_worlds():
 @pytest.mark.parametrize("name", sorted(simulation_troubles.TROUBLES))
 def test_a_trouble_happens_where_it_is_asked_for(name):
     assert any(run(seed, more=frozenset({name}), nodes=3).counts[name] for seed in range(3))
+
+
+def test_no_wall_clock_comes_to_the_end_of_what_lives_long():
+    """However often it jumps ahead: no client expects that to be gone."""
+    simulation = Simulation(0, more=frozenset({"clock_step", "clock_drift"}))
+    host = simulation.hosts[0]
+    for _ in range(100):
+        host.clock.step(3600.0)
+    host.clock.drift(4.0)
+    simulation.world.run(60.0)
+    assert host.clock.realtime() < LONG_UNTIL_S
 
 
 @pytest.mark.slow
