@@ -563,11 +563,18 @@ class Changes:
         return True
 
     def _unlink(self, item: Item) -> None:
+        """Let an item go for the word of another; the caller says what is known of it since.
+
+        By itself it leaves no trace, not even for a moment: that would make room for it, and a
+        deletion forgotten for that would raise the floor.
+        """
+        departed_version, self.departed_version = self.departed_version, FOREVER
         self._applying = True
         try:
             self.cache.unlink(item)
         finally:
             self._applying = False
+            self.departed_version = departed_version
         self.exceptions.pop(item.key, None)
 
     def doubt(self, keys: Iterable[bytes]) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from pymcd.replication.messages import Join
+    from pymcd.store import Item
 
 
 @dataclass
@@ -429,6 +430,15 @@ def _told_by_nobody(original: Any) -> Any:
     return apply_gone
 
 
+def _leave_traces(original: Any) -> Any:
+    def unlink(self: Changes, item: Item) -> None:
+        if item.cas_unique > self.departed_version:
+            self.tombstones.add(item.key, item.cas_unique - 1)
+        original(self, item)
+
+    return unlink
+
+
 def _follow_the_wall_clock(original: Any) -> Any:
     def look(self: VersionClock) -> float:
         step_s = float(original(self))
@@ -500,6 +510,12 @@ MUTANTS = [
         "all that a peer has deleted makes room among our deletions",
         [(Changes, "apply_gone", _told_by_nobody)],
         first_seed=53,
+        more=frozenset({"tiny_log"}),
+    ),
+    Mutant(
+        "what is taken back makes room among our deletions",
+        [(Changes, "_unlink", _leave_traces)],
+        first_seed=235,
         more=frozenset({"tiny_log"}),
     ),
     Mutant(

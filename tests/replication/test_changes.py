@@ -778,6 +778,26 @@ class TestTakingBack:
         # So what another node has counts, though it is older.
         assert apply(server, (Record.STATE, b"a", b"1", 0, 0, BASE, BASE, 0))
 
+    def test_what_goes_for_the_word_of_another_makes_no_room(self):
+        """Who is away lacks nothing by that: were the floor to rise, it would lose items."""
+        server = Server(backlog_bytes=4 * 3 * (TOMBSTONE_BYTES + 1))
+        tombstones = server.changes.tombstones
+        tombstones.shared = False
+        server.changes.departed_version = server.cache.cas_unique
+        server.do(b"set a 0 0 1\r\n1\r\nset b 0 0 1\r\n1\r\nset c 0 0 1\r\n1\r\n")
+        version = server.cache.take_cas_unique()
+        server.take()
+        for key in (b"p", b"q", b"r"):
+            server.changes.apply_gone(key, server.cache.take_cas_unique(), relay=False, told_by="p")
+        server.changes.forget([b"a"])
+        server.changes.apply_gone(b"b", version, relay=False, told_by="p")
+        assert server.state().keys() == {b"c"}
+        assert [key for key, _ in tombstones.items()] == [b"p", b"q", b"r"]
+        assert tombstones.floor_for("p") == 0
+        server.changes.check()
+        server.evict(b"c")  # nobody has said that
+        assert tombstones.get(b"c")
+
     def test_all_may_be_forgotten(self):
         server = Server()
         server.do(BEFORE, b"touch a 60\r\n")
