@@ -476,13 +476,17 @@ class Gate:
         leader = self._view.leader
         if leader is None or leader.channel is None:
             return
-        payload = [
-            records.encode_forward(forward.number, forward.protocol, forward.commands)
-            if type(forward.commands) is bytes
-            else leader.encode_forward(now, forward)
-            for forward in self.unsent_forwards
-            if forward.number in self.forwards  # else it was answered meanwhile
-        ]
+        payload = []
+        for forward in self.unsent_forwards:
+            if forward.number not in self.forwards:
+                continue  # it was answered meanwhile
+            if not forward.sent:
+                forward.sent, forward.since = True, now
+            payload.append(
+                records.encode_forward(forward.number, forward.protocol, forward.commands)
+                if type(forward.commands) is bytes
+                else leader.encode_forward(now, forward)
+            )
         self.unsent_forwards = []
         self.active_until = now + ACTIVE_S
         self.forwards_sent += len(payload)

@@ -80,9 +80,12 @@ class Forward:
     protocol: str
     commands: Commands
     waiter: Waiter
+    #: When they were asked for; as soon as they are sent, when that was first done: what the other
+    #: one has heard of us before says nothing of them.
     since: float
     #: They were executed here before, and that may stand yet.
     in_doubt: bool = False
+    sent: bool = False
 
 
 class Executed:

@@ -439,6 +439,16 @@ def _leave_traces(original: Any) -> Any:
     return unlink
 
 
+def _asked_before_sent(original: Any) -> Any:
+    def send_forwards(self: Gate, now: float) -> None:
+        before = [(forward, forward.since) for forward in self.unsent_forwards]
+        original(self, now)
+        for forward, since in before:
+            forward.since = since
+
+    return send_forwards
+
+
 def _follow_the_wall_clock(original: Any) -> Any:
     def look(self: VersionClock) -> float:
         step_s = float(original(self))
@@ -599,6 +609,11 @@ MUTANTS = [
         more=frozenset({"tiny_log"}),
     ),
     Mutant("tombstones have no bound", [(Tombstones, "add", _remember_all)], condition="tiny_log"),
+    Mutant(
+        "what is still to be sent counts as asked",
+        [(Gate, "_send_forwards", _asked_before_sent)],
+        first_seed=976,
+    ),
     Mutant("who does not answer is waited for", [(Lease, "is_lost", _wait_for_ever)]),
     Mutant(
         "an older link takes the place of a later one",

@@ -77,6 +77,37 @@ def test_in_sync(name, failure, idle_s, busy, request_):
         assert asked.node.role == "joining"  # the other one is heard, and has gone on
 
 
+@pytest.mark.parametrize("first_s", [0.05, 0.06, 0.07], ids=str)
+@pytest.mark.parametrize("failure", ["b is not heard", "neither is heard", "the other freezes"])
+def test_what_is_sent_late_is_asked_then(failure, first_s):
+    """While other commands were on their way it was not: what is answered meanwhile is no answer.
+
+    Who took it for one waited once more for a coordinator that does not hear him.
+    """
+    group = pair()
+    a, b = group["a"], group["b"]
+    wire = group.wire("a", "b")
+    wire.stall(a)
+    first, second = Guest(b), Guest(b)
+    first.feed(SET)
+    group.advance(0.001)
+    asked_at = group.clock.monotonic()
+    second.feed(SET)  # waits for the answer to the first
+    group.advance(first_s)
+    assert not first.take()
+    wire.stall(b)
+    wire.carry()
+    fail(group, b, failure)
+    b.turn()
+    assert first.take() == b"STORED\r\n"
+    assert b.node.gate.forwards
+    assert not b.node.gate.unsent_forwards
+    assert b.peer("a").lease.echoed > asked_at
+    heard, waited_s = wait(second)
+    assert heard in (b"STORED\r\n", PARTED)
+    assert waited_s <= ACK_TIMEOUT_S + LATE_S
+
+
 def joining(group: Group, caught_up: bool) -> Host:
     """Have the second server be away for a moment, and begin to join the first one again."""
     a, b = group.hosts.values()
