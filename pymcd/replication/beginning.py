@@ -1,7 +1,9 @@
 """When a node that has nothing may begin to serve: not while others have what it lacks.
 
 It serves when it is in sync with somebody who has data, at once when all configured peers are just
-starting, too, and after `--sync-timeout` when nobody was found. Whoever was *heard* to have data,
+starting, too, and have said so within `FRESH_S`, and after `--sync-timeout` when nobody was found.
+While it stands still itself it finds nobody, so that time does not count; nor does what was before,
+if it stood still for so long that others have given it up. Whoever was *heard* to have data,
 in this life of ours, is found: without it the node does not serve before a person decides, by
 `--force-empty`, however long that peer is silent, and whatever has been copied of it. Else clients
 would be led to an empty node while all that they seek is there: the peer refuses us, or its link
@@ -25,6 +27,7 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from .lease import SILENCE_S
 from .roles import JOINING, STARTING, Data
 
 if TYPE_CHECKING:
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
 #: Who stood still has not heard yet what others had to say meanwhile; nor has who lost a link.
 LISTEN_S: Final = 1.0
+#: Who just starts, or so he said, has perhaps begun since.
+FRESH_S: Final = 0.5
 
 
 class Hearsay(NamedTuple):
@@ -62,6 +67,13 @@ class Beginning:
         self._force_empty = force_empty
         self._hearsay: dict[str, Hearsay] = {}  #: by address
         self.started_at = -inf
+
+    def stood_still(self, now: float, late_s: float) -> None:
+        """Take note that this node was not there for so long, until now."""
+        if late_s >= SILENCE_S:
+            self.started_at = now
+        else:
+            self.started_at = min(self.started_at + late_s, now)
 
     def heard(self, address: str, hearsay: Hearsay) -> None:
         """Take note of what was said by who answered for a configured peer, but did not link."""

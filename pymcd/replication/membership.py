@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from .. import __version__
 from . import records
-from .beginning import Hearsay
+from .beginning import FRESH_S, Hearsay
 from .clocks import VERSIONS_END_S, decode_times
 from .frames import FRAME_MAX_BYTES, HEAD_BYTES, FrameError, Kind, decode_head
 from .likeness import CONSEQUENCES, ELSE, ITEM_SIZE_MAX_LOWEST_BYTES, differences, manners_of
@@ -562,6 +562,8 @@ class Membership:
         # What we gave out in a former life, by the time of others, is not to be given out again.
         self._note_time(status.version, has_data=status.role is not STARTING)
         peer.status = status
+        assert peer.link is not None
+        peer.said_after = peer.link.opened_at
         self._node.host.view_changed()
         if not status.role.leads:
             peer.stop_asking()  # it takes nobody in, and may want to join us
@@ -620,7 +622,7 @@ class Membership:
                     for other in view.peers.values()
                     if other.link and other.status and other.status.role is STARTING
                 }
-                if view.are_all(self._node.configured, starting):
+                if view.are_all(self._node.configured, starting) and self._still_are(starting):
                     self._node.begin()  # what they had is gone: we know best
         elif view.role is WAITING:
             self._node.join_again(peer)  # which considers it once more
@@ -639,7 +641,23 @@ class Membership:
     def _begin_if_nobody_has_data(self) -> None:
         """Serve at once when all configured peers are just starting, too."""
         if self._view.role is STARTING and self._node.beginning.all_begin():
-            self._node.begin()
+            others = {self._view.who[address] for address in self._node.configured} - {""}
+            if self._still_are(others):
+                self._node.begin()
+
+    def _still_are(self, nodes: set[str]) -> bool:
+        """Return whether these are now what they said; who said so long ago is asked."""
+        now = self.clock.monotonic()
+        since = max(now - FRESH_S, self._node.awake.woke_at)
+        late = [
+            peer
+            for peer in map(self._view.peers.__getitem__, nodes)
+            if peer.status_stood_at < since
+        ]
+        for peer in late:
+            if peer.lease.is_ping_due(now, FRESH_S):
+                peer.ping(now, self.changes.times())
+        return not late
 
     def doubt(self, keys: Iterable[bytes], *, flushed: bool) -> None:
         """Leave open whether changes come to nothing: who is next in sync with us will tell.

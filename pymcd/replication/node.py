@@ -651,6 +651,7 @@ class Node:
         if late_s:
             # While nothing was due it may have stood still as well.
             self._fall_behind(self._stepped_at - suspended_s)
+            self.beginning.stood_still(now, late_s)
 
     def _say_behind(self) -> None:
         self.complain(

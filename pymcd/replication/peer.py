@@ -74,6 +74,7 @@ class Peer:
         self.differs: list[str] = []  #: options that are not the same there
         self.met_at = -inf  #: when that one has proven itself
         self.status: Status | None = None  #: what it said last of itself
+        self.said_after = -inf  #: when its link was opened, and it said that later
         self.connects = 0
         self.last_error = "-"
 
@@ -148,6 +149,11 @@ class Peer:
         if self.channel is not None:
             self.executed.end(message.results for message in self.channel.unacked)
             self.channel = None
+
+    @property
+    def status_stood_at(self) -> float:
+        """When it was certainly what it said last: it tells when that changes."""
+        return max(self.said_after, self.lease.echoed)
 
     @property
     def item_s(self) -> float:

@@ -186,6 +186,10 @@ def _nobodys(original: Any) -> Any:
     return lambda beginning: ""
 
 
+def _believe_for_ever(original: Any) -> Any:
+    return lambda self, nodes: True
+
+
 def _begin_at_once(original: Any) -> Any:
     def start(self: Node) -> None:
         original(self)
@@ -503,6 +507,16 @@ MUTANTS = [
         [(Beginning, "whose_data", _nobodys)],
         first_seed=205,
         more=LATE,
+    ),
+    Mutant(
+        "who just started is believed to do so for ever",
+        [(Membership, "_still_are", _believe_for_ever)],
+        first_seed=769,
+    ),
+    Mutant(
+        "who stands still looks for others meanwhile",
+        [(Beginning, "stood_still", _nothing)],
+        first_seed=1350,
     ),
     Mutant(
         "who stood still for long goes on at once",

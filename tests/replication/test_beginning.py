@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -244,6 +245,146 @@ class TestBrokenCopies:
         group["a"].node.membership.secret = b"another"
         dial_for(group, 5 * SYNC_TIMEOUT_S)
         assert group["b"].node.role == "starting"
+
+
+class TestAllBegin:
+    """Who just started has begun since, perhaps, and its word of that is not here yet."""
+
+    def three(self, **settings: Any) -> Group:
+        """Return a, b and c, none of which has met another; b will soon serve alone."""
+        group = Group("")
+        for name in "abc":
+            peers = tuple(address_of(other) for other in "abc" if other != name)
+            sync_timeout_s = 1.0 if name == "b" else SYNC_TIMEOUT_S
+            group.add(name, peers=peers, **{"sync_timeout_s": sync_timeout_s, **settings})
+        return group
+
+    def test_who_said_so_long_ago_is_asked_before_it_counts(self):
+        group = self.three()
+        wire = group.link("a", "b")
+        wire.stall()
+        group.advance(1.5)
+        assert group["b"].node.role == "alone"
+        assert Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        group.link("a", "c")
+        group.advance(1.0)
+        assert group["a"].node.role == "starting"
+        wire.resume()
+        group.advance(1.5)
+        assert group["b"].node.role == "coordinator"
+        assert group["a"].values() == {b"k": b"x"}
+
+    def test_nor_does_what_it_said_on_a_link_before(self):
+        group = self.three()
+        group.link("a", "b").cut()
+        group.advance(1.5)
+        wire = Wire(group["a"], group["b"])
+        wire.stall(group["b"])
+        while group["a"].peer("b").link is None:
+            wire.carry()
+            wire.links[0].receive(wire.queues[1].pop(0))
+        assert group["b"].node.role == "alone"
+        group.link("a", "c")
+        assert group["a"].node.role == "starting"
+        wire.resume()
+        group.advance(1.0)
+        assert group["b"].node.role == "coordinator"
+
+    def test_nor_what_was_said_before_the_clock_stood_still(self):
+        group = self.three(sync_timeout_s=SYNC_TIMEOUT_S)
+        wire = group.link("a", "b")
+        group.advance(0.1)
+        wire.stall()
+        a = group["a"]
+        a.node.host = replace(a.node.host, suspended_s=lambda: 600.0)
+        a.step()
+        group.link("a", "c")
+        group.advance(0.2)
+        assert a.node.role == "starting"
+        wire.resume()
+        group.advance(0.5)
+        assert a.node.role == "coordinator"
+
+    @pytest.mark.parametrize("later_s", [0.1, 0.6, 2.2, 4.7])
+    def test_those_that_come_one_by_one_begin_at_once(self, later_s):
+        group = self.three(sync_timeout_s=SYNC_TIMEOUT_S)
+        group.link("a", "b")
+        group.advance(later_s)
+        assert group["a"].node.role == "starting"
+        group.link("a", "c")
+        group.advance(0.2)
+        assert group["a"].node.role == "coordinator"
+
+    def test_who_is_out_of_date_asks_as_well(self):
+        """It does not know best if one of them has begun since."""
+        group = make_group("abc", sync_timeout_s=SYNC_TIMEOUT_S)
+        a, b, c = group.hosts.values()
+        a.frozen = True
+        group.advance(10)
+        a.frozen = False
+        group.advance(0.01)
+        assert a.node.role == "joining"
+        b.stop()
+        c.stop()
+        b.start()
+        wire = group.link("a", "b")
+        wire.stall()
+        c.settings = replace(c.settings, sync_timeout_s=1.0)
+        c.start()
+        group.advance(1.5)
+        group.link("b", "c")
+        group.advance(0.5)
+        assert b.node.role == "follower"
+        c.stop()
+        group.advance(0.5)
+        assert b.node.role == "alone"
+        c.start()
+        group.link("a", "c")
+        group.advance(0.5)
+        assert a.node.role == "joining"
+        wire.resume()
+        group.advance(1.0)
+        assert (a.node.view.coordinator, b.node.role) == ("b", "coordinator")
+
+
+class TestStandingStill:
+    """Who stands still looks for nobody meanwhile."""
+
+    def lone(self) -> Host:
+        """Return one that has looked for a second."""
+        host = Group("a", peers=("127.0.0.1:1",), sync_timeout_s=SYNC_TIMEOUT_S)["a"]
+        host.group.advance(1.0)
+        return host
+
+    @pytest.mark.parametrize(
+        ("stands_s", "looks_s"),
+        [(0.1, 3.9), (0.5, 4.0), (2.5, 4.0), (3.5, 5.0), (600.0, 5.0)],
+    )
+    @pytest.mark.parametrize("suspended", [False, True])
+    def test_that_time_does_not_count(self, stands_s, looks_s, suspended):
+        host = self.lone()
+        if suspended:
+            if stands_s < 0.25:
+                looks_s = 4.0
+            host.node.host = replace(host.node.host, suspended_s=lambda: stands_s)
+        else:
+            host.frozen = True
+            host.group.advance(stands_s)
+            host.frozen = False
+        host.group.advance(looks_s - 0.3)
+        assert host.node.role == "starting"
+        host.group.advance(0.5 if not suspended else 0.5 + min(stands_s, 1.0))
+        assert host.node.role == "alone"
+
+    def test_one_that_is_short_of_processors_begins_all_the_same(self):
+        host = self.lone()
+        for _ in range(10):
+            host.frozen = True
+            host.group.advance(0.4)
+            host.frozen = False
+            host.group.advance(0.6)
+        host.group.advance(1.0)
+        assert host.node.role == "alone"
 
 
 def test_who_is_out_of_date_and_refused_does_not_serve_either():
