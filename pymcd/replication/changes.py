@@ -148,12 +148,16 @@ class Changes:
         """Return the version from which on others are not believed."""
         return version_at(self.version_clock.now() + 2 * CLOCK_SKEW_MAX_S, 0)
 
-    def keep_up(self, version: int, most_s: float) -> None:
-        """Be no later than who says that this is its latest version, unless it is far ahead."""
+    def keep_up(self, version: int, most_s: float) -> bool:
+        """Be no earlier than who says that this is its latest version, or return that it is too far
+        ahead.
+        """
         unix_s = seconds_of(version)
-        if unix_s - self.version_clock.now() <= most_s:
-            self.version_clock.keep_up(unix_s)
-            self.observe(version)
+        if unix_s - self.version_clock.now() > most_s:
+            return True
+        self.version_clock.keep_up(unix_s)
+        self.observe(version)
+        return False
 
     def take_over_time(self, version: int) -> None:
         """Begin to give out versions of the time of who says that this is its latest."""
@@ -161,6 +165,17 @@ class Changes:
         if not (self.cache.item_count or len(self.tombstones) or self.barrier):
             self.cache.cas_unique = with_tag(version, self.tag)
         self.observe(version)
+
+    def begin_at(self, unix_s: float) -> None:
+        """Take over the time of who is to give us all that it has.
+
+        What was copied before of one that went by a much later time it would not take, ever.
+        """
+        version = version_at(unix_s, self.tag)
+        self.take_over_time(version)
+        if self.cache.cas_unique > self.limit():
+            self.forget_all()
+            self.take_over_time(version)
 
     def observe(self, version: int) -> None:
         """Let the next version be later than one of another node."""

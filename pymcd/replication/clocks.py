@@ -89,6 +89,8 @@ class PeerClocks:
         self.wall_s = 0.0  #: its wall clock, when its monotonic one showed 0, in Unix time
         self.item_s = 0.0  #: ... the clock of its items
         self.says_wall = False  #: else we go by its items'
+        #: The time of its versions, when *our* monotonic clock showed 0; 0: it has told of none.
+        self.version_s = 0.0
 
     def note_items(self, time: float, unix_s: float) -> None:
         """Learn what the clock of its items showed at a time of its monotonic one."""
@@ -100,6 +102,10 @@ class PeerClocks:
         """Learn what its wall clock showed at a time of its monotonic one."""
         self.wall_s = unix_s - time
         self.says_wall = True
+
+    def note_version(self, now: float, unix_s: float) -> None:
+        """Learn of which time its latest version is, now that our monotonic clock shows that."""
+        self.version_s = unix_s - now
 
 
 def encode_times(wall_s: float, version: int) -> bytes:

@@ -219,22 +219,27 @@ class Membership:
         if peer.connects > 1:
             self.counts.reconnects += 1
         self._node.note_departures()
-        self._note_time(hello.latest, has_data=hello.data is not Data.NOTHING, most_s=inf)
+        self._note_time(peer, hello.latest, has_data=hello.data is not Data.NOTHING, most_s=inf)
         self._node.host.view_changed()
         self._send_status(peer)
         peer.ping(self.clock.monotonic(), self.changes.times())
 
-    def _note_time(self, version: int, *, has_data: bool, most_s: float = CLOCK_SKEW_MAX_S) -> None:
+    def _note_time(
+        self, peer: Peer, version: int, *, has_data: bool, most_s: float = CLOCK_SKEW_MAX_S
+    ) -> bool:
         """Learn what time it is for a peer, of which that is a version of now.
 
-        It is not believed if it is further ahead than `most_s`.
+        Return whether it is further ahead than `most_s`: then it is not believed.
         """
         if not has_data:
-            return
+            return False
+        if version:
+            peer.clocks.note_version(self.clock.monotonic(), seconds_of(version))
         if self._node.ready:
-            self.changes.keep_up(version, most_s)
-        elif version:
+            return self.changes.keep_up(version, most_s)
+        if version and not self._is_taken_in_by_another(peer):
             self.changes.take_over_time(version)
+        return False
 
     def _comes_later(self, node_id: str, link: Link, old: Link) -> bool:
         """Return whether a link to a node takes the place of the one that was in use."""
@@ -475,7 +480,7 @@ class Membership:
             if times is not None:
                 peer.clocks.note_wall(time, times[0])
                 has_data = peer.status is not None and peer.status.role is not STARTING
-                self._note_time(times[1], has_data=has_data)
+                self._note_time(peer, times[1], has_data=has_data)
                 self._node.compare_clocks(peer)
         elif kind in (Kind.STATUS, Kind.JOIN) and peer.lease.is_late(time):
             # It has said something later on another link: this one it has given up long ago, and
@@ -560,7 +565,13 @@ class Membership:
         self.hear_epoch(max(status.epoch, status.left.epoch))
         peer.clocks.note_items(time, status.clock)
         # What we gave out in a former life, by the time of others, is not to be given out again.
-        self._note_time(status.version, has_data=status.role is not STARTING)
+        has_data = status.role is not STARTING
+        is_far_ahead = self._note_time(peer, status.version, has_data=has_data)
+        if is_far_ahead and not peer.in_view and peer.link is not None:
+            # When the link came up one of us had no data; since then we have begun by different
+            # times. Whether these can be put in order the next HELLO tells.
+            peer.link.close("clock")
+            return
         peer.status = status
         assert peer.link is not None
         peer.said_after = peer.link.opened_at
@@ -771,10 +782,12 @@ class Membership:
             if self.flush_in_doubt:
                 self._begin_with_nothing()
                 gate.undo(peer)
+        if view.role is STARTING and peer.clocks.version_s:
+            self.changes.begin_at(now + peer.clocks.version_s)
         if welcome.replace and self.changes.cache.item_count:  # else there is nothing to replace
             peer.resync.expect_all(welcome.replace)
-        # Whoever just starts has nothing. Else there may be something here that the other has lost,
-        # if it is not the one that we were in sync with.
+        # There may be something here that the other has lost, if it is not the one that we were in
+        # sync with, or that this was copied from.
         self.begin_resync(peer, welcome.wants, whole=welcome.all)
 
     # -- bringing each other in sync -----------------------------------------------------------

@@ -453,6 +453,14 @@ def _asked_before_sent(original: Any) -> Any:
     return send_forwards
 
 
+def _not_far_ahead(original: Any) -> Any:
+    def keep_up(self: Changes, version: int, most_s: float) -> bool:
+        original(self, version, most_s)
+        return False
+
+    return keep_up
+
+
 def _follow_the_wall_clock(original: Any) -> Any:
     def look(self: VersionClock) -> float:
         step_s = float(original(self))
@@ -561,6 +569,18 @@ MUTANTS = [
     Mutant(
         "who starts goes by its own time",
         [(Changes, "take_over_time", _nothing)],
+        more=frozenset({"clock_step"}),
+    ),
+    Mutant(
+        "who starts keeps a part of a copy that nobody takes",
+        [(Changes, "begin_at", _nothing)],
+        first_seed=1652,
+        more=frozenset({"clock_step"}),
+    ),
+    Mutant(
+        "two that were linked before they began by different times stay so",
+        [(Changes, "keep_up", _not_far_ahead)],
+        first_seed=1588,
         more=frozenset({"clock_step"}),
     ),
     Mutant(

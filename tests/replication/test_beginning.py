@@ -229,6 +229,25 @@ class TestBrokenCopies:
         ]
         group.check_equal()
 
+    @pytest.mark.parametrize("step_s", [50.0, -50.0, 5e3, -5e3])
+    def test_but_no_part_is_left_of_a_time_that_is_far_ahead(self, step_s):
+        """It would win over what is written now, and who leads does not take it."""
+        group = self.broken()
+        a, b = group["a"], group["b"]
+        part = b.values()
+        a.stop()
+        a.clock.skew_s = step_s
+        a.start()
+        group.link("a", "b")
+        group.advance(1)
+        assert Guest(a).ask(b"set 0 0 0 3\r\nnew\r\n") == b"STORED\r\n"
+        group.advance(1)
+        assert [a.node.role, b.node.role] == ["coordinator", "follower"]
+        group.check_equal()
+        assert b.values() == {**(part if step_s > -5e3 else {}), b"0": b"new"}
+        assert Guest(b).ask(b"set 1 0 0 3\r\nnew\r\n") == b"STORED\r\n"
+        group.check_equal()
+
     def test_so_it_is_if_another_node_has_taken_the_place_of_that_one(self):
         """As containers do, whose names are new each time."""
         group = self.broken()

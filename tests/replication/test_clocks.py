@@ -19,7 +19,7 @@ from pymcd.replication.clocks import (
 from pymcd.replication.frames import FrameError
 from pymcd.replication.link import ADVICE
 from pymcd.replication.versions import CLOCK_SKEW_MAX_S, seconds_of
-from tests.replication.helpers import Group, Guest, Host, SkewedClock, address_of, make_group
+from tests.replication.helpers import Group, Guest, Host, SkewedClock, Wire, address_of, make_group
 
 from ..clocks import ManualClock
 
@@ -275,6 +275,77 @@ class TestStepsOfTheWallClock:
             assert Guest(group[name]).ask(b"set %b 0 0 1\r\n1\r\n" % name.encode()) == STORED
         group.advance(1.0)
         group.check_equal()
+
+    @pytest.mark.parametrize("written", [b"", b"a", b"b", b"ab"])
+    @pytest.mark.parametrize("step_s", [CLOCK_SKEW_MAX_S + 5, -CLOCK_SKEW_MAX_S - 5, 5e3, -5e3])
+    def test_so_do_two_that_were_linked_before_they_began(self, step_s, written):
+        group = Group("")
+        for name, other in ("ab", "ba"):
+            group.add(
+                name,
+                peers=(address_of(other), address_of("c")),  # nobody knows what that one has
+                sync_timeout_s=1.0,
+                skew_s=step_s if name == "b" else 0.0,
+            )
+        wire = group.link("a", "b")
+        assert roles(group) == ["starting", "starting"]
+        wire.stall()
+        group.advance(1.5)
+        assert roles(group) == ["alone", "alone"]
+        for host in group.hosts.values():
+            if host.name.encode() in written:
+                assert Guest(host).ask(b"set %b 0 0 1\r\n1\r\n" % host.name.encode()) == STORED
+        wire.resume()
+        group.advance(3.0)
+        assert roles(group) == ["alone", "alone"]
+        group.link("a", "b")
+        assert group["a"].rows["last_refusal"] == group["b"].rows["last_refusal"] == "clock"
+        group["b"].clock.skew_s = 0.0
+        group.link("b", "a")
+        group.advance(1.0)
+        assert sorted(roles(group)) == IN_SYNC
+        assert Guest(group["a"]).ask(b"set k 0 0 1\r\n1\r\n") == STORED
+        assert Guest(group["b"]).ask(b"set k 0 0 1\r\n2\r\n") == STORED
+        group.advance(3.0)
+        assert sorted(roles(group)) == IN_SYNC
+        group.check_equal()
+        assert group["a"].values().keys() == {b"k", *(bytes([name]) for name in written)}
+
+    @pytest.mark.parametrize("step_s", [5e3, -5e3])
+    def test_who_is_taken_in_goes_by_the_time_of_who_takes_him_in(self, step_s):
+        """Of two that have data, and would refuse one another."""
+        group = Group("")
+        for name, others in ("a", "bc"), ("b", "ac"), ("c", "ab"):
+            group.add(
+                name,
+                peers=tuple(address_of(other) for other in others),
+                sync_timeout_s=1.0,
+                skew_s=step_s if name == "c" else 0.0,
+            )
+        a, b = group["a"], group["b"]
+        a.stop()
+        group.advance(3.0)
+        guest = Guest(b)
+        for number in range(400):
+            assert guest.ask(b"set %d 0 0 10000\r\n%b\r\n" % (number, bytes(10_000))) == STORED
+        a.start()
+        wire = Wire(a, b)
+        while len(a.values()) < 10:
+            b.turn()
+            wire.carry()
+            a.turn()
+        wire.stall()
+        group.link("a", "c")
+        group.advance(0.01)
+        assert a.node.role == "starting"
+        wire.resume()
+        group.settle()
+        assert a.node.role == "follower"
+        assert abs(a.changes.version_clock.now() - b.changes.version_clock.now()) < 0.1
+        group.advance(2.0)
+        assert Guest(a).ask(b"set k 0 0 1\r\n1\r\n") == STORED
+        assert a.node.role == "follower"
+        assert a.state() == b.state()
 
     @pytest.mark.parametrize("per_s", [0.07, -0.07])
     def test_nor_does_drift_do_any_harm(self, per_s):
