@@ -580,7 +580,7 @@ MUTANTS = [
     Mutant(
         "two that were linked before they began by different times stay so",
         [(Changes, "keep_up", _not_far_ahead)],
-        first_seed=1588,
+        first_seed=3447,
         more=frozenset({"clock_step"}),
     ),
     Mutant(
