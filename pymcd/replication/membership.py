@@ -709,6 +709,7 @@ class Membership:
             pending=list(self._node.gate.forwards),
             replace=floor if floor > peer.departed_version else 0,
         )
+        peer.asked_to_replace = join.replace > 0
         peer.signal(self.clock.monotonic(), Kind.JOIN, join.encode())
 
     def _join_arrived(self, peer: Peer, join: Join, now: float) -> None:
@@ -765,6 +766,15 @@ class Membership:
         if peer.in_view:
             raise FrameError("a welcome, though we decide for it")
         gate.send_batch()
+        floor = self.changes.tombstones.floor_for(peer.node_id)
+        if floor > peer.departed_version and not (peer.asked_to_replace and welcome.all):
+            # Since we asked that which is answered here, deletions had to be forgotten that it was
+            # to hear of: ask once more. Who is to replace what it holds wants all.
+            self._node.drop(peer)
+            peer.left = Received(epoch, 0)
+            peer.stop_asking()
+            self.consider(peer)
+            return
         if view.role is JOINING:
             # Only now that somebody takes us in: else we are perhaps the one who is to stand by
             # what the coordinator executed last.

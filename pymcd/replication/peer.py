@@ -85,6 +85,7 @@ class Peer:
         self.left_why = ""  #: that was: what we could not take; else ""
         self.not_again_before = -inf  #: because of that
         self.asked_at = -inf  #: when we asked to join it last
+        self.asked_to_replace = False  #: then: what it holds and we do not
         self.joined_at = -inf  #: when it came into the view
         self.lease = Lease()
         self.resync = Resync()

@@ -301,6 +301,34 @@ class TestReturning:
         group.check_equal()
         assert len(group["c"].values()) == 50
 
+    @pytest.mark.parametrize("again", [False, True])
+    def test_deletions_may_have_to_be_forgotten_between_question_and_answer(self, again):
+        """`again`: it has asked once more meanwhile, and is answered what it asked first."""
+        group = make_group(replication_backlog_bytes=8000)
+        fill(group["a"], 100)
+        group.wire("a", "b").cut()
+        group.advance(1)
+        view = group["a"].node.view
+        view.epoch = view.next_epoch(0)  # so it is "b" that joins
+        guest = Guest(group["b"])
+        guest.ask(b"delete k0\r\n")
+        wire = Wire(group["a"], group["b"])
+        while group["b"].node.view.peers["a"].phase is not Phase.ASKING:
+            for act in (*[each.turn for each in group.hosts.values()], wire.carry):
+                act()
+        wire.stall(group["a"])
+        for number in range(1, 50):
+            guest.ask(b"delete k%d\r\n" % number)
+        assert group["b"].rows["tombstones"] < 10
+        if again:
+            group["b"].peer("a").stop_asking()
+            group["b"].node.membership.consider(group["b"].peer("a"))
+            assert group["b"].peer("a").asked_to_replace
+        wire.resume()
+        group.advance(2)
+        group.check_equal()
+        assert len(group["a"].values()) == 50
+
     def test_who_wants_all_holds_nothing_that_may_have_been_deleted_either(self):
         """It may be another one's fault that it wants all."""
         group = make_group(replication_backlog_bytes=8000)
