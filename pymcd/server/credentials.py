@@ -137,6 +137,7 @@ def sasl_authenticator(
     path = environment.get(USERS_VARIABLE)
     if path:
         read_users = SaslUsers(os.path.abspath(path), say).read
+        read_users()  # now, so that no client waits until a long file is read
     else:
         say(f"warning: {USERS_VARIABLE} names no password file: nobody can log in")
         read_users = auth.Users

@@ -162,6 +162,27 @@ def test_a_file_is_read_once_for_each_change(tmp_path, monkeypatch):
         assert len(reads) == number + 1
 
 
+def test_a_file_is_read_before_anybody_logs_in(tmp_path, monkeypatch):
+    # A long one takes its time, and the first client would hold up all others.
+    path = tmp_path / "users"
+    path.write_bytes(b"a:b\n")
+    os.utime(path, ns=(1, 1))
+    reads: list[str] = []
+
+    def read(path: str) -> bytes:
+        reads.append(path)
+        return Path(path).read_bytes()
+
+    monkeypatch.setattr(credentials, "_contents", read)
+    said: list[str] = []
+    authenticator = credentials.sasl_authenticator(
+        said.append, {"MEMCACHED_SASL_PWDB": str(path), "SASL_CONF_PATH": str(tmp_path)}
+    )
+    assert reads.count(str(path)) == 1
+    assert authenticator.check(b"a", b"b")
+    assert not said
+
+
 def test_a_change_within_a_tick_is_seen(tmp_path):
     # The file's times and its size stay, as they do where its clock stands.
     path = tmp_path / "users"
