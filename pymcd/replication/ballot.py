@@ -23,7 +23,7 @@ R3. Whoever asks consents to its own roll last, when all others that are needed 
     we let it. Whoever asks says no more that it hears those whom it would go on without.
 R4. Nothing is given to who cannot hear: the first answer is to ask again, with a token, and only
     with that it is answered. Else one who can speak but not hear would take the vote of the
-    witness with it.
+    witness with it. Who decides for a register that he reads (`etcd`) has heard what he read.
 R5. Members learn of each new view from who decides in it, the witness, too: it asks for a roll with
     itself as the base.
 R6. Who starts anew has another life, and its consent to what follows a view in which it was before
@@ -192,16 +192,23 @@ class Ballot:
 
     # -- asked by others -----------------------------------------------------------------------
 
-    def answer(self, vote: Vote, *, bound: str = "") -> Grant:
+    def answer(self, vote: Vote, *, bound: str = "", heard: bool = False) -> Grant:
         """Answer a question of the one who would decide: back its roll, or not.
 
-        `bound`: who decides now, and is let answer clients by us; perhaps we ourselves.
+        `bound`: who decides now, and is let answer clients by us; perhaps we ourselves. `heard`:
+        since it has been asking this, the asker has heard of us (R4).
         """
-        word = self._decide(vote, bound)
+        word = self._decide(vote, bound, heard=heard)
         token = self._asked[vote.roll.coordinator][1] if word == AGAIN else 0
         return Grant(vote.roll.epoch, word, self.backs, token)
 
-    def _decide(self, vote: Vote, bound: str) -> str:
+    def register(self, vote: Vote, *, heard: bool = False) -> Grant:
+        """Answer as who has no data, and is told of views by the same question (R5)."""
+        if vote.base == vote.roll:
+            return Grant(vote.roll.epoch, YES if self.learn(vote.roll) else NO, self.backs)
+        return self.answer(vote, heard=heard)
+
+    def _decide(self, vote: Vote, bound: str, *, heard: bool) -> str:
         roll = vote.roll
         asker = roll.coordinator
         if roll == self.backs:
@@ -212,6 +219,8 @@ class Ballot:
             return NO
         if not bound and self.poll is not None and asker > self.node_id:
             return NO
+        if heard:
+            return YES if self._back(roll) else NO
         asked = self._asked.get(asker)
         if asked is None or asked[0] != roll:
             if len(self._asked) >= ASKERS_MAX:

@@ -218,10 +218,8 @@ class Witness:
         ballot, roll, before = self.ballot, vote.roll, self.ballot.backs
         if (roll.coordinator, roll.data.get(caller.node_id)) != (caller.node_id, caller.life):
             grant = Grant(roll.epoch, NO, before)
-        elif vote.base == roll:
-            grant = Grant(roll.epoch, YES if ballot.learn(roll) else NO, ballot.backs)
         else:
-            grant = ballot.answer(vote)
+            grant = ballot.register(vote)
         if grant.word == YES and roll != before:
             self._log(describe(roll))
         elif grant.word == NO:

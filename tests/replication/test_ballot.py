@@ -326,17 +326,7 @@ class World:
                         restarts_left=state.restarts_left - 1,
                     )
                 )
-            for number in state.votes:
-                vote = self.said[number]
-                asker = vote.roll.coordinator
-                if asker != name:
-                    after = self.ballot_of(name, voter)
-                    grant = after.answer(vote)
-                    grants = state.grants
-                    if grant.word == YES:
-                        grants |= {(asker, name, voter.life, number, YES)}
-                    voters = self.note(state, name, after, voter.asks_left)
-                    result.append(state._replace(voters=voters, grants=grants))
+            result += self.answers(state, name, voter)
             for to, sender, life, number, word in state.grants:
                 if to == name and voter.poll == self.said[number]:
                     after = self.ballot_of(name, voter)
@@ -353,6 +343,22 @@ class World:
                         voters = self.note(state, name, after, voter.asks_left)
                         result.append(state._replace(voters=voters))
         return [each for each in result if each != state]
+
+    def answers(self, state: State, name: str, voter: Voter) -> list[State]:
+        """Return what may be next when a voter is asked."""
+        result = []
+        for number in state.votes:
+            vote = self.said[number]
+            asker = vote.roll.coordinator
+            if asker != name:
+                after = self.ballot_of(name, voter)
+                grant = after.answer(vote)
+                grants = state.grants
+                if grant.word == YES:
+                    grants |= {(asker, name, voter.life, number, YES)}
+                voters = self.note(state, name, after, voter.asks_left)
+                result.append(state._replace(voters=voters, grants=grants))
+        return result
 
     def members(self, state: State, name: str) -> list[dict[str, str]]:
         """Return what data nodes one of them may want to go on with."""
