@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 from . import limits
 from .addresses import PORT_MAX, Address, AddressError, split_address
+from .etcdurl import FORM, EtcdUrl, decode_etcd_url, is_url, without_password
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -208,7 +209,7 @@ class Settings:
     cluster_id: str = "pymcd"
     sync_timeout_s: float = 30.0
     force_empty: bool = False  # begin with nothing though a peer is known to have data
-    witness: str | None = None  # where the third vote is to be had
+    witness: str | None = None  # where the third vote is to be had; a URL is an etcd's
     quorum_timeout_s: float = 1.0  # clients wait so long for it, before they get errors
     tombstone_ttl_s: float = 3600.0
 
@@ -226,8 +227,22 @@ class Settings:
         """Return where to dial, in the order given."""
         return [_parse_address(peer, self.replication_port, "peers") for peer in self.peers]
 
+    @property
+    def etcd(self) -> EtcdUrl | None:
+        """Where the third vote is to be had, if that is an etcd."""
+        if self.witness is None or not is_url(self.witness):
+            return None
+        try:
+            return decode_etcd_url(self.witness)
+        except ValueError as error:
+            text = without_password(self.witness)
+            message = (
+                f"ERROR: Invalid witness {text}: {error}; {_ADDRESSES['witness'][1]} is possible."
+            )
+            raise ConfigError(message, EXIT_USAGE, ("witness",)) from None
+
     def witness_address(self) -> Address:
-        """Return where to dial the witness, which there is."""
+        """Return where to dial the witness, which there is, and is no etcd."""
         assert self.witness is not None
         return _parse_address(self.witness, self.replication_port, "witness")
 
@@ -303,7 +318,7 @@ class Settings:
             # Frozen, so that only this moment may bring the names into one form.
             peers = dict.fromkeys(map(str, self.peer_addresses()))
             object.__setattr__(self, "peers", tuple(peers))
-            if self.witness is not None:
+            if self.witness is not None and self.etcd is None:
                 object.__setattr__(self, "witness", str(self.witness_address()))
         if self.couchbase is not None:
             _check_couchbase(self)
@@ -632,8 +647,9 @@ def _check_replication(settings: Settings) -> None:
         if s.couchbase is not None and not s.couchbase_peers:
             _check_site_host(str(peer.host), ("peers", word))
     if s.witness is not None:
-        witness = s.witness_address()
-        _check_reach(s, f"a witness at {witness.host}", witness, ("witness", s.witness))
+        witness = s.witness_address() if s.etcd is None else None
+        if witness is not None:
+            _check_reach(s, f"a witness at {witness.host}", witness, ("witness", s.witness))
         if not s.peers or witness in addresses:
             raise _clash(
                 "ERROR: A witness is for two nodes at least, and is none of them: give the other"
@@ -762,7 +778,7 @@ def _ip_address(host: str) -> IPv4Address | IPv6Address | None:
 # Settings that are addresses: what they are called, and what they may look like.
 _ADDRESSES = {
     "peers": ("peer", "HOST, HOST:PORT or [V6]:PORT"),
-    "witness": ("witness", "HOST, HOST:PORT or [V6]:PORT"),
+    "witness": ("witness", f"HOST, HOST:PORT, [V6]:PORT or {FORM}"),
     "replication_listen": ("replication address", "HOST, HOST:PORT, [V6]:PORT or *"),
     "couchbase": ("address for --couchbase", "HOST, HOST:PORT, * or *:PORT"),
 }

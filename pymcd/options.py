@@ -722,7 +722,9 @@ OPTIONS: tuple[Option, ...] = (
     _option(
         "--witness=HOST[:PORT]",
         "the third vote, see pymcd witness: without more than half of the votes nobody goes on; the"
-        " same on all nodes",
+        " same on all nodes. An etcd can have it, too:"
+        " etcd://[USER@]HOST[:PORT][,HOST...][/PREFIX][?NAME=FILE&...], or etcds:// with TLS; files"
+        " are cacert, cert, key and password-file; needs the extra etcd",
         _store("witness", _text),
     ),
     _option(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(pymcd.__file__).parent
 
 #: Layer -> the layers that it may import besides itself. Tables of names count as `config`.
-CONFIGURATION = {"addresses", "config", "options", "arguments", "sources"}
+CONFIGURATION = {"addresses", "etcdurl", "config", "options", "arguments", "sources"}
 CORE = {
     "limits",
     "clock",
@@ -32,9 +32,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "": set(),  # pymcd/__init__.py: the version
     "limits": set(),
     "addresses": set(),
+    "etcdurl": {"addresses"},
     "startup": set(),
     "clock": set(),
-    "config": {"limits", "addresses"},
+    "config": {"limits", "addresses", "etcdurl"},
     "options": {"limits", *CONFIGURATION},
     "arguments": {"limits", *CONFIGURATION},
     "sources": {"limits", *CONFIGURATION},
@@ -72,7 +73,7 @@ USERS = {
     "socket": {"server", "testing", "tools"},
     "threading": {"server", "testing"},
     "sortedcontainers": {"store"},
-    "h11": {"couchbase"},
+    "h11": {"couchbase", "server"},
     "random": {"server", "testing", "cli", "tools"},
     "time": {"clock", "server", "testing", "cli", "tools"},
     # The process and its machine are asked by whoever runs it; `sources` reads files.

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: `-I` of nobody is less.
 ITEM_SIZE_MAX_LOWEST_BYTES: Final = 1 << 10
+#: Of what HELLO says of one option.
+_WORD_MAX_CHARACTERS: Final = 64
 
 
 def manners_of(settings: Settings) -> dict[str, str]:
@@ -30,7 +32,7 @@ def manners_of(settings: Settings) -> dict[str, str]:
         "-B": settings.protocol,
         "-S/-Y": "sasl" if settings.enable_sasl else text_login,
         "-Z": _yes(settings.enable_ssl),
-        "--witness": _yes(settings.witness is not None),
+        "--witness": _kind_of_witness(settings),
         "--couchbase": _yes(settings.couchbase is not None),
     }
 
@@ -58,6 +60,13 @@ CONSEQUENCES = {
     "--replication-ack-timeout": "milliseconds; both wait for the longer one",
 }
 ELSE = "clients are answered differently by the two"
+
+
+def _kind_of_witness(settings: Settings) -> str:
+    etcd = settings.etcd
+    if etcd is None:
+        return _yes(settings.witness is not None)
+    return f"etcd:{etcd.prefix}"[:_WORD_MAX_CHARACTERS]
 
 
 def _yes(value: bool) -> str:

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ..config import Settings
     from ..store import Cache
     from .channel import Unacked
+    from .etcd import Courier
     from .gate import Executor, Rows
     from .messages import Status
     from .peer import Peer
@@ -88,6 +89,8 @@ class Host:
     log: Callable[[str], None]
     #: Return for how long the machine has been suspended so far, while the clock stood still.
     suspended_s: Callable[[], float]
+    #: Carries what is asked of an etcd, where one is the witness.
+    etcd: Courier | None = None
 
 
 class Node:
@@ -159,7 +162,7 @@ class Node:
             entropy=entropy,
         )
 
-        self.voting = Voting(self, self.membership.incarnation, settings.witness)
+        self.voting = Voting(self, self.membership.incarnation, settings, entropy)
         self._force_empty = settings.force_empty
         self._quorum_timeout_s = settings.quorum_timeout_s
         self._losing: list[Peer] = []  #: of our view; to go on without them others must consent

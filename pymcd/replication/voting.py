@@ -2,8 +2,8 @@
 
 The rules are in `ballot`. Here is who voters are for a node: the peers that it is linked to, and a
 *register*, which holds the one roll that it backs, compares and sets. The witness of the group is
-one kind. Whatever the kind, a node tells it the same: may this follow that? And it is told: yes;
-no, but I back this; or nothing, for as long as it may take.
+one kind, `etcd` another. Whatever the kind, a node tells it the same: may this follow that? And it
+is told: yes; no, but I back this; or nothing, for as long as it may take.
 
 A node that has lost somebody of its view, or begins, *seeks* a view that is itself and those who
 are still with it. Until that has come about its role is what it was; its lease has ended, so it
@@ -19,6 +19,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
 from .ballot import AGAIN, NO, YES, Ballot, is_majority
+from .etcd import EtcdRegister
 from .frames import HEAD_BYTES, Kind, decode_head, encode_message
 from .lease import HEARTBEAT_S, SILENCE_S, Lease
 from .messages import Grant, Roll, Vote
@@ -27,6 +28,7 @@ from .roles import FOLLOWER, STARTING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..config import Settings
     from .gate import Rows
     from .link import Link
     from .messages import Hello
@@ -45,7 +47,6 @@ class Register(Protocol):
     node_id: str  #: by which it stands in views; empty: it was never reached
     life: str  #: which it loses with its memory
     backs: Roll | None  #: as far as is known
-    trouble: str  #: why it cannot be had; empty: it can
 
     def ask(self, vote: Vote) -> None:
         """Have it answer, by and by, or never."""
@@ -54,13 +55,25 @@ class Register(Protocol):
         """See whether it is still there."""
 
     @property
+    def step_every_s(self) -> float:
+        """How often that is to be done at least."""
+        ...
+
+    @property
     def linked(self) -> bool:
         """Whether it may be asked now."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with it, or with a part of it; empty: nothing."""
         ...
 
 
 class WitnessLink:
     """A `pymcd witness`, as a node sees it, across the links to it."""
+
+    step_every_s = HEARTBEAT_S
 
     def __init__(self, address: str, node: Node, answered: Callable[[Grant], None]) -> None:
         self.address = address  #: as configured
@@ -127,13 +140,31 @@ class WitnessLink:
 class Voting:
     """The votes of one data node: those it gives, and those it seeks."""
 
-    def __init__(self, node: Node, life: str, witness: str | None) -> None:
-        """`witness`: where one is configured."""
+    def __init__(
+        self, node: Node, life: str, settings: Settings, entropy: Callable[[int], bytes]
+    ) -> None:
         self._node = node
         self._view = node.view
         self.ballot = Ballot(node.view.node_id, life)
-        self.witness = None if witness is None else WitnessLink(witness, node, self._register_says)
-        self.register: Register | None = self.witness
+        self.witness: WitnessLink | None = None
+        self.register: Register | None = None
+        etcd = settings.etcd
+        if etcd is not None:
+            assert node.host.etcd is not None, "nobody carries anything to the etcd"
+            self.register = EtcdRegister(
+                etcd.endpoints,
+                etcd.key_of(settings.cluster_id),
+                settings.cluster_id,
+                clock=node.clock,
+                courier=node.host.etcd,
+                entropy=entropy,
+                group=lambda: {node.view.node_id, *node.view.peers},
+                is_wanted=self._is_open,
+                answered=self._register_says,
+                complain=node.complain,
+            )
+        elif settings.witness is not None:
+            self.register = self.witness = WitnessLink(settings.witness, node, self._register_says)
         self._then: Callable[[], None] | None = None  #: what comes about with what we seek
         self._planned = False  #: we may do without it
         self.sought_since = inf  #: since when we have been without a view that we may go on with
@@ -226,6 +257,13 @@ class Voting:
         self._told_at = -inf
         then()
         self._tell_register(self._node.clock.monotonic())
+
+    def _is_open(self, vote: Vote) -> bool:
+        """Return whether a question, or what we told as one, is still of use."""
+        if vote.base == vote.roll:
+            return vote.roll == self.ballot.backs
+        poll = self.ballot.poll
+        return poll is not None and poll.vote.roll == vote.roll
 
     def _note_answer(self, voter: str, life: str, grant: Grant) -> bool:
         """Take note of an answer; return whether it says to ask again."""
@@ -345,7 +383,7 @@ class Voting:
         """In how many seconds to call `step` again."""
         if self.register is None:
             return inf
-        return HEARTBEAT_S if self.ballot.poll is None else ASK_EVERY_S
+        return self.register.step_every_s if self.ballot.poll is None else ASK_EVERY_S
 
     # -- what is to be seen --------------------------------------------------------------------
 
@@ -386,6 +424,8 @@ class Voting:
     def check(self) -> None:
         """Raise AssertionError unless what is sought fits what we are. For tests."""
         self.ballot.check()
+        if isinstance(self.register, EtcdRegister):
+            self.register.check()
         role, poll = self._view.role, self.ballot.poll
         assert (self._then is not None) == (poll is not None), "seeks, and does not ask"
         if self.required and role.leads and not self.seeking:

@@ -448,6 +448,10 @@ def _vote_lines(answers: list[Answer]) -> Iterator[str]:
         else:
             may = "None of them may fail now."
         yield f"The votes are those of {_and(voters)}. {may}"
+    for answer in answers:
+        error = answer.rows.get("witness_error", "-")
+        if answer.rows.get("witness_link") == "up" and error != "-":
+            yield f"{answer.name} can have the vote of the witness, but: {_words(error)}."
 
 
 _MODES = {

@@ -18,6 +18,7 @@ from pymcd.store.item import WIN_SENT
 
 from ..clocks import ManualClock
 from ..hosts import make_host, make_node_host
+from .etcds import URL, Courier, EtcdHost
 from .releases import TODAY, Release
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Host:
                 ready=self._ready,
                 view_changed=lambda: self.view_changed(),
                 log=self.lines.append,
+                etcd=self.group.courier_of(self.name),
             ),
             node_id=self.name,
             secret=self.secret,
@@ -212,6 +214,10 @@ class WitnessHost:
 
     def _keep(self, memory: Memory) -> None:
         self.disk = memory
+
+    def freeze(self) -> None:
+        """Stand still."""
+        self.frozen = True
 
     def stop(self) -> None:
         """Be gone; the nodes learn so from their sockets."""
@@ -370,8 +376,14 @@ class Group:
     """Servers that replicate."""
 
     def __init__(
-        self, names: Iterable[str] = "ab", *, witness: bool = False, **settings: Any
+        self,
+        names: Iterable[str] = "ab",
+        *,
+        witness: bool = False,
+        etcd: EtcdHost | None = None,
+        **settings: Any,
     ) -> None:
+        """`witness`: there is one; or an `etcd` is."""
         self.clock = ManualClock()
         self.wires: list[Wire] = []
         #: What goes wrong with a message ends its link, as a server does it, and not the test.
@@ -381,6 +393,9 @@ class Group:
         if witness:
             self.witness = WitnessHost(self)
             settings["witness"] = address_of("w")
+        self.etcd = etcd
+        if etcd is not None:
+            settings.setdefault("witness", URL)
         names = list(names)
         for name in names:
             peers = tuple(address_of(other) for other in names if other != name)
@@ -393,6 +408,10 @@ class Group:
         """Add a server that has just started."""
         host = self.hosts[name] = Host(self, name, **settings)
         return host
+
+    def courier_of(self, name: str) -> Courier | None:
+        """Return what carries questions to the etcd, if there is one."""
+        return None if self.etcd is None else self.etcd.courier_of(name)
 
     def link(self, caller: str, callee: str) -> Wire:
         """Have one server dial another."""
@@ -429,6 +448,10 @@ class Group:
         for _ in range(10_000):
             busy = [host.turn() for host in self.hosts.values()]
             busy += [wire.carry() for wire in list(self.wires)]
+            if self.etcd is not None:
+                for name, courier in self.etcd.couriers.items():
+                    if self.hosts[name].alive and not self.hosts[name].frozen:
+                        busy.append(courier.carry())
             if not any(busy):
                 return
         raise AssertionError("servers that never come to rest")
@@ -483,9 +506,15 @@ def without_ends(state: dict[bytes, tuple[Any, ...]]) -> dict[bytes, tuple[Any, 
     return {key: (*each[:2], each[2] > 0, *each[3:]) for key, each in state.items()}
 
 
-def make_group(names: Iterable[str] = "ab", *, witness: bool = False, **settings: Any) -> Group:
+def make_group(
+    names: Iterable[str] = "ab",
+    *,
+    witness: bool = False,
+    etcd: EtcdHost | None = None,
+    **settings: Any,
+) -> Group:
     """Return servers that are in sync; the first one coordinates."""
-    group = Group(names, witness=witness, **settings)
+    group = Group(names, witness=witness, etcd=etcd, **settings)
     group.link_all()
     group.advance(0.5)
     names = list(group.hosts)

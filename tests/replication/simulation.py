@@ -29,10 +29,11 @@ from pymcd.auth import Authenticator, Users
 from pymcd.config import Settings
 from pymcd.replication.lease import SILENCE_S
 
-from . import checkers, simulation_troubles, world_witness
+from . import checkers, simulation_troubles, world_etcd, world_witness
 from .simulation_clients import PASSWORD, USER, Client, Garbled, Login, Speech
 from .watch import Watch
 from .world import Host, HostClock, World, constants, independent_of_hash_seed
+from .world_etcd import EtcdHost
 from .world_witness import WitnessHost
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class Simulation:
         self.ending = False
         self._open_troubles: list[Callable[[], None]] = []
         self.excused: dict[str, list[tuple[float, float]]] = {}
-        self.witness: WitnessHost | None = None
+        self.witness: WitnessHost | EtcdHost | None = None
         self.hosts = self._build_hosts()
         self.lossy = "small_memory" in self.conditions
         keys = 8 if self.lossy else self.random.randrange(2, 7)
@@ -293,8 +294,14 @@ class Simulation:
             self.witness = self._build_witness(hosts)
         return hosts
 
-    def _build_witness(self, hosts: list[Host]) -> WitnessHost:
+    def _build_witness(self, hosts: list[Host]) -> WitnessHost | EtcdHost:
         """Return a witness of these."""
+        if "etcd" in self.more:
+            etcd = EtcdHost(self.world)
+            for host in hosts:
+                object.__setattr__(host.settings, "witness", world_etcd.URL)
+                host.courier_for = etcd.courier_for
+            return etcd
         for host in hosts:
             object.__setattr__(host.settings, "witness", world_witness.ADDRESS)
             host.dials.append(world_witness.ADDRESS)
@@ -700,9 +707,9 @@ class Simulation:
         for host in self.hosts:
             if abs(host.clock.skew_s) > simulation_troubles.SKEW_THAT_LINKS_S / 2:
                 host.clock.step(-host.clock.skew_s)  # somebody sets it right
-        for host in [*self.hosts, *([self.witness] if self.witness is not None else [])]:
-            if not host.alive:
-                host.start()
+        for each in (*self.hosts, *([self.witness] if self.witness is not None else [])):
+            if not each.alive:
+                each.start()
 
     def _at_rest(self) -> bool:
         if not all(client.idle for client in self.clients):

@@ -411,6 +411,8 @@ CONDITIONS: Final = {
     "delayed_flushes": Condition(0.15, {}),
     #: A third host without data, whose vote decides who goes on.
     "witness": Condition(0.1, {}),
+    #: In worlds with a witness: that is an etcd.
+    "etcd": Condition(0.3, {}),
 }
 
 #: What is looked at beside what always is.
@@ -430,6 +432,7 @@ AWAITED: Final = frozenset(
         "item_sizes",
         "statistics",
         "witness",
+        "etcd",
     }
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -12,25 +13,39 @@ from pymcd.replication.messages import Grant, Roll, Vote
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 from pymcd.replication.witness import STRANGERS_MAX, Memory
 
+from .etcds import EtcdHost
 from .helpers import ACK_TIMEOUT_S, Group, Guest, Wire, WitnessHost, address_of, make_group
 
 NO_QUORUM = b"SERVER_ERROR no quorum: too few of the nodes and the witness are there\r\n"
 ADD = b"add lock 0 0 1\r\n%b\r\n"
 
 
-def pair() -> tuple[Group, WitnessHost]:
-    """Return two nodes in sync, and their witness; the first one coordinates."""
-    group = make_group(witness=True)
+#: What passes the same trials.
+KINDS = pytest.mark.parametrize("kind", ["witness", "etcd"])
+
+
+def third(kind: str) -> dict[str, Any]:
+    """Return the arguments of a group with such a register."""
+    return {"witness": True} if kind == "witness" else {"etcd": EtcdHost()}
+
+
+def pair(kind: str) -> tuple[Group, Any]:
+    """Return two nodes in sync, and their register; the first one coordinates."""
+    group = make_group(**third(kind))
     group.advance(1.0)
-    assert group.witness is not None
     check(group)
-    return group, group.witness
+    return group, group.witness or group.etcd
+
+
+def pair_and_witness() -> tuple[Group, WitnessHost]:
+    """Return two nodes in sync, and their witness; the first one coordinates."""
+    return pair("witness")
 
 
 def check(group: Group) -> None:
     group.check()
-    assert group.witness is not None
-    group.witness.witness.check()
+    if group.witness is not None:
+        group.witness.witness.check()
 
 
 def roles(group: Group) -> list[str]:
@@ -38,14 +53,20 @@ def roles(group: Group) -> list[str]:
 
 
 def part(group: Group, *pairs: str) -> None:
-    """Let nothing pass between these."""
+    """Let nothing pass between these; w is the register."""
     for one, other in map(tuple, pairs):
-        group.wire(one, other).stall()
+        if other == "w" and group.etcd is not None:
+            group.etcd.part(one)
+        else:
+            group.wire(one, other).stall()
 
 
 def meet(group: Group, *pairs: str) -> None:
     """Have these linked, by what is there or anew."""
     for one, other in map(tuple, pairs):
+        if other == "w" and group.etcd is not None:
+            group.etcd.meet(one)
+            continue
         wires = [each for each in group.wires if {h.name for h in each.hosts} == {one, other}]
         for wire in wires:
             wire.resume()
@@ -65,7 +86,7 @@ def until_answered(group: Group, guest: Guest, within_s: float) -> bytes:
 
 class TestInSync:
     def test_the_witness_knows_the_view(self):
-        group, witness = pair()
+        group, witness = pair_and_witness()
         backs = group["a"].node.voting.ballot.backs
         assert backs == group["b"].node.voting.ballot.backs == witness.witness.ballot.backs
         assert backs is not None
@@ -77,7 +98,7 @@ class TestInSync:
         assert witness.witness.standing.startswith("a decides, with b (epoch ")
 
     def test_it_is_shown(self):
-        group, _ = pair()
+        group, _ = pair_and_witness()
         for host in group.hosts.values():
             rows = host.rows
             assert rows["witness"] == "w"
@@ -88,7 +109,7 @@ class TestInSync:
         assert "witness" not in make_group()["a"].rows
 
     def test_no_write_asks_it(self):
-        group, _ = pair()
+        group, _ = pair_and_witness()
         wire = group.wire("a", "w")
         said = len(wire.sent[0])
         for number in range(20):
@@ -96,18 +117,19 @@ class TestInSync:
         assert len(wire.sent[0]) == said
 
 
+@KINDS
 class TestSomebodyIsGone:
     @pytest.mark.parametrize("gone", "ab")
-    def test_a_node(self, gone):
-        group, _ = pair()
+    def test_a_node(self, kind, gone):
+        group, third = pair(kind)
         other = "ab".replace(gone, "")
         group[gone].stop()
         guest = Guest(group[other])
         guest.feed(ADD % b"x")
         assert until_answered(group, guest, ACK_TIMEOUT_S + 0.05) == b"STORED\r\n"
         assert group[other].node.role is ALONE
-        assert group[other].rows["voters"] == f"{other},w"
-        assert group[other].rows["may_fail"] == "w"
+        assert group[other].rows["voters"] == f"{other},{third.name}"
+        assert group[other].rows["may_fail"] == third.name
         check(group)
         group[gone].start()
         meet(group, "ab", f"{gone}w")
@@ -117,12 +139,12 @@ class TestSomebodyIsGone:
         check(group)
 
     @pytest.mark.parametrize("how", ["dies", "freezes", "cut off"])
-    def test_the_witness(self, how):
-        group, witness = pair()
+    def test_the_witness(self, kind, how):
+        group, witness = pair(kind)
         if how == "dies":
             witness.stop()
         elif how == "freezes":
-            witness.frozen = True
+            witness.freeze()
         else:
             part(group, "aw", "bw")
         for _ in range(20):
@@ -130,26 +152,26 @@ class TestSomebodyIsGone:
             assert Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
         assert roles(group) == [COORDINATOR, FOLLOWER]
         assert group["a"].rows["witness_link"] == "down"
-        assert group["a"].rows["may_fail"] == "w"
+        assert group["a"].rows["may_fail"] == witness.name
         check(group)
 
     @pytest.mark.parametrize("remembers", [False, True])
-    def test_the_witness_comes_back_and_then_a_node_goes(self, remembers):
-        group, witness = pair()
+    def test_the_witness_comes_back_and_then_a_node_goes(self, kind, remembers):
+        group, witness = pair(kind)
         witness.stop()
         group.advance(1.0)
         witness.start(remembers=remembers)
         meet(group, "aw", "bw")
         group.advance(1.0)
-        assert group["a"].rows["may_fail"] == "a,b,w"
+        assert group["a"].rows["may_fail"] == f"a,b,{witness.name}"
         group["a"].stop()
         guest = Guest(group["b"])
         guest.feed(ADD % b"x")
         assert until_answered(group, guest, ACK_TIMEOUT_S + 0.05) == b"STORED\r\n"
         check(group)
 
-    def test_who_has_forgotten_has_no_vote(self):
-        group, witness = pair()
+    def test_who_has_forgotten_has_no_vote(self, kind):
+        group, witness = pair(kind)
         part(group, "aw", "ab")
         group.advance(3.5)  # b goes on, with the witness
         assert group["b"].node.role is ALONE
@@ -163,8 +185,8 @@ class TestSomebodyIsGone:
         assert part_of_a.ask(b"get lock\r\n") == NO_QUORUM
         check(group)
 
-    def test_one_after_the_other(self):
-        group, witness = pair()
+    def test_one_after_the_other(self, kind):
+        group, witness = pair(kind)
         group["b"].stop()
         group.advance(0.5)
         witness.stop()
@@ -173,8 +195,8 @@ class TestSomebodyIsGone:
             assert Guest(group["a"]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
         check(group)
 
-    def test_the_witness_then_a_node(self):
-        group, witness = pair()
+    def test_the_witness_then_a_node(self, kind):
+        group, witness = pair(kind)
         witness.stop()
         group.advance(1.0)
         group["b"].stop()
@@ -191,8 +213,8 @@ class TestSomebodyIsGone:
         assert roles(group) == [COORDINATOR, FOLLOWER]
         check(group)
 
-    def test_who_restarts_at_once(self):
-        group, _ = pair()
+    def test_who_restarts_at_once(self, kind):
+        group, _ = pair(kind)
         Guest(group["a"]).ask(b"set k 0 0 1\r\nx\r\n")
         group["a"].stop()
         group["a"].start()
@@ -205,16 +227,16 @@ class TestSomebodyIsGone:
         assert Guest(group["a"]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
         check(group)
 
-    def test_who_leaves_in_order(self):
-        group, _ = pair()
+    def test_who_leaves_in_order(self, kind):
+        group, _ = pair(kind)
         assert not group["a"].node.leave()
         group.settle()
         assert group["b"].node.role is ALONE
         assert group["a"].node.leave()
         check(group)
 
-    def test_who_leaves_consents_where_the_witness_cannot(self):
-        group, witness = pair()
+    def test_who_leaves_consents_where_the_witness_cannot(self, kind):
+        group, witness = pair(kind)
         witness.stop()
         group.advance(1.0)
         assert not group["a"].node.leave()
@@ -225,26 +247,27 @@ class TestSomebodyIsGone:
         assert Guest(group["b"]).ask(ADD % b"x") == b"STORED\r\n"
         check(group)
 
-    def test_nobody_waits_for_ever_to_leave(self):
-        group, _ = pair()
+    def test_nobody_waits_for_ever_to_leave(self, kind):
+        group, _ = pair(kind)
         part(group, "ab")
         group["b"].frozen = True
         assert not group["a"].node.leave()
         group.advance(0.3)
         assert group["a"].node.leave()
 
-    def test_nodes_that_do_not_agree_on_a_witness_say_so(self):
-        group = Group("ab", witness=True)
+    def test_nodes_that_do_not_agree_on_a_witness_say_so(self, kind):
+        group = Group("ab", **third(kind))
         group.add("b", peers=(address_of("a"),))
         group.link("a", "b")
         for host in group.hosts.values():
             assert sum("--witness" in line for line in host.lines) == 1
 
 
+@KINDS
 class TestPartition:
     @pytest.mark.parametrize("lonely", "ab")
-    def test_the_side_of_the_witness_goes_on(self, lonely):
-        group, _ = pair()
+    def test_the_side_of_the_witness_goes_on(self, kind, lonely):
+        group, _ = pair(kind)
         other = "ab".replace(lonely, "")
         guests = {name: Guest(group[name]) for name in "ab"}
         part(group, "ab", f"{lonely}w")
@@ -270,8 +293,8 @@ class TestPartition:
         group.check_equal()
         check(group)
 
-    def test_both_reach_the_witness(self):
-        group, _ = pair()
+    def test_both_reach_the_witness(self, kind):
+        group, _ = pair(kind)
         guests = [Guest(group[name]) for name in "ab"]
         part(group, "ab")
         for guest in guests:
@@ -287,8 +310,8 @@ class TestPartition:
         group.check_equal()
         check(group)
 
-    def test_none_reaches_anybody(self):
-        group, _ = pair()
+    def test_none_reaches_anybody(self, kind):
+        group, _ = pair(kind)
         guests = [Guest(group[name]) for name in "ab"]
         assert guests[0].ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
         part(group, "ab", "aw", "bw")
@@ -305,8 +328,8 @@ class TestPartition:
         group.check_equal()
         check(group)
 
-    def test_a_short_one_changes_nothing(self):
-        group, _ = pair()
+    def test_a_short_one_changes_nothing(self, kind):
+        group, _ = pair(kind)
         part(group, "ab", "aw")
         group.advance(0.05)
         meet(group, "ab", "aw")
@@ -314,9 +337,11 @@ class TestPartition:
         assert roles(group) == [COORDINATOR, FOLLOWER]
         assert Guest(group["b"]).ask(ADD % b"x") == b"STORED\r\n"
 
-    def test_who_can_speak_and_not_hear_gets_no_vote(self):
-        group, witness = pair()
-        for other in "bw":
+    def test_who_can_speak_and_not_hear_gets_no_vote(self, kind):
+        group, witness = pair(kind)
+        if group.etcd is not None:
+            group.etcd.part("a", deaf=True)
+        for other in "b" if group.etcd is not None else "bw":
             wire = group.wire("a", other)
             wire.stall(next(host for host in wire.hosts if host.name == other))
         guests = {name: Guest(group[name]) for name in "ab"}
@@ -324,12 +349,13 @@ class TestPartition:
             guest.feed(ADD % name.encode())
         assert until_answered(group, guests["b"], 3 * ACK_TIMEOUT_S) == b"STORED\r\n"
         assert guests["a"].take() == b""
-        assert witness.witness.ballot.backs is not None
-        assert witness.witness.ballot.backs.coordinator == "b"
+        backs = group["b"].node.voting.ballot.backs
+        assert backs is not None
+        assert (backs.coordinator, list(backs.witness)) == ("b", [witness.name])
         check(group)
 
-    def test_what_only_one_had_is_taken_back(self):
-        group, _ = pair()
+    def test_what_only_one_had_is_taken_back(self, kind):
+        group, _ = pair(kind)
         guest = Guest(group["a"])
         part(group, "ab", "aw")
         guest.feed(b"set k 0 0 4\r\nlost\r\n")
@@ -343,8 +369,8 @@ class TestPartition:
         assert guest.ask(b"get k\r\n") == b"END\r\n"
         group.check_equal()
 
-    def test_binary_clients_are_told_as_well(self):
-        group, _ = pair()
+    def test_binary_clients_are_told_as_well(self, kind):
+        group, _ = pair(kind)
         part(group, "ab", "aw", "bw")
         Guest(group["a"]).feed(b"get k\r\n")
         group.advance(2.5)
@@ -354,19 +380,20 @@ class TestPartition:
         assert reply.endswith(b"No quorum")
 
 
+@KINDS
 class TestBeginning:
-    def test_two_who_find_each_other_need_no_witness(self):
-        group = Group(witness=True)
+    def test_two_who_find_each_other_need_no_witness(self, kind):
+        group = Group(**third(kind))
         group.link("a", "b")
         group.advance(0.5)
         assert sorted(roles(group)) == [COORDINATOR, FOLLOWER]
         meet(group, "aw", "bw")
         group.advance(1.0)
-        assert group["b"].rows["may_fail"] == "a,b,w"
+        assert group["b"].rows["may_fail"] == f"a,b,{group['b'].rows['witness']}"
         check(group)
 
-    def test_one_alone_does_not_begin(self):
-        group = Group(witness=True)
+    def test_one_alone_does_not_begin(self, kind):
+        group = Group(**third(kind))
         meet(group, "aw")
         group.advance(100.0)
         assert group["a"].node.role is STARTING
@@ -377,9 +404,9 @@ class TestBeginning:
         assert sorted(roles(group)) == [COORDINATOR, FOLLOWER]
         check(group)
 
-    def test_what_is_empty_never_wins(self):
+    def test_what_is_empty_never_wins(self, kind):
         """Who has data and waits is not asked to follow one who has none."""
-        group, witness = pair()
+        group, witness = pair(kind)
         Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n")
         witness.stop()
         group["a"].stop()
@@ -452,7 +479,7 @@ class TestWrongOnes:
 
 class TestWitness:
     def test_it_says_no_to_who_asks_for_another(self):
-        _, witness = pair()
+        _, witness = pair_and_witness()
         core = witness.witness
         before = core.ballot.backs
         assert before is not None
@@ -467,7 +494,7 @@ class TestWitness:
         assert core._vote(caller, Vote(before, wanted, again.token)).word == YES
 
     def test_its_memory_comes_back(self):
-        _, witness = pair()
+        _, witness = pair_and_witness()
         memory = witness.disk
         assert memory is not None
         assert Memory.decode(memory.encode()) == memory
@@ -483,7 +510,7 @@ class TestWitness:
             Memory.decode(data)
 
     def test_a_full_disk_makes_no_promise(self):
-        group, witness = pair()
+        group, witness = pair_and_witness()
 
         def keep(memory: Memory) -> None:
             raise OSError(28, "No space left on device")
@@ -496,7 +523,7 @@ class TestWitness:
         assert sum("cannot keep a promise" in line for line in witness.lines) == 1
 
     def test_strangers_are_bounded_and_do_not_stay(self):
-        group, witness = pair()
+        group, witness = pair_and_witness()
         links = [witness.witness.open_link(f"x:{number}") for number in range(STRANGERS_MAX)]
         assert not witness.witness.may_accept()
         group.advance(3.0)
@@ -504,14 +531,14 @@ class TestWitness:
         assert witness.witness.may_accept()
 
     def test_garbage_is_refused(self):
-        _, witness = pair()
+        _, witness = pair_and_witness()
         link = witness.witness.open_link("x:1")
         link.receive(b"get k\r\n" * 100)
         assert link.closed
         assert len(witness.witness.callers) == 2
 
     def test_who_calls_again_has_lost_the_link_before(self):
-        group, witness = pair()
+        group, witness = pair_and_witness()
         old = group.wire("a", "w")
         Wire(group["a"], witness)
         group.settle()
@@ -519,8 +546,9 @@ class TestWitness:
         assert len(witness.witness.callers) == 2
 
 
-def test_a_node_of_the_group_that_is_joining_and_loses_its_leader_waits():
-    group, witness = pair()
+@KINDS
+def test_a_node_of_the_group_that_is_joining_and_loses_its_leader_waits(kind):
+    group, witness = pair(kind)
     part(group, "ab", "aw")
     group.advance(2.5)
     meet(group, "ab", "aw")
@@ -533,8 +561,9 @@ def test_a_node_of_the_group_that_is_joining_and_loses_its_leader_waits():
     check(group)
 
 
-def test_a_welcome_that_comes_when_we_have_begun_to_wait_is_too_late():
-    group, _ = pair()
+@KINDS
+def test_a_welcome_that_comes_when_we_have_begun_to_wait_is_too_late(kind):
+    group, _ = pair(kind)
     part(group, "ab", "aw")
     Guest(group["a"]).feed(ADD % b"x")
     Guest(group["b"]).feed(ADD % b"x")

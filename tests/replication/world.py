@@ -481,6 +481,8 @@ class Host:
         #: Called for each life of the process.
         self.choose_release: Callable[[], Release] = lambda: TODAY
         self.release = TODAY
+        #: Called likewise: what carries questions to an etcd, if there is one.
+        self.courier_for: Callable[[Host], Any] = lambda host: None
 
         self.life = 0  #: of the process, by number
         self.alive = False
@@ -560,7 +562,7 @@ class Host:
             service.cache,
             self.settings,
             self.clock,
-            make_node_host(wake=self._wake_node, log=self._say),
+            make_node_host(wake=self._wake_node, log=self._say, etcd=self.courier_for(self)),
             node_id=self.name,
             secret=self.secret,
             entropy=world.random.randbytes,

@@ -538,3 +538,36 @@ def test_help(capsys):
 )  # fmt: skip
 def test_durations(seconds, words):
     assert tool._duration(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("link", "error", "said", "code"),
+    [
+        ("up", "-", "", 0),
+        (
+            "up",
+            "e1:2379:_Connection_refused",
+            "cache-1 can have the vote of the witness, but: e1:2379: Connection refused.",
+            0,
+        ),
+        (
+            "down",
+            "e1:2379:_etcdserver:_no_leader",
+            "cache-1 has no link to the witness: e1:2379: etcdserver: no leader.",
+            1,
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_etcd(link, error, said, code):
+    votes = {
+        "witness": "etcd",
+        "witness_link": link,
+        "witness_error": error,
+        "voters": "cache-1,cache-2,etcd",
+        "may_fail": "cache-1,cache-2,etcd" if link == "up" else "etcd",
+    }
+    answers = [Answer("10.0.0.5:11211", rows(SEES_SECOND, **votes)), SECOND]
+    text = " ".join(as_text(answers, NOW).split())
+    assert said in text
+    assert ("witness" in text) == bool(said)
+    assert exit_code(answers) == code
