@@ -61,7 +61,8 @@ class Peering:
     """The sockets of one node.
 
     `node_for` returns the node, given what is to be called when it wants to be stepped. `context`
-    returns that of a new link which this side "accepts" or "dials", where links use TLS.
+    returns that of a new link which this side "accepts" or "dials", where links use TLS. `also`
+    is run beside the links.
     """
 
     node_for: InitVar[Callable[[Callable[[], None]], Node]]
@@ -73,6 +74,7 @@ class Peering:
     context: Callable[[str], ssl.SSLContext] | None = None
     network: Network = field(default_factory=Network)
     chance: Callable[[], float] = random.random
+    also: Sequence[Callable[[], Awaitable[None]]] = ()
 
     def __post_init__(self, node_for: Callable[[Callable[[], None]], Node]) -> None:
         self.stepping = Chore(self._step)
@@ -98,6 +100,7 @@ class Peering:
                     partial(self.stepping.run, self.on_error),
                     *(Acceptor(each, self._welcome, self.on_error).run for each in endpoints),
                     *(partial(self._dial_for_ever, peer) for peer in self.peers),
+                    *self.also,
                 ]
                 for run in serving:
                     nursery.start_soon(keep_on, run, self.on_error)
@@ -153,6 +156,15 @@ class Peering:
             self.send_turn()
             if self.hub is not None:
                 self.hub.eager = self.node.role.in_sync
+
+    def deliver(self, tell: Callable[[], None]) -> None:
+        """Have the node learn something that did not come over a link."""
+        try:
+            tell()
+        except Exception as error:
+            self.on_error(error)
+        self.send_turn()
+        self.stepping.wake()
 
     # -- links ---------------------------------------------------------------------------------
 
@@ -304,7 +316,7 @@ class Peering:
             self._complain(f"{peer} does not answer")
             return None
         except (OSError, UnicodeError) as error:
-            self._complain(f"cannot reach {peer}: {_reason(error)}")
+            self._complain(f"cannot reach {peer}: {why_unreachable(error)}")
             return None
         except Exception as error:
             self.on_error(error)
@@ -327,7 +339,7 @@ class Peering:
         self.log(f"replication: {message}")
 
 
-def _reason(error: OSError | UnicodeError) -> str:
+def why_unreachable(error: OSError | UnicodeError) -> str:
     """Return in a few words why a dial failed; trio tells of all addresses that it tried."""
     if isinstance(error, UnicodeError):
         return "no host has such a name"

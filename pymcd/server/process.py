@@ -31,6 +31,7 @@ from .serving import Server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from types import ModuleType
 
     from ..config import Settings
     from ..startup import Signals
@@ -61,7 +62,10 @@ def run(settings: Settings, signals: Signals) -> int:
         daemon.allow_core_dumps()
     others = 0
     if settings.couchbase is not None:
-        others = _import_couchbase()
+        others = int(_import_with_h11(".couchbase", "--couchbase", "couchbase").CLIENTS_MAX)
+    etcd = None
+    if settings.replicated and settings.etcd is not None:
+        etcd = _import_with_h11(".etcd", "--witness etcd://", "etcd").Access(settings.etcd)
     daemon.raise_descriptor_limit(settings.conn_limit, others)
     endpoints = open_internet_endpoints(settings)
     if settings.enable_sasl or settings.auth_file is not None:
@@ -94,7 +98,13 @@ def run(settings: Settings, signals: Signals) -> int:
         )
     try:
         server = Server(
-            settings, clock=clock, log=log, certificates=certificates, secrets=secrets, heap=heap
+            settings,
+            clock=clock,
+            log=log,
+            certificates=certificates,
+            secrets=secrets,
+            etcd=etcd,
+            heap=heap,
         )
         if settings.replicated:
             server.connections_max = daemon.connections_beside_links(settings.conn_limit, others)
@@ -142,18 +152,17 @@ def run(settings: Settings, signals: Signals) -> int:
     return 0 if refusal is None else refusal.exit_code
 
 
-def _import_couchbase() -> int:
-    """Load what serves clients of Couchbase, while we can; return how many those may be."""
+def _import_with_h11(name: str, option: str, extra: str) -> ModuleType:
+    """Load a module of ours that needs h11, while we can."""
     try:
-        module = import_module(".couchbase", __package__)
+        return import_module(name, __package__)
     except ModuleNotFoundError as error:
         if error.name != "h11":
             raise
         raise ConfigError(
-            "ERROR: --couchbase needs h11: install it, or pymcd with its extra (pymcd[couchbase]).",
+            f"ERROR: {option} needs h11: install it, or pymcd with its extra (pymcd[{extra}]).",
             EXIT_USAGE,
         ) from None
-    return int(module.CLIENTS_MAX)
 
 
 async def _serve_until_signal(

@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..config import Settings, Tls
     from .couchbase import BucketServer
+    from .etcd import Access
     from .heap import Heap
     from .listening import Endpoint
     from .peering import Peering
@@ -92,6 +93,7 @@ class Server:
         use_hub: bool = hasattr(select, "epoll"),
         certificates: Certificates | None = None,
         secrets: PeerSecrets | None = None,
+        etcd: Access | None = None,
         network: Network | None = None,
         heap: Heap | None = None,
     ) -> None:
@@ -165,6 +167,13 @@ class Server:
         self._secrets = secrets
         if secrets is not None:
             self.reload_hooks.append(self._reload_secrets)
+        if etcd is None and settings.replicated and settings.etcd is not None:
+            from .etcd import Access  # which needs h11
+
+            etcd = Access(settings.etcd)
+        self._etcd = etcd
+        if etcd is not None:
+            self.reload_hooks.append(self._reload_etcd)
         #: `-c`, or less where the system has not that many descriptors.
         self.connections_max = settings.conn_limit
         #: Clients may come in.
@@ -210,6 +219,14 @@ class Server:
         """Have links that come be opened with them; those that there are stay."""
         if self._secrets is not None and self.peering is not None:
             self.peering.node.membership.use_secrets(*self._secrets.secrets)
+
+    def _reload_etcd(self) -> None:
+        def done(problem: str | None) -> None:
+            if problem:
+                self.log.warning(f"{problem}; what is in use stays")
+
+        assert self._etcd is not None
+        self._do_aside(self._etcd.refresh, done)
 
     def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
         async def wait_and_call() -> None:
@@ -345,6 +362,11 @@ class Server:
 
         settings = self.settings
         port = endpoints[0].sock.getsockname()[1] if endpoints else settings.replication_port
+        courier = None
+        if self._etcd is not None:
+            from .etcd import EtcdCourier  # which needs h11
+
+            courier = EtcdCourier(self._etcd, deliver=self._deliver, on_error=self._mishap)
         # Leases and versions keep to real time, whatever `debugtime` does to that of items.
 
         def node_for(wake: Callable[[], None]) -> node.Node:
@@ -355,6 +377,7 @@ class Server:
                 view_changed=self._look_at_view,
                 log=self.log.warning,
                 suspended_s=suspended_s,
+                etcd=courier,
             )
             return node.Node(
                 self.service.cache,
@@ -372,18 +395,25 @@ class Server:
         if settings.replication_tls:
             assert self._certificates is not None
             context = self._certificates.context
+        witness = () if settings.witness is None or courier is not None else (settings.witness,)
         self.peering = Peering(
             node_for,
-            settings.peers if settings.witness is None else (*settings.peers, settings.witness),
+            (*settings.peers, *witness),
             hub=self.hub,
             log=self.log.warning,
             on_error=self._mishap,
             context=context,
             network=self._network or Network(),
+            also=() if courier is None else (courier.run,),
         )
         self.service.gate = self.peering.node.gate
         self._use_secrets()
         return self.peering
+
+    def _deliver(self, tell: Callable[[], None]) -> None:
+        """Have the node learn what an etcd answers."""
+        if self.peering is not None:
+            self.peering.deliver(tell)
 
     def _look_at_view(self) -> None:
         if self._buckets is not None:

@@ -576,10 +576,12 @@ def test_h11_is_an_extra(monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "h11", None)
     with pytest.raises(ConfigError) as caught:
-        process._import_couchbase()
+        process._import_with_h11(".couchbase", "--couchbase", "couchbase")
     assert caught.value.exit_code == EXIT_USAGE
+    assert "--couchbase needs h11" in caught.value.message
     assert "pymcd[couchbase]" in caught.value.message
 
 
 def test_it_counts_as_descriptors():
-    assert process._import_couchbase() == module.CLIENTS_MAX
+    found = process._import_with_h11(".couchbase", "--couchbase", "couchbase")
+    assert found.CLIENTS_MAX == module.CLIENTS_MAX

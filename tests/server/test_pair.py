@@ -66,7 +66,9 @@ async def pair(
 ) -> AsyncIterator[tuple[Running, Running]]:
     """Run two servers that are each other's peers; they need not be in sync yet."""
     clock = clock or ManualClock()
-    listening = {name: value for name, value in settings.items() if name != "use_hub"}
+    # Who only listens has no peers, so no witness either.
+    beside = ("use_hub", "witness")
+    listening = {name: value for name, value in settings.items() if name not in beside}
     a_endpoints, a_address = open_endpoints(**listening)
     b_endpoints, b_address = open_endpoints(**listening)
     common: dict[str, Any] = {"clock": clock, "replication_listen": ("127.0.0.1:0",), **settings}
