@@ -6,6 +6,7 @@ import sys
 
 from . import (
     clocks,
+    etcds,
     histories,
     lags,
     locks,
@@ -41,6 +42,7 @@ TRIALS = {
     "clocks": clocks.clocks,
     "namespaces": namespaces.namespaces,
     "witness": votes.witness,
+    "etcd": etcds.etcd,
 }
 
 

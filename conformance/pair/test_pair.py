@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.servers import PYMCD, Server
-from conformance.trial import Figure, Run, TrialError, check, quantile
+from conformance.trial import Figure, Run, TrialError, check, free_port, quantile, until
 
+from . import etcds
 from .__main__ import TRIALS
 from .load import Item, Ledger, Load, Pause, Request, differing, read, store, writer
 from .namespaces import why_not
@@ -57,6 +58,7 @@ SLOW = [
     ("clocks", 6, 1.0),
     ("namespaces", 1, 0.5),
     ("witness", 2, 1.0),
+    ("etcd", 4, 1.0),
 ]
 
 
@@ -106,6 +108,8 @@ def test_trial_in_other_ways(
 def test_long_trial(name: str, trials: int, scale: float) -> None:
     if name in ("namespaces", "witness") and (reason := why_not()):
         pytest.skip(f"no network namespaces: {reason}")
+    if name == "etcd" and (reason := etcds.why_not()):
+        pytest.skip(reason)
     check(TRIALS[name], trials, scale)
 
 
@@ -454,3 +458,49 @@ def test_pair_parts_and_heals(how: str) -> None:
         pair.heal()
         pair.wait_in_sync()
         assert pair.nodes[1].ask(b"get apart\r\n", b"END\r\n").startswith(b"VALUE")
+
+
+@pytest.mark.skipif(etcds.PROGRAM is None, reason="no `etcd` here (etcd-server)")
+@pytest.mark.parametrize("members", [1, 3])
+def test_vote_in_a_real_etcd(members: int) -> None:
+    """A node dies, and the etcd's leader with it; the other goes on. Then all come back."""
+    ports = [(free_port(), free_port()) for _ in range(members)]
+    at = ",".join(f"127.0.0.1:{port}" for port, _ in ports)
+    with (
+        etcds.Etcd.on_loopback(ports) as etcd,
+        Pair(("--witness", f"etcd://{at}/test"), wired=False) as pair,
+    ):
+        pair.wait_in_sync()
+
+        def is_whole() -> bool:
+            return all(
+                node.rows().get("may_fail", "").count(",") == 2
+                and node.rows().get("witness_error") == "-"
+                for node in pair.nodes
+            )
+
+        until("anyone may fail", is_whole)
+        assert pair.nodes[0].ask(b"add lock 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        leader = etcd.leader()
+        pair.nodes[0].kill()
+        if members > 1:
+            leader.kill()
+        answer = b""
+
+        def answers() -> bool:
+            nonlocal answer
+            try:
+                answer = pair.nodes[1].ask(b"add other 0 0 1\r\nx\r\n")
+            except (OSError, TrialError):
+                return False  # it parts from those who have waited long enough
+            return not answer.startswith(b"SERVER_ERROR no quorum")
+
+        until("the other goes on", answers)
+        assert answer == b"STORED\r\n"
+        assert pair.nodes[1].ask(b"add lock 0 0 1\r\ny\r\n") == b"NOT_STORED\r\n"
+        if members > 1:
+            leader.start()
+        pair.restart(0)
+        pair.wait_in_sync()
+        until("anyone may fail", is_whole)
+        assert pair.nodes[0].ask(b"add lock 0 0 1\r\ny\r\n") == b"NOT_STORED\r\n"
