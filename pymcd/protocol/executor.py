@@ -31,13 +31,15 @@ from .tokens import ERROR
 from .verbs import LOCAL
 
 if TYPE_CHECKING:
-    from ..replication.waiting import Commands
+    from ..replication.waiting import Commands, Reply
     from ..service import Service
     from .verbs import Command, Verb
 
 #: Replies to one forward, beyond some of the largest items: nobody who is well asks for as much.
 REPLIES_MAX_BYTES: Final = 16 << 20
 ITEMS_MAX: Final = 4
+#: A reply that is larger stays in pieces: each of these travels by itself.
+_PIECE_BYTES: Final = 256 << 10
 
 
 def _unknown_verb(connection: Connection, tokens: list[bytes]) -> None:
@@ -78,6 +80,27 @@ class RefusingProxy(PairedConnection):
     tables = _common(PairedConnection.tables)
 
 
+def _joined(pieces: list[bytes]) -> Reply:
+    """Return a reply as one, or in a few pieces if it is large: large values are not copied."""
+    if sum(map(len, pieces)) < _PIECE_BYTES:
+        return b"".join(pieces)
+    joined: list[bytes] = []
+    small: list[bytes] = []
+    small_bytes = 0
+    for piece in pieces:
+        if len(piece) >= _PIECE_BYTES or small_bytes >= _PIECE_BYTES:
+            joined.append(b"".join(small))
+            small.clear()
+            small_bytes = 0
+        if len(piece) >= _PIECE_BYTES:
+            joined.append(piece)
+        else:
+            small.append(piece)
+            small_bytes += len(piece)
+    joined.append(b"".join(small))
+    return tuple(filter(None, joined))
+
+
 class Executor:
     """Executes whole commands that came from another node, and returns the replies."""
 
@@ -85,7 +108,7 @@ class Executor:
         self._service = service
         self._proxies: dict[str, Connection] = {}
 
-    def __call__(self, protocol: str, commands: Commands) -> bytes:
+    def __call__(self, protocol: str, commands: Commands) -> Reply:
         # Hot path: bench/ "pair16".
         service = self._service
         refusing = service.gate is not None and service.gate.stance.refusing
@@ -121,7 +144,7 @@ class Executor:
         if proxy.buffer or proxy.awaited is not None or proxy.swallow_bytes or proxy.closing:
             proxy.forget_input()
             self._proxies.pop(protocol, None)  # what comes next shall not suffer for that
-        return b"".join(pieces)
+        return _joined(pieces)
 
     @staticmethod
     def _go_on(proxy: Connection, pieces: list[Any]) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..replication.gate import Gate
-    from ..replication.waiting import Commands
+    from ..replication.waiting import Commands, Reply
     from ..service import Service
     from .binary import Request
     from .verbs import type_Effect, type_Header
@@ -455,20 +455,22 @@ class PairedConnection(Connection):
         else:
             self.wake()
 
-    def answered(self, reply: bytes) -> None:
+    def answered(self, reply: Reply) -> None:
         """Take the reply of the node that executed our commands."""
         self.held_reply = None
         del self.pieces[self.kept :]
         self.kept = 0
         self.lent.clear()
+        pieces = (reply,) if isinstance(reply, bytes) else reply
         if self.retrieval is not None and self.retrieval.begun:
-            if reply.endswith(_END):
-                reply = reply[: -len(_END)]  # more keys follow
+            if pieces[-1].endswith(_END):
+                pieces = (*pieces[:-1], pieces[-1][: -len(_END)])  # more keys follow
             else:
                 give_up(self)
-        if reply:
-            self.pieces.append(reply)
-            self.weight += len(reply)
+        for piece in pieces:
+            if piece:
+                self.pieces.append(piece)
+                self.weight += len(piece)
         self.released()
 
     def resumed(self) -> None:

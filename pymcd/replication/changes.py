@@ -16,9 +16,11 @@ from __future__ import annotations
 import struct
 from bisect import bisect_right
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from ..store.cache import TABLES, table_of
+from ..store import StoreMode
+from ..store.cache import TABLES, table_of, take_grown
 from ..store.item import SHARED_MARKS
 from . import records
 from .clocks import VersionClock, encode_times
@@ -74,6 +76,16 @@ class Confirmed:
         return keys
 
 
+@dataclass(slots=True)
+class Alteration:
+    """What became of a large item that others have, told in place of its value."""
+
+    item: Item  #: as it is now
+    before: int  #: the version that others have
+    appended: list[bytes] = field(default_factory=list)
+    prepended: list[bytes] = field(default_factory=list)
+
+
 class Changes:
     """The changes of one node's items, its own and those it took over."""
 
@@ -103,6 +115,8 @@ class Changes:
         self.fresh_flush_due = False
         #: Among that is what not every peer is told in the same way, as large values.
         self.fresh_by_peer = False
+        #: Of large items; those mean nothing any more of which the item is not in `fresh`.
+        self._alterations: dict[bytes, Alteration] = {}
         #: Versions of the items whose cas unique is not their version.
         self.exceptions: dict[bytes, int] = {}
         self.tombstones = Tombstones(backlog_bytes // _TOMBSTONES_SHARE)
@@ -218,20 +232,37 @@ class Changes:
     def expect_large(self) -> None:
         self.fresh_by_peer = True
 
+    def expect_altered(self, item: Item) -> None:
+        if self._applying:
+            return
+        self.fresh_by_peer = True
+        if self.fresh.get(item.key) is not item:  # else nobody has it as it is now
+            self._alterations[item.key] = Alteration(item, self.version_of(item))
+
+    def grown(self, old: Item, item: Item, mode: StoreMode, value: bytes) -> None:
+        alteration = self._alterations.get(item.key)
+        if alteration is not None and alteration.item is old:
+            alteration.item = item
+            appends = mode is StoreMode.APPEND
+            (alteration.appended if appends else alteration.prepended).append(value)
+
     def altered(self, item: Item) -> None:
         if self._applying:
             return
         if item.chunk_classes:
-            self.fresh_by_peer = True
+            self.expect_altered(item)
         key = item.key
         if self.fresh.get(key) is not item:  # else it has a version that nobody knows yet
             self.exceptions[key] = self.cache.take_cas_unique()
             self.fresh[key] = item
 
     def recast(self, item: Item, before: int) -> None:
+        key = item.key
         if item.chunk_classes:
             self.fresh_by_peer = True
-        key = item.key
+            if self.fresh.get(key) is not item:
+                version = self.exceptions.get(key, before)
+                self._alterations[key] = Alteration(item, version)
         if self.fresh.get(key) is not item:
             before = self.cache.take_cas_unique()
             self.fresh[key] = item
@@ -340,6 +371,23 @@ class Changes:
             if segment is None and exceptions:
                 exceptions.pop(key, None)
         return pieces, fresh, ordinary
+
+    def take_alterations(self, fresh: dict[bytes, Item | None]) -> dict[bytes, Alteration]:
+        """Take what need not be told whole of what was taken."""
+        alterations, self._alterations = self._alterations, {}
+        return {
+            key: alteration
+            for key, alteration in alterations.items()
+            if fresh.get(key) is alteration.item
+        }
+
+    def tell_anew(self, key: bytes) -> None:
+        """Have everybody be told of an item, whole, though nothing has changed."""
+        item = self.cache.linked(key)
+        if item is not None and key not in self.in_doubt:
+            self._alterations.pop(key, None)
+            self.fresh[key] = item
+            self.fresh_by_peer = True
 
     def record_of(self, key: bytes) -> Sequence[bytes]:
         """Return the record of a key as it now is, in pieces; none: nothing is known of it, or it
@@ -525,6 +573,31 @@ class Changes:
             self._count(key)
         return True
 
+    def apply_altered(self, record: tuple[Any, ...], origin_s: int) -> bool:
+        """Take in what became of a large item; False: the version before that is not here.
+
+        Evicted, say: that is local, and others do not know. Then nothing is left of it here either,
+        and it is to be asked for.
+        """
+        _, key, value_bytes, *about, version, marks, before, appended, prepended = record
+        if version < self.barrier or self.tombstones.get(key) >= version:
+            return True
+        item = self.cache.linked(key)
+        if item is None:
+            return False
+        known = self.version_of(item)
+        if known >= version:
+            return True
+        if known != before:
+            self._unlink(item)
+            return False
+        if len(item.value) + sum(map(len, [*appended, *prepended])) != value_bytes:
+            raise FrameError("an item of another length")
+        self._unlink(item)
+        value = take_grown(item, appended, prepended)
+        self.apply_state((STATE, key, value, *about, version, marks), origin_s, relay=False)
+        return True
+
     def apply_gone(self, key: bytes, version: int, *, relay: bool, told_by: str = "") -> bool:
         """Take in a deletion; False: what is here is newer.
 
@@ -596,6 +669,7 @@ class Changes:
         """Have others not be told of changes that perhaps come to nothing."""
         if self.pending:
             self.take_fresh()
+            self._alterations.clear()
         self.in_doubt.update(dict.fromkeys(keys))
 
     def doubt_flush_due(self, known_up_to: int) -> None:
@@ -649,6 +723,7 @@ class Changes:
         self.cache.settle_flush()
         self.exceptions.clear()
         self.fresh.clear()
+        self._alterations.clear()
         self.fresh_flush = self.fresh_flush_due = False
         self.flush_due_version = self.flush_due_at = 0
         self.tombstones.clear()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..store import Item
+    from .waiting import Reply
 
 
 @dataclass(slots=True)
@@ -39,7 +40,7 @@ class Unacked:
     sent_at: float
     keys: dict[bytes, Item | None] | None  #: changed by it; None: it is part of a resync
     has_flush: bool
-    results: list[tuple[int, bytes]] | None  #: of forwarded requests: number and reply
+    results: list[tuple[int, Reply]] | None  #: of forwarded requests: number and reply
     ticket: int  #: of the batch; 0: nobody waits for it
     sequence: int  #: the log up to there is known once this is; 0: says nothing
     version: int  #: the last one given out before it was sent

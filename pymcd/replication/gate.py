@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from .lease import Patience
     from .peer import Peer
     from .view import View
-    from .waiting import Commands, Waiter
+    from .waiting import Commands, Reply, Waiter
 
 #: Names and values.
 Rows = list[tuple[str, str | int | float]]
@@ -48,7 +48,13 @@ ACTIVE_S: Final = 1.0
 #: Changes or commands gathered at most while others are on their way.
 BATCH_MAX: Final = 64
 #: Where the version stands in a decoded record.
-_VERSION_AT: Final = {Record.STATE: 6, Record.GONE: 2, Record.FLUSH: 1, Record.FLUSH_AT: 1}
+_VERSION_AT: Final = {
+    Record.STATE: 6,
+    Record.GONE: 2,
+    Record.FLUSH: 1,
+    Record.FLUSH_AT: 1,
+    Record.ALTERED: 6,
+}
 #: On their way to a peer that nobody waits for; what changes beyond that is sent later.
 QUEUE_BYTES: Final = 4 << 20
 #: Nodes that our coordinator knows and we do not, of which anything is remembered.
@@ -58,7 +64,7 @@ UNMET_MAX: Final = 16
 class Executor(Protocol):
     """Executes whole commands, which nobody here understands."""
 
-    def __call__(self, protocol: str, commands: Commands) -> bytes:
+    def __call__(self, protocol: str, commands: Commands) -> Reply:
         """Return the reply to commands in a protocol, "text" or "binary"."""
 
     def deletion(self, key: bytes) -> tuple[str, bytes]:
@@ -80,7 +86,7 @@ class Unstable(NamedTuple):
     leader: Peer
     ticket: int
     keys: dict[bytes | None, None]  #: None: a flush
-    executed: list[tuple[str, int, bytes]]  #: for which node, request and reply
+    executed: list[tuple[str, int, Reply]]  #: for which node, request and reply
 
 
 class Gate:
@@ -145,7 +151,7 @@ class Gate:
         self._results_in_doubt: list[Waiter] = []
         self.unstable: deque[Unstable] = deque()
         self.unstable_in_doubt: deque[Unstable] = deque()  #: of a coordinator before
-        self._executed: list[tuple[Peer, int, bytes]] = []  #: in the batch that is gathered
+        self._executed: list[tuple[Peer, int, Reply]] = []  #: in the batch that is gathered
         #: What the coordinator executed for nodes that we do not know yet.
         self._of_unmet: dict[str, Executed] = {}
         self.active_until = -inf
@@ -404,6 +410,7 @@ class Gate:
         payload: bytes | None = None
         version = self.cache.cas_unique
         by_peer, changes.fresh_by_peer = changes.fresh_by_peer, False
+        alterations = changes.take_alterations(keys) if by_peer else {}
         for peer in view.peers.values():
             if peer.channel is None:
                 continue
@@ -419,18 +426,18 @@ class Gate:
                 continue
             results = None
             if by_peer:
-                whole = peer.join_records(now, pieces)
+                whole = peer.join_records(now, pieces, alterations)
             else:
                 if payload is None:
                     payload = b"".join(pieces)
                 whole = payload
             if len(view.followers) > 1:
-                whole = self._encode_batch(ticket) + whole
+                whole = self._encode_batch(peer, now, ticket) + whole
             elif self._executed and peer.in_view:
-                whole = self._encode_executed() + whole
+                whole = self._encode_executed(peer, now) + whole
             if peer.executed.results:
                 results = peer.executed.take_results()
-                whole += b"".join([records.encode_result(*result) for result in results])
+                whole += peer.join_results(now, results)
             peer.send(
                 now,
                 Kind.CHANGES,
@@ -452,16 +459,16 @@ class Gate:
                 self.unprotected_now += len(keys)
             self.advance()
 
-    def _encode_batch(self, ticket: int) -> bytes:
+    def _encode_batch(self, peer: Peer, now: float, ticket: int) -> bytes:
         """Return what a follower must know of a batch in case that it is to go on alone."""
         stable = min([follower.acked_ticket for follower in self._view.followers])
-        return records.encode_batch(ticket, stable) + self._encode_executed()
+        return records.encode_batch(ticket, stable) + self._encode_executed(peer, now)
 
-    def _encode_executed(self) -> bytes:
-        """Return what was executed for others: who asked may turn to a follower instead."""
+    def _encode_executed(self, peer: Peer, now: float) -> bytes:
+        """Return what was executed for others: who asked may turn to that follower instead."""
         return b"".join(
             [
-                records.encode_executed(origin.node_id, request, reply)
+                peer.encode_executed(now, origin.node_id, request, reply)
                 for origin, request, reply in self._executed
             ]
         )
@@ -494,7 +501,7 @@ class Gate:
 
     def _send_results(self, peer: Peer, now: float) -> None:
         results = peer.executed.take_results()
-        payload = b"".join([records.encode_result(*result) for result in results])
+        payload = peer.join_results(now, results)
         peer.send(now, Kind.CHANGES, payload, results=results)
 
     # -- what comes from others ----------------------------------------------------------------
@@ -518,7 +525,7 @@ class Gate:
         limit = changes.limit()
         confirmed = peer.resync.confirmed
         origin_s = changes.origin_by(peer.item_s)
-        refused: list[bytes] = []
+        said: list[bytes] = []  #: in return
         position = HEAD_BYTES
         if not merging and not relay:
             position = changes.apply_states(body, position, origin_s, limit)
@@ -534,10 +541,11 @@ class Gate:
                         if version > limit:
                             raise FutureError
                         newest = version
-                    if self.unstable and kind <= Record.FLUSH:
+                    if self.unstable and kind != Record.FLUSH_AT:
                         self.unstable[-1].keys[None if kind == Record.FLUSH else record[1]] = None
                         # By its cas unique a reader sees whether to look closer.
-                        self.commits.hide_from(record[5] if kind == Record.STATE else version)
+                        of_item = kind in (Record.STATE, Record.ALTERED)
+                        self.commits.hide_from(record[5] if of_item else version)
                 if kind == Record.STATE:
                     if merging:
                         if confirmed is not None:
@@ -546,7 +554,7 @@ class Gate:
                             changes.in_doubt[record[1]] = record, origin_s
                             continue
                         if self._may_be_deleted(peer, record[1], version):
-                            refused.append(records.encode_gone(record[1], version))
+                            said.append(records.encode_gone(record[1], version))
                             continue
                         self._note_conflict(peer, record[1], version)
                     changes.apply_state(record, origin_s, relay=relay)
@@ -569,6 +577,15 @@ class Gate:
                 elif kind == Record.FLUSH_AT:
                     at = record[2] and max(1, record[2] - origin_s)
                     changes.apply_flush_due(version, at, relay=relay)
+                elif kind == Record.ALTERED:
+                    if merging or self.stance.leading:
+                        raise FrameError("an alteration, though we do not follow")
+                    if not changes.apply_altered(record, origin_s):
+                        said.append(records.encode_wanted(record[1]))
+                elif kind == Record.WANTED:
+                    if peer in self._view.followers:
+                        changes.tell_anew(record[1])
+                        self._note_pending()
                 elif kind == Record.BATCH:
                     if self.stance.leading:
                         raise FrameError("a batch, though we decide")
@@ -590,8 +607,8 @@ class Gate:
                 changes.observe(newest)
             if relay:
                 self._note_pending()
-        if refused:
-            peer.send(self.clock.monotonic(), Kind.CHANGES, b"".join(refused))
+        if said:
+            peer.send(self.clock.monotonic(), Kind.CHANGES, b"".join(said))
         if peer is self._view.leader and peer.in_view:
             peer.acked_sequence = changes.sequence
 
@@ -610,7 +627,7 @@ class Gate:
         if (known ^ version) & TAG_MASK:
             self.changes.conflicts += 1
 
-    def answer_forward(self, number: int, reply: bytes) -> None:
+    def answer_forward(self, number: int, reply: Reply) -> None:
         """Answer whoever waits for what we forwarded under a number, if anybody does still."""
         forward = self.forwards.pop(number, None)
         if forward is not None:

@@ -45,6 +45,8 @@ STRANGERS_MAX: Final = 16
 CROSSING_S: Final = 1.0
 #: Keys that may be asked for by name: a JOIN is one message.
 WANTS_MAX: Final = 2000
+#: Replies in a WELCOME, which is one as well.
+DONE_MAX_BYTES: Final = 128 << 10
 
 
 class Membership:
@@ -736,7 +738,12 @@ class Membership:
         if join.replace:
             peer.resync.expect_all(join.replace)
         replies = peer.executed.replies
-        done = {number: replies[number] for number in join.pending if number in replies}
+        known = {number: replies[number] for number in join.pending if number in replies}
+        done = {
+            number: reply
+            for number, reply in known.items()
+            if isinstance(reply, bytes) and len(reply) <= DONE_MAX_BYTES // len(known)
+        }
         welcome = Welcome(
             wants=[],
             all=bool(join.replace) or self.wants_all or peer.overrates_us,
@@ -744,6 +751,8 @@ class Membership:
             replace=floor if replaces else 0,
         )
         replies.clear()
+        for number in known.keys() - done.keys():
+            peer.executed.finish(number, known[number])  # which is told behind this
         peer.executed.repeats = bool(join.pending)
         # If the welcome is lost, they are asked for once more.
         peer.send(now, Kind.WELCOME, welcome.encode(), results=list(done.items()))

@@ -15,7 +15,7 @@ from .frames import FrameError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .waiting import Commands
+    from .waiting import Commands, Reply
 
     #: Returns the value of a number, of that length.
     TakeValue = Callable[[int, int], bytes]
@@ -33,6 +33,10 @@ class Record(IntEnum):
     EXECUTED = 7  #: ... and what it answers to whom
     LARGE = 8  #: a state whose value travels by itself
     FLUSH_AT = 9  #: a flush that is to come, or none any more, and since when
+    ALTERED = 10  #: what became of a large item in sync, whose value stays, or grows
+    WANTED = 11  #: a key to be told of anew
+    RESULT_PIECES = 12  #: as RESULT, in pieces, some of which travel by themselves
+    EXECUTED_PIECES = 13  #: likewise
 
 
 #: Kind, marks, key length, client flags, cas unique, version, Unix end (0: never), value length.
@@ -47,6 +51,10 @@ _FLUSH_AT: Final = struct.Struct("!BQQ")
 _RESULT: Final = struct.Struct("!BQI")
 #: Kind, batch, batch that all have.
 _BATCH: Final = struct.Struct("!BQQ")
+#: Behind the head of a state, and the key: version that is altered, pieces appended, prepended.
+_ALTERED: Final = struct.Struct("!QII")
+#: Kind, key length.
+_WANTED: Final = struct.Struct("!BB")
 #: Kind, length of node id, request, reply length.
 _EXECUTED: Final = struct.Struct("!BBQI")
 #: Request, protocol and form, length.
@@ -98,6 +106,11 @@ def encode_result(request: int, reply: bytes) -> bytes:
     return _RESULT.pack(Record.RESULT, request, len(reply)) + reply
 
 
+def encode_result_pieces(request: int, pieces: bytes) -> bytes:
+    """Return the record of a reply that is made of what `encode_piece` gives."""
+    return _RESULT.pack(Record.RESULT_PIECES, request, len(pieces)) + pieces
+
+
 def encode_batch(ticket: int, stable: int) -> bytes:
     """Return the record that says which batch this is, and which every follower has."""
     return _BATCH.pack(Record.BATCH, ticket, stable)
@@ -109,9 +122,32 @@ def encode_executed(node_id: str, request: int, reply: bytes) -> bytes:
     return _EXECUTED.pack(Record.EXECUTED, len(name), request, len(reply)) + name + reply
 
 
+def encode_executed_pieces(node_id: str, request: int, pieces: bytes) -> bytes:
+    """Return that for a reply that is made of what `encode_piece` gives."""
+    return bytes([Record.EXECUTED_PIECES]) + encode_executed(node_id, request, pieces)[1:]
+
+
 def encode_large(state: bytes) -> bytes:
     """Return the head of a state whose value travels by itself: its number follows the key."""
     return bytes([Record.LARGE]) + state[1:]
+
+
+def encode_altered(
+    state: bytes, key: bytes, version: int, appended: list[bytes], prepended: list[bytes]
+) -> bytes:
+    """Return the record of an item that was altered since a version: its state, and what grew.
+
+    Of what `encode_piece` gives.
+    """
+    counts = _ALTERED.pack(version, len(appended), len(prepended))
+    return b"".join(
+        (bytes([Record.ALTERED]), state[1:], key, counts, *appended, *prepended),
+    )
+
+
+def encode_wanted(key: bytes) -> bytes:
+    """Return the record that asks for a key."""
+    return _WANTED.pack(Record.WANTED, len(key)) + key
 
 
 def encode_number(number: int) -> bytes:
@@ -133,7 +169,9 @@ def decode_records(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield records: (kind, ...) with what they say. Raises FrameError.
 
-    Of a state: key, value, client flags, Unix end or 0, cas unique, version, marks.
+    Of a state: key, value, client flags, Unix end or 0, cas unique, version, marks. Of what was
+    altered the same, with the length of the value; and which version was, what was appended to it,
+    and prepended.
     """
     end = len(payload)
     try:
@@ -167,22 +205,28 @@ def decode_records(
                 _, number = _FLUSH.unpack_from(payload, position)
                 position += _FLUSH.size
                 yield kind, number
-            elif kind == Record.RESULT:
+            elif kind in (Record.RESULT, Record.RESULT_PIECES):
                 _, request, reply_bytes = _RESULT.unpack_from(payload, position)
                 reply_at = position + _RESULT.size
                 position = reply_at + reply_bytes
-                yield kind, request, payload[reply_at:position]
+                reply: Reply = payload[reply_at:position]
+                if kind == Record.RESULT_PIECES:
+                    reply = tuple(_decode_pieces(payload[reply_at:position], take))
+                yield Record.RESULT, request, reply
             elif kind == Record.BATCH:
                 _, ticket, stable = _BATCH.unpack_from(payload, position)
                 position += _BATCH.size
                 yield kind, ticket, stable
-            elif kind == Record.EXECUTED:
+            elif kind in (Record.EXECUTED, Record.EXECUTED_PIECES):
                 _, name_bytes, request, reply_bytes = _EXECUTED.unpack_from(payload, position)
                 name_at = position + _EXECUTED.size
                 reply_at = name_at + name_bytes
                 position = reply_at + reply_bytes
                 name = payload[name_at:reply_at].decode("utf-8", "replace")
-                yield kind, name, request, payload[reply_at:position]
+                reply = payload[reply_at:position]
+                if kind == Record.EXECUTED_PIECES:
+                    reply = tuple(_decode_pieces(payload[reply_at:position], take))
+                yield Record.EXECUTED, name, request, reply
             elif kind == Record.FLUSH_AT:
                 yield _FLUSH_AT.unpack_from(payload, position)
                 position += _FLUSH_AT.size
@@ -196,6 +240,37 @@ def decode_records(
                 value = take(_NUMBER.unpack_from(payload, position)[0], value_bytes)
                 position += _NUMBER.size
                 yield STATE, key, value, client_flags, unix_end, cas_unique, version, marks
+            elif kind == Record.ALTERED:
+                _, marks, key_bytes, client_flags, cas_unique, version, unix_end, value_bytes = (
+                    unpack_state(payload, position)
+                )
+                key_at = position + STATE_BYTES
+                position = key_at + key_bytes
+                key = payload[key_at:position]
+                before, appended, prepended = _ALTERED.unpack_from(payload, position)
+                position += _ALTERED.size
+                pieces = []
+                for _ in range(appended + prepended):
+                    piece, position = _decode_piece(payload, position, take)
+                    pieces.append(piece)
+                yield (
+                    kind,
+                    key,
+                    value_bytes,
+                    client_flags,
+                    unix_end,
+                    cas_unique,
+                    version,
+                    marks,
+                    before,
+                    pieces[:appended],
+                    pieces[appended:],
+                )
+            elif kind == Record.WANTED:
+                _, key_bytes = _WANTED.unpack_from(payload, position)
+                key_at = position + _WANTED.size
+                position = key_at + key_bytes
+                yield kind, payload[key_at:position]
             else:
                 raise FrameError(f"a record of unknown kind {kind}")
     except struct.error:
@@ -242,16 +317,20 @@ def decode_forwards(
 def _decode_pieces(payload: bytes, take: TakeValue | None) -> Iterator[bytes]:
     position, end = 0, len(payload)
     while position < end:
-        if position + _PIECE.size > end:
-            raise FrameError("a piece that is cut off")
-        number, length = _PIECE.unpack_from(payload, position)
-        position += _PIECE.size
-        if number:
-            if take is None:
-                raise FrameError("a value that never came")
-            yield take(number, length)
-            continue
-        if position + length > end:
-            raise FrameError("a piece that is cut off")
-        yield payload[position : position + length]
-        position += length
+        piece, position = _decode_piece(payload, position, take)
+        yield piece
+
+
+def _decode_piece(payload: bytes, position: int, take: TakeValue | None) -> tuple[bytes, int]:
+    """Return a piece, and where it ends. Raises FrameError."""
+    if position + _PIECE.size > len(payload):
+        raise FrameError("a piece that is cut off")
+    number, length = _PIECE.unpack_from(payload, position)
+    position += _PIECE.size
+    if number:
+        if take is None:
+            raise FrameError("a value that never came")
+        return take(number, length), position
+    if position + length > len(payload):
+        raise FrameError("a piece that is cut off")
+    return payload[position : position + length], position + length

@@ -17,8 +17,14 @@ REMEMBERED_BYTES: Final = 8 << 20
 REMEMBERED_EACH_BYTES: Final = 256
 
 
-#: Whole commands; in pieces where any of them is large.
+#: Whole commands; in pieces where any of them is large. And the replies to them.
 Commands = bytes | tuple[bytes, ...]
+Reply = bytes | tuple[bytes, ...]
+
+
+def bytes_of(said: Commands | Reply) -> int:
+    """Return how long commands are, or replies."""
+    return len(said) if isinstance(said, bytes) else sum(map(len, said))
 
 
 class Waiter(Protocol):
@@ -37,7 +43,7 @@ class Waiter(Protocol):
     def released(self) -> None:
         """What was executed may be answered."""
 
-    def answered(self, reply: bytes) -> None:
+    def answered(self, reply: Reply) -> None:
         """This is the reply to what was forwarded, or executed again."""
 
     def resumed(self) -> None:
@@ -59,7 +65,7 @@ class Nobody:
     def released(self) -> None:
         """Nobody asked."""
 
-    def answered(self, reply: bytes) -> None:
+    def answered(self, reply: Reply) -> None:
         """Nobody asked."""
 
     def resumed(self) -> None:
@@ -92,8 +98,8 @@ class Executed:
     """Requests that were executed here for one peer, until it knows the results: only once each."""
 
     def __init__(self) -> None:
-        self.results: list[tuple[int, bytes]] = []  #: number and reply, to be sent
-        self.replies: dict[int, bytes] = {}  #: ... that it perhaps has not got
+        self.results: list[tuple[int, Reply]] = []  #: number and reply, to be sent
+        self.replies: dict[int, Reply] = {}  #: ... that it perhaps has not got
         self.executing: set[int] = set()  #: the reply waits for the other followers
         self.sending = False  #: there is a channel to send results on
         #: It will ask again on that channel for what it asked before, and perhaps has: what it
@@ -103,7 +109,7 @@ class Executed:
         self._remembered: deque[tuple[int, int]] = deque()
         self._remembered_bytes = 0
 
-    def finish(self, number: int, reply: bytes) -> None:
+    def finish(self, number: int, reply: Reply) -> None:
         """Have a result sent, now that it may be."""
         self.executing.discard(number)
         # The peer may have left meanwhile, or have come again and be asking for it a second time.
@@ -111,18 +117,18 @@ class Executed:
         if self.sending:
             self.results.append((number, reply))
 
-    def remember(self, number: int, reply: bytes) -> None:
+    def remember(self, number: int, reply: Reply) -> None:
         """Keep the result of what another node executed for the peer: it may turn to us instead."""
         self.replies[number] = reply
         remembered = self._remembered
-        remembered.append((number, REMEMBERED_EACH_BYTES + len(reply)))
+        remembered.append((number, REMEMBERED_EACH_BYTES + bytes_of(reply)))
         self._remembered_bytes += remembered[-1][1]
         while len(remembered) > REMEMBERED_MIN and self._remembered_bytes > REMEMBERED_BYTES:
             oldest, freed_bytes = remembered.popleft()
             self._remembered_bytes -= freed_bytes
             self.replies.pop(oldest, None)
 
-    def take_results(self) -> list[tuple[int, bytes]]:
+    def take_results(self) -> list[tuple[int, Reply]]:
         """Take what is to be sent."""
         results, self.results = self.results, []
         return results
@@ -133,7 +139,7 @@ class Executed:
         self.results.clear()
         self.sending = True
 
-    def end(self, unacked: Iterable[list[tuple[int, bytes]] | None]) -> None:
+    def end(self, unacked: Iterable[list[tuple[int, Reply]] | None]) -> None:
         """The channel is given up: remember what was perhaps not received."""
         for results in unacked:
             self.replies.update(results or ())
@@ -162,7 +168,7 @@ class Result(Nobody):
 
     __slots__ = ("_executed", "_number", "_reply")
 
-    def __init__(self, executed: Executed, number: int, reply: bytes) -> None:
+    def __init__(self, executed: Executed, number: int, reply: Reply) -> None:
         self._executed = executed
         self._number = number
         self._reply = reply

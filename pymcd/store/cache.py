@@ -16,7 +16,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
+from io import SEEK_END, BytesIO
 from sys import getsizeof
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -46,7 +46,7 @@ from .slabs import Slabs
 from .status import Lookup, Status, StoreMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..clock import Clock
     from ..config import Settings
@@ -92,6 +92,12 @@ class Observer(Protocol):
 
     def expect_large(self) -> None:
         """What is about to be told of has a value of several chunks."""
+
+    def expect_altered(self, item: Item) -> None:
+        """An item of several chunks is about to change; it keeps its value, or that grows."""
+
+    def grown(self, old: Item, item: Item, mode: StoreMode, value: bytes) -> None:
+        """An item with more around that value has taken the place of one of several chunks."""
 
     def altered(self, item: Item) -> None:
         """An item changed in another way: its end or its marks."""
@@ -174,22 +180,32 @@ class Counters:
 
 
 def _join(mode: StoreMode, old: Item, value: bytes) -> bytes:
-    """Return what append or prepend makes of an unlinked item, which may lose its own value.
-
-    A copy of 100 MB takes a tenth of a second. So a large value is taken from the item and grows
-    where it lies; if somebody else still looks at it, the buffer makes a copy after all.
-    """
-    length = len(old.value)
-    if length < _GROWN_MIN_BYTES:
+    """Return what append or prepend makes of an unlinked item, which may lose its own value."""
+    if len(old.value) < _GROWN_MIN_BYTES:
         return old.value + value if mode is _APPEND else value + old.value
-    buffer = BytesIO(old.value)
-    old.value = b""
-    buffer.seek(length)
-    buffer.write(value)
-    if mode is _PREPEND:
+    return take_grown(old, [value], []) if mode is _APPEND else take_grown(old, [], [value])
+
+
+def take_grown(item: Item, appended: Sequence[bytes], prepended: Sequence[bytes]) -> bytes:
+    """Return what becomes of a large value, each in the order in which it came.
+
+    A copy of 100 MB takes a tenth of a second. So the value is taken from its item, which is
+    unlinked, and grows where it lies; if somebody else still looks at it, the buffer makes a copy
+    after all.
+    """
+    buffer = BytesIO(item.value)
+    item.value = b""
+    buffer.seek(0, SEEK_END)
+    buffer.writelines(appended)
+    if prepended:
+        length = buffer.tell()
+        buffer.writelines(prepended)
         with buffer.getbuffer() as view:
-            view[len(value) :] = view[:length]
-            view[: len(value)] = value
+            at = len(view) - length
+            view[at:] = view[:length]
+            for piece in prepended:
+                at -= len(piece)
+                view[at : at + len(piece)] = piece
     return buffer.getvalue()
 
 
@@ -626,10 +642,14 @@ class Cache:
             if status is _STORED:
                 assert old is not None
                 length = len(old.value) + len(value)
+                if self.observer is not None and old.chunk_classes:
+                    self.observer.expect_altered(old)
                 new = self._replace_value(old, length, partial(_join, mode, old, value))
                 if new is None:
                     status = Status.NOT_STORED
                 else:
+                    if self.observer is not None and old.chunk_classes:
+                        self.observer.grown(old, new, mode, value)
                     assert new.segment is not None
                     value, expires_at = new.value, new.expires_at
                     slab_class = new.segment.slab_class
@@ -859,12 +879,12 @@ class Cache:
 
     def invalidate(self, item: Item) -> None:
         """Make a linked item stale: it gets a new cas unique, and the next client may win."""
+        if self.observer is not None and item.chunk_classes:
+            self.observer.expect_altered(item)
         item.unmark(WIN_SENT, self._states)
         item.mark(STALE, self._states)
         item.cas_unique = self.take_cas_unique()
         if self.observer is not None:
-            if item.chunk_classes:
-                self.observer.expect_large()
             self.observer.changed(item)
 
     def mark(self, item: Item, marks: int) -> None:
@@ -879,6 +899,9 @@ class Cache:
             before, item.cas_unique = item.cas_unique, cas_unique
             if self.observer is not None:
                 self.observer.recast(item, before)
+            elif before == self.cas_unique:
+                # It was made for this one, and memcached takes none for that.
+                self.cas_unique -= self._cas_step
 
     # -- what another server stored ----------------------------------------------------------
 

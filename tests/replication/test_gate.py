@@ -7,7 +7,7 @@ time, with clients that only note what they are told.
 from __future__ import annotations
 
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,6 +27,9 @@ from tests.replication.helpers import (
     make_group,
 )
 
+if TYPE_CHECKING:
+    from pymcd.replication.waiting import Reply
+
 SET = b"set k 0 0 1\r\n1\r\n"
 GET = b"get k\r\n"
 STORED = b"STORED\r\n"
@@ -45,7 +48,7 @@ class Client:
     def released(self) -> None:
         self.told.append("released")
 
-    def answered(self, reply: bytes) -> None:
+    def answered(self, reply: Reply) -> None:
         self.told.append(reply)
 
     def resumed(self) -> None:

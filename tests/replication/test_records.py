@@ -27,6 +27,22 @@ def decoded_state(state):
     return (Record.STATE, key, value, client_flags, unix_end, cas_unique, version, marks)
 
 
+PIECES = st.lists(st.binary(max_size=30), max_size=3)
+
+
+def altered(state, before, appended, prepended):
+    """An ALTERED on the wire, and what it says."""
+    key, value, *about = state
+    head = encode_state(*state)[: records.STATE_BYTES]
+    said = [list(map(records.encode_piece, pieces)) for pieces in (appended, prepended)]
+    flags, unix_end, cas_unique, version, marks = about
+    record = Record.ALTERED, key, len(value), flags, unix_end, cas_unique, version, marks
+    return (
+        records.encode_altered(head, key, before, *said),
+        (*record, before, appended, prepended),
+    )
+
+
 #: A record on the wire, and what it says.
 RECORDS = st.one_of(
     STATES.map(lambda state: (encode_state(*state), decoded_state(state))),
@@ -40,6 +56,8 @@ RECORDS = st.one_of(
     st.tuples(NODE_IDS, U64, st.binary(max_size=300)).map(
         lambda executed: (records.encode_executed(*executed), (Record.EXECUTED, *executed))
     ),
+    st.builds(altered, STATES, U64, PIECES, PIECES),
+    KEYS.map(lambda key: (records.encode_wanted(key), (Record.WANTED, key))),
 )
 
 

@@ -16,12 +16,15 @@ from pymcd.replication.frames import (
     Kind,
 )
 from pymcd.replication.values import YOURS, Values
+from pymcd.replication.waiting import Nobody
 from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, decode_sent, make_group
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from typing import Any
 
     from pymcd.replication.channel import Channel
+    from pymcd.replication.waiting import Reply
 
 MIB = 1 << 20
 #: Of several chunks, and several windows.
@@ -244,6 +247,323 @@ def rounds(group: Group, limit: int = 1000) -> Iterator[int]:
             wire.carry()
         group.check()
         yield number
+
+
+class TestAltered:
+    """What becomes of a large item is told, not the item."""
+
+    ALTERATIONS = [
+        (b"append k 0 0 2\r\nxy\r\n", b"STORED\r\n"),
+        (b"prepend k 0 0 2\r\nab\r\n", b"STORED\r\n"),
+        (b"touch k 100\r\n", b"TOUCHED\r\n"),
+        (b"gat 200 k\r\n", b"VALUE k 0 %d\r\n"),
+        (b"md k I T300\r\n", b"HD\r\n"),
+        (b"ms k 1 MA E77\r\nz\r\n", b"HD\r\n"),
+        (b"mg k t\r\n", b"HD"),
+        (b"append k 0 0 %d\r\n%b\r\n" % (len(VALUE), VALUE), b"STORED\r\n"),
+        (b"ms k 600000 MP\r\n%b\r\n" % VALUE[:600_000], b"HD\r\n"),
+    ]
+
+    def begin(self, names: str = "ab", **settings: Any) -> Group:
+        group = make_group(
+            names, item_size_max_bytes=64 * MIB, memory_limit_bytes=1024 * MIB, **settings
+        )
+        assert Guest(group["a"]).ask(*in_reads(set_of(VALUE * 4))) == b"STORED\r\n"
+        return group
+
+    def carried(self, group: Group) -> Callable[[], int]:
+        """Return what tells how many bytes have been sent since."""
+        wires = list(group.wires)
+        before = [[len(pieces) for pieces in wire.sent] for wire in wires]
+
+        def count() -> int:
+            return sum(
+                len(piece)
+                for wire, starts in zip(wires, before, strict=True)
+                for pieces, start in zip(wire.sent, starts, strict=True)
+                for piece in pieces[start:]
+            )
+
+        return count
+
+    @pytest.mark.parametrize("names", ["ab", "abc"])
+    @pytest.mark.parametrize("ack", ["semi", "async", "strict"])
+    @pytest.mark.parametrize("asked", "ab")
+    def test_each_by_itself(self, asked, ack, names):
+        group = self.begin(names, replication_ack=ack)
+        guest = Guest(group[asked])
+        for command, reply in self.ALTERATIONS:
+            carried = self.carried(group)
+            said = guest.ask(*in_reads(command))
+            assert said.startswith(reply.split(b"%")[0])
+            group.check_equal()
+            # Once to the node that decides, if it is not this one, and to each that follows.
+            assert carried() < len(names) * (len(command) + 20_000)
+        assert len(group["b"].values()[b"k"]) == 5 * len(VALUE) + 5 + 600_000
+
+    @pytest.mark.parametrize("asked", "ab")
+    def test_many_at_once(self, asked):
+        group = self.begin()
+        carried = self.carried(group)
+        Guest(group[asked]).ask(
+            b"touch k 100\r\n"
+            b"append k 0 0 2\r\nxy\r\n"
+            b"prepend k 0 0 2\r\nab\r\n"
+            b"append k 0 0 1\r\nz\r\n"
+            b"ms k 1 MP E5\r\n0\r\n"
+            b"prepend k 0 0 2\r\n<<\r\n"
+            b"touch k 200\r\n"
+        )
+        group.check_equal()
+        assert group["b"].values() == {b"k": b"<<0ab" + VALUE * 4 + b"xyz"}
+        assert carried() < 20_000
+
+    @pytest.mark.parametrize("asked", "ab")
+    @pytest.mark.parametrize(
+        ("before", "after"),
+        [
+            (b"delete k\r\n", b"znew"),
+            (b"flush_all\r\n", b"znew"),
+            (set_of(VALUE), b"z" + VALUE + b"y"),
+            (set_of(b"small"), b"zsmally"),
+        ],
+        ids=["delete", "flush", "large", "small"],
+    )
+    def test_what_nobody_has_is_told_whole(self, asked, before, after):
+        group = self.begin()
+        guest = Guest(group[asked])
+        guest.ask(
+            b"append k 0 0 1\r\nx\r\n"
+            + before
+            + b"append k 0 0 1\r\ny\r\nadd k 0 0 3\r\nnew\r\nprepend k 0 0 1\r\nz\r\n"
+        )
+        group.check_equal()
+        assert group["b"].values() == {b"k": after}
+
+    @pytest.mark.parametrize("names", ["ab", "abc"])
+    @pytest.mark.parametrize(("command", "reply"), ALTERATIONS)
+    def test_who_has_evicted_it_asks_for_it(self, command, reply, names):
+        group = self.begin(names)
+        item = group["b"].cache.linked(b"k")
+        assert item is not None
+        group["b"].cache.unlink(item)
+        said = Guest(group["a"]).ask(*in_reads(command))
+        assert said.startswith(reply.split(b"%")[0])
+        group.settle()
+        group.check_equal() if command[:2] != b"mg" else None
+        assert (b"k" in group["b"].values()) == (command[:2] != b"mg")
+
+    def test_of_who_has_another_version_nothing_is_left_but_what_it_asks_for(self):
+        group = self.begin()
+        changes = group["b"].changes
+        item = group["b"].cache.linked(b"k")
+        assert item is not None
+        changes.exceptions[b"k"] = changes.version_of(item) - 1
+        guest = Guest(group["a"])
+        guest.feed(b"append k 0 0 1\r\nx\r\n")
+        for _ in rounds(group):
+            assert group["b"].values().get(b"k") in (None, VALUE * 4, VALUE * 4 + b"x")
+            if guest.replies:
+                assert group["b"].values().get(b"k") != VALUE * 4
+                break
+        group.settle()
+        group.check_equal()
+
+    def test_it_is_gone_here_before_that_is_told(self):
+        group = self.begin()
+        for name in "ba":
+            item = group[name].cache.linked(b"k")
+            assert item is not None
+            group[name].cache.unlink(item)
+        group["a"].node.gate.changes_arrived(
+            group["a"].peer("b"), bytes(HEAD_BYTES) + records.encode_wanted(b"k")
+        )
+        group.settle()
+        assert group["b"].values() == {}
+
+    @pytest.mark.parametrize("steps", range(0, 60, 4))
+    @pytest.mark.parametrize("lost", "ab")
+    def test_who_comes_again_meanwhile(self, steps, lost):
+        """Who is not in sync is told all of it."""
+        group = self.begin()
+        stays = "b" if lost == "a" else "a"
+        group[lost].stop()
+        group.advance(1.0)
+        group[lost].start()
+        group.link(stays, lost)
+        guest = Guest(group[stays])
+        for number in rounds(group, 120):
+            if number % 10 == steps % 10:
+                guest.feed(b"append k 0 0 1\r\n%d\r\n" % (number % 10))
+            if number == steps:
+                guest.feed(b"touch k 500\r\nmd k I\r\n")
+        group.advance(1.0)
+        assert group[lost].node.role.in_sync
+        group.check_equal()
+
+    def test_an_item_of_another_length_ends_the_link(self):
+        group = self.begin()
+        channel = channel_of(group, "a", "b")
+        item = group["b"].cache.linked(b"k")
+        assert item is not None
+        version = group["b"].changes.version_of(item)
+        state = records.pack_state(records.STATE, 0, 1, 0, version + 1, version + 1, 0, 9)
+        payload = records.encode_altered(state, b"k", version, [records.encode_piece(b"x")], [])
+        message = frames.encode_message(
+            Kind.CHANGES, 1.0, 0.0, channel.epoch, channel.sent + 1, 0, payload
+        )
+        group.wire("a", "b").links[1].receive(b"".join(message))
+        assert "sent an item of another length" in group["b"].lines[-1]
+        assert group["b"].values() == {b"k": VALUE * 4}
+
+    def test_who_decides_is_told_of_no_alteration(self):
+        group = self.begin()
+        state = records.pack_state(records.STATE, 0, 1, 0, 5, 5, 0, 9)
+        body = bytes(HEAD_BYTES) + records.encode_altered(state, b"k", 4, [], [])
+        with pytest.raises(FrameError, match="we do not follow"):
+            group["a"].node.gate.changes_arrived(group["a"].peer("b"), body)
+
+
+class Asker(Nobody):
+    """Waits for a reply."""
+
+    reply: Reply | None = None
+
+    def answered(self, reply: Reply) -> None:
+        self.reply = reply
+
+    def take(self) -> bytes:
+        reply, self.reply = self.reply, None
+        assert reply is not None
+        return reply if isinstance(reply, bytes) else b"".join(reply)
+
+
+def value_line(value: bytes) -> bytes:
+    return b"VALUE k 0 %d\r\n%b\r\n" % (len(value), value)
+
+
+class TestReplies:
+    """Of what is forwarded, reads too while a node joins, the replies may be large."""
+
+    GET = b"get k\r\n"
+
+    def begin(self, names: str = "ab") -> Group:
+        group = large_group(names)
+        assert Guest(group["a"]).ask(*in_reads(set_of(VALUE * 4))) == b"STORED\r\n"
+        group.warm()
+        return group
+
+    def forward(self, group: Group, *commands: bytes) -> list[Asker]:
+        askers = [Asker() for _ in commands]
+        for asker, command in zip(askers, commands, strict=True):
+            group["b"].node.gate.forward(asker, "text", command)
+        return askers
+
+    def test_each_step_is_one_of_a_piece(self):
+        group = self.begin()
+        (asker,) = self.forward(group, self.GET)
+        greatest, busy = 0, True
+        tracemalloc.start()
+        try:
+            while busy:
+                busy = False
+                for act in (
+                    *[host.turn for host in group.hosts.values()],
+                    *[wire.carry for wire in group.wires],
+                ):
+                    before, _ = tracemalloc.get_traced_memory()
+                    tracemalloc.reset_peak()
+                    busy = act() or busy
+                    after, peak = tracemalloc.get_traced_memory()
+                    greatest = max(greatest, peak - max(before, after))
+        finally:
+            tracemalloc.stop()
+        assert asker.take() == value_line(VALUE * 4) + b"END\r\n"
+        assert greatest < 3 * PARTS_WINDOW_BYTES < len(VALUE) * 2
+
+    @pytest.mark.parametrize("names", ["ab", "abc"])
+    @pytest.mark.parametrize("version", [1, 2])
+    def test_several_in_one_message(self, names, version):
+        group = self.begin(names)
+        wire = group.wire("a", "b")
+        if version == 1:
+            for name, other in ("ab", "ba"):
+                group[name].peer(other).version = 1
+        before = [len(pieces) for pieces in wire.sent]
+        small = b"".join(b"set s%d 0 0 900 noreply\r\n%0900d\r\n" % (n, n) for n in range(900))
+        askers = self.forward(
+            group,
+            self.GET,
+            b"set c 0 0 1\r\n5\r\nincr c 1\r\nget k c k\r\n",
+            small + b"".join(b"get s%d\r\n" % number for number in range(900)),
+            b"set k 0 0 2\r\nxy\r\nget k\r\n",
+            self.GET,
+        )
+        group.settle()
+        replies = [asker.take() for asker in askers]
+        large = value_line(VALUE * 4)
+        assert replies[0] == large + b"END\r\n"
+        assert (
+            replies[1] == b"STORED\r\n6\r\n" + large + b"VALUE c 0 1\r\n6\r\n" + large + b"END\r\n"
+        )
+        assert replies[2] == b"".join(
+            b"VALUE s%d 0 900\r\n%0900d\r\nEND\r\n" % (n, n) for n in range(900)
+        )
+        assert replies[3:] == [
+            b"STORED\r\n" + value_line(b"xy") + b"END\r\n",
+            value_line(b"xy") + b"END\r\n",
+        ]
+        if version == 2:
+            sent = [
+                message
+                for pieces, start in zip(wire.sent, before, strict=True)
+                for message in decode_sent(pieces[start:])
+            ]
+            assert max(len(payload) for _, payload in sent) <= PART_BYTES + 8
+        group.check_equal()
+        for name in names:
+            for peer in group[name].node.view.peers.values():
+                assert not peer.executed.replies
+                assert peer.channel is None or not peer.channel.values._arriving
+
+    @pytest.mark.parametrize("steps", range(0, 40, 3))
+    def test_over_another_link_and_another_channel(self, steps):
+        """It is executed once, whatever becomes of the reply."""
+        group = self.begin()
+        asker, other = self.forward(
+            group, b"get k\r\nappend k 0 0 1\r\nx\r\n", b"append k 0 0 1\r\ny\r\n"
+        )
+        for number in rounds(group):
+            if number == steps:
+                break
+        group.wire("a", "b").cut()
+        if steps % 2:
+            group["b"].node.drop(group["b"].peer("a"))
+            group["b"].node._rejoin(group["b"].peer("a"))
+        group.link("a", "b")
+        group.advance(1.0)
+        assert group["b"].node.role.in_sync
+        assert asker.take() == value_line(VALUE * 4) + b"END\r\nSTORED\r\n"
+        assert other.take() == b"STORED\r\n"
+        assert group["b"].values() == {b"k": VALUE * 4 + b"xy"}
+        group.check_equal()
+
+    def test_a_client_of_a_node_that_joins(self):
+        group = self.begin()
+        assert Guest(group["a"]).ask(b"set s 0 0 1\r\n0\r\n") == b"STORED\r\n"
+        wire = group.wire("a", "b")
+        group["b"].node.drop(group["b"].peer("a"))
+        group["b"].node._rejoin(group["b"].peer("a"))
+        guest, meta = Guest(group["b"]), Guest(group["b"])
+        guest.feed(b"get k s missing\r\n")
+        meta.feed(b"mg k v\r\n")
+        before = group["b"].node.gate.forwards_sent
+        group.advance(1.0)
+        assert group["b"].node.gate.forwards_sent > before
+        assert guest.take() == value_line(VALUE * 4) + b"VALUE s 0 1\r\n0\r\nEND\r\n"
+        assert meta.take() == b"VA %d\r\n%b\r\n" % (4 * len(VALUE), VALUE * 4)
+        messages = [each for pieces in wire.sent for each in decode_sent(pieces)]
+        assert max(len(payload) for _, payload in messages) <= PART_BYTES + 8
 
 
 @pytest.mark.parametrize("asked", "ab")

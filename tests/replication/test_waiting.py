@@ -26,6 +26,8 @@ from tests.replication.helpers import Group, Guest, Wire, make_group
 if TYPE_CHECKING:
     import random
 
+    from pymcd.replication.waiting import Reply
+
 STORED = b"STORED\r\n"
 
 
@@ -43,7 +45,7 @@ class TestExecuted:
         executed = Executed()
         executed.begin()
         executed.results += [(2, b"two"), (3, b"three")]
-        sent = [[(1, b"one")], None, executed.take_results()]
+        sent: list[list[tuple[int, Reply]] | None] = [[(1, b"one")], None, executed.take_results()]
         executed.results.append((4, b"four"))
         executed.end(sent)
         assert executed.replies == {1: b"one", 2: b"two", 3: b"three", 4: b"four"}
@@ -103,9 +105,9 @@ class TestExecuted:
         executed = Executed()
         counts: Counter[int] = Counter()
         waiting: deque[Result] = deque()  #: for others
-        way: deque[list[tuple[int, bytes]]] = deque()  #: results that are under way
+        way: deque[list[tuple[int, Reply]]] = deque()  #: results that are under way
         asked = random_.randrange(1, 6)
-        answers: dict[int, bytes] = {}
+        answers: dict[int, Reply] = {}
         executed.begin()
         while len(answers) < asked:
             for number in set(range(asked)) - set(answers):

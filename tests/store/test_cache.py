@@ -949,7 +949,7 @@ def test_where_the_system_has_no_memory_nothing_is_left_over(monkeypatch):
     cache.store(StoreMode.SET, b"k", bytes(100_000))
 
     class Full(BytesIO):
-        def write(self, data):
+        def writelines(self, pieces):
             raise MemoryError
 
     monkeypatch.setattr(cache_module, "BytesIO", Full)
