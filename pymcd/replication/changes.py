@@ -30,6 +30,8 @@ from .versions import (
     CLOCK_SKEW_MAX_S,
     FOREVER,
     STEP,
+    Discarded,
+    Exceptions,
     FlushBarrier,
     FutureError,
     Tombstones,
@@ -117,8 +119,9 @@ class Changes:
         self.fresh_by_peer = False
         #: Of large items; those mean nothing any more of which the item is not in `fresh`.
         self._alterations: dict[bytes, Alteration] = {}
+        self.discarded = Discarded()
         #: Versions of the items whose cas unique is not their version.
-        self.exceptions: dict[bytes, int] = {}
+        self.exceptions = Exceptions()
         self.tombstones = Tombstones(backlog_bytes // _TOMBSTONES_SHARE)
         self.barrier = 0  #: version of the last flush: everything older is dead
         self.flush_due_at = 0  #: when a flush is to come, on the cache's clock; 0: none
@@ -198,7 +201,8 @@ class Changes:
 
     def version_of(self, item: Item) -> int:
         """Return the version of an item."""
-        return self.exceptions.get(item.key, item.cas_unique)
+        exceptions = self.exceptions
+        return exceptions.get(item.key, item.cas_unique) if exceptions.count else item.cas_unique
 
     def item_time(self, monotonic_s: float) -> float:
         """Return the Unix time by which our items end."""
@@ -223,8 +227,8 @@ class Changes:
         if self._applying:
             return
         key = item.key
-        if self.exceptions:
-            self.exceptions.pop(key, None)
+        if self.exceptions.count:
+            self.exceptions.pop(key)
         if self.tombstones.versions:
             self.tombstones.discard(key)
         self.fresh[key] = item
@@ -253,7 +257,7 @@ class Changes:
             self.expect_altered(item)
         key = item.key
         if self.fresh.get(key) is not item:  # else it has a version that nobody knows yet
-            self.exceptions[key] = self.cache.take_cas_unique()
+            self.exceptions.set(key, self.cache.take_cas_unique())
             self.fresh[key] = item
 
     def recast(self, item: Item, before: int) -> None:
@@ -266,9 +270,9 @@ class Changes:
         if self.fresh.get(key) is not item:
             before = self.cache.take_cas_unique()
             self.fresh[key] = item
-            self.exceptions[key] = before
+            self.exceptions.set(key, before)
         else:
-            self.exceptions.setdefault(key, before)
+            self.exceptions.set(key, self.exceptions.get(key, before))
 
     def deleted(self, key: bytes) -> None:
         if self._applying:
@@ -276,7 +280,7 @@ class Changes:
         if not self._leads():
             self.strays.append(key)
             return
-        self.exceptions.pop(key, None)
+        self.exceptions.pop(key)
         self.tombstones.add(key, self.cache.take_cas_unique())
         self.fresh[key] = None
 
@@ -287,11 +291,11 @@ class Changes:
             version = self.version_of(item)
             if version > self.departed_version:
                 self.tombstones.add(item.key, version - 1)
-        if self.exceptions:
-            before = self.exceptions.pop(item.key, None)
-            if before is not None and self.fresh.get(item.key) is item:
+        if self.exceptions.count:
+            before = self.exceptions.pop(item.key)
+            if before and self.fresh.get(item.key) is item:
                 # It goes before it was sent: what is sent needs its version still.
-                self.exceptions[item.key] = before
+                self.exceptions.set(item.key, before)
 
     def flushed(self, cas_unique: int) -> None:
         self.barrier = cas_unique
@@ -329,7 +333,7 @@ class Changes:
         """
         # Hot path: bench/ "pair16".
         pieces: list[bytes] = []
-        ordinary = not self.exceptions
+        ordinary = not self.exceptions.count
         if self.fresh_flush:
             pieces.append(records.encode_flush(self.barrier))
             self.sequence += 1
@@ -346,7 +350,7 @@ class Changes:
         exceptions = self.exceptions
         for key, item in fresh.items():
             if item is None:
-                version = self.tombstones.get(key) or exceptions.pop(key, 0)
+                version = self.tombstones.get(key) or exceptions.pop(key)
                 # Where there is no room to remember deletions it has no version any more.
                 version = version or self.cache.take_cas_unique()
                 pieces.append(records.encode_gone(key, version))
@@ -361,15 +365,15 @@ class Changes:
                     len(key),
                     item.client_flags,
                     cas_unique,
-                    exceptions.get(key, cas_unique) if exceptions else cas_unique,
+                    exceptions.get(key, cas_unique) if exceptions.count else cas_unique,
                     expires_at + origin_s if expires_at else 0,
                     len(value),
                 ),
                 key,
                 value,
             )
-            if segment is None and exceptions:
-                exceptions.pop(key, None)
+            if segment is None and exceptions.count:
+                exceptions.pop(key)
         return pieces, fresh, ordinary
 
     def take_alterations(self, fresh: dict[bytes, Item | None]) -> dict[bytes, Alteration]:
@@ -444,7 +448,8 @@ class Changes:
     def end_log(self) -> None:
         """Keep nothing any more: every peer has everything, or acknowledges it."""
         self.logging = False
-        self.log.clear()
+        self.discarded.add(self.log)
+        self.log = OrderedDict()
         self.log_bytes = 0
 
     def _log(self, keys: Iterable[bytes]) -> None:
@@ -512,7 +517,9 @@ class Changes:
                     continue
                 old = linked(key)
                 if old is not None:
-                    known = exceptions.get(key, old.cas_unique) if exceptions else old.cas_unique
+                    known = old.cas_unique
+                    if exceptions.count:
+                        known = exceptions.get(key, known)
                     if known >= version:
                         continue
                 if unix_end > UNIX_END_MAX:
@@ -523,9 +530,9 @@ class Changes:
                 if deleted:
                     tombstones.discard(key)
                 if version != cas_unique and stored:
-                    exceptions[key] = version
-                elif exceptions:
-                    exceptions.pop(key, None)
+                    exceptions.set(key, version)
+                elif exceptions.count:
+                    exceptions.pop(key)
                 applied += 1
                 if self.logging:
                     self.sequence += 1
@@ -564,9 +571,9 @@ class Changes:
         finally:
             self._applying = False
         self.tombstones.discard(key)
-        self.exceptions.pop(key, None)
+        self.exceptions.pop(key)
         if stored and version != cas_unique:
-            self.exceptions[key] = version
+            self.exceptions.set(key, version)
         if relay and stored:
             self.fresh[key] = cache.linked(key)
         else:
@@ -614,7 +621,7 @@ class Changes:
         if relay:
             self.fresh[key] = None
             if not self.tombstones.get(key):
-                self.exceptions[key] = version
+                self.exceptions.set(key, version)
         else:
             self._count(key)
         return True
@@ -663,7 +670,7 @@ class Changes:
         finally:
             self._applying = False
             self.departed_version = departed_version
-        self.exceptions.pop(item.key, None)
+        self.exceptions.pop(item.key)
 
     def doubt(self, keys: Iterable[bytes]) -> None:
         """Have others not be told of changes that perhaps come to nothing."""
@@ -709,7 +716,7 @@ class Changes:
             if item is not None:
                 self._unlink(item)
             self.tombstones.discard(key)
-            self.exceptions.pop(key, None)
+            self.exceptions.pop(key)
             self.fresh.pop(key, None)
 
     def forget_all(self) -> None:
@@ -721,12 +728,11 @@ class Changes:
             self._applying = False
         self.barrier = self.flush_sequence = 0
         self.cache.settle_flush()
-        self.exceptions.clear()
+        self.discarded.add(*self.exceptions.clear(), self.tombstones.clear())
         self.fresh.clear()
         self._alterations.clear()
         self.fresh_flush = self.fresh_flush_due = False
         self.flush_due_version = self.flush_due_at = 0
-        self.tombstones.clear()
         self.end_doubt()
         self.end_log()
 
@@ -775,12 +781,13 @@ class Changes:
         for key, version in dropped.items():
             self.fresh[key] = None
             if not self.tombstones.get(key):
-                self.exceptions[key] = version
+                self.exceptions.set(key, version)
         return b""
 
     def check(self) -> None:
         """Raise AssertionError unless the parts agree with each other. For tests."""
         self.tombstones.check()
+        self.exceptions.check()
         assert self.log_bytes == sum(len(key) + LOG_ENTRY_BYTES for key in self.log)
         assert self.log_bytes <= self._log_limit_bytes or len(self.log) <= 1
         assert list(self.log.values()) == sorted(self.log.values())

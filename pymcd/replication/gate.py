@@ -192,7 +192,7 @@ class Gate:
     def _note_pending(self) -> None:
         """Have who reads what has changed wait, whether anybody else does or not."""
         if self.stance.protecting and self.changes.pending:
-            self.commits.begin_batch(ordinary=not self.changes.exceptions)
+            self.commits.begin_batch(ordinary=not self.changes.exceptions.count)
 
     def forward(
         self, waiter: Waiter, protocol: str, commands: Commands, *, in_doubt: bool = False

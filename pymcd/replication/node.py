@@ -616,6 +616,8 @@ class Node:
             else:
                 self._tombstones_expired_at = now
                 self.membership.forget_replaced(now, self._tombstone_ttl_s)
+        if self.changes.discarded.dispose():
+            self.host.wake()
         self.gate.send_batch()
         delay = self._delay(now)
         awake.next_step_at = now + delay

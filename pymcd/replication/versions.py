@@ -14,6 +14,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
+from ..store.cache import TABLES, table_of
 from ..store.expiry import FlushHorizon
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ FOREVER: Final = 1 << 64
 TOMBSTONE_BYTES: Final = 280
 #: Forgotten in one step: two milliseconds at most.
 EXPIRED_MAX: Final = 2000
+#: Freed in one step, of what was given up: one.
+DISPOSED_MAX: Final = 2000
 
 
 def version_at(realtime_s: float, tag: int) -> int:
@@ -129,11 +132,12 @@ class Tombstones:
         if self.versions.pop(key, None) is not None:
             self.size_bytes -= len(key) + TOMBSTONE_BYTES
 
-    def clear(self) -> None:
-        """Forget all deletions, and that any was forgotten before."""
-        self.versions = OrderedDict()
+    def clear(self) -> dict[bytes, int]:
+        """Forget all deletions, and that any was forgotten before; return what held them."""
+        before, self.versions = self.versions, OrderedDict()
         self._told.clear()
         self.size_bytes = self.floor = self.forgotten = self._flushed = 0
+        return before
 
     def expire(self, before_version: int) -> bool:
         """Forget what was deleted before a version, if every peer knows it, and what was flushed.
@@ -180,6 +184,74 @@ class Tombstones:
         """Raise AssertionError unless the sum is right. For tests."""
         assert self.size_bytes == sum(len(key) + TOMBSTONE_BYTES for key in self.versions)
         assert self.size_bytes <= self.limit_bytes or len(self.versions) <= 1
+
+
+class Exceptions:
+    """Versions of the items whose cas unique is not their version.
+
+    One dict for each table of the cache: a single one would hold everybody up when it grows.
+    """
+
+    __slots__ = ("_tables", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._tables: list[dict[bytes, int]] = [{} for _ in range(TABLES)]
+
+    def get(self, key: bytes, default: int) -> int:
+        """Return the version of an item, or what it is if this is no exception."""
+        return self._tables[table_of(key)].get(key, default)
+
+    def set(self, key: bytes, version: int) -> None:
+        """Note the version of an item."""
+        table = self._tables[table_of(key)]
+        if key not in table:
+            self.count += 1
+        table[key] = version
+
+    def pop(self, key: bytes) -> int:
+        """Return the version of an item, and forget it; 0: it was no exception."""
+        version = self._tables[table_of(key)].pop(key, None)
+        if version is None:
+            return 0
+        self.count -= 1
+        return version
+
+    def clear(self) -> list[dict[bytes, int]]:
+        """Forget all; return what held it."""
+        before, self._tables = self._tables, [{} for _ in range(TABLES)]
+        self.count = 0
+        return before
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the keys. Nothing may change meanwhile."""
+        for table in self._tables:
+            yield from table
+
+    def check(self) -> None:
+        """Raise AssertionError unless they are counted. For tests."""
+        assert self.count == sum(map(len, self._tables))
+
+
+class Discarded:
+    """What was given up, and is freed a part at a time: all at once would hold everybody up."""
+
+    def __init__(self) -> None:
+        self._dicts: list[dict[bytes, int]] = []
+
+    def add(self, *dicts: dict[bytes, int]) -> None:
+        """Take what nobody needs any more."""
+        self._dicts += filter(None, dicts)
+
+    def dispose(self) -> bool:
+        """Free some of it; return whether there is more."""
+        for _ in range(DISPOSED_MAX):
+            while self._dicts and not self._dicts[-1]:
+                self._dicts.pop()
+            if not self._dicts:
+                return False
+            self._dicts[-1].popitem()
+        return True
 
 
 class FlushBarrier(FlushHorizon):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.config import Settings
-from pymcd.replication import records
+from pymcd.replication import records, versions
 from pymcd.replication.changes import LOG_ENTRY_BYTES, Changes, Confirmed
 from pymcd.replication.frames import HEAD_BYTES, FrameError
 from pymcd.replication.records import Record
@@ -335,7 +335,7 @@ class TestWhatIsNoNews:
         assert other.changes.tombstones.get(b"a") == later
         gone = dict(zip([b"a", b"b", b"c", b"d", b"e"], [later, *versions[1:]], strict=True))
         assert other.take() == [(Record.GONE, *each) for each in gone.items()] * relay
-        assert other.changes.exceptions == {}
+        assert not other.changes.exceptions.count
         other.changes.check()
 
 
@@ -358,7 +358,7 @@ class TestBatch:
         server.evict(b"a")
         server.changes.check()
         assert server.take() == [(Record.STATE, b"a", b"1", 0, 0, 77, version, 0)]
-        assert server.changes.exceptions == {}
+        assert not server.changes.exceptions.count
 
     @pytest.mark.parametrize("backlog_bytes", [0, 4 * (TOMBSTONE_BYTES + 1)])
     def test_a_deletion_is_sent_though_there_is_no_room_to_remember_it(self, backlog_bytes):
@@ -810,8 +810,28 @@ class TestTakingBack:
         assert not server.changes.tombstones.shared  # who is away is so still
         assert not server.changes.pending
         assert not server.changes.log
-        assert not server.changes.exceptions
+        assert not server.changes.exceptions.count
         server.changes.check()
+
+    @pytest.mark.parametrize("how", ["end_log", "forget_all"])
+    def test_what_is_given_up_is_freed_by_and_by(self, how, monkeypatch):
+        monkeypatch.setattr(versions, "DISPOSED_MAX", 10)
+        server = Server()
+        server.changes.tombstones.shared = False
+        server.changes.begin_log([], 0)
+        for request in (b"set a%d 0 0 0\r\n\r\n", b"touch a%d 9\r\n", b"delete b%d\r\n"):
+            server.do(*[request % number for number in range(100)])
+            server.take()
+        log, tombstones = server.changes.log, server.changes.tombstones.versions
+        getattr(server.changes, how)()
+        assert (len(log), len(tombstones)) == (200, 100)
+        times = 1
+        while server.changes.discarded.dispose():
+            times += 1
+        # Of the keys, of those in the log, and the deletions: ten at a time.
+        assert times == (21 if how == "end_log" else 41)
+        assert not log
+        assert len(tombstones) == (100 if how == "end_log" else 0)
 
     def test_what_a_full_copy_did_not_name_is_dropped(self):
         server = Server()

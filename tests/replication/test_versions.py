@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from pymcd.config import Settings
 from pymcd.replication.changes import Changes
 from pymcd.replication.versions import (
+    DISPOSED_MAX,
     EXPIRED_MAX,
     FOREVER,
     STEP,
     TOMBSTONE_BYTES,
+    Discarded,
+    Exceptions,
     FlushBarrier,
     Tombstones,
     seconds_of,
@@ -264,6 +267,44 @@ class TestTombstones:
         assert left == [EXPIRED_MAX + 1, 1]
         assert not len(tombstones)
         tombstones.check()
+
+
+class TestExceptions:
+    def test_they_are_counted(self):
+        exceptions = Exceptions()
+        exceptions.set(b"a", 1)
+        exceptions.set(b"a", 2)
+        exceptions.set(b"b", 3)
+        exceptions.check()
+        assert exceptions.count == 2
+        assert (exceptions.get(b"a", 9), exceptions.get(b"c", 9)) == (2, 9)
+        assert (exceptions.pop(b"a"), exceptions.pop(b"a")) == (2, 0)
+        assert sorted(exceptions) == [b"b"]
+        assert sum(map(len, exceptions.clear())) == 1
+        assert (exceptions.count, exceptions.pop(b"b")) == (0, 0)
+        exceptions.check()
+
+    def test_none_of_their_tables_is_large(self):
+        exceptions = Exceptions()
+        for number in range(20_000):
+            exceptions.set(b"key:%d" % number, number)
+        exceptions.check()
+        assert max(map(len, exceptions.clear())) < 200
+
+
+class TestDiscarded:
+    def test_it_is_freed_a_part_at_a_time(self):
+        discarded = Discarded()
+        large = dict.fromkeys((b"%d" % number for number in range(2 * DISPOSED_MAX + 5)), 1)
+        small = {b"a": 1, b"b": 2}
+        discarded.add(large, {}, small)
+        assert discarded.dispose()
+        assert (len(small), len(large)) == (0, DISPOSED_MAX + 7)
+        assert discarded.dispose()
+        assert len(large) == 7
+        assert not discarded.dispose()
+        assert not large
+        assert not discarded.dispose()
 
 
 class TestFlushBarrier:
