@@ -522,6 +522,7 @@ class Server:
                 self._mishap,
                 connect=self._new_connection,
                 send_turn=self._send_turn,
+                left=self._left,
             )
         elif endpoint.transport == "couchbase":
             assert self._buckets is not None
@@ -644,11 +645,15 @@ class Server:
             # While the hub lingers, nobody else's client is served.
             self.hub.linger_s = 0.0 if number else LINGER_S
 
+    def _left(self) -> None:
+        """Take note that a client is gone, and what was taken for it is free."""
+        if self._heap is not None:
+            self._heap.left()
+
     def _gone(self, connection: Connection) -> None:
         self.service.disconnected(connection)
         self._room.unpark_all()
-        if self._heap is not None:
-            self._heap.left()
+        self._left()
         if connection.last_words:
             self._say(connection.last_words)
         if self.service.verbosity > 1:

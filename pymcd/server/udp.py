@@ -192,10 +192,12 @@ async def serve_datagrams(
     *,
     connect: Callable[..., Connection],
     send_turn: Callable[[], None],
+    left: Callable[[], None],
 ) -> None:
     """Answer datagrams until cancelled. A bug of ours loses one request, and is reported.
 
-    `send_turn` is called after commands were executed, so that the peers hear of it.
+    `send_turn` is called after commands were executed, so that the peers hear of it; `left` when
+    one is gone that has held memory.
     """
     sock = endpoint.sock
     room = trio.Semaphore(_WAITING_MAX)
@@ -221,6 +223,7 @@ async def serve_datagrams(
         finally:
             request.end()
             room.release()
+            left()
 
     async with trio.open_nursery() as nursery:
         while True:
