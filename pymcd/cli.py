@@ -69,8 +69,10 @@ def serve(words: list[str], signals: Signals) -> int:
             plain, prog_name=PROGRAM, standalone_mode=False, obj=(given, signals)
         )
     except ConfigError as error:
-        who = f"{PROGRAM}: " if isinstance(error, ArgumentError) else ""
-        _say(f"{who}{error.message}")
+        if isinstance(error, ArgumentError):
+            _say(f'{PROGRAM}: {error.message}\nIllegal argument "?"')  # memcached: main
+        else:
+            _say(error.message)
         return error.exit_code
     except click.Abort:
         # Interrupted before the server took charge of signals.

@@ -562,7 +562,9 @@ REFUSED_BY_US: list[tuple[str, int, str]] = [
 def test_what_is_refused(line, exit_code, message, serving, capsys):
     got = cli.main(line.split())
     out, err = capsys.readouterr()
-    assert (got, out, err) == (exit_code, "", message + "\n")
+    # What getopt does not know memcached sees as an argument of that name.
+    more = 'Illegal argument "?"\n' if message.startswith("pymcd: ") else ""
+    assert (got, out, err) == (exit_code, "", f"{message}\n{more}")
     assert serving.served == []
 
 
