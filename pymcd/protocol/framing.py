@@ -58,8 +58,12 @@ def run_text(connection: Connection, budget: int, /) -> bool:
             return False
         length = end - position
         stop = end - 1 if length > 1 and buffer[end - 1] == 13 else end
-        if length > LONG_LINE_BYTES and begin_long(connection, position, stop, end + 1):
-            return True
+        if length > LONG_LINE_BYTES:
+            if length >= limits.READ_BUFFER_BYTES and not _is_get(buffer, position):
+                connection.close("error")  # as if it had arrived piece by piece
+                return False
+            if begin_long(connection, position, stop, end + 1):
+                return True
         line = buffer[position:stop]
         position = end + 1
         budget -= 1
@@ -214,13 +218,14 @@ def _check_endless_line(connection: Connection) -> None:
     length = len(connection.buffer) - connection.position
     if length <= limits.LINE_MAX_BYTES:
         return
-    start = connection.buffer[connection.position : connection.position + 128]
-    blanks = len(start) - len(start.lstrip(b" "))
-    if (
-        blanks > 100
-        or not start.lstrip(b" ").startswith((b"get ", b"gets "))
-        or length > limits.GET_LINE_MAX_BYTES
-    ):
+    if length > limits.GET_LINE_MAX_BYTES or not _is_get(connection.buffer, connection.position):
         connection.close("error")
     elif connection.line is None:
         connection.gather_line()
+
+
+def _is_get(buffer: bytes, position: int) -> bool:
+    """Return whether a line may be long."""
+    start = buffer[position : position + 128]
+    words = start.lstrip(b" ")
+    return len(start) - len(words) <= 100 and words.startswith((b"get ", b"gets "))

@@ -140,6 +140,24 @@ def test_a_line_that_does_not_end(name, data, closes):
     assert client.connection.close_reason == ("error" if closes else "normal")
 
 
+@pytest.mark.parametrize(
+    ("line", "closes"),
+    [
+        (b"gat 0" + b" k" * 8188 + b"\r\n", False),
+        (b"gat 0" + b" k" * 8189 + b"\r\n", True),
+        (b"verbosity " + b"x" * 17_000 + b"\r\n", True),
+        (b" " * 101 + b"get" + b" k" * 9000 + b"\r\n", True),
+        (b"get" + b" k" * 9000 + b"\n", False),
+        (b"gets" + b" k" * 30_000 + b"\r\n", False),
+    ],
+)
+def test_a_line_that_does_not_fit_in_memcacheds_buffer(line, closes):
+    client = Client()
+    reply = client.send(b"mn\r\n" + line + b"mn\r\n", step=len(line) + 8)
+    assert client.connection.closing is closes
+    assert reply == (b"MN\r\n" if closes else b"MN\r\nEND\r\nMN\r\n")
+
+
 def test_a_long_get_is_answered():
     client = Client()
     client.send(b"set k 0 0 1\r\nv\r\n")

@@ -102,10 +102,11 @@ def test_a_key_that_is_too_long_is_seen_before_anything_is_answered(
     place = {"first": 0, "middle": number // 2, "last": number}[at]
     for length in (251, 10_000):
         line = b" ".join([verb, *keys[:place], b"x" * length, *keys[place:]])
-        if length < 2048 or verb.startswith(b"get"):
+        if len(line) + 2 <= limits.READ_BUFFER_BYTES or verb.startswith(b"get"):
             assert client.send(line + b"\r\nversion\r\n") == BAD_KEY + b"VERSION 1.6.45\r\n"
     line = b" ".join([verb, *keys[:place], b"x" * 250, *keys[place:]])
-    assert client.send(line + b"\r\n") == one_by_one(client, verb, keys)
+    if len(line) + 2 <= limits.READ_BUFFER_BYTES or verb.startswith(b"get"):
+        assert client.send(line + b"\r\n") == one_by_one(client, verb, keys)
 
 
 @pytest.mark.parametrize("number", [10, 100, 5000])
