@@ -376,12 +376,15 @@ def _ms(connection: Connection, header: type_Header, block: bytes) -> None:
     cas_compare = (cache.use_cas and flags.cas_compare) or 0
     vivify = _vivifies(flags, mode)
     joined = mode in _JOINING and cache.inspect(key) is not None
+    latest = cache.cas_unique
     if flags.stale and mode is _CAS:
         status = cache.store_stale(key, block, flags.client_flags, expires_at, cas_compare)
     else:
         status = cache.store(
             mode, key, block, flags.client_flags, expires_at, cas_compare, vivify=vivify
         )
+    if flags.new_cas:
+        cache.untake_cas_uniques(latest)
     cas_unique = 0
     size = len(block)
     if status is _STORED:

@@ -814,6 +814,14 @@ class Cache:
         self.cas_unique += self._cas_step
         return self.cas_unique
 
+    def untake_cas_uniques(self, latest: int) -> None:
+        """Let the next cas unique follow that one: what came since has one of a client's choice.
+
+        memcached takes none for that. Among several servers each change has a version.
+        """
+        if self.observer is None:
+            self.cas_unique = latest
+
     def raise_cas_unique(self, cas_unique: int) -> None:
         """Let the next cas unique be later than this one."""
         if cas_unique > self.cas_unique:
@@ -900,8 +908,7 @@ class Cache:
             if self.observer is not None:
                 self.observer.recast(item, before)
             elif before == self.cas_unique:
-                # It was made for this one, and memcached takes none for that.
-                self.cas_unique -= self._cas_step
+                self.untake_cas_uniques(before - self._cas_step)
 
     # -- what another server stored ----------------------------------------------------------
 

@@ -677,3 +677,30 @@ def test_the_store_stays_in_order(lines):
         block = b"1\r\n" if line.startswith((b"ms", b"set")) else b""
         client.send(line + b"\r\n" + block)
     client.service.cache.check()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        b"ms k 1 E500\r\nx\r\n",
+        b"ms k 1 E5 MA\r\nx\r\n",
+        b"ms k 1 E5 ME\r\nx\r\n",
+        b"ms n 1 E5 MR\r\nx\r\n",
+        b"ms k 1 C1 E5\r\nx\r\n",
+        b"ms n 1 C1 E5\r\nx\r\n",
+        b"ms k 1 C1 I E500\r\nx\r\n",
+        b"ms k 1 E5 T-1\r\nx\r\n",
+        b"md k I E7\r\n",
+        b"md k x E7\r\n",
+        b"ma n N0 E9\r\n",
+        b"ma c E9\r\n",
+        b"mg n N30 E9\r\n",
+    ],
+)
+def test_a_cas_unique_of_ones_own_takes_none(command):
+    """As in memcached 1.6.45, whatever comes of it."""
+    client = Client()
+    client.send(b"ms k 1\r\nv\r\nms c 1\r\n1\r\n")
+    before = client.service.cache.cas_unique
+    client.send(command)
+    assert client.send(b"ms z 1 c\r\nz\r\n") == b"HD c%d\r\n" % (before + 1)
