@@ -89,14 +89,21 @@ class Conversation:
         self.stream: socket.socket | None = None
         self._reply = bytearray()
         self._ending: bytes | None = None
+        self._greeted = b""  #: what was answered to greetings
 
     def begin(self, batch: Batch, number: int) -> None:
         """Send a batch; what is too large to be sent blindly is answered to as well."""
+        if batch.fresh:
+            self.close()
+        self._greeted = b""
         if self.stream is None:
             try:
                 self.stream = self.server.connect(ANSWER_TIMEOUT_S)
             except ConnectionError:
                 return  # It is dead, and `finish` will say so.
+            if not all(map(self._greet, batch.greetings)):
+                self.close()
+                return
         payload = self.protocol.substitute(b"".join(batch.commands), self.memory) + batch.padding
         ending: bytes | None = None
         if not batch.closes:
@@ -118,6 +125,24 @@ class Conversation:
         except (BrokenPipeError, ConnectionResetError):
             pass  # The answer will say so.
 
+    def _greet(self, greeting: bytes) -> bool:
+        """Say something, and hear the answer; return whether there was one."""
+        assert self.stream is not None
+        reply = b""
+        try:
+            self.stream.sendall(greeting)
+            while not self.protocol.is_answer(reply):
+                chunk = self.stream.recv(RECEIVE_BYTES)
+                if not chunk:
+                    self._greeted += reply + b"<closed>"
+                    return False
+                reply += chunk
+        except (ConnectionError, TimeoutError) as error:
+            self._greeted += reply + (SILENCE if isinstance(error, TimeoutError) else b"<closed>")
+            return False
+        self._greeted += reply
+        return True
+
     def _pump(self, payload: bytes) -> None:
         assert self.stream is not None
         poller = select.poll()
@@ -138,7 +163,7 @@ class Conversation:
     def finish(self) -> bytes:
         """Return the normalised answer to the batch, with a mark where the server closed."""
         if self.stream is None:
-            return DEAD
+            return self._greeted or DEAD
         reply = self._reply
         ending = self._ending
         outcome = b""
@@ -155,7 +180,7 @@ class Conversation:
             outcome = SILENCE
         if outcome:
             self.close()
-        return self.protocol.normalise(bytes(reply), self.memory) + outcome
+        return self._greeted + self.protocol.normalise(bytes(reply), self.memory) + outcome
 
     def close(self) -> None:
         if self.stream is not None:
@@ -173,6 +198,7 @@ class Pair:
     switches: Sequence[str] = ()
     # The subject is a memcached, too, so that it needs what takes chance out of the reference.
     twins: bool = False
+    environment: dict[str, str] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
     _talks: list[Conversation] = field(default_factory=list)
     _number: int = 0
@@ -180,7 +206,8 @@ class Pair:
     def __enter__(self) -> Self:
         try:
             for command in (self.reference, self.subject):
-                server = self._stack.enter_context(Server(command, self.switches))
+                server = Server(command, self.switches, self.environment)
+                self._stack.enter_context(server)
                 talk = Conversation(server, self.protocol)
                 self._stack.callback(talk.close)
                 self._talks.append(talk)
@@ -202,9 +229,11 @@ class Pair:
         """Bring both servers back to the known state, and forget what they told."""
         for talk in self._talks:
             talk.close()
-            if self.twins or talk is self._talks[0]:
-                talk.server.tell(self.protocol.reference_opening())
-            talk.begin(Batch([self.protocol.opening()]), 0)
+            told = self.protocol.reference_opening()
+            if told and (self.twins or talk is self._talks[0]):
+                talk.server.tell(told)
+            opening = Batch([self.protocol.opening()], greetings=[*self.protocol.login])
+            talk.begin(opening, 0)
         for talk in self._talks:
             talk.finish()
             talk.memory = Memory()

@@ -7,6 +7,7 @@ that a difference found after an hour is replayed in a second: `--seed` takes wh
 from __future__ import annotations
 
 import argparse
+import functools
 import secrets
 import shlex
 import signal
@@ -14,8 +15,10 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from .clients.setups import Files
 from .differential import Pair, run
 from .generators.binary import BinaryProtocol
+from .generators.login import LoginProtocol
 from .generators.meta import MetaProtocol
 from .generators.text import TextProtocol
 from .servers import FOLLOWED, PYMCD, find_memcached, reference_command, version_of
@@ -33,6 +36,7 @@ VARIANTS = {
     "no-cas": ((*MEMORY, "-C"), False),
     "no-modern": ((*MEMORY, "-o", "no_modern"), True),
     "large-items": ((*MEMORY, "-I", "2m"), True),
+    "login": (MEMORY, True),
 }
 #: By the name that `--protocol` takes.
 PROTOCOLS: dict[str, Callable[..., Protocol]] = {
@@ -48,13 +52,28 @@ def variant_of(run_number: int) -> str:
     return names[run_number % 8] if run_number % 8 < len(names) else "default"
 
 
+@functools.cache
+def login_files() -> Files:
+    """Return the users of both servers, where there are logins."""
+    return Files()
+
+
 def pair_of(
     variant: str, reference: tuple[str, ...], subject: tuple[str, ...], protocol: str = "text"
 ) -> Pair:
     """Return the pair for a variant, not started."""
     switches, flushing = VARIANTS[variant]
     twins = "memcached" in subject[-1]
-    return Pair(reference, subject, PROTOCOLS[protocol](flushing=flushing), switches, twins)
+    generator = PROTOCOLS[protocol](flushing=flushing)
+    if variant != "login":
+        return Pair(reference, subject, generator, switches, twins)
+    setup = "sasl" if protocol == "binary" else "auth"
+    login_switches = login_files().switches(setup)
+    if setup == "sasl":
+        login_switches += ["-o", "no_modern"]
+    environment = login_files().server_environment(setup)
+    switches = tuple(login_switches)
+    return Pair(reference, subject, LoginProtocol(generator), switches, twins, environment)
 
 
 def main() -> int:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .generators import Batch
 
 # How the commands of a run are spread over the variants.
-SHARES = {"default": 0.7, "no-cas": 0.1, "no-modern": 0.1, "large-items": 0.1}
+SHARES = {"default": 0.6, "no-cas": 0.1, "no-modern": 0.1, "large-items": 0.1, "login": 0.1}
 RUN_COMMANDS_MAX = 10_000
 COMPARED = [
     pytest.param(each, marks=pytest.mark.xfail(run=False, reason="not built yet"))

@@ -21,11 +21,14 @@ class Batch:
 
     The pieces of `commands` are kept apart so that a failing batch can be made smaller. `cuts` says
     after which share (0 to 1) of the bytes the sender pauses; empty means one piece. With `closes`
-    the server must end the connection by itself; otherwise a sentinel follows.
+    the server must end the connection by itself; otherwise a sentinel follows. `greetings` open a
+    new connection: each is answered before more is sent. `fresh` demands one.
     """
 
     commands: list[bytes] = field(default_factory=list)
     closes: bool = False
+    greetings: list[bytes] = field(default_factory=list)
+    fresh: bool = False
     padding: bytes = b""
     cuts: tuple[float, ...] = ()
 
@@ -50,6 +53,12 @@ class Protocol(Interface):
     """What the runner needs to know of a protocol."""
 
     name: str
+    #: Greetings of a connection that is to be let in, where there are logins.
+    login: tuple[bytes, ...]
+
+    def is_answer(self, reply: bytes) -> bool:
+        """Return whether that is a whole answer to a greeting."""
+        ...
 
     def opening(self) -> bytes:
         """Return what puts a server into a known state, ended like a batch by the sentinel."""

@@ -98,6 +98,7 @@ class BinaryProtocol:
     """Generator of binary requests; see `Protocol` for its duties."""
 
     name = "binary"
+    login: tuple[bytes, ...] = ()
 
     def __init__(self, *, flushing: bool = True) -> None:
         self.flushing = flushing
@@ -118,6 +119,11 @@ class BinaryProtocol:
             self._kinds.append(self._flush)
 
     # What the runner calls.
+
+    def is_answer(self, reply: bytes) -> bool:
+        return (
+            len(reply) >= HEADER_BYTES and len(reply) >= HEADER_BYTES + HEADER.unpack_from(reply)[6]
+        )
 
     def opening(self) -> bytes:
         deletes = b"".join(request(DELETE, key) for key in KEYS)

@@ -390,6 +390,7 @@ class TextProtocol:
     """
 
     name = "text"
+    login: tuple[bytes, ...] = ()
 
     def __init__(self, *, flushing: bool = True) -> None:
         self.flushing = flushing
@@ -413,6 +414,9 @@ class TextProtocol:
             self._kinds.append(self._flush)
 
     # What the runner calls.
+
+    def is_answer(self, reply: bytes) -> bool:
+        return reply.endswith(b"\r\n")
 
     def opening(self) -> bytes:
         flush = b"flush_all\r\n" if self.flushing else b""
