@@ -138,7 +138,8 @@ def encode_json(fields: dict[str, Any]) -> bytes:
 def decode_json(payload: bytes) -> dict[str, Any]:
     """Return what `encode_json` was given; raises FrameError."""
     try:
-        fields = json.loads(payload)
+        # Of bytes it would guess the encoding, and load what decodes that.
+        fields = json.loads(payload.decode())
     except (ValueError, RecursionError):
         raise FrameError("not JSON") from None
     if not isinstance(fields, dict):
