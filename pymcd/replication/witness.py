@@ -54,21 +54,25 @@ class Memory:
 
     life: str
     backs: Roll | None = None
+    cluster: str = ""  #: to whose nodes it was promised; empty: nobody knows
 
     def encode(self) -> bytes:
         """Return it as what is written to a file."""
         backs = None if self.backs is None else self.backs.as_json()
-        return encode_json({"life": self.life, "backs": backs}) + b"\n"
+        whose = {"cluster_id": self.cluster} if self.cluster else {}
+        return encode_json({"life": self.life, "backs": backs, **whose}) + b"\n"
 
     @classmethod
     def decode(cls, data: bytes) -> Memory:
         """Return what a file says; raise ValueError."""
         try:
             said = decode_json(data)
-            life, backs = said.get("life"), said.get("backs")
+            life, backs, cluster = said.get("life"), said.get("backs"), said.get("cluster_id", "")
             if not isinstance(life, str) or not life:
                 raise ValueError("no life")
-            return cls(life, None if backs is None else Roll.read(backs))
+            if not isinstance(cluster, str):
+                raise ValueError("no cluster")
+            return cls(life, None if backs is None else Roll.read(backs), cluster)
         except FrameError as error:
             raise ValueError(str(error)) from None
 
@@ -115,7 +119,7 @@ class Witness:
 
     def _remember(self, roll: Roll) -> None:
         try:
-            self._keep(Memory(self.ballot.life, roll))
+            self._keep(Memory(self.ballot.life, roll, self._cluster_id))
         except OSError as error:
             self._complain("disk", f"cannot keep a promise, and makes none: {error.strerror}")
             raise

@@ -4,11 +4,14 @@ The core (`replication.witness`) decides everything. It is asked a few times a y
 hub: each connection has a task.
 
 The file is replaced as a whole, and is on the disk before anybody hears of a promise: so fsync(2)
-blocks the event loop, and nobody minds.
+blocks the event loop, and nobody minds. One process has it at a time: of two, each would have what
+the other one promised for its own. The lock is on a file beside it, as that is never replaced.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import signal
 import socket
@@ -42,11 +45,33 @@ if TYPE_CHECKING:
     from .listening import Endpoint
 
 
-def read_memory(path: str) -> Memory | None:
+def lock_memory(path: str) -> int:
+    """Keep other witnesses from a file until the descriptor is closed. Raises `ConfigError`."""
+    try:
+        fd = os.open(f"{path}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _not_written(path, error) from None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(fd)
+        if not isinstance(error, BlockingIOError):
+            raise _not_written(path, error) from None
+        raise ConfigError(
+            f"State file [{path}] is in use by another witness: give each its own"
+        ) from None
+    return fd
+
+
+def _not_written(path: str | None, error: OSError) -> ConfigError:
+    return ConfigError(f"Could not write state file [{path}]: {error.strerror}")
+
+
+def read_memory(path: str, cluster_id: str) -> Memory | None:
     """Return what a witness left there; None: it was never there. Raises `ConfigError`."""
     try:
         with open(path, "rb") as file:
-            return Memory.decode(file.read())
+            memory = Memory.decode(file.read())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -56,6 +81,12 @@ def read_memory(path: str) -> Memory | None:
             f"State file [{path}] is not what a witness writes ({error}). Without it the witness"
             " has no vote until the nodes take it in: remove it to begin so."
         ) from None
+    if memory.cluster not in ("", cluster_id):
+        raise ConfigError(
+            f"State file [{path}] is of the witness of another cluster [{memory.cluster}]:"
+            " give each its own"
+        )
+    return memory
 
 
 def write_memory(path: str, memory: Memory) -> None:
@@ -63,7 +94,9 @@ def write_memory(path: str, memory: Memory) -> None:
     beside = f"{path}.new"
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, memory.encode())
+        data = memory.encode()
+        if os.write(fd, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(fd)
     finally:
         os.close(fd)
@@ -184,13 +217,17 @@ def run(settings: Settings, signals: Signals, state: str | None) -> int:
     if settings.replication_secret_file is not None:
         secrets = PeerSecrets(settings.replication_secret_file, log.warning)
     endpoints = open_internet_endpoints(settings)
+    lock = None
     try:
         daemon.drop_privileges(settings.user, log)
-        state = None if state is None else os.path.abspath(state)
-        memory = None if state is None else read_memory(state)
+        memory = None
+        if state is not None:
+            state = os.path.abspath(state)
+            lock = lock_memory(state)
+            memory = read_memory(state, settings.cluster_id)
         known = memory is not None
         if memory is None:
-            memory = Memory(os.urandom(16).hex())
+            memory = Memory(os.urandom(16).hex(), cluster=settings.cluster_id)
 
         def say(line: str) -> None:
             log.warning(f"witness: {line}")
@@ -202,7 +239,7 @@ def run(settings: Settings, signals: Signals, state: str | None) -> int:
         try:
             keep(memory)
         except OSError as error:
-            raise ConfigError(f"Could not write state file [{state}]: {error.strerror}") from None
+            raise _not_written(state, error) from None
         port = endpoints[0].sock.getsockname()[1]
         witness = Witness(
             clock,
@@ -243,6 +280,8 @@ def run(settings: Settings, signals: Signals, state: str | None) -> int:
         raise ConfigError(f"witness: {error}", EXIT_FAILURE) from None
     finally:
         close_all(endpoints)
+        if lock is not None:
+            os.close(lock)
         if settings.pidfile is not None:
             daemon.remove_pid_file(settings.pidfile)
         log.close()

@@ -17,7 +17,7 @@ from pymcd import cli
 from pymcd.config import ConfigError
 from pymcd.replication.messages import Roll
 from pymcd.replication.witness import Memory
-from pymcd.server.witnessing import read_memory, write_memory
+from pymcd.server.witnessing import lock_memory, read_memory, write_memory
 
 from ..replication.helpers import SECRET, Group
 
@@ -97,6 +97,8 @@ class TestProcess:
             with running(tmp_path, f"--state={state}") as (port, _):
                 witness = call(port)
                 assert (witness.life, witness.backs) == ("a life", BACKS)
+                with running(tmp_path, f"--state={state}") as (_, other):
+                    assert other.wait(PATIENCE_S) != 0
 
     def test_without_one_each_start_is_a_new_life(self, tmp_path):
         lives = set()
@@ -119,16 +121,46 @@ class TestMemory:
         path = tmp_path / "state"
         for memory in (Memory("1"), Memory("1", BACKS)):
             write_memory(str(path), memory)
-            assert read_memory(str(path)) == memory
+            assert read_memory(str(path), "pymcd") == memory
             assert [each.name for each in tmp_path.iterdir()] == ["state"]
             assert path.stat().st_mode & 0o777 == 0o600
 
     def test_there_may_be_none(self, tmp_path):
-        assert read_memory(str(tmp_path / "state")) is None
+        assert read_memory(str(tmp_path / "state"), "pymcd") is None
 
     def test_what_cannot_be_read_is_said(self, tmp_path):
         with pytest.raises(ConfigError, match="Could not read state file"):
-            read_memory(str(tmp_path))
+            read_memory(str(tmp_path), "pymcd")
+
+    @pytest.mark.parametrize("cluster", ["a", ""], ids=["ours", "of nobody knows whom"])
+    def test_promises_to_other_nodes_are_not_ours(self, tmp_path, cluster):
+        path = str(tmp_path / "state")
+        memory = Memory("1", BACKS, cluster)
+        write_memory(path, memory)
+        assert read_memory(path, "a") == memory
+        if cluster:
+            with pytest.raises(ConfigError, match=r"of another cluster \[a\]"):
+                read_memory(path, "b")
+
+    def test_one_witness_has_it_at_a_time(self, tmp_path):
+        path = str(tmp_path / "state")
+        lock = lock_memory(path)
+        with pytest.raises(ConfigError, match="in use by another witness"):
+            lock_memory(path)
+        os.close(lock)
+        os.close(lock_memory(path))
+
+    def test_where_nothing_can_be_written_there_is_no_lock(self, tmp_path):
+        with pytest.raises(ConfigError, match="Could not write state file"):
+            lock_memory(str(tmp_path / "nowhere" / "state"))
+
+    def test_what_is_written_in_part_is_no_promise(self, tmp_path, monkeypatch):
+        path = tmp_path / "state"
+        write_memory(str(path), Memory("1"))
+        monkeypatch.setattr(os, "write", lambda fd, data: len(data) - 1)
+        with pytest.raises(OSError, match="No space left"):
+            write_memory(str(path), Memory("1", BACKS))
+        assert read_memory(str(path), "pymcd") == Memory("1")
 
 
 class TestWords:
