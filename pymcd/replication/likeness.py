@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 ITEM_SIZE_MAX_LOWEST_BYTES: Final = 1 << 10
 #: Of what HELLO says of one option.
 _WORD_MAX_CHARACTERS: Final = 64
+WITNESS: Final = "--witness"
 
 
 def manners_of(settings: Settings) -> dict[str, str]:
@@ -32,9 +33,14 @@ def manners_of(settings: Settings) -> dict[str, str]:
         "-B": settings.protocol,
         "-S/-Y": "sasl" if settings.enable_sasl else text_login,
         "-Z": _yes(settings.enable_ssl),
-        "--witness": _kind_of_witness(settings),
+        WITNESS: _kind_of_witness(settings),
         "--couchbase": _yes(settings.couchbase is not None),
     }
+
+
+def has_witness(hello: Hello) -> bool:
+    """Return whether a node goes on with votes only."""
+    return hello.manners.get(WITNESS, _yes(False)) != _yes(False)
 
 
 def differences(mine: Hello, theirs: Hello) -> Iterator[tuple[str, str, str]]:

@@ -901,7 +901,7 @@ class Node:
         waits = self.clock.monotonic() - self._left_at < CONSENT_S
         linked = [peer for peer in self.view.peers.values() if peer.link is not None]
         leads = any(peer.status is not None and peer.status.role.leads for peer in linked)
-        return not (self.voting.required and waits and linked) or leads
+        return not (waits and any(map(self.voting.is_needed_by, linked))) or leads
 
     # -- what is to be seen --------------------------------------------------------------------
 

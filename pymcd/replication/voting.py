@@ -22,6 +22,7 @@ from .ballot import AGAIN, NO, YES, Ballot, is_majority
 from .etcd import EtcdRegister
 from .frames import HEAD_BYTES, Kind, decode_head, encode_message
 from .lease import HEARTBEAT_S, SILENCE_S, Lease
+from .likeness import has_witness
 from .messages import Grant, Roll, Vote
 from .roles import FOLLOWER, STARTING
 
@@ -298,11 +299,15 @@ class Voting:
     # -- what others seek ----------------------------------------------------------------------
 
     def vote_arrived(self, peer: Peer, vote: Vote) -> None:
-        """Answer a peer's question."""
-        if not self.required:
+        """Answer a peer's question.
+
+        Who goes on without votes himself has one while he has nothing, as before he leaves: so
+        those that are to have a witness can be started anew one after the other.
+        """
+        view = self._view
+        if not self.required and view.role is not STARTING:
             return
         roll, ballot = vote.roll, self.ballot
-        view = self._view
         self._node.membership.hear_epoch(roll.epoch)
         before = ballot.backs
         if (roll.coordinator, roll.data.get(peer.node_id)) != (peer.node_id, peer.incarnation):
@@ -328,6 +333,10 @@ class Voting:
         if view.role is FOLLOWER and view.leader is not None:
             return view.leader.node_id
         return ""
+
+    def is_needed_by(self, peer: Peer) -> bool:
+        """Return whether a peer needs consent to go on, and perhaps ours."""
+        return self.required or (peer.hello is not None and has_witness(peer.hello))
 
     def learn(self, roll: Roll) -> bool:
         """Take note of the view that we are in, as its coordinator says."""

@@ -255,6 +255,35 @@ class TestSomebodyIsGone:
         group.advance(0.3)
         assert group["a"].node.leave()
 
+    def test_who_has_no_witness_yet_leaves_with_its_consent(self, kind):
+        # As the second node does when a witness is added, one node after the other.
+        group, _ = pair(kind)
+        group["b"].stop()
+        group.add("b", peers=(address_of("a"),))
+        meet(group, "ab")
+        group.advance(1.0)
+        group["a"].stop()
+        group["a"].start()
+        meet(group, "ab", "aw")
+        group.advance(1.0)
+        assert roles(group) == [FOLLOWER, COORDINATOR]
+        assert not group["b"].node.leave()
+        group.settle()
+        assert group["a"].node.role is ALONE
+        assert group["b"].node.leave()
+        group["b"].stop()
+        assert Guest(group["a"]).ask(ADD % b"x") == b"STORED\r\n"
+        check(group)
+
+    def test_who_has_no_witness_has_no_vote_while_it_serves(self, kind):
+        group = Group("a", **third(kind), peers=(address_of("b"),))
+        group.add("b", peers=(address_of("a"),))
+        group["b"].node.go_alone()
+        group["a"].node.voting.seek(group["a"].node.go_alone)
+        group.link("a", "b")
+        poll = group["a"].node.voting.ballot.poll
+        assert poll is None or "b" not in poll.yes
+
     def test_nodes_that_do_not_agree_on_a_witness_say_so(self, kind):
         group = Group("ab", **third(kind))
         group.add("b", peers=(address_of("a"),))
