@@ -107,6 +107,8 @@ class Run:
     seed: int = 1
     scale: float = 1.0
     verbose: bool = False
+    #: Of several runs that together are one: the number of the first trial.
+    first: int = 0
     #: In which circumstances of several, before the name of each figure.
     where: str = ""
     figures: list[Figure] = field(default_factory=list)
@@ -118,6 +120,10 @@ class Run:
 
     def times(self, usual: int) -> int:
         return self.trials or max(1, round(usual * self.scale))
+
+    def numbers(self, usual: int) -> range:
+        """Return the numbers of the trials to be done."""
+        return range(self.first, self.first + self.times(usual))
 
     def count(self, usual: int) -> int:
         return max(1, round(usual * self.scale))
@@ -178,7 +184,7 @@ def main(
 
     Prints each trial's figures. 1: a figure fell short, or a trial could not be finished.
     """
-    names = "\n".join(f"  {name:<11} {(act.__doc__ or '').strip()}" for name, act in trials.items())
+    names = "\n".join(f"  {name:<16} {(act.__doc__ or '').strip()}" for name, act in trials.items())
     parser = argparse.ArgumentParser(
         prog=f"python -m {prog}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -187,6 +193,9 @@ def main(
     )
     parser.add_argument("name", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--trials", type=int, default=0, metavar="N", help="how often")
+    parser.add_argument(
+        "--first", type=int, default=0, metavar="N", help="go on where a run of N trials ended"
+    )
     parser.add_argument(
         "--seed", type=int, default=1, metavar="S", help="of what is left to chance"
     )
@@ -199,7 +208,7 @@ def main(
         parser.error(f"no trial named {', '.join(unknown)}")
     failed = 0
     for name in options.name or trials:
-        run = Run(options.trials, options.seed, options.scale, options.verbose)
+        run = Run(options.trials, options.seed, options.scale, options.verbose, options.first)
         failed += not _try(name, trials[name], run)
     return 1 if failed else 0
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 
 from . import (
+    care,
     clocks,
     etcds,
     histories,
     lags,
     locks,
     losses,
+    misfits,
     namespaces,
     partitions,
     renewals,
@@ -34,6 +36,9 @@ TRIALS = {
     "strangers": strangers.strangers,
     "tls": strangers.tls,
     "badinput": strangers.badinput,
+    "refused": misfits.refused,
+    "sizes": misfits.sizes,
+    "large": misfits.large,
     "rotation": renewals.rotation,
     "upgrade": renewals.upgrade,
     "evictions": resources.evictions,
@@ -41,8 +46,11 @@ TRIALS = {
     "three": resources.three,
     "clocks": clocks.clocks,
     "namespaces": namespaces.namespaces,
-    "witness": votes.witness,
-    "etcd": etcds.etcd,
+    "witness-cuts": votes.witness_cuts,
+    "witness-failures": votes.witness_failures,
+    "witness-care": care.witness_care,
+    "etcd-cuts": etcds.etcd_cuts,
+    "etcd-failures": etcds.etcd_failures,
 }
 
 

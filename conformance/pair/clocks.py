@@ -233,7 +233,8 @@ def clocks(run: Run) -> None:
     writes = missing = wrong = done = void = 0
     flushes = flushed_wrong = 0
     with pair_by_clocks(place) as (pair, shown):
-        for number, step in enumerate(steps[: run.times(len(steps))]):
+        for number in run.numbers(len(steps)):
+            step = steps[number % len(steps)]
             outcome = _step_once(run, pair, shown, step, run.rng(number))
             if outcome is None:
                 void += 1

@@ -1,39 +1,34 @@
 """A pair whose third vote is kept by a real etcd, Debian's `etcd-server`, of three members.
 
-As with a witness, nodes and members are on hosts of their own: a node is cut off while both sides
-take locks, and now and then the etcd's leader dies at about that time; each of all is killed and
-frozen. Where there is no etcd, or no root, the trial says so and gives no figures.
+As with a witness, nodes and members are on hosts of their own, and the trials are the same; only
+that an etcd outlives one of its members, and then takes its time to elect another leader. Where
+there is no etcd, or no root, the trial says so and gives no figures.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 import urllib.request
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from conformance.clock import now_s
-from conformance.trial import TrialError, until
+from conformance.trial import until
 
 from . import namespaces
-from .load import read
-from .namespaces import Host, Network, start_host, stop_all, wait_in_sync
-from .strangers import SECRET, secrets
-from .votes import ANSWER_S, BAR_MS, Taker
+from .votes import failures, partitions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
     from conformance.trial import Run
+
+    from .namespaces import Network
 
 PROGRAM = shutil.which("etcd", path=os.defpath + ":/usr/bin:/usr/local/bin")
 CLIENT_PORT: Final = 2379
@@ -58,6 +53,7 @@ class Member:
     ) -> None:
         """`clients` are the addresses that it listens on for those; we ask at the last."""
         self.asked_at = clients[-1]
+        self.asked_at_first = clients[0]
         urls = ",".join(f"http://{address}" for address in clients)
         self._log = folder / f"{name}.log"
         self._command = [
@@ -83,6 +79,9 @@ class Member:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
 
     def post(self, path: str, **said: Any) -> dict[str, Any]:
         """Return what it answers; raise OSError."""
@@ -111,9 +110,12 @@ class Member:
 class Etcd:
     """All members of one etcd. A context manager."""
 
+    outlives = True
+
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="conformance-")
         self.members: list[Member] = []
+        self._failing: Member | None = None
 
     @classmethod
     def on_loopback(cls, ports: Sequence[tuple[int, int]]) -> Self:
@@ -181,150 +183,60 @@ class Etcd:
         until("a leader of the etcd", look)
         return found[0]
 
+    # -- as a third --------------------------------------------------------------------------------
+
+    def switches(self) -> Sequence[str]:
+        """Return what nodes are started with."""
+        return ("--witness", "etcd://" + ",".join(member.asked_at_first for member in self.members))
+
+    def kill(self) -> None:
+        """End the one that leads."""
+        self._failing = self.leader()
+        self._failing.kill()
+
+    def start(self) -> None:
+        """Start that again, and wait until all is well."""
+        assert self._failing is not None
+        self._failing.start()
+        self._failing = None
+        self.wait()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the one that leads, or to whom one was sent before."""
+        if number == signal.SIGCONT:
+            assert self._failing is not None
+            self._failing.signal(number)
+            self._failing = None
+        else:
+            self._failing = self.leader()
+            self._failing.signal(number)
+
+    def log(self) -> str:
+        """Return what all of them said so far, as an etcd does: much."""
+        lines = [member.log().splitlines()[-3:] for member in self.members]
+        return "\n".join(line[:300] for each in lines for line in each)
+
 
 def why_not() -> str:
     """Say why there can be no etcd on hosts of its own; nothing if there can."""
     return "no `etcd` here (etcd-server)" if PROGRAM is None else namespaces.why_not()
 
 
-def _ready(hosts: list[Host], etcd: Etcd) -> None:
-    etcd.wait()
-    wait_in_sync(hosts)
-
-    def anyone_may_fail() -> bool:
-        rows = [host.rows() for host in hosts]
-        return all(each.get("may_fail", "").count(",") == 2 for each in rows) and all(
-            each.get("witness_error") == "-" for each in rows
-        )
-
-    try:
-        until("anyone may fail", anyone_may_fail)
-    except TrialError as error:
-        raise TrialError(f"{error}\n" + "\n".join(host.log() for host in hosts)) from None
-
-
-def etcd(run: Run) -> None:
-    """Partitions with the vote in an etcd, whose leader dies meanwhile; each of all killed."""
-    if reason := why_not():
-        run.problem(f"skipped: {reason}")
+def etcd_cuts(run: Run) -> None:
+    """As `witness-cuts`, with the vote in an etcd, whose leader dies at about that time."""
+    if PROGRAM is None:
+        run.problem(f"skipped: {why_not()}")
         return
-    with (
-        secrets(SECRET) as (secret_file,),
-        Network(5) as network,
-        Etcd.on_hosts(network) as register,
-        ExitStack() as running,
-    ):
-        at = ",".join(f"{network.address(index, 'link')}:{CLIENT_PORT}" for index in MEMBERS)
-        more = ("--witness", f"etcd://{at}")
-        hosts = [start_host(network, index, secret_file, more) for index in range(2)]
-        running.callback(stop_all, hosts)
-        _partitions(run, network, hosts, register)
-        _failures(run, network, hosts, register, secret_file, more)
+    partitions(run, _etcd_of, len(MEMBERS), beheads=True)
 
 
-def _partitions(run: Run, network: Network, hosts: list[Host], etcd: Etcd) -> None:
-    twice = lost = granted = 0
-    longest_s = {False: 0.0, True: 0.0}
-    for number in range(run.times(10)):
-        _ready(hosts, etcd)
-        cut, beheads = number % 2, number % 4 > 1
-        leader = etcd.leader() if beheads else None
-        takers = [Taker(host, f"lock{number}") for host in hosts]
-        for taker in takers:
-            taker.start()
-        time.sleep(0.2)
-        later_s = run.rng(number).uniform(-0.15, 0.15)
-        if leader is not None and later_s < 0:
-            leader.kill()
-            time.sleep(-later_s)
-        network.pull(cut)
-        if leader is not None and later_s >= 0:
-            time.sleep(later_s)
-            leader.kill()
-        time.sleep(0.6 if leader is None else 3.0)
-        network.plug(cut)
-        time.sleep(0.3)
-        for taker in takers:
-            taker.over = True
-        for taker in takers:
-            taker.join(2 * ANSWER_S)
-        if leader is not None:
-            leader.start()
-        won = [{each.name for each in taker.taken if each.granted} for taker in takers]
-        both = won[0] & won[1]
-        twice += len(both)
-        granted += len(won[0] | won[1])
-        run.problem(*(f"{name.decode()} was granted twice" for name in sorted(both)))
-        waited_s = max(each.waited_s for each in takers[1 - cut].taken)
-        longest_s[beheads] = max(longest_s[beheads], waited_s)
-        _ready(hosts, etcd)
-        names = sorted(won[0] | won[1])
-        for host in hosts:
-            held = read(host, names)
-            gone = [name for name in names if name not in held]
-            lost += len(gone)
-            run.problem(*(f"{name.decode()} is gone" for name in gone))
-        run.say(
-            f"partition {number}{', leader killed' if beheads else ''}: {len(names)} locks,"
-            f" the majority waited {waited_s:.3f} s"
-        )
-    run.figure("partition: locks granted twice", twice, 0, of=f"{granted:,}")
-    run.figure("partition: acknowledged locks lost", lost, 0)
-    name = "partition: longest wait of the majority"
-    run.figure(name, longest_s[False] * 1e3, BAR_MS, "ms", timed=True)
-    run.figure(f"{name}, the etcd's leader killed", longest_s[True] * 1e3, unit="ms")
+def etcd_failures(run: Run) -> None:
+    """As `witness-failures`, with the vote in an etcd, of which its leader fails."""
+    if PROGRAM is None:
+        run.problem(f"skipped: {why_not()}")
+        return
+    failures(run, _etcd_of, len(MEMBERS))
 
 
-def _failures(
-    run: Run,
-    network: Network,
-    hosts: list[Host],
-    etcd: Etcd,
-    secret_file: str,
-    more: tuple[str, ...],
-) -> None:
-    """Kill or freeze a node or a member of the etcd in turn, while the others are asked."""
-    waits: dict[str, float] = {}
-    for number in range(run.times(8)):
-        _ready(hosts, etcd)
-        who, freezes = number % 4, number // 4 % 2 == 1
-        takers = [Taker(host, f"one{number}") for host in hosts]
-        leader = etcd.leader()
-        targets: dict[int, tuple[str, Host | Member]] = {
-            0: ("node", hosts[0]),
-            1: ("node", hosts[1]),
-            2: ("leader of the etcd", leader),
-            3: ("member of the etcd", next(each for each in etcd.members if each is not leader)),
-        }
-        name, target = targets[who]
-        name = f"{name} {'frozen' if freezes else 'killed'}"
-        for taker in takers:
-            taker.start()
-        time.sleep(0.2)
-        if freezes:
-            target.signal(signal.SIGSTOP)
-        else:
-            target.kill()
-        time.sleep(1.0)
-        for taker in takers:
-            taker.over = True
-        for taker in takers:
-            if taker.host is target:
-                continue
-            taker.join(2 * ANSWER_S)
-            waits[name] = max(waits.get(name, 0.0), max(each.waited_s for each in taker.taken))
-            late_s = now_s() - taker.taken[-1].asked_s
-            if late_s > 1.0:
-                run.problem(f"{name}: the service stopped {late_s:.1f} s before the end")
-        if freezes:
-            target.signal(signal.SIGCONT)
-        elif isinstance(target, Member):
-            target.start()
-        else:
-            with contextlib.suppress(OSError):
-                target.stop()
-            hosts[who] = start_host(network, who, secret_file, more)
-        for taker in takers:
-            taker.join(2 * ANSWER_S)
-    for name, waited_s in sorted(waits.items()):
-        run.figure(f"{name}: longest wait elsewhere", waited_s * 1e3, BAR_MS, "ms", timed=True)
+def _etcd_of(network: Network, _secret_file: str) -> Etcd:
+    return Etcd.on_hosts(network)

@@ -56,6 +56,15 @@ def _ip(words: str) -> None:
     subprocess.run(["ip", *words.split()], check=True, capture_output=True)
 
 
+def _ether(index: int) -> str:
+    """Return the hardware address of a host on the cable to the other hosts."""
+    return f"02:00:00:00:00:{index + 1:02x}"
+
+
+#: Nobody has it: what is sent there is lost without a word.
+NOWHERE = "02:00:00:00:ff:ff"
+
+
 class Network:
     """A switch, hosts on it, and us on it as well. A context manager that removes it all."""
 
@@ -85,6 +94,8 @@ class Network:
                     _ip(f"-n {host} link add {bridge} type veth {other_end}")
                     _ip(f"-n {self.switch} link set {port} master {bridge} up")
                     _ip(f"-n {host} addr add {self.address(index, cable)}/25 dev {bridge}")
+                    if cable == "link":
+                        _ip(f"-n {host} link set {bridge} address {_ether(index)}")
                     _ip(f"-n {host} link set {bridge} up")
         except subprocess.CalledProcessError:
             self.remove()
@@ -110,6 +121,29 @@ class Network:
 
     def plug(self, index: int, cable: str = "link") -> None:
         _ip(f"-n {self.switch} link set {cable}{index} up")
+
+    def lose(self, *ways: tuple[int, int]) -> None:
+        """Lose from now on what hosts send to others on the way between them: (from, to), ..."""
+        self._lead(dict.fromkeys(ways, NOWHERE))
+
+    def find(self, *ways: tuple[int, int]) -> None:
+        """Lose it no more."""
+        self._lead({way: _ether(way[1]) for way in ways})
+
+    def _lead(self, ways: dict[tuple[int, int], str]) -> None:
+        """Have what hosts send to others go to a hardware address; all at the same time."""
+        tables: dict[int, list[str]] = {}
+        for (source, sink), ether in ways.items():
+            place = f"{self.address(sink, 'link')} lladdr {ether} nud permanent dev links"
+            tables.setdefault(source, []).append(f"neigh replace {place}\n")
+        running = [
+            (subprocess.Popen(["ip", "-n", self.hosts[source], "-batch", "-"], stdin=-1), table)
+            for source, table in tables.items()
+        ]
+        for process, table in running:
+            process.communicate("".join(table).encode())
+            if process.returncode:
+                raise TrialError("ip neigh: see above")
 
 
 @dataclass(slots=True)

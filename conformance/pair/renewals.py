@@ -93,7 +93,7 @@ def rotation(run: Run) -> None:
             paths = [Path(folder, f"secret{index}") for index in range(2)]
             Path(folder).chmod(0o755)
             for path in paths:
-                _write(path, old)
+                write_secrets(path, old)
             own: dict[int, Sequence[str]] = {
                 index: ("--replication-secret-file", str(path)) for index, path in enumerate(paths)
             }
@@ -107,7 +107,8 @@ def rotation(run: Run) -> None:
                 run.figure("links refused", refused, 0)
 
 
-def _write(path: Path, *lines: str) -> None:
+def write_secrets(path: Path, *lines: str) -> None:
+    """Write a secret file that nodes may read."""
     path.write_text("".join(f"{line}\n" for line in lines))
     path.chmod(0o600)
     if os.geteuid() == 0:
@@ -117,14 +118,14 @@ def _write(path: Path, *lines: str) -> None:
 def _rotate(pair: Pair, paths: list[Path], old: str, new: str) -> Iterator[Callable[[], bool]]:
     for lines in ((old, new), (new, old), (new,)):
         for index, path in enumerate(paths):
-            _write(path, *lines)
+            write_secrets(path, *lines)
             pair.nodes[index].signal(signal.SIGHUP)
             yield pair.in_sync
             # A secret is asked for when a link is opened: so one is, in each of the states.
             other = 1 - index
             yield from _begin_anew(pair, other)
     # What is of no use changes nothing.
-    _write(paths[0])
+    write_secrets(paths[0])
     pair.nodes[0].signal(signal.SIGHUP)
     yield lambda: "the secrets in use stay" in pair.nodes[0].log()
     yield from _begin_anew(pair, 1)

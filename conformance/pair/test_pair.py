@@ -52,13 +52,19 @@ SLOW = [
     ("strangers", 1, 0.5),
     ("tls", 1, 1.0),
     ("badinput", 1, 0.5),
+    ("refused", 4, 1.0),
+    ("sizes", 3, 1.0),
+    ("large", 1, 0.3),
     ("evictions", 2, 1.0),
     ("memory", 1, 0.3),
     ("three", 1, 0.3),
     ("clocks", 6, 1.0),
     ("namespaces", 1, 0.5),
-    ("witness", 2, 1.0),
-    ("etcd", 4, 1.0),
+    ("witness-cuts", 17, 1.0),
+    ("witness-failures", 6, 1.0),
+    ("witness-care", 14, 1.0),
+    ("etcd-cuts", 6, 1.0),
+    ("etcd-failures", 6, 1.0),
 ]
 
 
@@ -106,9 +112,9 @@ def test_trial_in_other_ways(
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("name", "trials", "scale"), SLOW, ids=[row[0] for row in SLOW])
 def test_long_trial(name: str, trials: int, scale: float) -> None:
-    if name in ("namespaces", "witness") and (reason := why_not()):
+    if name.startswith(("namespaces", "witness")) and (reason := why_not()):
         pytest.skip(f"no network namespaces: {reason}")
-    if name == "etcd" and (reason := etcds.why_not()):
+    if name.startswith("etcd") and (reason := etcds.why_not()):
         pytest.skip(reason)
     check(TRIALS[name], trials, scale)
 
