@@ -329,7 +329,8 @@ class Changes:
     def take_fresh(self) -> tuple[list[bytes], dict[bytes, Item | None], bool]:
         """Take what has changed: its records, in pieces, its keys, and whether it is ordinary.
 
-        Not ordinary is one after which a cas unique does not tell whether an item is newer.
+        Not ordinary is one after which a cas unique does not tell whether an item is newer. If this
+        raises, nothing was taken.
         """
         # Hot path: bench/ "pair16".
         pieces: list[bytes] = []
@@ -342,7 +343,7 @@ class Changes:
         if self.fresh_flush_due:
             pieces.append(self._flush_due_record())
             self.fresh_flush_due = False
-        fresh, self.fresh = self.fresh, {}
+        fresh = self.fresh
         self.sequence += len(fresh)
         if self.logging:
             self._log(fresh)
@@ -374,7 +375,16 @@ class Changes:
             )
             if segment is None and exceptions.count:
                 exceptions.pop(key)
+        self.fresh = {}
         return pieces, fresh, ordinary
+
+    def put_back(self, fresh: dict[bytes, Item | None]) -> None:
+        """Have what was taken, and could not be sent, be so with the next batch, and whole."""
+        self.fresh = fresh
+        # Nobody minds being told once more.
+        self.fresh_flush = bool(self.barrier)
+        self.fresh_flush_due = bool(self.flush_due_version)
+        self.fresh_by_peer = True
 
     def take_alterations(self, fresh: dict[bytes, Item | None]) -> dict[bytes, Alteration]:
         """Take what need not be told whole of what was taken."""

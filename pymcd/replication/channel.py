@@ -11,6 +11,9 @@ again, and is not missed meanwhile.
 
 A channel is made when a node joins another, and given up by whoever decides to act alone. Its
 epoch is its name: a message of another epoch is stale and means nothing.
+
+Where something could not be sent, for want of memory say, the channel is *broken off* at once:
+nothing that comes behind it may arrive, nor be acknowledged. It is given up as soon as that may be.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .frames import HEAD_BYTES, PARTS_MAX_BYTES, PARTS_WINDOW_BYTES, FrameError, Kind
 from .values import Values
@@ -28,6 +31,10 @@ if TYPE_CHECKING:
 
     from ..store import Item
     from .waiting import Reply
+
+
+#: The epoch of what is broken off: no message has it.
+_NOBODYS: Final = (1 << 64) - 1
 
 
 @dataclass(slots=True)
@@ -54,7 +61,11 @@ class Channel:
     """Messages to and from one peer, each delivered once, in order."""
 
     def __init__(self, epoch: int, *, received: int = 0) -> None:
-        self.epoch = epoch
+        self.name = epoch  #: as the other side knows it
+        self.epoch = epoch  #: of the messages that belong to it
+        self.broken = ""  #: why nothing passes any more; empty: it does
+        self.broken_at = inf  #: when the other side was given up for that
+        self.untold = False  #: there is something that could not be sent
         #: The link carries it: what was lost with the one before is sent again.
         self.flowing = True
         self.sent = 0
@@ -74,8 +85,15 @@ class Channel:
 
     def take(self, message: Unacked) -> None:
         """Keep a message until it is acknowledged."""
+        self.sent = message.number
         self.unacked.append(message)
         self.unacked_bytes += message.size
+
+    def break_off(self, why: str) -> None:
+        """Have nothing pass any more, in either direction."""
+        self.flowing = False
+        self.epoch = _NOBODYS
+        self.broken = self.broken or why
 
     def acknowledge(self, number: int) -> Unacked | None:
         """Forget messages up to a number; return the last of them, if any were."""
@@ -137,4 +155,5 @@ class Channel:
         else:
             assert not self.unacked_bytes, "a message is counted that is not there"
         assert self._parts_bytes == sum(map(len, self._parts)), "a part is not counted"
+        assert not (self.broken and self.flowing), "a channel flows that is broken off"
         self.values.check()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..clock import Clock
+    from ..store import Item
     from .changes import Changes
     from .channel import Channel
     from .lease import Patience
@@ -57,6 +58,8 @@ _VERSION_AT: Final = {
 }
 #: On their way to a peer that nobody waits for; what changes beyond that is sent later.
 QUEUE_BYTES: Final = 4 << 20
+#: No batch has that ticket.
+NOT_CLOSED: Final = -1
 #: Nodes that our coordinator knows and we do not, of which anything is remembered.
 UNMET_MAX: Final = 16
 
@@ -403,52 +406,59 @@ class Gate:
         # Hot path: bench/ "pair16".
         view = self._view
         changes = self.changes
-        pieces, keys, ordinary = changes.take_fresh()
-        has_flush = changes.flush_sequence > 0 and not ordinary
-        ticket = self.commits.close_batch()
-        self.active_until = now + ACTIVE_S
-        payload: bytes | None = None
-        version = self.cache.cas_unique
-        by_peer, changes.fresh_by_peer = changes.fresh_by_peer, False
-        alterations = changes.take_alterations(keys) if by_peer else {}
-        for peer in view.peers.values():
-            if peer.channel is None:
-                continue
-            resync = peer.resync
-            if resync.behind or (
-                peer.channel.unacked_bytes > QUEUE_BYTES
-                and (not peer.in_view or view.ack_mode == "async")
-            ):
-                resync.owes_flushes = True  # if there was one, it is in no list of keys
-                if not resync.fall_behind(keys, self._queue_max):
-                    # It is resynchronised from the log, or in full; the link stays.
-                    self._resynchronise(peer)
-                continue
-            results = None
-            if by_peer:
-                whole = peer.join_records(now, pieces, alterations)
-            else:
-                if payload is None:
-                    payload = b"".join(pieces)
-                whole = payload
-            if len(view.followers) > 1:
-                whole = self._encode_batch(peer, now, ticket) + whole
-            elif self._executed and peer.in_view:
-                whole = self._encode_executed(peer, now) + whole
-            if peer.executed.results:
-                results = peer.executed.take_results()
-                whole += peer.join_results(now, results)
-            peer.send(
-                now,
-                Kind.CHANGES,
-                whole,
-                keys=keys,
-                has_flush=has_flush,
-                results=results,
-                ticket=ticket,
-                sequence=0 if resync.todo is not None else changes.sequence,
-                version=version,
-            )
+        keys, ticket = changes.fresh, NOT_CLOSED
+        try:
+            pieces, keys, ordinary = changes.take_fresh()
+            has_flush = changes.flush_sequence > 0 and not ordinary
+            ticket = self.commits.close_batch()
+            self.active_until = now + ACTIVE_S
+            payload: bytes | None = None
+            version = self.cache.cas_unique
+            by_peer, changes.fresh_by_peer = changes.fresh_by_peer, False
+            alterations = changes.take_alterations(keys) if by_peer else {}
+            for peer in view.peers.values():
+                if peer.channel is None:
+                    continue
+                resync = peer.resync
+                if resync.behind or (
+                    peer.channel.unacked_bytes > QUEUE_BYTES
+                    and (not peer.in_view or view.ack_mode == "async")
+                ):
+                    resync.owes_flushes = True  # if there was one, it is in no list of keys
+                    if not resync.fall_behind(keys, self._queue_max):
+                        # It is resynchronised from the log, or in full; the link stays.
+                        self._resynchronise(peer)
+                    continue
+                results = None
+                if by_peer:
+                    whole = peer.join_records(now, pieces, alterations)
+                else:
+                    if payload is None:
+                        payload = b"".join(pieces)
+                    whole = payload
+                if len(view.followers) > 1:
+                    whole = self._encode_batch(peer, now, ticket) + whole
+                elif self._executed and peer.in_view:
+                    whole = self._encode_executed(peer, now) + whole
+                if peer.executed.results:
+                    results = peer.executed.results
+                    whole += peer.join_results(now, results)
+                peer.send(
+                    now,
+                    Kind.CHANGES,
+                    whole,
+                    keys=keys,
+                    has_flush=has_flush,
+                    results=results,
+                    ticket=ticket,
+                    sequence=0 if resync.todo is not None else changes.sequence,
+                    version=version,
+                )
+                if results is not None:
+                    peer.executed.take_results()
+        except Exception as error:
+            self._cannot_send(error, keys, ticket, now)
+            raise
         self._executed.clear()
         if self.stance.protecting:
             self.commits.begin_batch(ordinary=ordinary)
@@ -458,6 +468,24 @@ class Gate:
                 self.unprotected_writes += len(keys)
                 self.unprotected_now += len(keys)
             self.advance()
+
+    def _cannot_send(
+        self, error: Exception, keys: dict[bytes, Item | None], ticket: int, now: float
+    ) -> None:
+        """Have what has changed be sent with the next batch, but not to whom it did not reach now.
+
+        They lack it, and what is said to them later would be taken for all that there is.
+        """
+        self.changes.put_back(keys)
+        if self.stance.protecting:
+            self.commits.begin_batch(ordinary=False)
+        for peer in self._view.peers.values():
+            channel = peer.channel
+            if channel is None or channel.broken:
+                continue
+            if ticket == NOT_CLOSED or not channel.unacked or channel.unacked[-1].ticket != ticket:
+                peer.break_off(error)
+                self._expect_step(now)
 
     def _encode_batch(self, peer: Peer, now: float, ticket: int) -> bytes:
         """Return what a follower must know of a batch in case that it is to go on alone."""
@@ -475,34 +503,44 @@ class Gate:
 
     def _forward_strays(self) -> None:
         """Have what was dropped here, though others decide, deleted there, too."""
-        strays, self.changes.strays = self.changes.strays, []
-        for key in strays:
-            self.forward(Nobody(), *self._execute.deletion(key))
+        strays = self.changes.strays
+        while strays:
+            self.forward(Nobody(), *self._execute.deletion(strays[-1]))
+            strays.pop()
 
     def _send_forwards(self, now: float) -> None:
         leader = self._view.leader
         if leader is None or leader.channel is None:
             return
         payload = []
-        for forward in self.unsent_forwards:
-            if forward.number not in self.forwards:
-                continue  # it was answered meanwhile
-            if not forward.sent:
-                forward.sent, forward.since = True, now
-            payload.append(
-                records.encode_forward(forward.number, forward.protocol, forward.commands)
-                if type(forward.commands) is bytes
-                else leader.encode_forward(now, forward)
-            )
+        try:
+            for forward in self.unsent_forwards:
+                if forward.number not in self.forwards:
+                    continue  # it was answered meanwhile
+                if not forward.sent:
+                    forward.sent, forward.since = True, now
+                payload.append(
+                    records.encode_forward(forward.number, forward.protocol, forward.commands)
+                    if type(forward.commands) is bytes
+                    else leader.encode_forward(now, forward)
+                )
+            leader.send(now, Kind.FORWARD, b"".join(payload))
+        except Exception as error:
+            leader.break_off(error)
+            raise
         self.unsent_forwards = []
         self.active_until = now + ACTIVE_S
         self.forwards_sent += len(payload)
-        leader.send(now, Kind.FORWARD, b"".join(payload))
 
     def _send_results(self, peer: Peer, now: float) -> None:
-        results = peer.executed.take_results()
-        payload = peer.join_results(now, results)
-        peer.send(now, Kind.CHANGES, payload, results=results)
+        results = peer.executed.results
+        try:
+            payload = peer.join_results(now, results)
+            peer.send(now, Kind.CHANGES, payload, results=results)
+        except Exception as error:
+            peer.break_off(error)
+            raise
+        peer.executed.take_results()
 
     # -- what comes from others ----------------------------------------------------------------
 

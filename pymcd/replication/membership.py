@@ -12,6 +12,7 @@ smaller view, of the older epoch, of the larger id.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import ExitStack
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -427,7 +428,9 @@ class Membership:
         elif not number:
             self._signal_arrived(peer, kind, body, time, now)
         elif kind == Kind.WELCOME:
-            self._welcome_arrived(peer, Welcome.decode(body[HEAD_BYTES:]), epoch, now)
+            welcome = Welcome.decode(body[HEAD_BYTES:])
+            with peer.breaking():
+                self._welcome_arrived(peer, welcome, epoch, now)
         else:
             self.counts.stale_frames += 1
         if renewed and (peer.in_view or self._node.gate.waiting):
@@ -493,7 +496,9 @@ class Membership:
         elif kind == Kind.STATUS:
             self._status_arrived(peer, Status.decode(body[HEAD_BYTES:]), time, now)
         elif kind == Kind.JOIN:
-            self._join_arrived(peer, Join.decode(body[HEAD_BYTES:]), now)
+            join = Join.decode(body[HEAD_BYTES:])
+            with peer.breaking():
+                self._join_arrived(peer, join, now)
         elif kind == Kind.VOTE:
             self._node.voting.vote_arrived(peer, Vote.decode(body[HEAD_BYTES:]))
         elif kind == Kind.GRANT:
@@ -553,7 +558,7 @@ class Membership:
             members=view.members,
             coordinator=view.coordinator,
             welcoming=self.welcoming,
-            channel=Received(channel.epoch, channel.received) if channel is not None else None,
+            channel=Received(channel.name, channel.received) if channel is not None else None,
             left=peer.left,
             clock=self.changes.item_time(now),
             version=self.changes.latest(),
@@ -591,7 +596,7 @@ class Membership:
             channel.flowing = True
             self.acknowledged(peer, channel, theirs.received, now)
             peer.resend(now, theirs.received)
-        elif status.left.epoch == channel.epoch:
+        elif status.left.epoch == channel.name:
             if status.why:
                 self._node.told_to_part(peer, status.why)
             if not peer.in_view:
@@ -601,7 +606,7 @@ class Membership:
                 return
             else:
                 self._node.lose([peer], "left")
-        elif not channel.flowing:
+        elif not channel.flowing and not channel.broken:
             # On a new link it does not know of the channel: our WELCOME was lost with the old one,
             # unless this was said before, and overtaken by what came over the old one.
             if status.word != "answer":
@@ -856,7 +861,8 @@ class Membership:
             assert told.channel is not None
             if told.channel.unacked_bytes >= WINDOW_BYTES:
                 return
-        dropped = next(resync.dropping, None)
+        with peer.breaking():
+            dropped = next(resync.dropping, None)
         if dropped is not None:
             resync.dropped += len(dropped)
             if dropped:
@@ -876,7 +882,10 @@ class Membership:
         relay = view.role.leads and any(
             other is not peer and other.channel is not None for other in view.peers.values()
         )
-        said = self.changes.tell_dropped(dropped, relay=relay)
+        with ExitStack() as stack:
+            for told in (peer, *view.followers):
+                stack.enter_context(told.breaking())
+            said = self.changes.tell_dropped(dropped, relay=relay)
         if relay:
             self._node.gate.send_changes(now)
         else:
@@ -977,8 +986,8 @@ class Membership:
         peer.acked_version = self.cache.cas_unique
         gate.commits.catch_up(self.cache.cas_unique)
         self._node.become(COORDINATOR)
-        self.announce_view(now)
         gate.refresh_lease(now)
+        self.announce_view(now)
 
     def _enter_view(self, peer: Peer, phase: Phase, now: float) -> None:
         peer.become(phase)

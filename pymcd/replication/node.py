@@ -327,28 +327,52 @@ class Node:
 
     def part(self, peer: Peer, why: str) -> None:
         """Give up the channel with a peer, of which we could not take something, for a while."""
-        now = self.clock.monotonic()
         self.complain(
             f"part {peer.node_id}",
             f"replication: cannot take what {peer.node_id} sends ({why}); parting from it",
         )
-        peer.last_error = why
-        peer.lapses += 1
-        peer.not_again_before = now + min(READMIT_MAX_S, READMIT_MIN_S * 2 ** (peer.lapses - 1))
-        in_view = peer.in_view
-        if in_view and self.role is COORDINATOR and self.voting.required:
-            self.wait(why)  # until others consent that we go on without it
-            self.voting.seek(self.go_alone)
-            return
-        self.drop(peer, why)
-        if in_view:
-            self.degradation.count += 1
-        if not in_view:
+        assert peer.channel is not None
+        peer.channel.break_off(why)
+        self._give_up(peer)
+
+    def _give_up(self, peer: Peer) -> None:
+        """Give up a channel that is broken off, and the peer for a while.
+
+        Who follows us is to have heard of that, or to answer nobody any more: until its lease has
+        ended we do nothing that it may not know.
+        """
+        now, channel = self.clock.monotonic(), peer.channel
+        assert channel is not None
+        first = channel.broken_at == inf
+        if first:
+            channel.broken_at = now
+            peer.last_error = channel.broken
+            peer.lapses += 1
+            peer.not_again_before = now + min(READMIT_MAX_S, READMIT_MIN_S * 2 ** (peer.lapses - 1))
+        if not peer.in_view:
+            self.drop(peer)
             self.membership.announce_status()
         elif self.role is COORDINATOR:
-            self._lead_on()
+            if first:
+                peer.lease.mute(now, inf)
+                self.expect_step(now + self.patience.lease_s)
         else:
+            self.drop(peer)
+            self.degradation.count += 1
             self._rejoin(peer)
+
+    def _see_to_broken(self) -> None:
+        """Give up the channels on which something could not be sent."""
+        for peer in list(self.view.peers.values()):
+            channel = peer.channel
+            if channel is not None and channel.broken:
+                if channel.broken_at == inf:
+                    self.complain(
+                        f"part {peer.node_id}",
+                        f"replication: cannot tell {peer.node_id} what it is to know"
+                        f" ({channel.broken}); parting from it",
+                    )
+                self._give_up(peer)
 
     def told_to_part(self, peer: Peer, why: str) -> None:
         """Take note that a peer could not take something of what we sent."""
@@ -368,24 +392,32 @@ class Node:
         view.epoch = view.next_epoch(self.changes.tag)
         self.went_on_at = now
         self.become(COORDINATOR)
-        self.membership.announce_view(now)
         self.gate.refresh_lease(now)
         self.gate.advance()
+        self.membership.announce_view(now)
 
-    def drop(self, peer: Peer, why: str = "") -> list[Unacked]:
-        """Take a peer out of our view, or give up its resync; `why`: it is told, if anything."""
-        in_view, behind = peer.in_view, list(peer.resync.behind)
-        unacked = peer.leave_channel(why)
+    def drop(self, peer: Peer) -> list[Unacked]:
+        """Take a peer out of our view, or give up its resync."""
+        in_view, resync, channel = peer.in_view, peer.resync, peer.channel
+        unacked = peer.leave_channel()
         self.gate.stop_staging(peer)
+        # What was still to be sent is in no list of keys, nor is what could not be.
+        untold = channel is not None and channel.untold
+        lacks_more = resync.todo is not None or untold
         if in_view:
-            lacking = [key for message in unacked for key in message.keys or ()] + behind
-            lacks = bool(lacking) or self.changes.pending
+            lacking = [key for message in unacked for key in message.keys or ()] + [*resync.behind]
+            lacks = bool(lacking) or self.changes.pending or lacks_more
             peer.departed_version = peer.acked_version if lacks else self.cache.cas_unique
             self.changes.tombstones.note_unacknowledged(peer.departed_version)
-            self.changes.begin_log(lacking, max(peer.acked_sequence, 0))
+            if lacks_more:
+                self.changes.begin_log((), self.changes.sequence)
+            else:
+                self.changes.begin_log(lacking, max(peer.acked_sequence, 0))
             if peer in self.view.followers:
                 self.view.followers.remove(peer)
             self.membership.be_alike()
+        if untold or (in_view and lacks_more):
+            peer.acked_sequence = -1
         self.note_departures()
         self.host.view_changed()
         return unacked
@@ -406,7 +438,7 @@ class Node:
         if not self.voting.seeking and gave_way_s >= JOIN_GRACE_S:
             self.voting.seek(self.go_alone, forced=self._force_empty and self.role is STARTING)
 
-    def wait(self, why: str = "") -> None:
+    def wait(self) -> None:
         """Serve nobody, keep what there is, and go on asking."""
         view = self.view
         unacked: list[Unacked] = []
@@ -416,7 +448,7 @@ class Node:
             if peer.channel is None:
                 continue
             follows = peer in view.followers
-            left = self.drop(peer, why)
+            left = self.drop(peer)
             unacked += left if follows else ()
         if self.role is COORDINATOR:
             self._doubt(unacked)
@@ -585,11 +617,11 @@ class Node:
         if self.behind_since < inf and self._has_caught_up():
             self.behind_since = inf
         self._close_slow_links(now)
+        self._see_to_broken()
         lost = [
             peer
             for peer in self.view.partners()
-            if peer not in self._losing
-            and peer.lease.is_lost(now, self.gate.waits_since(peer), awake.since, self.patience)
+            if peer not in self._losing and self._is_lost(peer, now)
         ]
         if lost and self.role.in_sync:
             # Who has the votes knows that nobody went on.
@@ -601,7 +633,9 @@ class Node:
                 self._say_behind()
                 self.gate.part(now)
             else:
-                self.lose(lost, "no answer in time" if lost[0].link else "the link is down")
+                broken = lost[0].channel.broken if lost[0].channel is not None else ""
+                silent = "no answer in time" if lost[0].link else "the link is down"
+                self.lose(lost, broken or silent)
         elif self.role is JOINING:
             self._see_to_clients(now, leader_lost=bool(lost))
         self._see_to_joining(now)
@@ -618,11 +652,21 @@ class Node:
                 self.membership.forget_replaced(now, self._tombstone_ttl_s)
         if self.changes.discarded.dispose():
             self.host.wake()
-        self.gate.send_batch()
-        delay = self._delay(now)
-        awake.next_step_at = now + delay
-        self._stepped_at = now
+        try:
+            self.gate.send_batch()
+        finally:  # without memory for it, too: we have not stood still
+            delay = self._delay(now)
+            awake.next_step_at = now + delay
+            self._stepped_at = now
         return delay
+
+    def _is_lost(self, peer: Peer, now: float) -> bool:
+        """Return whether a peer of our view is to be given up."""
+        since = self.awake.since
+        channel = peer.channel
+        if channel is not None and channel.broken and self.role is COORDINATOR:
+            return now >= max(channel.broken_at, since) + self.patience.lease_s
+        return peer.lease.is_lost(now, self.gate.waits_since(peer), since, self.patience)
 
     def _see_to_clients(self, now: float, *, leader_lost: bool) -> None:
         """Part from clients of a node that joins whom nobody answers: they have waited once.
@@ -692,6 +736,8 @@ class Node:
             for peer in view.partners():
                 if peer in self._losing:
                     continue  # until others consent
+                if peer.channel is not None and peer.channel.broken:
+                    delay = min(delay, ACTIVE_STEP_S)
                 deadline = max(peer.link_lost_at, awake.since) + ack_timeout_s
                 if peer.link is None and self.role is not JOINING and not self.is_behind:
                     delay = min(delay, deadline - now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import Enum
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -18,7 +19,7 @@ from .values import pieces_of
 from .waiting import Executed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ..clock import Clock
     from ..store import Item
@@ -86,7 +87,7 @@ class Peer:
         self.in_view = False
         self.channel: Channel | None = None
         self.left = Received(0, 0)  #: of the channel that we gave up last
-        self.left_why = ""  #: that was: what we could not take; else ""
+        self.left_why = ""  #: that was: what we could not take, or tell; else ""
         self.not_again_before = -inf  #: because of that
         self.asked_at = -inf  #: when we asked to join it last
         self.asked_to_replace = False  #: then: what it holds and we do not
@@ -134,8 +135,8 @@ class Peer:
         self.resync = Resync()
         self.executed.begin()
 
-    def leave_channel(self, why: str = "") -> list[Unacked]:
-        """Give up the channel; return what was not acknowledged. `why`: what we could not take."""
+    def leave_channel(self) -> list[Unacked]:
+        """Give up the channel; return what was not acknowledged."""
         channel = self.channel
         if channel is None:
             return []
@@ -146,7 +147,7 @@ class Peer:
             self.copies_broken += 1
             self.broke_at = f"{resync.keys_sent:,} of {resync.keys_total:,}"
         self.resync = Resync()
-        self.left, self.left_why = Received(channel.epoch, channel.received), why
+        self.left, self.left_why = Received(channel.name, channel.received), channel.broken
         return list(channel.unacked)
 
     def _forget_channel(self) -> None:
@@ -173,6 +174,21 @@ class Peer:
 
     # -- what it is told -----------------------------------------------------------------------
 
+    def break_off(self, error: Exception) -> None:
+        """Take note that something could not be sent: what comes behind it must not count."""
+        if self.channel is not None:
+            self.channel.untold = True
+            self.channel.break_off(type(error).__name__)
+
+    @contextmanager
+    def breaking(self) -> Iterator[None]:
+        """Do what is to be told to it as a whole; if that goes wrong, nothing counts."""
+        try:
+            yield
+        except Exception as error:
+            self.break_off(error)
+            raise
+
     def send(
         self,
         now: float,
@@ -190,29 +206,35 @@ class Peer:
         # Hot path: bench/ "pair16".
         channel = self.channel
         assert channel is not None
-        rest: bytes | memoryview = payload
-        if len(payload) > PART_BYTES and kind is not Kind.WELCOME:
-            rest = self._send_parts(now, channel, memoryview(payload))
-        lease = self.lease
-        channel.sent = number = channel.sent + 1
-        if channel.waiting:
-            about = (keys, has_flush, results, ticket, sequence, version)
+        try:
+            rest: bytes | memoryview = payload
+            if len(payload) > PART_BYTES and kind is not Kind.WELCOME:
+                rest = self._send_parts(now, channel, memoryview(payload))
+            lease = self.lease
+            number = channel.sent + 1
+            if channel.waiting:
+                about = (keys, has_flush, results, ticket, sequence, version)
+                size = FRAME_BYTES + len(rest)
+                message = Unacked(number, [], size, now, *about, kind=kind, payload=rest)
+                channel.take(message)
+                channel.wait([message])
+                return
+            frame = encode_message(
+                kind, now, lease.their_time, channel.epoch, number, channel.received, rest
+            )
             size = FRAME_BYTES + len(rest)
-            message = Unacked(number, [], size, now, *about, kind=kind, payload=rest)
-            channel.take(message)
-            channel.wait([message])
-            return
-        frame = encode_message(
-            kind, now, lease.their_time, channel.epoch, number, channel.received, rest
-        )
-        size = FRAME_BYTES + len(rest)
-        channel.take(
-            Unacked(number, frame, size, now, keys, has_flush, results, ticket, sequence, version)
-        )
-        if channel.flowing:
-            assert self.link is not None
-            self.link.output += frame
-            lease.answer_due = False
+            channel.take(
+                Unacked(
+                    number, frame, size, now, keys, has_flush, results, ticket, sequence, version
+                )
+            )
+            if channel.flowing:
+                assert self.link is not None
+                self.link.output += frame
+                lease.answer_due = False
+        except Exception as error:
+            self.break_off(error)
+            raise
 
     def _send_parts(self, now: float, channel: Channel, payload: memoryview) -> memoryview:
         """Send all of a payload but its last part, and return that."""
@@ -226,9 +248,8 @@ class Peer:
     def _queue_part(
         self, now: float, channel: Channel, kind: Kind, part: memoryview, lead: bytes = b""
     ) -> None:
-        channel.sent += 1
         message = Unacked(
-            channel.sent, [], FRAME_BYTES + len(lead) + len(part), now,
+            channel.sent + 1, [], FRAME_BYTES + len(lead) + len(part), now,
             keys=None, has_flush=False, results=None, ticket=0, sequence=0, version=0,
             kind=kind, payload=part, lead=lead,
         )  # fmt: skip
@@ -249,7 +270,8 @@ class Peer:
     def stage(self, now: float, value: bytes) -> None:
         """Send a value; what is said meanwhile overtakes it."""
         assert self.channel is not None
-        self.channel.values.stage(value)
+        with self.breaking():
+            self.channel.values.stage(value)
         self.go_on(now)
 
     def unstage(self, now: float, value: bytes) -> None:
@@ -379,24 +401,28 @@ class Peer:
     def _send_waiting(self, now: float, channel: Channel) -> None:
         link, lease = self.link, self.lease
         assert link is not None
-        while True:
-            if not channel.waiting and channel.values.ahead and channel.has_room:
-                self._send_ahead(now, channel)
-            message = channel.next_to_go()
-            if message is None:
-                break
-            message.sent_at = now
-            link.output += message.frame or encode_message(
-                message.kind,
-                now,
-                lease.their_time,
-                channel.epoch,
-                message.number,
-                channel.received,
-                message.payload,
-                message.lead,
-            )
-            lease.answer_due = False
+        try:
+            while True:
+                if not channel.waiting and channel.values.ahead and channel.has_room:
+                    self._send_ahead(now, channel)
+                message = channel.next_to_go()
+                if message is None:
+                    break
+                message.sent_at = now
+                link.output += message.frame or encode_message(
+                    message.kind,
+                    now,
+                    lease.their_time,
+                    channel.epoch,
+                    message.number,
+                    channel.received,
+                    message.payload,
+                    message.lead,
+                )
+                lease.answer_due = False
+        except Exception as error:
+            self.break_off(error)
+            raise
 
     def signal(self, now: float, kind: Kind, payload: bytes = b"") -> None:
         """Send a message outside the channel; it is lost with the link."""
@@ -434,17 +460,22 @@ class Peer:
         while resync.under_way:
             if channel.unacked_bytes >= WINDOW_BYTES and not whole:
                 return False
-            pieces = resync.next_slice(changes)
-            if pieces:
-                caught_up = self.in_view and not resync.under_way
-                sequence = changes.sequence if caught_up else 0
-                self.send(now, Kind.CHANGES, self.join_records(now, pieces), sequence=sequence)
+            with self.breaking():
+                self._send_slice(now, changes)
         if self.in_view:
             resync.mode = "in_sync"
         elif not resync.sent_all:
             resync.sent_all = True
             self.send(now, Kind.SYNCED, sequence=changes.sequence)
         return True
+
+    def _send_slice(self, now: float, changes: Changes) -> None:
+        resync = self.resync
+        pieces = resync.next_slice(changes)
+        if pieces:
+            caught_up = self.in_view and not resync.under_way
+            sequence = changes.sequence if caught_up else 0
+            self.send(now, Kind.CHANGES, self.join_records(now, pieces), sequence=sequence)
 
     def check(self) -> None:
         """Raise AssertionError unless phase, channel, link and resync fit together. For tests."""
@@ -461,7 +492,7 @@ class Peer:
         channel.check()
         assert phase not in WITHOUT_CHANNEL, "a phase without a channel, with one"
         assert not channel.flowing or self.link is not None, "a channel flows over no link"
-        assert resync.mode != "idle", "a channel without a resync"
+        assert resync.mode != "idle" or channel.broken, "a channel without a resync"
         if phase in (Phase.PROPOSED, Phase.FOLLOWER):
             assert resync.sent_all, "to be one with who has not got all"
             assert resync.got_all, "to be one with who has not told all"

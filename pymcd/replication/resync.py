@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..store.cache import TABLES
+from . import records
 from .changes import Confirmed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from .changes import Changes
 
@@ -32,6 +33,7 @@ class Resync:
         self.owes_flushes = False  #: nor are flushes
         self.mode = "idle"  #: as `stats replication` shows it
         self.keys_sent = 0
+        self.forgotten_before = 0  #: when it began, as `Tombstones.forgotten`
         self.keys_total = 0  #: as many as there were at the beginning
         self.sent_all = False  #: it was told that it has everything
         self.got_all = False  #: it told us so
@@ -58,6 +60,7 @@ class Resync:
         self.mode = "sending_full" if missed is None else "sending_partial"
         self.todo = _keys_to_send(changes, wants, missed)
         self.keys_sent = 0
+        self.forgotten_before = changes.tombstones.forgotten
         everything = len(changes.tombstones) + changes.cache.item_count
         self.keys_total = len(wants) + (everything if missed is None else len(missed))
         return missed is None
@@ -74,12 +77,22 @@ class Resync:
             if key is None:
                 break
             self.keys_sent += 1
-            record = changes.record_of(key)
+            record = changes.record_of(key) or self._record_of_forgotten(changes, key)
             pieces += record
             size += sum(map(len, record))
             if size >= SLICE_BYTES:
                 break
         return pieces
+
+    def _record_of_forgotten(self, changes: Changes, key: bytes) -> Sequence[bytes]:
+        """Return the record of a key that was perhaps deleted, which nobody knows any more.
+
+        It is dropped there like all that was deleted before deletions had to be forgotten.
+        """
+        forgotten = changes.tombstones.forgotten
+        if forgotten <= self.forgotten_before or key in changes.in_doubt:
+            return ()
+        return (records.encode_gone(key, forgotten),)
 
     def _next_key(self) -> bytes | None:
         if self.todo is not None:

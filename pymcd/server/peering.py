@@ -47,6 +47,8 @@ PROVEN_AFTER_S: Final = 0.25
 UNACKED_TIMEOUT_S: Final = 2.0
 #: For a peer to answer a dial.
 DIAL_TIMEOUT_S: Final = 2.0
+#: A step of the node that went wrong is tried again so soon.
+STEP_AGAIN_S: Final = 0.02
 #: The same complaint is made once in so many seconds ...
 _COMPLAIN_EVERY_S: Final = 60.0
 #: ... and so many different ones are remembered.
@@ -152,6 +154,9 @@ class Peering:
             return inf
         try:
             return self.node.step()
+        except Exception as error:
+            self.on_error(error)
+            return STEP_AGAIN_S  # others would miss us long before a chore is tried again
         finally:
             self.send_turn()
             if self.hub is not None:

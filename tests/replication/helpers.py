@@ -8,6 +8,7 @@ time, is `world`). Everything that can happen at once happens in `settle`; `adva
 from __future__ import annotations
 
 import random
+from contextlib import contextmanager
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,7 +23,7 @@ from .etcds import URL, Courier, EtcdHost
 from .releases import TODAY, Release
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from pymcd.protocol import PairedConnection
     from pymcd.replication.link import Link
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from pymcd.service import Service
 
 ACK_TIMEOUT_S: Final = 0.08
+#: As `server.peering` has it.
+STEP_AGAIN_S: Final = 0.02
 SECRET: Final = b"open sesame"
 
 
@@ -138,7 +141,9 @@ class Host:
 
     def step(self) -> None:
         self.woken = False
-        delay_s = self.node.step()
+        delay_s = STEP_AGAIN_S
+        with self._on_error():
+            delay_s = self.node.step()
         self.step_at = self.group.clock.monotonic() + delay_s
         # One that is woken without end keeps a processor busy.
         self.hasty = self.hasty + 1 if delay_s < 0.001 else 0
@@ -157,8 +162,18 @@ class Host:
             if guest.woken:
                 busy = True
                 guest.pump()
-        self.node.gate.send_batch()
+        with self._on_error():
+            self.node.gate.send_batch()
         return busy
+
+    @contextmanager
+    def _on_error(self) -> Iterator[None]:
+        """Go on without memory, as a server does, if that is what is tried."""
+        try:
+            yield
+        except MemoryError:
+            if not self.group.closes_on_error:
+                raise
 
     def values(self) -> dict[bytes, bytes]:
         """Return what is alive here."""

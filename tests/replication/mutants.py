@@ -131,8 +131,8 @@ def _apply_stale(original: Any) -> Any:
 
 
 def _forget_requests(original: Any) -> Any:
-    def leave_channel(self: Peer, why: str = "") -> Any:
-        unacked = original(self, why)
+    def leave_channel(self: Peer) -> Any:
+        unacked = original(self)
         self.executed.replies.clear()
         return unacked
 
@@ -341,9 +341,9 @@ def _keep_members(original: Any) -> Any:
 
 
 def _keep_phase(original: Any) -> Any:
-    def leave_channel(self: Peer, why: str = "") -> Any:
+    def leave_channel(self: Peer) -> Any:
         phase = self.phase
-        unacked = original(self, why)
+        unacked = original(self)
         self.phase = phase
         return unacked
 
@@ -351,9 +351,9 @@ def _keep_phase(original: Any) -> Any:
 
 
 def _keep_resync(original: Any) -> Any:
-    def leave_channel(self: Peer, why: str = "") -> Any:
+    def leave_channel(self: Peer) -> Any:
         resync = self.resync
-        unacked = original(self, why)
+        unacked = original(self)
         self.resync = resync
         return unacked
 

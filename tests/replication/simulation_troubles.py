@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Of how late words are: so long they are late.
 _LATE_TIMES: Final = 5
+#: Until a witness that was out of reach is called again, and has answered, at most.
+_CALL_AGAIN_S: Final = 3.0
 #: How far apart clocks may be for two nodes to link that began apart.
 SKEW_THAT_LINKS_S: Final = 50.0
 
@@ -212,6 +214,15 @@ def out_of_memory(simulation: Simulation) -> None:
         host.run_short(random_.choice((0, 0, 1, 3, 10)))
 
 
+def cannot_send(simulation: Simulation) -> None:
+    """There is no memory for one of the next messages, at any line that makes it."""
+    random_ = simulation.stream("cannot_send")
+    host = _pick(simulation, "cannot_send")
+    if host is not None:
+        simulation.count("cannot_send", host.name)
+        host.run_short_sending(int(random_.expovariate(0.05)))
+
+
 def suspend(simulation: Simulation) -> None:
     """A host stands still for long, as a suspended machine does; its network comes back later."""
     random_ = simulation.stream("suspend")
@@ -364,11 +375,18 @@ def votes(simulation: Simulation) -> None:
     if simulation.witness is None:
         return
     happens = random_.choice(_ABOUT_WITNESSES)
+    began = simulation.world.now
     undo = happens(simulation, random_)
-    if undo is not None:
-        simulation.count("votes", happens.__name__[1:])
-        lasts_s = simulation.while_s(random_) * random_.choice((1, 1, 3))
-        simulation.until(lasts_s, undo)
+    if undo is None:
+        return
+
+    def end() -> None:
+        undo()
+        simulation.unwitnessed.append((began, simulation.world.now + _CALL_AGAIN_S))
+
+    simulation.count("votes", happens.__name__[1:])
+    lasts_s = simulation.while_s(random_) * random_.choice((1, 1, 3))
+    simulation.until(lasts_s, end)
 
 
 TROUBLES: Final = {
@@ -381,6 +399,7 @@ TROUBLES: Final = {
     "late_handshake": Trouble(late_handshake, 0.15, 1.0),
     "repeated_handshake": Trouble(repeated_handshake, 0.15, 1.0),
     "out_of_memory": Trouble(out_of_memory, 0.15, 1.0),
+    "cannot_send": Trouble(cannot_send, 0.15, 0.7),
     "suspend": Trouble(suspend, 0.15, 2.0),
     "mute_death": Trouble(mute_death, 0.15, 1.0),
     "doze": Trouble(doze, 0.15, 0.5),

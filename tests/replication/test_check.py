@@ -198,6 +198,7 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
      put(channel__unacked=lambda s: deque([s.channel.unacked[0], s.channel.unacked[2]]))),
     ("a message is not counted", held, put(channel__unacked_bytes=0)),
     ("a message is counted that is not there", coordinator, put(channel__unacked_bytes=1)),
+    ("a channel flows that is broken off", coordinator, put(channel__broken="MemoryError")),
     ("a part is not counted", coordinator, put(channel___parts_bytes=1)),
     # Values: what has arrived of large ones, and what is kept.
     ("a piece is not counted", coordinator, put(channel__values___arrived_bytes=1)),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.replication import records
+from pymcd.replication import gate, peer, records, resync
 from pymcd.replication.records import Record, decode_records
 from pymcd.replication.resync import SLICE_BYTES, SLICE_ITEMS, Resync
 from pymcd.store.cache import TABLES
@@ -190,3 +190,31 @@ class TestConfirming:
             assert sum(map(len, of_tables)) == len(keys)
             assert set().union(*of_tables) == keys
             keys = set()  # they were taken for good
+
+
+def test_who_is_lost_while_it_gets_all_is_not_taken_for_one_that_had_it(monkeypatch):
+    """What it was behind with was too much, so it is to get everything; then it is lost."""
+    for module in (gate, resync, peer):
+        for name in ("QUEUE_BYTES", "WINDOW_BYTES"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, 500)
+    monkeypatch.setattr(gate, "BATCH_MAX", 1)
+    group = make_group(replication_ack="async", replication_queue=8)
+    a, b = group["a"], group["b"]
+    wire = group.wires[0]
+    group.warm()
+    wire.stall(b)
+    guest = Guest(a)
+    for number in range(60):
+        guest.feed(b"set k%d 0 0 3\r\nnew\r\n" % number)
+        group.settle()
+    assert a.peer("b").in_view
+    assert a.peer("b").resync.todo is not None
+    wire.cut()
+    group.advance(1.0)
+    assert a.node.role == "alone"
+    assert len(b.values()) < 60
+    group.link("a", "b")
+    group.advance(3.0)
+    group.check_equal()
+    assert len(b.values()) == 60

@@ -17,7 +17,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import deque
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
@@ -26,9 +26,11 @@ import pymcd.store.cache
 
 from ..hosts import make_host, make_node_host
 from .releases import TODAY, Release
+from .shortage import shortage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from pymcd.auth import Authenticator
     from pymcd.config import Settings
@@ -45,11 +47,14 @@ BACKOFF_MIN_S: Final = 0.05
 BACKOFF_MAX_S: Final = 2.0
 #: How often a host looks whether somebody is to be dialled.
 DIAL_LOOK_S: Final = 0.01
+#: As `server.peering` has it.
+STEP_AGAIN_S: Final = 0.02
 #: How often who leaves asks whether the others have everything.
 LEAVE_AGAIN_S: Final = 0.005
 #: A host's own work takes this long at most, unless it is slow.
 TURN_S: Final = 0.0003
 _EVER: Final = float("inf")
+_ENOUGH: Final = nullcontext()
 #: Of what is said on a wire so many pieces are overheard, and on so many wires.
 _OVERHEARD_PIECES: Final = 4
 _OVERHEARD_WIRES: Final = 30
@@ -265,7 +270,8 @@ class End:
         peer = self.host.node.membership.peer_of(self.link)
         before = None if peer is None else peer.lease.their_time
         try:
-            self.link.receive(data)
+            with self.host.short():
+                self.link.receive(data)
         except OutOfMemory:  # as `server.peering` does with what it did not expect
             self.host.log.append((self.host.world.now, "out of memory"))
             self.wire.finish(self)
@@ -490,6 +496,8 @@ class Host:
         self.leaving = False  #: in order
         self.connected = True  #: False: nothing reaches this host
         self.slow_s = 0.0  #: a turn takes so much longer
+        self._short_lines: int | None = None  #: of those that send, before memory ends
+        self.sent_short = 0  #: so often it did
         self.service: Service | None = None
         self.node: Node
         self.woken: dict[Visit, None] = {}
@@ -534,6 +542,7 @@ class Host:
         self.life += 1
         self.alive = True
         self.frozen = self.leaving = False
+        self._short_lines = None
         self.started_at = world.now
         self.skews_s.append(self.clock.skew_s)
         self.heard_at.clear()
@@ -647,6 +656,7 @@ class Host:
             (self.service.cache, "install"),
             (self.node.changes, "apply_gone"),
             (self.node.changes, "apply_flush"),
+            (self.node.gate, "execute_for"),
         ]
         left = records
 
@@ -666,6 +676,26 @@ class Host:
         for owner, name in calls:
             if name not in owner.__dict__:
                 owner.__dict__[name] = limited(getattr(owner, name))
+
+    def run_short_sending(self, lines: int) -> None:
+        """Have no memory, once, for one of the next lines that make a message."""
+        self._short_lines = lines
+
+    def short(self) -> AbstractContextManager[None]:
+        """Do something, perhaps without memory."""
+        return _ENOUGH if self._short_lines is None else self._short()
+
+    @contextmanager
+    def _short(self) -> Iterator[None]:
+        assert self._short_lines is not None
+        with shortage(self._short_lines, OutOfMemory()) as happened:
+            try:
+                yield
+            finally:
+                if happened:
+                    self._short_lines = None
+                    self.sent_short += 1
+                    self.world.tell(self.name, f"has no memory: {happened[0]}")
 
     def _say(self, line: str) -> None:
         self.log.append((self.world.now, line))
@@ -727,9 +757,10 @@ class Host:
     def _step(self) -> None:
         self._node_woken = False
         try:
-            delay_s = self.node.step()
+            with self.short():
+                delay_s = self.node.step()
         except OutOfMemory:  # as `server.peering` does with what it did not expect
-            delay_s = DIAL_LOOK_S
+            delay_s = STEP_AGAIN_S
         self.node.check()
         self._step_at = self.world.now + self.clock.world_seconds(delay_s)
 
@@ -773,7 +804,11 @@ class Host:
                 del woken[visit]
                 visit.pump()
             news = self.node.gate.has_news
-            self.node.gate.send_batch()
+            try:
+                with self.short():
+                    self.node.gate.send_batch()
+            except OutOfMemory:
+                self._say("out of memory")
             if news:
                 self.node.check()
             if not woken and not self._node_woken:
