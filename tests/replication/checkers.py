@@ -129,14 +129,38 @@ def united(state: dict[str, Observation], names: list[str]) -> bool:
     return len(state) == len(names) and len(group_of(names[0], state)) == len(names)
 
 
-def divide(timeline: Timeline, end: float, *, voting: bool = False) -> Eras:
-    """Divide a run into eras. Where there are votes, no partition ends one: P8."""
+class _Twins:
+    """Of two nodes that acknowledge nothing alone: who still has what both had."""
+
+    def __init__(self) -> None:
+        self._lives: dict[str, int] = {}  #: when they were last one, if they ever were
+
+    def look(self, state: dict[str, Observation]) -> None:
+        """Take note of who is there."""
+        if len(state) == 2 and all(len(group_of(name, state)) == 2 for name in state):
+            self._lives = {name: each.life for name, each in state.items()}
+
+    def has_heir(self, name: str, state: dict[str, Observation]) -> bool:
+        """Return whether all that a node had, when it died, the other one has as well."""
+        return state[name].life == self._lives.get(name) and any(
+            each.role not in ("dead", "starting") and each.life == self._lives.get(other)
+            for other, each in state.items()
+            if other != name
+        )
+
+
+def divide(timeline: Timeline, end: float, *, voting: bool = False, strict: bool = False) -> Eras:
+    """Divide a run into eras. Where there are votes, no partition ends one: P8.
+
+    `strict`: two nodes, each of which changes nothing alone: it dies, and the other has it all.
+    """
     eras: list[Era] = []
     deaths: list[float] = []
     splits = 0
     start: float | None = 0.0
     in_sync_s = 0.0
     before: dict[str, Observation] = {}
+    twins = _Twins()
     for index, (at, state) in enumerate(zip(timeline.moments, timeline.states, strict=True)):
         next_at = timeline.moments[index + 1] if index + 1 < len(timeline.moments) else end
         if len(state) == len(timeline.names) and all(
@@ -147,7 +171,9 @@ def divide(timeline: Timeline, end: float, *, voting: bool = False) -> Eras:
             was = before.get(name)
             if each.role == "dead" and was is not None and was.role != "dead" and was.ready:
                 heirs = group_of(name, before) - {name}
-                if not any(state[heir].role in _IN_VIEW for heir in heirs):
+                if not any(state[heir].role in _IN_VIEW for heir in heirs) and not (
+                    strict and twins.has_heir(name, state)
+                ):
                     # What it alone had is gone; who serves next has something else.
                     deaths.append(at)
                     if start is not None:
@@ -162,6 +188,7 @@ def divide(timeline: Timeline, end: float, *, voting: bool = False) -> Eras:
         elif start is None and united(state, timeline.names):
             start = at
         before = state
+        twins.look(state)
     if start is not None:
         eras.append(Era(start, end))
     return Eras(eras, deaths, splits, in_sync_s)

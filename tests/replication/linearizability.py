@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: States that one search visits at most.
 VISITS_MAX: Final = 200_000
+#: What of an item's size is not its value, at most.
+ITEM_HEAD_MAX_BYTES: Final = 400
 _NEVER: Final = float("inf")
 _UINT64: Final = 1 << 64
 
@@ -58,6 +60,7 @@ class Operation:
     flags: int = 0
     compare: int = 0  #: cas unique to be met, where not 0
     delta: int = 0
+    room: int = 0  #: what append and prepend come to may be that large at most; 0: any size
     #: The commands of one session happen in the order of their calls.
     session: object = None
     #: Where it was said, and further remarks, for reports alone.
@@ -139,6 +142,12 @@ def _store(state: Present | None, operation: Operation) -> tuple[str, State]:
         if verb != "replace":
             value = operation.value
             joined = state.value + value if verb == "append" else value + state.value
+            if operation.room and len(joined) > operation.room - ITEM_HEAD_MAX_BYTES:
+                is_too_large = len(joined) > operation.room or (
+                    operation.outcome is not None and operation.outcome.status == "not_stored"
+                )
+                if is_too_large:
+                    return "not_stored", state
             return "ok", _stored(operation, joined, state.flags)
     return "ok", _stored(operation, operation.value, operation.flags)
 
@@ -240,7 +249,7 @@ def _step_unknown(operation: Operation) -> State:
     if outcome.status == "not_found":
         return None
     if outcome.status == "not_stored":
-        return None if verb != "add" else UNKNOWN
+        return None if verb != "add" and not operation.room else UNKNOWN
     if outcome.status == "ok":
         if verb in ("set", "add", "replace", "cas"):
             return _stored(operation, operation.value, operation.flags)

@@ -32,7 +32,7 @@ from pymcd.replication.lease import SILENCE_S
 from . import checkers, simulation_troubles, world_etcd, world_witness
 from .simulation_clients import PASSWORD, USER, Client, Garbled, Login, Speech
 from .watch import Watch
-from .world import Host, HostClock, World, constants, independent_of_hash_seed
+from .world import Host, HostClock, OutOfMemory, World, constants, independent_of_hash_seed
 from .world_etcd import EtcdHost
 from .world_witness import WitnessHost
 
@@ -138,6 +138,8 @@ class Simulation:
         self.ending = False
         self._open_troubles: list[Callable[[], None]] = []
         self.excused: dict[str, list[tuple[float, float]]] = {}
+        #: When perhaps not all who vote were within reach, though nothing else went wrong.
+        self.unwitnessed: list[tuple[float, float]] = []
         self.witness: WitnessHost | EtcdHost | None = None
         self.hosts = self._build_hosts()
         self.lossy = "small_memory" in self.conditions
@@ -760,7 +762,8 @@ class Simulation:
         hosts, history = self.hosts, self.history
         timeline = checkers.Timeline(hosts)
         voting = self.witness is not None
-        eras = checkers.divide(timeline, self.world.now + 1.0, voting=voting)
+        strict = "strict" in self.conditions and len(hosts) == 2
+        eras = checkers.divide(timeline, self.world.now + 1.0, voting=voting, strict=strict)
         report.in_sync_s = eras.in_sync_s
         counts = report.counts
         counts["splits"] += eras.splits
@@ -784,6 +787,7 @@ class Simulation:
                 counts[name] += int(rows[name])
             counts["conflicts"] += node.changes.conflicts
             counts["evictions"] += len(host.evicted)
+            counts["messages_not_made"] += host.sent_short
         report.waits = [
             each.returned_at - each.invoked_at for each in history if each.returned_at is not None
         ]
@@ -813,7 +817,7 @@ class Simulation:
                 or (self.lossy and hosts[0].life > 1),
                 protected_only=self.lossy,
             )
-        if promising and not voting and not self.conditions & {"three_nodes", "strict"}:
+        if promising and not self.conditions & {"three_nodes", "strict"}:
             # Word from the other, then its acknowledgement of what was sent before, then of this:
             # each within time-out and lease.
             bound_s = 3 * 1.75 * self.ack_timeout_s + PATIENCE_S
@@ -821,7 +825,15 @@ class Simulation:
             if "one_bound" in self.more and "large_values" not in self.more:
                 bound_s = 2 * self.ack_timeout_s + PATIENCE_S
                 roles |= {"joining"}
-            found += checkers.check_patience(history, hosts, bound_s, self.excused, roles)
+            excused = {
+                host.name: [*self.excused.get(host.name, []), *self.unwitnessed] for host in hosts
+            }
+            found += checkers.check_patience(history, hosts, bound_s, excused, roles)
+            if voting and "large_values" not in self.more:
+                # Who has not the votes does not wait for them for ever.
+                bound_s += hosts[0].settings.quorum_timeout_s
+                roles |= {"joining", "waiting"}
+                found += checkers.check_patience(history, hosts, bound_s, self.excused, roles)
         if promising and "mortal" in self.more and not self.lossy:
             found += checkers.check_mortal(history, eras, len(hosts))
         if "statistics" in self.more:
@@ -852,6 +864,8 @@ class Simulation:
         for name in lost:
             if name in now.partners or now.role not in ("alone", "coordinator"):
                 continue
+            if host.node.view.peers[name].left_why.startswith(OutOfMemory.__name__):
+                continue  # something could not be told or taken: it has waited for a lease
             other = self.world.hosts[name]
             if not other.alive or not other.history:
                 continue

@@ -322,6 +322,8 @@ class Speech:
         operation = Operation(
             key, verb, 0, value=value, flags=0 if joins else flags, compare=compare
         )
+        if joins and self.value_bytes is not None and self.value_bytes[1] > self.item_bytes // 8:
+            operation.room = self.item_bytes
         if key.startswith(b"m"):
             operation.notes["exptime"] = exptime
         # Who is not told whether it was too large does not know whether what was there is gone.

@@ -10,6 +10,7 @@ import pytest
 from pymcd.store import StoreMode
 from tests.replication import checkers
 from tests.replication.linearizability import Operation, Outcome
+from tests.replication.world import Observation
 from tests.store.helpers import make_cache
 
 
@@ -178,3 +179,35 @@ def test_statistics_tell_the_truth(changed, found):
         node=Box(role="coordinator", rows=lambda: rows.items()),
     )
     assert len(checkers.check_statistics([host, host], ONE_SERVER)) == 2 * found
+
+
+# -- eras --------------------------------------------------------------------------------------
+
+
+def seen(at, role, partners="", life=1):
+    """Return what a node is from then on."""
+    ready = role not in ("dead", "starting")
+    return Observation(at, life, role, 1, "a", tuple(partners), ready=ready)
+
+
+def eras_of(history, *, strict):
+    hosts: Any = [Box(name=name, history=each) for name, each in history.items()]
+    return checkers.divide(checkers.Timeline(hosts), 10.0, strict=strict)
+
+
+DEPOSED = {
+    "a": [seen(0, "coordinator", "b"), seen(3, "joining"), seen(4, "alone")],
+    "b": [seen(0, "follower", "a"), seen(1, "joining"), seen(2.5, "alone"), seen(3.5, "dead")],
+}
+
+
+def test_who_changes_nothing_alone_takes_nothing_with_it():
+    """In `strict` what the one had, the other one has; else the other one has less."""
+    joined = {**DEPOSED, "a": [seen(0, "coordinator", "b"), seen(2, "joining"), seen(4, "alone")]}
+    assert eras_of(joined, strict=True).deaths == []
+    assert eras_of(joined, strict=False).deaths == [3.5]
+
+
+def test_but_who_has_begun_anew_has_nothing():
+    history = {**DEPOSED, "a": [seen(0, "coordinator", "b"), seen(2, "joining", life=2)]}
+    assert eras_of(history, strict=True).deaths == [3.5]

@@ -103,6 +103,23 @@ GOOD = [
         ],
     ),
     (
+        "there is no room for an append",
+        [
+            op("set", 0, 1, value=bytes(600)),
+            op("append", 2, 3, NOT_STORED, value=bytes(500), room=1000),
+            op("get", 4, 5, hit(bytes(600))),
+        ],
+    ),
+    (
+        "there is hardly room for an append",
+        [
+            op("set", 0, 1, value=bytes(500)),
+            op("append", 2, 3, value=bytes(450), room=1000),
+            op("append", 4, 5, NOT_STORED, value=bytes(40), room=1000),
+            op("get", 6, 7, hit(bytes(950))),
+        ],
+    ),
+    (
         "append and prepend",
         [
             op("append", 0, 1, NOT_STORED, value=b"x"),
@@ -220,6 +237,20 @@ BAD = [
             op("append", 2, 3, value=b"b"),
             op("append", 2, 3, value=b"c"),
             op("get", 4, 5, hit(b"ac")),
+        ],
+    ),
+    (
+        "an append for which there is no room",
+        [
+            op("set", 0, 1, value=bytes(600)),
+            op("append", 2, 3, value=bytes(500), room=1000),
+        ],
+    ),
+    (
+        "an append is refused, though there is room",
+        [
+            op("set", 0, 1, value=bytes(100)),
+            op("append", 2, 3, NOT_STORED, value=bytes(100), room=1000),
         ],
     ),
     (
