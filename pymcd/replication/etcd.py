@@ -49,6 +49,8 @@ READ_EVERY_S: Final = 0.9 * HEARTBEAT_S
 AGAIN_S: Final = 0.1
 RETRY_S: Final = 0.25
 PROBE_EVERY_S: Final = 60.0
+#: A login that was refused costs the etcd more than we should ask of it again and again.
+LOGIN_EVERY_S: Final = 5.0
 #: A request is given up after this, or when so many later ones to the same member are under way.
 GIVE_UP_S: Final = 2.0
 REQUESTS_MAX: Final = 4
@@ -132,6 +134,7 @@ class Member:
     fault: str = "not asked yet"  #: why it is of no use; empty: it answered last
     token: str | None = None  #: None: to log in comes first
     proven: bool = False  #: the token was good once
+    login_at: float = -inf  #: not before that
     requests: list[Request] = field(default_factory=list)  #: under way, the oldest first
     asked: Vote | None = None  #: last, on behalf of that question
     asked_at: float = -inf
@@ -166,14 +169,16 @@ class EtcdRegister:
         clock: Clock,
         courier: Courier,
         entropy: Callable[[int], bytes],
-        group: Callable[[], set[str]],
+        node_id: str,
+        everybody: Callable[[], frozenset[str]],
         is_wanted: Callable[[Vote], bool],
         answered: Callable[[Grant], None],
         complain: Callable[[str, str], None],
     ) -> None:
-        """`group`: ids of all data nodes that are known; `is_wanted`: a question is still open.
+        """`node_id`: whose register this is; `everybody`: all data nodes; none: not all are known.
 
-        `complain` about something, in a line, which is said once a minute.
+        `is_wanted`: a question is still open; `complain` about something, in a line that is said
+        once a minute.
         """
         self.members = [Member(name) for name in endpoints]
         self.node_id = self.life = ""
@@ -183,12 +188,13 @@ class EtcdRegister:
         self._clock = clock
         self._courier = courier
         self._entropy = entropy
-        self._group = group
+        self._everybody = everybody
         self._is_wanted = is_wanted
         self._answered = answered
         self._complain = complain
         self._wrong = ""  #: with the key
-        self._is_ours = False  #: the key was once that of our group, as far as we saw
+        self._ours = {node_id}  #: who is, or was, in views with us, as far as the key said
+        self._was_ours = False  #: it did
         self._etcd = ""  #: the id of the etcd; empty: none is known
         self._as_of = 0  #: what we know of the key was so at that revision of the etcd
         self._read_at = -inf
@@ -207,7 +213,7 @@ class EtcdRegister:
     def trouble(self) -> str:
         """What is wrong with it, or with one of its members."""
         faults = [f"{member.name}: {member.fault}" for member in self.members if member.fault]
-        return self._wrong or "; ".join(faults)
+        return "; ".join([self._wrong, *faults] if self._wrong else faults)
 
     def ask(self, vote: Vote) -> None:
         """Have it answer, by and by."""
@@ -219,9 +225,8 @@ class EtcdRegister:
         for member in self.members:
             if member.requests and now - member.requests[0].asked_at >= GIVE_UP_S:
                 late = member.requests[0]
-                self._forget(late)
                 self._courier.give_up(late)
-                self._has_failed(late, "does not answer in time")
+                self.failed(late, "does not answer in time")
         if now - self._read_at >= (READ_EVERY_S if self.linked else RETRY_S):
             self._read_at = now
             for member in self.members:
@@ -249,7 +254,8 @@ class EtcdRegister:
         if login is None:
             member.token = ""
             self._read_again(member)
-        elif not any(request.path == _LOGIN for request in member.requests):
+        elif self._clock.monotonic() >= member.login_at:
+            member.login_at = self._clock.monotonic() + LOGIN_EVERY_S
             user, password = login
             self._post(member, _LOGIN, {"name": user, "password": password})
 
@@ -319,6 +325,7 @@ class EtcdRegister:
     def failed(self, request: Request, reason: str) -> None:
         """Take note that a request could not be carried there, or its answer back."""
         if self._forget(request):
+            request.member.login_at = -inf  # it was not refused
             self._has_failed(request, reason)
 
     def answered(self, request: Request, status: int, body: bytes) -> None:
@@ -366,7 +373,8 @@ class EtcdRegister:
         if request.path == _TXN:
             member.probe_at = -inf
         member.fault = reason
-        self._complain(f"etcd {member.name}", f"replication: etcd at {member.name}: {reason}")
+        line = f"replication: etcd at {member.name}: {reason}"
+        self._complain(line, line)
 
     def _learn(self, request: Request, state: State) -> None:
         """Take note of what the key is, and go on from there."""
@@ -378,6 +386,7 @@ class EtcdRegister:
         was_linked = self.linked
         member.fault = ""
         member.proven = True
+        member.login_at = -inf
         if request.path == _TXN:
             member.probe_at = now + PROBE_EVERY_S
         has_less = request.etcd == state.etcd and state.as_of < request.as_of
@@ -390,8 +399,9 @@ class EtcdRegister:
         memory = entry.memory
         is_news = not was_linked or self.life != memory.life
         self.node_id, self.life, self.backs = NAME, memory.life, memory.backs
-        if memory.backs is not None and memory.backs.data.keys() & self._group():
-            self._is_ours = True
+        if memory.backs is not None and memory.backs.data.keys() & self._ours:
+            self._was_ours = True
+            self._ours.update(memory.backs.data)
         vote = request.vote
         if vote is not None and self._is_wanted(vote):
             self._decide(request, state, entry, vote)
@@ -440,10 +450,11 @@ class EtcdRegister:
         return None
 
     def _others_in(self, backs: Roll | None) -> str:
-        """Return who has made the key his own though it was ours, and we are there."""
-        if backs is None or not self._is_ours or backs.data.keys() & self._group():
+        """Return who has made the key theirs though it was ours, and we are there."""
+        everybody = self._everybody()
+        if backs is None or not self._was_ours or not everybody:
             return ""
-        return " and ".join(sorted(backs.data))
+        return "" if backs.data.keys() & (self._ours | everybody) else " and ".join(backs.data)
 
     def _refuse(self, wrong: str) -> None:
         self._wrong = wrong

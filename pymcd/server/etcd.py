@@ -133,6 +133,8 @@ class Connection:
             if event is h11.NEED_DATA:
                 received = bytes(await self._stream.receive_some(RECEIVE_BYTES))
                 self.heard = self.heard or bool(received)
+                if not received and http.their_state is h11.SEND_RESPONSE:
+                    raise h11.RemoteProtocolError("it closed the connection")
                 http.receive_data(received)
             elif isinstance(event, h11.Response):
                 status = event.status_code

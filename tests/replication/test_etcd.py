@@ -13,6 +13,7 @@ import pytest
 from pymcd.replication.ballot import NO, YES, Ballot
 from pymcd.replication.etcd import (
     AGAIN_S,
+    LOGIN_EVERY_S,
     NAME,
     PROBE_EVERY_S,
     REQUESTS_MAX,
@@ -51,7 +52,7 @@ class Desk:
         self.etcd = etcd or Etcd()
         self.clock = clock or ManualClock()
         self.courier = Courier(self.etcd, login)
-        self.group = {"a", "b"}
+        self.everybody = frozenset("ab")
         self.grants: list[Grant] = []
         self.lines: list[str] = []
         self.wanted: Vote | None = None
@@ -63,7 +64,8 @@ class Desk:
             clock=self.clock,
             courier=self.courier,
             entropy=random.Random(name).randbytes,
-            group=lambda: self.group,
+            node_id=name[0],
+            everybody=lambda: self.everybody,
             is_wanted=lambda vote: vote == self.wanted,
             answered=self.grants.append,
             complain=self._complain,
@@ -225,7 +227,7 @@ class TestKey:
         """Who came last has it; the other says so, and takes it back no more."""
         etcd = Etcd()
         ours, theirs = linked(etcd=etcd), linked(etcd=etcd, name="c")
-        theirs.group = {"c", "d"}
+        theirs.everybody = frozenset("cd")
         first = roll(16, "ab", ours.register.life)
         assert ours.ask(Vote(first, first)) == Grant(16, YES, first)
         other = roll(4096, "cd", ours.register.life)
@@ -244,6 +246,30 @@ class TestKey:
         assert theirs.register.linked
         etcd.delete()
         ours.step(1.0)
+        assert ours.register.linked
+
+    def test_who_was_once_with_us_is_no_stranger(self):
+        """Nor is whoever we do not know as long as there is a peer that we have not met."""
+        etcd = Etcd()
+        ours, theirs = linked(etcd=etcd), linked(etcd=etcd, name="b")
+        life = ours.register.life
+        for ours.everybody in (frozenset(), frozenset("ax")):
+            both, other = roll(16, "ab", life), roll(32, "b", life)
+            theirs.ask(Vote(both, both))
+            ours.step(1.1)
+            theirs.ask(Vote(both, other))
+            ours.step(1.1)
+            assert ours.register.linked
+            assert ours.register.backs == other
+            etcd.delete()
+            for desk in (ours, theirs):
+                desk.step(1.1)
+            life = ours.register.life
+        ours.everybody = frozenset()
+        for epoch, members in ((16, "ab"), (32, "bc"), (48, "c"), (64, "d")):
+            told = roll(epoch, members, life)
+            theirs.ask(Vote(told, told))
+        ours.step(1.1)
         assert ours.register.linked
 
 
@@ -490,10 +516,10 @@ class TestLogin:
         assert not desk.register.linked
         assert desk.register.trouble == f"{MEMBERS[0]}: {said}"
         assert len(desk.lines) == 1
-        assert len(desk.etcd.asked) < 20
+        assert desk.etcd.asked.count(LOGIN) == (login is not None)
         if login is not None:
             desk.courier.login = ("u", "p")
-            desk.step(1.0)
+            desk.step(LOGIN_EVERY_S)
             assert desk.register.linked
 
     @pytest.mark.parametrize(
@@ -524,7 +550,18 @@ class TestLogin:
         desk = Desk(etcd, login=("u", "p"), members=MEMBERS[:1])
         desk.step(2.0)
         assert desk.register.trouble == f"{MEMBERS[0]}: etcdserver: invalid auth token"
-        assert len(etcd.asked) < 30
+        assert len(etcd.asked) < 10
+
+    def test_a_login_that_was_lost_is_tried_again_soon(self):
+        desk = Desk(Etcd(users={"u": "p"}), login=("u", "p"))
+        desk.courier.silent.update(MEMBERS)
+        desk.step(0.9)
+        desk.courier.silent.clear()
+        desk.courier.deaf = True
+        desk.step(0.9)
+        desk.courier.deaf = False
+        desk.step(1.5)
+        assert desk.register.linked
 
     def test_where_nobody_logs_in_a_user_is_as_good_as_none(self):
         desk = linked(login=("u", "p"))

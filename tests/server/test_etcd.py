@@ -248,7 +248,7 @@ class TestWhatAnswersInstead:
         ("answer", "said"),
         [
             (b"ERROR\r\n", "does not answer in HTTP: "),
-            (b"", "does not answer in HTTP: "),
+            (b"", "does not answer in HTTP: it closed the connection"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{", "does not answer in HTTP: "),
             (
                 b"HTTP/1.1 200 OK\r\nContent-Length: 999999\r\n\r\n%b" % (300_000 * b"x"),
