@@ -23,9 +23,11 @@ from . import namespaces
 from .votes import failures, partitions
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
     from typing import Self
 
+    from conformance.tls import Identity
     from conformance.trial import Run
 
     from .namespaces import Network
@@ -50,11 +52,25 @@ class Member:
         peers: str,
         cluster: str,
         prefix: Sequence[str] = (),
+        tls: Identity | None = None,
     ) -> None:
-        """`clients` are the addresses that it listens on for those; we ask at the last."""
+        """`clients` are the addresses that it listens on for those; we ask at the last.
+
+        `tls`: with this certificate, and clients show one that its authority has signed.
+        """
         self.asked_at = clients[-1]
         self.asked_at_first = clients[0]
-        urls = ",".join(f"http://{address}" for address in clients)
+        self._scheme = "http" if tls is None else "https"
+        self._context: ssl.SSLContext | None = None
+        secured: Sequence[str] = ()
+        if tls is not None:
+            self._context = tls.client()
+            self._context.load_cert_chain(tls.chain_file, tls.key_file)
+            secured = (
+                "--cert-file", tls.chain_file, "--key-file", tls.key_file,
+                "--client-cert-auth", "--trusted-ca-file", tls.ca_file,
+            )  # fmt: skip
+        urls = ",".join(f"{self._scheme}://{address}" for address in clients)
         self._log = folder / f"{name}.log"
         self._command = [
             *prefix, str(PROGRAM), "--name", name, "--data-dir", str(folder / name),
@@ -62,7 +78,7 @@ class Member:
             "--listen-peer-urls", f"http://{peers}",
             "--initial-advertise-peer-urls", f"http://{peers}",
             "--initial-cluster", cluster, "--initial-cluster-state", "new",
-            "--logger", "zap",
+            "--logger", "zap", *secured,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -83,12 +99,20 @@ class Member:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def post(self, path: str, **said: Any) -> dict[str, Any]:
+    def post(self, path: str, token: str = "", **said: Any) -> dict[str, Any]:
         """Return what it answers; raise OSError."""
-        request = urllib.request.Request(
-            f"http://{self.asked_at}{path}", json.dumps(said).encode(), method="POST"
+        # A certificate is for a name, and etcd takes none to listen on.
+        host = (
+            self.asked_at
+            if self._context is None
+            else f"localhost:{self.asked_at.rpartition(':')[2]}"
         )
-        with urllib.request.urlopen(request, timeout=2.0) as answer:
+        request = urllib.request.Request(
+            f"{self._scheme}://{host}{path}", json.dumps(said).encode(), method="POST"
+        )
+        if token:
+            request.add_header("Authorization", token)
+        with urllib.request.urlopen(request, timeout=2.0, context=self._context) as answer:
             result: dict[str, Any] = json.load(answer)
         return result
 
@@ -118,7 +142,7 @@ class Etcd:
         self._failing: Member | None = None
 
     @classmethod
-    def on_loopback(cls, ports: Sequence[tuple[int, int]]) -> Self:
+    def on_loopback(cls, ports: Sequence[tuple[int, int]], *, tls: Identity | None = None) -> Self:
         """Return an etcd with these ports, for clients and for each other."""
         self = cls()
         cluster = ",".join(f"m{n}=http://127.0.0.1:{port}" for n, (_, port) in enumerate(ports))
@@ -129,6 +153,7 @@ class Etcd:
                 clients=[f"127.0.0.1:{client_port}"],
                 peers=f"127.0.0.1:{peer_port}",
                 cluster=cluster,
+                tls=tls,
             )
             self.members.append(member)
         return self

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from conformance.servers import PYMCD, Server
-from conformance.trial import Figure, Run, TrialError, check, free_port, quantile, until
+from conformance.trial import Figure, Run, TrialError, check, quantile
 
 from . import etcds
 from .__main__ import TRIALS
@@ -464,49 +464,3 @@ def test_pair_parts_and_heals(how: str) -> None:
         pair.heal()
         pair.wait_in_sync()
         assert pair.nodes[1].ask(b"get apart\r\n", b"END\r\n").startswith(b"VALUE")
-
-
-@pytest.mark.skipif(etcds.PROGRAM is None, reason="no `etcd` here (etcd-server)")
-@pytest.mark.parametrize("members", [1, 3])
-def test_vote_in_a_real_etcd(members: int) -> None:
-    """A node dies, and the etcd's leader with it; the other goes on. Then all come back."""
-    ports = [(free_port(), free_port()) for _ in range(members)]
-    at = ",".join(f"127.0.0.1:{port}" for port, _ in ports)
-    with (
-        etcds.Etcd.on_loopback(ports) as etcd,
-        Pair(("--witness", f"etcd://{at}/test"), wired=False) as pair,
-    ):
-        pair.wait_in_sync()
-
-        def is_whole() -> bool:
-            return all(
-                node.rows().get("may_fail", "").count(",") == 2
-                and node.rows().get("witness_error") == "-"
-                for node in pair.nodes
-            )
-
-        until("anyone may fail", is_whole)
-        assert pair.nodes[0].ask(b"add lock 0 0 1\r\nx\r\n") == b"STORED\r\n"
-        leader = etcd.leader()
-        pair.nodes[0].kill()
-        if members > 1:
-            leader.kill()
-        answer = b""
-
-        def answers() -> bool:
-            nonlocal answer
-            try:
-                answer = pair.nodes[1].ask(b"add other 0 0 1\r\nx\r\n")
-            except (OSError, TrialError):
-                return False  # it parts from those who have waited long enough
-            return not answer.startswith(b"SERVER_ERROR no quorum")
-
-        until("the other goes on", answers)
-        assert answer == b"STORED\r\n"
-        assert pair.nodes[1].ask(b"add lock 0 0 1\r\ny\r\n") == b"NOT_STORED\r\n"
-        if members > 1:
-            leader.start()
-        pair.restart(0)
-        pair.wait_in_sync()
-        until("anyone may fail", is_whole)
-        assert pair.nodes[0].ask(b"add lock 0 0 1\r\ny\r\n") == b"NOT_STORED\r\n"
