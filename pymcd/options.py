@@ -729,7 +729,8 @@ OPTIONS: tuple[Option, ...] = (
     ),
     _option(
         "--quorum-timeout=SECONDS",
-        "answer with errors when the votes have not been there for so long (default 1)",
+        "where there are votes: answer with errors when they have not been there for so long"
+        " (default 1)",
         _store("quorum_timeout_s", _seconds),
     ),
     _option(

@@ -27,10 +27,23 @@ R4. Nothing is given to who cannot hear: the first answer is to ask again, with 
 R5. Members learn of each new view from who decides in it, the witness, too: it asks for a roll with
     itself as the base.
 R6. Who starts anew has another life, and its consent to what follows a view in which it was before
-    does not count: it may have promised something else. Only if *all* data nodes that there are
-    consent, whatever their lives, may they follow any view: nobody is left who could serve
-    elsewhere. So begins the first view of all, too. A witness that lost its memory counts when the
-    members of a view have taken it into the next one.
+    does not count: it may have promised something else. It counts again when the members of a view
+    have taken it into the next one, in its new life, and that is all that it has to learn: what it
+    may have promised before were successors of views which it is in with its former life, and of
+    these nobody asks it any more. So it is with a witness that lost its memory, and with a data
+    node, which has none that outlives it. Only if *all* data nodes that there are consent, whatever
+    their lives, may they follow any view: nobody is left who could serve elsewhere, as each of them
+    serves nobody, or would not consent. So begins the first view of all, too.
+R7. Where members of the base that weigh just half of it back a roll, that is enough if all others
+    of the base are known to live no more as they were in it: they have been met in another life
+    since. So one of two goes on when the other one comes back with nothing. Without these no
+    majority was to be had, so whatever else may have followed has a member among them, and R2
+    holds; and of two halves each cannot have outlived the other.
+R8. Who has nothing, and backs what for all it knows did not come about, may consent to something
+    else instead where all must, as it is in no such base. Else beginners who ask each other one
+    after the other could stand in each other's way for ever. Who asked for the first must consent
+    as well, and does not if that has come about. The second one does not win more by that: to ask
+    for something else that follows another base is not left to him (R2).
 
 Why it is sound. The epoch of what a voter backs only grows. Two different rolls on one base would
 need one voter that backs both, in one life, since two sets that weigh more than half have a member
@@ -92,6 +105,13 @@ def is_majority(roll: Roll, lives: Iterable[tuple[str, str]]) -> bool:
     return 2 * weight_of(roll, lives) > total_weight(roll)
 
 
+def is_what_is_left(roll: Roll, lives: Iterable[tuple[str, str]], over: dict[str, str]) -> bool:
+    """Return whether these weigh half of a view, and the lives of all others in it are over."""
+    known = set(lives)
+    rest = {**roll.data, **roll.witness}.items() - known
+    return 2 * weight_of(roll, known) >= total_weight(roll) and rest <= over.items()
+
+
 def life_of_coordinator(roll: Roll) -> tuple[str, str | None]:
     """Return who decides in a view, in which life."""
     return roll.coordinator, roll.data.get(roll.coordinator)
@@ -120,15 +140,17 @@ class Poll:
         base: Roll | None,
         roll: Roll,
         everybody: frozenset[str],
+        over: dict[str, str],
         *,
         came_about: bool,
     ) -> None:
         """`everybody`: all data nodes that there are; empty: not all of them are known.
 
-        `came_about`: the base did.
+        `over`: by node, the life that it is known to live no more. `came_about`: the base did.
         """
         self.vote = Vote(base, roll)
         self._asker = asker
+        self._over = over
         self._voters = base if came_about else None
         self.need(everybody)
         self.tokens: dict[str, int] = {}  #: to ask a voter again with
@@ -157,9 +179,11 @@ class Poll:
 
     @property
     def carried(self) -> bool:
-        """Whether nothing is missing but our own consent (R1, R6)."""
+        """Whether nothing is missing but our own consent (R1, R6, R7)."""
         lives = [self._asker, *self.yes.items()]
-        if self._voters is not None and is_majority(self._voters, lives):
+        if self._voters is not None and (
+            is_majority(self._voters, lives) or is_what_is_left(self._voters, lives, self._over)
+        ):
             return True
         return self._everybody is not None and self._everybody <= dict(lives).keys()
 
@@ -180,7 +204,11 @@ class Ballot:
         self.backs = backs
         self.came_about = False  #: what we back is known to be a view, not only a wish
         self.poll: Poll | None = None  #: what we ask for; a witness never does
+        #: By node, the last life of which we know that it is over: another one came after it.
+        self.over: dict[str, str] = {}
         self._keep = keep
+        #: What was consented to by R8.
+        self._instead: Vote | None = None
         #: Who asked for what, and the token that was given for it.
         self._asked: dict[str, tuple[Roll, int]] = {}
         self._last_token = 0
@@ -192,13 +220,15 @@ class Ballot:
 
     # -- asked by others -----------------------------------------------------------------------
 
-    def answer(self, vote: Vote, *, bound: str = "", heard: bool = False) -> Grant:
+    def answer(
+        self, vote: Vote, *, bound: str = "", empty: bool = False, heard: bool = False
+    ) -> Grant:
         """Answer a question of the one who would decide: back its roll, or not.
 
-        `bound`: who decides now, and is let answer clients by us; perhaps we ourselves. `heard`:
-        since it has been asking this, the asker has heard of us (R4).
+        `bound`: who decides now, and is let answer clients by us; perhaps we ourselves. `empty`: we
+        have nothing. `heard`: since it has been asking this, the asker has heard of us (R4).
         """
-        word = self._decide(vote, bound, heard=heard)
+        word = self._decide(vote, bound, empty=empty, heard=heard)
         token = self._asked[vote.roll.coordinator][1] if word == AGAIN else 0
         return Grant(vote.roll.epoch, word, self.backs, token)
 
@@ -208,16 +238,15 @@ class Ballot:
             return Grant(vote.roll.epoch, YES if self.learn(vote.roll) else NO, self.backs)
         return self.answer(vote, heard=heard)
 
-    def _decide(self, vote: Vote, bound: str, *, heard: bool) -> str:
+    def _decide(self, vote: Vote, bound: str, *, empty: bool, heard: bool) -> str:
         roll = vote.roll
         asker = roll.coordinator
         if roll == self.backs:
             return YES
-        if not is_sound(vote) or not self._may_back(vote):
+        if not is_sound(vote):
             return NO
-        if bound and asker != bound:
-            return NO
-        if not bound and self.poll is not None and asker > self.node_id:
+        instead = empty and self._may_back_instead(vote)
+        if not instead and not self._may_back(vote):
             return NO
         if heard:
             return YES if self._back(roll) else NO
@@ -230,7 +259,14 @@ class Ballot:
             return AGAIN
         if vote.token != asked[1]:
             return AGAIN
-        return YES if self._back(roll) else NO
+        if bound and asker != bound:
+            return NO
+        if not bound and self.poll is not None and asker > self.node_id:
+            return NO
+        if not self._back(roll):
+            return NO
+        self._instead = vote if instead else None
+        return YES
 
     def learn(self, roll: Roll) -> bool:
         """Take note of a view that came about, told by who decides in it (R5); False: too late."""
@@ -250,7 +286,18 @@ class Ballot:
             return False
         if base is not None and (base.epoch > backs.epoch or base == backs):
             return True
+        if self._instead is not None and self._instead.base != base:
+            return False
         return life_of_coordinator(roll) == life_of_coordinator(backs)
+
+    def _may_back_instead(self, vote: Vote) -> bool:
+        backs, base = self.backs, vote.base
+        return (
+            backs is not None
+            and not self.came_about
+            and vote.roll.epoch > backs.epoch
+            and (base is None or base.data.get(self.node_id) != self.life)
+        )
 
     def _back(self, roll: Roll) -> bool:
         try:
@@ -259,7 +306,7 @@ class Ballot:
             return False
         self.backs = roll
         self.came_about = False
-        self.poll = None
+        self.poll = self._instead = None
         return True
 
     # -- asking --------------------------------------------------------------------------------
@@ -267,7 +314,12 @@ class Ballot:
     def ask(self, roll: Roll, everybody: frozenset[str]) -> Poll:
         """Begin to ask whether this may follow what we back."""
         self.poll = Poll(
-            (self.node_id, self.life), self.backs, roll, everybody, came_about=self.came_about
+            (self.node_id, self.life),
+            self.backs,
+            roll,
+            everybody,
+            self.over,
+            came_about=self.came_about,
         )
         return self.poll
 

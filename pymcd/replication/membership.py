@@ -149,6 +149,7 @@ class Membership:
     def is_myself(self, dialled: str) -> None:
         """Take note that a configured peer is this node."""
         self._view.who[dialled] = ""
+        self._node.voting.count_nodes()
         self._node.note_departures()
         self.consider_all()
 
@@ -186,6 +187,7 @@ class Membership:
             peer.executed = self._node.gate.executed_for_unmet(node_id)
         if link.dialled is not None:
             view.who[link.dialled] = node_id
+            self._node.voting.count_nodes()
             self._node.beginning.linked(link.dialled)
         renewed = peer.incarnation != hello.incarnation
         if renewed and link.opened_at < peer.met_at:
@@ -193,6 +195,8 @@ class Membership:
             # we have met another one since. No two clocks need agree on that.
             link.close("busy")
             return
+        if renewed and peer.incarnation:
+            self._node.voting.outlived(node_id, peer.incarnation)
         if renewed and peer.in_view and self._node.voting.required:
             self._node.lose([peer], "restarted")
             if peer.in_view:
@@ -321,6 +325,7 @@ class Membership:
         """Know no more of a peer that is not there; if it comes, it is a new one."""
         who = self._view.who
         del self._view.peers[peer.node_id]
+        self._node.voting.forget(peer.node_id)
         for address in [each for each, node_id in who.items() if node_id == peer.node_id]:
             del who[address]
         self.be_alike()
@@ -960,12 +965,13 @@ class Membership:
             # Since we asked more has changed than may be on its way: once that is sent, again.
             peer.become(Phase.HOSTING)
             return
-        if self._node.is_losing:
+        voting = self._node.voting
+        if self._node.is_losing or voting.ballot.poll is not None:
             peer.become(Phase.HOSTING)  # one after the other
             return
         assert peer.channel is not None
         take_in = partial(self._take_in, peer, peer.channel)
-        self._node.voting.seek(take_in, *view.followers, peer, planned=True)
+        voting.seek(take_in, *view.followers, peer, planned=True)
 
     def _take_in(self, peer: Peer, channel: Channel) -> None:
         """Begin a view with a peer that has accepted."""
@@ -1008,7 +1014,7 @@ class Membership:
 
     def _roll_arrived(self, peer: Peer, roll: Roll, now: float) -> None:
         voting = self._node.voting
-        if voting.required and not voting.learn(roll):
+        if voting.required and not voting.learn(peer, roll):
             peer.signal(now, Kind.GRANT, Grant(0, "no", voting.ballot.backs).encode())
 
     def announce_view(self, now: float) -> None:

@@ -20,8 +20,10 @@ Behind. Who stood still for longer than a peer may be silent has certainly been 
 what it holds is as old: it waits for the others as a node does that just starts. So does who was
 joining another for that long and loses it.
 
-Three nodes. The coordinator waits for all followers. When it dies, the follower with the smallest
-id that the others can see goes on, and they join it. The same mechanism, no vote.
+Three nodes. The coordinator waits for all followers. When it dies, the follower goes on that has
+the consent of another one, and they join it, see `voting`. Where no node was told of all the others
+(each names one, say) there is no vote, and the follower with the smallest id that the others can
+see goes on.
 
 What is forwarded is the command, not the store operation: a meta command is several of those.
 """
@@ -38,6 +40,7 @@ from .clocks import LOOK_MAX_S
 from .gate import Gate
 from .lease import HEARTBEAT_S, SILENCE_S, STALE_S, Patience, Wakefulness
 from .membership import Membership
+from .peer import Phase
 from .report import Degradation, group_rows
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING, Role
 from .versions import CLOCK_SKEW_MAX_S, FOREVER, tag_of, version_at
@@ -270,6 +273,9 @@ class Node:
         now = self.clock.monotonic()
         for peer in lost:
             peer.lease.mute(now, inf)
+        for peer in self.view.peers.values():
+            if peer.phase is Phase.PROPOSED:
+                peer.become(Phase.HOSTING)  # one after the other
         losing = list(self._losing)
         others = [peer for peer in self.view.followers if peer not in losing]
         self.voting.seek(lambda: self._go_on_without(losing, reason), *others)
@@ -434,9 +440,15 @@ class Node:
 
     def begin(self) -> None:
         """Decide by ourselves, when that may be; so far we decide nothing."""
-        gave_way_s = self.clock.monotonic() - self._gave_way_at
-        if not self.voting.seeking and gave_way_s >= JOIN_GRACE_S:
-            self.voting.seek(self.go_alone, forced=self._force_empty and self.role is STARTING)
+        voting, starts = self.voting, self.role is STARTING
+        forced = self._force_empty and starts
+        if (
+            self.clock.monotonic() - self._gave_way_at < JOIN_GRACE_S
+            or voting.ballot.poll is not None
+        ):
+            return
+        if forced or not (starts and voting.promised):
+            voting.seek(self.go_alone, forced=forced)
 
     def wait(self) -> None:
         """Serve nobody, keep what there is, and go on asking."""
@@ -618,6 +630,7 @@ class Node:
             self.behind_since = inf
         self._close_slow_links(now)
         self._see_to_broken()
+        heard = not self._leader_is_muted
         lost = [
             peer
             for peer in self.view.partners()
@@ -638,6 +651,8 @@ class Node:
                 self.lose(lost, broken or silent)
         elif self.role is JOINING:
             self._see_to_clients(now, leader_lost=bool(lost))
+        elif heard and self._leader_is_muted:
+            self.voting.doubt_leader()
         self._see_to_joining(now)
         self._see_to_votes(now)
         self._keep_in_touch(now)
@@ -667,6 +682,12 @@ class Node:
         if channel is not None and channel.broken and self.role is COORDINATOR:
             return now >= max(channel.broken_at, since) + self.patience.lease_s
         return peer.lease.is_lost(now, self.gate.waits_since(peer), since, self.patience)
+
+    @property
+    def _leader_is_muted(self) -> bool:
+        """Whether the coordinator of our view has not answered for a while."""
+        leader = self.view.leader
+        return self.role is FOLLOWER and leader is not None and leader.lease.muted_at > 0.0
 
     def _see_to_clients(self, now: float, *, leader_lost: bool) -> None:
         """Part from clients of a node that joins whom nobody answers: they have waited once.
@@ -836,6 +857,7 @@ class Node:
         if (
             self.role is WAITING
             and voting.ballot.poll is None
+            and not voting.promised
             and now - self._gave_way_at >= JOIN_GRACE_S
         ):
             voting.seek(self.go_alone)

@@ -9,12 +9,18 @@ A node that has lost somebody of its view, or begins, *seeks* a view that is its
 are still with it. Until that has come about its role is what it was; its lease has ended, so it
 serves nobody meanwhile. A coordinator also seeks one for each that it takes in; then nobody waits.
 
-Votes are asked for where a witness is configured. Two nodes without one need none, as none of the
-two could have it.
+Votes are asked for where a register is configured, and where there are three data nodes or more.
+Two nodes without a register need none, as none of the two could have it.
+
+Three nodes. Each hears only of the coordinator, so one may miss it while another one, whom nobody
+asks anything, does not know yet. Who begins to doubt the coordinator says so to the others, by a
+VOTE for the view that there is: they ask it, too, and have their own word of it when they are asked
+for their votes.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -167,6 +173,8 @@ class Voting:
             )
         elif settings.witness is not None:
             self.register = self.witness = WitnessLink(settings.witness, node, self._register_says)
+        #: There are more data nodes than two, for all that is known.
+        self._of_many = len(node.configured) > 1
         self._then: Callable[[], None] | None = None  #: what comes about with what we seek
         self._planned = False  #: we may do without it
         self.sought_since = inf  #: since when we have been without a view that we may go on with
@@ -176,7 +184,23 @@ class Voting:
     @property
     def required(self) -> bool:
         """Whether nobody goes on without votes."""
-        return self.register is not None
+        return self.register is not None or self._of_many
+
+    def count_nodes(self) -> None:
+        """See how many data nodes there are, now that more is known of who is configured.
+
+        A group may be told to have three nodes, of which one turns out to be named twice, or to be
+        this node: then it has two.
+        """
+        if not self._of_many:
+            return
+        ids = [self._view.who.get(address) for address in self._node.configured]
+        others = len({node_id for node_id in ids if node_id}) + ids.count(None)
+        self._of_many = others > 1
+        if not self.required and self._then is not None:
+            then = self._then
+            self.drop()
+            then()
 
     @property
     def seeking(self) -> bool:
@@ -198,6 +222,9 @@ class Voting:
             return
         view, register = self._view, self.register
         now = self._node.clock.monotonic()
+        if self.promised and not forced:
+            self.sought_since = min(self.sought_since, now)
+            return
         data = {view.node_id: self.ballot.life}
         data.update((peer.node_id, peer.incarnation) for peer in others)
         backs = self.ballot.backs
@@ -213,6 +240,25 @@ class Voting:
         self._asked_at = now
         self._ask_all()
         self._conclude(forced=forced)
+
+    @property
+    def promised(self) -> bool:
+        """Whether we back what another one wants, and may still get.
+
+        Then it is he who asks on. Whatever we asked for would need his consent; and who gives us
+        his, could not give it to him any more.
+        """
+        ballot = self.ballot
+        backs = ballot.backs
+        if backs is None or ballot.came_about or backs.coordinator == self._view.node_id:
+            return False
+        peer = self._view.peers.get(backs.coordinator)
+        return peer is not None and peer.incarnation == backs.data[backs.coordinator]
+
+    def _ask_anew(self, roll: Roll) -> None:
+        """Ask for the same by a later epoch: there is somebody who heard of a later one before."""
+        epoch = self._view.next_epoch(self._node.changes.tag)
+        self.ballot.ask(replace(roll, epoch=epoch), self._everybody())
 
     def drop(self) -> None:
         """Seek nothing any more: others decide."""
@@ -276,7 +322,11 @@ class Voting:
             return False
         poll.answered(voter, life, grant)
         self._conclude()
-        return grant.word == AGAIN and self.ballot.poll is poll
+        if self.ballot.poll is not poll:
+            return False
+        if grant.word == NO and grant.backs is not None and grant.backs.epoch >= grant.epoch:
+            self._ask_anew(poll.vote.roll)
+        return grant.word == AGAIN
 
     def grant_arrived(self, peer: Peer, grant: Grant) -> None:
         """Take note of what a peer answers."""
@@ -311,18 +361,50 @@ class Voting:
         roll, ballot = vote.roll, self.ballot
         self._node.membership.hear_epoch(roll.epoch)
         before = ballot.backs
+        if vote.base == roll:
+            self._doubted(roll)
+            return
         if (roll.coordinator, roll.data.get(peer.node_id)) != (peer.node_id, peer.incarnation):
             grant = Grant(roll.epoch, NO, before)
         elif view.role is not STARTING and (peer.status is None or peer.status.role is STARTING):
             grant = Grant(roll.epoch, NO, before)  # what is empty never wins
         else:
-            grant = ballot.answer(vote, bound=self._bound())
+            grant = ballot.answer(vote, bound=self._bound(), empty=view.role is STARTING)
         now = self._node.clock.monotonic()
         peer.signal(now, Kind.GRANT, grant.encode())
+        if grant.word == NO and ballot.poll is not None and view.node_id < peer.node_id:
+            self._ask_peer(peer)  # it lets its coordinator go, now that it asks
+        elif grant.word == NO and vote.base == before and view.leader is not peer:
+            self._node.look_after_leader(0.0)  # which another one of our view has lost
         if grant.word == YES and roll != before:
             self._then = None
             with_us = roll.data.get(view.node_id) == ballot.life
             self._node.gave_way(peer, with_us=with_us)
+
+    def outlived(self, node_id: str, life: str) -> None:
+        """Take note that a node was met that has started anew: so long we have known it."""
+        self.ballot.over[node_id] = life
+        self._conclude()
+
+    def forget(self, node_id: str) -> None:
+        """Know no more of a node."""
+        self.ballot.over.pop(node_id, None)
+
+    def doubt_leader(self) -> None:
+        """Tell the others that our coordinator does not answer: see whether it answers them."""
+        backs, leader = self.ballot.backs, self._view.leader
+        if not self.required or backs is None or leader is None:
+            return
+        now = self._node.clock.monotonic()
+        for peer in self._view.peers.values():
+            if peer is not leader and peer.node_id in self._view.members:
+                peer.signal(now, Kind.VOTE, Vote(backs, backs).encode())
+
+    def _doubted(self, roll: Roll) -> None:
+        """Take note that another one does not hear the coordinator of a view."""
+        leader = self._view.leader
+        if leader is not None and leader.node_id == roll.coordinator:
+            self._node.look_after_leader(0.0)
 
     def _bound(self) -> str:
         """Return who decides, as far as we let it, or ourselves."""
@@ -339,10 +421,15 @@ class Voting:
         """Return whether a peer needs consent to go on, and perhaps ours."""
         return self.required or (peer.hello is not None and has_witness(peer.hello))
 
-    def learn(self, roll: Roll) -> bool:
+    def learn(self, peer: Peer, roll: Roll) -> bool:
         """Take note of the view that we are in, as its coordinator says."""
         self._node.membership.hear_epoch(roll.epoch)
-        return self.ballot.learn(roll)
+        learnt = self.ballot.learn(roll)
+        if self._then is not None and self.ballot.poll is None:
+            # We would have gone on without that one, and have its word now that it went on with us.
+            self._then = None
+            self._node.gave_way(peer, with_us=roll.data.get(self._view.node_id) == self.ballot.life)
+        return learnt
 
     # -- what the register should know ---------------------------------------------------------
 
@@ -375,9 +462,10 @@ class Voting:
 
     def step(self, now: float) -> None:
         """Put open questions again."""
-        if self.register is None:
+        if not self.required:
             return
-        self.register.step(now)
+        if self.register is not None:
+            self.register.step(now)
         poll = self.ballot.poll
         if poll is not None:
             if now - self._asked_at >= ASK_EVERY_S:
@@ -391,22 +479,29 @@ class Voting:
     @property
     def next_step_s(self) -> float:
         """In how many seconds to call `step` again."""
-        if self.register is None:
+        if not self.required:
             return inf
-        return self.register.step_every_s if self.ballot.poll is None else ASK_EVERY_S
+        if self.ballot.poll is not None:
+            return ASK_EVERY_S
+        return HEARTBEAT_S if self.register is None else self.register.step_every_s
 
     # -- what is to be seen --------------------------------------------------------------------
 
     def rows(self) -> Rows:
         """Return what `stats replication` says of votes."""
-        register, backs = self.register, self.ballot.backs
-        if register is None:
+        if not self.required:
             return []
+        register, backs = self.register, self.ballot.backs
+        rows: Rows = []
+        if register is not None:
+            rows += [
+                ("witness", register.node_id or "-"),
+                ("witness_link", "up" if register.linked else "down"),
+                ("witness_error", register.trouble.replace(" ", "_") or "-"),
+            ]
         voters = [] if backs is None else [*sorted(backs.data), *backs.witness]
         return [
-            ("witness", register.node_id or "-"),
-            ("witness_link", "up" if register.linked else "down"),
-            ("witness_error", register.trouble.replace(" ", "_") or "-"),
+            *rows,
             ("voters", ",".join(voters) or "-"),
             ("may_fail", ",".join(self.dispensable()) or "-"),
         ]
@@ -427,9 +522,16 @@ class Voting:
         result = []
         for name in [*sorted(backs.data), *backs.witness]:
             rest = [(each, life) for each, life in present.items() if each != name]
+            if view.leader is not None and name == view.leader.node_id:
+                rest = [(each, life) for each, life in rest if self._may_be_asked(each)]
             if is_majority(backs, rest) and any(each in backs.data for each, _ in rest):
                 result.append(name)
         return result
+
+    def _may_be_asked(self, voter: str) -> bool:
+        """Return whether a voter could answer us, without the coordinator between."""
+        peer = self._view.peers.get(voter)
+        return peer is None or peer.link is not None  # it is ourselves, or the register
 
     def check(self) -> None:
         """Raise AssertionError unless what is sought fits what we are. For tests."""

@@ -396,9 +396,13 @@ class Group:
         *,
         witness: bool = False,
         etcd: EtcdHost | None = None,
+        votes: bool = True,
         **settings: Any,
     ) -> None:
-        """`witness`: there is one; or an `etcd` is."""
+        """`witness`: there is one; or an `etcd` is.
+
+        `votes`: False: each knows of one other, so that three do not vote.
+        """
         self.clock = ManualClock()
         self.wires: list[Wire] = []
         #: What goes wrong with a message ends its link, as a server does it, and not the test.
@@ -413,7 +417,8 @@ class Group:
             settings.setdefault("witness", URL)
         names = list(names)
         for name in names:
-            peers = tuple(address_of(other) for other in names if other != name)
+            others = names[names.index(name) + 1 :] + names[: names.index(name)]
+            peers = tuple(map(address_of, others if votes else others[:1]))
             self.add(name, **{"peers": peers, **settings})
 
     def __getitem__(self, name: str) -> Host:
@@ -526,10 +531,11 @@ def make_group(
     *,
     witness: bool = False,
     etcd: EtcdHost | None = None,
+    votes: bool = True,
     **settings: Any,
 ) -> Group:
     """Return servers that are in sync; the first one coordinates."""
-    group = Group(names, witness=witness, etcd=etcd, **settings)
+    group = Group(names, witness=witness, etcd=etcd, votes=votes, **settings)
     group.link_all()
     group.advance(0.5)
     names = list(group.hosts)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.protocol.connection import Connection
 from pymcd.replication import frames
+from pymcd.replication.ballot import Ballot, Poll
 from pymcd.replication.beginning import Beginning
 from pymcd.replication.changes import Changes
 from pymcd.replication.channel import Channel, Unacked
@@ -109,6 +110,32 @@ class Mutant:
 
 def _nothing(original: Any) -> Any:
     return lambda self, *arguments, **more: None
+
+
+def _always(original: Any) -> Any:
+    return property(lambda self: True)
+
+
+def _lives_do_not_matter(original: Any) -> Any:
+    def answered(self: Poll, node_id: str, life: str, grant: Any) -> None:
+        base = self.vote.base
+        original(self, node_id, base.data.get(node_id, life) if base else life, grant)
+
+    return answered
+
+
+def _whatever_is_later(original: Any) -> Any:
+    return lambda self, vote: vote.roll.epoch > self.epoch
+
+
+def _all_lives_are_over(original: Any) -> Any:
+    def ask(self: Ballot, roll: Any, everybody: frozenset[str]) -> Poll:
+        if self.backs is not None:
+            self.over.update(self.backs.data)
+        poll: Poll = original(self, roll, everybody)
+        return poll
+
+    return ask
 
 
 def _release_at_once(original: Any) -> Any:
@@ -669,6 +696,25 @@ MUTANTS = [
         "whoever logs in is no client of a pair",
         [(Connection, "become_member", _members_are_nobodys)],
         condition="sasl",
+    ),
+    Mutant("of three a minority goes on", [(Poll, "carried", _always)], nodes=3),
+    Mutant(
+        "who starts anew votes as if it were the same",
+        [(Poll, "answered", _lives_do_not_matter)],
+        first_seed=103,
+        nodes=3,
+    ),
+    Mutant(
+        "one voter consents to two views that follow the same",
+        [(Ballot, "_may_back", _whatever_is_later)],
+        first_seed=36,
+        nodes=3,
+    ),
+    Mutant(
+        "half of a view goes on, whether the other half is over or not",
+        [(Ballot, "ask", _all_lives_are_over)],
+        first_seed=10,
+        nodes=3,
     ),
 ]
 

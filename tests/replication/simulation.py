@@ -161,6 +161,11 @@ class Simulation:
         self.watch = Watch(self.world, self.hosts, self.more, self._most_at_once())
         self.world.observe = self._observe
 
+    @property
+    def voting(self) -> bool:
+        """Whether nobody goes on without votes."""
+        return self.witness is not None or len(self.hosts) > 2
+
     def stream(self, name: str) -> random.Random:
         """Return the source of chance for one thing, which no other depends on."""
         if name not in self._streams:
@@ -222,7 +227,7 @@ class Simulation:
             conditions.discard("three_nodes")
             if self._nodes == 3:
                 conditions.add("three_nodes")
-        if "witness" in self.more:
+        if "witness" in self.more or "three_nodes" in conditions:
             conditions.discard("skew_beyond")  # who never links cannot begin
         if self._login_random.random() < 0.5:
             conditions.add(self._login_random.choice(LOGINS))
@@ -397,6 +402,7 @@ class Simulation:
             world.after(random_.random() * 0.2, host.start)
         if self.witness is not None:
             world.after(self.stream("witness").random() * 0.2, self.witness.start)
+        if self.voting:
             world.run(1.5)  # nobody begins alone: let them find each other
         troubles = [name for name in TROUBLES if random_.random() < 0.3]
         for name in troubles:
@@ -504,17 +510,7 @@ class Simulation:
     def _cut_silently(self) -> None:
         if self.world.wires:
             self.count("cut_silently")
-            wire = self.random.choice(self.world.wires)
-            wires = [wire]
-            if len(self.hosts) > 2:  # see `_stall`
-                lonely = wire.ends[0].host
-                wires = [
-                    each
-                    for each in self.world.wires
-                    if any(end.host is lonely for end in each.ends)
-                ]
-            for each in wires:
-                each.cut(silent=True)
+            self.random.choice(self.world.wires).cut(silent=True)
 
     def _delay(self) -> None:
         self.count("delay")
@@ -528,8 +524,7 @@ class Simulation:
         self.until(self.while_s(self.random) * 2, undo)
 
     def _stall(self) -> None:
-        # Of three nodes one is cut off from both others: that two see a third and not each other
-        # is beyond what is promised, as there is no vote.
+        # Of three nodes one is cut off from both others; see `partial_partition`.
         lonely = self.random.choice(self.hosts)
         sends = self.random.random() < 0.5
         pairs = [
@@ -761,7 +756,7 @@ class Simulation:
         report = self.report
         hosts, history = self.hosts, self.history
         timeline = checkers.Timeline(hosts)
-        voting = self.witness is not None
+        voting = self.voting
         strict = "strict" in self.conditions and len(hosts) == 2
         eras = checkers.divide(timeline, self.world.now + 1.0, voting=voting, strict=strict)
         report.in_sync_s = eras.in_sync_s
@@ -857,14 +852,14 @@ class Simulation:
             self._check_waking(host)
         if was.role not in ("coordinator", "follower") or was.life != now.life:
             return
-        if self.witness is not None:
+        if self.voting:
             return  # who has asked for votes goes on when it has them, whoever is back by then
         # A follower depends on its coordinator; of the others it does not hear.
         lost = was.partners if was.role == "coordinator" else (was.coordinator,)
         for name in lost:
             if name in now.partners or now.role not in ("alone", "coordinator"):
                 continue
-            if host.node.view.peers[name].left_why.startswith(OutOfMemory.__name__):
+            if getattr(host.node.view.peers[name], "left_why", "").startswith(OutOfMemory.__name__):
                 continue  # something could not be told or taken: it has waited for a lease
             other = self.world.hosts[name]
             if not other.alive or not other.history:

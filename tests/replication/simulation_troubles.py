@@ -447,7 +447,6 @@ CHECKS: Final = {
 AWAITED: Final = frozenset(
     {
         "hot_keys",
-        "partial_partition",
         "item_sizes",
         "statistics",
         "witness",

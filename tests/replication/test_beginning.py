@@ -270,10 +270,13 @@ class TestAllBegin:
     """Who just started has begun since, perhaps, and its word of that is not here yet."""
 
     def three(self, **settings: Any) -> Group:
-        """Return a, b and c, none of which has met another; b will soon serve alone."""
+        """Return a, b and c, none of which has met another; b may soon serve alone.
+
+        It was told of c alone, so that it needs no vote for that.
+        """
         group = Group("")
-        for name in "abc":
-            peers = tuple(address_of(other) for other in "abc" if other != name)
+        for name, others in ("a", "bc"), ("b", "c"), ("c", "ab"):
+            peers = tuple(map(address_of, others))
             sync_timeout_s = 1.0 if name == "b" else SYNC_TIMEOUT_S
             group.add(name, peers=peers, **{"sync_timeout_s": sync_timeout_s, **settings})
         return group
@@ -336,8 +339,17 @@ class TestAllBegin:
 
     def test_who_is_out_of_date_asks_as_well(self):
         """It does not know best if one of them has begun since."""
-        group = make_group("abc", sync_timeout_s=SYNC_TIMEOUT_S)
+
+        def start(host: Host) -> None:
+            host.start()
+            host.node.voting._of_many = False  # else none would have begun alone
+
+        group = Group("abc", sync_timeout_s=SYNC_TIMEOUT_S)
         a, b, c = group.hosts.values()
+        for host in a, b, c:
+            start(host)
+        group.link_all()
+        group.advance(0.5)
         a.frozen = True
         group.advance(10)
         a.frozen = False
@@ -345,11 +357,11 @@ class TestAllBegin:
         assert a.node.role == "joining"
         b.stop()
         c.stop()
-        b.start()
+        start(b)
         wire = group.link("a", "b")
         wire.stall()
         c.settings = replace(c.settings, sync_timeout_s=1.0)
-        c.start()
+        start(c)
         group.advance(1.5)
         group.link("b", "c")
         group.advance(0.5)
@@ -357,7 +369,7 @@ class TestAllBegin:
         c.stop()
         group.advance(0.5)
         assert b.node.role == "alone"
-        c.start()
+        start(c)
         group.link("a", "c")
         group.advance(0.5)
         assert a.node.role == "joining"

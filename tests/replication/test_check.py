@@ -129,7 +129,7 @@ def accepted() -> Scene:
 
 def joining() -> Scene:
     """The coordinator is gone; who is to go on has not been heard yet."""
-    group = make_group("abc")
+    group = make_group("abc", votes=False)
     group.wire("b", "c").stall()
     group["a"].stop()
     group.advance(0.1)

@@ -280,10 +280,10 @@ class TestStepsOfTheWallClock:
     @pytest.mark.parametrize("step_s", [CLOCK_SKEW_MAX_S + 5, -CLOCK_SKEW_MAX_S - 5, 5e3, -5e3])
     def test_so_do_two_that_were_linked_before_they_began(self, step_s, written):
         group = Group("")
-        for name, other in ("ab", "ba"):
+        for name in "ab":
             group.add(
                 name,
-                peers=(address_of(other), address_of("c")),  # nobody knows what that one has
+                peers=(address_of("c"),),  # nobody knows what that one has
                 sync_timeout_s=1.0,
                 skew_s=step_s if name == "b" else 0.0,
             )
@@ -315,7 +315,7 @@ class TestStepsOfTheWallClock:
     def test_who_is_taken_in_goes_by_the_time_of_who_takes_him_in(self, step_s):
         """Of two that have data, and would refuse one another."""
         group = Group("")
-        for name, others in ("a", "bc"), ("b", "ac"), ("c", "ab"):
+        for name, others in ("a", "b"), ("b", "c"), ("c", "a"):
             group.add(
                 name,
                 peers=tuple(address_of(other) for other in others),

@@ -74,7 +74,7 @@ def kinds_sent(group: Group, name: str, since: int = 0) -> list[int]:
 
 def lost(names: str = "abc", **settings: Any) -> Group:
     """Return a group of which the last one is joining: it lost a, and does not hear b."""
-    group = make_group(names, **settings)
+    group = make_group(names, votes=False, **settings)
     group.wire("b", "c").stall()
     group["a"].stop()
     group.advance(ACK_TIMEOUT_S + 0.02)

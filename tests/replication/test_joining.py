@@ -24,7 +24,7 @@ def test_follower_went_on_and_both_want_to_join_each_other():
 def test_what_was_given_up_for_one_successor_is_asked_of_another():
     # c has what a decided last, and does not know whether b has it. It loses both, expects b to go
     # on, and alone stands by what it has; but it is a who goes on, and believes c has it all.
-    group = make_group("abc")
+    group = make_group("abc", votes=False)
     assert Guest(group["a"]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
     for other in "ab":
         group.wire(other, "c").stall()
@@ -67,7 +67,7 @@ def test_what_was_executed_stands_if_nobody_could_tell_otherwise():
 def test_what_two_held_is_not_given_up_when_a_third_is_joined():
     # a and b are left of three, and hold what is acknowledged. Then a goes on without b, which
     # stood still, and is gone, too: c, which was cut off before, is all that b can join.
-    group = make_group("abc")
+    group = make_group("abc", votes=False)
     guest = Guest(group["a"])
     for number in range(5):
         guest.ask(b"set k%d 0 0 1\r\n1\r\n" % number)
@@ -92,7 +92,7 @@ def test_what_two_held_is_not_given_up_when_a_third_is_joined():
 def test_what_was_given_up_is_asked_of_who_gave_it():
     # c has what a decided last, and gives it up to follow b, which has not. Then b is gone, and a,
     # which went on with it, comes back: it believes that c has it all.
-    group = make_group("abc")
+    group = make_group("abc", votes=False)
     group.warm()
     group.wire("a", "b").stall()
     client = Guest(group["a"])

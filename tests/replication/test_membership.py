@@ -302,7 +302,7 @@ class TestWhoJoinsWhom:
     def test_who_is_taken_in_by_one_is_not_by_another(self):
         # c has started again, and asks both a and b, which have lost each other. What b told it
         # would be known to c alone when it follows a.
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         group["c"].stop()
         group.wire("a", "b").cut()
         group.advance(1)
@@ -328,7 +328,7 @@ class TestWhoJoinsWhom:
 
     def test_who_has_given_its_word_does_not_turn_to_another(self):
         # c lost a, which stood still, and b goes on by itself; c asks both, and b answers first.
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         group.warm()
         group.wire("a", "b").cut()
         near, far = group.wire("b", "c"), group.wire("a", "c")

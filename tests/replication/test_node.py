@@ -445,7 +445,7 @@ class TestTogether:
         assert group["b"].values() == {b"k": b"2"}
 
     def test_and_who_reads_what_one_tells_that_is_being_brought_in_sync(self):
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         reader = Guest(group["a"])
         reader.ask(SET + GET)
         for other in "ab":
@@ -975,7 +975,7 @@ class TestNotMet:
         assert [host.values() for host in group.hosts.values()] == [kept, kept]
 
     def test_nor_when_one_of_three_returns_to_who_has_only_heard_of_it(self):
-        group = make_group("abc", tombstone_ttl_s=60)
+        group = make_group("abc", votes=False, tombstone_ttl_s=60)
         assert Guest(group["a"]).ask(b"set session 0 0 3\r\nold\r\n") == STORED
         group.warm()
         away = group["c"]
@@ -1218,7 +1218,7 @@ class TestBehind:
         assert ask_each_moment(group["b"], 1.0) == {NEW}
 
     def test_takes_nobody_in_any_more_who_is_told_that_he_was_left_behind(self):
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         group["c"].stop()
         group.advance(0.5)
         group["c"].start()
@@ -1256,7 +1256,7 @@ class TestBehind:
 
     @pytest.mark.parametrize("name", "abc")
     def test_of_three_one_that_stood_still_joins_the_others(self, name):
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         sleeper = group[name]
         Guest(sleeper).ask(b"set k 0 0 3\r\nold\r\n")
         group.warm()
@@ -1549,7 +1549,7 @@ class TestThree:
         group.check_equal()
 
     def test_two_that_are_cut_off_from_the_third(self):
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         fill(group["a"], 5)
         group.wire("a", "c").cut()
         group.wire("b", "c").cut()
@@ -1719,7 +1719,7 @@ def test_looking_after_a_coordinator_that_has_nothing_to_say_does_no_harm():
 
 def test_who_is_left_of_three_keeps_deletions_for_whom_it_never_told_anything():
     """Both were in sync with the coordinator, and so with each other."""
-    group = make_group("abc")
+    group = make_group("abc", votes=False)
     left = group["b"]
     assert not left.peer("c").known
     group.wire("b", "c").cut()

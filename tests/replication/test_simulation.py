@@ -28,12 +28,6 @@ from tests.replication.simulation_clients import LONG_UNTIL_S
 SEEDS = 2000
 SEEDS_OF_THREE = 500
 SEEDS_PER_TEST = 100
-#: Faults that are known and not mended yet, in worlds of three nodes. A row goes with its fault.
-OPEN_OF_THREE = {
-    272: "an increment after a flush is not that of one server",
-    422: "a deletion did not reach all, though all say that they are in sync",
-    472: "a node that starts begins with nothing, though another has had data for a moment",
-}
 #: Worlds with a key of which so much is unanswered that the search for an order gives up; it does
 #: after twenty times as many visits, too.
 UNDECIDED = {633}
@@ -60,11 +54,12 @@ def test_what_is_promised_holds(first):
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, SEEDS_OF_THREE, SEEDS_PER_TEST))
 def test_what_is_promised_holds_of_three(first):
-    seeds = range(first, first + SEEDS_PER_TEST)
-    found = {seed: report.found for seed in seeds if (report := run(seed, nodes=3)).found}
-    known = OPEN_OF_THREE.keys() & {*seeds}
-    assert {seed: each for seed, each in found.items() if seed not in known} == {}
-    assert found.keys() == known, "mended: a row of OPEN_OF_THREE can go"
+    reports = [run(seed, nodes=3) for seed in range(first, first + SEEDS_PER_TEST)]
+    assert {report.seed: report.found for report in reports if report.found} == {}
+    sums = summarise(reports)
+    assert sums["partial_partition"] > SEEDS_PER_TEST / 2
+    assert sums["answered"] > 100 * SEEDS_PER_TEST
+    assert not sums["splits"]  # there are votes
 
 
 def test_every_condition_is_among_the_worlds():

@@ -135,7 +135,7 @@ class TestExecutedOnce:
     def test_requests_of_another_life_are_other_requests(self):
         # What a follower asked, and what is still to be acknowledged by another one, ends when it
         # has started again and asks something else.
-        group = make_group("abc", replication_ack_timeout_s=5.0)
+        group = make_group("abc", votes=False, replication_ack_timeout_s=5.0)
         group.warm()
         group.wire("a", "c").stall(group["c"])
         assert Guest(group["b"]).ask(b"set k 0 0 1\r\n1\r\n") == b""
@@ -152,7 +152,7 @@ class TestExecutedOnce:
     def test_what_is_refused_to_its_own_clients_is_not_executed_twice_for_others(self):
         # With --replication-ack strict a, left alone, refuses what nobody else has. But who asked
         # it by way of c gets the reply when c is back, and has it, too.
-        group = make_group("abc", replication_ack="strict")
+        group = make_group("abc", votes=False, replication_ack="strict")
         group.warm()
         guest = Guest(group["c"])
         group.wire("a", "b").stall()
@@ -170,7 +170,7 @@ class TestExecutedOnce:
     def test_what_is_answered_before_it_is_sent_again_is_not_sent(self):
         # c loses a, which is still waiting for b, and asks it to take it back. When that is done a
         # has the result, too, and tells it at once.
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
         group.warm()
         guest = Guest(group["c"])
@@ -237,7 +237,7 @@ class TestExecutedOnce:
     def test_who_is_left_of_three_knows_what_was_executed_for_the_one_that_is_gone(self):
         # a executes for c, which it then loses, and b follows a alone. When a is gone, too, c asks
         # b for the same.
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
         group.warm()
         guest = Guest(group["c"])
@@ -270,7 +270,7 @@ class TestExecutedOnce:
         assert group["c"].values() == {b"n": b"%d" % len(guests)}
 
     def test_nor_is_it_executed_twice_for_one_that_was_just_being_brought_in_sync(self):
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         a, b, c = group.hosts.values()
         Guest(a).ask(b"set n 0 0 1\r\n0\r\n")
         group.warm()
@@ -361,7 +361,7 @@ class TestExecutedOnce:
     @pytest.mark.parametrize("gone", [True, False])
     def test_of_three_it_waits_for_word_from_the_others_as_a_client_does(self, gone):
         # b goes on without a, which has nothing to ask and has not noticed. c asks a.
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         a, b, c = group.hosts.values()
         Guest(a).ask(b"set k 0 0 1\r\n1\r\n")
         group.warm()
@@ -407,7 +407,7 @@ class TestExecutedOnce:
 
     @pytest.mark.parametrize("how", ["joins anew", "restarts", "abandoned"])
     def test_and_may_be_gone_when_that_comes(self, how):
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         a, _, c = group.hosts.values()
         group.warm()
         Guest(a).ask(b"set n 0 0 1\r\n5\r\n")
@@ -455,7 +455,7 @@ class TestExecutedOnce:
         group.check_equal()
 
     def test_what_stands_at_a_deposed_node_is_not_executed_when_it_is_asked_again(self):
-        group = make_group("abc")
+        group = make_group("abc", votes=False)
         Guest(group["a"]).ask(b"set n 0 0 1\r\n5\r\n")
         group.warm()
         guest = Guest(group["c"])

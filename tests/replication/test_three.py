@@ -1,0 +1,417 @@
+"""Three nodes: two of them go on when one is gone, and who is left alone waits."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+
+from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
+
+from .helpers import ACK_TIMEOUT_S, Group, Guest, Host, address_of, make_group
+from .test_voting import ADD, NO_QUORUM, meet, part, roles, until_answered
+
+#: Nobody waits longer for another node.
+BOUND_S = 2 * ACK_TIMEOUT_S + 0.1
+GET = b"get lock\r\n"
+
+
+def three() -> Group:
+    group = make_group("abc")
+    group.warm()
+    group.advance(0.005)
+    return group
+
+
+def serving(group: Group) -> str:
+    """Return who answers a client that comes now, or is led elsewhere and then answered."""
+    found = ""
+    for name, host in group.hosts.items():
+        if host.alive and not host.frozen and host.node.ready:
+            guest = Guest(host)
+            guest.feed(b"touch nothing 0\r\n")
+            group.advance(BOUND_S)
+            found += name if guest.take() == b"NOT_FOUND\r\n" else ""
+            group.hosts[name].guests.remove(guest)
+    return found
+
+
+def gone(host: Host, how: str) -> None:
+    """Have a server be no more, or not be heard."""
+    if how == "dies":
+        host.stop()
+        return
+    for wire in host.group.wires:
+        if host in wire.hosts:
+            wire.stall()
+    host.frozen = how == "freezes"
+
+
+def back(host: Host) -> None:
+    """Have it be there again."""
+    host.frozen = False
+    if not host.alive:
+        host.start()
+    for other in host.group.hosts:
+        if other != host.name and host.group[other].alive:
+            meet(host.group, "".join(sorted(host.name + other)))
+    go_on(host.group)
+
+
+def go_on(group: Group, seconds: float = 4.0) -> None:
+    """Let time pass; whoever has no link is dialled."""
+    for _ in range(round(10 * seconds)):
+        for one, other in combinations([host for host in group.hosts.values() if host.alive], 2):
+            if not any({one, other} == {*wire.hosts} for wire in group.wires):
+                group.link(one.name, other.name)
+        group.advance(0.1)
+
+
+class TestInSync:
+    def test_all_back_the_same_view(self):
+        group = three()
+        (backs,) = {repr(host.node.voting.ballot.backs) for host in group.hosts.values()}
+        assert all(host.node.voting.ballot.came_about for host in group.hosts.values())
+        assert "coordinator='a'" in backs
+
+    def test_it_is_shown(self):
+        group = three()
+        for host in group.hosts.values():
+            assert "witness" not in host.rows
+            assert (host.rows["voters"], host.rows["may_fail"]) == ("a,b,c", "a,b,c")
+
+    def test_the_coordinator_must_not_fail_where_its_followers_do_not_see_each_other(self):
+        group = three()
+        group.wire("b", "c").cut()
+        group.advance(0.1)
+        assert group["a"].rows["may_fail"] == "a,b,c"  # it does not know
+        assert group["b"].rows["may_fail"] == group["c"].rows["may_fail"] == "b,c"
+
+    def test_no_write_asks_anybody(self):
+        group = three()
+        wire = group.wire("b", "c")
+        said = len(wire.sent[0])
+        for number in range(20):
+            assert Guest(group["b"]).ask(b"set k%d 0 0 1\r\nx\r\n" % number) == b"STORED\r\n"
+        assert len(wire.sent[0]) == said
+
+
+class TestOneIsGone:
+    @pytest.mark.parametrize("how", ["dies", "freezes", "is cut off"])
+    @pytest.mark.parametrize("lost", "abc")
+    def test_the_others_go_on(self, lost, how):
+        group = three()
+        guests = {name: Guest(group[name]) for name in "abc"}
+        guests["a"].ask(b"set k 0 0 1\r\nx\r\n")
+        gone(group[lost], how)
+        others = "abc".replace(lost, "")
+        for name in others:
+            guests[name].feed(b"add k%b 0 0 1\r\nx\r\n" % name.encode())
+        group.advance(BOUND_S)
+        assert [guests[name].take() for name in others] == [b"STORED\r\n"] * 2
+        group.advance(1.0)
+        assert sorted(group[name].node.role for name in others) == [COORDINATOR, FOLLOWER]
+        for name in others:
+            assert group[name].rows["voters"] == ",".join(others)
+            assert group[name].rows["may_fail"] == "-"
+        if how == "is cut off":
+            guests[lost].feed(ADD % b"x")
+            group.advance(2.0)
+            assert guests[lost].take() == NO_QUORUM
+            assert group[lost].node.role is WAITING
+        group.check()
+        back(group[lost])
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        assert Guest(group[lost]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        assert group[lost].rows["may_fail"] == "a,b,c"
+        group.check_equal()
+
+    @pytest.mark.parametrize("asked", "bc")
+    def test_who_has_nothing_to_do_is_told_that_another_one_misses_the_coordinator(self, asked):
+        """It asks then, as well; else the one that misses it waits for the votes of who sleeps."""
+        group = make_group("abc")
+        group.advance(5.0)
+        gone(group["a"], "freezes")
+        guest = Guest(group[asked])
+        guest.feed(ADD % b"x")
+        until_answered(group, guest, BOUND_S)
+        group.check()
+
+    def test_who_misses_it_alone_goes_nowhere(self):
+        group = three()
+        group.wire("a", "b").stall()
+        guest = Guest(group["b"])
+        guest.feed(ADD % b"b")
+        other = Guest(group["c"])
+        other.feed(ADD % b"c")
+        assert until_answered(group, other, BOUND_S) == b"STORED\r\n"
+        group.advance(0.2)
+        assert roles(group) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        assert group["a"].node.view.members == ["a", "c"]
+        assert until_answered(group, guest, 1.5) == NO_QUORUM
+        meet(group, "ab")
+        group.advance(2.0)
+        assert guest.ask(GET) == b"VALUE lock 0 1\r\nc\r\nEND\r\n"
+        group.check_equal()
+
+    def test_who_leaves_in_order(self):
+        group = three()
+        assert not group["a"].node.leave()
+        group.settle()
+        assert group["a"].node.leave()
+        group["a"].stop()
+        group.advance(0.1)
+        assert roles(group)[1:] == [COORDINATOR, FOLLOWER]
+        assert not group["b"].node.leave()
+        group.settle()
+        assert group["b"].node.leave()
+        group["b"].stop()
+        assert group["c"].node.role is ALONE  # it was left the vote
+        assert Guest(group["c"]).ask(ADD % b"x") == b"STORED\r\n"
+        group.check()
+
+
+class TestPartition:
+    def test_each_for_itself(self):
+        group = three()
+        guests = [Guest(host) for host in group.hosts.values()]
+        guests[0].ask(b"set k 0 0 1\r\nx\r\n")
+        part(group, "ab", "ac", "bc")
+        for guest in guests:
+            guest.feed(ADD % b"x")
+        group.advance(2.5)
+        assert [guest.take() for guest in guests] == [NO_QUORUM] * 3
+        assert roles(group) == [WAITING] * 3
+        meet(group, "bc")
+        group.advance(3.0)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, WAITING]
+        assert guests[1].ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        meet(group, "ab", "ac")
+        group.advance(3.0)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        group.check_equal()
+
+    @pytest.mark.parametrize("cut", ["ab", "ac", "bc"])
+    @pytest.mark.parametrize("coordinator", "ab")
+    def test_two_that_do_not_see_each_other(self, coordinator, cut):
+        """Who sees both is asked by both; it stays with its coordinator."""
+        group = three()
+        if coordinator == "b":
+            group["a"].stop()
+            group.advance(0.5)
+            back(group["a"])
+            assert group["b"].rows["coordinator"] == "b"
+        part(group, cut)
+        guests = [Guest(host) for host in group.hosts.values()]
+        for guest, name in zip(guests, b"abc", strict=True):
+            guest.feed(ADD % bytes([name]))
+        group.advance(0.5)
+        granted = [guest.take() for guest in guests].count(b"STORED\r\n")
+        assert granted == 1
+        group.advance(2.0)
+        lonely = cut.replace(coordinator, "") if coordinator in cut else ""
+        assert serving(group) == "".join(name for name in "abc" if name != lonely)
+        meet(group, cut)
+        group.advance(3.0)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        group.check_equal()
+
+    @pytest.mark.parametrize("lonely", "abc")
+    @pytest.mark.parametrize("deaf", [False, True])
+    def test_in_one_direction(self, lonely, deaf):
+        group = three()
+        guests = {name: Guest(group[name]) for name in "abc"}
+        for other in "abc".replace(lonely, ""):
+            group.wire(lonely, other).stall(group[other if deaf else lonely])
+        for name, guest in guests.items():
+            guest.feed(ADD % name.encode())
+        group.advance(1.0)
+        replies = {name: guest.take() for name, guest in guests.items()}
+        assert replies.pop(lonely) == b""
+        # What the lonely one executed the others may have, and who goes on stands by it.
+        took = b"NOT_STORED\r\n" if deaf and lonely == "a" else b"STORED\r\n"
+        assert sorted(replies.values()) == [b"NOT_STORED\r\n", took]
+        group.check()
+
+    def test_what_only_one_had_is_taken_back(self):
+        group = three()
+        guest = Guest(group["a"])
+        part(group, "ab", "ac")
+        guest.feed(b"set k 0 0 4\r\nlost\r\n")
+        group.advance(2.0)
+        assert guest.take() == NO_QUORUM
+        other = Guest(group["b"])
+        other.feed(b"set other 0 0 1\r\nx\r\n")
+        assert until_answered(group, other, BOUND_S) == b"STORED\r\n"
+        meet(group, "ab", "ac")
+        group.advance(2.0)
+        assert guest.ask(b"get k\r\n") == b"END\r\n"
+        group.check_equal()
+
+
+class TestOneAfterTheOther:
+    @pytest.mark.parametrize("second", "bc")
+    def test_one_of_two_waits_for_the_other(self, second):
+        group = three()
+        Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n")
+        group["a"].stop()
+        group.advance(1.0)
+        left = "bc".replace(second, "")
+        guest = Guest(group[left])
+        group[second].stop()
+        guest.feed(ADD % b"x")
+        group.advance(3.0)
+        assert guest.take() == NO_QUORUM
+        assert group[left].node.role is WAITING
+        back(group[second])  # with nothing: what it could have promised it has not
+        assert sorted(group[name].node.role for name in "bc") == [COORDINATOR, FOLLOWER]
+        assert Guest(group[second]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        back(group["a"])
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        group.check_equal()
+
+    def test_who_was_left_before_is_no_help(self):
+        """It may have been left for long: what the two others did without it it has not seen."""
+        group = three()
+        gone(group["c"], "is cut off")
+        group.advance(4.0)
+        assert Guest(group["a"]).ask(ADD % b"x") == b"STORED\r\n"
+        group["a"].stop()
+        group.advance(2.0)
+        meet(group, "bc")
+        group.advance(4.0)
+        assert roles(group)[1:] == [WAITING, WAITING]
+        back(group["a"])
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        for host in group.hosts.values():
+            assert Guest(host).ask(GET) == b"VALUE lock 0 1\r\nx\r\nEND\r\n"
+        group.check_equal()
+
+    def test_two_start_anew_at_once(self):
+        group = three()
+        Guest(group["c"]).ask(b"set k 0 0 1\r\nx\r\n")
+        group["a"].stop()
+        group["b"].stop()
+        group.advance(3.0)
+        assert group["c"].node.role is WAITING
+        group["a"].start()
+        group.link("a", "c")
+        group.advance(3.0)
+        assert group["c"].node.role is WAITING
+        assert group["a"].node.role is STARTING
+        back(group["b"])
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        assert Guest(group["a"]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        group.check_equal()
+
+    def test_who_restarts_at_once(self):
+        group = three()
+        Guest(group["a"]).ask(b"set k 0 0 1\r\nx\r\n")
+        group["a"].stop()
+        back(group["a"])
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        assert Guest(group["a"]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        group.check_equal()
+
+    def test_two_come_back_at_the_same_time(self):
+        group = three()
+        for name in "bc":
+            gone(group[name], "is cut off")
+        group.advance(5.0)
+        assert roles(group) == [WAITING] * 3
+        meet(group, "ab", "ac", "bc")
+        go_on(group)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        group.check_equal()
+
+
+class TestBeginning:
+    def test_it_takes_all(self):
+        group = Group("abc")
+        group.link("a", "b")
+        group.advance(100.0)
+        assert roles(group) == [STARTING] * 3
+        assert any("serving nobody" in line for line in group["a"].lines)
+        meet(group, "ac", "bc")
+        group.advance(2.0)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+
+    @pytest.mark.parametrize("first", ["ab", "ac", "bc"])
+    def test_whoever_was_asked_first(self, first):
+        """Two that wait for the third have asked each other, and it is asked by both."""
+        group = Group("abc", sync_timeout_s=3.0)
+        group.link(*first)
+        group.advance(10.0)
+        last = "abc".replace(first[0], "").replace(first[1], "")
+        meet(group, first[1] + last)
+        group.advance(10.0)
+        go_on(group)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+
+    def test_or_a_person(self):
+        group = Group("")
+        for name in "abc":
+            peers = tuple(address_of(other) for other in "abc" if other != name)
+            group.add(name, peers=peers, force_empty=name == "a", sync_timeout_s=3.0)
+        group.link("a", "b")
+        group.advance(5.0)
+        assert roles(group) == [COORDINATOR, FOLLOWER, STARTING]
+
+    def test_one_that_names_itself_is_not_counted(self):
+        """Two nodes are a pair, however they are named."""
+        group = Group("")
+        for name in "ab":
+            group.add(name, peers=(address_of("a"), address_of("b")), sync_timeout_s=3.0)
+        for name in "ab":
+            group[name].node.membership.is_myself(address_of(name))
+        group.link("a", "b")
+        group.advance(1.0)
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+        assert "voters" not in group["a"].rows
+        group["a"].stop()
+        group.advance(1.0)
+        assert group["b"].node.role is ALONE
+
+    def test_that_it_is_a_pair_may_turn_out_when_it_has_begun(self):
+        group = Group("")
+        for name in "ab":
+            group.add(name, peers=(address_of("a"), address_of("b")), sync_timeout_s=3.0)
+        group.link("a", "b")
+        group.advance(10.0)
+        assert roles(group) == [STARTING, STARTING]
+        for name in "ab":
+            group[name].node.membership.is_myself(address_of(name))
+        group.advance(1.0)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER]
+
+    def test_a_pair_becomes_three(self):
+        group = make_group("ab")
+        Guest(group["a"]).ask(b"set k 0 0 1\r\nx\r\n")
+        group.add("c", peers=(address_of("a"), address_of("b")))
+        back(group["c"])
+        assert roles(group) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        for name in "ab":
+            group[name].stop()
+            group.advance(3.0)
+            group.hosts[name] = Host(
+                group, name, peers=tuple(address_of(each) for each in "abc" if each != name)
+            )
+            back(group[name])
+            assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+            assert Guest(group[name]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        assert group["c"].rows["may_fail"] == "a,b,c"
+        group.check_equal()
+
+
+def test_who_was_joining_waits_when_the_others_are_gone():
+    group = three()
+    gone(group["c"], "is cut off")
+    group.advance(2.5)
+    meet(group, "ac", "bc")
+    group.advance(0.005)
+    group["a"].stop()
+    group["b"].stop()
+    Guest(group["c"]).feed(GET)
+    group.advance(3.0)
+    assert group["c"].node.role in (WAITING, JOINING)
+    group.check()
