@@ -16,6 +16,7 @@ from pymcd import limits
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.server.listening import Endpoint
+from pymcd.server.serving import Server
 from pymcd.server.udp import frame_reply, read_datagram
 from pymcd.service import Service
 from pymcd.store import Status, StoreMode
@@ -124,6 +125,16 @@ async def test_a_fault_costs_one_request(monkeypatch: pytest.MonkeyPatch) -> Non
         await client.send(request(b"version\r\n"))
         assert await ask(client, b"version\r\n") == b"VERSION 1.6.45\r\n"
         assert len(server.memory.failures) == 1
+
+
+async def test_what_took_long_leaves_memory_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[bool] = []
+    monkeypatch.setattr(Server, "_left", lambda server: left.append(True))
+    async with udp_client() as (_, client):
+        await ask(client, b"version\r\n")
+        assert not left
+        await ask(client, b"incr a 1\r\n" * 90)
+        assert left
 
 
 def test_a_reply_beyond_the_numbers_is_refused() -> None:
