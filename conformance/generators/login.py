@@ -41,8 +41,8 @@ WRONG_PLAIN = (
 NO_MECHANISMS = (b"", b"NONE", b"plain2", b"X" * 20, b"PLAI")
 
 
-def _logs_in(command: bytes) -> bool:
-    return command[:1] == b"\x80" and command[1] in (SASL_AUTH, SASL_STEP)
+def _is_sasl(command: bytes) -> bool:
+    return command[:1] == b"\x80" and command[1] in (SASL_LIST_MECHS, SASL_AUTH, SASL_STEP)
 
 
 class LoginProtocol:
@@ -83,7 +83,7 @@ class LoginProtocol:
         if self._sasl and not batch.closes:
             # A login that fails ends one that did not: the next command, the connection, and what
             # was not read by then takes answers with it.
-            batch.commands = [each for each in batch.commands if not _logs_in(each)]
+            batch.commands = [each for each in batch.commands if not _is_sasl(each)]
             batch.commands = batch.commands or [request(VERSION)]
         batch.fresh = kind < 0.3
         batch.greetings = [self._said(rng) for _ in range(rng.choice((0, 0, 1, 3)))]

@@ -42,8 +42,8 @@ _RECEIVE_BYTES: Final = 65536
 _DATAGRAMS_PER_TURN: Final = 32
 #: Datagrams thrown away at once, at most: far more than a socket keeps.
 _DROPPED_MAX: Final = 1 << 16
-#: Requests that are under way; there are no more before one of them is answered. Each has a task, of
-#: whose memory not all goes back to the system.
+#: Requests that are under way; there are no more before one of them is answered. Each has a task,
+#: of whose memory not all goes back to the system.
 _WAITING_MAX: Final = 128
 _TOO_LARGE: Final = b"SERVER_ERROR the reply is too large for UDP: ask for less, or use TCP\r\n"
 
