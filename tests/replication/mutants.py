@@ -138,6 +138,16 @@ def _all_lives_are_over(original: Any) -> Any:
     return ask
 
 
+def _not_grown(original: Any) -> Any:
+    def apply_altered(self: Changes, record: tuple[Any, ...], origin_s: int) -> bool:
+        *about, appended, prepended = record
+        about[2] -= sum(map(len, [*appended, *prepended]))
+        done: bool = original(self, (*about, [], []), origin_s)
+        return done
+
+    return apply_altered
+
+
 def _release_at_once(original: Any) -> Any:
     return lambda self, waiter: waiter.released()
 
@@ -650,6 +660,12 @@ MUTANTS = [
     ),
     Mutant("what is stale is so on one node", [(Changes, "recast", _no_marks)], first_seed=24),
     Mutant("a touch stays where it was said", [(Changes, "altered", _stay_here)]),
+    Mutant(
+        "what grows does so on one node",
+        [(Changes, "apply_altered", _not_grown)],
+        first_seed=3,
+        more=frozenset({"tiny_chunks"}),
+    ),
     Mutant(
         "a flush that was called off comes all the same",
         [(Changes, "flushed", _not_called_off)],
