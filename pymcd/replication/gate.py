@@ -48,6 +48,9 @@ Rows = list[tuple[str, str | int | float]]
 ACTIVE_S: Final = 1.0
 #: Changes or commands gathered at most while others are on their way.
 BATCH_MAX: Final = 64
+#: Commands in one message at most, which are executed in one step; when it becomes clear who
+#: decides there may be as many as clients.
+FORWARDS_MAX: Final = 256
 #: Where the version stands in a decoded record.
 _VERSION_AT: Final = {
     Record.STATE: 6,
@@ -512,25 +515,28 @@ class Gate:
         leader = self._view.leader
         if leader is None or leader.channel is None:
             return
-        payload = []
-        try:
-            for forward in self.unsent_forwards:
-                if forward.number not in self.forwards:
-                    continue  # it was answered meanwhile
-                if not forward.sent:
-                    forward.sent, forward.since = True, now
-                payload.append(
-                    records.encode_forward(forward.number, forward.protocol, forward.commands)
-                    if type(forward.commands) is bytes
-                    else leader.encode_forward(now, forward)
-                )
-            leader.send(now, Kind.FORWARD, b"".join(payload))
-        except Exception as error:
-            leader.break_off(error)
-            raise
+        unsent = self.unsent_forwards
+        for start in range(0, len(unsent), FORWARDS_MAX):
+            payload = []
+            try:
+                for forward in unsent[start : start + FORWARDS_MAX]:
+                    if forward.number not in self.forwards:
+                        continue  # it was answered meanwhile
+                    if not forward.sent:
+                        forward.sent, forward.since = True, now
+                    payload.append(
+                        records.encode_forward(forward.number, forward.protocol, forward.commands)
+                        if type(forward.commands) is bytes
+                        else leader.encode_forward(now, forward)
+                    )
+                if payload:
+                    leader.send(now, Kind.FORWARD, b"".join(payload))
+            except Exception as error:
+                leader.break_off(error)
+                raise
+            self.forwards_sent += len(payload)
         self.unsent_forwards = []
         self.active_until = now + ACTIVE_S
-        self.forwards_sent += len(payload)
 
     def _send_results(self, peer: Peer, now: float) -> None:
         results = peer.executed.results
@@ -722,7 +728,7 @@ class Gate:
             executed.replies
             and not channel.unacked
             and not executed.results
-            and not executed.repeats
+            and not executed.repeats_up_to
         ):
             executed.replies.clear()
         if peer.in_view and self._view.role is COORDINATOR:

@@ -514,10 +514,11 @@ class Membership:
             assert peer.channel is not None
             values = peer.channel.values
             for request, protocol, commands in records.decode_forwards(payload, 0, values.lend):
+                if request > peer.executed.repeats_up_to:
+                    peer.executed.repeats_up_to = 0  # what it repeats comes first
                 self._node.gate.execute_for(peer, request, protocol, commands)
             if values.lent and not self.changes.fresh_by_peer:
                 values.settle()
-            peer.executed.repeats = False  # all that it repeats is in the first one
         elif kind == Kind.SYNCED:
             self._synced_arrived(peer, now)
         elif kind == Kind.PROPOSE:
@@ -763,7 +764,7 @@ class Membership:
         replies.clear()
         for number in known.keys() - done.keys():
             peer.executed.finish(number, known[number])  # which is told behind this
-        peer.executed.repeats = bool(join.pending)
+        peer.executed.repeats_up_to = max(join.pending, default=0)
         # If the welcome is lost, they are asked for once more.
         peer.send(now, Kind.WELCOME, welcome.encode(), results=list(done.items()))
         self.begin_resync(peer, join.wants, whole=join.all or replaces)

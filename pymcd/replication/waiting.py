@@ -102,9 +102,9 @@ class Executed:
         self.replies: dict[int, Reply] = {}  #: ... that it perhaps has not got
         self.executing: set[int] = set()  #: the reply waits for the other followers
         self.sending = False  #: there is a channel to send results on
-        #: It will ask again on that channel for what it asked before, and perhaps has: what it
-        #: acknowledges may overtake that.
-        self.repeats = False
+        #: It will ask again on that channel for what it asked before, up to that number, and
+        #: perhaps has it: what it acknowledges may overtake that. 0: no more.
+        self.repeats_up_to = 0
         #: Of those that others have sent, in order: number and bytes. Some may be gone.
         self._remembered: deque[tuple[int, int]] = deque()
         self._remembered_bytes = 0
@@ -135,7 +135,7 @@ class Executed:
 
     def begin(self) -> None:
         """There is a new channel."""
-        self.repeats = False
+        self.repeats_up_to = 0
         self.results.clear()
         self.sending = True
 

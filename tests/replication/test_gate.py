@@ -14,7 +14,7 @@ import pytest
 from pymcd.protocol.paired import NOT_REPLICATED
 from pymcd.replication import frames, records
 from pymcd.replication.frames import Kind
-from pymcd.replication.gate import ACTIVE_S, BATCH_MAX, Gate
+from pymcd.replication.gate import ACTIVE_S, BATCH_MAX, FORWARDS_MAX, Gate
 from pymcd.replication.roles import Role, Stance
 from tests.protocol import binary_client as binary
 from tests.replication.helpers import (
@@ -446,6 +446,39 @@ class TestWhoDecidesHasChanged:
         assert other.told == ["released"]
         assert (gate.redo, gate.forwards, group["c"].values()) == ([], {}, {})
         group["c"].node.check()
+
+    @pytest.mark.parametrize("waiting", [1, FORWARDS_MAX, FORWARDS_MAX + 1, 5 * FORWARDS_MAX - 1])
+    def test_or_forwarded_to_it_so_many_in_one_message(self, waiting):
+        """And executed once each, though the channel was another one when they were asked."""
+        group = make_group()
+        group.warm()
+        gate, wire = gate_of(group["b"]), group.wire("a", "b")
+        Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
+        wire.stall(group["a"])  # what is done is not told
+        clients = [Client() for _ in range(waiting)]
+        for client in clients:
+            gate.forward(client, "text", b"incr n 1\r\n")
+        group.settle()
+        assert group["a"].values() == {b"n": b"%d" % waiting}
+        more = [Client() for _ in range(waiting)]
+        for client in more:
+            gate.forward(client, "text", b"incr n 1\r\n")
+        group["b"].node.drop(group["b"].peer("a"))
+        group["b"].node._rejoin(group["b"].peer("a"))
+        before = len(wire.sent[1]), len(wire.sent[0])
+        wire.resume()
+        group.advance(1.0)
+        assert group["b"].node.role.in_sync
+        told = sorted(int(client.told[0]) for client in [*clients, *more])
+        assert told == list(range(1, 2 * waiting + 1))
+        sent = [*decode_sent(wire.sent[0][before[1] :]), *decode_sent(wire.sent[1][before[0] :])]
+        counts = [
+            len(list(records.decode_forwards(payload, 0)))
+            for kind, payload in sent
+            if kind == Kind.FORWARD
+        ]
+        assert max(counts) <= FORWARDS_MAX
+        group.check_equal()
 
     def test_or_forwarded_to_it(self):
         group = lost()

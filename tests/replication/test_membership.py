@@ -557,7 +557,7 @@ class TestJoin:
         voice.node.go_alone()
         voice.peer.executed.replies.update({7: b"STORED\r\n", 8: b"OK\r\n"})
         assert voice.join(pending=[7, 9]).done == {7: b"STORED\r\n"}
-        assert voice.peer.executed.repeats
+        assert voice.peer.executed.repeats_up_to == 9
 
     def test_what_was_given_up_is_asked_for(self):
         voice = Voice()

@@ -391,7 +391,7 @@ class TestExecutedOnce:
         a, b = group["a"], group["b"]
         peer, gate = a.peer("b"), a.node.gate
         assert peer.channel is not None
-        peer.executed.repeats = True
+        peer.executed.repeats_up_to = 7
         peer.executed.finish(7, b"6\r\n")
         gate.send_batch()
         group.settle()
@@ -400,9 +400,10 @@ class TestExecutedOnce:
         b.peer("a").send(group.clock.monotonic(), Kind.FORWARD, forward)
         group.settle()
         assert gate.forwards_executed == 0
-        assert not peer.executed.repeats
+        assert peer.executed.replies == {7: b"6\r\n"}
         Guest(b).ask(b"set n 0 0 1\r\n5\r\n")
         group.warm()
+        assert not peer.executed.repeats_up_to
         assert peer.executed.replies == {}
 
     @pytest.mark.parametrize("how", ["joins anew", "restarts", "abandoned"])
