@@ -21,6 +21,7 @@ from pymcd.replication.changes import Changes
 from pymcd.replication.channel import Channel, Unacked
 from pymcd.replication.clocks import VersionClock
 from pymcd.replication.commits import Commits
+from pymcd.replication.etcd import EtcdRegister
 from pymcd.replication.frames import Kind
 from pymcd.replication.gate import Gate
 from pymcd.replication.lease import SILENCE_S, Lease
@@ -39,7 +40,8 @@ from .simulation import Report, Simulation, run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pymcd.replication.messages import Join
+    from pymcd.replication.etcd import Entry
+    from pymcd.replication.messages import Join, Vote
     from pymcd.store import Item
 
 
@@ -519,7 +521,26 @@ HOT: Final = frozenset({"hot_keys"})
 LATE: Final = frozenset({"late_handshake"})
 QUEUES: Final = frozenset({"tiny_queues", "many_keys"})
 
+
+def _always_consent(original: Any) -> Any:
+    def decide(self: Any, request: Any, state: Any, entry: Entry, vote: Vote) -> None:
+        if entry.memory.backs == vote.roll:
+            original(self, request, state, entry, vote)
+        else:
+            memory = replace(entry.memory, backs=vote.roll)
+            self._set(request, state.revision, replace(entry, memory=memory))
+
+    return decide
+
+
 MUTANTS = [
+    Mutant(
+        "an etcd consents to whoever asks",
+        [(EtcdRegister, "_decide", _always_consent)],
+        first_seed=102,
+        nodes=2,
+        more=frozenset({"witness", "etcd", "votes"}),
+    ),
     Mutant(
         "replies go out before anybody else has the write",
         [(Gate, "hold", _release_at_once)],
