@@ -170,6 +170,11 @@ class Server:
         assert self._process is not None
         return self._process.pid
 
+    def pids(self) -> tuple[int, ...]:
+        """Return its process, from any thread; nothing if there is none."""
+        process = self._process
+        return () if process is None else (process.pid,)
+
     @property
     def address(self) -> str:
         """What clients and tools take: host:port, or the path of the Unix socket."""

@@ -98,6 +98,10 @@ class Keeper:
             self.kill()
         return self.log().splitlines()[-1] if code else "it ends as if all were well"
 
+    def pids(self) -> tuple[int, ...]:
+        process = self.process
+        return () if process is None else (process.pid,)
+
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
 
@@ -111,6 +115,7 @@ class Scene:
         self.takers = takers
         self.probe = probe
         self.wrong: list[str] = []
+        self.kept = True  #: nothing may be lost
         self.said: list[str] = []  #: by all of them, for a person
         self.worst = Wait(0.0, 0.0)
 
@@ -427,6 +432,48 @@ def _added(scene: Scene, keeper: Keeper) -> None:
     scene.lose(1)
 
 
+def _all_anew(scene: Scene, keeper: Keeper) -> None:
+    """All three killed at once, as by the loss of power, and started: they begin with nothing."""
+    scene.kept = False
+    keeper.kill()
+    for node in scene.pair.nodes:
+        node.kill()
+    for place in range(2):
+        scene.pair.restart(place)
+    keeper.start()
+    scene.ready()
+    scene.lose(0)
+
+
+def _one_anew(scene: Scene, keeper: Keeper) -> None:
+    """The last to serve started anew while the other node is down: nobody serves before both do."""
+    assert keeper.state is not None
+    scene.kept = False
+    scene.pair.own[1] = (*keeper.switch, "--sync-timeout", "1")
+    for forgets in (False, True):
+        scene.lose(0)
+        scene.pair.nodes[1].kill()
+        if forgets:
+            # So is the very first start: a node and the witness do not begin by themselves.
+            keeper.kill()
+            keeper.state.unlink()
+            keeper.start()
+        scene.pair.restart(1)
+        time.sleep(4.0)
+        scene.expect("it lets clients in", so=not scene.pair.nodes[1].accepts())
+        scene.expect(
+            "it does not say why",
+            so="each node must consent that could have data" in scene.pair.nodes[1].log(),
+        )
+        scene.pair.restart(0)
+        scene.ready()
+    scene.pair.nodes[0].kill()
+    scene.pair.nodes[1].kill()
+    scene.pair.own[1] = (*scene.pair.own[1], "--force-empty")
+    scene.pair.restart(1)
+    scene.until("a person said so", scene.pair.nodes[1].accepts)
+
+
 def _roll(scene: Scene, *, third: bool) -> None:
     """Start both nodes anew as an operator does; the one that stays serves all the time."""
     for place in range(2):
@@ -449,6 +496,8 @@ CASES: Final[dict[str, Callable[[Scene, Keeper], None]]] = {
     "two by one name": _two_by_one_name,
     "something else in its place": _mistaken,
     "both nodes anew while it is away": _rolled_without_it,
+    "all three anew": _all_anew,
+    "one node anew while the other is down": _one_anew,
     "taken away": _taken_away,
     "added": _added,
 }
@@ -473,23 +522,22 @@ def witness_care(run: Run) -> None:
     names = list(CASES)
     wrong = acknowledged = 0
     worst = Wait(0.0, 0.0)
-    with Probe() as probe:
-        for number in run.numbers(len(names)):
-            name = names[number % len(names)]
-            scene = _play(run, name, number, probe)
-            wrong += bool(scene.wrong)
-            worst = longest((worst, scene.worst))
-            acknowledged += scene.takers.acknowledged
-            run.say(f"{name}: {'; '.join(scene.wrong) or 'well'}, {scene.worst.took_s:.3f} s")
-            run.problem(*(f"{name}: {line}" for line in scene.wrong))
-            if scene.wrong:
-                run.problem(*scene.said, most=60)
+    for number in run.numbers(len(names)):
+        name = names[number % len(names)]
+        scene = _play(run, name, number)
+        wrong += bool(scene.wrong)
+        worst = longest((worst, scene.worst))
+        acknowledged += scene.takers.acknowledged
+        run.say(f"{name}: {'; '.join(scene.wrong) or 'well'}, {scene.worst.took_s:.3f} s")
+        run.problem(*(f"{name}: {line}" for line in scene.wrong))
+        if scene.wrong:
+            run.problem(*scene.said, most=60)
     run.figure("cases that went wrong", wrong, 0, of=f"{run.times(len(names))}")
     run.figure("granted, counted and stored in them", acknowledged)
     run.figure("longest wait of who serves", worst.took_s * 1e3, unit="ms")
 
 
-def _play(run: Run, name: str, number: int, probe: Probe) -> Scene:
+def _play(run: Run, name: str, number: int) -> Scene:
     with ExitStack() as running:
         keeper = Keeper()
         if name == "its disk is full":
@@ -499,6 +547,7 @@ def _play(run: Run, name: str, number: int, probe: Probe) -> Scene:
         pair = Pair(settled=True, own=dict.fromkeys(range(2), switch))
         running.enter_context(pair)
         pair.wait_in_sync()
+        probe = running.enter_context(Probe(lambda: [*keeper.pids(), *pair.pids()]))
         takers = Takers(pair.nodes, f"care{number}", run.rng(number))
         scene = Scene(run, pair, takers, probe)
         with takers:
@@ -510,9 +559,10 @@ def _play(run: Run, name: str, number: int, probe: Probe) -> Scene:
                 if not pair.nodes[place].running:
                     pair.restart(place)
             scene.ready(third=False)
-        scene.wrong += takers.twice()
-        for node in pair.nodes:
-            scene.wrong += takers.lost(node)
+        if scene.kept:
+            scene.wrong += takers.twice()
+            for node in pair.nodes:
+                scene.wrong += takers.lost(node)
         for place, node in enumerate(pair.nodes):
             rows = node.rows()
             names = ("state", "role", "epoch", "voters", "may_fail", "witness_error")

@@ -24,7 +24,7 @@ from .votes import failures, partitions
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import Self
 
     from conformance.tls import Identity
@@ -89,6 +89,10 @@ class Member:
     def signal(self, number: int) -> None:
         assert self._process is not None
         os.kill(self._process.pid, number)
+
+    def pids(self) -> Iterable[int]:
+        process = self._process
+        return () if process is None else (process.pid,)
 
     def kill(self) -> None:
         if self._process is not None:
@@ -235,6 +239,10 @@ class Etcd:
         else:
             self._failing = self.leader()
             self._failing.signal(number)
+
+    def pids(self) -> Iterable[int]:
+        """Return the processes that run."""
+        return [pid for member in self.members for pid in member.pids()]
 
     def log(self) -> str:
         """Return what all of them said so far, as an etcd does: much."""

@@ -310,6 +310,10 @@ class Pair:
                 return result
         return None
 
+    def pids(self) -> list[int]:
+        """Return the processes of the nodes that have one."""
+        return [pid for node in self.nodes for pid in node.pids()]
+
     def states(self) -> list[str]:
         return [node.rows().get("state", "-") for node in self.nodes]
 

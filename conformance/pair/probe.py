@@ -1,60 +1,74 @@
-"""Whether the machine stood still for a process that wanted to run.
+"""What part of a wait was the machine's: how long servers could run, and had no CPU.
 
-A wait has two causes: the servers, or a machine on which others have the CPUs. A process that does
-nothing but wake is late by as much as a server's would be at that moment; what it tells of a wait
-is the part that no server is to blame for.
+A wait has two causes: the servers, or a machine on which others have the CPUs. Linux counts for
+each process how long it was runnable and did not run (`/proc/PID/schedstat`); a probe looks at that
+many times a second. Of a time it tells what the worst of them had to wait; or for how long we, who
+are the clients, could not look, if that is more. A request that goes from one to the other waits
+for each: the machine's part may be more than that, and is never less.
 """
 
 from __future__ import annotations
 
 import contextlib
-import subprocess
-import sys
 import threading
-from typing import Self
+import time
+from bisect import bisect_left, bisect_right
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
-#: How late is late: less is what any waking takes.
-LATE_S = 0.004
-_WAKE = """
-import sys, time
-slept = float(sys.argv[1])
-while True:
-    began = time.monotonic()
-    time.sleep(0.002)
-    woke = time.monotonic()
-    if woke - began - 0.002 > slept:
-        print(began + 0.002, woke, flush=True)
-"""
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+LOOK_S = 0.005
+#: What any waking may take.
+LATE_S = 0.005
 
 
 class Probe:
-    """A process that wakes all the time. A context manager."""
+    """Looks at some servers all the time. A context manager."""
 
-    def __init__(self) -> None:
-        self._late: list[tuple[float, float]] = []
+    def __init__(self, pids: Callable[[], Iterable[int]]) -> None:
+        """`pids`: those of the servers that run, now."""
+        self._pids = pids
+        self._seen_s: list[float] = []
+        self._waited_ns: list[dict[int, int]] = []  #: by each since it was started, then
+        self._over = threading.Event()
 
     def __enter__(self) -> Self:
-        self._process = subprocess.Popen(
-            [sys.executable, "-S", "-c", _WAKE, str(LATE_S)], stdout=subprocess.PIPE, text=True
-        )
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._look()
+        self._looking = threading.Thread(target=self._run, daemon=True)
+        self._looking.start()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._reader.join()
+        self._over.set()
+        self._looking.join()
 
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        with self._process.stdout as lines, contextlib.suppress(ValueError):
-            for line in lines:
-                began, woke = line.split()
-                self._late.append((float(began), float(woke)))
+    def _run(self) -> None:
+        while not self._over.wait(LOOK_S):
+            self._look()
+
+    def _look(self) -> None:
+        now_s = time.monotonic()
+        waited_ns: dict[int, int] = {}
+        for pid in self._pids():
+            # It may be gone, and not everywhere somebody counts.
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                waited_ns[pid] = int(Path(f"/proc/{pid}/schedstat").read_text().split()[1])
+        self._waited_ns.append(waited_ns)
+        self._seen_s.append(now_s)
 
     def late_s(self, since_s: float, till_s: float) -> float:
-        """Return for how long of a time of the monotonic clock it could not run."""
-        return sum(
-            max(0.0, min(till_s, woke) - max(since_s, began)) for began, woke in list(self._late)
+        """Return for how long the machine was busy elsewhere, of a time of the monotonic clock."""
+        seen_s = self._seen_s[:]
+        first = max(bisect_right(seen_s, since_s) - 1, 0)
+        last = min(bisect_left(seen_s, till_s), len(seen_s) - 1)
+        before, after = self._waited_ns[first], self._waited_ns[last]
+        late_s = [(after[pid] - before[pid]) / 1e9 for pid in before.keys() & after.keys()]
+        ours_s = sum(
+            min(end, till_s) - max(begin, since_s) - LOOK_S
+            for begin, end in pairwise(seen_s[first : last + 1])
+            if end - begin > LOOK_S + LATE_S
         )
+        return max(0.0, min(till_s - since_s, max([ours_s, *late_s])))

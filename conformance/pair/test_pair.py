@@ -62,7 +62,7 @@ SLOW = [
     ("namespaces", 1, 0.5),
     ("witness-cuts", 17, 1.0),
     ("witness-failures", 6, 1.0),
-    ("witness-care", 14, 1.0),
+    ("witness-care", 16, 1.0),
     ("etcd-cuts", 6, 1.0),
     ("etcd-failures", 6, 1.0),
 ]

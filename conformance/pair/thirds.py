@@ -10,6 +10,7 @@ import signal
 import subprocess
 import tempfile
 from contextlib import ExitStack
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
@@ -20,7 +21,7 @@ from .namespaces import REPLICATION_PORT, Host, Network, start_host
 from .strangers import SECRET, secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 #: The places of nodes; the third comes behind them.
 NODES: Final = 2
@@ -52,6 +53,10 @@ class Third(Protocol):
 
     def log(self) -> str:
         """Return what it said so far."""
+        ...
+
+    def pids(self) -> Iterable[int]:
+        """Return its processes that run."""
         ...
 
 
@@ -99,6 +104,10 @@ class Witness:
 
     def log(self) -> str:
         return Path(self._folder.name, "log").read_text(errors="replace")
+
+    def pids(self) -> Iterable[int]:
+        process = self._process
+        return () if process is None else (process.pid,)
 
 
 class Group:
@@ -167,6 +176,10 @@ class Group:
         else:
             self.nodes[place].stop()
             self.nodes[place] = self._start(place)
+
+    def pids(self) -> list[int]:
+        """Return the processes that run."""
+        return [*chain.from_iterable(node.pids() for node in self.nodes), *self.third.pids()]
 
     # -- what there is to be seen --------------------------------------------------------------
 

@@ -178,7 +178,7 @@ def partitions(run: Run, kind: Kind, hosts: int, *, beheads: bool = False) -> No
     """
     if _skipped(run):
         return
-    with Group(kind, hosts) as group, Probe() as probe:
+    with Group(kind, hosts) as group, Probe(group.pids) as probe:
         judge = Judge(run, group, probe)
         for number in run.numbers(2 * len(SHAPES)):
             rng = run.rng(number)
@@ -304,7 +304,7 @@ def failures(run: Run, kind: Kind, hosts: int) -> None:
     """Kill or freeze each of two nodes and a third of some kind; then one of those left."""
     if _skipped(run):
         return
-    with Group(kind, hosts) as group, Probe() as probe:
+    with Group(kind, hosts) as group, Probe(group.pids) as probe:
         judge = Judge(run, group, probe)
         for number in run.numbers(12):
             _fail_twice(judge, number, run.rng(number))
