@@ -197,6 +197,11 @@ def _seconds(text: str) -> float:
     return float(text) if _DECIMAL.fullmatch(text) else -1.0
 
 
+def _idle_timeout(text: str) -> int:
+    # memcached: conn_timeout_thread. What is negative is longer than any time.
+    return max(0, _integer(text))
+
+
 def _hashpower(text: str) -> int:
     number = _integer_or_zero(text)
     if number == 0:
@@ -404,7 +409,7 @@ _EXTENDED: dict[str, Row] = {
     "hot_max_factor": _argument(_decimal_or_zero),
     "warm_max_factor": _argument(_decimal_or_zero),
     "temporary_ttl": _argument(_integer, "temporary_ttl_s"),
-    "idle_timeout": _argument(_integer, "idle_timeout_s", missing=_NUMERIC),
+    "idle_timeout": _argument(_idle_timeout, "idle_timeout_s", missing=_NUMERIC),
     "slab_chunk_max": _slab_chunk_max,
     "slab_sizes": _argument(_slab_sizes),
     "track_sizes": _on(),

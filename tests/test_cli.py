@@ -218,6 +218,7 @@ EXTENDED_ACCEPTED: list[tuple[str, dict[str, Any]]] = [
     ("temporary_ttl=0", {"temporary_ttl_s": 0}),
     ("temporary_ttl=60,no_lru_maintainer,lru_maintainer", {"temporary_ttl_s": 60}),
     ("idle_timeout=7", {"idle_timeout_s": 7}),
+    ("idle_timeout=-1", {}),
     ("slab_chunk_max=16", {"slab_chunk_max_bytes": 16384}),
     ("slab_chunk_max=1024", {"slab_chunk_max_bytes": MIB}),
     ("slab_sizes=100-200-300", {"slab_sizes": (100, 200, 300)}),
