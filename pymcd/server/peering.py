@@ -29,6 +29,7 @@ from .accepting import Acceptor
 from .maintenance import Chore
 from .memory import keep_on
 from .wire import Network, Wire, WireTls
+from .wiretasks import WireTasks
 
 if TYPE_CHECKING:
     import ssl
@@ -88,15 +89,15 @@ class Peering:
         self._turns = 0  #: of the hub, since what they brought about was sent
         self._wires: tuple[Wire, ...] = ()
         self._lost = trio.Event()  #: a link has gone
-        self._nursery: trio.Nursery | None = None
         self._complaints: dict[str, float] = {}
-        self._waiting: set[Wire] = set()  #: for room in their sockets, where there is no hub
+        self._tasks: WireTasks | None = None  #: where there is no hub
 
     async def run(self, endpoints: Sequence[Endpoint]) -> None:
         """Serve the node until cancelled; the endpoints are closed by their owner."""
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                if self.hub is None:
+                    self._tasks = WireTasks(nursery, self._ready_at_once)
                 self.node.start()
                 serving: list[Callable[[], Awaitable[None]]] = [
                     partial(self.stepping.run, self.on_error),
@@ -203,8 +204,8 @@ class Peering:
         if self.hub is not None:
             self.hub.watch(wire.fd, lambda: self._ready(wire))
         else:
-            assert self._nursery is not None
-            self._nursery.start_soon(self._serve, wire)
+            assert self._tasks is not None
+            self._tasks.watch(wire)
         self.send_turn()
         return wire
 
@@ -217,35 +218,16 @@ class Peering:
             self.on_error(error)
             wire.close()
 
-    async def _serve(self, wire: Wire) -> None:
-        """Do the hub's part for one wire."""
-        try:
-            while not wire.closed:
-                await trio.lowlevel.wait_readable(wire.sock)
-                self._ready(wire)
-                self.send_turn()
-        except trio.ClosedResourceError:
-            pass
+    def _ready_at_once(self, wire: Wire) -> None:
+        """Do the same, and end the turn."""
+        self._ready(wire)
+        self.send_turn()
 
     def _blocked(self, wire: Wire, blocked: bool) -> None:
         if self.hub is not None:
             self.hub.watch_writable(wire.fd, blocked)
-        elif blocked and wire not in self._waiting:
-            assert self._nursery is not None
-            self._waiting.add(wire)
-            self._nursery.start_soon(self._wait_for_room, wire)
-
-    async def _wait_for_room(self, wire: Wire) -> None:
-        """Do the hub's part for one wire whose socket takes no more."""
-        try:
-            while wire.blocked:
-                await trio.lowlevel.wait_writable(wire.sock)
-                self._ready(wire)
-                self.send_turn()
-        except trio.ClosedResourceError:
-            pass
-        finally:
-            self._waiting.discard(wire)
+        elif self._tasks is not None:
+            self._tasks.watch_writable(wire, blocked)
 
     def look_again(self) -> None:
         """Have whoever waits for a reason to dial look whether there is one."""
@@ -256,8 +238,8 @@ class Peering:
         self._wires = tuple(other for other in self._wires if other is not wire)
         if self.hub is not None:
             self.hub.unwatch(wire.fd)
-        else:
-            trio.lowlevel.notify_closing(wire.sock)
+        elif self._tasks is not None:
+            self._tasks.unwatch(wire)
         self.look_again()
         # What the core makes of it is sent, and its timers are set, without delay.
         self.stepping.wake()

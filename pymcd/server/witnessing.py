@@ -35,6 +35,7 @@ from .log import Log
 from .maintenance import Chore
 from .memory import keep_on
 from .wire import Network, Wire, WireTls
+from .wiretasks import WireTasks
 
 if TYPE_CHECKING:
     import ssl
@@ -117,14 +118,13 @@ class Desk:
     on_error: Callable[[Exception], None]
     context: Callable[[str], ssl.SSLContext] | None = None
     _wires: set[Wire] = field(default_factory=set)
-    _blocked: set[Wire] = field(default_factory=set)
-    _nursery: trio.Nursery | None = None
+    _tasks: WireTasks | None = None
 
     async def run(self, endpoints: Sequence[Endpoint]) -> None:
         """Answer those who call until cancelled."""
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self._tasks = WireTasks(nursery, self._ready)
                 chore = Chore(self._step)
                 nursery.start_soon(keep_on, partial(chore.run, self.on_error), self.on_error)
                 for endpoint in endpoints:
@@ -152,6 +152,7 @@ class Desk:
             )
             oldest.close()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        assert self._tasks is not None
         link = self.witness.open_link(join_address(*address[:2]))
         tls = None
         if self.context is not None:
@@ -162,22 +163,13 @@ class Desk:
             name=str(address[0]),
             tls=tls,
             network=Network(),
-            on_blocked=self._note_blocked,
+            on_blocked=self._tasks.watch_writable,
             on_closed=self._note_closed,
             complain=self.log,
         )
         self._wires.add(wire)
-        assert self._nursery is not None
-        self._nursery.start_soon(self._serve, wire)
+        self._tasks.watch(wire)
         wire.send()
-
-    async def _serve(self, wire: Wire) -> None:
-        try:
-            while not wire.closed:
-                await trio.lowlevel.wait_readable(wire.sock)
-                self._ready(wire)
-        except trio.ClosedResourceError:
-            pass
 
     def _ready(self, wire: Wire) -> None:
         try:
@@ -187,25 +179,10 @@ class Desk:
             wire.close()
         self._send()
 
-    def _note_blocked(self, wire: Wire, blocked: bool) -> None:
-        if blocked and wire not in self._blocked:
-            assert self._nursery is not None
-            self._blocked.add(wire)
-            self._nursery.start_soon(self._wait_for_room, wire)
-
-    async def _wait_for_room(self, wire: Wire) -> None:
-        try:
-            while wire.blocked:
-                await trio.lowlevel.wait_writable(wire.sock)
-                self._ready(wire)
-        except trio.ClosedResourceError:
-            pass
-        finally:
-            self._blocked.discard(wire)
-
     def _note_closed(self, wire: Wire) -> None:
         self._wires.discard(wire)
-        trio.lowlevel.notify_closing(wire.sock)
+        assert self._tasks is not None
+        self._tasks.unwatch(wire)
 
 
 def run(settings: Settings, signals: Signals, state: str | None) -> int:
