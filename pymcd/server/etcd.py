@@ -21,6 +21,7 @@ import trio
 from .. import __version__
 from ..addresses import split_address
 from ..config import EXIT_USAGE, ConfigError
+from ..replication.etcd import REQUESTS_MAX
 from .certificates import reason_of
 from .peering import why_unreachable
 
@@ -51,6 +52,11 @@ class Access:
         # A daemon changes its directory.
         self._files = {name: os.path.abspath(path) for name, path in url.files.items()}
         self.login, self.context = self._load()
+
+    @property
+    def connections_max(self) -> int:
+        """To all members, at the same time."""
+        return (REQUESTS_MAX + IDLE_MAX) * len(self.url.endpoints)
 
     def refresh(self) -> str:
         """Read the files again, in a thread perhaps; if one is of no use, keep what there was.

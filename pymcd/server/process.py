@@ -66,6 +66,7 @@ def run(settings: Settings, signals: Signals) -> int:
     etcd = None
     if settings.replicated and settings.etcd is not None:
         etcd = _import_with_h11(".etcd", "--witness etcd://", "etcd").Access(settings.etcd)
+        others += etcd.connections_max
     daemon.raise_descriptor_limit(settings.conn_limit, others)
     endpoints = open_internet_endpoints(settings)
     if settings.enable_sasl or settings.auth_file is not None:

@@ -24,7 +24,8 @@ from pymcd.replication.messages import Grant, Roll, Vote
 from pymcd.replication.witness import Memory
 
 from ..clocks import ManualClock
-from .etcds import KEY, MEMBERS, Courier, Etcd, error_of
+from .etcds import KEY, MEMBERS, Courier, Etcd, EtcdHost, error_of
+from .helpers import Group, address_of
 from .test_ballot import Voter, World, explore, wander
 
 RANGE, TXN, LOGIN = "/v3/kv/range", "/v3/kv/txn", "/v3/auth/authenticate"
@@ -581,6 +582,15 @@ class TestLogin:
         desk.etcd.fault = lambda path, said: (200, body) if path == LOGIN else None
         desk.step(1.0)
         assert desk.register.trouble == f"{MEMBERS[0]}: answers a login without a token"
+
+
+@pytest.mark.parametrize("other", ["etcd://e1/other", address_of("w")])
+def test_nodes_with_another_key_or_kind_of_witness_say_so(other):
+    group = Group("ab", etcd=EtcdHost())
+    group.add("b", peers=(address_of("a"),), witness=other)
+    group.link("a", "b")
+    for host in group.hosts.values():
+        assert sum("--witness" in line for line in host.lines) == 1
 
 
 # -- all that can happen -----------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import ssl
+import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,8 @@ import trio
 
 from pymcd.config import ConfigError
 from pymcd.etcdurl import decode_etcd_url
-from pymcd.replication.etcd import Member, Request
+from pymcd.replication.etcd import REQUESTS_MAX, Member, Request
+from pymcd.server import process
 from pymcd.server.etcd import IDLE_MAX, Access, EtcdCourier
 
 from ..replication.etcds import Etcd
@@ -367,8 +369,45 @@ class TestFiles:
                 Access(decode_etcd_url(f"etcds://h?{query}"))
 
 
+def test_h11_is_an_extra(monkeypatch):
+    monkeypatch.delitem(sys.modules, "pymcd.server.etcd", raising=False)
+    monkeypatch.setitem(sys.modules, "h11", None)
+    with pytest.raises(ConfigError) as caught:
+        process._import_with_h11(".etcd", "--witness etcd://", "etcd")
+    assert caught.value.message == (
+        "ERROR: --witness etcd:// needs h11: install it, or pymcd with its extra (pymcd[etcd])."
+    )
+
+
+def test_it_counts_as_descriptors():
+    access = Access(decode_etcd_url("etcd://a,b,c"))
+    assert access.connections_max == 3 * (REQUESTS_MAX + IDLE_MAX)
+
+
 class TestServers:
     """Two whole servers and an etcd."""
+
+    async def test_its_files_are_read_again(self, tmp_path):
+        path = tmp_path / "password"
+        path.write_text("wrong")
+        gateway = Gateway(Etcd(users={"u": "right"}))
+        async with (
+            listening(gateway.serve) as port,
+            pair(witness=f"etcd://u@127.0.0.1:{port}?password-file={path}") as (a, b),
+        ):
+            await until(lambda: role(a) in ("coordinator", "follower"))
+            path.unlink()
+            a.reload()
+            await until(lambda: any("what is in use stays" in line for line in a.memory.lines))
+            path.write_text("right")
+            for server in (a, b):
+                server.reload()
+            await until(
+                lambda: all(
+                    server._etcd is not None and server._etcd.login == ("u", "right")
+                    for server in (a, b)
+                )
+            )
 
     async def test_its_vote(self):
         gateway = Gateway(Etcd())
