@@ -17,6 +17,7 @@ import struct
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Final
 
 from ..store import StoreMode
@@ -483,8 +484,13 @@ class Changes:
         """Return the keys that changed after a sequence number, oldest first; None: too old."""
         if sequence < (self.floor if self.logging else self.sequence):
             return None
-        keys = list(self.log)
-        return keys[bisect_right(keys, sequence, key=self.log.__getitem__) :]
+        # Not all of a long log is looked at for what few changes have left in it.
+        log = self.log
+        latest = reversed(log)
+        keys = list(islice(latest, self.sequence - sequence))
+        keys += takewhile(lambda key: log[key] > sequence, latest)
+        keys.reverse()
+        return keys[bisect_right(keys, sequence, key=log.__getitem__) :]
 
     def _count(self, key: bytes) -> None:
         """Take note of one change that came from elsewhere."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -653,6 +654,25 @@ class TestLog:
         assert server.changes.since(3) == [b"c"]
         assert server.changes.since(4) == []
         assert server.changes.since(0) is None
+
+    def test_of_a_long_log_no_more_is_looked_at_than_there_were_changes(self):
+        server = self.server(1000)
+        server.changes.begin_log([], 0)
+        self.write(server, *[b"%d" % number for number in range(1000)])
+        looked_at = []
+
+        class Log(OrderedDict[bytes, int]):
+            def __reversed__(self):
+                for key in super().__reversed__():
+                    looked_at.append(key)
+                    yield key
+
+        server.changes.log = Log(server.changes.log)
+        assert server.changes.since(996) == [b"996", b"997", b"998", b"999"]
+        assert len(looked_at) == 5
+        # Those that were on their way when somebody left have one number.
+        server.changes.log.update(dict.fromkeys([b"996", b"997", b"998", b"999"], 1000))
+        assert server.changes.since(999) == [b"996", b"997", b"998", b"999"]
 
     def test_what_was_on_its_way_counts(self):
         server = self.server()
