@@ -513,6 +513,7 @@ class Changes:
         deleted = tombstones.versions
         end = len(payload)
         newest = applied = 0
+        leaves_traces = self.departed_version is not FOREVER
         self._applying = True
         try:
             while position < end and payload[position] == STATE:
@@ -541,6 +542,8 @@ class Changes:
                 if unix_end > UNIX_END_MAX:
                     raise FrameError(_NO_END)
                 expires_at = max(1, unix_end - origin_s) if unix_end else 0
+                if leaves_traces and old is not None:
+                    self._unlink(old)
                 value = payload[value_at:position]
                 stored = install(key, value, client_flags, expires_at, cas_unique, marks)
                 if deleted:
@@ -581,6 +584,8 @@ class Changes:
             if unix_end > UNIX_END_MAX:
                 raise FrameError(_NO_END)
             expires_at = max(1, unix_end - origin_s)
+        if old is not None and self.departed_version is not FOREVER:
+            self._unlink(old)
         self._applying = True
         try:
             stored = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
@@ -680,11 +685,11 @@ class Changes:
         deletion forgotten for that would raise the floor.
         """
         departed_version, self.departed_version = self.departed_version, FOREVER
-        self._applying = True
+        applying, self._applying = self._applying, True
         try:
             self.cache.unlink(item)
         finally:
-            self._applying = False
+            self._applying = applying
             self.departed_version = departed_version
         self.exceptions.pop(item.key)
 

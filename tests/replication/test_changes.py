@@ -815,6 +815,15 @@ class TestTakingBack:
         assert [key for key, _ in tombstones.items()] == [b"p", b"q", b"r"]
         assert tombstones.floor_for("p") == 0
         server.changes.check()
+        # Nor does what is replaced for it.
+        later = server.cache.take_cas_unique()
+        apply(server, (Record.STATE, b"c", b"2", 0, 0, later, later, 0))
+        payload = encode_state(b"c", b"3", cas_unique=later + STEP, version=later + STEP)
+        server.changes.apply_states(payload, 0, 0, FOREVER)
+        assert server.state()[b"c"][0] == b"3"
+        assert [key for key, _ in tombstones.items()] == [b"p", b"q", b"r"]
+        assert tombstones.floor_for("p") == 0
+        server.changes.check()
         server.evict(b"c")  # nobody has said that
         assert tombstones.get(b"c")
 
