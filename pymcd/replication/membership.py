@@ -739,9 +739,9 @@ class Membership:
             return  # asked again, while our answer was on its way
         peer.stop_asking()
         if peer.in_view:
-            self._node.lose([peer], "joins anew")
-            if peer.in_view:
-                return  # it asks again, when we have gone on without it
+            self._node.lose([peer], "went on" if join.leads else "joins anew")
+            if peer.in_view or not view.role.leads:
+                return  # it asks again, when we have gone on without it; or we join it
         gate.send_batch()
         peer.open_channel(view.next_epoch(self.changes.tag), Phase.HOSTING)
         floor = self.changes.tombstones.floor_for(peer.node_id)

@@ -319,7 +319,10 @@ class Node:
 
     def _is_told_late(self, reason: str) -> bool:
         """Return whether a peer that is lost, as it says itself, may have others with it by now."""
-        return reason in ("left", "restarted") and self.is_behind and not self.voting.required
+        if reason not in ("left", "restarted", "went on") or self.voting.required:
+            return False
+        self._note_lateness(self.clock.monotonic())  # it may be the first that we hear
+        return self.is_behind
 
     def _hint(self, peer: Peer) -> str:
         """Return in words what a slow link has to do with the loss of a peer, if it has."""

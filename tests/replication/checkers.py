@@ -80,6 +80,11 @@ class Timeline:
         return self.states[index] if index >= 0 else {}
 
 
+def role_at(history: Sequence[Observation], time: float) -> str:
+    """Return what a node was at a time."""
+    return next((each.role for each in reversed(history) if each.at <= time), "dead")
+
+
 def group_of(name: str, state: dict[str, Observation]) -> set[str]:
     """Return a node and those that it is in sync with, by its own account and theirs."""
     mine = state[name]

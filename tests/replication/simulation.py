@@ -882,6 +882,8 @@ class Simulation:
             host.thawed_at - host.froze_at <= SILENCE_S + 0.1
             or host.froze_at < host.started_at
             or self.world.now - host.thawed_at > 0.9 * host.settings.sync_timeout_s
+            # Who served alone before lacks no more than it did then.
+            or checkers.role_at(host.history, host.froze_at) == "alone"
         ):
             return
         for other in self.hosts:

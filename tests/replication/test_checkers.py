@@ -195,6 +195,12 @@ def eras_of(history, *, strict):
     return checkers.divide(checkers.Timeline(hosts), 10.0, strict=strict)
 
 
+def test_what_a_node_was_when_it_stood_still():
+    history = [seen(1, "starting"), seen(2, "alone"), seen(3, "coordinator")]
+    roles = [checkers.role_at(history, time) for time in (0.5, 1, 2.5, 3, 9)]
+    assert roles == ["dead", "starting", "alone", "coordinator", "coordinator"]
+
+
 DEPOSED = {
     "a": [seen(0, "coordinator", "b"), seen(3, "joining"), seen(4, "alone")],
     "b": [seen(0, "follower", "a"), seen(1, "joining"), seen(2.5, "alone"), seen(3.5, "dead")],

@@ -12,6 +12,7 @@ import pytest
 
 from pymcd.replication.lease import HEARTBEAT_S, SILENCE_S, STALE_S
 from pymcd.replication.membership import PEERS_MAX
+from pymcd.replication.messages import Join
 from pymcd.replication.node import COMPLAIN_EVERY_S, JOIN_GRACE_S, READMIT_MAX_S
 from pymcd.replication.peer import Phase
 from pymcd.replication.versions import tag_of
@@ -1153,6 +1154,32 @@ class TestBehind:
         answer, waited_s = wait_for(guest, 1)
         assert answer == NEW
         assert waited_s <= 2 * ACK_TIMEOUT_S
+
+    def test_joins_who_has_gone_on_though_that_one_wants_to_join_it(self):
+        """What that one did meanwhile has not been heard: it leads, and takes this one for two."""
+        group = make_group()
+        group.warm()
+        a, b = group["a"], group["b"]
+        wire = group.wires[0]
+        a.frozen = True
+        wire.stall(b)  # what b says is late: nothing of it reaches a before its JOIN
+        guest = Guest(b)
+        guest.feed(b"set k 0 0 3\r\nnew\r\n")
+        group.advance(SILENCE_S + 0.5)
+        assert b.node.role == "alone"
+        assert guest.take() == STORED
+        peer, now = a.peer("b"), group.clock.monotonic()
+        assert peer.channel is not None
+        left = peer.channel.epoch
+        join = Join(wants=[], all=False, leads=True, left=left, pending=[], replace=0)
+        a.frozen = False
+        a.node.membership._join_arrived(peer, join, now)  # before it knows that it stood still
+        assert a.node.role == "joining"
+        wire.resume()
+        assert ask_each_moment(a, 1.0) <= {b"VALUE k 0 3\r\nnew\r\nEND\r\n"}
+        group.advance(5)
+        group.check_equal()
+        assert a.values() == {b"k": b"new"}
 
     def test_waits_if_it_loses_the_one_that_it_is_joining(self):
         group = make_group(sync_timeout_s=10)
