@@ -245,14 +245,33 @@ def check_linearizable(
     return found
 
 
-def check_cas_uniques(history: list[Operation], hosts: Sequence[Host]) -> list[str]:
-    """A cas unique belongs to one key with one value, for ever."""
-    found = []
-    known: dict[int, tuple[bytes, bytes | None]] = {}
+def all_lost_at(timeline: Timeline) -> list[float]:
+    """Return the times from which on nobody knew what was before: not even what time it was."""
+    times = []
+    before = False
+    for at, state in zip(timeline.moments, timeline.states, strict=True):
+        anybody = any(each.ready and each.role != "dead" for each in state.values())
+        if before and not anybody:
+            times.append(at)
+        before = anybody
+    return times
 
-    def note(cas: int, key: bytes, value: bytes | None, where: object) -> None:
+
+def check_cas_uniques(
+    history: list[Operation], hosts: Sequence[Host], lost_at: Sequence[float] = ()
+) -> list[str]:
+    """A cas unique belongs to one key with one value, for ever.
+
+    `lost_at`: when all was lost, and wall clocks have been set back since, perhaps: of what was
+    given out before nobody can know.
+    """
+    found = []
+    eras: dict[int, dict[int, tuple[bytes, bytes | None]]] = {}
+
+    def note(cas: int, key: bytes, value: bytes | None, where: object, at: float) -> None:
         if cas < CHOSEN_CAS_MAX:
             return
+        known = eras.setdefault(bisect_right(lost_at, at), {})
         before = known.get(cas)
         if before is not None and (
             before[0] != key or (None not in (before[1], value) and before[1] != value)
@@ -270,11 +289,12 @@ def check_cas_uniques(history: list[Operation], hosts: Sequence[Host]) -> list[s
             value = outcome.value
         elif operation.verb in _STORING:
             value = operation.value
-        note(outcome.cas, operation.key, value, operation)
+        at = operation.returned_at or operation.invoked_at
+        note(outcome.cas, operation.key, value, operation, at)
     for host in hosts:
         if host.service is not None:
             for item in host.service.cache.items():
-                note(item.cas_unique, item.key, item.value, host)
+                note(item.cas_unique, item.key, item.value, host, inf)
     return found
 
 
@@ -284,7 +304,8 @@ def check_locks(history: list[Operation], eras: Eras) -> list[str]:
     for key, operations in by_key(history).items():
         if key != b"lock0":
             continue
-        flushes = sum(operation.verb == "flush" for operation in operations)
+        # What is too large takes what was there with it, in meta commands.
+        flushes = sum(operation.verb in ("flush", "delete") for operation in operations)
         for era in eras.eras:
             winners = [
                 operation
@@ -613,10 +634,11 @@ def check_patience(
     bound_s: float,
     excused: dict[str, list[tuple[float, float]]],
     promising: frozenset[str],
+    word_s: float,
 ) -> list[str]:
     """No client waits for long because of the peer, while its node is in one of some roles.
 
-    `excused`: when a host was slow of itself.
+    `excused`: when a host was slow of itself. `word_s`: what a peer's answer may take.
     """
     found = []
     histories = {host.name: host.history for host in hosts}
@@ -625,7 +647,9 @@ def check_patience(
         end = operation.returned_at
         if end is None and isinstance(gave_up_at, float):
             end = gave_up_at
-        if end is None or end - operation.invoked_at <= bound_s or "blocked" in operation.notes:
+        # Of what comes in two pieces each may have to wait for word, where that takes so long.
+        allowed_s = bound_s + (word_s if "cut" in operation.notes else 0.0)
+        if end is None or end - operation.invoked_at <= allowed_s or "blocked" in operation.notes:
             continue
         if any(
             start <= end and stop >= operation.invoked_at

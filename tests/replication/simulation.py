@@ -187,7 +187,7 @@ class Simulation:
             if self.stream(name).random() < chance and name not in _AWAITED:
                 more.add(name)
         more.update(name for name in simulation_troubles.CHECKS if name not in _AWAITED)
-        if "large_values" in more:  # these would be under way for seconds
+        if more & {"large_values", "hot_keys"}:  # these would be under way for seconds
             more -= {"tiny_parts", "tiny_chunks"}
         for name in sorted(more & _MORE_CONDITIONS.keys()):
             self.report.counts[name] += 1
@@ -323,7 +323,7 @@ class Simulation:
 
     def _item_size(self) -> dict[str, Any]:
         """Return the settings of a server by which it may differ from others in what it stores."""
-        if "item_sizes" not in self.more:
+        if "item_sizes" not in self.more or "small_memory" in self.conditions:
             return {"slab_chunk_max_bytes": 1 << 10} if "tiny_chunks" in self.more else {}
         size = self.stream("item_sizes").choice((2 << 10, 4 << 10, 1 << 20))
         return {"item_size_max_bytes": size, "slab_chunk_max_bytes": min(size // 2, 512 << 10)}
@@ -789,6 +789,9 @@ class Simulation:
         self.eras = eras
         found = report.found
         history = checkers.see_delays(history, eras, 1.5)
+        for each in history:
+            if each.outcome is None and "too_large" in each.notes:
+                each.verb, each.compare = "delete", 0  # all that came of it, if anything
         if "strict" in self.conditions or voting:
             for each in history:
                 if each.outcome is None:
@@ -823,19 +826,26 @@ class Simulation:
             excused = {
                 host.name: [*self.excused.get(host.name, []), *self.unwitnessed] for host in hosts
             }
-            found += checkers.check_patience(history, hosts, bound_s, excused, roles)
+            found += checkers.check_patience(
+                history, hosts, bound_s, excused, roles, self.ack_timeout_s
+            )
             if voting and "large_values" not in self.more:
                 # Who has not the votes does not wait for them for ever.
                 bound_s += hosts[0].settings.quorum_timeout_s
                 roles |= {"joining", "waiting"}
-                found += checkers.check_patience(history, hosts, bound_s, self.excused, roles)
+                found += checkers.check_patience(
+                    history, hosts, bound_s, self.excused, roles, self.ack_timeout_s
+                )
         if promising and "mortal" in self.more and not self.lossy:
             found += checkers.check_mortal(history, eras, len(hosts))
         if "statistics" in self.more:
             found += checkers.check_statistics(hosts, eras)
         if not report.found:
             found += checkers.check_converged(hosts)
-        found += checkers.check_cas_uniques(history, hosts)
+        lost_at = []
+        if self.more & {"clock_step", "clock_drift"}:  # else time goes on from one life to the next
+            lost_at = checkers.all_lost_at(timeline)
+        found += checkers.check_cas_uniques(history, hosts, lost_at)
         found += checkers.check_structures(hosts)
 
     def _observe(self, host: Host) -> None:

@@ -12,7 +12,7 @@ import struct
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from .linearizability import Operation, Outcome
+from .linearizability import ITEM_HEAD_MAX_BYTES, Operation, Outcome
 
 if TYPE_CHECKING:
     import random
@@ -256,6 +256,8 @@ class Speech:
         value = b"v%d." % self._last
         if self.value_bytes is not None and self.random.random() < self.filled:
             value = value.ljust(self.random.randrange(*self.value_bytes), b"x")
+        if self.item_bytes - ITEM_HEAD_MAX_BYTES < len(value) <= self.item_bytes:
+            value = value.ljust(self.item_bytes + 1, b"x")  # else who knows whether it fits
         return value
 
     def exptime(self, key: bytes) -> int:
@@ -772,6 +774,8 @@ class Client:
             for operation in pending.operations:
                 operation.invoked_at = self.world.now
                 operation.session = f"{self.name}.{self._session}"
+                if len(operation.value) > self.speech.item_bytes:
+                    operation.notes["too_large"] = True
                 operation.node = self._host.name
                 operation.notes["life"] = self._host.life
                 if visit.blocked_until > self.world.now:
@@ -781,6 +785,10 @@ class Client:
                 self._pending.append(pending)
         cut = random_.randrange(len(data)) if random_.random() < 0.1 else 0
         pieces = [data[:cut], data[cut:]]
+        if cut:
+            for pending in batch:
+                for operation in pending.operations:
+                    operation.notes["cut"] = True
         if self.read_bytes:
             size = self.read_bytes
             pieces = [data[start : start + size] for start in range(0, len(data), size)]
@@ -826,7 +834,8 @@ class Client:
                 if "error" in operation.notes:
                     operation.session = None  # it may not have happened at all
                     if len(operation.value) >= self.speech.item_bytes // 2:
-                        operation.verb = "delete"  # what was there is gone, perhaps
+                        # What was there is gone, perhaps, whatever its cas unique.
+                        operation.verb, operation.compare = "delete", 0
                 if operation.outcome is not None:
                     operation.returned_at = self.world.now
                     if operation.outcome.cas and operation.verb in ("get", "mg"):

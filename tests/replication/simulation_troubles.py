@@ -446,10 +446,7 @@ CHECKS: Final = {
 #: Not stood yet.
 AWAITED: Final = frozenset(
     {
-        "hot_keys",
-        "item_sizes",
         "statistics",
-        "witness",
         "etcd",
     }
 )

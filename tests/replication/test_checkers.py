@@ -9,6 +9,7 @@ import pytest
 
 from pymcd.store import StoreMode
 from tests.replication import checkers
+from tests.replication.helpers import Guest, make_group
 from tests.replication.linearizability import Operation, Outcome
 from tests.replication.world import Observation
 from tests.store.helpers import make_cache
@@ -179,6 +180,43 @@ def test_statistics_tell_the_truth(changed, found):
         node=Box(role="coordinator", rows=lambda: rows.items()),
     )
     assert len(checkers.check_statistics([host, host], ONE_SERVER)) == 2 * found
+
+
+# -- cas uniques -------------------------------------------------------------------------------
+
+
+def stored(value, at, cas):
+    operation = said("set", at, value=value, key=b"k0")
+    operation.outcome = Outcome("ok", cas=cas)
+    return operation
+
+
+@pytest.mark.parametrize(("lost_at", "found"), [([], 1), ([2.0], 0), ([0.5], 1), ([4.0], 1)])
+def test_a_cas_unique_is_given_once_while_anybody_remembers(lost_at, found):
+    history = [stored(b"1", 1.0, 1 << 40), stored(b"2", 3.0, 1 << 40)]
+    assert len(checkers.check_cas_uniques(history, [], lost_at)) == found
+
+
+def test_nobody_remembers_what_was_before_all_were_dead():
+    """A wall clock that was set back meanwhile gives out the same versions again."""
+    group = make_group()
+    uniques = []
+    for _ in range(2):
+        guest = Guest(group["a"])
+        guest.ask(b"set k 0 0 1\r\n1\r\n")
+        uniques.append(int(guest.ask(b"gets k\r\n").split()[4]))
+        for host in group.hosts.values():
+            host.stop()
+            host.clock.skew_s -= 300.0
+        for host in group.hosts.values():
+            host.start()
+        group.link("a", "b")
+        group.advance(1.0)
+    assert uniques[1] < uniques[0]
+    history = {"a": [seen(0, "alone"), seen(1, "dead"), seen(3, "alone")],
+               "b": [seen(0, "starting"), seen(2, "alone"), seen(2.5, "dead")]}  # fmt: skip
+    hosts: Any = [Box(name=name, history=each) for name, each in history.items()]
+    assert checkers.all_lost_at(checkers.Timeline(hosts)) == [1, 2.5]
 
 
 # -- eras --------------------------------------------------------------------------------------
