@@ -634,11 +634,10 @@ def check_patience(
     bound_s: float,
     excused: dict[str, list[tuple[float, float]]],
     promising: frozenset[str],
-    word_s: float,
 ) -> list[str]:
     """No client waits for long because of the peer, while its node is in one of some roles.
 
-    `excused`: when a host was slow of itself. `word_s`: what a peer's answer may take.
+    `excused`: when a host was slow of itself.
     """
     found = []
     histories = {host.name: host.history for host in hosts}
@@ -647,9 +646,7 @@ def check_patience(
         end = operation.returned_at
         if end is None and isinstance(gave_up_at, float):
             end = gave_up_at
-        # Of what comes in two pieces each may have to wait for word, where that takes so long.
-        allowed_s = bound_s + (word_s if "cut" in operation.notes else 0.0)
-        if end is None or end - operation.invoked_at <= allowed_s or "blocked" in operation.notes:
+        if end is None or end - operation.invoked_at <= bound_s or "blocked" in operation.notes:
             continue
         if any(
             start <= end and stop >= operation.invoked_at

@@ -826,16 +826,12 @@ class Simulation:
             excused = {
                 host.name: [*self.excused.get(host.name, []), *self.unwitnessed] for host in hosts
             }
-            found += checkers.check_patience(
-                history, hosts, bound_s, excused, roles, self.ack_timeout_s
-            )
+            found += checkers.check_patience(history, hosts, bound_s, excused, roles)
             if voting and "large_values" not in self.more:
                 # Who has not the votes does not wait for them for ever.
                 bound_s += hosts[0].settings.quorum_timeout_s
                 roles |= {"joining", "waiting"}
-                found += checkers.check_patience(
-                    history, hosts, bound_s, self.excused, roles, self.ack_timeout_s
-                )
+                found += checkers.check_patience(history, hosts, bound_s, self.excused, roles)
         if promising and "mortal" in self.more and not self.lossy:
             found += checkers.check_mortal(history, eras, len(hosts))
         if "statistics" in self.more:

@@ -785,10 +785,6 @@ class Client:
                 self._pending.append(pending)
         cut = random_.randrange(len(data)) if random_.random() < 0.1 else 0
         pieces = [data[:cut], data[cut:]]
-        if cut:
-            for pending in batch:
-                for operation in pending.operations:
-                    operation.notes["cut"] = True
         if self.read_bytes:
             size = self.read_bytes
             pieces = [data[start : start + size] for start in range(0, len(data), size)]

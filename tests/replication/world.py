@@ -412,10 +412,10 @@ class Visit:
             return
         self._unread.append(data)
         if not self._suspended:
-            self.pump()
+            self.pump(only_this=len(self._unread) == 1)
 
-    def pump(self) -> None:
-        """Execute what there is, and send what can be sent."""
+    def pump(self, *, only_this: bool = False) -> None:
+        """Execute what there is, and send what can be sent. `only_this`: what was just read."""
         if self.closed:
             return
         world = self.host.world
@@ -425,7 +425,9 @@ class Visit:
         self._suspended = False  # a wake says so
         connection = self.connection
         for _ in range(1000 + len(self._unread)):
-            more = connection.run() or connection.source is not None
+            # Before there is anything to be executed nobody is to be asked whether that may be.
+            more = False if only_this else connection.run() or connection.source is not None
+            only_this = False
             while (chunk := connection.next_chunk()) is not None:
                 self._send(bytes(chunk))
                 more = True
