@@ -1037,6 +1037,8 @@ class Membership:
         if view.node_id not in said.members:
             raise FrameError("a VIEW without this node")
         self.hear_epoch(said.epoch)
+        for node_id in {*view.members}.difference(said.members) & view.peers.keys():
+            view.peers[node_id].known = True  # it was in sync with us, though we never told it
         view.epoch = said.epoch
         view.coordinator = peer.node_id
         view.members = said.members

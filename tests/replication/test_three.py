@@ -415,3 +415,20 @@ def test_who_was_joining_waits_when_the_others_are_gone():
     group.advance(3.0)
     assert group["c"].node.role in (WAITING, JOINING)
     group.check()
+
+
+def test_who_follows_keeps_traces_of_what_ends_for_the_one_that_the_coordinator_lost():
+    """It may hold an older value, which would live longer, and come back to us instead."""
+    group = three()
+    a, b, c = group.hosts.values()
+    assert Guest(a).ask(b"set k 0 100 3\r\nold\r\n") == b"STORED\r\n"
+    gone(c, "is cut off")
+    guest = Guest(a)
+    guest.feed(b"set k 0 2 3\r\nnew\r\n")
+    assert until_answered(group, guest, BOUND_S) == b"STORED\r\n"
+    group.advance(0.1)
+    assert b.node.role is FOLLOWER
+    item = b.service.cache.linked(b"k")
+    assert item is not None
+    b.service.cache.unlink(item)  # as it is done with what is dead
+    assert b.changes.tombstones.get(b"k") == item.cas_unique - 1
