@@ -18,8 +18,9 @@ R2. A voter consents if it backs nothing later than the base, and the epoch of t
     before and could not go on with that may ask for something else: that it did not go on it knows
     best. To everybody else the answer is what is backed.
 R3. Whoever asks consents to its own roll last, when all others that are needed have, so until then
-    it may give way. Of two who ask each other the one with the smaller name goes on asking. Nobody
-    who is in touch with his coordinator consents to another's wish: it answers clients as long as
+    it may give way. Of two who ask each other the one that follows the later base goes on asking,
+    as he could not consent; or, if both follow the same, the one with the smaller name. Nobody who
+    is in touch with his coordinator consents to another's wish: it answers clients as long as
     we let it. Whoever asks says no more that it hears those whom it would go on without.
 R4. Nothing is given to who cannot hear: the first answer is to ask again, with a token, and only
     with that it is answered. Else one who can speak but not hear would take the vote of the
@@ -261,12 +262,17 @@ class Ballot:
             return AGAIN
         if bound and asker != bound:
             return NO
-        if not bound and self.poll is not None and asker > self.node_id:
+        if not bound and self._goes_on_asking(vote):
             return NO
         if not self._back(roll):
             return NO
         self._instead = vote if instead else None
         return YES
+
+    def _goes_on_asking(self, vote: Vote) -> bool:
+        """Return whether we do not give way to who asks us, as we ask ourselves (R3)."""
+        follows_later = vote.base is not None and vote.base.epoch > self.epoch
+        return self.poll is not None and not follows_later and vote.roll.coordinator > self.node_id
 
     def learn(self, roll: Roll) -> bool:
         """Take note of a view that came about, told by who decides in it (R5); False: too late."""

@@ -911,7 +911,7 @@ class Simulation:
     def _check_beginning(self, host: Host) -> None:
         """A node without data begins to serve only if nobody who has data is to be found."""
         for other in self.hosts:
-            if other is host or not other.alive or not other.node.ready:
+            if other is host or not other.alive or not other.node.ready or other.leaving:
                 continue
             ready_at = next(
                 each.at for each in other.history if each.ready and each.life == other.life

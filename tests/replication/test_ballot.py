@@ -132,6 +132,16 @@ class TestConsent:
         assert ask_twice(voter, vote).word == word
         assert (voter.poll is None) == (word == YES)
 
+    @pytest.mark.parametrize(
+        ("base", "word"),
+        [(None, NO), (roll(5, "abc"), NO), (roll(6, "bc", "c"), YES)],
+    )
+    def test_it_is_the_one_that_knows_of_a_later_view(self, base, word):
+        """It could not consent: so nobody would, though both ask for ever."""
+        voter = Ballot("b", "b", roll(5, "abc"))
+        voter.ask(roll(7, "b"), frozenset())
+        assert ask_twice(voter, Vote(base, roll(8, "c", "c"))).word == word
+
     def test_what_cannot_be_kept_is_not_promised(self):
         def full(roll: Roll) -> None:
             raise OSError
