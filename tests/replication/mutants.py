@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from pymcd.replication.etcd import Entry
     from pymcd.replication.messages import Join, Vote
+    from pymcd.replication.waiting import Waiter
     from pymcd.store import Item
 
 
@@ -509,6 +510,25 @@ def _follow_the_wall_clock(original: Any) -> Any:
     return look
 
 
+def _hold_with_the_first(original: Any) -> Any:
+    def hold(self: Commits, waiter: Waiter, *, changed: bool) -> None:
+        if changed or not self.held:
+            original(self, waiter, changed=changed)
+        else:
+            self.held[0][1].append(waiter)
+
+    return hold
+
+
+def _any_word_on_flushes(original: Any) -> Any:
+    def apply_flush_due(self: Changes, version: int, at: int, *, relay: bool) -> Any:
+        if self._flush_due_told is None:
+            self.flush_due_version = 0
+        return original(self, version, at, relay=relay)
+
+    return apply_flush_due
+
+
 def _only_configured(original: Any) -> Any:
     def note_departures(self: Node) -> None:
         original(self)
@@ -728,6 +748,23 @@ MUTANTS = [
         "who joins does not hear of the last flush",
         [(Changes, "flush_records", _forget_flushed)],
         first_seed=60,
+    ),
+    Mutant(
+        "a read waits for the first batch",
+        [(Commits, "hold", _hold_with_the_first)],
+        first_seed=256,
+        more=HOT,
+    ),
+    Mutant(
+        "any word on a flush to come is the last one",
+        [(Changes, "apply_flush_due", _any_word_on_flushes)],
+        condition="delayed_flushes",
+        first_seed=49,
+    ),
+    Mutant(
+        "what could not be sent counts as sent",
+        [(Peer, "break_off", _nothing), (Changes, "put_back", _nothing)],
+        more=frozenset({"cannot_send"}),
     ),
     Mutant(
         "whoever logs in is no client of a pair",
