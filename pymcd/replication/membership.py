@@ -845,8 +845,14 @@ class Membership:
         self.pump(peer, now)
 
     def pump(self, peer: Peer, now: float) -> None:
-        """Send more of a resync; propose to be one when that was all."""
-        if peer.pump(now, self.changes) and not peer.in_view:
+        """Send more of a resync; propose to be one when that was all, or accept that."""
+        sent_all = peer.pump(now, self.changes)
+        assert peer.channel is not None
+        if not sent_all and not peer.channel.unacked:
+            self._node.host.wake()  # all that was looked at is gone, and no answer is to come
+        if peer.resync.proposed:
+            self._propose_arrived(peer, now)
+        elif sent_all and not peer.in_view:
             self.propose(peer, now)
 
     def _synced_arrived(self, peer: Peer, now: float) -> None:
@@ -925,10 +931,12 @@ class Membership:
             raise FrameError("a proposal, though we decide for it")
         if view.role is FOLLOWER:
             return
-        if peer.resync.dropping is not None:
-            peer.resync.proposed = True  # once we hold nothing any more that it does not
+        resync = peer.resync
+        if resync.dropping is not None or not resync.is_almost_sent:
+            # Once we hold nothing any more that it does not, and can tell it the rest at once.
+            resync.proposed = True
             return
-        peer.resync.proposed = False
+        resync.proposed = False
         peer.become(Phase.ACCEPTED)
         if self.changes.pending:
             gate.send_changes(now)

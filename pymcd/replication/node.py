@@ -817,6 +817,8 @@ class Node:
                 self.drop(peer)
                 self.membership.announce_status()
             elif peer.channel.flowing:
+                if peer.resync.under_way and not peer.channel.unacked:
+                    self.membership.pump(peer, now)
                 if peer.resync.dropping is not None:
                     self.membership.drop_more(peer, now)
                 self.membership.propose(peer, now)

@@ -14,7 +14,7 @@ from .frames import FRAME_BYTES, PART_BYTES, Kind, encode_message
 from .lease import Lease
 from .messages import Received
 from .records import encode_result
-from .resync import WINDOW_BYTES, Resync
+from .resync import SLICES_MAX, WINDOW_BYTES, Resync
 from .values import pieces_of
 from .waiting import Executed
 
@@ -457,8 +457,10 @@ class Peer:
         """Send more of a resync, as much as may be on its way; return whether that was all."""
         channel, resync = self.channel, self.resync
         assert channel is not None
+        slices = 0
         while resync.under_way:
-            if channel.unacked_bytes >= WINDOW_BYTES and not whole:
+            slices += 1
+            if (channel.unacked_bytes >= WINDOW_BYTES or slices > SLICES_MAX) and not whole:
                 return False
             with self.breaking():
                 self._send_slice(now, changes)

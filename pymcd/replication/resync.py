@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 #: Keys in one message, its bytes, and bytes on their way.
 SLICE_ITEMS: Final = 200
 SLICE_BYTES: Final = 128 << 10
+#: Slices in one step: of tiny items many go in a window.
+SLICES_MAX: Final = 5
 WINDOW_BYTES: Final = 1 << 20
 
 
@@ -48,6 +50,11 @@ class Resync:
     def under_way(self) -> bool:
         """Whether anything is still to be sent."""
         return self.todo is not None or bool(self.behind) or self.owes_flushes
+
+    @property
+    def is_almost_sent(self) -> bool:
+        """Whether what is still to be sent is no more than one slice."""
+        return self.todo is None and len(self.behind) <= SLICE_ITEMS
 
     def begin(
         self, changes: Changes, acked_sequence: int, wants: list[bytes], *, whole: bool

@@ -17,6 +17,7 @@ from pymcd.replication.frames import Kind
 from pymcd.replication.membership import CROSSING_S, WANTS_MAX
 from pymcd.replication.messages import Join, Message, Received, Status, View, Welcome
 from pymcd.replication.peer import Peer, Phase
+from pymcd.replication.resync import SLICE_ITEMS, SLICES_MAX
 from pymcd.replication.roles import (
     ALONE,
     COORDINATOR,
@@ -700,6 +701,41 @@ class TestBecomingOne:
         voice = self.accepted()
         assert [kind for kind, _ in voice.heard()][-1] == Kind.ACCEPT
         assert voice.node.view.leader is voice.peer
+
+    @pytest.mark.parametrize("behind", [0, SLICE_ITEMS, SLICE_ITEMS + 1, 20 * SLICE_ITEMS])
+    def test_but_not_before_the_rest_is_no_more_than_one_slice(self, behind):
+        """However much has changed since it had told all: never all of it in one step."""
+        voice = Voice()
+        voice.node.go_alone()
+        voice.say(status(epoch=voice.node.view.epoch + 1))
+        voice.say(WELCOME, epoch=voice.node.view.epoch + 2, number=1)
+        voice.go_on(Kind.SYNCED)
+        channel = voice.peer.channel
+        assert channel is not None
+
+        def acknowledge() -> None:
+            voice.say_raw(Kind.ACK, epoch=channel.epoch, ack=channel.sent)
+
+        keys = [b"k%d" % number for number in range(behind)]
+        for key in keys:
+            Executor(voice.host.service)("text", b"set %b 0 0 1\r\nx\r\n" % key)
+        voice.heard()
+        acknowledge()
+        voice.peer.resync.behind.update(dict.fromkeys(keys))
+        assert voice.peer.phase is Phase.JOINING
+        voice.go_on(Kind.PROPOSE)
+        peer = voice.peer
+        assert (peer.phase.name == "ACCEPTED") == (behind <= SLICE_ITEMS)
+        while peer.phase.name == "JOINING":
+            for act in (voice.host.step, acknowledge):
+                sent_before = voice.peer.resync.keys_sent
+                act()
+                assert voice.peer.resync.keys_sent - sent_before <= (SLICES_MAX + 1) * SLICE_ITEMS
+        kinds = [kind for kind, _ in voice.heard()]
+        assert kinds.index(Kind.ACCEPT) > max(
+            [number for number, kind in enumerate(kinds) if kind == Kind.CHANGES], default=-1
+        )
+        assert not voice.peer.resync.under_way
 
     def test_with_the_view_it_follows(self):
         voice = self.accepted()

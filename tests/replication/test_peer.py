@@ -10,7 +10,7 @@ from pymcd.replication import frames
 from pymcd.replication.frames import Kind
 from pymcd.replication.messages import Received
 from pymcd.replication.peer import HOSTED, IN_VIEW, NEXT_PHASES, WITHOUT_CHANNEL, Peer, Phase
-from pymcd.replication.resync import SLICE_BYTES, WINDOW_BYTES
+from pymcd.replication.resync import SLICE_BYTES, SLICE_ITEMS, SLICES_MAX, WINDOW_BYTES
 from tests.replication.helpers import Guest, decode_sent, make_group
 
 #: Phase -> which may be next, besides APART: a channel may be given up at any time.
@@ -247,7 +247,8 @@ class TestPump:
             assert guest.ask(data) == b"STORED\r\n"
         peer, link = linked_peer()
         peer.resync.begin(host.changes, -1, [], whole=True)
-        assert not peer.pump(1.0, host.changes)
+        for _ in range(3):
+            assert not peer.pump(1.0, host.changes)
         channel = peer.channel
         assert channel is not None
         assert WINDOW_BYTES <= channel.unacked_bytes < WINDOW_BYTES + 2 * SLICE_BYTES
@@ -256,6 +257,18 @@ class TestPump:
             peer.pump(1.0, host.changes)
         kinds = [kind for kind, _ in decode_sent(link.output)]
         assert kinds == [Kind.CHANGES] * (len(kinds) - 1) + [Kind.SYNCED]
+
+    def test_nor_are_more_looked_at_in_one_step(self):
+        host = make_group("a")["a"]
+        guest = Guest(host)
+        number = 3 * SLICES_MAX * SLICE_ITEMS
+        guest.ask(*[b"set k%d 0 0 0 noreply\r\n\r\n" % each for each in range(number)])
+        peer, _ = linked_peer()
+        peer.resync.begin(host.changes, -1, [], whole=True)
+        steps = [peer.resync.keys_sent]
+        while not peer.pump(1.0, host.changes):
+            steps.append(peer.resync.keys_sent)
+        assert steps == [each * number // 3 for each in range(4)]
 
     def test_unless_it_must_be_whole(self):
         host = make_group("a")["a"]
