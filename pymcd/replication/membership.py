@@ -599,9 +599,11 @@ class Membership:
         if channel is None:
             pass
         elif theirs is not None and theirs.epoch == channel.epoch and not channel.flowing:
-            channel.flowing = True
+            # First: until it flows, what there is room for now stays behind what was lost.
             self.acknowledged(peer, channel, theirs.received, now)
-            peer.resend(now, theirs.received)
+            if peer.channel is channel and not channel.broken:
+                channel.flowing = True
+                peer.resend(now, theirs.received)
         elif status.left.epoch == channel.name:
             if status.why:
                 self._node.told_to_part(peer, status.why)

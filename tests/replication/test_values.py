@@ -17,7 +17,7 @@ from pymcd.replication.frames import (
 )
 from pymcd.replication.values import YOURS, Values
 from pymcd.replication.waiting import Nobody
-from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, decode_sent, make_group
+from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Wire, decode_sent, make_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -247,6 +247,35 @@ def rounds(group: Group, limit: int = 1000) -> Iterator[int]:
             wire.carry()
         group.check()
         yield number
+
+
+class TestCopied:
+    @pytest.mark.parametrize("sixteenths", range(17))
+    def test_over_another_link(self, sixteenths):
+        """What was lost with the link goes before what waited for it: no message is missing."""
+        group = large_group()
+        for key in b"hijk":
+            assert Guest(group["a"]).ask(set_of(VALUE, bytes([key]))) == b"STORED\r\n"
+        group["b"].stop()
+        group.advance(1.0)
+        group["b"].start()
+        wire = Wire(group["a"], group["b"])
+        for _ in rounds(group):
+            channel = group["a"].peer("b").channel
+            if channel is not None and channel.waiting:
+                break
+        wire.stall()
+        wire.carry()
+        under_way = b"".join(wire.queues[0])
+        assert len(under_way) > PARTS_WINDOW_BYTES // 2
+        wire.links[1].receive(under_way[: len(under_way) * sixteenths // 16])
+        wire.cut()
+        group.link("a", "b")
+        group.advance(1.0)
+        assert group["b"].node.role.in_sync
+        assert group["b"].peer("a").connects == 2
+        assert not [line for line in group["b"].lines if "missing" in line]
+        group.check_equal()
 
 
 class TestAltered:
