@@ -49,6 +49,7 @@ def is_url(text: str) -> bool:
 def without_password(text: str) -> str:
     """Return what of a URL everybody may see."""
     scheme, _, rest = text.partition("://")
+    scheme = scheme.rpartition("@")[2]
     login, at, hosts = rest.rpartition("@")
     user, colon, _ = login.partition(":")
     return f"{scheme}://{user}{':...' if colon else ''}{at}{hosts}"
@@ -57,10 +58,17 @@ def without_password(text: str) -> str:
 def decode_etcd_url(text: str) -> EtcdUrl:
     """Take a URL apart; raise `ValueError`, which says what is wrong."""
     scheme, _, rest = text.partition("://")
+    if "@" in scheme:
+        raise ValueError("USER:PASSWORD@ stands behind the ://")
     if scheme not in SCHEMES:
         raise ValueError(f"{scheme}:// is no kind of witness")
     rest, _, query = rest.partition("?")
     place, _, path = rest.partition("/")
+    if "@" not in place and "@" in path + query:
+        # Nothing of that is shown: it is a password, for all that we know.
+        raise ValueError(
+            "in a password / and ? are written %2F and %3F, and in a file's name @ %40"
+        )
     login, at, hosts = place.rpartition("@")
     path = path.strip("/")
     prefix = f"/{path}" if path else PREFIX

@@ -95,6 +95,30 @@ def test_the_password_is_not_shown():
     assert "secret" not in caught.value.message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "etcd://u:secret/secret@h",
+        "etcd://u:secret?secret@h",
+        "etcd://u:secret/?secret@h/x",
+        "etcds://u:12/secret@h",
+        "etcd://u:12?secret@h",
+        "u:secret@etcd://h",
+    ],
+)
+def test_nor_is_a_part_of_it(text):
+    """Whatever it is that somebody did not quote."""
+    with pytest.raises(ConfigError) as caught:
+        Settings(peers=("127.0.0.1:5",), witness=text)
+    assert "secret" not in caught.value.message
+
+
+def test_an_at_of_a_file_is_quoted():
+    url = decode_etcd_url("etcds://h:5?cacert=/ca%40home")
+    assert url.files == {"cacert": "/ca@home"}
+    assert decode_etcd_url("etcds://u:p@h?cacert=/ca@home").files == {"cacert": "/ca@home"}
+
+
 def test_in_settings():
     settings = Settings(peers=("127.0.0.1:5",), witness="etcd://h/x")
     assert settings.witness == "etcd://h/x"
