@@ -390,6 +390,8 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
             elif not answer.peers():
                 parts = ["all items"]
             words = ", and ".join(parts) or words
+        elif answer.state == WAITING:
+            words = _what_waits(answer, answers) or words
         elif answer.rows.get("ack_mode") == "async" and answer.rows.get("role") == COORDINATOR:
             writes = int(max((peer.number("lag_items") for peer in answer.peers()), default=0))
             words = "what it acknowledged in the last moments, now " + _count(writes, "write")
@@ -397,6 +399,20 @@ def costs(answers: list[Answer], now: float) -> list[Cost]:
             words += _but_what_others_evicted(answer, answers)
         found.append(Cost(answer.name, answer.address, writes, since, words))
     return found
+
+
+def _what_waits(answer: Answer, answers: list[Answer]) -> str:
+    """Say what only a node that waits may have; nothing: others have it as well."""
+    voters = set(answer.rows.get("voters", "").split(","))
+    others = [each for each in answers if each is not answer and not each.error]
+    if any(each.state in (IN_SYNC, ALONE) or each.name in voters for each in others):
+        return ""
+    missing = [peer.name for peer in answer.peers() if peer.node_id in voters]
+    if not missing:
+        return ""
+    words = "what the others do not have of its items" if others else "all items"
+    have = "has" if len(missing) == 1 else "have"
+    return f"{words} unless {_and(missing)} still {have} them"
 
 
 def _but_what_others_evicted(dead: Answer, answers: list[Answer]) -> str:

@@ -571,3 +571,62 @@ def test_what_is_wrong_with_an_etcd(link, error, said, code):
     assert said in text
     assert ("witness" in text) == bool(said)
     assert exit_code(answers) == code
+
+
+GONE = {**LOST, "lag_items": "0"}
+SEES_THIRD = {**SEES_SECOND, "node_id": "cache-3", "address": "10.0.0.7:11212"}
+WAITS = {
+    "state": "waiting",
+    "role": "waiting",
+    "coordinator": "-",
+    "degraded": "yes",
+    "voters": "cache-1,cache-2,cache-3",
+    "may_fail": "-",
+}
+
+
+def waiting(name: str, *peers: dict[str, str], **others: str) -> Answer:
+    return Answer(name, rows(*peers, **{**WAITS, "node_id": name, **others}))
+
+
+THIRD_DEAD = Answer("10.0.0.7:11211", {}, "connection refused")
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (
+            [waiting("cache-1", {**SEES_SECOND, **GONE}, {**SEES_THIRD, **GONE})],
+            "If cache-1 died now, you would lose all items unless cache-2 and cache-3 still have"
+            " them.",
+        ),
+        (
+            [
+                waiting("cache-1", {**SEES_SECOND, **GONE}, SEES_THIRD, voters="cache-1,cache-2"),
+                waiting("cache-3", SEES_FIRST, {**SEES_SECOND, **GONE}),
+                SECOND_DEAD,
+            ],
+            "If cache-1 died now, you would lose what the others do not have of its items unless"
+            " cache-2 still has them. If cache-3 died now, you would lose nothing that was"
+            " acknowledged.",
+        ),
+        (
+            [
+                waiting("cache-1", {**SEES_SECOND, "in_sync": "no"}, {**SEES_THIRD, **GONE}),
+                waiting("cache-2", {**SEES_FIRST, "in_sync": "no"}, {**SEES_THIRD, **GONE}),
+                THIRD_DEAD,
+            ],
+            "If cache-1 died now, you would lose nothing that was acknowledged.",
+        ),
+        (
+            [
+                waiting("cache-3", {**SEES_FIRST, **GONE}, {**SEES_SECOND, **GONE}),
+                FIRST,
+                SECOND,
+            ],
+            "If any one node died now, you would lose nothing that was acknowledged.",
+        ),
+    ],
+)
+def test_what_a_node_has_that_waits(answers, words):
+    assert words in " ".join(as_text(answers, NOW).split())
