@@ -47,6 +47,9 @@ NAME: Final = "etcd"
 READ_EVERY_S: Final = 0.9 * HEARTBEAT_S
 #: How often it is asked the same while votes are counted, and for the key if none answers.
 AGAIN_S: Final = 0.1
+#: Each time that nothing is answered it is asked half as often, down to this: who takes long is to
+#: have the time, and that it takes long is to be seen.
+AGAIN_MAX_S: Final = 0.8
 RETRY_S: Final = 0.25
 PROBE_EVERY_S: Final = 60.0
 #: A login that was refused costs the etcd more than we should ask of it again and again.
@@ -138,6 +141,7 @@ class Member:
     requests: list[Request] = field(default_factory=list)  #: under way, the oldest first
     asked: Vote | None = None  #: last, on behalf of that question
     asked_at: float = -inf
+    again_s: float = AGAIN_S  #: after so long that is asked again
     probe_at: float = -inf  #: when to see whether the key can be set
 
 
@@ -237,10 +241,12 @@ class EtcdRegister:
     def _read(self, member: Member, vote: Vote | None) -> None:
         """Have a member say what the key is now, on behalf of a question, if there is one."""
         now = self._clock.monotonic()
-        if vote is not None and vote == member.asked and now - member.asked_at < AGAIN_S:
+        again = vote is not None and vote == member.asked
+        if again and now - member.asked_at < member.again_s:
             return
         if vote is None and member.requests:
             return  # as good as that
+        member.again_s = min(2 * member.again_s, AGAIN_MAX_S) if again else AGAIN_S
         member.asked, member.asked_at = vote, now
         if member.token is None:
             self._log_in(member)

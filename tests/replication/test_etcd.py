@@ -6,13 +6,16 @@ import json
 import random
 from base64 import b64encode
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 import pytest
 
 from pymcd.replication.ballot import NO, YES, Ballot
 from pymcd.replication.etcd import (
+    AGAIN_MAX_S,
     AGAIN_S,
+    GIVE_UP_S,
     LOGIN_EVERY_S,
     NAME,
     PROBE_EVERY_S,
@@ -376,6 +379,40 @@ class TestVote:
         late = desk.courier.given_up[0]
         late.owner.answered(late, *desk.etcd.answer(RANGE, late.body))
         assert not desk.grants
+
+    def go_on_asking(self, desk: Desk, vote: Vote, seconds: float, answers_in_s: float = inf):
+        """As a node does that lacks a vote."""
+        desk.wanted = vote
+        for _ in range(round(seconds / 0.05)):
+            desk.clock.advance(0.05)
+            desk.register.step(desk.clock.monotonic())
+            desk.register.ask(vote)
+            for request in list(desk.courier.requests):
+                if desk.clock.monotonic() - request.asked_at >= answers_in_s:
+                    desk.courier.requests.remove(request)
+                    answer = desk.etcd.answer(request.path, request.body)
+                    request.owner.answered(request, *answer)
+
+    def test_that_it_is_silent_is_seen_while_it_is_asked_for_its_vote(self):
+        desk = linked(members=MEMBERS[:1])
+        first = roll(16, "ab", desk.register.life)
+        desk.courier.silent.update(MEMBERS)
+        self.go_on_asking(desk, Vote(first, first), GIVE_UP_S + 3 * AGAIN_S)
+        assert not desk.register.linked
+        assert desk.register.trouble == f"{MEMBERS[0]}: does not answer in time"
+        desk.courier.silent.clear()
+        desk.courier.requests.clear()
+        self.go_on_asking(desk, Vote(first, first), AGAIN_MAX_S + 0.1, answers_in_s=0.0)
+        assert desk.grants[-1] == Grant(16, YES, first)
+
+    @pytest.mark.parametrize("takes_s", [0.2, 0.5, 1.0, 1.4])
+    def test_it_may_take_its_time(self, takes_s):
+        """Each request that is given up for a later one would be lost, and so the vote."""
+        desk = linked(members=MEMBERS[:1])
+        first = roll(16, "ab", desk.register.life)
+        self.go_on_asking(desk, Vote(first, first), 4 * takes_s, takes_s)
+        assert desk.grants[-1] == Grant(16, YES, first)
+        assert desk.register.linked
 
     def test_it_is_told_as_soon_as_it_can_be_asked(self):
         desk = linked()
