@@ -262,16 +262,19 @@ class Ballot:
             return AGAIN
         if bound and asker != bound:
             return NO
-        if not bound and self._goes_on_asking(vote):
+        if not bound and self._goes_on_asking(vote, empty=empty):
             return NO
         if not self._back(roll):
             return NO
         self._instead = vote if instead else None
         return YES
 
-    def _goes_on_asking(self, vote: Vote) -> bool:
-        """Return whether we do not give way to who asks us, as we ask ourselves (R3)."""
-        follows_later = vote.base is not None and vote.base.epoch > self.epoch
+    def _goes_on_asking(self, vote: Vote, *, empty: bool) -> bool:
+        """Return whether we do not give way to who asks us, as we ask ourselves (R3).
+
+        Who has nothing may consent to anybody (R8): two of these would give way to each other.
+        """
+        follows_later = not empty and vote.base is not None and vote.base.epoch > self.epoch
         return self.poll is not None and not follows_later and vote.roll.coordinator > self.node_id
 
     def learn(self, roll: Roll) -> bool:
