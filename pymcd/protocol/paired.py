@@ -367,6 +367,8 @@ class PairedConnection(Connection):
             elif gate.stance.protecting and gate.unacked:
                 self._wait(commands)
                 gate.hold(self)
+        elif not self.following:
+            gate.note_pending()  # a value that is refused takes the old one away before it arrives
         return more and not self.waiting
 
     def _stages(self) -> bool:

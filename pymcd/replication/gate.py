@@ -193,9 +193,9 @@ class Gate:
     def hold(self, waiter: Waiter) -> None:
         """Have a waiter released when what has been executed so far is acknowledged."""
         self.commits.hold(waiter, changed=self.changes.pending)
-        self._note_pending()
+        self.note_pending()
 
-    def _note_pending(self) -> None:
+    def note_pending(self) -> None:
         """Have who reads what has changed wait, whether anybody else does or not."""
         if self.stance.protecting and self.changes.pending:
             self.commits.begin_batch(ordinary=not self.changes.exceptions.count)
@@ -629,7 +629,7 @@ class Gate:
                 elif kind == Record.WANTED:
                     if peer in self._view.followers:
                         changes.tell_anew(record[1])
-                        self._note_pending()
+                        self.note_pending()
                 elif kind == Record.BATCH:
                     if self.stance.leading:
                         raise FrameError("a batch, though we decide")
@@ -650,7 +650,7 @@ class Gate:
             if newest:
                 changes.observe(newest)
             if relay:
-                self._note_pending()
+                self.note_pending()
         if said:
             peer.send(self.clock.monotonic(), Kind.CHANGES, b"".join(said))
         if peer is self._view.leader and peer.in_view:
@@ -708,7 +708,7 @@ class Gate:
                 executed.finish(request, reply)  # the peer may have left meanwhile
             else:
                 executed.results.append((request, reply))
-            self._note_pending()  # nobody of ours may wait, and so tell readers to
+            self.note_pending()  # nobody of ours may wait, and so tell readers to
 
     def acknowledged(self, peer: Peer, channel: Channel, number: int) -> bool:
         """Take note that a peer has our messages up to a number; return whether that is news."""

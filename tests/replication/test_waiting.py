@@ -490,3 +490,23 @@ class TestExecutedOnce:
 
 def roles(group: Group) -> list[str]:
     return [host.node.role for host in group.hosts.values() if host.alive]
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_a_refused_value_takes_away_is_read_when_others_know_it(fast):
+    # It takes the old one away with its first line; nobody waits for that yet, as it has to arrive.
+    group = make_group("ab")
+    writer, reader = Guest(group["a"], fast=fast), Guest(group["a"], fast=fast)
+    writer.ask(b"set k 0 0 1\r\n1\r\n")
+    group.warm()
+    group.wire("a", "b").stall()
+    writer.feed(b"set k 0 0 2000000\r\n" + bytes(100))
+    group.check()
+    reader.feed(b"get k\r\n")
+    assert reader.take() == b""
+    group.settle()
+    assert reader.take() == b""
+    group.wire("a", "b").resume()
+    group.settle()
+    assert reader.take() == b"END\r\n"
+    assert group["b"].values() == {}
