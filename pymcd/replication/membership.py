@@ -545,18 +545,27 @@ class Membership:
     def announce_status(self) -> None:
         """Tell everybody what we are."""
         for peer in self._view.peers.values():
-            self._send_status(peer)
+            peer.status_due = ""
+        self.send_statuses()
 
     def ask_status(self) -> None:
         """Have everybody say anew what he is; what was said before may be long past."""
         for peer in self._view.peers.values():
             peer.status = None
-            self._send_status(peer, "ask")
+            peer.status_due = "ask"
+        self.send_statuses()
+
+    def send_statuses(self) -> None:
+        """Say what we are to whom it is due; what cannot be made now is so in the next step."""
+        for peer in self._view.peers.values():
+            if peer.status_due is not None:
+                self._send_status(peer, peer.status_due)
 
     def _send_status(self, peer: Peer, word: str = "") -> None:
         """Say what we are. The word "ask" demands an answer, with the word "answer"."""
         view, channel = self._view, peer.channel
         now = self.clock.monotonic()
+        peer.status_due = word
         status = Status(
             word=word,
             role=view.role,
@@ -572,6 +581,7 @@ class Membership:
             why=peer.left_why,
         )
         peer.signal(now, Kind.STATUS, status.encode())
+        peer.status_due = None
 
     def _status_arrived(self, peer: Peer, status: Status, time: float, now: float) -> None:
         view, channel = self._view, peer.channel

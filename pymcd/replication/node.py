@@ -883,6 +883,7 @@ class Node:
             keep_s = self.patience.lease_s if active and peer.in_view else None
             if peer.link is not None and peer.lease.is_ping_due(now, keep_s):
                 peer.ping(now, self.changes.times())
+        self.membership.send_statuses()
 
     def _look_at_wall_clock(self) -> None:
         step_s = self.changes.version_clock.look()

@@ -80,6 +80,7 @@ class Peer:
         self.met_at = -inf  #: when that one has proven itself
         self.status: Status | None = None  #: what it said last of itself
         self.said_after = -inf  #: when its link was opened, and it said that later
+        self.status_due: str | None = None  #: what we are is to be said to it, with that word
         self.connects = 0
         self.last_error = "-"
 

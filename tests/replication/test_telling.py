@@ -9,6 +9,7 @@ import pytest
 
 from pymcd.replication import membership
 from pymcd.replication.gate import Gate
+from pymcd.replication.messages import Status
 from pymcd.replication.resync import Resync
 from pymcd.replication.versions import TOMBSTONE_BYTES
 from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, make_group
@@ -248,6 +249,25 @@ class TestWhoIsBroughtInSync:
             assert len(group[who].values()) == 7
             tried += 1
         assert tried > 5
+
+
+class TestWhatItIs:
+    @pytest.mark.parametrize("ask", [False, True])
+    def test_is_said_in_the_next_step_if_it_could_not_be(self, monkeypatch, ask):
+        # Two that were apart learn from nothing else that one of them is to join.
+        group = make_group("abc", votes=False)
+        a = group["a"]
+        others = [group[name].node.view.peers["a"] for name in "bc"]
+        for peer in others:
+            peer.status = None
+        with monkeypatch.context() as patch:
+            patch.setattr(Status, "encode", none_left)
+            with pytest.raises(MemoryError):
+                (a.node.membership.ask_status if ask else a.node.membership.announce_status)()
+        a.node.step()
+        group.settle()
+        assert None not in [peer.status for peer in others]
+        assert not ask or None not in [peer.status for peer in a.node.view.peers.values()]
 
 
 class TestACoordinatorThatCannotTake:
