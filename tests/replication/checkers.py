@@ -488,6 +488,8 @@ def check_mortal(history: list[Operation], eras: Eras, nodes: int) -> list[str]:
             continue
         makers = [each for each in operations if "exptime" in each.notes and _was_done(each)]
         flushes = [each for each in operations if each.verb == "flush"]
+        # What is too large to be stored deletes.
+        deletions = [each for each in operations if each.verb == "delete"]
         by_value = {each.value: each for each in makers if each.value}
         for operation in operations:
             outcome = operation.outcome
@@ -525,6 +527,12 @@ def check_mortal(history: list[Operation], eras: Eras, nodes: int) -> list[str]:
                 if not before:
                     continue
                 last = max(before, key=lambda each: each.invoked_at)
+                if any(
+                    each.invoked_at < operation.returned_at
+                    and (each.returned_at is None or each.returned_at >= last.invoked_at)
+                    for each in deletions
+                ):
+                    continue
                 if not any(
                     era.start <= last.invoked_at and operation.returned_at < era.end
                     for era in eras.eras
@@ -658,6 +666,21 @@ def check_patience(
         during = {each.role for each in roles[max(first, 0) :] if each.at <= end}
         if during <= promising:
             found.append(f"waited {end - operation.invoked_at:.3f} s: {operation}")
+    return found
+
+
+def without(host: Host, hosts: Sequence[Host], end: float) -> list[tuple[float, float]]:
+    """Return when others had gone on without a host: with votes, its clients wait for its turn."""
+    found = []
+    for other in hosts:
+        ends = [*(each.at for each in other.history[1:]), end]
+        found += [
+            (each.at, until)
+            for each, until in zip(other.history, ends, strict=True)
+            if other is not host
+            and each.role in ("alone", "coordinator")
+            and host.name not in each.partners
+        ]
     return found
 
 

@@ -826,6 +826,9 @@ class Simulation:
             excused = {
                 host.name: [*self.excused.get(host.name, []), *self.unwitnessed] for host in hosts
             }
+            if voting:
+                for host in hosts:
+                    excused[host.name] += checkers.without(host, hosts, self.world.now)
             found += checkers.check_patience(history, hosts, bound_s, excused, roles)
             if voting and "large_values" not in self.more:
                 # Who has not the votes does not wait for them for ever.

@@ -52,6 +52,17 @@ def test_a_key_is_missing_where_there_was_no_room(names, holding, evicted, found
     assert len(checkers.check_converged(hosts)) == found
 
 
+def test_when_others_had_gone_on_without_a_host():
+    def seen(at: float, role: str, *partners: str) -> Observation:
+        return Observation(at, 1, role, 1, "a", partners, ready=True)
+
+    a: Any = Box(name="a", history=[seen(0.0, "coordinator", "b"), seen(2.0, "alone")])
+    a.history.append(seen(3.0, "coordinator", "b"))
+    b: Any = Box(name="b", history=[seen(0.0, "follower", "a"), seen(2.5, "joining", "a")])
+    assert checkers.without(b, [a, b], 9.0) == [(2.0, 3.0)]
+    assert checkers.without(a, [a, b], 9.0) == []
+
+
 # -- times to live -----------------------------------------------------------------------------
 
 ONE_SERVER = checkers.Eras([checkers.Era(0.0, 100.0)], deaths=[], splits=0, in_sync_s=100.0)
@@ -111,6 +122,18 @@ SET = said("set", 10.0, value=b"1", exptime=10)
             [said("set", 11.0, None, value=b"2", exptime=1), said("get", 14.0, "not_found")],
             ONE_SERVER,
             0,
+        ),
+        (
+            "it is perhaps deleted, by a value that is too large",
+            [said("delete", 11.0, None), said("get", 14.0, "not_found")],
+            ONE_SERVER,
+            0,
+        ),
+        (
+            "it was deleted before",
+            [said("delete", 8.0), said("get", 14.0, "not_found")],
+            ONE_SERVER,
+            1,
         ),
         ("it comes from nowhere", [said("get", 15.0, value=b"other")], ONE_SERVER, 1),
     ],
