@@ -27,6 +27,10 @@ EXPIRED = 1
 RESIDENT_STATE_BYTES: Final = 112
 #: ... and for each second in which any ends: its share of a hash table and of a sorted list.
 RESIDENT_SECOND_BYTES: Final = 60
+#: Seconds are in so many tables by their last bits: a single one would be copied in one step
+#: whenever it is full.
+TABLES: Final = 64
+_TABLE_MASK: Final = TABLES - 1
 
 
 class Expiry:
@@ -37,7 +41,7 @@ class Expiry:
         #: Unix time at which the cache's clock would have shown 0.
         self.realtime_origin_s = 0.0
         #: Linked items by the second in which they end; and those seconds in order.
-        self._counts: dict[int, int] = {}
+        self._tables: list[dict[int, int]] = [{} for _ in range(TABLES)]
         self._items = 0  #: linked, with an end
         self._seconds: SortedList[int] = SortedList()
         #: Interned results of this second: the same exptime gives the same object.
@@ -77,7 +81,7 @@ class Expiry:
     def add(self, expires_at: int) -> None:
         """An item that ends then was linked."""
         self._items += 1
-        counts = self._counts
+        counts = self._tables[expires_at & _TABLE_MASK]
         if expires_at in counts:
             counts[expires_at] += 1
         else:
@@ -87,7 +91,7 @@ class Expiry:
     def discard(self, expires_at: int) -> None:
         """An item that would have ended then was unlinked."""
         self._items -= 1
-        counts = self._counts
+        counts = self._tables[expires_at & _TABLE_MASK]
         if counts[expires_at] > 1:
             counts[expires_at] -= 1
         else:
@@ -97,12 +101,13 @@ class Expiry:
     def clear(self) -> None:
         """No items are linked any more."""
         self._items = 0
-        self._counts = {}
+        self._tables = [{} for _ in range(TABLES)]
         self._seconds = SortedList()
 
     def due(self) -> int:
         """Return how many linked items are past their time. O(seconds that are due)."""
-        return sum(self._counts[at] for at in self._seconds.irange(maximum=self.now))
+        seconds = self._seconds.irange(maximum=self.now)
+        return sum(self._tables[at & _TABLE_MASK][at] for at in seconds)
 
     def next_due(self) -> int | None:
         """Return the earliest `expires_at` of all items, or None."""
@@ -110,12 +115,13 @@ class Expiry:
 
     def resident_bytes(self) -> int:
         """Return what the ends of items may take, where each item has a state of its own."""
-        return self._items * RESIDENT_STATE_BYTES + len(self._counts) * RESIDENT_SECOND_BYTES
+        return self._items * RESIDENT_STATE_BYTES + len(self._seconds) * RESIDENT_SECOND_BYTES
 
     def check(self, items: list[Item]) -> None:
         """Raise AssertionError unless the counts are those of `items`. For tests."""
         expected = Counter(item.expires_at for item in items if item.expires_at)
-        assert self._counts == expected
+        assert {at: count for table in self._tables for at, count in table.items()} == expected
+        assert all(at & _TABLE_MASK == n for n, table in enumerate(self._tables) for at in table)
         assert self._items == sum(expected.values())
         assert list(self._seconds) == sorted(expected)
 

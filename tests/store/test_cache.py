@@ -640,7 +640,7 @@ class TestMemory:
             parts = (item, item.key, item.value, item.cas_unique, item.client_flags, item.state)
             for each in (*parts, *item.state[1:]):
                 objects[id(each)] = each
-        tables = [*cache._tables, cache.expiry._counts]
+        tables = [*cache._tables, *cache.expiry._tables]
         taken = sum(-(-sys.getsizeof(each) // 16) * 16 for each in objects.values())
         taken += sum(map(sys.getsizeof, tables))
         assert cache.item_count > 10_000

@@ -80,6 +80,14 @@ def test_due():
     assert expiry.due() == 2
 
 
+def test_no_table_holds_more_than_its_share():
+    # One of all seconds would be copied as a whole when it is full, while everybody waits.
+    expiry = expiry_at(1000)
+    for number in range(6400):
+        expiry.add(2000 + number)
+    assert max(map(len, expiry._tables)) == 6400 // len(expiry._tables) == 100
+
+
 @given(st.lists(st.tuples(st.integers(1, 30), st.booleans()), max_size=60), st.integers(1, 35))
 def test_due_counts_what_was_added_and_not_discarded(steps, now):
     expiry = expiry_at(now)
