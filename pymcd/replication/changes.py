@@ -285,13 +285,6 @@ class Changes:
         self.tombstones.add(key, self.cache.take_cas_unique())
         self.fresh[key] = None
 
-    def leave(self, key: bytes) -> bool:
-        # Were it gone here before it is so there, a client of that one would see it come back.
-        if self._leads():
-            return False
-        self.strays.append(key)
-        return True
-
     def unlinked(self, item: Item) -> None:
         if self.departed_version is not FOREVER:
             # A peer that is away may hold an older value, which must not come back; this very one

@@ -108,9 +108,6 @@ class Observer(Protocol):
     def deleted(self, key: bytes) -> None:
         """A key was deleted; its item is unlinked, if there was one here."""
 
-    def leave(self, key: bytes) -> bool:
-        """Return whether another server deletes a key, which is here until it has."""
-
     def unlinked(self, item: Item) -> None:
         """An item is gone for any reason: replaced, deleted, expired, evicted."""
 
@@ -505,8 +502,6 @@ class Cache:
 
     def drop(self, key: bytes) -> None:
         """Delete a key without counting that, here and wherever it may be."""
-        if self.observer is not None and self.observer.leave(key):
-            return
         item = self.peek(key)
         if item is not None:
             self.remove(item)

@@ -448,6 +448,7 @@ CHECKS: Final = {
 #: Not stood yet.
 AWAITED: Final = frozenset(
     {
+        "item_sizes",
         "statistics",
         "etcd",
     }
