@@ -1133,7 +1133,8 @@ class Cache:
     def items(self) -> Iterator[Item]:
         """Yield every linked item, dead ones too. Nothing may change meanwhile."""
         for table in self._tables:
-            yield from table.values()
+            if table:  # most are empty in a small cache, and a view of each takes time
+                yield from table.values()
 
     def table_items(self, number: int) -> list[Item]:
         """Return the items of one of the TABLES hash tables: a slice of work for the crawler."""
