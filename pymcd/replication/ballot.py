@@ -83,6 +83,8 @@ ASKERS_MAX: Final = 64
 YES: Final = "yes"
 NO: Final = "no"
 AGAIN: Final = "again"
+#: Of a register that could not keep a promise, and nobody asked it.
+DISK: Final = "disk"
 
 
 def weight_of(roll: Roll, lives: Iterable[tuple[str, str]]) -> int:

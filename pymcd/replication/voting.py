@@ -24,7 +24,7 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
-from .ballot import AGAIN, NO, YES, Ballot, is_majority
+from .ballot import AGAIN, DISK, NO, YES, Ballot, is_majority
 from .etcd import EtcdRegister
 from .frames import HEAD_BYTES, Kind, decode_head, encode_message
 from .lease import HEARTBEAT_S, SILENCE_S, Lease
@@ -95,7 +95,7 @@ class WitnessLink:
     @property
     def linked(self) -> bool:
         """Whether it may be asked now."""
-        return self.link is not None
+        return self.link is not None and not self.trouble
 
     def link_up(self, link: Link, hello: Hello) -> None:
         """Meet it: it has proven itself."""
@@ -124,6 +124,12 @@ class WitnessLink:
         """Give up a link on which nothing comes."""
         if self.link is None:
             return
+        if self.trouble:
+            self._node.complain(
+                "witness disk",
+                f"replication: {self.node_id} cannot keep a promise, and has no vote:"
+                " see to its disk",
+            )
         if self.lease.silent_s(now, self._node.awake.since) >= 2 * SILENCE_S:
             self.link.close("silent")
         elif self.lease.is_ping_due(now, None):
@@ -141,7 +147,10 @@ class WitnessLink:
         if kind == Kind.GRANT:
             grant = Grant.decode(body[HEAD_BYTES:])
             self.backs = grant.backs
-            self._answered(grant)
+            if not grant.epoch:
+                self.trouble = "its disk takes nothing" if grant.word == DISK else ""
+            if not self.trouble:
+                self._answered(grant)
 
 
 class Voting:

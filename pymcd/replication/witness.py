@@ -5,19 +5,21 @@ what it says to whom. Nodes call it, over the same links that they have with eac
 calls nobody. Nothing here is on the way of a write.
 
 What it promised must outlive it. Kept on disk that is so; else it begins a new life with each
-start, and in that it has no vote until the nodes have taken it into their view.
+start, and in that it has no vote until the nodes have taken it into their view. When its disk takes
+nothing more it promises nothing, and tells the nodes before they need it.
 
 The host gives bytes to `Link.receive`, sends what `take_output` gives, and calls `step`.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from .. import __version__
-from .ballot import NO, YES, Ballot
+from .ballot import DISK, NO, YES, Ballot
 from .frames import (
     HEAD_BYTES,
     FrameError,
@@ -46,6 +48,8 @@ HANDSHAKE_S: Final = 2.0
 SILENCE_S: Final = 6.0
 COMPLAIN_EVERY_S: Final = 60.0
 STEP_S: Final = 0.5
+#: It writes what it keeps anew, to see whether it could keep a promise.
+TRY_DISK_EVERY_S: Final = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +120,31 @@ class Witness:
         self.links: list[Link] = []
         self.callers: dict[str, Caller] = {}
         self._complaints: dict[str, float] = {}
+        self._trouble = ""  #: DISK, if it takes nothing
+        self._try_disk_at = clock.monotonic() + TRY_DISK_EVERY_S
 
-    def _remember(self, roll: Roll) -> None:
+    def _remember(self, roll: Roll | None) -> None:
         try:
             self._keep(Memory(self.ballot.life, roll, self._cluster_id))
         except OSError as error:
             self._complain("disk", f"cannot keep a promise, and makes none: {error.strerror}")
+            self._note_trouble(DISK)
             raise
+        self._note_trouble("")
+
+    def _note_trouble(self, trouble: str) -> None:
+        """Tell the nodes if they may count on our vote no more, or do so again."""
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        if not trouble:
+            self._log("it keeps what it promises again")
+        for caller in self.callers.values():
+            self._tell(caller)
+
+    def _tell(self, caller: Caller) -> None:
+        """Say what nobody asked: what we back, and whether we could promise anything."""
+        self._say(caller, Kind.GRANT, Grant(0, self._trouble, self.ballot.backs).encode())
 
     # -- links ---------------------------------------------------------------------------------
 
@@ -171,7 +193,7 @@ class Witness:
         caller = self.callers[hello.node] = Caller(hello.node, hello, link)
         caller.lease.heard_at = self.clock.monotonic()
         link.admit(partial(self._receive, caller))
-        self._say(caller, Kind.GRANT, Grant(0, "", self.ballot.backs).encode())
+        self._tell(caller)
 
     def link_down(self, link: Link, reason: str) -> None:
         """Take note that a link is gone."""
@@ -244,8 +266,12 @@ class Witness:
     # -- time ----------------------------------------------------------------------------------
 
     def step(self) -> float:
-        """Close what is of no use; return in how many seconds to call again."""
+        """Close what is of no use, try the disk; return in how many seconds to call again."""
         now = self.clock.monotonic()
+        if self._trouble or now >= self._try_disk_at:
+            self._try_disk_at = now + TRY_DISK_EVERY_S
+            with suppress(OSError):
+                self._remember(self.ballot.backs)
         for link in list(self.links):
             if not link.proven and now - link.opened_at >= HANDSHAKE_S:
                 link.close("handshake")

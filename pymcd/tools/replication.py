@@ -311,7 +311,7 @@ def _problems(answers: list[Answer]) -> Iterator[str]:
         if answer.rows.get("witness_link") == "down":
             error = answer.rows.get("witness_error", "-")
             because = f": {_words(error)}" if error not in _SAYS_NOTHING else ""
-            yield f"{answer.name} has no link to the witness{because}."
+            yield f"{answer.name} cannot have the vote of the witness{because}."
         for peer in answer.judged_peers():
             if not peer.in_sync and not (peer.node_id in heard and answer.state == JOINING):
                 yield from _why_not(answer, peer)

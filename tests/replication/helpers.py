@@ -7,6 +7,8 @@ time, is `world`). Everything that can happen at once happens in `settle`; `adva
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from contextlib import contextmanager
 from itertools import combinations
@@ -207,6 +209,7 @@ class WitnessHost:
         self.alive = False
         self.lives = 0
         self.disk: Memory | None = None
+        self.is_full = False  #: the disk is
         self.start()
 
     def start(self, *, remembers: bool = False) -> None:
@@ -228,6 +231,8 @@ class WitnessHost:
         )
 
     def _keep(self, memory: Memory) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.disk = memory
 
     def freeze(self) -> None:

@@ -11,7 +11,7 @@ from pymcd.replication.ballot import AGAIN, NO, YES
 from pymcd.replication.link import ADVICE
 from pymcd.replication.messages import Grant, Roll, Vote
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
-from pymcd.replication.witness import STRANGERS_MAX, Memory
+from pymcd.replication.witness import STRANGERS_MAX, TRY_DISK_EVERY_S, Memory
 
 from .etcds import EtcdHost
 from .helpers import ACK_TIMEOUT_S, Group, Guest, Wire, WitnessHost, address_of, make_group
@@ -540,16 +540,44 @@ class TestWitness:
 
     def test_a_full_disk_makes_no_promise(self):
         group, witness = pair_and_witness()
-
-        def keep(memory: Memory) -> None:
-            raise OSError(28, "No space left on device")
-
-        witness.witness._keep = keep
+        witness.is_full = True
         group["a"].stop()
         Guest(group["b"]).feed(b"get k\r\n")
         group.advance(2.5)
         assert group["b"].node.role is WAITING
         assert sum("cannot keep a promise" in line for line in witness.lines) == 1
+        witness.is_full = False
+        group.advance(1.0)
+        assert group["b"].node.role is ALONE
+        check(group)
+
+    def test_a_full_disk_is_known_before_a_promise_is_needed(self):
+        group, witness = pair_and_witness()
+        assert group["a"].rows["may_fail"] == "a,b,w"
+        witness.is_full = True
+        group.advance(TRY_DISK_EVERY_S + 1.0)
+        for host in group.hosts.values():
+            assert host.rows["may_fail"] == "w"
+            assert host.rows["witness_link"] == "down"
+            assert host.rows["witness_error"] == "its_disk_takes_nothing"
+        # Who comes meanwhile is told as well, and it is said once a minute.
+        group.wire("a", "w").cut()
+        group.link_witness("a")
+        group.advance(30.0)
+        assert group["a"].rows["may_fail"] == "w"
+        for host in group.hosts.values():
+            assert sum("w cannot keep a promise" in line for line in host.lines) == 1
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+        witness.is_full = False
+        group.advance(1.0)
+        assert group["b"].rows["may_fail"] == "a,b,w"
+        assert group["b"].rows["witness_error"] == "-"
+        assert "it keeps what it promises again" in witness.lines
+        group["a"].stop()
+        guest = Guest(group["b"])
+        guest.feed(ADD % b"x")
+        assert until_answered(group, guest, 2 * ACK_TIMEOUT_S) == b"STORED\r\n"
+        check(group)
 
     def test_strangers_are_bounded_and_do_not_stay(self):
         group, witness = pair_and_witness()

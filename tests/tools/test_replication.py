@@ -553,7 +553,7 @@ def test_durations(seconds, words):
         (
             "down",
             "e1:2379:_etcdserver:_no_leader",
-            "cache-1 has no link to the witness: e1:2379: etcdserver: no leader.",
+            "cache-1 cannot have the vote of the witness: e1:2379: etcdserver: no leader.",
             1,
         ),
     ],
