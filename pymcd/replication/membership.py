@@ -372,7 +372,9 @@ class Membership:
                     hearsay = Hearsay(link.their_data, link.their_incarnation, why)
                     self._node.beginning.heard(link.dialled, hearsay)
             # Where a node has answered before, it may just be frozen.
-            known = self._view.who.get(link.dialled or "")
+            known = self._view.who.get(link.dialled or "") or (
+                witness is not None and link.dialled == witness.address and witness.node_id
+            )
             if link.called_a_stranger and not known and reason in ("handshake", "frame"):
                 self.note_refusal(link, "magic")
         elif peer is not None:

@@ -46,6 +46,14 @@ if TYPE_CHECKING:
 ASK_EVERY_S: Final = 0.05
 #: What a register did not learn is told again; a view for its sake is sought no more often.
 TELL_EVERY_S: Final = 0.5
+#: What a witness says of itself that could not keep a promise.
+NO_ROOM: Final = "its disk takes nothing"
+#: What is said of a witness that was met, in words; of refusals others speak.
+_TROUBLES: Final = {
+    NO_ROOM: "its disk takes nothing, so it could not keep a promise",
+    "silent": "it does not answer",
+    "handshake": "it does not answer",
+}
 
 
 class Register(Protocol):
@@ -121,15 +129,12 @@ class WitnessLink:
         self._say(Kind.VOTE, vote.encode())
 
     def step(self, now: float) -> None:
-        """Give up a link on which nothing comes."""
+        """Give up a link on which nothing comes; say why it has no vote, if nobody else does."""
+        if self.node_id and self.trouble in _TROUBLES:
+            what = _TROUBLES[self.trouble]
+            self._node.complain(what, f"replication: {self.node_id} has no vote: {what}")
         if self.link is None:
             return
-        if self.trouble:
-            self._node.complain(
-                "witness disk",
-                f"replication: {self.node_id} cannot keep a promise, and has no vote:"
-                " see to its disk",
-            )
         if self.lease.silent_s(now, self._node.awake.since) >= 2 * SILENCE_S:
             self.link.close("silent")
         elif self.lease.is_ping_due(now, None):
@@ -148,7 +153,7 @@ class WitnessLink:
             grant = Grant.decode(body[HEAD_BYTES:])
             self.backs = grant.backs
             if not grant.epoch:
-                self.trouble = "its disk takes nothing" if grant.word == DISK else ""
+                self.trouble = NO_ROOM if grant.word == DISK else ""
             if not self.trouble:
                 self._answered(grant)
 

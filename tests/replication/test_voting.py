@@ -551,6 +551,17 @@ class TestWitness:
         assert group["b"].node.role is ALONE
         check(group)
 
+    def test_one_that_stands_still_is_no_stranger(self):
+        group, witness = pair_and_witness()
+        witness.freeze()
+        for _ in range(8):
+            group.advance(10.0)
+            Wire(group["a"], witness).stall(witness)
+        lines = group["a"].lines
+        assert lines.count("replication: w has no vote: it does not answer") == 2
+        assert not any("refused" in line for line in lines)
+        assert group["a"].rows["witness_error"] == "handshake"
+
     def test_a_full_disk_is_known_before_a_promise_is_needed(self):
         group, witness = pair_and_witness()
         assert group["a"].rows["may_fail"] == "a,b,w"
@@ -566,7 +577,7 @@ class TestWitness:
         group.advance(30.0)
         assert group["a"].rows["may_fail"] == "w"
         for host in group.hosts.values():
-            assert sum("w cannot keep a promise" in line for line in host.lines) == 1
+            assert sum("w has no vote: its disk takes nothing" in line for line in host.lines) == 1
         assert roles(group) == [COORDINATOR, FOLLOWER]
         witness.is_full = False
         group.advance(1.0)
