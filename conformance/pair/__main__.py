@@ -41,6 +41,8 @@ TRIALS = {
     "large": misfits.large,
     "rotation": renewals.rotation,
     "upgrade": renewals.upgrade,
+    "upgrade-three": renewals.upgrade_three,
+    "members": renewals.members,
     "evictions": resources.evictions,
     "memory": resources.memory,
     "three": resources.three,

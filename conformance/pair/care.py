@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 EXIT_S: Final = 10.0
 #: After it was given up: `--scale 150` is ten minutes.
 LONG_S: Final = 4.0
+#: Who had no CPU for half of `--replication-ack-timeout` may have been given up for that.
+HICCUP_S: Final = 0.04
+BEFORE_S: Final = 0.2
+ATTEMPTS: Final = 4
 
 
 class Keeper:
@@ -73,7 +77,12 @@ class Keeper:
         environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)} | self.environment
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, *self.words], stderr=log, cwd="/", env=environment
+                [*command, *self.words],
+                stderr=log,
+                cwd="/",
+                env=environment,
+                # Linux wakes who is stopped in a group of processes that nobody controls any more.
+                start_new_session=True,
             )
 
     def kill(self) -> None:
@@ -115,6 +124,7 @@ class Scene:
         self.takers = takers
         self.probe = probe
         self.wrong: list[str] = []
+        self.disturbed: list[str] = []  #: what the machine did, and not they
         self.kept = True  #: nothing may be lost
         self.said: list[str] = []  #: by all of them, for a person
         self.worst = Wait(0.0, 0.0)
@@ -146,12 +156,21 @@ class Scene:
             raise TrialError(f"{error}\n{self.pair.report()}") from None
 
     def served(self, place: int, since_s: float, till_s: float) -> None:
-        """See that a node has answered all the time, and soon."""
+        """See that a node has answered all the time, and soon.
+
+        Where one of them had no CPU for so long that they parted, that is nobody's fault; and while
+        the witness is away, clients wait for a second then.
+        """
         wait = longest(self.takers.waits(place, since_s, till_s))
-        self.worst = longest((self.worst, wait))
-        if not wait.served or unexplained_s(wait, self.probe) * 1e3 > BAR_MS:
-            busy_s = self.probe.late_s(wait.since_s, wait.till_s)
-            self.wrong.append(f"node{place}: waited {wait.took_s:.3f} s (busy {busy_s:.3f} s)")
+        if wait.served and unexplained_s(wait, self.probe) * 1e3 <= BAR_MS:
+            self.worst = longest((self.worst, wait))
+            return
+        busy_s = self.probe.late_s(wait.since_s, wait.till_s)
+        hiccup_s = self.probe.late_s(wait.since_s - BEFORE_S, wait.since_s + BEFORE_S)
+        (self.wrong if hiccup_s < HICCUP_S else self.disturbed).append(
+            f"node{place}: waited {wait.took_s:.3f} s"
+            f" (the machine was busy {busy_s:.3f} s, {hiccup_s:.3f} s as it began)"
+        )
 
     def unserved(self, place: int, since_s: float, till_s: float) -> None:
         """See that a node has answered nothing."""
@@ -294,7 +313,7 @@ def _damaged_file(scene: Scene, keeper: Keeper) -> None:
 
 
 def _disk_full(scene: Scene, keeper: Keeper) -> None:
-    """No room on its disk: it promises nothing, and says so; with room it does."""
+    """No room on its disk: it promises nothing, and all know so before; with room it does."""
     assert keeper.state is not None
     filler = keeper.state.with_name("filler")
     filler.write_bytes(b"")
@@ -304,6 +323,10 @@ def _disk_full(scene: Scene, keeper: Keeper) -> None:
                 file.write(b"x" * 512)
         except OSError:
             pass
+    scene.until(
+        "nobody counts on it",
+        lambda: not any("node" in node.rows().get("may_fail", "node") for node in scene.pair.nodes),
+    )
     scene.during()
     scene.lose(0, served=False, lasts_s=1.5)
     scene.expect("it does not say so", so="cannot keep a promise" in keeper.log())
@@ -459,12 +482,12 @@ def _one_anew(scene: Scene, keeper: Keeper) -> None:
             keeper.state.unlink()
             keeper.start()
         scene.pair.restart(1)
-        time.sleep(4.0)
-        scene.expect("it lets clients in", so=not scene.pair.nodes[1].accepts())
-        scene.expect(
-            "it does not say why",
-            so="each node must consent that could have data" in scene.pair.nodes[1].log(),
+        scene.until(
+            "it says why it waits",
+            lambda: "each node must consent that could have data" in scene.pair.nodes[1].log(),
         )
+        time.sleep(1.0)
+        scene.expect("it lets clients in", so=not scene.pair.nodes[1].accepts())
         scene.pair.restart(0)
         scene.ready()
     scene.pair.nodes[0].kill()
@@ -520,19 +543,27 @@ def _small_disk(keeper: Keeper) -> Iterator[None]:
 def witness_care(run: Run) -> None:
     """What is done to a witness by those who look after it; clients at both nodes all the time."""
     names = list(CASES)
-    wrong = acknowledged = 0
+    wrong = acknowledged = attempts = 0
     worst = Wait(0.0, 0.0)
     for number in run.numbers(len(names)):
         name = names[number % len(names)]
-        scene = _play(run, name, number)
+        for _ in range(ATTEMPTS):
+            scene = _play(run, name, number)
+            attempts += 1
+            if scene.wrong or not scene.disturbed:
+                break
+            run.say(f"{name}: once more: {'; '.join(scene.disturbed)}")
+        else:
+            scene.wrong += scene.disturbed
         wrong += bool(scene.wrong)
         worst = longest((worst, scene.worst))
-        acknowledged += scene.takers.acknowledged
+        acknowledged += scene.takers.books.acknowledged
         run.say(f"{name}: {'; '.join(scene.wrong) or 'well'}, {scene.worst.took_s:.3f} s")
         run.problem(*(f"{name}: {line}" for line in scene.wrong))
         if scene.wrong:
             run.problem(*scene.said, most=60)
     run.figure("cases that went wrong", wrong, 0, of=f"{run.times(len(names))}")
+    run.figure("played", attempts)
     run.figure("granted, counted and stored in them", acknowledged)
     run.figure("longest wait of who serves", worst.took_s * 1e3, unit="ms")
 
@@ -544,7 +575,9 @@ def _play(run: Run, name: str, number: int) -> Scene:
             running.enter_context(_small_disk(keeper))
         running.enter_context(keeper)
         switch = () if name == "added" else keeper.switch
-        pair = Pair(settled=True, own=dict.fromkeys(range(2), switch))
+        # Each process between the nodes is one more that may get no CPU.
+        wired = name == "two by one name"
+        pair = Pair(settled=True, wired=wired, own=dict.fromkeys(range(2), switch))
         running.enter_context(pair)
         pair.wait_in_sync()
         probe = running.enter_context(Probe(lambda: [*keeper.pids(), *pair.pids()]))
@@ -554,15 +587,19 @@ def _play(run: Run, name: str, number: int) -> Scene:
             if switch:
                 scene.ready()
             time.sleep(0.3)
-            CASES[name](scene, keeper)
-            for place in range(2):
-                if not pair.nodes[place].running:
-                    pair.restart(place)
-            scene.ready(third=False)
+            try:
+                CASES[name](scene, keeper)
+                for place in range(2):
+                    if not pair.nodes[place].running:
+                        pair.restart(place)
+                scene.ready(third=False)
+            except TrialError as error:
+                scene.wrong += str(error).splitlines()
+                scene.kept = False
         if scene.kept:
-            scene.wrong += takers.twice()
+            scene.wrong += takers.books.twice()
             for node in pair.nodes:
-                scene.wrong += takers.lost(node)
+                scene.wrong += takers.books.lost(node)
         for place, node in enumerate(pair.nodes):
             rows = node.rows()
             names = ("state", "role", "epoch", "voters", "may_fail", "witness_error")

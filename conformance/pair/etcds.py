@@ -84,7 +84,9 @@ class Member:
 
     def start(self) -> None:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log, cwd="/")
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, cwd="/", start_new_session=True
+            )
 
     def signal(self, number: int) -> None:
         assert self._process is not None

@@ -55,6 +55,7 @@ class Timing(NamedTuple):
     server: int
     sent_s: float
     answered_s: float
+    failed: bool = False  #: the answer is an error
 
     @property
     def taken_s(self) -> float:
@@ -237,7 +238,7 @@ class Load:
             return
         if failed:
             self.errors[answer] = self.errors.get(answer, 0) + 1
-        self.timings.append(Timing(session.number, session.at, session.sent_s, now_s()))
+        self.timings.append(Timing(session.number, session.at, session.sent_s, now_s(), failed))
         session.request = None
         self._advance(session, answer)
 

@@ -104,38 +104,58 @@ def _identity() -> tuple[str, ...]:
 
 # -- unequal sizes -------------------------------------------------------------------------------
 
-SIZES: Final = (("1m", "4m"), ("4m", "1m"), ("512k", "2m"))
+#: By node, `-I` in KiB and `-m` in MiB.
+SIZES: Final = (
+    ((1024, 64), (4096, 256)),
+    ((4096, 256), (1024, 256)),
+    ((512, 256), (2048, 64)),
+    ((9 * 1024, 128), (16 * 1024, 512)),
+    ((16 * 1024, 256), (9 * 1024, 512)),
+)
+#: Of values, in bytes: below and above each of the limits, and of that for large items.
+VALUES_BYTES: Final = (
+    100, 15_000, 17_000, 500_000, 530_000, 1_000_000, 1 * MIB, 1_100_000, 2_000_000, 2_200_000,
+    3_900_000, 4_300_000, 8 * MIB, 9_300_000, 10 * MIB,
+)  # fmt: skip
 
 
 def sizes(run: Run) -> None:
-    """Nodes with different `-I`: what one stores the other has, and what it refuses neither has."""
-    apart = tried = unsaid = 0
+    """Nodes with unequal `-I` and `-m`: what one stores the other has, what it refuses neither."""
+    tried = unsaid = evicted = 0
+    apart: list[str] = []
     for number in run.numbers(len(SIZES)):
-        few, many = SIZES[number % len(SIZES)]
-        with Pair(own={0: ("-I", few), 1: ("-I", many)}, options=("-m", "256")) as pair:
+        own = {
+            place: ("-I", f"{item_kib}k", "-m", str(memory_mib))
+            for place, (item_kib, memory_mib) in enumerate(SIZES[number % len(SIZES)])
+        }
+        with Pair(own=dict(own)) as pair:
             pair.wait_in_sync()
             unsaid += sum(node.rows().get("peer_0:differs") != "-I" for node in pair.nodes)
             rng = run.rng(number)
             for place in (0, 1):
                 for verb in ("set", "ms", "append"):
-                    for _ in range(6):
+                    for size in rng.sample(VALUES_BYTES, len(VALUES_BYTES)):
                         tried += 1
-                        size = rng.choice((100, 15_000, 17_000, 600_000, 1_100_000, 3_900_000))
-                        apart += not _agree(pair, place, verb, size)
+                        if not _agree(pair, place, verb, size):
+                            apart.append(f"{own}: {verb} of {size:,} at node{place}")
             # The smaller one away: it comes again, and must be able to hold all that there is.
-            small = 1 if few == "4m" else 0
+            (first_kib, _), (second_kib, _) = SIZES[number % len(SIZES)]
+            small = 0 if first_kib < second_kib else 1
             pair.nodes[small].kill()
             pair.wait_alone(1 - small)
-            sizes_bytes = (100, 900_000, 3_000_000)
-            for size in sizes_bytes:
+            for size in VALUES_BYTES:
                 _say(pair.nodes[1 - small], "set", b"away%d" % size, size)
             pair.restart(small)
             pair.wait_in_sync()
-            for size in sizes_bytes:
+            for size in VALUES_BYTES:
                 held = [len(read(node, [b"away%d" % size])) for node in pair.nodes]
                 tried += 1
-                apart += held[0] != held[1]
-    run.figure("values that one node has and the other has not", apart, 0, of=f"{tried}")
+                if held[0] != held[1]:
+                    apart.append(f"{own}: set of {size:,} while node{small} was away: {held}")
+            evicted += sum(int(node.rows()["evictions"]) for node in pair.nodes)
+    run.figure("values that one node has and the other has not", len(apart), 0, of=f"{tried}")
+    run.problem(*apart)
+    run.figure("evictions", evicted, 0)
     run.figure("nodes that do not say that -I differs", unsaid, 0)
 
 

@@ -145,6 +145,8 @@ class Pair:
         settled: whether a node comes back at the port where its clients know it.
         way: how clients come in.
         apart: whether the nodes begin without reaching one another, until `heal`.
+        named: which others a node names as its peers, where not all.
+        absent: nodes that are not started at first.
         has_bucket: whether clients find the nodes by a bucket's map; they are settled then.
         commands: what starts a node, where that is not pymcd's command.
         environments: variables of a node.
@@ -161,6 +163,8 @@ class Pair:
     wired: bool = True
     settled: bool = False
     apart: bool = False
+    named: dict[int, Sequence[int]] = field(default_factory=dict)
+    absent: Sequence[int] = ()
     has_bucket: bool = False
     way: Way = field(default_factory=lambda: Pair.usual_way)
     commands: dict[int, Sequence[str]] = field(default_factory=dict)
@@ -204,7 +208,8 @@ class Pair:
     def _begin(self) -> None:
         for index in range(self.count):
             self.nodes.append(self._make(index))
-            self._start(index)
+            if index not in self.absent:
+                self._start(index)
 
     def __exit__(self, *exc: object) -> None:
         self.stop()
@@ -222,8 +227,8 @@ class Pair:
 
     def _make(self, index: int) -> Node:
         peers: list[str] = []
-        for (dialler, _), (_, port) in self._links.items():
-            if dialler == index:
+        for (dialler, other), (_, port) in self._links.items():
+            if dialler == index and other in self.named.get(index, range(self.count)):
                 peers += ["--peer", f"127.0.0.1:{port}"]
         own_port = self._ports[index] if self._ports else -1
         if not self.wired:
@@ -311,8 +316,9 @@ class Pair:
         return None
 
     def pids(self) -> list[int]:
-        """Return the processes of the nodes that have one."""
-        return [pid for node in self.nodes for pid in node.pids()]
+        """Return the processes of the nodes that have one, and that of the wires."""
+        wires = () if self._wires is None else (self._wires.pid,)
+        return [*wires, *(pid for node in self.nodes for pid in node.pids())]
 
     def states(self) -> list[str]:
         return [node.rows().get("state", "-") for node in self.nodes]

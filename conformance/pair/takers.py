@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from conformance.trial import TrialError
@@ -53,7 +54,7 @@ def unexplained_s(wait: Wait, probe: Probe) -> float:
     return wait.took_s - probe.late_s(wait.since_s, wait.till_s)
 
 
-def _locker(name: bytes, granted: set[bytes]) -> Client:
+def locker(name: bytes, granted: set[bytes]) -> Client:
     """Take locks that others ask for in the same order, for ever."""
     for number in itertools.count():
         key = b"%b:%d" % (name, number)
@@ -61,7 +62,7 @@ def _locker(name: bytes, granted: set[bytes]) -> Client:
             granted.add(key)
 
 
-def _counter(key: bytes, counts: list[int]) -> Client:
+def counter(key: bytes, counts: list[int]) -> Client:
     """Count what others count as well, for ever."""
     while True:
         answer = yield Request(b"incr %b 1\r\n" % key)
@@ -69,27 +70,85 @@ def _counter(key: bytes, counts: list[int]) -> Client:
             counts.append(int(answer))
 
 
+@dataclass(slots=True)
+class Book:
+    """What one client was granted, counted and stored."""
+
+    granted: set[bytes] = field(default_factory=set)
+    counts: list[int] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+class Books:
+    """Those of all clients that take part in a series, on whatever nodes."""
+
+    def __init__(self, node: Node, series: str) -> None:
+        self.counter = f"{series}:count".encode()
+        self.all: list[Book] = []
+        node.ask(b"set %b 0 0 1\r\n0\r\n" % self.counter)
+
+    def open(self) -> Book:
+        """Return that of one more client."""
+        self.all.append(Book())
+        return self.all[-1]
+
+    @property
+    def keys(self) -> list[bytes]:
+        """What was stored under."""
+        return [key for book in self.all for key in book.ledger.acknowledged]
+
+    @property
+    def acknowledged(self) -> int:
+        """How much was granted, counted and stored."""
+        return sum(len(book.granted) + len(book.counts) + book.ledger.writes for book in self.all)
+
+    def twice(self) -> list[str]:
+        """Return, in words, what was given to two."""
+        found: list[str] = []
+        for one, other in itertools.combinations(self.all, 2):
+            both = sorted(one.granted & other.granted)
+            found += [f"{name.decode()} was granted twice" for name in both]
+        counts = sorted(count for book in self.all for count in book.counts)
+        found += [
+            f"{self.counter.decode()}: {count} was given twice"
+            for count, after in itertools.pairwise(counts)
+            if count == after
+        ]
+        return found
+
+    def lost(self, node: Node) -> list[str]:
+        """Return, in words, what was acknowledged, and is not there."""
+        locks = [name for book in self.all for name in sorted(book.granted)]
+        held = read(node, [*locks, *self.keys, self.counter])
+        found = [f"{name.decode()} is gone" for name in locks if name not in held]
+        for book in self.all:
+            found += book.ledger.wrong(held)
+        most = max((count for book in self.all for count in book.counts), default=0)
+        if int(held.get(self.counter, b"0")) < most:
+            found.append(f"{self.counter.decode()}: {held.get(self.counter)!r} instead of {most}")
+        return found
+
+
 class Taker(threading.Thread):
     """A client of one node."""
 
-    def __init__(self, node: Door, place: int, number: int, series: str, rng: random.Random):
+    def __init__(
+        self, node: Door, place: int, number: int, series: str, rng: random.Random, books: Books
+    ) -> None:
         """Take part in a `series`: `number` of those at one node; they stand at `place`s."""
         super().__init__(daemon=True)
         self.node = node
         self.place = place
-        self.granted: set[bytes] = set()
-        self.counts: list[int] = []
-        self.ledger = Ledger()
         self.waits: list[Wait] = []
         self.refusals = 0
         self.over = False
         self._since_s: float | None = None
         self._stream: Talk | None = None
-        name = series.encode()
+        book = books.open()
         self._clients: list[Client] = [
-            _locker(b"%b:lock%d" % (name, number), self.granted),
-            _counter(b"%b:count" % name, self.counts),
-            writer(self.ledger, f"{series}:n{place}c{number}", rng, keys=KEYS, value_bytes=40),
+            locker(f"{series}:lock{number}".encode(), book.granted),
+            counter(books.counter, book.counts),
+            writer(book.ledger, f"{series}:n{place}c{number}", rng, keys=KEYS, value_bytes=40),
         ]
 
     def run(self) -> None:
@@ -135,10 +194,9 @@ class Takers:
     """Some clients at each of some nodes, and what became of what they asked. A context manager."""
 
     def __init__(self, nodes: Sequence[Node], series: str, rng: random.Random, each: int = 2):
-        self._counts = b"%b:count" % series.encode()
-        nodes[0].ask(b"set %b 0 0 1\r\n0\r\n" % self._counts)
+        self.books = Books(nodes[0], series)
         self.all = [
-            Taker(node, place, number, series, rng)
+            Taker(node, place, number, series, rng, self.books)
             for place, node in enumerate(nodes)
             for number in range(each)
         ]
@@ -167,37 +225,3 @@ class Takers:
             for wait in taker.waits
             if wait.till_s > since_s and wait.since_s < till_s
         ]
-
-    @property
-    def acknowledged(self) -> int:
-        """How much was granted, counted and stored."""
-        return sum(
-            len(taker.granted) + len(taker.counts) + taker.ledger.writes for taker in self.all
-        )
-
-    def twice(self) -> list[str]:
-        """Return, in words, what was given to two."""
-        found: list[str] = []
-        for one, other in itertools.combinations(self.all, 2):
-            both = sorted(one.granted & other.granted)
-            found += [f"{name.decode()} was granted twice" for name in both]
-        counts = sorted(count for taker in self.all for count in taker.counts)
-        found += [
-            f"{self._counts.decode()}: {count} was given twice"
-            for count, after in itertools.pairwise(counts)
-            if count == after
-        ]
-        return found
-
-    def lost(self, node: Node) -> list[str]:
-        """Return, in words, what was acknowledged, and is not there."""
-        locks = [name for taker in self.all for name in sorted(taker.granted)]
-        keys = [key for taker in self.all for key in taker.ledger.acknowledged]
-        held = read(node, [*locks, *keys, self._counts])
-        found = [f"{name.decode()} is gone" for name in locks if name not in held]
-        for taker in self.all:
-            found += taker.ledger.wrong(held)
-        most = max((count for taker in self.all for count in taker.counts), default=0)
-        if int(held.get(self._counts, b"0")) < most:
-            found.append(f"{self._counts.decode()}: {held.get(self._counts)!r} instead of {most}")
-        return found

@@ -90,7 +90,9 @@ class Witness:
 
     def start(self) -> None:
         with open(f"{self._folder.name}/log", "ab") as log:
-            self._process = subprocess.Popen(self._command, stderr=log, cwd="/")
+            self._process = subprocess.Popen(
+                self._command, stderr=log, cwd="/", start_new_session=True
+            )
 
     def kill(self) -> None:
         if self._process is not None:

@@ -73,18 +73,18 @@ class Judge:
     def compare(self, takers: Takers, *, kept: bool = True) -> None:
         """Look for what was given to two, or lost; `kept`: nothing may be lost."""
         self.done += 1
-        self.acknowledged += takers.acknowledged
+        books = takers.books
+        self.acknowledged += books.acknowledged
         if not kept:
             return
-        twice = takers.twice()
+        twice = books.twice()
         self.twice += len(twice)
         self.bad(*twice)
         for node in self.group.nodes:
-            lost = takers.lost(node)
+            lost = books.lost(node)
             self.lost += len(lost)
             self.bad(*lost)
-        keys = [key for taker in takers.all for key in taker.ledger.acknowledged]
-        one, other = (read_items(node, keys) for node in self.group.nodes)
+        one, other = (read_items(node, books.keys) for node in self.group.nodes)
         differ = differing(one, other)
         self.differ += len(differ)
         self.bad(*(f"{key.decode()} is not the same on both" for key in differ))

@@ -262,6 +262,10 @@ class Wires:
             start_new_session=True,
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def order(self, do: str, **words: object) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
