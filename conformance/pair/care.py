@@ -27,6 +27,7 @@ from .nodes import Node, Pair
 from .probe import Probe
 from .strangers import secrets
 from .takers import Takers, Wait, longest, unexplained_s
+from .thirds import DISK
 from .votes import BAR_MS, LAST_WORDS_S
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Keeper:
 
     def __init__(self, *words: str, port: int = 0, state: str | None = "state") -> None:
         """`state`: the name of its file, in a folder of its own; None: it has none."""
-        self._temporary = tempfile.TemporaryDirectory(prefix="conformance-")
+        self._temporary = tempfile.TemporaryDirectory(prefix="conformance-", dir=DISK)
         self.folder = Path(self._temporary.name)
         self.folder.chmod(0o777)
         self.port = port or free_port()

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from conformance.trial import until
 
 from . import namespaces
+from .thirds import DISK
 from .votes import failures, partitions
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Etcd:
     outlives = True
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="conformance-")
+        self._folder = tempfile.TemporaryDirectory(prefix="conformance-", dir=DISK)
         self.members: list[Member] = []
         self._failing: Member | None = None
 

@@ -45,6 +45,8 @@ PAUSE_S = 0.002
 LOOK_S = 0.05
 LOOK_TIMEOUT_S = 0.5
 LASTS_S = 300.0
+#: Who is not answered for so long when all is well again never will be.
+HUNG_S = 10.0
 PREVIOUS = "tests/replication/previous.zip"
 #: What may be answered while nobody is to serve.
 NO_QUORUM: Final = b"SERVER_ERROR no quorum"
@@ -82,12 +84,20 @@ def _run(run: Run, pair: Pair, script: Callable[[], None], *, excused: bytes = b
             failed.append(error)
 
     playing = threading.Thread(target=play)
+    hung = 0
 
     def look() -> None:
         if playing.is_alive():
             load.at(LOOK_S, look)
         else:
             load.stop()
+            load.at(HUNG_S, give_up)
+
+    def give_up() -> None:
+        nonlocal hung
+        hung = -load.lost
+        load.give_up(0.0)
+        hung += load.lost
 
     load.at(LOOK_S, look)
     playing.start()
@@ -111,6 +121,7 @@ def _run(run: Run, pair: Pair, script: Callable[[], None], *, excused: bytes = b
     run.problem(*(f"answered {what!r} {count} times" for what, count in errors.items()))
     if excused != b"-":
         run.figure("no quorum, answered", sum(load.errors.values()) - sum(errors.values()))
+    run.figure("clients never answered", hung, 0)
     run.figure("connections closed", load.lost)
     served_s = sorted(timing.answered_s for timing in load.timings if not timing.failed)
     outage_s = max((after - before for before, after in pairwise(served_s)), default=0.0)
