@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Self
 
 from conformance.pair.nodes import Pair, resident_bytes
 from conformance.pair.ways import PASSWORD, TEXT, USER, Way, in_text
-from conformance.servers import PYMCD, Server, find_memcached, version_of
+from conformance.servers import PYMCD, Server, favour, find_memcached, version_of
 from conformance.trial import TrialError, free_port, quantile
 
 from .known import binary
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 PROBE = Path(__file__).with_name("probe.py")
-PRIORITY = -15
 #: Nobody notices a stall of so long, and a machine with others on it makes some.
 STALL_MAX_S = 0.020
 #: What a server may take beyond what it holds: of `-m`, and in all.
@@ -67,16 +66,6 @@ class Circumstances:
     reference: tuple[str, ...] | None = field(default_factory=find_memcached)
     alone: bool = True
     pair: bool = True
-
-
-def favour(server: Server) -> None:
-    """Have a server get a CPU before others do, where that is allowed."""
-    with contextlib.suppress(OSError):
-        for task in Path(f"/proc/{server.pid}/task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(task.name), PRIORITY)
-    with contextlib.suppress(OSError):
-        # Processes of one session may count as one for the scheduler: then that has a priority.
-        Path(f"/proc/{server.pid}/autogroup").write_text(str(PRIORITY))
 
 
 # -- the probe -----------------------------------------------------------------------------------
@@ -313,7 +302,7 @@ def _alone(run: Run, row: Row, command: Sequence[str], *, ours: bool, running: E
     environment = row.way.environment() | row.environment()
     server = Server(_command(row, command, running), switches, environment)
     running.enter_context(server)
-    favour(server)
+    favour(server.pid)
     scene = _scene(run, row, server, plain, tls, ours=ours)
     scene.bucket_port = bucket
     return scene
@@ -486,7 +475,7 @@ def _attack_pair(run: Run, row: Row, role: str) -> FoundPair:
         running.enter_context(pair)
         for node, (plain, _, _) in zip(pair.nodes, listening, strict=True):
             node.port = plain or node.port
-            favour(node)
+            favour(node.pid)
         pair.wait_in_sync()
         leader = pair.coordinator()
         index = leader if role == "coordinator" else 1 - leader
