@@ -132,11 +132,17 @@ class Membership:
         """Return whether a configured peer is to be called now."""
         witness = self._node.voting.witness
         if witness is not None and peer == witness.address:
-            return witness.link is None
+            return witness.link is None or witness.is_doubted
         node_id = self._view.who.get(peer)
         if node_id is None:
             return True
         return bool(node_id) and self._view.peers[node_id].link is None
+
+    @property
+    def doubted(self) -> str:
+        """Who is to be called now, though we are linked: that link may be dead; "": nobody."""
+        witness = self._node.voting.witness
+        return witness.address if witness is not None and witness.is_doubted else ""
 
     def peer_of(self, link: Link) -> Peer | None:
         """Return to whom a link leads, if it is the one in use."""

@@ -99,6 +99,19 @@ class WitnessLink:
         self.lease = Lease()
         self._node = node
         self._answered = answered
+        self._asked_at = inf  #: since when it has been silent, though it was asked
+
+    @property
+    def is_doubted(self) -> bool:
+        """Whether it does not answer: perhaps only this link is dead, and nobody told us.
+
+        Then another one is dialled beside it. The one that there is stays until that has come
+        about: it may just be far away.
+        """
+        if self.link is None:
+            return False
+        since = max(self._asked_at, self._node.awake.since)
+        return self._node.clock.monotonic() >= since + self._node.patience.mute_s
 
     @property
     def linked(self) -> bool:
@@ -115,6 +128,7 @@ class WitnessLink:
         if old is not None:
             old.close("busy")
         self.lease.heard_at = self._node.clock.monotonic()
+        self._asked_at = inf
         link.admit(self._receive)
 
     def link_down(self, link: Link, reason: str) -> None:
@@ -126,6 +140,7 @@ class WitnessLink:
 
     def ask(self, vote: Vote) -> None:
         """Have it answer, if it is there."""
+        self._asked_at = min(self._asked_at, self._node.clock.monotonic())
         self._say(Kind.VOTE, vote.encode())
 
     def step(self, now: float) -> None:
@@ -149,6 +164,7 @@ class WitnessLink:
     def _receive(self, body: bytes) -> None:
         kind, time, echo, *_ = decode_head(body)
         self.lease.heard(self._node.clock.monotonic(), time, echo)
+        self._asked_at = inf
         if kind == Kind.GRANT:
             grant = Grant.decode(body[HEAD_BYTES:])
             self.backs = grant.backs
@@ -496,7 +512,7 @@ class Voting:
         if not self.required:
             return inf
         if self.ballot.poll is not None:
-            return ASK_EVERY_S
+            return min(ASK_EVERY_S, self._node.patience.mute_s)
         return HEARTBEAT_S if self.register is None else self.register.step_every_s
 
     # -- what is to be seen --------------------------------------------------------------------

@@ -8,7 +8,8 @@ is no hub each has a task.
 
 Dialling. A peer who cannot be had is tried again after a delay that doubles from
 `BACKOFF_MIN_S` to `BACKOFF_MAX_S`, less a random part of up to half, so that two nodes do not
-keep meeting each other's refusals. A link that worked and is lost is dialled again at once.
+keep meeting each other's refusals. A link that worked and is lost is dialled again at once; one on
+which the witness does not answer is left alone, and another one dialled beside it.
 What cannot be reached is said once a minute.
 """
 
@@ -160,6 +161,8 @@ class Peering:
             return STEP_AGAIN_S  # others would miss us long before a chore is tried again
         finally:
             self.send_turn()
+            if self._membership.doubted:
+                self.look_again()
             if self.hub is not None:
                 self.hub.eager = self.node.role.in_sync
 
@@ -283,7 +286,9 @@ class Peering:
             begin = trio.current_time()
             wire = await self._dial(peer)
             if wire is not None:
-                while not wire.closed:
+                while not wire.closed and not (
+                    wire.link.proven and self._membership.doubted == peer
+                ):
                     await self._lost.wait()
                 lived_s = trio.current_time() - begin
                 if wire.link.proven and lived_s > PROVEN_AFTER_S:

@@ -409,6 +409,50 @@ class TestPartition:
         assert reply.endswith(b"No quorum")
 
 
+class TestSilentLink:
+    """The link to the witness is dead, and nobody is told."""
+
+    @pytest.mark.parametrize("gone", "ab")
+    def test_it_is_asked_over_another_one(self, gone):
+        group, witness = pair_and_witness()
+        other = "ab".replace(gone, "")
+        membership = group[other].node.membership
+        group.wire(other, "w").stall()
+        assert not membership.should_dial(address_of("w"))
+        group[gone].stop()
+        guest = Guest(group[other])
+        guest.feed(ADD % b"x")
+        waited_s = 0.0
+        while not membership.should_dial(address_of("w")):
+            assert membership.doubted == ""
+            group.advance(0.005)
+            waited_s += 0.005
+            assert waited_s < 1.25 * ACK_TIMEOUT_S + 0.01
+        assert membership.doubted == address_of("w")
+        Wire(group[other], witness)
+        group.settle()
+        assert guest.take() == b"STORED\r\n"
+        assert membership.doubted == ""
+        assert not membership.should_dial(address_of("w"))
+        check(group)
+
+    def test_one_that_is_only_late_stays(self):
+        group, _ = pair_and_witness()
+        wire = group.wire("b", "w")
+        wire.stall()
+        group["a"].stop()
+        guest = Guest(group["b"])
+        guest.feed(ADD % b"x")
+        group.advance(ACK_TIMEOUT_S + 0.05)
+        assert group["b"].node.membership.doubted
+        wire.resume()
+        group.advance(0.001)
+        assert guest.take() == b"STORED\r\n"
+        assert group.wire("b", "w") is wire
+        assert not group["b"].node.membership.doubted
+        check(group)
+
+
 @KINDS
 class TestBeginning:
     def test_two_who_find_each_other_need_no_witness(self, kind):

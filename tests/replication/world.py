@@ -915,7 +915,7 @@ class Host:
         world = self.world
         if self.frozen:
             world.after(DIAL_LOOK_S, self._dial, target, life, backoff_s)
-        elif target in self._dialled or not self.node.membership.should_dial(target):
+        elif self._has_dialled(target) or not self.node.membership.should_dial(target):
             # A link that is lost is dialled again at once.
             world.after(DIAL_LOOK_S * world.draw(), self._dial, target, life, backoff_s)
         else:
@@ -931,6 +931,16 @@ class Host:
                 world.after(2 * world.delay(), self._connect, target, life)
                 wait_s = backoff_s * (1 - world.random.random() / 2) + DIAL_LOOK_S
                 world.after(wait_s, self._dial, target, life, BACKOFF_MIN_S)
+
+    def _has_dialled(self, target: str) -> bool:
+        """Return whether there is a link that was dialled, and is not doubted."""
+        if target not in self._dialled:
+            return False
+        # Nodes of the last release doubt nothing.
+        if getattr(self.node.membership, "doubted", "") != target:
+            return True
+        links = [end.link for end in self._ends if end.dialled == target]
+        return any(link is None or not link.proven for link in links)
 
     def dial_again(self, target: str) -> Wire | None:
         """Dial a peer once more; return the connection, if there is anybody."""

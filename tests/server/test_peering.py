@@ -76,6 +76,7 @@ class FakeNode:
         self.links: list[FakeLink] = []
         self.room = 16  #: for strangers
         self.linked = False
+        self.doubted = ""
         self.steps = 0
         self.flushes = 0
         self.started = False
@@ -306,6 +307,34 @@ class Sleeper:
     async def sleep(self, delay_s: float) -> None:
         self.delays_s.append(delay_s)
         await trio.lowlevel.checkpoint()
+
+
+@both_drivers
+async def test_beside_a_link_that_is_doubted_another_one_is_dialled(
+    use_hub: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Sleeper(monkeypatch)
+    called, caller = pair(use_hub)
+    async with running(called, caller):
+        first = await caller.link()
+        caller.peering.stepping.wake()
+        await until(lambda: caller.node.steps > 1)
+        first.proven = True
+        caller.node.doubted = called.address
+        caller.peering.stepping.wake()
+        second = await caller.link(1)
+        assert not first.gone
+        # One at a time, and none when it has come about.
+        for _ in range(3):
+            steps = caller.node.steps
+            caller.peering.stepping.wake()
+            await until(lambda: caller.node.steps > steps)  # noqa: B023
+        assert len(caller.node.links) == 2
+        second.proven, caller.node.doubted = True, ""
+        first.closed = True
+        caller.peering.send_turn()
+        await until(lambda: first.gone)
+        assert len(caller.node.links) == 2
 
 
 async def test_the_delay_between_dials_doubles(monkeypatch: pytest.MonkeyPatch) -> None:
