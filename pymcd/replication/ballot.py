@@ -45,13 +45,19 @@ R8. Who has nothing, and backs what for all it knows did not come about, may con
     after the other could stand in each other's way for ever. Who asked for the first must consent
     as well, and does not if that has come about. The second one does not win more by that: to ask
     for something else that follows another base is not left to him (R2).
+R9. Who asks may stop. It goes on in the base, which is its view still, if one that it would have
+    gone on without answers that it backs nothing else either: that one was only silent. Whose vote
+    was given to what came to nothing is told of a later view by who decides (R5).
 
 Why it is sound. The epoch of what a voter backs only grows. Two different rolls on one base would
 need one voter that backs both, in one life, since two sets that weigh more than half have a member
 in common: R2 has it back one. (All data nodes together are such a set as well.) So the views that
 came about are a chain. Who serves in one that is not the last does not know so yet; but it waits
 for all of its view before it answers, its lease among them, and R3 has one of these consent only
-when that has ended.
+when that has ended. Who stops (R9) is as if it had not asked: nobody else counts the answers to
+its question, which can come about no more, and late ones find no question. It lets others answer
+again and is let by them, each for itself: if one of these has gone on, or asks itself, it does not
+let us, and we answer nobody; if one of them consented to our question, it has let us all the time.
 
 Where the sketch of these rules was different: it let what was only asked for be a base (R1: two
 could then go on, each from what the other gave way with), let the witness consent at the first
@@ -333,6 +339,21 @@ class Ballot:
             came_about=self.came_about,
         )
         return self.poll
+
+    def is_as_before(self, grant: Grant) -> bool:
+        """Return whether that answer says that the view we ask to follow is its view, too (R9)."""
+        poll = self.poll
+        return (
+            poll is not None
+            and grant.epoch == poll.vote.roll.epoch
+            and grant.word != YES
+            and self.came_about
+            and grant.backs == self.backs
+        )
+
+    def stop(self) -> None:
+        """Ask for nothing any more."""
+        self.poll = None
 
     def conclude(self, *, forced: bool = False) -> Roll | None:
         """Consent ourselves, if nothing else is missing; return the view that came about.

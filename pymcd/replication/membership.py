@@ -236,6 +236,7 @@ class Membership:
         self._node.host.view_changed()
         self._send_status(peer)
         peer.ping(self.clock.monotonic(), self.changes.times())
+        self._node.voting.linked(peer)
 
     def _note_time(
         self, peer: Peer, version: int, *, has_data: bool, most_s: float = CLOCK_SKEW_MAX_S

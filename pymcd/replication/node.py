@@ -75,6 +75,7 @@ READMIT_MAX_S: Final = 10.0
 #: Lines in the log about the same trouble.
 COMPLAIN_EVERY_S: Final = 60.0
 TOMBSTONES_EXPIRE_EVERY_S: Final = 1.0
+NO_ANSWER: Final = "no answer in time"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +170,7 @@ class Node:
         self._force_empty = settings.force_empty
         self._quorum_timeout_s = settings.quorum_timeout_s
         self._losing: list[Peer] = []  #: of our view; to go on without them others must consent
+        self._only_silent = False  #: that is all that is wrong with these
         self._left_at = inf  #: in order
         self._gave_way_at = -inf  #: when another one that would decide had our consent
 
@@ -262,11 +264,15 @@ class Node:
             with_us.discard(view.node_id)
         return view.are_all(self.configured, with_us)
 
-    def lose(self, lost: list[Peer], reason: str) -> None:
-        """Go on without these peers of our view, when that may be."""
+    def lose(self, lost: list[Peer], reason: str, *, only_silent: bool = False) -> None:
+        """Go on without these peers of our view, when that may be.
+
+        `only_silent`: for all that is known they are in it still.
+        """
         if not self.voting.required:
             self._go_on_without(lost, reason)
             return
+        self._only_silent = only_silent and (self._only_silent or not self._losing)
         if all(peer in self._losing for peer in lost):
             return
         self._losing += [peer for peer in lost if peer not in self._losing]
@@ -276,9 +282,45 @@ class Node:
         for peer in self.view.peers.values():
             if peer.phase is Phase.PROPOSED:
                 peer.become(Phase.HOSTING)  # one after the other
+        self._seek_without(reason)
+
+    def _seek_without(self, reason: str) -> None:
         losing = list(self._losing)
         others = [peer for peer in self.view.followers if peer not in losing]
         self.voting.seek(lambda: self._go_on_without(losing, reason), *others)
+
+    def stay_with(self, peer: Peer) -> bool:
+        """Go on with a peer that we would have gone on without, as it answers; False: it is lost.
+
+        A coordinator can go on with the consent of one that lapses again and again, or answers too
+        late for any lease. A follower would not get that.
+        """
+        now, channel, lease = self.clock.monotonic(), peer.channel, peer.lease
+        late = now - max(lease.echoed, lease.answered) >= self.patience.lease_s
+        if (
+            peer not in self._losing
+            or not self._only_silent
+            or channel is None
+            or channel.broken
+            or not channel.flowing
+            or (self.role is COORDINATOR and (late or now < peer.not_before))
+        ):
+            return False
+        self.complain(
+            f"silent {peer.node_id}",
+            f"replication: {peer.node_id} did not answer in time{self._hint(peer)}; it does now,"
+            " and nobody has gone on",
+        )
+        self._note_lapse(peer, now)
+        self._losing.remove(peer)
+        lease.unmute()
+        self.voting.drop()
+        if self._losing:
+            self._seek_without(NO_ANSWER)
+        elif self.role is COORDINATOR:
+            # Who has consented to what we asked is to have a vote in what follows.
+            self.voting.seek(self.membership.announce_roll, *self.view.followers, planned=True)
+        return True
 
     def _go_on_without(self, lost: list[Peer], reason: str) -> None:
         view = self.view
@@ -293,8 +335,7 @@ class Node:
             )
             if peer.link is None:
                 continue  # the link's fault: nobody is slow
-            peer.lapses += 1
-            peer.not_before = now + min(READMIT_MAX_S, READMIT_MIN_S * 2 ** (peer.lapses - 1))
+            self._note_lapse(peer, now)
         self.degradation.count += 1
         if self.role is COORDINATOR:
             unacked = [message for peer in lost for message in self.drop(peer)]
@@ -316,6 +357,10 @@ class Node:
                 self.go_alone()
             else:
                 self._rejoin(successor)
+
+    def _note_lapse(self, peer: Peer, now: float) -> None:
+        peer.lapses += 1
+        peer.not_before = now + min(READMIT_MAX_S, READMIT_MIN_S * 2 ** (peer.lapses - 1))
 
     def _is_told_late(self, reason: str) -> bool:
         """Return whether a peer that is lost, as it says itself, may have others with it by now."""
@@ -650,8 +695,8 @@ class Node:
                 self.gate.part(now)
             else:
                 broken = lost[0].channel.broken if lost[0].channel is not None else ""
-                silent = "no answer in time" if lost[0].link else "the link is down"
-                self.lose(lost, broken or silent)
+                silent = NO_ANSWER if lost[0].link else "the link is down"
+                self.lose(lost, broken or silent, only_silent=not broken)
         elif self.role is JOINING:
             self._see_to_clients(now, leader_lost=bool(lost))
         elif heard and self._leader_is_muted:

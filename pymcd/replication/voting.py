@@ -24,7 +24,7 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
-from .ballot import AGAIN, DISK, NO, YES, Ballot, is_majority
+from .ballot import AGAIN, DISK, NO, YES, Ballot, is_majority, life_of_coordinator
 from .etcd import EtcdRegister
 from .frames import HEAD_BYTES, Kind, decode_head, encode_message
 from .lease import HEARTBEAT_S, SILENCE_S, Lease
@@ -292,7 +292,7 @@ class Voting:
 
     def drop(self) -> None:
         """Seek nothing any more: others decide."""
-        self.ballot.poll = None
+        self.ballot.stop()
         self._then = None
         self.sought_since = inf
 
@@ -317,6 +317,11 @@ class Voting:
         register = self.register
         if register is not None and register.linked and register.node_id not in poll.yes:
             register.ask(poll.vote_for(register.node_id))
+
+    def linked(self, peer: Peer) -> None:
+        """Put our question to a peer, if there is one, now that it can be asked."""
+        if self.ballot.poll is not None:
+            self._ask_peer(peer)
 
     def _ask_peer(self, peer: Peer) -> None:
         poll = self.ballot.poll
@@ -361,6 +366,8 @@ class Voting:
     def grant_arrived(self, peer: Peer, grant: Grant) -> None:
         """Take note of what a peer answers."""
         if not self.required:
+            return
+        if self.ballot.is_as_before(grant) and not self._planned and self._node.stay_with(peer):
             return
         if self._note_answer(peer.node_id, peer.incarnation, grant):
             self._ask_peer(peer)
@@ -488,6 +495,26 @@ class Voting:
         else:
             register.ask(Vote(backs, backs))
 
+    def _tell_of_wish(self, now: float) -> None:
+        """Have our coordinator tell the register of a later view, if it backs what we gave up (R9).
+
+        Else it had no vote in what follows the view that there is.
+        """
+        register, ballot, leader = self.register, self.ballot, self._view.leader
+        known = None if register is None else register.backs
+        if (
+            known is None
+            or leader is None
+            or self._view.role is not FOLLOWER
+            or self.seeking
+            or known.epoch <= ballot.epoch
+            or life_of_coordinator(known) != (ballot.node_id, ballot.life)
+            or now - self._told_at < TELL_EVERY_S
+        ):
+            return
+        self._told_at = now
+        leader.signal(now, Kind.GRANT, Grant(0, NO, known).encode())
+
     # -- time ----------------------------------------------------------------------------------
 
     def step(self, now: float) -> None:
@@ -505,6 +532,7 @@ class Voting:
                 self._conclude()
         else:
             self._tell_register(now)
+            self._tell_of_wish(now)
 
     @property
     def next_step_s(self) -> float:

@@ -409,6 +409,114 @@ class TestPartition:
         assert reply.endswith(b"No quorum")
 
 
+HICCUPS = pytest.mark.parametrize("lasts_s", [0.085, 0.1, 0.2, 0.5, 0.9])
+
+
+@KINDS
+class TestHiccup:
+    """The other node does not answer for a moment, and the register is not there to decide."""
+
+    def pair(self, kind: str) -> tuple[Group, Any]:
+        group, register = pair(kind)
+        register.stop()
+        group.advance(1.0)
+        group.warm()
+        return group, register
+
+    @HICCUPS
+    @pytest.mark.parametrize("deaf", ["", "a", "b"])
+    @pytest.mark.parametrize("asked", ["a", "b", "ab"])
+    def test_nobody_waits_longer_than_that_lasts(self, kind, asked, deaf, lasts_s):
+        group, _ = self.pair(kind)
+        guests = [Guest(group[name]) for name in asked]
+        wire = group.wire("a", "b")
+        wire.stall(*(host for host in group.hosts.values() if host.name != deaf))
+        for number, guest in enumerate(guests):
+            guest.feed(b"set k%d 0 0 1\r\nx\r\n" % number)
+        group.advance(lasts_s)
+        wire.resume()
+        group.advance(0.03)
+        assert [guest.take() for guest in guests] == [b"STORED\r\n"] * len(guests)
+        group.advance(1.0)
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+        group.check_equal()
+        check(group)
+
+    @pytest.mark.parametrize("asked", "ab")
+    def test_over_a_new_link(self, kind, asked):
+        group, _ = self.pair(kind)
+        guest = Guest(group[asked])
+        group.wire("a", "b").stall()
+        guest.feed(ADD % b"x")
+        group.advance(0.12)
+        group.wire("a", "b").cut()
+        group.link("b", "a")
+        group.advance(0.001)
+        assert guest.take() == b"STORED\r\n"
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+        check(group)
+
+    @pytest.mark.parametrize("asked", "ab")
+    def test_then_each_may_fail_again(self, kind, asked):
+        """Though the register has consented to what nobody goes on with: its answer is late."""
+        group, _ = pair(kind)
+        group.warm()
+        part(group, "ab")
+        register: Any = group[asked].node.voting.register
+        answered, register._answered = (
+            register._answered,
+            lambda grant: None if grant.word == YES else answered(grant),
+        )
+        Guest(group[asked]).feed(ADD % b"x")
+        group.advance(0.1)
+        assert register.backs.coordinator == asked
+        assert register.backs.epoch > group[asked].node.voting.ballot.epoch
+        meet(group, "ab")
+        group.advance(0.001)
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+        register._answered = answered
+        group.advance(2.0)
+        other = "ab".replace(asked, "")
+        group[asked].stop()
+        guest = Guest(group[other])
+        guest.feed(b"get lock\r\n")
+        assert until_answered(group, guest, ACK_TIMEOUT_S + 0.05).endswith(b"x\r\nEND\r\n")
+        check(group)
+
+    def test_who_lapses_again_and_again_is_not_taken_back_at_once(self, kind):
+        """Its coordinator goes on alone, with its consent, and waits for it no more."""
+        group, _ = self.pair(kind)
+        wire = group.wire("a", "b")
+        guest = Guest(group["a"])
+        waited = 0
+        for _ in range(20):
+            wire.stall(group["b"])
+            guest.feed(b"set k 0 0 1\r\nx\r\n")
+            group.advance(0.1)
+            wire.resume()
+            waited += not guest.replies
+            group.advance(0.01)
+            assert guest.take() == b"STORED\r\n"
+        assert 2 <= waited <= 6
+        group.advance(10.0)
+        assert roles(group) == [COORDINATOR, FOLLOWER]
+        check(group)
+
+    def test_it_is_said(self, kind):
+        group, _ = self.pair(kind)
+        wire = group.wire("a", "b")
+        wire.stall()
+        Guest(group["b"]).feed(ADD % b"x")
+        group.advance(0.1)
+        wire.resume()
+        group.advance(0.1)
+        (line,) = [each for each in group["b"].lines if "nobody has gone on" in each]
+        assert line == (
+            "replication: a did not answer in time: answers took up to 100 ms, and"
+            " --replication-ack-timeout is 80 ms; it does now, and nobody has gone on"
+        )
+
+
 class TestSilentLink:
     """The link to the witness is dead, and nobody is told."""
 
@@ -451,6 +559,31 @@ class TestSilentLink:
         assert group.wire("b", "w") is wire
         assert not group["b"].node.membership.doubted
         check(group)
+
+
+class TestBeforeOthersAnswer:
+    """Three nodes: the one that was silent is there again before the third is asked twice."""
+
+    @pytest.mark.parametrize("lost", "abc")
+    def test_nothing_has_happened(self, lost):
+        group = make_group("abc")
+        group.warm()
+        others = "abc".replace(lost, "")
+        for other in others:
+            group.wire(lost, other).stall()
+        group.wire(*others).stall()
+        guests = [Guest(host) for host in group.hosts.values()]
+        for number, guest in enumerate(guests):
+            guest.feed(b"set k%d 0 0 1\r\nx\r\n" % number)
+        group.advance(0.12)
+        meet(group, "ab", "ac", "bc")
+        group.advance(0.06)
+        assert [guest.take() for guest in guests] == [b"STORED\r\n"] * 3
+        group.advance(2.0)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        for name in "abc":
+            assert group[name].rows["may_fail"] == "a,b,c"
+        group.check_equal()
 
 
 @KINDS
