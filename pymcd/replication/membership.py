@@ -205,9 +205,11 @@ class Membership:
             self._node.voting.outlived(node_id, peer.incarnation)
         if renewed and peer.in_view and self._node.voting.required:
             self._node.lose([peer], "restarted")
-            if peer.in_view:
+            if peer.in_view and not self._node.voting.is_needed(peer):
                 link.close("busy")  # not before we have gone on without its former life
                 return
+            if peer.in_view:
+                self._node.begin_again_with(peer)
         old = peer.link
         if old is not None:
             if not renewed and not self._comes_later(peer.node_id, link, old):

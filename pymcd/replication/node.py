@@ -523,6 +523,20 @@ class Node:
         """Join who decides now, after we have waited."""
         self._rejoin(peer)
 
+    def begin_again_with(self, peer: Peer) -> None:
+        """Part from the former life of a peer of our view: only its new one may let us go on."""
+        followers = list(self.view.followers)
+        unacked = [message for each in followers for message in self.drop(each)]
+        for other in self.view.peers.values():
+            self.drop(other)  # who does not lead brings nobody in sync
+        if self.role is COORDINATOR:
+            self._doubt(unacked)
+        self._rejoin(peer)
+
+    def is_promised_no_more(self) -> None:
+        """Take note that the one who had our consent to decide has not lived on."""
+        self._gave_way_at = -inf
+
     def gave_way(self, peer: Peer, *, with_us: bool) -> None:
         """Take note that a peer has our consent to decide; `with_us`: we are in its view."""
         now = self.clock.monotonic()

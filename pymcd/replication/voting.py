@@ -420,7 +420,10 @@ class Voting:
 
     def outlived(self, node_id: str, life: str) -> None:
         """Take note that a node was met that has started anew: so long we have known it."""
+        backs = self.ballot.backs
         self.ballot.over[node_id] = life
+        if backs is not None and life_of_coordinator(backs) == (node_id, life):
+            self._node.is_promised_no_more()
         self._conclude()
 
     def forget(self, node_id: str) -> None:
@@ -453,6 +456,16 @@ class Voting:
         if view.role is FOLLOWER and view.leader is not None:
             return view.leader.node_id
         return ""
+
+    def is_needed(self, peer: Peer) -> bool:
+        """Return whether we cannot go on without a peer's consent, with those who are there."""
+        ballot, now = self.ballot, self._node.clock.monotonic()
+        if ballot.backs is None or not ballot.came_about:
+            return True
+        if now - self.sought_since >= self._node.patience.ack_timeout_s:
+            return True  # others could have answered
+        there = [(each, life) for each, life in self._present() if each != peer.node_id]
+        return not is_majority(ballot.backs, there)
 
     def is_needed_by(self, peer: Peer) -> bool:
         """Return whether a peer needs consent to go on, and perhaps ours."""
@@ -585,6 +598,19 @@ class Voting:
             if is_majority(backs, rest) and any(each in backs.data for each, _ in rest):
                 result.append(name)
         return result
+
+    def _present(self) -> list[tuple[str, str]]:
+        """Return all voters that we could ask now, and ourselves, each in its life."""
+        register = self.register
+        present = [(self._view.node_id, self.ballot.life)]
+        present += [
+            (peer.node_id, peer.incarnation)
+            for peer in self._view.peers.values()
+            if peer.link is not None
+        ]
+        if register is not None and register.linked:
+            present.append((register.node_id, register.life))
+        return present
 
     def _may_be_asked(self, voter: str) -> bool:
         """Return whether a voter could answer us, without the coordinator between."""

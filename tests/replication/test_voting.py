@@ -517,6 +517,56 @@ class TestHiccup:
         )
 
 
+@KINDS
+class TestStartedAnew:
+    """A node starts anew while the register is away: the other one needs its consent."""
+
+    @pytest.mark.parametrize("promised", [False, True])
+    @pytest.mark.parametrize("gone", "ab")
+    def test_it_is_asked_at_once(self, kind, gone, promised):
+        group, register = pair(kind)
+        other = "ab".replace(gone, "")
+        assert Guest(group[gone]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        register.stop()
+        group.advance(1.0)
+        group.warm()
+        guest = Guest(group[other])
+        if promised:  # it would have gone on, and dies when it has the consent of the other
+            wire = group.wire("a", "b")
+            wire.stall()
+            Guest(group[gone]).feed(b"get k\r\n", b"set other 0 0 1\r\nx\r\n")
+            guest.feed(b"get k\r\n", b"set third 0 0 1\r\nx\r\n")
+            group.advance(0.1)
+            nodes: list[Any] = [group[gone].node, group[other].node]
+            for node in nodes:
+                node.stay_with = lambda peer: False
+            nodes[0].voting._conclude = lambda **more: None
+            wire.resume()
+            group.settle()
+        else:
+            guest.feed(b"get k\r\n", b"set third 0 0 1\r\nx\r\n")
+        group[gone].stop()
+        group[gone].start()
+
+        def go_on(seconds: float) -> None:
+            if not any({host.name for host in each.hosts} == {"a", "b"} for each in group.wires):
+                group.link("a", "b")
+            group.advance(seconds)
+
+        waited_s = 0.0
+        while not guest.replies.endswith(b"STORED\r\n"):
+            go_on(0.02)
+            waited_s += 0.02
+            assert waited_s < ACK_TIMEOUT_S + 0.1
+        assert guest.take().startswith(b"VALUE k 0 1\r\nx\r\n")
+        for _ in range(10):
+            go_on(0.1)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER]
+        assert Guest(group[gone]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        group.check_equal()
+        check(group)
+
+
 class TestSilentLink:
     """The link to the witness is dead, and nobody is told."""
 
