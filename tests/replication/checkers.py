@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 CHOSEN_CAS_MAX: Final = 1 << 20
 #: Clocks run this much apart at most, beside their skew.
 DRIFT_TOLERANCE: Final = 0.99
+#: A witness is asked, and asked again with a token, and answers each time.
+VOTE_TRIPS: Final = 4
+#: An etcd is read, and then set; each way takes as long as two words between nodes.
+ETCD_TRIPS: Final = 8
+#: A witness is dialled first, and both prove themselves, where the link was dead unnoticed.
+ANEW_TRIPS: Final = 9
 _CHANGING: Final = frozenset({"set", "add", "replace", "cas", "append", "prepend", "incr", "decr"})
 _STORING: Final = frozenset({"set", "add", "replace", "cas"})
 _ACTING: Final = frozenset({"alone", "coordinator"})
@@ -642,45 +648,109 @@ def check_patience(
     bound_s: float,
     excused: dict[str, list[tuple[float, float]]],
     promising: frozenset[str],
+    slow: Sequence[tuple[float, float, float]] = (),
+    trips: int = 0,
 ) -> list[str]:
     """No client waits for long because of the peer, while its node is in one of some roles.
 
-    `excused`: when a host was slow of itself.
+    `excused`: when a host was slow of itself. `slow`: when the network was, and by how much. A vote
+    takes so many `trips`.
     """
     found = []
     histories = {host.name: host.history for host in hosts}
     for operation in history:
-        gave_up_at = operation.notes.get("gave_up")
-        end = operation.returned_at
-        if end is None and isinstance(gave_up_at, float):
-            end = gave_up_at
+        end = _end_of_wait(operation)
         if end is None or end - operation.invoked_at <= bound_s or "blocked" in operation.notes:
+            continue
+        late_s = trips * sum(
+            extra_s
+            for start, stop, extra_s in slow
+            if start <= end and stop >= operation.invoked_at
+        )
+        if end - operation.invoked_at <= bound_s + late_s:
             continue
         if any(
             start <= end and stop >= operation.invoked_at
             for start, stop in excused.get(operation.node, [])
         ):
             continue
-        roles = histories[operation.node]
-        first = bisect_right([each.at for each in roles], operation.invoked_at) - 1
-        during = {each.role for each in roles[max(first, 0) :] if each.at <= end}
-        if during <= promising:
+        if roles_in(histories[operation.node], operation.invoked_at, end) <= promising:
             found.append(f"waited {end - operation.invoked_at:.3f} s: {operation}")
     return found
 
 
-def without(host: Host, hosts: Sequence[Host], end: float) -> list[tuple[float, float]]:
-    """Return when others had gone on without a host: with votes, its clients wait for its turn."""
+def _end_of_wait(operation: Operation) -> float | None:
+    """Return until when a client waited; None: he went for another reason."""
+    gave_up_at = operation.notes.get("gave_up")
+    if operation.returned_at is None and isinstance(gave_up_at, float):
+        return gave_up_at
+    return operation.returned_at
+
+
+def complement(times: Iterable[tuple[float, float]], end: float) -> list[tuple[float, float]]:
+    """Return what is left of the time from 0 to an end."""
+    result = []
+    at = 0.0
+    for start, stop in sorted(times):
+        if start > at:
+            result.append((at, min(start, end)))
+        at = max(at, stop)
+    return [*result, (at, end)] if at < end else result
+
+
+def check_touch(
+    history: list[Operation],
+    hosts: Sequence[Host],
+    bound_s: float,
+    together: dict[str, list[tuple[float, float]]],
+    promising: frozenset[str],
+) -> list[str]:
+    """Where nodes vote: no client waits for votes while his node and the others are in touch.
+
+    `together`: by node, when it was, and nothing else went wrong.
+    """
     found = []
-    for other in hosts:
-        ends = [*(each.at for each in other.history[1:]), end]
-        found += [
-            (each.at, until)
-            for each, until in zip(other.history, ends, strict=True)
-            if other is not host
-            and each.role in ("alone", "coordinator")
+    histories = {host.name: host.history for host in hosts}
+    for operation in history:
+        end = _end_of_wait(operation)
+        if end is None or end - operation.invoked_at <= bound_s or "blocked" in operation.notes:
+            continue
+        waited_s = max(
+            (
+                min(stop, end) - max(start, operation.invoked_at)
+                for start, stop in together[operation.node]
+            ),
+            default=0.0,
+        )
+        if (
+            waited_s > bound_s
+            and roles_in(histories[operation.node], operation.invoked_at, end) <= promising
+        ):
+            found.append(f"waited {waited_s:.3f} s, in touch with all: {operation}")
+    return found
+
+
+def roles_in(history: Sequence[Observation], start: float, end: float) -> set[str]:
+    """Return all that a node was in a time."""
+    first = bisect_right([each.at for each in history], start) - 1
+    return {each.role for each in history[max(first, 0) :] if each.at <= end}
+
+
+def without(host: Host, hosts: Sequence[Host], end: float) -> list[tuple[float, float]]:
+    """Return when others had gone on without a host, and it did not know.
+
+    With votes, its clients wait for its turn, though the others may all be dead by then. As soon as
+    it knows it joins the others, or waits.
+    """
+    found = []
+    for each in (each for other in hosts if other is not host for each in other.history):
+        if (
+            each.role in _ACTING
             and host.name not in each.partners
-        ]
+            and role_at(host.history, each.at) in _IN_VIEW
+        ):
+            known = next((seen.at for seen in host.history if seen.at > each.at), end)
+            found.append((each.at, known))
     return found
 
 

@@ -115,6 +115,10 @@ def _nothing(original: Any) -> Any:
     return lambda self, *arguments, **more: None
 
 
+def _never(original: Any) -> Any:
+    return lambda self, *arguments: False
+
+
 def _always(original: Any) -> Any:
     return property(lambda self: True)
 
@@ -553,6 +557,13 @@ MUTANTS = [
         first_seed=102,
         nodes=2,
         more=frozenset({"witness", "etcd", "votes"}),
+    ),
+    Mutant(
+        "who asks for votes asks on when the one that it missed is there again",
+        [(Node, "stay_with", _never)],
+        first_seed=68,
+        within=10,
+        more=frozenset({"witness"}),
     ),
     Mutant(
         "replies go out before anybody else has the write",

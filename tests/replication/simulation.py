@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from .linearizability import Operation
+    from .world import Wire
 
 SECRET: Final = b"the secret of the simulation"
 #: Troubles that come again and again, with the seconds between two of them when they are common.
@@ -140,6 +141,10 @@ class Simulation:
         self.excused: dict[str, list[tuple[float, float]]] = {}
         #: When perhaps not all who vote were within reach, though nothing else went wrong.
         self.unwitnessed: list[tuple[float, float]] = []
+        #: When the network was slower than usual, and by how much.
+        self.slow: list[tuple[float, float, float]] = []
+        #: By host and other: when it began to be linked by that, or not to be.
+        self._linked: dict[tuple[str, str], list[tuple[float, Wire | None]]] = {}
         self.witness: WitnessHost | EtcdHost | None = None
         self.hosts = self._build_hosts()
         self.lossy = "small_memory" in self.conditions
@@ -517,9 +522,11 @@ class Simulation:
         world = self.world
         extra_s = self.ack_timeout_s * self.random.choice((0.1, 0.3, 0.6, 1.2))
         world.latency_s += extra_s
+        began = world.now
 
         def undo() -> None:
             world.latency_s -= extra_s
+            self.slow.append((began, world.now + extra_s, extra_s))
 
         self.until(self.while_s(self.random) * 2, undo)
 
@@ -829,12 +836,17 @@ class Simulation:
             if voting:
                 for host in hosts:
                     excused[host.name] += checkers.without(host, hosts, self.world.now)
-            found += checkers.check_patience(history, hosts, bound_s, excused, roles)
+            found += checkers.check_patience(
+                history, hosts, bound_s, excused, roles, self.slow, self._vote_trips()
+            )
             if voting and "large_values" not in self.more:
                 # Who has not the votes does not wait for them for ever.
                 bound_s += hosts[0].settings.quorum_timeout_s
                 roles |= {"joining", "waiting"}
                 found += checkers.check_patience(history, hosts, bound_s, self.excused, roles)
+                bound_s = 2 * self.ack_timeout_s + PATIENCE_S
+                roles -= {"waiting"}
+                found += checkers.check_touch(history, hosts, bound_s, self._together(), roles)
         if promising and "mortal" in self.more and not self.lossy:
             found += checkers.check_mortal(history, eras, len(hosts))
         if "statistics" in self.more:
@@ -847,10 +859,53 @@ class Simulation:
         found += checkers.check_cas_uniques(history, hosts, lost_at)
         found += checkers.check_structures(hosts)
 
+    def _vote_trips(self) -> int:
+        """Return how many times something is under way until a vote is had."""
+        if self.witness is None:
+            return 0
+        if isinstance(self.witness, EtcdHost):
+            return checkers.ETCD_TRIPS
+        unnoticed = self.report.counts["cut_silently"] or self.report.counts["late_handshake"]
+        return checkers.ANEW_TRIPS if unnoticed else checkers.VOTE_TRIPS
+
+    def _together(self) -> dict[str, list[tuple[float, float]]]:
+        """Return for each host when it was in touch with all others, and nothing went wrong."""
+        end, names = self.world.now, [host.name for host in self.hosts]
+        wrong = [(start, stop) for start, stop, _ in self.slow]
+        wrong += [each for times in self.excused.values() for each in times]
+        for (sender, receiver), times in self.world.blocked_times.items():
+            if sender in names and receiver in names:
+                wrong += times
+        result = {}
+        for name in names:
+            apart = list(wrong)
+            for pair, changes in self._linked.items():
+                if name in pair:
+                    ends = [*(at for at, _ in changes[1:]), end]
+                    apart.append((0.0, changes[0][0]))
+                    apart += [
+                        (at if wire is None else max(at, wire.cut_at), until)
+                        for (at, wire), until in zip(changes, ends, strict=True)
+                        if wire is None or wire.cut_at < until
+                    ]
+            result[name] = checkers.complement(apart, end)
+        return result
+
+    def _note_links(self, host: Host) -> None:
+        """Write down whom a host is linked to."""
+        for other in self.hosts:
+            if other is not host:
+                wire = host.wire_to(other.name)
+                changes = self._linked.setdefault((host.name, other.name), [])
+                if not changes or changes[-1][1] is not wire:
+                    changes.append((self.world.now, wire))
+
     def _observe(self, host: Host) -> None:
         """Look at a host after each of its turns."""
         if host is self.witness:
             return
+        if self.witness is not None:
+            self._note_links(host)
         self.watch.look(host, self.report.found)
         if len(host.history) < 2 or host.history[-1].at != self.world.now:
             return

@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pymcd.replication.lease import SILENCE_S
-
 from .world_witness import isolate
 
 if TYPE_CHECKING:
@@ -25,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Of how late words are: so long they are late.
 _LATE_TIMES: Final = 5
-#: Until a witness that was out of reach is missed, called again, and has answered, at most.
-_CALL_AGAIN_S: Final = 2 * SILENCE_S + 2.0
+#: Until a witness that was out of reach is called again, and has answered, at most.
+_CALL_AGAIN_S: Final = 3.0
 #: How far apart clocks may be for two nodes to link that began apart.
 SKEW_THAT_LINKS_S: Final = 50.0
 
@@ -450,7 +448,6 @@ AWAITED: Final = frozenset(
     {
         "item_sizes",
         "statistics",
-        "etcd",
     }
 )
 

@@ -59,8 +59,66 @@ def test_when_others_had_gone_on_without_a_host():
     a: Any = Box(name="a", history=[seen(0.0, "coordinator", "b"), seen(2.0, "alone")])
     a.history.append(seen(3.0, "coordinator", "b"))
     b: Any = Box(name="b", history=[seen(0.0, "follower", "a"), seen(2.5, "joining", "a")])
-    assert checkers.without(b, [a, b], 9.0) == [(2.0, 3.0)]
+    assert checkers.without(b, [a, b], 9.0) == [(2.0, 2.5)]  # then it knows
     assert checkers.without(a, [a, b], 9.0) == []
+    a.history[2] = seen(2.2, "dead")
+    assert checkers.without(b, [a, b], 9.0) == [(2.0, 2.5)]  # whose vote it still needs
+    del b.history[1:]
+    assert checkers.without(b, [a, b], 9.0) == [(2.0, 9.0)]
+    b.history[0] = seen(0.0, "joining")
+    assert checkers.without(b, [a, b], 9.0) == []  # it has known all the time
+
+
+def waits(start, end, node="a"):
+    """Return what a client asked and was answered then."""
+    operation = Operation(b"k0", "set", start, end, Outcome("ok", None), b"1")
+    operation.node = node
+    return operation
+
+
+@pytest.mark.parametrize(
+    ("slow", "trips", "found"),
+    [
+        ([], 8, 1),
+        ([(1.5, 1.6, 0.05)], 8, 0),
+        ([(1.5, 1.6, 0.05)], 4, 1),
+        ([(0.5, 1.6, 0.02), (1.1, 1.2, 0.05)], 4, 0),
+        ([(0.0, 0.9, 0.05)], 8, 1),  # before
+    ],
+)
+def test_who_votes_is_as_far_away_as_the_network_makes_it(slow, trips, found):
+    a: Any = Box(name="a", history=[seen(0, "coordinator", "b")])
+    history = [waits(1.0, 1.5)]
+    roles = frozenset({"coordinator"})
+    assert len(checkers.check_patience(history, [a], 0.26, {}, roles, slow, trips)) == found
+
+
+@pytest.mark.parametrize(
+    ("together", "role", "found"),
+    [
+        ([(0.0, 9.0)], "coordinator", 1),
+        ([(1.1, 1.4)], "coordinator", 1),
+        ([(1.3, 9.0)], "coordinator", 0),
+        ([(0.0, 1.2), (1.3, 1.4)], "coordinator", 0),
+        ([], "coordinator", 0),
+        ([(0.0, 9.0)], "waiting", 0),  # it answers with an error
+    ],
+)
+def test_nobody_waits_for_votes_while_all_are_in_touch(together, role, found):
+    a: Any = Box(name="a", history=[seen(0, role, "b")])
+    roles = frozenset({"coordinator"})
+    history = [waits(1.0, 1.5), waits(2.0, 2.1)]
+    assert len(checkers.check_touch(history, [a], 0.26, {"a": together}, roles)) == found
+
+
+def test_what_is_left_of_the_time():
+    assert checkers.complement([], 9.0) == [(0.0, 9.0)]
+    assert checkers.complement([(3.0, 4.0), (1.0, 2.0), (1.5, 1.8)], 9.0) == [
+        (0.0, 1.0),
+        (2.0, 3.0),
+        (4.0, 9.0),
+    ]
+    assert checkers.complement([(0.0, 5.0), (8.0, 99.0)], 9.0) == [(5.0, 8.0)]
 
 
 # -- times to live -----------------------------------------------------------------------------

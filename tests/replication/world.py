@@ -107,6 +107,8 @@ class World:
         self.wires: list[Wire] = []
         #: (from, to) -> how many faults stand between.
         self._blocks: dict[tuple[str, str], int] = {}
+        #: (from, to) -> since when, and until when, nothing passed.
+        self.blocked_times: dict[tuple[str, str], list[tuple[float, float]]] = {}
         self.latency_s = 0.0002
         self.jitter_s = 0.0003
         #: Chance that what is sent arrives in several pieces.
@@ -156,6 +158,8 @@ class World:
         """Let nothing pass in one direction."""
         pair = (sender, receiver)
         self._blocks[pair] = self._blocks.get(pair, 0) + 1
+        if self._blocks[pair] == 1:
+            self.blocked_times.setdefault(pair, []).append((self.now, _EVER))
 
     def unblock(self, sender: str, receiver: str) -> None:
         """Undo one `block`; what was held back arrives."""
@@ -163,6 +167,7 @@ class World:
         self._blocks[pair] -= 1
         if not self._blocks[pair]:
             del self._blocks[pair]
+            self.blocked_times[pair][-1] = (self.blocked_times[pair][-1][0], self.now)
             for wire in list(self.wires):
                 for end in wire.ends:
                     if (end.host.name, end.other.host.name) == pair:
@@ -317,6 +322,7 @@ class Wire:
     def __init__(self, world: World, caller: Host, callee: Host) -> None:
         self.world = world
         self.dead = False  #: nothing arrives any more
+        self.cut_at = _EVER
         first, second = End(self, caller, caller.life), End(self, callee, callee.life)
         first.other, second.other = second, first
         self.ends = (first, second)
@@ -330,6 +336,7 @@ class Wire:
         if self.dead:
             return
         self.dead = True
+        self.cut_at = self.world.now
         self.world.wires.remove(self)
         if not silent:
             ends = list(self.ends)
@@ -848,6 +855,12 @@ class Host:
                 end.send(b"".join(output))
             else:
                 end.link.output[:0] = output
+
+    def wire_to(self, other: str) -> Wire | None:
+        """Return the connection by which a node is linked to us, as far as we know."""
+        peer = self.node.view.peers.get(other)
+        link = None if peer is None else peer.link
+        return next((end.wire for end in self._ends if link and end.link is link), None)
 
     def forget(self, end: End) -> None:
         """Drop an end that is gone."""
