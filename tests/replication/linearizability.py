@@ -10,7 +10,9 @@ later comes after it.
 
 `Operation` is what was done, `Outcome` what was answered; `judge` takes any number of them, of
 any keys. The search remembers which (operations done, state) it has been in, which makes it
-cheap for histories with few clients at a time; the rare one that is not is given up, and said so.
+cheap for histories with few clients at a time. Who is in the same state with less of what need not
+happen can do all that the other one can: so open operations are not tried in all combinations. The
+rare history that is too much all the same is given up, and said so.
 """
 
 from __future__ import annotations
@@ -331,9 +333,17 @@ def _changes_nothing(operation: Operation) -> bool:
 
 
 def search(
-    operations: Sequence[Operation], *, initial: State = ABSENT, lossy: bool = False
+    operations: Sequence[Operation],
+    *,
+    initial: State = ABSENT,
+    lossy: bool = False,
+    thrifty: bool = True,
 ) -> Verdict:
-    """Look for an order that explains all operations on one key."""
+    """Look for an order that explains all operations on one key.
+
+    `thrifty`: what was begun with less of what need not happen is left to that. It may come last,
+    though it is what explains all: so whatever is not decided is looked at without, too.
+    """
     # What was not answered and leaves no trace may as well not have happened.
     idle = {"get", "touch"}
     if not any(each.verb in ("invalidate", "mv") for each in operations):
@@ -355,8 +365,13 @@ def search(
             if operation.session in last:
                 before[index] = 1 << last[operation.session]
             last[operation.session] = index
+    #: What need not happen, and nothing of the same session waits for.
+    spare = ~must & (1 << count) - 1 if thrifty else 0
+    for earlier in before:
+        spare &= ~earlier
     best: tuple[int, list[int], State] = (-1, [], initial)
-    seen: set[tuple[int, State]] = {(0, initial)}
+    #: Of what is spare as little as possible was done: the rest may still happen, or never.
+    seen: dict[tuple[int, State], list[int]] = {(0, initial): [0]}
     stack: list[tuple[int, State, _Path]] = [(0, initial, None)]
     visits = 0
     while stack:
@@ -365,6 +380,8 @@ def search(
             return Verdict(True)
         visits += 1
         if visits > VISITS_MAX:
+            if thrifty:
+                return search(operations, initial=initial, lossy=lossy, thrifty=False)
             return Verdict(False, decided=False)
         deadline = _NEVER
         candidates = []
@@ -392,8 +409,10 @@ def search(
                 break
             following.append(node)
         for node in following:
-            if node[:2] not in seen:
-                seen.add(node[:2])
+            used = node[0] & spare
+            known = seen.setdefault((node[0] & ~spare, node[1]), [])
+            if all(each & ~used for each in known):
+                known.append(used)
                 stack.append(node)
         if not following or not stack:
             reached = (done & must).bit_count()

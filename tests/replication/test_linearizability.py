@@ -361,6 +361,27 @@ def test_a_search_that_takes_too_long_says_so(monkeypatch):
     assert not search(history).decided
 
 
+@pytest.mark.parametrize("verb", ["set", "add", "cas"])
+def test_what_was_not_answered_is_not_tried_in_every_order(verb):
+    """What is stored over it takes away all trace: so there are no more cases than values."""
+    history = [op("set", 0, 1, Outcome("ok", cas=7), value=b"a")]
+    history += [op(verb, 2 + n, None, value=b"%d" % n, compare=7) for n in range(30)]
+    history += [op("delete", 40 + n, None) for n in range(3)]
+    found = [*history, op("get", 101, 102, hit(b"3")), op("get", 103, 104, hit(b"a"))]
+    assert search(found[:-1]).linearizable
+    verdict = search(found)
+    assert verdict.decided
+    assert not verdict.linearizable
+
+
+def test_what_was_not_answered_comes_before_what_its_session_says_later():
+    """So it has happened by then, though nobody needs it: here it is in the way."""
+    silent = op("set", 2, None, value=b"b", session="s")
+    later = op("get", 4, 5, MISS, session="s")
+    assert not search([silent, later]).linearizable
+    assert search([silent, op("get", 4, 5, MISS, session="t")]).linearizable
+
+
 VERBS = ["set", "set", "add", "replace", "append", "cas", "delete", "get", "get", "mg", "incr"]
 VERBS += ["invalidate"]
 
@@ -422,3 +443,14 @@ def test_random_histories_with_one_answer_changed_are_mostly_refused():
         changed.outcome = changed.outcome._replace(value=b"from nowhere")
         refused += bool(judge(history))
     assert refused == 40
+
+
+@pytest.mark.parametrize("seed", [101, 219, 422])
+def test_what_thrift_does_not_find_soon_is_looked_for_without(seed, monkeypatch):
+    monkeypatch.setattr("tests.replication.linearizability.VISITS_MAX", 100)
+    random_ = random.Random(seed)
+    history = _random_history(seed, count=30)
+    for each in history:
+        if random_.random() < 0.4 and each.verb not in ("get", "mg"):
+            each.outcome = each.returned_at = None
+    assert search(history).linearizable

@@ -30,9 +30,6 @@ SEEDS = 2000
 SEEDS_WITH_WITNESS = 500
 SEEDS_OF_THREE = 500
 SEEDS_PER_TEST = 100
-#: Worlds with a key of which so much is unanswered that the search for an order gives up; it does
-#: after twenty times as many visits, too.
-UNDECIDED = {14, 272, 645}
 #: Faults that are known and not mended yet. A row goes with its fault.
 OPEN = {1657: "clients wait for longer than 2 time-outs: a witness, or what is told of it"}
 OPEN_OF_THREE: dict[int, str] = {}
@@ -49,7 +46,7 @@ def test_what_is_promised_holds(first):
     # It was no idle talk: things went wrong, and yet there was work done.
     sums = summarise(reports)
     assert [name for name in (*TROUBLES, *LOGIN_TROUBLES) if not sums.get(name)] == []
-    assert {report.seed for report in reports if report.undecided} == UNDECIDED & seeds
+    assert [report.seed for report in reports if report.undecided] == []
     assert sums["answered"] > 100 * SEEDS_PER_TEST
     assert sums["in_sync_s"] > 2.0 * SEEDS_PER_TEST
     for name in ("splits", "conflicts", "full_resyncs", "partial_resyncs", "forwards_sent"):
