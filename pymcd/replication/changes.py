@@ -31,6 +31,7 @@ from .versions import (
     CLOCK_SKEW_MAX_S,
     FOREVER,
     STEP,
+    TAG_MASK,
     Discarded,
     Exceptions,
     FlushBarrier,
@@ -112,6 +113,7 @@ class Changes:
         #: items end by it, wherever they are copied to.
         self.origin_s = round(clock.realtime() - cache.seconds_of(clock.monotonic()))
         self.tag = tag
+        self.writers: dict[int, str] = {}  #: which peers have given out versions with a tag
         #: Changed since the last batch; None: deleted.
         self.fresh: dict[bytes, Item | None] = {}
         self.fresh_flush = False
@@ -289,14 +291,22 @@ class Changes:
         if self.departed_version is not FOREVER:
             # A peer that is away may hold an older value, which must not come back; this very one
             # may. What is replaced or deleted just now leaves a trace as well, but not for long.
+            # Who wrote it needs no trace: it knows what it wrote.
             version = self.version_of(item)
             if version > self.departed_version:
-                self.tombstones.add(item.key, version - 1)
+                writer = self.writers.get(version & TAG_MASK, "")
+                self.tombstones.add(item.key, version - 1, told_by=writer)
         if self.exceptions.count:
             before = self.exceptions.pop(item.key)
             if before and self.fresh.get(item.key) is item:
                 # It goes before it was sent: what is sent needs its version still.
                 self.exceptions.set(item.key, before)
+
+    def leave_traces(self, keys: dict[bytes, Item | None]) -> None:
+        """Have what has changed, and is gone by now, leave a trace as well."""
+        for key, item in keys.items():
+            if item is not None and not item.linked and not self.tombstones.get(key):
+                self.tombstones.add(key, self.cache.cas_unique)
 
     def flushed(self, cas_unique: int) -> None:
         self.barrier = cas_unique

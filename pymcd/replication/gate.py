@@ -427,10 +427,7 @@ class Gate:
                     peer.channel.unacked_bytes > QUEUE_BYTES
                     and (not peer.in_view or view.ack_mode == "async")
                 ):
-                    resync.owes_flushes = True  # if there was one, it is in no list of keys
-                    if not resync.fall_behind(keys, self._queue_max):
-                        # It is resynchronised from the log, or in full; the link stays.
-                        self._resynchronise(peer)
+                    self._fall_behind(peer, keys)
                     continue
                 results = None
                 if by_peer:
@@ -471,6 +468,18 @@ class Gate:
                 self.unprotected_writes += len(keys)
                 self.unprotected_now += len(keys)
             self.advance()
+
+    def _fall_behind(self, peer: Peer, keys: dict[bytes, Item | None]) -> None:
+        """Have a slow peer be told later what has changed."""
+        changes, resync = self.changes, peer.resync
+        resync.owes_flushes = True  # if there was one, it is in no list of keys
+        if not resync.fall_behind(keys, self._queue_max):
+            # It is resynchronised from the log, or in full; the link stays.
+            self._resynchronise(peer)
+        # What goes before it is told leaves a trace, so that the peer does not keep the older one.
+        changes.departed_version = min(changes.departed_version, peer.lacks_after)
+        if peer.in_view:
+            changes.leave_traces(keys)
 
     def _cannot_send(
         self, error: Exception, keys: dict[bytes, Item | None], ticket: int, now: float

@@ -219,8 +219,7 @@ class Membership:
             old.close("busy")
         if renewed:
             self._meet_anew(peer, hello.incarnation)
-        if hello.tag == self.changes.tag and view.node_id > node_id:
-            self.changes.tag = (self.changes.tag + 1) & TAG_MASK
+        self._tell_writers_apart(hello)
         link.admit(partial(self.receive, peer))
         peer.link = link
         peer.address = link.address
@@ -239,6 +238,17 @@ class Membership:
         self._send_status(peer)
         peer.ping(self.clock.monotonic(), self.changes.times())
         self._node.voting.linked(peer)
+
+    def _tell_writers_apart(self, hello: Hello) -> None:
+        """Know which versions a peer gives out; of two with one tag the larger id has the next."""
+        changes, tag = self.changes, hello.tag
+        if tag == changes.tag:
+            after = (tag + 1) & TAG_MASK
+            if self._view.node_id > hello.node:
+                changes.tag = after
+            else:
+                tag = after
+        changes.writers[tag] = hello.node
 
     def _note_time(
         self, peer: Peer, version: int, *, has_data: bool, most_s: float = CLOCK_SKEW_MAX_S
@@ -312,6 +322,7 @@ class Membership:
         peer.acked_sequence = -1
         peer.departed_version = 0
         peer.known = peer.overrates_us = False
+        peer.copied_version = 0
         peer.lapses = 0
         peer.not_before = 0.0
         peer.left = Received(0, 0)
@@ -855,6 +866,9 @@ class Membership:
         else:
             self.counts.partial_resyncs += 1
         now = self.clock.monotonic()
+        if not peer.known and not peer.copied_version and self._view.role.leads:
+            peer.copied_version = self.cache.cas_unique
+        self._node.note_departures()
         if peer.copies_broken:
             self._node.complain(
                 f"copy for {peer.node_id}",
@@ -875,7 +889,9 @@ class Membership:
             self._node.host.wake()  # all that was looked at is gone, and no answer is to come
         if peer.resync.proposed:
             self._propose_arrived(peer, now)
-        elif sent_all and not peer.in_view:
+        elif sent_all and peer.in_view:
+            self._node.note_departures()
+        elif sent_all:
             self.propose(peer, now)
 
     def _synced_arrived(self, peer: Peer, now: float) -> None:

@@ -246,12 +246,12 @@ class Node:
 
     def note_departures(self) -> None:
         """See who may lack what: deletions must be kept for them."""
-        away = [peer for peer in self.view.peers.values() if peer.known and not peer.in_view]
+        peers = self.view.peers.values()
+        away = [peer for peer in peers if peer.known and not peer.in_view]
+        copied = any(peer.copied_version and not peer.in_view for peer in peers)
         # So they are for who is configured and was not met since we started: it may have lived on.
-        self.changes.tombstones.shared = not away and self._all_are_with_us()
-        self.changes.departed_version = min(
-            [peer.departed_version for peer in away], default=FOREVER
-        )
+        self.changes.tombstones.shared = not (away or copied) and self._all_are_with_us()
+        self.changes.departed_version = min([peer.lacks_after for peer in peers], default=FOREVER)
         if not away:
             self.changes.end_log()
 
@@ -1066,9 +1066,9 @@ class Node:
             assert peer.node_id == node_id, "a peer by another name"
             assert peer.link is None or peer.link in links, "a link that is closed"
             assert peer.acked_sequence <= changes.sequence, "a change that never was, acknowledged"
-            if peer.known and not peer.in_view:
+            if (peer.known or peer.copied_version) and not peer.in_view:
                 assert not changes.tombstones.shared, "deletions are not kept for who left"
-                assert changes.departed_version <= peer.departed_version, "ends leave no trace"
+            assert changes.departed_version <= peer.lacks_after, "ends leave no trace"
         assert self._all_are_with_us() or not changes.tombstones.shared, (
             "deletions are not kept for who may come"
         )

@@ -16,6 +16,7 @@ from .messages import Received
 from .records import encode_result
 from .resync import SLICES_MAX, WINDOW_BYTES, Resync
 from .values import pieces_of
+from .versions import FOREVER
 from .waiting import Executed
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ class Peer:
         self.acked_ticket = 0
         self.acked_version = 0  #: it has what is not newer, while it is in the view
         self.departed_version = 0  #: what is newer it may not have, since it left
+        #: The same, since its first copy began, though it has a part of that; 0: it has nothing.
+        self.copied_version = 0
         self.known = False  #: it has been in sync with us since we started
         self.overrates_us = False  #: it believes that we have what we gave up
         self.moved_at = -inf  #: when it last acknowledged anything, or its link came up
@@ -156,6 +159,13 @@ class Peer:
         if self.channel is not None:
             self.executed.end(message.results for message in self.channel.unacked)
             self.channel = None
+
+    @property
+    def lacks_after(self) -> int:
+        """The version after which it may lack what became of items that it has; FOREVER: none."""
+        if self.in_view:
+            return self.acked_version if self.resync.under_way else FOREVER
+        return self.departed_version if self.known else self.copied_version or FOREVER
 
     @property
     def status_stood_at(self) -> float:

@@ -539,6 +539,12 @@ LATE: Final = frozenset({"late_handshake"})
 QUEUES: Final = frozenset({"tiny_queues", "many_keys"})
 
 
+def _only_who_was_in_sync(original: Any) -> Any:
+    return property(
+        lambda self: self.departed_version if self.known and not self.in_view else FOREVER
+    )
+
+
 def _always_consent(original: Any) -> Any:
     def decide(self: Any, request: Any, state: Any, entry: Entry, vote: Vote) -> None:
         if entry.memory.backs == vote.roll:
@@ -636,6 +642,12 @@ MUTANTS = [
         "what a peer has that refuses is not heard",
         [(Beginning, "heard", _nothing)],
         first_seed=500,
+    ),
+    Mutant(
+        "what is evicted during a first copy leaves no trace",
+        [(Peer, "lacks_after", _only_who_was_in_sync)],
+        first_seed=2118,
+        more=QUEUES,
     ),
     Mutant("differences between clocks move expiry", [(Changes, "origin_by", _ignore_skew)]),
     Mutant(
