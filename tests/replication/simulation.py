@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.auth import Authenticator, Users
 from pymcd.config import Settings
+from pymcd.replication import frames
 from pymcd.replication.lease import SILENCE_S
 
 from . import checkers, simulation_troubles, world_etcd, world_witness
@@ -218,8 +219,13 @@ class Simulation:
 
     def _most_at_once(self) -> int:
         """Return how many bytes of changes all clients together can ask for at once."""
-        value_bytes = (self.speech.value_bytes or (0, 20))[1]
-        return len(self.clients) * 7 * (value_bytes + 150)
+        return len(self.clients) * 7 * (self.speech.value_bytes_max + 150)
+
+    @property
+    def _is_large(self) -> bool:
+        """Whether a value may take several round trips to the other side, whoever waits for it."""
+        largest_bytes = self.speech.value_bytes_max
+        return "large_values" in self.more or largest_bytes > frames.PARTS_WINDOW_BYTES
 
     def _draw_conditions(self) -> set[str]:
         chances = dict.fromkeys(CONDITIONS, 0.12)
@@ -827,7 +833,7 @@ class Simulation:
             # each within time-out and lease.
             bound_s = 3 * 1.75 * self.ack_timeout_s + PATIENCE_S
             roles = frozenset({"alone", "coordinator", "follower"})
-            if "one_bound" in self.more and "large_values" not in self.more:
+            if "one_bound" in self.more and not self._is_large:
                 bound_s = 2 * self.ack_timeout_s + PATIENCE_S
                 roles |= {"joining"}
             excused = {

@@ -250,6 +250,11 @@ class Speech:
         #: (key) -> cas uniques seen, of which cas may use one.
         self.seen: dict[bytes, int] = {}
 
+    @property
+    def value_bytes_max(self) -> int:
+        """No value is longer when it is stored."""
+        return 20 if self.value_bytes is None else self.value_bytes[1]
+
     def value(self) -> bytes:
         """Return a value that was never used before."""
         self._last += 1

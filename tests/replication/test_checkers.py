@@ -11,7 +11,7 @@ from pymcd.store import StoreMode
 from tests.replication import checkers
 from tests.replication.helpers import Guest, make_group
 from tests.replication.linearizability import Operation, Outcome
-from tests.replication.world import Observation
+from tests.replication.world import Observation, constants
 from tests.store.helpers import make_cache
 
 
@@ -50,6 +50,28 @@ def test_a_key_is_missing_where_there_was_no_room(names, holding, evicted, found
         for name in names
     ]
     assert len(checkers.check_converged(hosts)) == found
+
+
+@pytest.mark.parametrize("windows", [0, 1, 3, 10])
+def test_a_value_takes_as_many_round_trips_as_there_are_windows_in_it(windows):
+    """So where that is more than one, no bound of time-outs holds for who waits: nobody is lost."""
+    small: dict[str, int] = {"PART_BYTES": 200, "PARTS_WINDOW_BYTES": 2000}
+    with constants(small):
+        group = make_group()
+        group.warm()
+        follower, wire = group["b"], group.wire("a", "b")
+        guest = Guest(follower)
+        length = windows * 2000 or 10
+        guest.feed(b"set k 0 0 %d\r\n%b\r\n" % (length, bytes(length)))
+        rounds = 0
+        while not guest.replies:
+            rounds += 1
+            for sender in ("b", "a"):
+                group[sender].turn()
+                wire.stall(*[host for host in wire.hosts if host is not group[sender]])
+                wire.carry()
+        assert guest.take() == b"STORED\r\n"
+        assert rounds == 1 if not windows else rounds > windows
 
 
 def test_when_others_had_gone_on_without_a_host():
