@@ -1037,7 +1037,7 @@ def summarise(reports: list[Report]) -> dict[str, Any]:
     return {
         "runs": len(reports),
         "failing": sorted(report.seed for report in reports if report.found),
-        "undecided": sum(len(report.undecided) for report in reports),
+        "undecided": sorted(report.seed for report in reports if report.undecided),
         "in_sync_s": round(sum(report.in_sync_s for report in reports)),
         "virtual_s": round(sum(report.virtual_s for report in reports)),
         "wait_p50_p99_max": [
