@@ -7,8 +7,9 @@ run, to the bit.
     python -m tests.replication.simulation --seeds 0:2000 --jobs 2
     python -m tests.replication.simulation --seed 1234 -v
 
-`--with NAME,NAME` adds troubles, conditions and checks of `simulation_troubles` to every world, and
-`--nodes 3` a third node. What a seed is replayed with must be what it was found with.
+`--with NAME,NAME` adds troubles, conditions and checks to every world, those of here or of
+`simulation_troubles`, and `--nodes 3` a third node. What a seed is replayed with must be what it
+was found with.
 """
 
 from __future__ import annotations
@@ -33,7 +34,15 @@ from pymcd.replication.lease import SILENCE_S
 from . import checkers, simulation_troubles, world_etcd, world_witness
 from .simulation_clients import PASSWORD, USER, Client, Garbled, Login, Speech
 from .watch import Watch
-from .world import Host, HostClock, OutOfMemory, World, constants, independent_of_hash_seed
+from .world import (
+    Host,
+    HostClock,
+    Observation,
+    OutOfMemory,
+    World,
+    constants,
+    independent_of_hash_seed,
+)
 from .world_etcd import EtcdHost
 from .world_witness import WitnessHost
 
@@ -89,12 +98,18 @@ LOGIN_TROUBLES: Final = (
     "failed_logins",
     "commands_of_strangers",  #: said before the login; nobody may have executed them
 )
+#: What may be asked for: this, and what `simulation_troubles` has.
+NAMES: Final = frozenset({*TROUBLES, *CONDITIONS, *LOGINS, *simulation_troubles.names()})
 _MORE_CONDITIONS: Final = simulation_troubles.CONDITIONS
 _AWAITED: Final = simulation_troubles.AWAITED
 #: Everything comes to rest within this, after all troubles have ended.
 SETTLE_S: Final = 25.0
 #: What a client may wait beyond the time-outs, because of its own network and host.
 PATIENCE_S: Final = 0.1
+#: So many times as much is said in a busy world.
+BUSY: Final = 4
+#: Clocks drift, and a turn takes its time.
+LEASE_TOLERANCE_S: Final = 0.001
 
 
 @dataclass
@@ -123,7 +138,7 @@ class Simulation:
         nodes: int | None = None,
         verbose: bool = False,
     ) -> None:
-        """`more`: of `simulation_troubles`, what this world has in any case."""
+        """`more`: of `NAMES`, what this world has in any case."""
         independent_of_hash_seed()
         self.seed = seed
         self._streams: dict[str, random.Random] = {}
@@ -165,7 +180,12 @@ class Simulation:
         self.clients = self._build_clients()
         self.overheard: list[bytes] = []
         self.watch = Watch(self.world, self.hosts, self.more, self._most_at_once())
+        if {"many_keys", "steps"} <= self.more and not self.lossy:
+            for host in self.hosts:
+                host.counted = self._most_at_once()
         self.world.observe = self._observe
+
+    secret: Final = SECRET
 
     @property
     def voting(self) -> bool:
@@ -181,7 +201,7 @@ class Simulation:
     # -- the cast ------------------------------------------------------------------------------
 
     def _draw_more(self, wanted: frozenset[str]) -> set[str]:
-        """Return what of `simulation_troubles` this world has."""
+        """Return what of `simulation_troubles` this world has, and whatever it is to have."""
         more = set(wanted)
         chances = {
             name: each.chance
@@ -213,6 +233,10 @@ class Simulation:
         if "hot_keys" in more:
             del speech.keys[self.stream("hot_keys").choice((1, 1, 2)) :]
             speech.own_cas = 0.5
+        if "deletions" in more:
+            speech.deleting_random = self.stream("deletions")
+        if "own_cas" in more:
+            speech.own_cas = 1.0
         if "delayed_flushes" in more:
             speech.flushing = max(speech.flushing, 0.02)
             speech.delayed_random = self.stream("delayed_flushes")
@@ -232,16 +256,20 @@ class Simulation:
         chances.update(skew=0.4, small_memory=0.06, skew_beyond=0.02, flushing=0.3, many_pieces=0.2)
         chances.update({"async": 0.04, "strict": 0.04})
         conditions = {name for name, chance in chances.items() if self.random.random() < chance}
+        asked = self.more.intersection(CONDITIONS)
+        conditions |= asked
         if "async" in conditions:
-            conditions.discard("strict")
+            conditions.discard("async" if "strict" in asked else "strict")
         if self._nodes is not None:
             conditions.discard("three_nodes")
             if self._nodes == 3:
                 conditions.add("three_nodes")
         if "witness" in self.more or "three_nodes" in conditions:
             conditions.discard("skew_beyond")  # who never links cannot begin
+        logins = self.more.intersection(LOGINS)
         if self._login_random.random() < 0.5:
-            conditions.add(self._login_random.choice(LOGINS))
+            logins = logins or {self._login_random.choice(LOGINS)}
+        conditions |= logins
         for name in sorted(conditions):
             self.report.counts[name] += 1
         return conditions
@@ -377,7 +405,11 @@ class Simulation:
                 self.world,
                 f"c{number}",
                 self.speech,
-                self._protocol(random_.choice(("text", "text", "meta", "binary"))),
+                self._protocol(
+                    random_.choice(("text", "text", "meta", "binary"))
+                    if "own_cas" not in self.more
+                    else ("meta", "text")[number % 2]
+                ),
                 hosts,
                 self.history,
                 timeout_s=random_.choice((0.5, 1.0)),
@@ -415,7 +447,7 @@ class Simulation:
             world.after(self.stream("witness").random() * 0.2, self.witness.start)
         if self.voting:
             world.run(1.5)  # nobody begins alone: let them find each other
-        troubles = [name for name in TROUBLES if random_.random() < 0.3]
+        troubles = [name for name in TROUBLES if random_.random() < 0.3 or name in self.more]
         for name in troubles:
             self._schedule(name, TROUBLES[name] * random_.choice((0.5, 1.0, 2.0)))
         if random.Random(f"{self.seed}/estrange").randrange(ESTRANGED_WORLDS) == 0:
@@ -430,7 +462,7 @@ class Simulation:
             self._schedule_more("mute_death", 1.0)
             if hot.random() < 0.5:
                 world.latency_s, world.jitter_s = 0.004, 0.003
-        budget = random_.randrange(100, 260)
+        budget = random_.randrange(100, 260) * (BUSY if "busy" in self.more else 1)
         for client in self.clients:
             client.go(budget // len(self.clients))
         if random_.random() < 0.7:
@@ -493,8 +525,8 @@ class Simulation:
         self.report.counts[name] += 1
         self.world.tell("fault", f"{name} {what}")
 
-    def until(self, delay_s: float, undo: Callable[[], None]) -> None:
-        """Have a trouble end after a while, or when all is healed."""
+    def until(self, delay_s: float, undo: Callable[[], None]) -> Callable[[], None]:
+        """Have a trouble end after a while, or when all is healed; return what ends it before."""
         done = False
 
         def once() -> None:
@@ -506,6 +538,7 @@ class Simulation:
         self._open_troubles.append(once)
         if delay_s != inf:
             self.world.after(delay_s, once)
+        return once
 
     def while_s(self, random_: random.Random) -> float:
         """Return how long a trouble lasts: about as long as time-outs, or very short, or long."""
@@ -625,17 +658,17 @@ class Simulation:
 
     def _estrange(self) -> None:
         host = self._spare()
-        if host is None or host.secret != SECRET:
+        if host is None or host.estranged:
             return
         self.count("estrange", host.name)
         began = self.world.now
         self.die(host, silent=False)
-        host.secret = b"another one"
+        before, host.secret, host.estranged = host.secret, b"another one", True
         host.start()
 
         def undo() -> None:
             self.die(host, silent=False)
-            host.secret = SECRET
+            host.secret, host.estranged = before, False
             self.excuse(host, began)
             host.start()
 
@@ -801,6 +834,8 @@ class Simulation:
         ]
         self.eras = eras
         found = report.found
+        for host in hosts:
+            found += host.complaints[:3]
         history = checkers.see_delays(history, eras, 1.5)
         for each in history:
             if each.outcome is None and "too_large" in each.notes:
@@ -922,6 +957,7 @@ class Simulation:
             self._check_waking(host)
         if was.role not in ("coordinator", "follower") or was.life != now.life:
             return
+        self._check_leases(host, was, now)
         if self.voting:
             return  # who has asked for votes goes on when it has them, whoever is back by then
         # A follower depends on its coordinator; of the others it does not hear.
@@ -929,7 +965,9 @@ class Simulation:
         for name in lost:
             if name in now.partners or now.role not in ("alone", "coordinator"):
                 continue
-            if getattr(host.node.view.peers[name], "left_why", "").startswith(OutOfMemory.__name__):
+            if host.misheard_at > self.world.now - self.ack_timeout_s or getattr(
+                host.node.view.peers[name], "left_why", ""
+            ).startswith(OutOfMemory.__name__):
                 continue  # something could not be told or taken: it has waited for a lease
             other = self.world.hosts[name]
             if not other.alive or not other.history:
@@ -944,6 +982,30 @@ class Simulation:
                 self.report.found.append(
                     f"{self.world.now:.6f}: {host.name} acts without {name}, from which it"
                     f" heard {silence_s:.3f} s ago, and had an answer {unanswered_s:.3f} s ago"
+                )
+
+    def _check_leases(self, host: Host, was: Observation, now: Observation) -> None:
+        """Nobody acts without another one that may still answer by itself.
+
+        Not so among the followers of one that leaves in order, as that is now.
+        """
+        if self.world.hosts[was.coordinator].leaving:
+            return
+        for name in was.partners:
+            other = self.world.hosts[name]
+            if name in now.partners or now.role not in ("alone", "coordinator") or not other.alive:
+                continue
+            view, until = other.node.view, other.node.gate.open_until
+            left_s = other.clock.world_seconds(until - other.clock.monotonic())
+            if (
+                view.role in ("coordinator", "follower")
+                and host.name in view.members
+                and view.epoch == was.epoch
+                and left_s > LEASE_TOLERANCE_S
+            ):
+                self.report.found.append(
+                    f"{self.world.now:.6f}: {host.name} acts without {name}, which answers by"
+                    f" itself for {left_s:.3f} s"
                 )
 
     def _check_waking(self, host: Host) -> None:
@@ -1056,18 +1118,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seeds", default="0:100", help="first and last but one, as A:B")
     parser.add_argument("--seed", type=int, help="one seed, with what it finds")
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument(
-        "--with", dest="more", default="", help="NAME,NAME: see simulation_troubles"
-    )
+    parser.add_argument("--with", dest="more", default="", help="NAME,NAME: see NAMES")
     parser.add_argument("--nodes", type=int, choices=(2, 3), help="else some worlds have three")
     parser.add_argument("-v", "--verbose", action="store_true", help="with the trace of --seed")
     options = parser.parse_args(arguments)
     write = sys.stdout.write
     more = frozenset(filter(None, options.more.split(",")))
-    if unknown := more - simulation_troubles.names():
-        parser.error(
-            f"no {', '.join(sorted(unknown))}; {', '.join(sorted(simulation_troubles.names()))}"
-        )
+    if unknown := more - NAMES:
+        parser.error(f"no {', '.join(sorted(unknown))}; {', '.join(sorted(NAMES))}")
     if options.seed is not None:
         report = run(options.seed, more=more, nodes=options.nodes, verbose=options.verbose)
         write("\n".join([*report.trace, *report.found]) + "\n")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .world import Host, Visit, World
 
 _HEADER: Final = struct.Struct(">BBHBBHIIQ")
+#: How often what is said deletes, in worlds where much is deleted.
+DELETING: Final = 0.3
 #: What ends later than any run.
 LONG_S: Final = 5000
 #: The same in Unix time, where wall clocks jump ahead again and again.
@@ -242,6 +244,7 @@ class Speech:
         #: Of their own, so that what is said of other keys does not depend on it.
         self.mortal_random = mortal_random
         self.delayed_random: random.Random | None = None  #: chooses delays of flushes, if there are
+        self.deleting_random: random.Random | None = None  #: chooses what is deleted, if much is
         self.item_bytes = 1 << 20  #: what no node has room for is larger
         self._last = 0
         self.own_cas = 0.1  #: how often a client of meta commands chooses the cas unique
@@ -283,6 +286,9 @@ class Speech:
         chance = random_.random()
         if chance < self.flushing:
             return self._flush(protocol)
+        deleting = self.deleting_random
+        if deleting is not None and deleting.random() < DELETING:
+            return self._delete(protocol, deleting.choice(self.keys))
         if chance < 0.72:
             return self._about_item(protocol, random_.choice(self.keys))
         if chance < 0.84:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from .world_witness import isolate
+from pymcd.replication.records import STATE, STATE_BYTES, pack_state
+
+from .world_witness import WitnessHost, isolate
 
 if TYPE_CHECKING:
     import random
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from .simulation import Simulation
     from .world import Host
 
+#: A state whose value is longer than what there is of it.
+_CUT_OFF: Final = pack_state(STATE, 0, 2, 0, 1, 1, 0, 9) + b"k0"
 #: Of how late words are: so long they are late.
 _LATE_TIMES: Final = 5
 #: Until a witness that was out of reach is called again, and has answered, at most.
@@ -270,6 +274,128 @@ def mute_death(simulation: Simulation) -> None:
     simulation.until(back_s, undo)
 
 
+def mishear(simulation: Simulation) -> None:
+    """What has changed at one node is not understood at another one: what is last is no record,
+    or not a whole one.
+    """
+    random_ = simulation.stream("mishear")
+    host = _pick(simulation, "mishear")
+    if host is not None:
+        simulation.count("mishear", host.name)
+        host.mishear(random_.choice((b"\xff", bytes([STATE]) + bytes(STATE_BYTES - 2), _CUT_OFF)))
+
+
+def rotation(simulation: Simulation) -> None:
+    """The next step of giving all nodes another secret, at the one that is behind."""
+    random_ = simulation.stream("rotation")
+    hosts = simulation.hosts
+    if isinstance(simulation.witness, WitnessHost):
+        return  # which reads its secret once
+    step = min(host.rotated for host in hosts)
+    host = random_.choice([host for host in hosts if host.rotated == step])
+    if not host.alive or host.frozen or any(each.estranged for each in hosts):
+        return
+    number, way = divmod(step, 3)
+    old, new = (b"the secret of the simulation, by number %d" % (number + each) for each in (0, 1))
+    if not number:
+        old = simulation.secret
+    simulation.count("rotation", host.name)
+    host.use_secrets(*((old, new), (new, old), (new,))[way])
+    host.rotated += 1
+
+
+def see_saw(simulation: Simulation) -> None:
+    """Nothing passes in one direction for about a time-out; from then on, nothing in the other.
+
+    So what was said in the end arrives, with what it prolongs, and no answer to it comes back.
+    """
+    random_ = simulation.stream("see_saw")
+    if not all(host.alive and host.node.role.in_sync for host in simulation.hosts):
+        return
+    one, *others = random_.sample(simulation.hosts, len(simulation.hosts))
+    there = [(one.name, other.name) for other in others]
+    back = [(receiver, sender) for sender, receiver in there]
+    if random_.random() < 0.5:
+        there, back = back, there
+    first_s = simulation.ack_timeout_s * random_.uniform(0.5, 1.0)
+    then_s = simulation.ack_timeout_s * random_.uniform(1.0, 3.0)
+    simulation.block("see_saw", there, first_s)
+
+    def turn() -> None:
+        if not simulation.ending:
+            simulation.block("see_saw", back, then_s)
+
+    simulation.world.after(first_s, turn)
+
+
+def second_failure(simulation: Simulation) -> None:
+    """Who decides is left behind with what nobody else has; he learns that, and is left once more.
+
+    The one that went on dies just when it is to tell what is there instead.
+    """
+    random_ = simulation.stream("second_failure")
+    world = simulation.world
+    host = next(
+        (each for each in simulation.hosts if each.alive and each.node.role == "coordinator"), None
+    )
+    if host is None or host.frozen:
+        return
+    simulation.count("second_failure", host.name)
+    others = [other for other in simulation.hosts if other is not host]
+    life, began, gives_up_at = host.life, world.now, world.now + 2.0
+    for other in others:
+        world.block(host.name, other.name)
+
+    def is_over() -> bool:
+        return simulation.ending or host.life != life or world.now > gives_up_at
+
+    def stand_still() -> None:
+        if not is_over() and host.alive:
+            host.freeze()
+            see_them_go_on()
+
+    def see_them_go_on() -> None:
+        if any(other.alive and other.node.role.leads for other in others):
+            world.after(random_.uniform(0.0, 0.01), thaw)
+        elif not is_over():
+            world.after(0.002, see_them_go_on)
+
+    def undo() -> None:
+        for other in others:
+            world.unblock(host.name, other.name)
+        simulation.excuse(host, began)
+        if host.life == life:
+            host.thaw()
+
+    thaw = simulation.until(2.0, undo)
+    late_s = random_.choice((0.0, random_.uniform(0.0, 0.002)))
+    goes_s = random_.uniform(0.5, 4.0)
+
+    def see_it_doubt() -> None:
+        leader = host.node.view.leader
+        if host.node.role == "joining" and host.node.changes.in_doubt and leader is not None:
+            world.after(late_s, fail, world.hosts[leader.node_id])
+        elif not is_over():
+            world.after(0.001, see_it_doubt)
+
+    def fail(other: Host) -> None:
+        if is_over() or not other.alive:
+            return
+        simulation.count("kill", other.name)
+        simulation.die(other, silent=random_.random() < 0.5)
+        fell = world.now
+
+        def start() -> None:
+            simulation.excuse(other, fell)
+            if not other.alive:
+                other.start()
+
+        simulation.until(goes_s, start)
+
+    world.after(simulation.ack_timeout_s * random_.uniform(0.1, 0.8), stand_still)
+    see_it_doubt()
+
+
 def doze(simulation: Simulation) -> None:
     """A host stands still for a moment just when clients wait there for a word of another.
 
@@ -403,6 +529,10 @@ TROUBLES: Final = {
     "suspend": Trouble(suspend, 0.15, 2.0),
     "mute_death": Trouble(mute_death, 0.15, 1.0),
     "doze": Trouble(doze, 0.15, 0.5),
+    "mishear": Trouble(mishear, 0.15, 1.0),
+    "rotation": Trouble(rotation, 0.15, 0.5),
+    "see_saw": Trouble(see_saw, 0.15, 0.7),
+    "second_failure": Trouble(second_failure, 0.15, 1.0),
     "votes": Trouble(votes, 1.0, 1.0),
 }
 
@@ -415,7 +545,23 @@ CONDITIONS: Final = {
     "tiny_chunks": Condition(0.1, {"PART_BYTES": 200, "PARTS_WINDOW_BYTES": 2000}),
     #: A log and tombstones of a few keys, so that both wrap around.
     "tiny_log": Condition(0.1, {}),
-    "many_keys": Condition(0.1, {}),
+    #: Many for the small part of them that is done in one step.
+    "many_keys": Condition(
+        0.1,
+        {
+            "SLICE_ITEMS": 2,
+            "SLICES_MAX": 2,
+            "DROP_ITEMS": 2,
+            "EXPIRED_MAX": 3,
+            "DISPOSED_MAX": 3,
+        },
+    ),
+    #: Clients say much more, so that they are there still when troubles come.
+    "busy": Condition(0.03, {}),
+    #: A third of what clients say deletes.
+    "deletions": Condition(0.1, {}),
+    #: Whoever can chooses the cas unique of what he stores; others read it without one.
+    "own_cas": Condition(0.1, {}),
     #: All ask for the same one or two keys all the time, and hosts die while much is under way.
     "hot_keys": Condition(0.15, {}),
     #: Values that are larger than a part, a read and what may be under way.
@@ -439,6 +585,8 @@ CHECKS: Final = {
     "equality": "nodes in sync hold the same while nothing is unacknowledged",
     "mortal": "what is stored for a while lives that long",
     "bounds": "queues, log and tombstones stay within their bounds",
+    "followers": "who follows does not flush by itself",
+    "steps": "where there are many keys a step is about few of them",
     "statistics": "what `stats replication` says is so",
     "one_bound": "in every role nobody waits for longer than once for the peer",
 }

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from pymcd.replication import gate, resync
 from pymcd.replication.lease import SILENCE_S
+from pymcd.replication.roles import FOLLOWER
+from pymcd.replication.versions import TAG_MASK
 
 from .checkers import END_TOLERANCE_S, differ, photograph
 
@@ -38,6 +40,8 @@ class Watch:
         self._most_at_once_bytes = most_at_once_bytes
         self._looked_at: dict[Host, float] = {}
         self._mistaken_since: dict[tuple[Host, Host], float] = {}
+        #: Life, role and epoch when a host was looked at, and its last flush.
+        self._flushed: dict[Host, tuple[tuple[int, str, int], int]] = {}
         self._complaints: dict[str, int] = {}
 
     def look(self, host: Host, found: list[str]) -> None:
@@ -54,12 +58,29 @@ class Watch:
                 continue
             if "equality" in self._checks or "statistics" in self._checks:
                 said += self._together(host, other)
+        if "followers" in self._checks:
+            said += self._follows(host)
         if "statistics" in self._checks:
             said += self._statistics(host)
         for kind, line in said:
             self._complaints[kind] = self._complaints.get(kind, 0) + 1
             if self._complaints[kind] <= _ENOUGH:
                 found.append(f"{now:.6f}: {host.name}: {kind}: {line}")
+
+    def _follows(self, host: Host) -> list[tuple[str, str]]:
+        """See whether a follower has flushed by itself: by a version that it gave out."""
+        view, changes = host.node.view, host.node.changes
+        now = host.life, view.role.name, view.epoch
+        before, barrier = self._flushed.get(host, (now, changes.barrier))
+        self._flushed[host] = now, changes.barrier
+        if (
+            now != before
+            or view.role is not FOLLOWER
+            or changes.barrier == barrier
+            or changes.barrier & TAG_MASK != changes.tag
+        ):
+            return []
+        return [("flushes, though another one decides", f"{changes.barrier}")]
 
     def _together(self, host: Host, other: Host) -> list[tuple[str, str]]:
         """See whether two that have no more to say to each other hold the same."""

@@ -27,6 +27,7 @@ import pymcd.store.cache
 from ..hosts import make_host, make_node_host
 from .releases import TODAY, Release
 from .shortage import shortage
+from .work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
     from pymcd.auth import Authenticator
     from pymcd.config import Settings
     from pymcd.protocol import PairedConnection
+    from pymcd.replication.gate import Gate
     from pymcd.replication.link import Link
     from pymcd.replication.node import Node
+    from pymcd.replication.peer import Peer
     from pymcd.service import Service
 
 #: Unix time at the beginning of the world.
@@ -49,8 +52,12 @@ BACKOFF_MAX_S: Final = 2.0
 DIAL_LOOK_S: Final = 0.01
 #: As `server.peering` has it.
 STEP_AGAIN_S: Final = 0.02
+#: A word that was said so long before another one is late.
+LATE_S: Final = 0.02
 #: How often who leaves asks whether the others have everything.
 LEAVE_AGAIN_S: Final = 0.005
+#: Who is hindered by nobody leaves within two acknowledgement time-outs, and this.
+LEAVE_S: Final = 0.1
 #: A host's own work takes this long at most, unless it is slow.
 TURN_S: Final = 0.0003
 _EVER: Final = float("inf")
@@ -230,7 +237,7 @@ class End:
         self.dialled: str | None = None  #: what our host dialled
         self.gone = False  #: this side knows of the end
         self._last_at = 0.0
-        self._held: list[tuple[bytes, tuple[float, float]]] = []
+        self._held: list[tuple[bytes, tuple[float, float, float]]] = []
         self.under_way_bytes = 0
         self.last_taken = -_EVER  #: when what was handled here last was sent there
         self.late_s = 0.0  #: what is said here is so long under way, beside the usual
@@ -248,13 +255,13 @@ class End:
         if world.draw() < world.splitting:
             cut = world.random.randrange(len(data) + 1)
             pieces = [piece for piece in (data[:cut], data[cut:]) if piece]
-        known = (self.host.waking_s, self.last_taken)
+        known = self.host.waking_s, self.last_taken, self.host.last_word_of(self.other)
         for piece in pieces:
             self._last_at = max(self._last_at, world.now + delay_s + world.delay())
             self.under_way_bytes += len(piece)
             world.at(self._last_at, self._arrive, piece, known)
 
-    def _arrive(self, data: bytes, known: tuple[float, float]) -> None:
+    def _arrive(self, data: bytes, known: tuple[float, float, float]) -> None:
         if self.wire.dead:
             return
         if self._held or self.host.world.blocked(self.host.name, self.other.host.name):
@@ -263,17 +270,21 @@ class End:
         other = self.other
         other.host.post(other, other.take, data, known, life=other.life)
 
-    def take(self, data: bytes, known: tuple[float, float]) -> None:
+    def take(self, data: bytes, known: tuple[float, float, float]) -> None:
         """Handle bytes that came from the other end; in a turn of our host.
 
-        `known`: when they were sent, and what of ours had been handled there, each on the sender's
-        clock as a host lives it.
+        `known`: when they were sent, and what of ours had been handled there, over this wire and
+        over any, each on the sender's clock as a host lives it.
         """
         self.other.under_way_bytes -= len(data)
         if self.gone or self.link is None:
             return
         peer = self.host.node.membership.peer_of(self.link)
-        before = None if peer is None else peer.lease.their_time
+        before = None
+        if peer is not None:
+            before = peer.lease.their_time, getattr(peer, "status", None)
+        self.last_taken = known[0]
+        self.host.hear(self.other, known[0], known[2])
         try:
             with self.host.short():
                 self.link.receive(data)
@@ -283,12 +294,14 @@ class End:
             self.end()
             return
         self.host.node.check()
-        self.last_taken = known[0]
         if self.link.proven or (self.dialled is not None and self.link.closed):
             self.host.met.add((self.other.host.name, self.other.life))
-        if peer is not None and peer.link is self.link and peer.lease.their_time != before:
-            # A whole message, over the link that is in use.
-            self.host.heard(self.other, known[1])
+        if before is not None and peer is not None and peer.link is self.link:
+            if peer.lease.their_time != before[0]:
+                # A whole message, over the link that is in use.
+                self.host.heard(self.other, known[1])
+            is_status = getattr(peer, "status", None) is not before[1]
+            self.host.note_words(self.other, known[0], is_status=is_status)
         if self.other.under_way_bytes <= self.host.world.window_bytes:
             self.other.host.post(self.other, None, life=self.other.life)
 
@@ -490,6 +503,10 @@ class Host:
         self.clock = clock
         self.dials = dials
         self.secret = secret  #: of the next life
+        self.estranged = False  #: that is another one than the others have
+        self.other_secrets: tuple[bytes, ...] = ()  #: by which others may prove themselves as well
+        #: So many steps its secrets are ahead of what they were, see `use_secrets`.
+        self.rotated = 0
         self._memory_pages = memory_pages
         self._lent = make_host(authenticator=authenticator, call_later=self._call_later)
         world.hosts[name] = self
@@ -507,6 +524,7 @@ class Host:
         self.slow_s = 0.0  #: a turn takes so much longer
         self._short_lines: int | None = None  #: of those that send, before memory ends
         self.sent_short = 0  #: so often it did
+        self.misheard_at = -_EVER  #: when it last understood more than was said
         self.service: Service | None = None
         self.node: Node
         self.woken: dict[Visit, None] = {}
@@ -532,13 +550,21 @@ class Host:
         #: (host, life) with whom a handshake came to its end in this life, whatever it was.
         self.met: set[tuple[str, int]] = set()
         self._answered_now: dict[tuple[str, int], float] = {}
+        #: The same, at once, and whatever wire that one heard it over.
+        self._known_to: dict[tuple[str, int], float] = {}
+        self._came: dict[tuple[str, int], float] = {}
         self._stood_still_s = 0.0
         #: When it stood still last, from and to.
         self.froze_at = self.thawed_at = -_EVER
         self.started_at = 0.0
         self.skews_s: list[float] = []  #: of the wall clock when each of its processes began
         self.evicted: set[bytes] = set()
-        self.failure: str | None = None
+        #: (host, life) -> when it said the latest that was heard of it, on its waking clock.
+        self._words: dict[tuple[str, int], float] = {}
+        #: What it did that nobody may do, whatever goes wrong.
+        self.complaints: list[str] = []
+        #: Bytes that clients ask for at once, if what is done in one step is to be counted.
+        self.counted: int | None = None
 
     def __repr__(self) -> str:
         return f"<Host {self.name}>"
@@ -557,6 +583,9 @@ class Host:
         self.heard_at.clear()
         self.answered_at.clear()
         self.met.clear()
+        self._words.clear()
+        self._known_to.clear()
+        self._came.clear()
         self._answered_now.clear()
         self._heard_now.clear()
         self.evicted = set()
@@ -587,6 +616,11 @@ class Host:
             execute=self.release.executor(service),
         )
         service.gate = self.node.gate
+        if self.release is TODAY:
+            self.use_secrets(self.secret, *self.other_secrets)
+            self._watch_leases(self.node.gate)
+        if self.counted is not None:
+            Work(self.node, self.complain, self.counted)
         self._step_at = self._timer_at = _EVER
         self._node_woken = True
         self.world.tell(self.name, f"starts, life {self.life}")
@@ -640,6 +674,27 @@ class Host:
             self.thawed_at = self.world.now
             self.stir()
 
+    def use_secrets(self, first: bytes | None, *others: bytes) -> None:
+        """Have the secrets be these from now on, as when their file is read again."""
+        self.secret, self.other_secrets = first, others
+        if self.alive and first is not None:
+            self.node.membership.use_secrets(first, *others)
+
+    def mishear(self, more: bytes) -> None:
+        """Understand more than was said, once, of what a peer says has changed."""
+        gate = self.node.gate
+        if "changes_arrived" in vars(gate):
+            return
+        arrived = gate.changes_arrived
+
+        def misheard(peer: Peer, body: bytes) -> None:
+            del vars(gate)["changes_arrived"]
+            self.world.tell(self.name, f"mishears {peer.node_id}")
+            self.misheard_at = self.world.now
+            arrived(peer, body + more)
+
+        vars(gate)["changes_arrived"] = misheard
+
     def leave(self, patience_s: float, gone: Callable[[], None]) -> None:
         """End the process in order, as by SIGTERM: the others are told, and have everything first.
 
@@ -647,16 +702,34 @@ class Host:
         """
         self.leaving = True
         life, began = self.life, self.world.now
+        hindered_at = began
 
         def ask() -> None:
-            patient = self.world.now - began < patience_s
+            nonlocal hindered_at
+            now = self.world.now
+            patient = now - began < patience_s
             if (self.node.awaited or not self.node.leave()) and patient:
+                if self._is_hindered():
+                    hindered_at = now
+                elif now - hindered_at > 2 * self.node.patience.ack_timeout_s + LEAVE_S:
+                    self.complain(f"is about to leave since {hindered_at:.3f}")
+                    hindered_at = now
                 self.world.after(LEAVE_AGAIN_S, lambda: self.post("leave", ask, life=life))
                 return
             # What was said last is sent at the end of this turn.
             self.world.after(LEAVE_AGAIN_S, lambda: gone() if self.life == life else None)
 
         self.post("leave", ask, life=life)
+
+    def _is_hindered(self) -> bool:
+        """Return whether there is a reason for not having left yet."""
+        node = self.node
+        return (
+            node.awaited
+            or node.view.ack_mode == "async"
+            or any(host.frozen or host.slow_s for host in self.world.hosts.values())
+            or any(peer.link and not peer.in_view for peer in node.view.peers.values())
+        )
 
     def run_short(self, records: int) -> None:
         """Have no memory, once, when so many records from others have been applied."""
@@ -715,6 +788,68 @@ class Host:
         who = (end.host.name, end.life)
         self._heard_now[who] = self.waking_s
         self._answered_now[who] = max(answered_at, self.answered_at.get(who, -_EVER))
+
+    def _watch_leases(self, gate: Gate) -> None:
+        """See to it that nobody goes on too soon who waits for a lease."""
+        wait_open, resume_waiting = gate.wait_open, gate.resume_waiting
+        since: dict[Any, float] = {}
+
+        def wait(waiter: Any) -> None:
+            since.setdefault(waiter, self.waking_s)
+            wait_open(waiter)
+
+        def resume(*up_to: float) -> None:
+            before = [waiter for _, waiter in gate.waiting]
+            resume_waiting(*up_to)
+            for waiter in before[: len(before) - len(gate.waiting)]:
+                self._check_lease(since.pop(waiter, -_EVER))
+
+        vars(gate).update(wait_open=wait, resume_waiting=resume)
+
+    def _check_lease(self, since: float) -> None:
+        """See whether may be executed now what has waited since then, on the waking clock.
+
+        There is a lease, or each on whom that depends has heard of this server since then.
+        """
+        if self.clock.monotonic() < self.node.gate.open_until or not self.history:
+            return
+        then = self.history[-1]
+        if then.role != self.node.role or then.epoch != self.node.view.epoch:
+            return
+        depends_on = {"coordinator": then.partners, "follower": (then.coordinator,)}
+        for name in depends_on.get(then.role, ()):
+            times = [at for (other, _), at in self._known_to.items() if other == name]
+            answered_at = max(times, default=-_EVER)
+            if answered_at < since:
+                self.complain(
+                    f"has no lease, and goes on with what was asked at {since:.6f}: {name} is known"
+                    f" to have heard what it said at {answered_at:.6f}"
+                )
+
+    def last_word_of(self, end: End) -> float:
+        """Return when another host said the latest that came here, on its waking clock."""
+        return self._came.get((end.host.name, end.life), -_EVER)
+
+    def hear(self, end: End, said_at: float, heard_of_us: float) -> None:
+        """Note that what another host said then comes here, and what it had heard of this one."""
+        who = (end.host.name, end.life)
+        self._came[who] = max(said_at, self._came.get(who, -_EVER))
+        self._known_to[who] = max(heard_of_us, self._known_to.get(who, -_EVER))
+
+    def note_words(self, end: End, said_at: float, *, is_status: bool) -> None:
+        """Note that what another host said then is heard; `is_status`: and what it says it is."""
+        who = (end.host.name, end.life)
+        last = self._words.get(who, -_EVER)
+        if is_status and said_at < last - LATE_S:
+            self.complain(
+                f"goes by what {end.host.name} said at {said_at:.3f}, and has heard it since:"
+                f" {last:.3f}"
+            )
+        self._words[who] = max(said_at, last)
+
+    def complain(self, what: str) -> None:
+        """Note what it did that nobody may do."""
+        self.complaints.append(f"{self.world.now:.6f}: {self.name}: {what}")
 
     @property
     def waking_s(self) -> float:
