@@ -14,16 +14,14 @@ item's version is its cas unique, except for those in `exceptions`.
 from __future__ import annotations
 
 import struct
-from bisect import bisect_right
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Final
 
 from ..store import StoreMode
 from ..store.cache import TABLES, table_of, take_grown
 from ..store.item import SHARED_MARKS
 from . import records
+from .changelog import ChangeLog
 from .clocks import VersionClock, encode_times
 from .frames import FrameError
 from .records import STATE, STATE_BYTES, pack_state, unpack_state
@@ -49,9 +47,6 @@ if TYPE_CHECKING:
     from ..clock import Clock
     from ..store import Cache, Item
 
-#: What an entry of the log costs beside its key, in bytes: a place in an ordered dict, the
-#: key's header where the item is gone, and the number.
-LOG_ENTRY_BYTES: Final = 280
 #: Looked at in one step, of all items: two milliseconds at most.
 DROP_ITEMS: Final = 300
 #: An item that ends later could not be passed on where clocks differ.
@@ -140,9 +135,7 @@ class Changes:
         self.flush_sequence = 0  #: of the last flush
         self.logging = False
         self.floor = 0  #: of the last change that is not in the log
-        self.log: OrderedDict[bytes, int] = OrderedDict()
-        self.log_bytes = 0
-        self._log_limit_bytes = backlog_bytes - backlog_bytes // _TOMBSTONES_SHARE
+        self.log = ChangeLog(backlog_bytes - backlog_bytes // _TOMBSTONES_SHARE)
         self._applying = False
         #: Keys that were changed here, and nobody knows yet whether that is to stand; with what who
         #: decides now has instead, as soon as it has told: a record, and our origin by its clock.
@@ -460,47 +453,24 @@ class Changes:
         """
         if not self.logging:
             self.logging = True
-            self.floor = known_up_to
-            # At once: it may be a long queue.
-            self.log = OrderedDict.fromkeys(keys, self.sequence)
-            self.log_bytes = sum(map(len, self.log)) + LOG_ENTRY_BYTES * len(self.log)
-            self._bound_log()
+            self.floor = self.log.begin(keys, self.sequence) or known_up_to
 
     def end_log(self) -> None:
         """Keep nothing any more: every peer has everything, or acknowledges it."""
         self.logging = False
-        self.discarded.add(self.log)
-        self.log = OrderedDict()
-        self.log_bytes = 0
+        if self.log.size_bytes:
+            log, self.log = self.log, ChangeLog(self.log.limit_bytes)
+            self.discarded.add(log.early, *log.tables)
 
     def _log(self, keys: Iterable[bytes]) -> None:
         """Enter keys with the sequence number of this moment."""
-        log, sequence = self.log, self.sequence
-        for key in keys:
-            if key in log:
-                log.move_to_end(key)
-            else:
-                self.log_bytes += len(key) + LOG_ENTRY_BYTES
-            log[key] = sequence
-        self._bound_log()
-
-    def _bound_log(self) -> None:
-        log = self.log
-        while self.log_bytes > self._log_limit_bytes and log:
-            oldest, self.floor = log.popitem(last=False)
-            self.log_bytes -= len(oldest) + LOG_ENTRY_BYTES
+        self.floor = self.log.enter(keys, self.sequence) or self.floor
 
     def since(self, sequence: int) -> list[bytes] | None:
-        """Return the keys that changed after a sequence number, oldest first; None: too old."""
+        """Return the keys that changed after a sequence number; None: it is too old."""
         if sequence < (self.floor if self.logging else self.sequence):
             return None
-        # Not all of a long log is looked at for what few changes have left in it.
-        log = self.log
-        latest = reversed(log)
-        keys = list(islice(latest, self.sequence - sequence))
-        keys += takewhile(lambda key: log[key] > sequence, latest)
-        keys.reverse()
-        return keys[bisect_right(keys, sequence, key=log.__getitem__) :]
+        return self.log.since(sequence)
 
     def _count(self, key: bytes) -> None:
         """Take note of one change that came from elsewhere."""
@@ -819,10 +789,8 @@ class Changes:
         """Raise AssertionError unless the parts agree with each other. For tests."""
         self.tombstones.check()
         self.exceptions.check()
-        assert self.log_bytes == sum(len(key) + LOG_ENTRY_BYTES for key in self.log)
-        assert self.log_bytes <= self._log_limit_bytes or len(self.log) <= 1
-        assert list(self.log.values()) == sorted(self.log.values())
-        assert self.logging or not self.log
+        self.log.check()
+        assert self.logging or not self.log.size_bytes
         for key in self.exceptions:
             assert self.cache.linked(key) is not None or key in self.fresh, key
         for key, version in self.tombstones.items():

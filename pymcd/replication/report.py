@@ -98,7 +98,7 @@ def group_rows(
         ("queue_items", sum(len(peer.resync.behind) for peer in peers)),
         ("queue_bytes", sum(channel.unacked_bytes for channel in channels)),
         ("backlog_items", len(changes.log)),
-        ("backlog_bytes", changes.log_bytes + changes.tombstones.size_bytes),
+        ("backlog_bytes", changes.log.size_bytes + changes.tombstones.size_bytes),
         ("tombstones", len(changes.tombstones)),
         ("conflicts", changes.conflicts),
         ("clock_steps", changes.version_clock.steps),

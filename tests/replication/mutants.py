@@ -322,9 +322,9 @@ def _wait_for_all(original: Any) -> Any:
 
 def _log_all(original: Any) -> Any:
     def log(self: Changes, keys: Any) -> None:
-        limit_bytes, self._log_limit_bytes = self._log_limit_bytes, 1 << 60
+        limit_bytes, self.log.limit_bytes = self.log.limit_bytes, 1 << 60
         original(self, keys)
-        self._log_limit_bytes = limit_bytes
+        self.log.limit_bytes = limit_bytes
 
     return log
 

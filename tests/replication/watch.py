@@ -121,7 +121,7 @@ class Watch:
         node = host.node
         changes, settings = node.changes, host.settings
         sizes = {
-            "log": (changes.log_bytes, changes._log_limit_bytes if len(changes.log) > 1 else 1e9),
+            "log": (changes.log.size_bytes, changes.log.limit_bytes),
             "tombstones": (
                 changes.tombstones.size_bytes,
                 changes.tombstones.limit_bytes if len(changes.tombstones) > 1 else 1e9,
