@@ -435,6 +435,8 @@ def _check_value(connection: Connection, request: Request, value_bytes: int) -> 
     if connection.cache.admit(request.command.mode, request.key, value_bytes, client_flags):
         return True
     _refuse_value(connection, request, TOO_LARGE, value_bytes)
+    if request.command.mode is _SET:
+        connection.drop(request.key)
     return False
 
 

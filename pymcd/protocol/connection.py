@@ -414,6 +414,10 @@ class Connection(Holder):
         """Answer what is no command, or a command that is not whole."""
         self.reply(reply)
 
+    def drop(self, key: bytes) -> None:
+        """Have the old value go of a key, as a new one was refused and is to be thrown away."""
+        self.cache.drop(key)
+
     def log_in(self, exchange: Exchange, said: Any, done: Callable[[bytes | None], None]) -> None:
         """Have an exchange take what the client said, and tell `done` what `Exchange.step` returns.
 

@@ -17,14 +17,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import limits
-from .binary import (
-    COMMANDS,
-    DELETEQ,
-    UNKNOWN_COMMAND,
-    Request,
-    encode_error,
-    encode_request,
-)
+from .binary import UNKNOWN_COMMAND, encode_error
 from .connection import Connection, Tables
 from .paired import PairedConnection
 from .tokens import ERROR
@@ -33,6 +26,7 @@ from .verbs import LOCAL
 if TYPE_CHECKING:
     from ..replication.waiting import Commands, Reply
     from ..service import Service
+    from .binary import Request
     from .verbs import Command, Verb
 
 #: Replies to one forward, beyond some of the largest items: nobody who is well asks for as much.
@@ -162,8 +156,3 @@ class Executor:
             proxy.lent.clear()
             if not more:
                 break
-
-    def deletion(self, key: bytes) -> tuple[str, bytes]:
-        """Return protocol and request that delete a key, any key, and are not answered."""
-        request = Request(COMMANDS[DELETEQ], key, b"", bytes(4), 0, b"")
-        return "binary", encode_request(request)

@@ -191,6 +191,8 @@ def refuse_value(connection: Connection, length: int, reply: bytes) -> None:
 
 def swallow(connection: Connection) -> bool:
     """Throw away what is left of a refused value, and answer; False: no more can be done now."""
+    if connection.waiting and connection.swallow_bytes:
+        return False  # it is not clear yet what to answer
     available = len(connection.buffer) - connection.position
     taken = min(available, connection.swallow_bytes)
     connection.position += taken

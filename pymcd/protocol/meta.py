@@ -351,8 +351,9 @@ def _decode_ms(connection: Connection, tokens: list[bytes]) -> type_Header | Non
                 expires_at = cache.expiry.expires_at(exptime) if exptime else 0
                 # Whatever is wrong with the block is told, quiet or not.
                 return length, False, key, flags, mode, expires_at
-            error = TOO_LARGE
-            _drop_old(cache, mode, key)
+            refuse_value(connection, length + 2, TOO_LARGE)
+            connection.drop(key)  # in all modes
+            return None
     refuse_value(connection, length + 2, error)
     return None
 

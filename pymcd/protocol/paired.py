@@ -21,7 +21,16 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .. import limits
-from .binary import REQUEST_MAGIC, encode_error, encode_pieces, encode_request
+from .binary import (
+    COMMANDS,
+    DELETEQ,
+    REQUEST_MAGIC,
+    RESPONSE_MAGIC,
+    Request,
+    encode_error,
+    encode_pieces,
+    encode_request,
+)
 from .connection import JOINED_WEIGHT_MAX, Connection, Tables
 from .retrieval import are_short, give_up, postpone, shorten
 from .text import STORED, answer_plain
@@ -33,10 +42,10 @@ if TYPE_CHECKING:
     from ..replication.gate import Gate
     from ..replication.waiting import Commands, Reply
     from ..service import Service
-    from .binary import Request
     from .verbs import type_Effect, type_Header
 
 _MAGIC: Final = bytes([REQUEST_MAGIC])
+_RESPONSE: Final = bytes([RESPONSE_MAGIC])
 _END: Final = b"END\r\n"
 
 
@@ -199,10 +208,13 @@ def _postpone_request(connection: PairedConnection, request: Request) -> None:
     connection.waiting = True
 
 
-def _refuse_request(connection: PairedConnection, request: Request) -> None:
-    opcode, opaque = request.command.opcode, request.opaque
+def _binary_refusal(connection: PairedConnection, opcode: int, opaque: bytes) -> bytes:
     text = _NO_QUORUM_TEXT if connection.gate.stance.remote else _NOT_REPLICATED_TEXT
-    connection.reply(encode_error(opcode, _NOT_REPLICATED, opaque, text))
+    return encode_error(opcode, _NOT_REPLICATED, opaque, text)
+
+
+def _refuse_request(connection: PairedConnection, request: Request) -> None:
+    connection.reply(_binary_refusal(connection, request.command.opcode, request.opaque))
 
 
 def _limit_request(connection: PairedConnection, request: Request) -> None:
@@ -244,6 +256,40 @@ def _wrap_tables(tables: Tables) -> Tables:
 # -- the connection ----------------------------------------------------------------------------
 
 
+class _Deletion:
+    """Waits for a deletion in place of a client whose new value was refused.
+
+    What is answered to that is not for the client, unless that nothing may be changed.
+    """
+
+    __slots__ = ("_connection", "held_request")
+    held_protocol = "binary"  # which has words for any key
+
+    def __init__(self, connection: PairedConnection, key: bytes) -> None:
+        self._connection = connection
+        self.held_request = encode_request(Request(COMMANDS[DELETEQ], key, b"", bytes(4), 0, b""))
+
+    def released(self) -> None:
+        self._connection.released()
+
+    def answered(self, reply: Reply) -> None:
+        if not isinstance(reply, bytes):
+            self.abandoned()  # nobody knows what came of it
+            return
+        if int.from_bytes(reply[6:8], "big") == _NOT_REPLICATED:
+            self._connection.refuse_deletion()
+        self._connection.released()
+
+    def abandoned(self) -> None:
+        self._connection.abandoned()
+
+    def resumed(self) -> None:
+        """Nothing of it waits for that."""
+
+    def staged(self) -> None:
+        """Nor for that."""
+
+
 class PairedConnection(Connection):
     """The state of one client, of a server that replicates."""
 
@@ -254,6 +300,7 @@ class PairedConnection(Connection):
         "admitted",
         "batch",
         "deliver",
+        "dropping",
         "following",
         "gate",
         "held_reply",
@@ -283,6 +330,8 @@ class PairedConnection(Connection):
         self.kept = 0
         self.tail: list[bytes] = []  #: replies that come after those that are waited for
         self.request_line = b""
+        #: A key whose old value is to go, after what came before, as a new one was refused.
+        self.dropping: bytes | None = None
         self.staged_value: bytes | None = None  #: that others have, before it is stored
         #: Sends a reply and goes on reading; None: wake the driver instead.
         self.deliver: Callable[[bytes], None] | None = None
@@ -351,6 +400,10 @@ class PairedConnection(Connection):
         self.admitted = False
         self.following = not gate.stance.leading
         self.kept = len(self.pieces)  # not all may have been sent, and all of it is final
+        if self.dropping is not None:
+            self._delete(self.dropping)
+            if self.waiting:
+                return False
         gathered = self.awaited is not None
         if gathered and self._stages():
             return False
@@ -367,9 +420,46 @@ class PairedConnection(Connection):
             elif gate.stance.protecting and gate.unacked:
                 self._wait(commands)
                 gate.hold(self)
-        elif not self.following:
-            gate.note_pending()  # a value that is refused takes the old one away before it arrives
+        if self.dropping is not None and not self.held_request:
+            self.kept = len(self.pieces)
+            self._delete(self.dropping)
         return more and not self.waiting
+
+    def drop(self, key: bytes) -> None:
+        """Have the old value go where that is decided, before anything is said of the new one."""
+        stance = self.gate.stance
+        if stance.refusing:
+            self.refuse_deletion()
+        elif stance.leading and not stance.protecting:
+            super().drop(key)
+        else:
+            self.dropping = key
+
+    def _delete(self, key: bytes) -> None:
+        """Do so; wait until the others know it."""
+        gate = self.gate
+        self.dropping = None
+        self.waiting = False
+        if gate.stance.refusing:
+            self.refuse_deletion()
+            return
+        deletion = _Deletion(self, key)
+        if self.following:
+            self._wait(b"")
+            gate.forward(deletion, deletion.held_protocol, deletion.held_request)
+            return
+        super().drop(key)
+        if gate.stance.protecting and gate.unacked:
+            self._wait(b"")
+            gate.hold(deletion)
+
+    def refuse_deletion(self) -> None:
+        """Answer a value that is refused as one that may not be stored: the old one stays."""
+        refusal = self.refusal
+        if refusal[:1] == _RESPONSE:
+            self.refusal = _binary_refusal(self, refusal[1], refusal[12:16])
+        elif refusal:
+            self.refusal = _refusal(self)
 
     def _stages(self) -> bool:
         """Have others get the awaited value, if it is a large one; return whether that goes on."""
@@ -446,6 +536,7 @@ class PairedConnection(Connection):
         if (
             self.deliver is not None
             and self.position == len(self.buffer)
+            and self.dropping is None
             and self.source is None
             and self.retrieval is None
             and not self.closing
@@ -463,7 +554,13 @@ class PairedConnection(Connection):
         del self.pieces[self.kept :]
         self.kept = 0
         self.lent.clear()
-        pieces = (reply,) if isinstance(reply, bytes) else reply
+        if isinstance(reply, bytes):
+            pieces: tuple[bytes, ...] = (reply,)
+        elif reply:
+            pieces = reply
+        else:
+            self.abandoned()  # nobody knows what came of it
+            return
         if self.retrieval is not None and self.retrieval.begun:
             if pieces[-1].endswith(_END):
                 pieces = (*pieces[:-1], pieces[-1][: -len(_END)])  # more keys follow
@@ -518,6 +615,7 @@ class PairedConnection(Connection):
     @property
     def has_unanswered(self) -> bool:
         """Whether commands of this run may have to wait before they are answered."""
-        return bool(self.batch) and (
-            self.following or (self.gate.stance.protecting and self.gate.unacked)
+        return self.dropping is not None or (
+            bool(self.batch)
+            and (self.following or (self.gate.stance.protecting and self.gate.unacked))
         )

@@ -229,6 +229,8 @@ def _decode_store(
     cache = connection.cache
     if not cache.admit(mode, key, length, client_flags):
         refuse_value(connection, length + 2, b"" if quiet else TOO_LARGE)
+        if mode is StoreMode.SET:
+            connection.drop(key)
         return None
     expires_at = cache.expiry.expires_at(exptime) if exptime else 0
     return length, quiet, key, client_flags, expires_at, cas_compare

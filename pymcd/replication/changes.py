@@ -97,9 +97,7 @@ class Changes:
         backlog_bytes: int,
         leads: Callable[[], bool],
     ) -> None:
-        """`leads` tells whether changes are made here; else a deletion is a *stray*: another node
-        must do it.
-        """
+        """`leads` tells whether changes are made here."""
         self.cache = cache
         self.clock = clock
         self._monotonic = clock.monotonic
@@ -128,7 +126,6 @@ class Changes:
         #: While our word on that is in doubt, the version and time of what is to take its place.
         self._flush_due_told: tuple[int, int] | None = None
         self._leads = leads
-        self.strays: list[bytes] = []
         #: What is older is known to every peer; what ends after that must leave a trace.
         self.departed_version = FOREVER
         self.sequence = 0  #: of the last entry of the log
@@ -273,9 +270,7 @@ class Changes:
     def deleted(self, key: bytes) -> None:
         if self._applying:
             return
-        if not self._leads():
-            self.strays.append(key)
-            return
+        assert self._leads(), "deleted, though another one decides"
         self.exceptions.pop(key)
         self.tombstones.add(key, self.cache.take_cas_unique())
         self.fresh[key] = None

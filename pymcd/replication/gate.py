@@ -27,7 +27,7 @@ from .frames import HEAD_BYTES, FrameError, Kind
 from .records import Record
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 from .versions import FOREVER, TAG_MASK, FutureError, version_at
-from .waiting import Executed, Forward, Nobody, Postponed, Result
+from .waiting import Executed, Forward, Postponed, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,9 +72,6 @@ class Executor(Protocol):
 
     def __call__(self, protocol: str, commands: Commands) -> Reply:
         """Return the reply to commands in a protocol, "text" or "binary"."""
-
-    def deletion(self, key: bytes) -> tuple[str, bytes]:
-        """Return protocol and command that delete a key, any key, and are not answered."""
 
 
 class Staging(NamedTuple):
@@ -361,7 +358,6 @@ class Gate:
             or self.unsent_forwards
             or self.commits.holding
             or self.waiting
-            or changes.strays
             or changes.pending
             or self._unstaged
         )
@@ -376,8 +372,6 @@ class Gate:
         elif self.commits.holding:  # what they changed was undone by a flush, say
             self.commits.hold_for_the_last()
             self.advance()
-        if changes.strays:
-            self._forward_strays()
         if self.unsent_forwards and not self._forwards_under_way():
             self._send_forwards(self.clock.monotonic())
         if self._to_be_asked:
@@ -512,13 +506,6 @@ class Gate:
                 for origin, request, reply in self._executed
             ]
         )
-
-    def _forward_strays(self) -> None:
-        """Have what was dropped here, though others decide, deleted there, too."""
-        strays = self.changes.strays
-        while strays:
-            self.forward(Nobody(), *self._execute.deletion(strays[-1]))
-            strays.pop()
 
     def _send_forwards(self, now: float) -> None:
         leader = self._view.leader
@@ -865,9 +852,6 @@ class Gate:
         self.unsent_forwards = []
         for forward in forwards.values():
             forward.waiter.answered(self._execute(forward.protocol, forward.commands))
-        strays, self.changes.strays = self.changes.strays, []
-        for key in strays:
-            self._execute(*self._execute.deletion(key))
         self.resume_waiting()
 
     def refuse_all(self) -> None:
@@ -922,7 +906,6 @@ class Gate:
         if stance.leading:
             assert not self.forwards, "forwarded, though we decide"
             assert not self.unsent_forwards, "to be forwarded, though we decide"
-            assert not changes.strays, "deletions for another, though we decide"
             assert not self.unstable, "led by another still, though we decide"
         if role is FOLLOWER and any(batch.keys for batch in self.unstable):
             assert watermark is not FOREVER, "what others have not got may be read"

@@ -474,7 +474,10 @@ class Cache:
         )
 
     def admit(self, mode: StoreMode, key: bytes, value_bytes: int, client_flags: int) -> bool:
-        """Return whether a value may come that `store` is to store; False: it is refused."""
+        """Return whether a value may come that `store` is to store; False: it is refused.
+
+        Then a set takes the old value away all the same: that is the caller's to do, by `drop`.
+        """
         # memcached: process_update_command
         if self.listener is not None:
             self.listener.storing(key)
@@ -482,23 +485,27 @@ class Cache:
         size = self._item_bytes(len(key), value_bytes, client_flags)
         if size <= self.slabs.item_size_max_bytes:
             return True
-        self._refuse(mode, key, Status.TOO_LARGE)
+        self._note_refusal(mode, key, Status.TOO_LARGE)
         return False
 
     def _refuse(self, mode: StoreMode, key: bytes, status: Status) -> Status:
-        """Account for a value for which there is no room, by `-I` or by `-m`.
+        """Refuse a value for which there is no room, by `-I` or by `-m`.
 
         A set deletes the old value: its sender believes it replaced.
         """
+        self._note_refusal(mode, key, status)
+        if mode is _SET:
+            self.drop(key)
+        return status
+
+    def _note_refusal(self, mode: StoreMode, key: bytes, status: Status) -> None:
+        """Account for a value for which there is no room."""
         if status is Status.TOO_LARGE:
             self.counters.store_too_large += 1
         else:
             self.counters.store_no_memory += 1
         if self.listener is not None:
             self.listener.stored(mode, key, status, 0, 0, None)
-        if mode is _SET:
-            self.drop(key)
-        return status
 
     def drop(self, key: bytes) -> None:
         """Delete a key without counting that, here and wherever it may be."""

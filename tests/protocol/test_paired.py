@@ -270,6 +270,151 @@ def test_a_large_value_is_counted_until_it_is_answered(node, fast, behind):
     group.check_equal()
 
 
+# -- values that are refused -------------------------------------------------------------------
+
+_ERROR = b"SERVER_ERROR object too large for cache\r\n"
+#: What takes the old value of k away though it is refused, and the answer.
+TAKES_AWAY = [
+    (b"set k 0 0 2000\r\n" + BIG + b"\r\n", _ERROR),
+    (b"set k 0 0 2000 noreply\r\n" + BIG + b"\r\n", b""),
+    (b"ms k 2000\r\n" + BIG + b"\r\n", _ERROR),
+    (b"ms aw== 2000 b\r\n" + BIG + b"\r\n", _ERROR),
+    (b"ms k 2000 q\r\n" + BIG + b"\r\n", _ERROR),
+    *((b"ms k 2000 M%s\r\n" % mode + BIG + b"\r\n", _ERROR) for mode in (b"E", b"R", b"A", b"P")),
+    (binary.store(binary.SET, b"k", BIG), None),
+    (binary.store(binary.SETQ, b"k", BIG), None),
+]  # fmt: skip
+#: ... and what does not.
+LEAVES_ALONE = [
+    (b"%s k 0 0 2000\r\n" % verb + BIG + b"\r\n", _ERROR)
+    for verb in (b"add", b"replace", b"append", b"prepend")
+]
+
+
+def answers_too_large(answer: bytes, wanted: bytes | None) -> bool:
+    if wanted is not None:
+        return answer == wanted
+    (reply,) = binary.decode(answer)
+    return reply.status == 3
+
+
+@pytest.mark.parametrize("fast", DRIVERS)
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize("pieces", [1, 2], ids=["whole", "in pieces"])
+@pytest.mark.parametrize(("request_", "wanted"), TAKES_AWAY)
+class TestWhatARefusedValueTakesAway:
+    def cut(self, request: bytes, pieces: int) -> list[bytes]:
+        return [request] if pieces == 1 else [request[:100], request[100:]]
+
+    def test_is_gone_everywhere_when_that_is_said(self, request_, wanted, pieces, node, fast):
+        group = warm_group(**SMALL_ITEMS)
+        readers = [Guest(group[name], fast=fast) for name in "ab"]
+        guest = Guest(group[node], fast=fast)
+        readers[0].ask(SET)
+        wire = group.wire("a", "b")
+        wire.stall()
+        guest.feed(*self.cut(request_, pieces))
+        group.settle()
+        assert guest.take() == b""
+        # Where it is not decided it is not gone before; where it is, nobody may see that yet.
+        assert group["b"].values() == {b"k": b"1"}
+        assert readers[1].ask(b"get k\r\n") == HIT
+        readers[0].feed(b"get k\r\n")
+        group.settle()
+        assert readers[0].take() == (HIT if node == "b" else b"")
+        wire.resume()
+        group.settle()
+        assert answers_too_large(guest.take(), wanted)
+        assert readers[0].take() == (b"" if node == "b" else b"END\r\n")
+        for reader in readers:
+            assert reader.ask(b"get k\r\n") == b"END\r\n"
+        assert not guest.connection.waiting
+        assert guest.ask(b"mn\r\n" if wanted is not None else binary.request(binary.NOOP))
+        group.check_equal()
+
+    def test_is_gone_where_somebody_else_decides_then(self, request_, wanted, pieces, node, fast):
+        group = warm_group(**SMALL_ITEMS)
+        other = "b" if node == "a" else "a"
+        Guest(group["a"]).ask(SET)
+        guest = Guest(group[node], fast=fast)
+        group.wire("a", "b").stall()
+        guest.feed(*self.cut(request_, pieces))
+        group.settle()
+        group[other].stop()
+        group.advance(1)
+        assert answers_too_large(guest.take(), wanted)
+        assert group[node].values() == {}
+        group.check()
+
+    def test_comes_after_what_was_asked_before(self, request_, wanted, pieces, node, fast):
+        group = warm_group(**SMALL_ITEMS)
+        guest = Guest(group[node], fast=fast)
+        if wanted is None:
+            before, behind = binary.store(binary.SET, b"k", b"1"), binary.request(binary.GET, b"k")
+        else:
+            before, behind = SET + b"get k\r\n", b"get k\r\n"
+        stream = before + request_ + behind
+        answer = guest.ask(*([stream] if pieces == 1 else [stream[:120], stream[120:]]))
+        if wanted is None:
+            assert [reply.status for reply in binary.decode(answer)] == [0, 3, 1]
+        else:
+            assert answer == b"STORED\r\n" + HIT + wanted + b"END\r\n"
+        group.check_equal()
+
+    def test_stays_where_nothing_may_be_changed(self, request_, wanted, pieces, node, fast):
+        group = warm_group(replication_ack="strict", **SMALL_ITEMS)
+        Guest(group["a"]).ask(SET)
+        guest = Guest(group[node], fast=fast)
+        group["b" if node == "a" else "a"].stop()
+        group.advance(1)
+        answer = guest.ask(*self.cut(request_, pieces))
+        if wanted is None:
+            assert [reply.status for reply in binary.decode(answer)] == [0x86]
+        else:
+            assert answer == (NOT_REPLICATED if wanted else b"")
+        assert group[node].values() == {b"k": b"1"}
+        assert not guest.connection.waiting
+
+    def test_stays_where_that_turns_out_so(self, request_, wanted, pieces, node, fast):
+        group = warm_group(replication_ack="strict", **SMALL_ITEMS)
+        Guest(group["a"]).ask(SET)
+        guest = Guest(group[node], fast=fast)
+        group.wire("a", "b").stall()
+        guest.feed(*self.cut(request_, pieces))
+        group.settle()
+        group["b" if node == "a" else "a"].stop()
+        group.advance(1)
+        answer = guest.take()
+        if wanted is None:
+            assert [reply.status for reply in binary.decode(answer)] == [0x86]
+        else:
+            assert answer == (NOT_REPLICATED if wanted else b"")
+
+
+@pytest.mark.parametrize("fast", DRIVERS)
+@pytest.mark.parametrize("node", NODES)
+@pytest.mark.parametrize(("request_", "wanted"), LEAVES_ALONE)
+def test_who_would_not_replace_anything_takes_nothing_away(request_, wanted, node, fast):
+    group = warm_group(**SMALL_ITEMS)
+    guest = Guest(group[node], fast=fast)
+    guest.ask(SET)
+    group.wire("a", "b").stall()
+    assert guest.ask(request_) == wanted  # and waits for nobody
+    assert guest.ask(b"get k\r\n") == HIT
+
+
+@pytest.mark.parametrize("fast", DRIVERS)
+def test_a_key_that_text_has_no_words_for(fast):
+    key = bytes(range(250))
+    group = warm_group(**SMALL_ITEMS)
+    guest = Guest(group["b"], fast=fast)
+    guest.ask(binary.store(binary.SET, key, b"1"))
+    assert list(group["a"].values()) == [key]
+    (reply,) = binary.decode(guest.ask(binary.store(binary.SET, key, BIG)))
+    assert reply.status == 3
+    assert group["a"].values() == group["b"].values() == {}
+
+
 #: Of what a meta get can tell, how an item was used is known to each node alone.
 _find_usage_flags = re.compile(rb"(?<= )[hl](?=[ \r\n])")
 MORE = st.sampled_from(
@@ -332,6 +477,9 @@ BINARY_CONVERSATIONS = [
                           binary.request(binary.NOOP)]),
     ("no command", [binary.store(binary.SET, b"a", b"1"), binary.request(0xFE),
                     binary.request(binary.GET, b"a")]),
+    ("nothing to throw away", [binary.store(binary.SET, b"a", b"1"),
+                               binary.request(binary.SASL_AUTH, b"a"),
+                               binary.request(binary.GET, b"a")]),
     ("not whole", [binary.store(binary.SET, b"a", b"1"), binary.request(binary.SET, b"a")]),
     ("quit", [binary.store(binary.SET, b"a", b"1"), binary.request(binary.QUIT),
               binary.request(binary.GET, b"a")]),

@@ -594,7 +594,6 @@ CHECKS: Final = {
 #: Not stood yet.
 AWAITED: Final = frozenset(
     {
-        "item_sizes",
         "statistics",
     }
 )

@@ -269,7 +269,6 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
     ("readers are stopped without need", alone, put(commits__watermark=0)),
     ("forwarded, though we decide", alone, put(gate__forwards={1: FORWARD})),
     ("to be forwarded, though we decide", alone, put(gate__unsent_forwards=[FORWARD])),
-    ("deletions for another, though we decide", alone, put(changes__strays=[b"k"])),
     ("led by another still, though we decide", alone,
      put(gate__unstable=deque([Unstable(Peer("b"), 1, {b"k": None}, [])]))),
     ("what others have not got may be read", follower,

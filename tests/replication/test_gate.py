@@ -400,24 +400,6 @@ class TestForwarding:
         gate_of(group["a"]).execute_for(group["a"].peer("b"), 1, "text", SET)
         assert group["a"].values() == {}
 
-    def test_a_stray_deletion_is_for_who_decides_to_do(self):
-        group = make_group()
-        Guest(group["a"]).ask(SET)
-        group["b"].changes.deleted(b"k")
-        assert group["b"].changes.strays == [b"k"]
-        group.settle()
-        assert group["b"].changes.strays == []
-        assert group["a"].values() == group["b"].values() == {}
-
-    def test_if_that_is_this_node_now_it_does_it(self):
-        group = make_group()
-        Guest(group["a"]).ask(SET)
-        group["a"].stop()
-        group["b"].changes.deleted(b"k")
-        group["b"].node.go_alone()
-        assert group["b"].values() == {}
-        group["b"].node.check()
-
 
 class TestWhoDecidesHasChanged:
     def test_what_waits_for_a_decision_is_executed_by_who_decides_now(self):
@@ -660,7 +642,7 @@ class TestBatch:
         gate.send_batch()
         assert kinds_sent(group, "a", before) == []
 
-    @pytest.mark.parametrize("what", ["change", "forward", "reader", "stray", "flush"])
+    @pytest.mark.parametrize("what", ["change", "forward", "reader", "flush"])
     def test_what_is_news(self, what):
         group = make_group()
         group.warm()
@@ -672,8 +654,6 @@ class TestBatch:
             gate.forward(Client(), "text", SET)
         elif what == "reader":
             gate.commits.holding.append(Client())
-        elif what == "stray":
-            group["a"].changes.strays.append(b"k")
         else:
             group["a"].changes.fresh_flush = True
         assert gate.has_news
