@@ -11,6 +11,7 @@ A holder is whatever acknowledges batches; a follower is one kind.
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol
 
 from .versions import FOREVER
@@ -118,12 +119,25 @@ class Commits:
         # Hot path: bench/ "pair16".
         held = self.held
         while held and held[0][0] <= ticket:
-            for waiter in held.popleft()[1]:
-                waiter.released()
+            self._let_go(held.popleft()[1])
         if ticket >= self.ticket and self.holding:
             holding, self.holding = self.holding, []
-            for waiter in holding:
+            self._let_go(holding)
+
+    @staticmethod
+    def _let_go(waiters: list[Waiter]) -> None:
+        """Release all of these, whatever goes wrong with one of them."""
+        # Hot path: bench/ "pair16".
+        failure: Exception | None = None
+        for waiter in waiters:
+            try:
                 waiter.released()
+            except Exception as error:
+                failure = error
+                with suppress(Exception):
+                    waiter.abandoned()
+        if failure is not None:
+            raise failure
 
     def take_held(self) -> list[Waiter]:
         """Return all whose replies are held, and hold them no more."""

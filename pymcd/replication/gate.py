@@ -27,7 +27,7 @@ from .frames import HEAD_BYTES, FrameError, Kind
 from .records import Record
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 from .versions import FOREVER, TAG_MASK, FutureError, version_at
-from .waiting import Executed, Forward, Postponed, Result
+from .waiting import UNKNOWN, Executed, Forward, Postponed, Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,6 +51,8 @@ BATCH_MAX: Final = 64
 #: Commands in one message at most, which are executed in one step; when it becomes clear who
 #: decides there may be as many as clients.
 FORWARDS_MAX: Final = 256
+#: What is executed in one step ends after so long.
+TURN_S: Final = 0.002
 #: Where the version stands in a decoded record.
 _VERSION_AT: Final = {
     Record.STATE: 6,
@@ -143,6 +145,9 @@ class Gate:
         self._to_be_asked = False  #: the others, for those who have come to wait in this turn
         self.forwards: dict[int, Forward] = {}  #: without a result yet
         self.unsent_forwards: list[Forward] = []
+        #: To be executed here, and answered, a part in each step: many may have waited for that.
+        self.deferred: deque[Forward] = deque()
+        self.mishap: Exception | None = None  #: went wrong, to be raised where it harms nobody
         self.staging: list[Staging] = []
         self._unstaged: list[bytes] = []  #: of which nobody speaks any more, after this batch
         #: Begins elsewhere in each life: what another one asked must not be taken for its requests.
@@ -182,6 +187,7 @@ class Gate:
             self.waiting
             or self.forwards
             or self.redo
+            or self.deferred
             or commits.held
             or commits.holding
             or self.staging
@@ -339,11 +345,12 @@ class Gate:
         waiters = [*self.commits.take_held(), *self.redo]
         postponed = [each for each in self.waiting if isinstance(each[1], Postponed)]
         waiters += [each[1] for each in self.waiting if each not in postponed]
-        waiters += [forward.waiter for forward in self.forwards.values()]
+        waiters += [forward.waiter for forward in (*self.forwards.values(), *self.deferred)]
         waiters += [staging.waiter for staging in self.staging]
         self.redo, self.unsent_forwards, self.staging = [], [], []
         self.waiting = deque(postponed)
         self.forwards.clear()
+        self.deferred.clear()
         for waiter in waiters:
             waiter.abandoned()
 
@@ -630,7 +637,7 @@ class Gate:
                     if self.stance.leading:
                         raise FrameError("a batch, though we decide")
                     while self.unstable and self.unstable[0].ticket <= record[2]:
-                        self._conclude(self.unstable.popleft())
+                        self._conclude_first(self.unstable)
                     if not self.unstable:
                         self.commits.give_up()  # all that is here may be read
                     self.unstable.append(Unstable(peer, record[1], {}, []))
@@ -694,16 +701,28 @@ class Gate:
             self.wait_open(Postponed(executed, request, again))
             return
         self.forwards_executed += 1
-        reply = self._execute(protocol, commands)
+        # It is remembered before it is executed. Whatever goes wrong then, it was.
         if with_others:
+            result = Result(executed, request)
+            self._executed.append((peer, request, UNKNOWN))
+            self.commits.hold(result, changed=True)
             executed.executing.add(request)
-            self._executed.append((peer, request, reply))
-            self.hold(Result(executed, request, reply))
+        elif admitted:
+            executed.finish(request, UNKNOWN)  # the peer may have left meanwhile
         else:
-            if admitted:
-                executed.finish(request, reply)  # the peer may have left meanwhile
+            executed.results.append((request, UNKNOWN))
+        try:
+            reply = self._execute(protocol, commands)
+            if with_others:
+                result.reply = reply
+                self._executed[-1] = peer, request, reply
+            elif admitted:
+                executed.amend(request, reply)
             else:
-                executed.results.append((request, reply))
+                executed.results[-1] = request, reply
+        except Exception as error:
+            self._note_mishap(error)  # only who asked is parted from
+        finally:
             self.note_pending()  # nobody of ours may wait, and so tell readers to
 
     def acknowledged(self, peer: Peer, channel: Channel, number: int) -> bool:
@@ -758,7 +777,7 @@ class Gate:
     def take_over(self) -> None:
         """Stand by what the coordinator executed last, though others may not have seen it."""
         while self.unstable:
-            self._conclude(self.unstable.popleft())
+            self._conclude_first(self.unstable)
             self.commits.give_up()
 
     def is_unstable(self, keys: list[bytes]) -> bool:
@@ -784,16 +803,18 @@ class Gate:
         """
         self.changes.end_doubt()
         while self.unstable_in_doubt:
-            self._conclude(self.unstable_in_doubt.popleft())
+            self._conclude_first(self.unstable_in_doubt)
         waiters = [*self.redo, *self._results_in_doubt]
-        waiters += [forward.waiter for forward in self.forwards.values() if forward.in_doubt]
+        forwards = (*self.deferred, *self.forwards.values())
+        waiters += [forward.waiter for forward in forwards if forward.in_doubt]
+        self.deferred = deque(forward for forward in self.deferred if not forward.in_doubt)
         self.forwards = {
             number: forward for number, forward in self.forwards.items() if not forward.in_doubt
         }
         self.redo, self._results_in_doubt = [], []
         for waiter in waiters:
             if self.stance.refusing and waiter.held_request:
-                self._execute_for(waiter)
+                self._defer(waiter)
             else:
                 waiter.released()
 
@@ -816,6 +837,11 @@ class Gate:
             self.unstable_in_doubt.clear()
         for forward in self.forwards.values():
             forward.in_doubt = False
+
+    def _conclude_first(self, batches: deque[Unstable]) -> None:
+        """Do so for the oldest of these; it is forgotten when that is done."""
+        self._conclude(batches[0])
+        batches.popleft()
 
     def _conclude(self, batch: Unstable) -> None:
         """Count what was executed in a batch as done, whoever asks."""
@@ -842,36 +868,75 @@ class Gate:
         if self.stance.refusing:
             for waiter in self.commits.take_held():
                 if waiter.held_request:
-                    self._execute_for(waiter)
+                    self._defer(waiter)
                 else:
                     waiter.abandoned()  # who forwarded that asks again, and is not to have it twice
 
     def decide_open_questions(self) -> None:
         """Execute and answer, now that we decide, what waits for a decision."""
-        forwards, self.forwards = self.forwards, {}
-        self.unsent_forwards = []
-        for forward in forwards.values():
-            forward.waiter.answered(self._execute(forward.protocol, forward.commands))
+        self._defer_forwards()
         self.resume_waiting()
+        self.execute_deferred()
 
     def refuse_all(self) -> None:
         """Answer with errors who waits for others, whatever for: nobody knows for how long."""
         self.refuse_held()
         self.commits.give_up()
         self._executed.clear()
+        self._defer_forwards()
         redo, self.redo = self.redo, []
-        forwards, self.forwards = self.forwards, {}
-        self.unsent_forwards = []
-        for forward in forwards.values():
-            forward.waiter.answered(self._execute(forward.protocol, forward.commands))
         for waiter in redo:
-            self._execute_for(waiter)
+            self._defer(waiter)
         for peer in self._view.peers.values():
             peer.executed.executing.clear()
         self.resume_waiting()
+        if self.deferred:
+            self._expect_step(self.clock.monotonic())
 
-    def _execute_for(self, waiter: Waiter) -> None:
-        waiter.answered(self._execute(waiter.held_protocol, waiter.held_request))
+    def _defer_forwards(self) -> None:
+        """Have what was forwarded be executed here."""
+        self.deferred += self.forwards.values()
+        self.forwards = {}
+        self.unsent_forwards = []
+
+    def _defer(self, waiter: Waiter) -> None:
+        """Have what was executed before be refused."""
+        self._last_forward += 1
+        number, protocol, commands = self._last_forward, waiter.held_protocol, waiter.held_request
+        now = self.clock.monotonic()
+        self.deferred.append(Forward(number, protocol, commands, waiter, now, in_doubt=True))
+
+    def execute_deferred(self) -> None:
+        """Execute some of what is to be executed here, and answer it; the rest in later steps."""
+        deferred, now = self.deferred, self.clock.monotonic
+        ends_at = now() + TURN_S
+        for _ in range(FORWARDS_MAX):
+            if not deferred:
+                return
+            forward = deferred.popleft()
+            try:
+                reply = self._execute(forward.protocol, forward.commands)
+            except Exception as error:
+                self._note_mishap(error)
+                reply = UNKNOWN
+            forward.waiter.answered(reply)
+            if now() >= ends_at:
+                break
+        self._expect_step(now())
+
+    def _note_mishap(self, error: Exception) -> None:
+        self.mishap = self.mishap or error
+        self._expect_step(self.clock.monotonic())
+
+    def hand_on(self) -> None:
+        """Leave to another one, who decides now, what was still to be executed here."""
+        deferred, self.deferred = self.deferred, deque()
+        for forward in deferred:
+            if forward.in_doubt:
+                forward.waiter.abandoned()  # it is done: it was only to be refused
+            else:
+                self.forwards[forward.number] = forward
+                self.unsent_forwards.append(forward)
 
     def forward_again(self) -> None:
         """Have whoever decides now execute what waits for a decision."""
@@ -907,6 +972,10 @@ class Gate:
             assert not self.forwards, "forwarded, though we decide"
             assert not self.unsent_forwards, "to be forwarded, though we decide"
             assert not self.unstable, "led by another still, though we decide"
+        assert not self.deferred or stance.leading or stance.refusing, (
+            "to be executed here, though another one decides"
+        )
+        assert not self.deferred or not stance.protecting, "in sync before all was executed"
         if role is FOLLOWER and any(batch.keys for batch in self.unstable):
             assert watermark is not FOREVER, "what others have not got may be read"
         assert not self.redo or role is JOINING, "to be executed again, though it is clear where"

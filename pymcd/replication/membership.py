@@ -958,6 +958,7 @@ class Membership:
             and resync.sent_all
             and resync.got_all
             and not resync.under_way
+            and not self._node.gate.deferred
             and now >= peer.not_before
         ):
             peer.become(Phase.PROPOSED)

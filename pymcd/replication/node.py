@@ -207,6 +207,7 @@ class Node:
         self.gate.unheard_since = inf
         if role is JOINING:
             self.gate.joining_since = self.clock.monotonic()
+            self.gate.hand_on()
         if not role.leads and role is not WAITING:
             self.voting.drop()
         self._losing.clear()
@@ -570,8 +571,8 @@ class Node:
         self.gate.take_over()
         self.gate.refuse_held()
         self.gate.advance()
-        self.gate.decide_open_questions()
         self.membership.announce_status()
+        self.gate.decide_open_questions()
 
     def deposed(self, peer: Peer, status: Status, *, sent_at: float) -> None:
         """Learn that a peer went on without us, having received so much of what we sent."""
@@ -692,6 +693,10 @@ class Node:
             self.behind_since = inf
         self._close_slow_links(now)
         self._see_to_broken()
+        if self.gate.deferred:
+            self.gate.execute_deferred()
+            if self.gate.deferred:
+                self.host.wake()
         heard = not self._leader_is_muted
         lost = [
             peer
@@ -735,6 +740,9 @@ class Node:
             delay = self._delay(now)
             awake.next_step_at = now + delay
             self._stepped_at = now
+        if self.gate.mishap is not None:
+            mishap, self.gate.mishap = self.gate.mishap, None
+            raise mishap
         return delay
 
     def _is_lost(self, peer: Peer, now: float) -> bool:
@@ -1015,7 +1023,7 @@ class Node:
             return self._is_replaced()
         self.gate.retired = True
         self.gate.send_batch()
-        if not self.drained():
+        if not self.drained() or self.gate.deferred:
             return False
         for peer in self.view.peers.values():
             if peer.channel is not None:

@@ -20,6 +20,9 @@ REMEMBERED_EACH_BYTES: Final = 256
 #: Whole commands; in pieces where any of them is large. And the replies to them.
 Commands = bytes | tuple[bytes, ...]
 Reply = bytes | tuple[bytes, ...]
+#: In place of a reply: something went wrong while commands were executed. They may have been, and
+#: must not be once more; whoever asked is parted from.
+UNKNOWN: Final[Reply] = ()
 
 
 def bytes_of(said: Commands | Reply) -> int:
@@ -111,11 +114,17 @@ class Executed:
 
     def finish(self, number: int, reply: Reply) -> None:
         """Have a result sent, now that it may be."""
-        self.executing.discard(number)
         # The peer may have left meanwhile, or have come again and be asking for it a second time.
         self.replies[number] = reply
+        self.executing.discard(number)
         if self.sending:
             self.results.append((number, reply))
+
+    def amend(self, number: int, reply: Reply) -> None:
+        """Put the reply in place of what was to be sent last."""
+        self.replies[number] = reply
+        if self.sending:
+            self.results[-1] = number, reply
 
     def remember(self, number: int, reply: Reply) -> None:
         """Keep the result of what another node executed for the peer: it may turn to us instead."""
@@ -166,15 +175,15 @@ class Postponed(Nobody):
 class Result(Nobody):
     """The reply to a forwarded request, waiting for the other followers."""
 
-    __slots__ = ("_executed", "_number", "_reply")
+    __slots__ = ("_executed", "_number", "reply")
 
-    def __init__(self, executed: Executed, number: int, reply: Reply) -> None:
+    def __init__(self, executed: Executed, number: int, reply: Reply = UNKNOWN) -> None:
         self._executed = executed
         self._number = number
-        self._reply = reply
+        self.reply = reply
 
     def released(self) -> None:
-        self._executed.finish(self._number, self._reply)
+        self._executed.finish(self._number, self.reply)
 
     def abandoned(self) -> None:
         self.released()  # it was executed, and must not be once more

@@ -17,6 +17,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.protocol.connection import Connection
+from pymcd.protocol.paired import PairedConnection
 from pymcd.replication import frames
 from pymcd.replication.ballot import Ballot, Poll
 from pymcd.replication.beginning import Beginning
@@ -36,7 +37,7 @@ from pymcd.replication.resync import Resync
 from pymcd.replication.roles import FOLLOWER, Role
 from pymcd.replication.versions import FOREVER, Discarded, Tombstones
 from pymcd.replication.view import View
-from pymcd.replication.waiting import Executed
+from pymcd.replication.waiting import UNKNOWN, Executed
 from pymcd.service import Service
 
 from .simulation import Report, run
@@ -327,6 +328,28 @@ def _log_all(original: Any) -> Any:
         self.log.limit_bytes = limit_bytes
 
     return log
+
+
+def _take_away_at_once(original: Any) -> Any:
+    return Connection.drop
+
+
+def _leave_alone(original: Any) -> Any:
+    def deleted(self: Changes, key: bytes) -> None:
+        if self._leads():
+            original(self, key)
+
+    return deleted
+
+
+def _forget_what_failed(original: Any) -> Any:
+    def execute_for(self: Gate, peer: Peer, request: int, *asked: Any, **how: Any) -> None:
+        original(self, peer, request, *asked, **how)
+        results = peer.executed.results
+        if results and results[-1] == (request, UNKNOWN):
+            results.pop()
+
+    return execute_for
 
 
 def _remember_all(original: Any) -> Any:
@@ -739,6 +762,16 @@ MUTANTS = [
     Mutant(
         "one acknowledgement counts for all that was sent",
         [(Channel, "acknowledge", _acknowledge_all)],
+    ),
+    Mutant(
+        "what is too large takes the old value away where it was said",
+        [(PairedConnection, "drop", _take_away_at_once), (Changes, "deleted", _leave_alone)],
+        more=frozenset({"item_sizes"}),
+    ),
+    Mutant(
+        "what goes wrong while it is executed for another one is not remembered",
+        [(Gate, "execute_for", _forget_what_failed)],
+        more=frozenset({"cannot_answer"}),
     ),
     Mutant("deletions leave no tombstone", [(Tombstones, "add", _nothing)]),
     Mutant(

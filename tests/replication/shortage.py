@@ -27,6 +27,7 @@ _FUNCTIONS: Final[list[Any]] = [
     Changes.record_of,
     Changes.flush_records,
     Changes.tell_dropped,
+    Gate.execute_for,
     Gate.send_changes,
     Gate._encode_batch,
     Gate._encode_executed,
@@ -65,6 +66,11 @@ def _lines_of(function: FunctionType) -> range:
 
 
 _LINES: Final[dict[CodeType, range]] = {each.__code__: _lines_of(each) for each in _FUNCTIONS}
+# What comes before that must not go wrong, else: only here it may.
+_CAUGHT: Final = _LINES[Gate.execute_for.__code__]
+_LINES[Gate.execute_for.__code__] = range(
+    Gate.execute_for.__code__.co_firstlineno + 1, _CAUGHT.stop
+)
 
 
 @contextmanager

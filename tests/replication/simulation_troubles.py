@@ -218,6 +218,15 @@ def out_of_memory(simulation: Simulation) -> None:
         host.run_short(random_.choice((0, 0, 1, 3, 10)))
 
 
+def cannot_answer(simulation: Simulation) -> None:
+    """There is no memory for the reply when commands of another node have been executed."""
+    random_ = simulation.stream("cannot_answer")
+    host = _pick(simulation, "cannot_answer")
+    if host is not None:
+        simulation.count("cannot_answer", host.name)
+        host.run_short_executing(random_.choice((0, 0, 1, 3, 10)))
+
+
 def cannot_send(simulation: Simulation) -> None:
     """There is no memory for one of the next messages, at any line that makes it."""
     random_ = simulation.stream("cannot_send")
@@ -525,6 +534,7 @@ TROUBLES: Final = {
     "late_handshake": Trouble(late_handshake, 0.15, 1.0),
     "repeated_handshake": Trouble(repeated_handshake, 0.15, 1.0),
     "out_of_memory": Trouble(out_of_memory, 0.15, 1.0),
+    "cannot_answer": Trouble(cannot_answer, 0.15, 0.7),
     "cannot_send": Trouble(cannot_send, 0.15, 0.7),
     "suspend": Trouble(suspend, 0.15, 2.0),
     "mute_death": Trouble(mute_death, 0.15, 1.0),

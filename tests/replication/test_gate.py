@@ -6,6 +6,7 @@ time, with clients that only note what they are told.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ import pytest
 from pymcd.protocol.paired import NOT_REPLICATED
 from pymcd.replication import frames, records
 from pymcd.replication.frames import Kind
-from pymcd.replication.gate import ACTIVE_S, BATCH_MAX, FORWARDS_MAX, Gate
+from pymcd.replication.gate import ACTIVE_S, BATCH_MAX, FORWARDS_MAX, TURN_S, Gate
 from pymcd.replication.roles import Role, Stance
+from pymcd.store import StoreMode
 from tests.protocol import binary_client as binary
 from tests.replication.helpers import (
     ACK_TIMEOUT_S,
@@ -26,6 +28,7 @@ from tests.replication.helpers import (
     decode_sent,
     make_group,
 )
+from tests.replication.shortage import shortage
 
 if TYPE_CHECKING:
     from pymcd.replication.waiting import Reply
@@ -321,6 +324,237 @@ class TestHolding:
         group.wire("a", "b").cut()
         now = group.clock.monotonic()
         assert gate_of(group["a"]).waits_since(group["a"].peer("b")) == now
+
+
+def fail_once(host: Host) -> None:
+    """Have the next commands of others be executed, and nobody know what came of it."""
+    gate = gate_of(host)
+    execute = gate._execute
+
+    def failing(protocol: str, commands: Any) -> Reply:
+        gate._execute = execute
+        execute(protocol, commands)
+        raise MemoryError
+
+    gate._execute = failing
+
+
+class TestExecutedOnceWhateverGoesWrong:
+    """An error after commands were executed, and before it is known what to answer."""
+
+    @pytest.mark.parametrize("names", ["ab", "abc"])
+    @pytest.mark.parametrize("dies", [False, True])
+    def test_the_client_is_parted_from_and_nothing_happens_twice(self, names, dies):
+        group = make_group(names)
+        group.closes_on_error = True
+        Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
+        guest, other = Guest(group["b"]), Guest(group["b"])
+        group.warm()
+        fail_once(group["a"])
+        guest.feed(b"incr n 1\r\nincr n 1\r\n")
+        other.feed(b"incr n 1\r\n")
+        group.settle()
+        if dies:
+            group["a"].stop()
+            group.advance(3)
+        assert guest.take() == b""
+        assert guest.connection.closing
+        assert other.take() == b"3\r\n"
+        for host in group.hosts.values():
+            if host.alive:
+                assert host.values() == {b"n": b"3"}
+        group.check_equal()
+
+    @pytest.mark.parametrize("names", ["ab", "abc"])
+    def test_it_is_told_what_went_wrong(self, names):
+        group = make_group(names)
+        fail_once(group["a"])
+        gate_of(group["a"]).execute_for(group["a"].peer("b"), 1, "text", SET, admitted=True)
+        with pytest.raises(MemoryError):
+            group["a"].node.step()
+        group["a"].node.step()
+
+    @pytest.mark.parametrize("names", ["ab", "abc"])
+    def test_nor_does_one_that_has_waited_for_a_lease(self, names):
+        group = make_group(names)
+        group.closes_on_error = True
+        Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
+        peer, gate = group["a"].peer("b"), gate_of(group["a"])
+        fail_once(group["a"])
+        for _ in range(2):
+            gate.execute_for(peer, 99, "text", b"incr n 1\r\n", admitted=True)
+        assert group["a"].values() == {b"n": b"1"}
+        group.settle()
+        group.check_equal()
+
+    @pytest.mark.parametrize("at", range(12))
+    @pytest.mark.parametrize("names", ["ab", "abc"])
+    @pytest.mark.parametrize("admitted", [False, True])
+    def test_at_whatever_line_it_goes_wrong(self, names, at, admitted):
+        group = make_group(names)
+        Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
+        peer, gate = group["a"].peer("b"), gate_of(group["a"])
+        executed = []
+        execute = gate._execute
+
+        def counting(protocol: str, commands: Any) -> Reply:
+            executed.append(commands)
+            return execute(protocol, commands)
+
+        gate._execute = counting
+        with suppress(MemoryError), shortage(at, MemoryError(), {Gate.execute_for.__code__}):
+            gate.execute_for(peer, 99, "text", b"incr n 1\r\n", admitted=admitted)
+        peer.executed.end(())  # it is asked for once more on another channel
+        peer.executed.begin()
+        gate.execute_for(peer, 99, "text", b"incr n 1\r\n", admitted=admitted)
+        assert len(executed) <= 1
+        gate.mishap = None
+        group.settle()
+        group.check_equal()
+
+    def test_what_is_executed_once_nobody_else_decides(self):
+        group = make_group()
+        group.closes_on_error = True
+        Guest(group["a"]).ask(b"set n 0 0 1\r\n0\r\n")
+        group.wire("a", "b").stall()
+        guests = [Guest(group["b"]) for _ in range(3)]
+        for guest in guests:
+            guest.feed(b"incr n 1\r\n")
+        group.settle()
+        fail_once(group["b"])
+        group["a"].stop()
+        group.advance(1)
+        assert group["b"].values() == {b"n": b"3"}
+        assert [guest.take() for guest in guests] == [b"", b"2\r\n", b"3\r\n"]
+        assert [guest.connection.closing for guest in guests] == [True, False, False]
+        group.check()
+
+    def test_others_are_answered_though_one_cannot_be(self):
+        group = make_group()
+        group.warm()
+        group.wire("a", "b").stall()
+        gate, clients = gate_of(group["a"]), [Client() for _ in range(3)]
+        for client in clients:
+            gate.hold(client)
+        group["a"].changes.fresh[b"k"] = None
+
+        def fail() -> None:
+            raise MemoryError
+
+        clients[1].released = fail  # type: ignore[method-assign]
+        group.closes_on_error = True
+        with pytest.raises(MemoryError):
+            gate.commits.release(gate.commits.ticket)
+        assert [client.told for client in clients] == [["released"], ["abandoned"], ["released"]]
+
+
+class TestSlices:
+    """Thousands may wait when it becomes clear that they are to be served here."""
+
+    COUNT = 2 * FORWARDS_MAX + 3
+
+    def alone(self, count: int = COUNT) -> tuple[Group, list[Client]]:
+        """Return a group whose follower has just gone on alone, and those who waited there."""
+        group = make_group()
+        group.warm()
+        group.wire("a", "b").stall()
+        gate, clients = gate_of(group["b"]), [Client() for _ in range(count)]
+        for number, client in enumerate(clients):
+            gate.forward(client, "text", b"append n 0 0 4\r\n%04d\r\n" % number)
+        group["b"].cache.store(StoreMode.SET, b"n", b"")
+        group["b"].changes.fresh.clear()
+        group["a"].stop()
+        group["b"].node.go_alone()
+        return group, clients
+
+    def test_a_step_serves_some_of_them_in_the_order_in_which_they_asked(self):
+        group, clients = self.alone()
+        node, gate = group["b"].node, gate_of(group["b"])
+        served = []
+        while gate.deferred:
+            served.append(sum(bool(client.told) for client in clients))
+            node.check()
+            assert group["b"].woken
+            group["b"].step()
+        assert served == [FORWARDS_MAX, 2 * FORWARDS_MAX]
+        assert all(client.told == [STORED] for client in clients)
+        wanted = b"".join(b"%04d" % number for number in range(self.COUNT))
+        assert group["b"].values() == {b"n": wanted}
+        assert not gate.somebody_waits
+
+    def test_a_step_ends_when_its_time_is_over(self):
+        group, _ = self.alone(3 * FORWARDS_MAX)
+        gate, clock = gate_of(group["b"]), group.clock
+        execute = gate._execute
+
+        def slow(protocol: str, commands: Any) -> Reply:
+            clock.advance(TURN_S / 10)
+            return execute(protocol, commands)
+
+        gate._execute = slow
+        before = len(gate.deferred)
+        gate.execute_deferred()
+        assert 9 <= before - len(gate.deferred) <= 11
+
+    def test_nobody_joins_before_all_are_served(self):
+        group, clients = self.alone()
+        group["a"].start()
+        group.link("b", "a")
+        group.advance(2)
+        assert all(client.told == [STORED] for client in clients)
+        assert {host.node.role for host in group.hosts.values()} == {"coordinator", "follower"}
+        group.check_equal()
+
+    def test_who_joins_another_one_leaves_it_to_that(self):
+        group, clients = self.alone()
+        node, gate = group["b"].node, gate_of(group["b"])
+        left = len(gate.deferred)
+        gate.deferred[-1].in_doubt = True
+        node._rejoin(group["b"].peer("a"))
+        assert not gate.deferred
+        assert len(gate.forwards) == len(gate.unsent_forwards) == left - 1
+        assert clients[-1].told == ["abandoned"]
+        node.check()
+
+    def test_who_leaves_serves_them_first(self):
+        group, clients = self.alone()
+        node = group["b"].node
+        assert not node.leave()
+        while not node.leave():
+            node.step()
+        assert all(client.told == [STORED] for client in clients)
+
+    def test_or_parts_from_them(self):
+        group, clients = self.alone()
+        gate_of(group["b"]).abandon()
+        assert {client.told[-1] for client in clients} == {STORED, "abandoned"}
+        assert not gate_of(group["b"]).deferred
+
+    def test_they_are_refused_in_slices_too(self):
+        group = make_group(replication_ack="strict")
+        group.warm()
+        group.wire("a", "b").stall()
+        gate, clients = gate_of(group["a"]), [Client(SET) for _ in range(self.COUNT)]
+        group["a"].changes.fresh[b"k"] = None
+        for client in clients:
+            gate.hold(client)
+        group["b"].stop()
+        group["a"].node.go_alone()
+        assert sum(bool(client.told) for client in clients) == FORWARDS_MAX
+        group.settle()
+        assert {*map(str, [client.told for client in clients])} == {str([NOT_REPLICATED])}
+
+    def test_who_gets_the_votes_stands_by_what_was_to_be_refused(self):
+        group = make_group("abc")
+        gate = gate_of(group["a"])
+        group["b"].stop()
+        group["c"].stop()
+        group.advance(3)
+        assert group["a"].node.role == "waiting"
+        client = Client(SET)
+        gate._defer(client)
+        group["a"].node.go_alone()
+        assert client.told == ["released"]
 
 
 class TestForwarding:

@@ -759,6 +759,23 @@ class Host:
             if name not in owner.__dict__:
                 owner.__dict__[name] = limited(getattr(owner, name))
 
+    def run_short_executing(self, commands: int) -> None:
+        """Have no memory, once, when so many times commands of others have been executed."""
+        gate, left = self.node.gate, commands
+        execute = gate._execute
+
+        def limited(protocol: str, commands: Any) -> Any:
+            nonlocal left
+            left -= 1
+            reply = execute(protocol, commands)
+            if left == -1:
+                gate._execute = execute
+                self.world.tell(self.name, "has no memory for a reply")
+                raise OutOfMemory
+            return reply
+
+        gate._execute = limited
+
     def run_short_sending(self, lines: int) -> None:
         """Have no memory, once, for one of the next lines that make a message."""
         self._short_lines = lines
