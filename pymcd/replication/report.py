@@ -114,14 +114,15 @@ def group_rows(
     ]
     rows += votes
     for number, peer in enumerate(sorted(peers, key=lambda peer: peer.node_id)):
-        peer_rows = _peer_rows(
-            peer, changes, gate.clock, follows_it=peer.in_view and role is FOLLOWER
-        )
+        # Who follows is told of what others lack by nobody: it is for who decides to say.
+        is_ahead = role is FOLLOWER and (peer.in_view or peer.node_id in view.members)
+        peer_rows = _peer_rows(peer, changes, gate.clock, is_ahead=is_ahead)
         rows += [(f"peer_{number}:{name}", value) for name, value in peer_rows]
     return rows
 
 
-def _peer_rows(peer: Peer, changes: Changes, clock: Clock, *, follows_it: bool) -> Rows:
+def _peer_rows(peer: Peer, changes: Changes, clock: Clock, *, is_ahead: bool) -> Rows:
+    """`is_ahead`: it has what we have, or as much."""
     now = clock.monotonic()
     channel = peer.channel
     unacked = channel.unacked if channel is not None else ()
@@ -142,7 +143,7 @@ def _peer_rows(peer: Peer, changes: Changes, clock: Clock, *, follows_it: bool) 
         ("answer_ms", round(peer.answer_s * 1000, 3)),
         ("memory_limit", 0 if peer.hello is None else peer.hello.memory_limit),
         ("acked_sequence", acked_sequence),
-        ("lag_items", 0 if follows_it else changes.sequence - acked_sequence),
+        ("lag_items", 0 if is_ahead else changes.sequence - acked_sequence),
         ("lag_ms", round(lag_s * 1000, 3)),
         ("unacked_bytes", 0 if channel is None else channel.unacked_bytes),
         ("clock_skew_ms", round(peer.clock_skew_s(clock) * 1000)),

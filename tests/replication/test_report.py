@@ -165,6 +165,13 @@ class TestWhatIsTold:
         group.wire("a", "b").resume()
         group.settle()
         assert group["a"].rows["peer_0:lag_items"] == 0
+
+    def test_of_three_who_follows_does_not_say_what_another_one_lacks(self):
+        group = make_group("abc")
+        for name in "abc":
+            assert Guest(group[name]).ask(SET) == b"STORED\r\n"
+        for host in group.hosts.values():
+            assert [host.rows[f"peer_{number}:lag_items"] for number in (0, 1)] == [0, 0]
         assert group["a"].node.drained()
 
     def test_what_was_written_unprotected(self):
