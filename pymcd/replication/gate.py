@@ -668,7 +668,7 @@ class Gate:
             return
         item = self.cache.linked(key)
         known = self.changes.version_of(item) if item else self.changes.tombstones.get(key)
-        if min(known, version) <= peer.departed_version:
+        if min(known, version) <= max(peer.departed_version, peer.common_version):
             return
         # What one node wrote twice is no conflict: the second came while the two caught up.
         if (known ^ version) & TAG_MASK:
@@ -773,6 +773,11 @@ class Gate:
         self._executed.clear()
         for peer in self._view.peers.values():
             peer.executed.executing.clear()  # it will ask again
+
+    @property
+    def common_version(self) -> int:
+        """Up to which version all who follow the same coordinator have everything."""
+        return min(self.commits.watermark, self.cache.cas_unique)
 
     def take_over(self) -> None:
         """Stand by what the coordinator executed last, though others may not have seen it."""

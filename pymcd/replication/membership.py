@@ -320,7 +320,7 @@ class Membership:
             self._node.drop(peer)
         peer.status = None
         peer.acked_sequence = -1
-        peer.departed_version = 0
+        peer.departed_version = peer.common_version = 0
         peer.known = peer.overrates_us = False
         peer.copied_version = 0
         peer.lapses = 0
@@ -1086,7 +1086,8 @@ class Membership:
             raise FrameError("a VIEW without this node")
         self.hear_epoch(said.epoch)
         for node_id in {*view.members}.difference(said.members) & view.peers.keys():
-            view.peers[node_id].known = True  # it was in sync with us, though we never told it
+            # It was in sync with us, though we never told it.
+            view.peers[node_id].was_in_sync(self._node.gate.common_version)
         view.epoch = said.epoch
         view.coordinator = peer.node_id
         view.members = said.members

@@ -503,8 +503,8 @@ class Node:
         """Serve nobody, keep what there is, and go on asking."""
         view = self.view
         unacked: list[Unacked] = []
-        for node_id, peer in view.peers.items():
-            peer.known = peer.known or (node_id in view.members and self.role is FOLLOWER)
+        self._note_followers()
+        for peer in view.peers.values():
             peer.stop_asking()
             if peer.channel is None:
                 continue
@@ -523,6 +523,16 @@ class Node:
     def join_again(self, peer: Peer) -> None:
         """Join who decides now, after we have waited."""
         self._rejoin(peer)
+
+    def _note_followers(self) -> None:
+        """Take note that who was in sync with our coordinator was so with us.
+
+        We never told each other.
+        """
+        if self.role is FOLLOWER:
+            for node_id in self.view.members:
+                if node_id in self.view.peers:
+                    self.view.peers[node_id].was_in_sync(self.gate.common_version)
 
     def begin_again_with(self, peer: Peer) -> None:
         """Part from the former life of a peer of our view: only its new one may let us go on."""
@@ -556,9 +566,7 @@ class Node:
     def go_alone(self) -> None:
         """Decide by ourselves from now on."""
         view = self.view
-        # Who was in sync with our coordinator was so with us, though we never told each other.
-        for node_id, peer in view.peers.items():
-            peer.known = peer.known or (node_id in view.members and self.role is FOLLOWER)
+        self._note_followers()
         self._drop_stale()
         view.epoch = view.next_epoch(self.changes.tag)
         self.went_on_at = self.clock.monotonic()

@@ -105,6 +105,8 @@ class Peer:
         self.departed_version = 0  #: what is newer it may not have, since it left
         #: The same, since its first copy began, though it has a part of that; 0: it has nothing.
         self.copied_version = 0
+        #: Of one that followed another as we did: what is not newer it had, when that ended.
+        self.common_version = 0
         self.known = False  #: it has been in sync with us since we started
         self.overrates_us = False  #: it believes that we have what we gave up
         self.moved_at = -inf  #: when it last acknowledged anything, or its link came up
@@ -123,6 +125,11 @@ class Peer:
         assert phase is Phase.APART or phase in NEXT_PHASES[self.phase], (self.phase, phase)
         self.phase = phase
         self.in_view = phase in IN_VIEW
+
+    def was_in_sync(self, version: int) -> None:
+        """Take note that it followed another as we did, and had all up to that version."""
+        self.known = True
+        self.common_version = version
 
     def stop_asking(self) -> None:
         """Expect no answer to what we asked, if we did."""

@@ -786,10 +786,10 @@ def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
 
 
 def _degraded_s(host: Host) -> float:
-    """Return for how long a host served without any other in this life, by its roles."""
+    """Return for how long a host was in sync with nobody in this life, by its roles."""
     seconds = 0.0
     ends = [each.at for each in host.history[1:]] + [host.world.now]
     for each, end in zip(host.history, ends, strict=True):
-        if each.life == host.life and each.ready and each.role in ("alone", "joining"):
+        if each.life == host.life and each.ready and not each.in_view:
             seconds += end - each.at
     return seconds

@@ -890,7 +890,7 @@ class Simulation:
                 found += checkers.check_touch(history, hosts, bound_s, self._together(), roles)
         if promising and "mortal" in self.more and not self.lossy:
             found += checkers.check_mortal(history, eras, len(hosts))
-        if "statistics" in self.more:
+        if "statistics" in self.more and self._at_rest():
             found += checkers.check_statistics(hosts, eras)
         if not report.found:
             found += checkers.check_converged(hosts)

@@ -602,11 +602,7 @@ CHECKS: Final = {
 }
 
 #: Not stood yet.
-AWAITED: Final = frozenset(
-    {
-        "statistics",
-    }
-)
+AWAITED: Final[frozenset[str]] = frozenset()
 
 
 def names() -> set[str]:

@@ -254,7 +254,8 @@ def test_a_flush_to_come_may_be_called_off(other, eras, left):
         ({"peer_0:in_sync": "no"}, 1),
         ({"conflicts": 1}, 1),
         ({"degraded_seconds": 1.0}, 1),
-        ({"degraded_seconds": 3.0}, 0),
+        ({"degraded_seconds": 3.0}, 1),  # to stand still for a moment is no separation
+        ({"degraded_seconds": 4.0}, 0),
     ],
 )
 def test_statistics_tell_the_truth(changed, found):
@@ -263,17 +264,20 @@ def test_statistics_tell_the_truth(changed, found):
         "degraded": "no",
         "queue_items": 0,
         "conflicts": 0,
-        "degraded_seconds": 3.0,
+        "degraded_seconds": 4.0,
         "peer_0:lag_items": 0,
         "peer_0:unacked_bytes": 0,
         "peer_0:in_sync": "yes",
         **changed,
     }
     history = [
-        Box(at=1.0, life=1, ready=True, role="alone"),  # of a former life
-        Box(at=2.0, life=2, ready=False, role="starting"),
-        Box(at=3.0, life=2, ready=True, role="alone"),
-        Box(at=6.0, life=2, ready=True, role="coordinator"),
+        Box(at=1.0, life=1, ready=True, role="alone", in_view=False),  # of a former life
+        Box(at=2.0, life=2, ready=False, role="starting", in_view=False),
+        Box(at=3.0, life=2, ready=True, role="alone", in_view=False),
+        Box(at=6.0, life=2, ready=True, role="coordinator", in_view=True),
+        Box(at=6.5, life=2, ready=True, role="joining", in_view=True),
+        Box(at=7.0, life=2, ready=True, role="waiting", in_view=False),
+        Box(at=8.0, life=2, ready=True, role="follower", in_view=True),
     ]
     host: Any = Box(
         name="a",

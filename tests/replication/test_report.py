@@ -166,6 +166,21 @@ class TestWhatIsTold:
         group.settle()
         assert group["a"].rows["peer_0:lag_items"] == 0
 
+    @pytest.mark.parametrize("name", "bc")
+    def test_of_two_who_followed_a_third_what_one_alone_changed_is_no_conflict(self, name):
+        group = make_group("abc", votes=False)
+        Guest(group["a"]).ask(SET)
+        Guest(group["a"]).ask(b"set later 0 0 1\r\n1\r\n")  # then b and c know that both have k
+        group.wire("b", "c").cut()
+        group["a"].stop()
+        group.advance(1)
+        assert [group[each].node.role for each in "bc"] == ["alone", "alone"]
+        assert Guest(group[name]).ask(b"set k 0 0 1\r\n2\r\n") == b"STORED\r\n"
+        group.link("b", "c")
+        group.advance(2)
+        assert group["b"].values()[b"k"] == group["c"].values()[b"k"] == b"2"
+        assert [group[each].rows["conflicts"] for each in "bc"] == [0, 0]
+
     def test_of_three_who_follows_does_not_say_what_another_one_lacks(self):
         group = make_group("abc")
         for name in "abc":

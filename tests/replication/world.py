@@ -384,6 +384,7 @@ class Observation(NamedTuple):
     coordinator: str
     partners: tuple[str, ...]  #: in sync with it
     ready: bool
+    in_view: bool = False  #: it is in sync with others, whether it may serve yet or not
 
 
 class Visit:
@@ -1048,10 +1049,11 @@ class Host:
             # Nodes of the last release do not know.
             is_behind = getattr(node, "is_behind", False)
             role = "joining" if view.role.in_sync and is_behind else view.role
-            seen = (self.life, role, view.epoch, view.coordinator, view.members, node.ready)
+            about = node.ready, view.role.in_sync
+            seen = (self.life, role, view.epoch, view.coordinator, view.members, *about)
             if seen == self._noted:
                 return
-            self._noted = (*seen[:4], list(view.members), node.ready)
+            self._noted = (*seen[:4], list(view.members), *about)
             now = Observation(
                 self.world.now,
                 self.life,
@@ -1059,7 +1061,7 @@ class Host:
                 view.epoch,
                 view.coordinator,
                 tuple(sorted(set(view.members) - {self.name})),
-                ready=node.ready,
+                *about,
             )
         else:
             self._noted = ()
