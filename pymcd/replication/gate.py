@@ -670,8 +670,10 @@ class Gate:
         known = self.changes.version_of(item) if item else self.changes.tombstones.get(key)
         if min(known, version) <= max(peer.departed_version, peer.common_version):
             return
-        # What one node wrote twice is no conflict: the second came while the two caught up.
-        if (known ^ version) & TAG_MASK:
+        # What one node wrote twice is no conflict: the second came while the two caught up. Nor is
+        # what has ended, which leaves a version behind that is one less than its own.
+        pairs = ((known, version), (known + 1, version), (known, version + 1))
+        if all((one ^ other) & TAG_MASK for one, other in pairs):
             self.changes.conflicts += 1
 
     def answer_forward(self, number: int, reply: Reply) -> None:

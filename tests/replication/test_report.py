@@ -181,6 +181,19 @@ class TestWhatIsTold:
         assert group["b"].values()[b"k"] == group["c"].values()[b"k"] == b"2"
         assert [group[each].rows["conflicts"] for each in "bc"] == [0, 0]
 
+    @pytest.mark.parametrize(
+        ("here", "there", "conflicts"), [(-1, 0, 0), (0, -1, 0), (99, 0, 1), (-1, 99, 1)]
+    )
+    def test_what_has_ended_on_one_side_is_no_conflict(self, here, there, conflicts):
+        group = make_group()
+        group["b"].stop()
+        group.advance(1)
+        changes, gate = group["a"].changes, group["a"].node.gate
+        version = changes.latest()
+        changes.tombstones.add(b"k", version + here)
+        gate._note_conflict(group["a"].peer("b"), b"k", version + there)
+        assert group["a"].rows["conflicts"] == conflicts
+
     def test_of_three_who_follows_does_not_say_what_another_one_lacks(self):
         group = make_group("abc")
         for name in "abc":
