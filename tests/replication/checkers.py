@@ -775,7 +775,8 @@ def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
                 for name, value in rows.items()
                 if name.endswith(":in_sync") and value != "yes"
             )
-        if not eras.splits and rows["conflicts"]:
+        # Who has started anew does not know what those had who were away then.
+        if not eras.splits and rows["conflicts"] and host.life == 1:
             wrong["conflicts"] = rows["conflicts"]
         degraded_s = _degraded_s(host)
         if abs(float(rows["degraded_seconds"]) - degraded_s) > 0.1 + 0.01 * degraded_s:

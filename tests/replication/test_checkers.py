@@ -245,20 +245,22 @@ def test_a_flush_to_come_may_be_called_off(other, eras, left):
 
 
 @pytest.mark.parametrize(
-    ("changed", "found"),
+    ("life", "changed", "found"),
     [
-        ({}, 0),
-        ({"state": "joining"}, 1),
-        ({"degraded": "yes"}, 1),
-        ({"peer_0:lag_items": 3}, 1),
-        ({"peer_0:in_sync": "no"}, 1),
-        ({"conflicts": 1}, 1),
-        ({"degraded_seconds": 1.0}, 1),
-        ({"degraded_seconds": 3.0}, 1),  # to stand still for a moment is no separation
-        ({"degraded_seconds": 4.0}, 0),
+        (1, {}, 0),
+        (2, {}, 0),
+        (2, {"state": "joining"}, 1),
+        (2, {"degraded": "yes"}, 1),
+        (2, {"peer_0:lag_items": 3}, 1),
+        (2, {"peer_0:in_sync": "no"}, 1),
+        (1, {"conflicts": 1}, 1),
+        (2, {"conflicts": 1}, 0),
+        (2, {"degraded_seconds": 1.0}, 1),
+        (2, {"degraded_seconds": 3.0}, 1),  # to stand still for a moment is no separation
+        (2, {"degraded_seconds": 4.0}, 0),
     ],
 )
-def test_statistics_tell_the_truth(changed, found):
+def test_statistics_tell_the_truth(life, changed, found):
     rows = {
         "state": "in_sync",
         "degraded": "no",
@@ -271,17 +273,17 @@ def test_statistics_tell_the_truth(changed, found):
         **changed,
     }
     history = [
-        Box(at=1.0, life=1, ready=True, role="alone", in_view=False),  # of a former life
-        Box(at=2.0, life=2, ready=False, role="starting", in_view=False),
-        Box(at=3.0, life=2, ready=True, role="alone", in_view=False),
-        Box(at=6.0, life=2, ready=True, role="coordinator", in_view=True),
-        Box(at=6.5, life=2, ready=True, role="joining", in_view=True),
-        Box(at=7.0, life=2, ready=True, role="waiting", in_view=False),
-        Box(at=8.0, life=2, ready=True, role="follower", in_view=True),
+        Box(at=1.0, life=life - 1, ready=True, role="alone", in_view=False),  # of a former life
+        Box(at=2.0, life=life, ready=False, role="starting", in_view=False),
+        Box(at=3.0, life=life, ready=True, role="alone", in_view=False),
+        Box(at=6.0, life=life, ready=True, role="coordinator", in_view=True),
+        Box(at=6.5, life=life, ready=True, role="joining", in_view=True),
+        Box(at=7.0, life=life, ready=True, role="waiting", in_view=False),
+        Box(at=8.0, life=life, ready=True, role="follower", in_view=True),
     ]
     host: Any = Box(
         name="a",
-        life=2,
+        life=life,
         history=history,
         world=Box(now=9.0),
         node=Box(role="coordinator", rows=lambda: rows.items()),
