@@ -272,7 +272,7 @@ class TestWhatItIs:
 
 class TestACoordinatorThatCannotTake:
     def test_acts_alone_when_the_lease_of_the_other_has_ended_and_not_before(self, monkeypatch):
-        """It could not execute what was forwarded; the follower does not know that it is left."""
+        """It could not take what was forwarded; the follower does not know that it is left."""
         group = make_group()
         a, b = group["a"], group["b"]
         assert Guest(a).ask(b"set k 0 0 3\r\nold\r\n") == STORED
@@ -283,7 +283,7 @@ class TestACoordinatorThatCannotTake:
         b.turn()
         wire = group.wires[0]
         with monkeypatch.context() as patch:
-            patch.setattr(a.node.gate, "_execute", none_left)
+            patch.setattr(a.node.gate, "execute_for", none_left)
             data = b"".join(bytes(piece) for piece in wire.links[1].take_output())
             with pytest.raises(MemoryError):
                 wire.links[0].receive(data)
