@@ -696,14 +696,19 @@ class Changes:
         """Whether anything is in doubt."""
         return bool(self.in_doubt) or self._flush_due_told is not None
 
-    def take_doubted(self) -> list[tuple[tuple[Any, ...], int]]:
-        """Undo what is in doubt; return what is to take its place, as far as there is anything."""
-        doubted, self.in_doubt = self.in_doubt, {}
+    def undo_doubted(self) -> Iterator[tuple[tuple[Any, ...], int]]:
+        """Undo what is in doubt; yield what is to take its place, as far as there is anything.
+
+        A key is in doubt until the next one is asked for: what cannot be taken is wanted still.
+        """
         if self._flush_due_told is not None:
             self.flush_due_version, self.flush_due_at = self._flush_due_told
             self._flush_due_told = None
-        self.forget(doubted)
-        return [told for told in doubted.values() if told is not None]
+        for key, told in list(self.in_doubt.items()):
+            self.forget((key,))
+            if told is not None:
+                yield told
+            del self.in_doubt[key]
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """Undo changes that came to nothing: drop what is here, without a trace."""

@@ -828,16 +828,14 @@ class Gate:
     def undo(self, peer: Peer) -> None:
         """Take back what is in doubt: a peer that decides has told all that it has in its place."""
         changes = self.changes
-        refused = []
-        for record, origin_s in changes.take_doubted():
+        for record, origin_s in changes.undo_doubted():
             if record[0] == Record.GONE:
                 changes.apply_gone(record[1], record[2], relay=False, told_by=peer.node_id)
             elif self._may_be_deleted(peer, record[1], record[6]):
-                refused.append(records.encode_gone(record[1], record[6]))
+                gone = records.encode_gone(record[1], record[6])
+                peer.send(self.clock.monotonic(), Kind.CHANGES, gone)
             else:
                 changes.apply_state(record, origin_s, relay=False)
-        if refused:
-            peer.send(self.clock.monotonic(), Kind.CHANGES, b"".join(refused))
         self._results_in_doubt.clear()
         if self.unstable_in_doubt:
             self.unstable_in_doubt[-1].leader.overrates_us = True

@@ -7,12 +7,15 @@ that does not come.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pymcd.protocol.paired import NOT_REPLICATED
 from pymcd.replication import frames
 from pymcd.replication.frames import Kind
 from tests.replication.helpers import Group, Guest, Host, Wire, make_group
+from tests.replication.test_telling import heal
 
 LOCK = b"add lock 0 0 2\r\nc2\r\n"
 #: Before: lock = c1, n = 5, s = v. What is executed unheard -> its answer, and what stands then.
@@ -234,3 +237,30 @@ class TestThree:
         if last is not Kind.SYNCED:
             assert c.values()[b"n"] == b"6"
         group.check()
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_what_cannot_be_taken_in_its_place_is_wanted_still(monkeypatch, number):
+    """What is here of it is gone: if nobody sent it again, there would be one copy less."""
+    commands = b"set lock 0 0 2\r\nc3\r\nincr n 1\r\ntouch s 100\r\n"
+    group, _ = depose(commands, sent=True)
+    a = group["a"]
+    group.closes_on_error = True
+    applied = 0
+    apply_state = a.changes.apply_state
+
+    def failing(*record: Any, **how: Any) -> None:
+        nonlocal applied
+        applied += 1
+        if applied == number + 1:
+            raise MemoryError("no room")
+        apply_state(*record, **how)
+
+    monkeypatch.setattr(a.changes, "apply_state", failing)
+    group.wire("a", "b").resume()
+    group.advance(0.1)
+    assert applied == number + 1
+    heal(group)
+    assert a.node.role == "follower"
+    assert a.values().keys() == BEFORE.keys()
+    group.check_equal()
