@@ -48,6 +48,15 @@ R8. Who has nothing, and backs what for all it knows did not come about, may con
 R9. Who asks may stop. It goes on in the base, which is its view still, if one that it would have
     gone on without answers that it backs nothing else either: that one was only silent. Whose vote
     was given to what came to nothing is told of a later view by who decides (R5).
+R10. Three data nodes of which one knows no votes go on without, as two do: whoever loses the others
+    decides by himself, and what was changed apart is merged. So does who meets that one, and who is
+    in the view of one that does; what they back counts no more as a view that came about, but what
+    they promised is not forgotten. When all vote and are in sync with one of them, he asks for that
+    view as a roll that follows anything: all must consent (R6), and do if what they back has not
+    come about for all that they know (R8). Who consents to that knows that he is in such a view,
+    and goes by votes from then on: more than half of it may follow it, whether its asker heard them
+    all or not. So the rules hold from the first such roll that came about to the next meeting with
+    one that knows no votes.
 
 Why it is sound. The epoch of what a voter backs only grows. Two different rolls on one base would
 need one voter that backs both, in one life, since two sets that weigh more than half have a member
@@ -328,11 +337,12 @@ class Ballot:
 
     # -- asking --------------------------------------------------------------------------------
 
-    def ask(self, roll: Roll, everybody: frozenset[str]) -> Poll:
-        """Begin to ask whether this may follow what we back."""
+    def ask(self, roll: Roll, everybody: frozenset[str], *, anew: bool = False) -> Poll:
+        """Begin to ask whether this may follow what we back; `anew`: or anything (R10)."""
+        assert not (anew and self.came_about), "to follow anything, though there is a view"
         self.poll = Poll(
             (self.node_id, self.life),
-            self.backs,
+            None if anew else self.backs,
             roll,
             everybody,
             self.over,
@@ -377,7 +387,9 @@ class Ballot:
         else:
             assert not self.came_about, "nothing came about"
         if poll is not None:
-            assert poll.vote.base == backs, "asks to follow another view than it backs"
+            assert poll.vote.base in (backs, *([] if self.came_about else [None])), (
+                "asks to follow another view than it backs"
+            )
             assert poll.vote.roll.epoch > self.epoch, "asks for what is past"
             assert poll.vote.roll.coordinator == self.node_id, "asks for another to decide"
             assert self.node_id not in poll.yes, "asks itself"

@@ -28,7 +28,7 @@ from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .lease import SILENCE_S
-from .roles import JOINING, STARTING, Data
+from .roles import JOINING, STARTING, WAITING, Data
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,12 @@ class Beginning:
         status = peer.status
         if status is None or status.role is STARTING:
             return False
-        return not (self._view.role is status.role is JOINING)
+        mine = self._view.role
+        # Of one that waits and one that joins it is the one that waits that goes on.
+        return not (
+            mine is status.role is JOINING
+            or (mine is WAITING and status.role in (JOINING, WAITING))
+        )
 
     def whose_data(self) -> str:
         """Return in words who has the data without which we do not serve; "": nobody."""

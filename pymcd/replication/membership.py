@@ -112,6 +112,7 @@ class Membership:
             latest=self.changes.latest(),
             ack_timeout_ms=round(self._ack_timeout_s * 1000),
             manners=self._manners,
+            votes=self._node.voting.takes_part,
         )
         link = Link(
             self,
@@ -203,6 +204,7 @@ class Membership:
             return
         if renewed and peer.incarnation:
             self._node.voting.outlived(node_id, peer.incarnation)
+        self._node.voting.met(peer, hello)
         if renewed and peer.in_view and self._node.voting.required:
             self._node.lose([peer], "restarted")
             if peer.in_view and not self._node.voting.is_needed(peer):
@@ -345,9 +347,9 @@ class Membership:
         """Know no more of a peer that is not there; if it comes, it is a new one."""
         who = self._view.who
         del self._view.peers[peer.node_id]
-        self._node.voting.forget(peer.node_id)
         for address in [each for each, node_id in who.items() if node_id == peer.node_id]:
             del who[address]
+        self._node.voting.forget(peer.node_id)
         self.be_alike()
         self._node.note_departures()
 
@@ -590,7 +592,7 @@ class Membership:
         peer.status_due = word
         status = Status(
             word=word,
-            role=view.role,
+            role=peer.said_of(view.role),
             epoch=view.epoch,
             members=view.members,
             coordinator=view.coordinator,
@@ -1056,20 +1058,21 @@ class Membership:
     def announce_roll(self) -> None:
         """Tell the followers which view it is that others would have to consent to the next of."""
         roll = self._node.voting.ballot.backs
-        if roll is not None:
+        if roll is not None and self._node.voting.required:
             payload = Vote(roll, roll).encode()
             for peer in self._view.followers:
                 peer.send(self.clock.monotonic(), Kind.VOTE, payload)
 
     def _roll_arrived(self, peer: Peer, roll: Roll, now: float) -> None:
         voting = self._node.voting
-        if voting.required and not voting.learn(peer, roll):
+        if voting.takes_part and not voting.learn(peer, roll):
             peer.signal(now, Kind.GRANT, Grant(0, "no", voting.ballot.backs).encode())
 
     def announce_view(self, now: float) -> None:
         """Tell the followers who is in the view, and everybody what we are."""
         self.announce_roll()
-        payload = View(self._view.epoch, self._view.members).encode()
+        view = View(self._view.epoch, self._view.members, self._node.voting.required)
+        payload = view.encode()
         for peer in self._view.followers:
             # What it told us itself it has, as well as what it was told.
             behind = peer.resync.under_way or self.changes.pending
@@ -1100,3 +1103,5 @@ class Membership:
             self._node.gate.refresh_lease(now)
             self.announce_status()
         self._node.note_departures()
+        if not said.voted:
+            self._node.voting.suspend(f"{peer.node_id} goes on without votes")

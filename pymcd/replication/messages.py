@@ -193,6 +193,7 @@ class Hello(Message):
     latest: Number = 0  #: a version of this moment, or what it has seen; 0: it does not say
     ack_timeout_ms: Annotated[int, _number_below(60_001)] = 0  #: 0: it does not say
     manners: Words = field(default_factory=dict)  #: see `likeness`
+    votes: Flag = False  #: it goes on with votes only, if all others do
 
     @staticmethod
     def foreign(said: dict[str, Any]) -> str | None:
@@ -292,6 +293,7 @@ class View(Message):
 
     epoch: Number
     members: NodeIds
+    voted: Flag = False  #: it came about by votes
 
 
 @dataclass(frozen=True, slots=True)

@@ -905,6 +905,8 @@ class Node:
         since = self.beginning.started_at
         if self.role is JOINING:
             since = max(self.leader_lost_at, self.awake.woke_at)
+        elif self.role is WAITING:
+            since = max(self.voting.suspended_at, self.awake.woke_at)
         if not self.beginning.is_overdue(now, since, self.awake.since):
             if self.beginning.somebody_has_more():
                 self.voting.drop()
@@ -934,7 +936,9 @@ class Node:
             sought_s = now - max(voting.sought_since, self.awake.since)
             if sought_s >= self._quorum_timeout_s or self.role is JOINING:
                 self.wait()
-        if (
+        if self.role is WAITING and not voting.required:
+            self._begin_when_overdue(now)
+        elif (
             self.role is WAITING
             and voting.ballot.poll is None
             and not voting.promised

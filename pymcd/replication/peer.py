@@ -15,6 +15,7 @@ from .lease import Lease
 from .messages import Received
 from .records import encode_result
 from .resync import SLICES_MAX, WINDOW_BYTES, Resync
+from .roles import JOINING, WAITING
 from .values import pieces_of
 from .versions import FOREVER
 from .waiting import Executed
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .changes import Alteration, Changes
     from .link import Link
     from .messages import Hello, Status
+    from .roles import Role
     from .waiting import Forward, Reply
 
 
@@ -78,6 +80,7 @@ class Peer:
         self.version = 0  #: of the protocol, on the link that is or was in use
         self.hello: Hello | None = None  #: what it said when that link came up
         self.differs: list[str] = []  #: options that are not the same there
+        self.votes = True  #: it goes on with votes only, for all that we know
         self.met_at = -inf  #: when that one has proven itself
         self.status: Status | None = None  #: what it said last of itself
         self.said_after = -inf  #: when its link was opened, and it said that later
@@ -311,6 +314,10 @@ class Peer:
     def takes_values(self) -> bool:
         """Whether it knows of values that travel by themselves."""
         return self.version >= VALUES_VERSION
+
+    def said_of(self, role: Role) -> Role:
+        """Return by which word to tell it of a role: the first version knows no `WAITING`."""
+        return JOINING if role is WAITING and self.version < VALUES_VERSION else role
 
     def join_records(
         self,

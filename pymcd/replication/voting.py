@@ -10,7 +10,8 @@ are still with it. Until that has come about its role is what it was; its lease 
 serves nobody meanwhile. A coordinator also seeks one for each that it takes in; then nobody waits.
 
 Votes are asked for where a register is configured, and where there are three data nodes or more.
-Two nodes without a register need none, as none of the two could have it.
+Two nodes without a register need none, as none of the two could have it. Nor do three while one of
+them has none (it is of a release that knew no votes, or was told of one other only): see R10.
 
 Three nodes. Each hears only of the coordinator, so one may miss it while another one, whom nobody
 asks anything, does not know yet. Who begins to doubt the coordinator says so to the others, by a
@@ -30,7 +31,7 @@ from .frames import HEAD_BYTES, Kind, decode_head, encode_message
 from .lease import HEARTBEAT_S, SILENCE_S, Lease
 from .likeness import has_witness
 from .messages import Grant, Roll, Vote
-from .roles import FOLLOWER, STARTING
+from .roles import COORDINATOR, FOLLOWER, STARTING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,6 +206,10 @@ class Voting:
             self.register = self.witness = WitnessLink(settings.witness, node, self._register_says)
         #: There are more data nodes than two, for all that is known.
         self._of_many = len(node.configured) > 1
+        self._all_vote = True  #: that are known of those
+        self._suspended = False  #: we go on without votes (R10)
+        self.suspended_at = -inf
+        self._founds = 0  #: the epoch of our view, when we asked all to vote from now on
         self._then: Callable[[], None] | None = None  #: what comes about with what we seek
         self._planned = False  #: we may do without it
         self.sought_since = inf  #: since when we have been without a view that we may go on with
@@ -212,9 +217,14 @@ class Voting:
         self._told_at = -inf
 
     @property
+    def takes_part(self) -> bool:
+        """Whether nobody goes on without votes once all have one."""
+        return self.register is not None or self._of_many
+
+    @property
     def required(self) -> bool:
         """Whether nobody goes on without votes."""
-        return self.register is not None or self._of_many
+        return self.register is not None or (self._of_many and not self._suspended)
 
     def count_nodes(self) -> None:
         """See how many data nodes there are, now that more is known of who is configured.
@@ -224,13 +234,74 @@ class Voting:
         """
         if not self._of_many:
             return
+        self._see_who_votes()
         ids = [self._view.who.get(address) for address in self._node.configured]
         others = len({node_id for node_id in ids if node_id}) + ids.count(None)
         self._of_many = others > 1
-        if not self.required and self._then is not None:
+        if not self.takes_part and self._then is not None:
             then = self._then
             self.drop()
             then()
+
+    def met(self, peer: Peer, hello: Hello) -> None:
+        """Learn whether a peer votes."""
+        peer.votes = hello.votes
+        self._see_who_votes()
+        if not (hello.votes and self._all_vote):
+            self.suspend(f"{peer.node_id} has no vote")
+
+    def _see_who_votes(self) -> None:
+        ids = [self._view.who.get(address) for address in self._node.configured]
+        self._all_vote = all(
+            peer.votes
+            for peer in self._view.peers.values()
+            if peer.link is not None or peer.in_view or peer.node_id in ids or None in ids
+        )
+
+    def suspend(self, why: str) -> None:
+        """Go on without votes, until all have one and are in sync (R10)."""
+        if self.register is not None or not self._of_many or self._suspended:
+            return
+        node, view, then = self._node, self._view, self._then
+        self._suspended = True
+        self.suspended_at = node.clock.monotonic()
+        self.ballot.came_about = False
+        self.drop()
+        node.complain(
+            "suspended",
+            f"replication: {why}: until all nodes vote, and are in sync, who loses the others goes"
+            " on by itself",
+        )
+        if then is not None and (view.role.leads or view.role.in_sync):
+            then()
+        if view.role is COORDINATOR:
+            node.membership.announce_view(node.clock.monotonic())
+
+    def _found(self, now: float) -> None:
+        """Have all vote from now on, if all can, and are in sync with us (R10)."""
+        view = self._view
+        everybody = self._everybody()
+        if (
+            not self._suspended
+            or not self._all_vote
+            or view.role is not COORDINATOR
+            or now - self._told_at < TELL_EVERY_S
+            or everybody != frozenset(view.members)
+        ):
+            return
+        data = {view.node_id: self.ballot.life}
+        data.update((peer.node_id, peer.incarnation) for peer in view.followers)
+        roll = Roll(view.next_epoch(self._node.changes.tag), view.node_id, data, {})
+        self.ballot.ask(roll, everybody, anew=True)
+        self._then = self._begin_to_vote
+        self._planned = True
+        self._founds = view.epoch
+        self._asked_at = self._told_at = now
+        self._ask_all()
+
+    def _begin_to_vote(self) -> None:
+        self._node.host.log("replication: all nodes vote from now on")
+        self._node.membership.announce_roll()
 
     @property
     def seeking(self) -> bool:
@@ -280,7 +351,12 @@ class Voting:
         """
         ballot = self.ballot
         backs = ballot.backs
-        if backs is None or ballot.came_about or backs.coordinator == self._view.node_id:
+        if (
+            not self.required
+            or backs is None
+            or ballot.came_about
+            or backs.coordinator == self._view.node_id
+        ):
             return False
         peer = self._view.peers.get(backs.coordinator)
         return peer is not None and peer.incarnation == backs.data[backs.coordinator]
@@ -288,13 +364,15 @@ class Voting:
     def _ask_anew(self, roll: Roll) -> None:
         """Ask for the same by a later epoch: there is somebody who heard of a later one before."""
         epoch = self._view.next_epoch(self._node.changes.tag)
-        self.ballot.ask(replace(roll, epoch=epoch), self._everybody())
+        roll = replace(roll, epoch=epoch)
+        self.ballot.ask(roll, self._everybody(), anew=self._founds > 0)
 
     def drop(self) -> None:
         """Seek nothing any more: others decide."""
         self.ballot.stop()
         self._then = None
         self.sought_since = inf
+        self._founds = 0
 
     def _everybody(self) -> frozenset[str]:
         """Return all data nodes that there are; empty: not all of them are known."""
@@ -331,6 +409,8 @@ class Voting:
 
     def _conclude(self, *, forced: bool = False) -> None:
         """Go on, if that may be."""
+        if self._founds and self._founds != self._view.epoch:
+            self.drop()  # some are in sync no more, or were not meanwhile
         if self.ballot.conclude(forced=forced) is None:
             return
         then, self._then = self._then, None
@@ -338,6 +418,8 @@ class Voting:
         if not self._planned:
             self.sought_since = inf
         self._told_at = -inf
+        self._founds = 0
+        self._suspended = False
         then()
         self._tell_register(self._node.clock.monotonic())
 
@@ -365,7 +447,7 @@ class Voting:
 
     def grant_arrived(self, peer: Peer, grant: Grant) -> None:
         """Take note of what a peer answers."""
-        if not self.required:
+        if not self.required and not self._founds:
             return
         if self.ballot.is_as_before(grant) and not self._planned and self._node.stay_with(peer):
             return
@@ -393,7 +475,8 @@ class Voting:
         those that are to have a witness can be started anew one after the other.
         """
         view = self._view
-        if not self.required and view.role is not STARTING:
+        begins = self._suspended and view.role is FOLLOWER and view.leader is peer
+        if not (self.required or begins or view.role is STARTING):
             return
         roll, ballot = vote.roll, self.ballot
         self._node.membership.hear_epoch(roll.epoch)
@@ -406,7 +489,8 @@ class Voting:
         elif view.role is not STARTING and (peer.status is None or peer.status.role is STARTING):
             grant = Grant(roll.epoch, NO, before)  # what is empty never wins
         else:
-            grant = ballot.answer(vote, bound=self._bound(), empty=view.role is STARTING)
+            empty = view.role is STARTING or begins
+            grant = ballot.answer(vote, bound=self._bound(), empty=empty)
         now = self._node.clock.monotonic()
         peer.signal(now, Kind.GRANT, grant.encode())
         if grant.word == NO and ballot.poll is not None and view.node_id < peer.node_id:
@@ -416,6 +500,9 @@ class Voting:
         if grant.word == YES and roll != before:
             self._then = None
             with_us = roll.data.get(view.node_id) == ballot.life
+            if begins:
+                self._suspended = not self._all_vote
+                ballot.came_about = vote.base is None and not self._suspended
             self._node.gave_way(peer, with_us=with_us)
 
     def outlived(self, node_id: str, life: str) -> None:
@@ -429,6 +516,7 @@ class Voting:
     def forget(self, node_id: str) -> None:
         """Know no more of a node."""
         self.ballot.over.pop(node_id, None)
+        self._see_who_votes()
 
     def doubt_leader(self) -> None:
         """Tell the others that our coordinator does not answer: see whether it answers them."""
@@ -475,6 +563,9 @@ class Voting:
         """Take note of the view that we are in, as its coordinator says."""
         self._node.membership.hear_epoch(roll.epoch)
         learnt = self.ballot.learn(roll)
+        if learnt and self.register is None:
+            self._suspended = not self._all_vote
+            self.ballot.came_about = not self._suspended
         if self._then is not None and self.ballot.poll is None:
             # We would have gone on without that one, and have its word now that it went on with us.
             self._then = None
@@ -509,7 +600,7 @@ class Voting:
             register.ask(Vote(backs, backs))
 
     def _tell_of_wish(self, now: float) -> None:
-        """Have our coordinator tell the register of a later view, if it backs what we gave up (R9).
+        """Have our coordinator tell the register of a later view, if it backs what we gave up (R10).
 
         Else it had no vote in what follows the view that there is.
         """
@@ -532,7 +623,9 @@ class Voting:
 
     def step(self, now: float) -> None:
         """Put open questions again."""
-        if not self.required:
+        if self._suspended and self.ballot.poll is None:
+            self._found(now)
+        if not self.required and not self._founds:
             return
         if self.register is not None:
             self.register.step(now)
@@ -550,10 +643,10 @@ class Voting:
     @property
     def next_step_s(self) -> float:
         """In how many seconds to call `step` again."""
-        if not self.required:
-            return inf
         if self.ballot.poll is not None:
             return min(ASK_EVERY_S, self._node.patience.mute_s)
+        if not self.required:
+            return inf
         return HEARTBEAT_S if self.register is None else self.register.step_every_s
 
     # -- what is to be seen --------------------------------------------------------------------
@@ -624,6 +717,8 @@ class Voting:
             self.register.check()
         role, poll = self._view.role, self.ballot.poll
         assert (self._then is not None) == (poll is not None), "seeks, and does not ask"
+        assert not self._founds or (poll is not None and self._suspended), "all vote already"
+        assert not (self._suspended and self.ballot.came_about), "backs a view that has no roll"
         if self.required and role.leads and not self.seeking:
             backs = self.ballot.backs
             assert backs is not None, "decides without a view"

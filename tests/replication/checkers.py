@@ -105,12 +105,23 @@ def group_of(name: str, state: dict[str, Observation]) -> set[str]:
 
 
 def apart(state: dict[str, Observation]) -> bool:
-    """Return whether several nodes decide, and none of them asks any other."""
+    """Return whether several nodes decide, and none of them asks any other.
+
+    Or would decide: who follows one that is gone has what they had, and has not noticed yet.
+    """
     acting = [
         {name, *(each.partners if each.role == "coordinator" else ())}
         for name, each in state.items()
         if each.role in _ACTING and each.ready
     ]
+    if acting:
+        acting += [
+            {name, *each.partners}
+            for name, each in state.items()
+            if each.role == "follower"
+            and (leader := state.get(each.coordinator)) is not None
+            and name not in leader.partners
+        ]
     return any(
         first.isdisjoint(second)
         for index, first in enumerate(acting)

@@ -133,10 +133,10 @@ def _whatever_is_later(original: Any) -> Any:
 
 
 def _all_lives_are_over(original: Any) -> Any:
-    def ask(self: Ballot, roll: Any, everybody: frozenset[str]) -> Poll:
+    def ask(self: Ballot, roll: Any, everybody: frozenset[str], *, anew: bool = False) -> Poll:
         if self.backs is not None:
             self.over.update(self.backs.data)
-        poll: Poll = original(self, roll, everybody)
+        poll: Poll = original(self, roll, everybody, anew=anew)
         return poll
 
     return ask

@@ -74,6 +74,26 @@ def test_a_value_takes_as_many_round_trips_as_there_are_windows_in_it(windows):
         assert rounds == 1 if not windows else rounds > windows
 
 
+@pytest.mark.parametrize(
+    ("partners", "leader", "is_apart"),
+    [
+        ("a", "dead", True),  # c has what a had at last, and b has not
+        ("ab", "dead", False),  # it will join b
+        ("a", "coordinator", True),
+        ("ab", "coordinator", True),
+    ],
+)
+def test_who_goes_on_while_another_one_has_more_is_apart(partners, leader, is_apart):
+    state = {
+        "a": Observation(
+            1.0, 1, leader, 5, "a", ("c",) if leader == "coordinator" else (), ready=True
+        ),
+        "b": Observation(2.0, 1, "alone", 6, "b", (), ready=True),
+        "c": Observation(0.5, 1, "follower", 5, "a", tuple(partners), ready=True),
+    }
+    assert checkers.apart(state) is is_apart
+
+
 def test_when_others_had_gone_on_without_a_host():
     def seen(at: float, role: str, *partners: str) -> Observation:
         return Observation(at, 1, role, 1, "a", partners, ready=True)

@@ -78,6 +78,7 @@ class Stranger:
             "latest": 0,
             "ack_timeout_ms": 80,
             "manners": {"-M": "no"},
+            "votes": False,
         } | hello
         self.body = bytes([Kind.HELLO]) + json.dumps(self.hello).encode()
 

@@ -396,6 +396,8 @@ class TestBeginning:
             group.hosts[name] = Host(
                 group, name, peers=tuple(address_of(each) for each in "abc" if each != name)
             )
+            others = [host for host in group.hosts.values() if host.name != name]
+            assert sorted(host.node.role for host in others) == [COORDINATOR, FOLLOWER]
             back(group[name])
             assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
             assert Guest(group[name]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
