@@ -57,6 +57,10 @@ R10. Three data nodes of which one knows no votes go on without, as two do: whoe
     and goes by votes from then on: more than half of it may follow it, whether its asker heard them
     all or not. So the rules hold from the first such roll that came about to the next meeting with
     one that knows no votes.
+R10. A person may say of a member of the base that nothing of it will come back: no process, and
+    nobody whom it took in since. Its life is over then (R7), and it need not consent where all must
+    (R6), as it cannot serve anywhere. That is as sound as his word. It is forgotten when another
+    roll is backed, or that node is met, in whatever life: it is one as any other then.
 
 Why it is sound. The epoch of what a voter backs only grows. Two different rolls on one base would
 need one voter that backs both, in one life, since two sets that weigh more than half have a member
@@ -159,16 +163,19 @@ class Poll:
         roll: Roll,
         everybody: frozenset[str],
         over: dict[str, str],
+        gone: set[str],
         *,
         came_about: bool,
     ) -> None:
         """`everybody`: all data nodes that there are; empty: not all of them are known.
 
-        `over`: by node, the life that it is known to live no more. `came_about`: the base did.
+        `over`: by node, the life that it is known to live no more. `gone`: of whom nothing will
+        come back. `came_about`: the base did.
         """
         self.vote = Vote(base, roll)
         self._asker = asker
         self._over = over
+        self._gone = gone
         self._voters = base if came_about else None
         self.need(everybody)
         self.tokens: dict[str, int] = {}  #: to ask a voter again with
@@ -178,7 +185,8 @@ class Poll:
     def need(self, everybody: frozenset[str]) -> None:
         """Learn which data nodes there are; none: not all of them are known."""
         base = self.vote.base
-        self._everybody = everybody.union(base.data if base else ()) if everybody else None
+        others = base.data.keys() - self._gone if base else ()
+        self._everybody = everybody.union(others) if everybody else None
 
     def answered(self, node_id: str, life: str, grant: Grant) -> None:
         """Take note of a voter's answer to this question."""
@@ -224,6 +232,8 @@ class Ballot:
         self.poll: Poll | None = None  #: what we ask for; a witness never does
         #: By node, the last life of which we know that it is over: another one came after it.
         self.over: dict[str, str] = {}
+        #: Of those in what we back: of whom a person says that nothing will come back.
+        self.gone: set[str] = set()
         self._keep = keep
         #: What was consented to by R8.
         self._instead: Vote | None = None
@@ -333,7 +343,20 @@ class Ballot:
         self.backs = roll
         self.came_about = False
         self.poll = self._instead = None
+        self.gone.clear()
         return True
+
+    def give_up(self, node_id: str) -> None:
+        """Take note that nothing will come back of one that is in what we back (R10)."""
+        assert self.backs is not None
+        self.gone.add(node_id)
+        self.over[node_id] = self.backs.data[node_id]
+
+    def met(self, node_id: str, life: str) -> None:
+        """Take note that a node is there, whatever was said of it."""
+        self.gone.discard(node_id)
+        if self.over.get(node_id) == life:
+            del self.over[node_id]
 
     # -- asking --------------------------------------------------------------------------------
 
@@ -346,6 +369,7 @@ class Ballot:
             roll,
             everybody,
             self.over,
+            self.gone,
             came_about=self.came_about,
         )
         return self.poll

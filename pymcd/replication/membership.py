@@ -354,15 +354,22 @@ class Membership:
         self._node.note_departures()
 
     def forget(self, node_id: str) -> str:
-        """Forget a peer that will not return; return why not, in words, or nothing."""
-        peer = self._view.peers.get(node_id)
-        if peer is None:
+        """Forget a node that will not return, as a person says; return why not, or nothing."""
+        peer, voting = self._view.peers.get(node_id), self._node.voting
+        if peer is None and not voting.counts_on(node_id):
             return "there is no such node"
-        if peer.link is not None or peer.channel is not None or peer is self._view.leader:
+        if peer is not None and not self._forget_unused(peer):
             return "it is in use"
-        self._forget(peer)
-        self._node.host.log(f"replication: {node_id} is forgotten")
+        voting.given_up(node_id)
         return ""
+
+    def _forget_unused(self, peer: Peer) -> bool:
+        """Forget a peer, if it is not in use."""
+        if peer.link is not None or peer.channel is not None or peer is self._view.leader:
+            return False
+        self._forget(peer)
+        self._node.host.log(f"replication: {peer.node_id} is forgotten")
+        return True
 
     def forget_replaced(self, now: float, after_s: float) -> None:
         """Forget those that were not heard for so long, and whose place other nodes have taken.
@@ -375,7 +382,7 @@ class Membership:
         for peer in list(view.peers.values()):
             replaced = peer.node_id not in view.who.values()
             if replaced and now - peer.lease.heard_at >= after_s:
-                self.forget(peer.node_id)
+                self._forget_unused(peer)
 
     def link_down(self, link: Link, reason: str = "") -> None:
         """Take note that a link is gone."""

@@ -244,7 +244,8 @@ class Voting:
             then()
 
     def met(self, peer: Peer, hello: Hello) -> None:
-        """Learn whether a peer votes."""
+        """Learn whether a peer votes; and that it is there, if it was given up."""
+        self.ballot.met(peer.node_id, hello.incarnation)
         peer.votes = hello.votes
         self._see_who_votes()
         if not (hello.votes and self._all_vote):
@@ -376,14 +377,15 @@ class Voting:
 
     def _everybody(self) -> frozenset[str]:
         """Return all data nodes that there are; empty: not all of them are known."""
-        view = self._view
+        view, gone = self._view, self.ballot.gone
         ids = [view.who.get(address) for address in self._node.configured]
         nodes = {node_id for node_id in ids if node_id}
         if None in ids:
-            nodes.update(view.peers)  # one that we cannot dial may be one that has dialled us
+            # One that we cannot dial may be one that has dialled us, or that was given up.
+            nodes.update(view.peers, gone)
             if not view.are_all(self._node.configured, nodes):
                 return frozenset()
-        return frozenset([view.node_id, *nodes])
+        return frozenset([view.node_id, *nodes]) - gone
 
     def _ask_all(self) -> None:
         """Put our question to all who have not said yes."""
@@ -517,6 +519,21 @@ class Voting:
         """Know no more of a node."""
         self.ballot.over.pop(node_id, None)
         self._see_who_votes()
+
+    def counts_on(self, node_id: str) -> bool:
+        """Return whether the consent of another node may be needed."""
+        backs = self.ballot.backs
+        return backs is not None and node_id != self._view.node_id and node_id in backs.data
+
+    def given_up(self, node_id: str) -> None:
+        """Take note that a person says of a node that nothing of it will come back (R10)."""
+        if not self.counts_on(node_id):
+            return
+        self.ballot.give_up(node_id)
+        poll = self.ballot.poll
+        if poll is not None:
+            poll.need(self._everybody())
+            self._conclude()
 
     def doubt_leader(self) -> None:
         """Tell the others that our coordinator does not answer: see whether it answers them."""

@@ -229,6 +229,37 @@ class TestAsking:
         asker.over["b"] = "B"
         assert asker.conclude() == roll(6, "a")
 
+    @pytest.mark.parametrize(
+        ("me", "base", "gone", "everybody", "yes", "enough"),
+        [
+            ("a", "ab", "b", "", "", True), ("a", "abc", "b", "", "", False),
+            ("a", "abc", "bc", "", "", False), ("a", "abc", "bc", "a", "", True),
+            ("a", "abc", "bc", "ade", "d", False), ("a", "abc", "bc", "ade", "de", True),
+            ("a", "abc", "b", "ade", "de", False), ("a", "abw", "b", "a", "", True),
+        ],
+    )  # fmt: skip
+    def test_of_whom_a_person_says_that_nothing_comes_back(
+        self, me, base, gone, everybody, yes, enough
+    ):
+        asker = self.ask(me, roll(5, base), roll(6, me), everybody)
+        assert asker.poll is not None
+        for each in yes:
+            asker.poll.answered(each, each, Grant(6, YES, None))
+        assert asker.conclude() is None
+        for each in gone:
+            asker.give_up(each)
+        asker.poll.need(frozenset(everybody))
+        assert (asker.conclude() is not None) is enough
+        assert not enough or not asker.gone
+
+    @pytest.mark.parametrize("life", ["b", "B"])
+    def test_who_is_met_is_not_gone(self, life):
+        asker = self.ask("a", roll(5, "ab"), roll(6, "a"))
+        asker.give_up("b")
+        asker.met("b", life)
+        assert not asker.gone
+        assert (asker.conclude() is not None) is (life != "b")
+
     def test_who_has_started_anew_needs_others(self):
         assert self.ask("A", roll(5, "aw"), roll(6, "Aw")).conclude() is None
 

@@ -405,6 +405,100 @@ class TestBeginning:
         group.check_equal()
 
 
+class TestForgotten:
+    """A person says that nothing of a node will come back."""
+
+    def forget(self, host: Host, name: str) -> bytes:
+        return Guest(host).ask(b"stats replication forget %b\r\n" % name.encode())
+
+    def test_the_last_of_two_goes_on(self):
+        group = three()
+        Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n")
+        for name in "cb":
+            group[name].stop()
+            group.advance(2.0)
+        assert group["a"].node.role is WAITING
+        assert b"not_forgotten" not in self.forget(group["a"], "c")
+        group.advance(2.0)
+        assert group["a"].node.role is WAITING  # it was left before
+        assert b"not_forgotten" not in self.forget(group["a"], "b")
+        group.advance(0.1)
+        assert group["a"].node.role is ALONE
+        assert Guest(group["a"]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        for name in "bc":  # and yet
+            back(group[name])
+        assert roles(group) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        assert group["a"].rows["may_fail"] == "a,b,c"
+        group.check_equal()
+
+    def test_others_have_come_in_the_place_of_two(self):
+        group = three()
+        Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n")
+        group["b"].stop()
+        group["c"].stop()
+        group.advance(2.0)
+        for name, peers in (("d", "ae"), ("e", "ad")):
+            group.add(name, peers=tuple(map(address_of, peers)), sync_timeout_s=3.0)
+            del group.hosts["bc"["de".index(name)]]
+            back(group[name])
+        assert roles(group) == [WAITING, STARTING, STARTING]
+        self.forget(group["a"], "b")
+        go_on(group)
+        assert roles(group) == [WAITING, STARTING, STARTING]
+        self.forget(group["a"], "c")
+        go_on(group)
+        assert roles(group) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        assert Guest(group["e"]).ask(b"get k\r\n") == b"VALUE k 0 1\r\nx\r\nEND\r\n"
+        assert group["a"].rows["may_fail"] == "a,d,e"
+        group.check_equal()
+
+    def test_all_who_are_there_must_still_consent(self):
+        """One of them may have gone on with who is gone."""
+        group = three()
+        gone(group["a"], "is cut off")
+        group.advance(4.0)
+        group["b"].stop()
+        Guest(group["c"]).feed(GET)
+        group.advance(2.0)
+        assert [group[name].node.role for name in "ac"] == [WAITING, WAITING]
+        self.forget(group["a"], "b")
+        group.advance(2.0)
+        assert group["a"].node.role is WAITING
+        meet(group, "ac")
+        go_on(group)
+        assert [group[name].node.role for name in "ac"] == [WAITING, WAITING]
+        self.forget(group["c"], "b")
+        go_on(group)
+        assert [group[name].node.role for name in "ac"] == [FOLLOWER, COORDINATOR]
+        group.check()
+
+    def test_it_is_one_as_any_other_when_it_is_there(self):
+        group = three()
+        gone(group["a"], "is cut off")
+        group.advance(8.0)
+        self.forget(group["a"], "b")
+        assert group["a"].node.voting.ballot.gone == {"b"}
+        meet(group, "ab", "ac")
+        go_on(group)
+        ballot = group["a"].node.voting.ballot
+        assert not ballot.gone
+        assert "b" not in ballot.over
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+
+    def test_not_itself_nor_who_is_there(self):
+        group = three()
+        assert b"it_is_in_use" in self.forget(group["a"], "b")
+        assert b"there_is_no_such_node" in self.forget(group["a"], "a")
+
+    def test_that_one_was_not_heard_for_long_says_nothing(self):
+        group = make_group("abc", tombstone_ttl_s=10.0)
+        for name in "bc":
+            group[name].stop()
+        group.advance(60.0)
+        assert group["a"].node.role is WAITING
+        assert not group["a"].node.voting.ballot.gone
+
+
 def test_who_was_joining_waits_when_the_others_are_gone():
     group = three()
     gone(group["c"], "is cut off")
