@@ -57,7 +57,7 @@ R10. Three data nodes of which one knows no votes go on without, as two do: whoe
     and goes by votes from then on: more than half of it may follow it, whether its asker heard them
     all or not. So the rules hold from the first such roll that came about to the next meeting with
     one that knows no votes.
-R10. A person may say of a member of the base that nothing of it will come back: no process, and
+R11. A person may say of a member of the base that nothing of it will come back: no process, and
     nobody whom it took in since. Its life is over then (R7), and it need not consent where all must
     (R6), as it cannot serve anywhere. That is as sound as his word. It is forgotten when another
     roll is backed, or that node is met, in whatever life: it is one as any other then.
@@ -347,7 +347,7 @@ class Ballot:
         return True
 
     def give_up(self, node_id: str) -> None:
-        """Take note that nothing will come back of one that is in what we back (R10)."""
+        """Take note that nothing will come back of one that is in what we back (R11)."""
         assert self.backs is not None
         self.gone.add(node_id)
         self.over[node_id] = self.backs.data[node_id]

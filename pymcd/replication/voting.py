@@ -526,7 +526,7 @@ class Voting:
         return backs is not None and node_id != self._view.node_id and node_id in backs.data
 
     def given_up(self, node_id: str) -> None:
-        """Take note that a person says of a node that nothing of it will come back (R10)."""
+        """Take note that a person says of a node that nothing of it will come back (R11)."""
         if not self.counts_on(node_id):
             return
         self.ballot.give_up(node_id)
@@ -617,7 +617,7 @@ class Voting:
             register.ask(Vote(backs, backs))
 
     def _tell_of_wish(self, now: float) -> None:
-        """Have our coordinator tell the register of a later view, if it backs what we gave up (R10).
+        """Have our coordinator tell the register of a later view, if it backs what we gave up (R9).
 
         Else it had no vote in what follows the view that there is.
         """
