@@ -172,6 +172,7 @@ class Node:
         self._losing: list[Peer] = []  #: of our view; to go on without them others must consent
         self._only_silent = False  #: that is all that is wrong with these
         self._left_at = inf  #: in order
+        self.consents_from = -inf  #: until then somebody may answer by our word, who left
         self._gave_way_at = -inf  #: when another one that would decide had our consent
 
     def start(self) -> None:
@@ -1037,6 +1038,10 @@ class Node:
         self.gate.send_batch()
         if not self.drained() or self.gate.deferred:
             return False
+        now = self.clock.monotonic()
+        if len(self.view.followers) > 1:
+            # One of them may hear late that we are gone, and not ask the other one before.
+            self.consents_from = now + self.patience.lease_s
         for peer in self.view.peers.values():
             if peer.channel is not None:
                 self.drop(peer)
@@ -1046,12 +1051,12 @@ class Node:
         self.view.leader = None
         self.become(STARTING)
         self.membership.announce_status()
-        self._left_at = self.clock.monotonic()
+        self._left_at = now
         return self._is_replaced()
 
     def _is_replaced(self) -> bool:
         """Return whether nobody needs our consent any more, or it takes too long."""
-        waits = self.clock.monotonic() - self._left_at < CONSENT_S
+        waits = self.clock.monotonic() - max(self._left_at, self.consents_from) < CONSENT_S
         linked = [peer for peer in self.view.peers.values() if peer.link is not None]
         leads = any(peer.status is not None and peer.status.role.leads for peer in linked)
         return not (waits and any(map(self.voting.is_needed_by, linked))) or leads

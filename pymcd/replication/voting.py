@@ -478,8 +478,9 @@ class Voting:
         """
         view = self._view
         begins = self._suspended and view.role is FOLLOWER and view.leader is peer
-        if not (self.required or begins or view.role is STARTING):
-            return
+        now = self._node.clock.monotonic()
+        if not (self.required or begins or view.role is STARTING) or now < self._node.consents_from:
+            return  # if it is too early, it asks again
         roll, ballot = vote.roll, self.ballot
         self._node.membership.hear_epoch(roll.epoch)
         before = ballot.backs
@@ -493,7 +494,6 @@ class Voting:
         else:
             empty = view.role is STARTING or begins
             grant = ballot.answer(vote, bound=self._bound(), empty=empty)
-        now = self._node.clock.monotonic()
         peer.signal(now, Kind.GRANT, grant.encode())
         if grant.word == NO and ballot.poll is not None and view.node_id < peer.node_id:
             self._ask_peer(peer)  # it lets its coordinator go, now that it asks

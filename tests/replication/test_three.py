@@ -170,6 +170,24 @@ class TestOneIsGone:
         assert Guest(group["c"]).ask(ADD % b"x") == b"STORED\r\n"
         group.check()
 
+    @pytest.mark.parametrize("late", ["", "b", "c"])
+    def test_who_leaves_consents_when_nobody_answers_by_its_word(self, late):
+        """One of its followers may not have heard yet that it has left."""
+        group = three()
+        lease_s = group["a"].node.patience.lease_s
+        if late:
+            group.wire("a", late).stall(group["a"])
+        group["a"].node.leave()
+        group.settle()
+        group["a"].node.leave()
+        group.settle()
+        group.advance(lease_s / 2)
+        leading = [name for name in "bc" if group[name].node.role.leads]
+        assert len(leading) == (not late)
+        group.advance(lease_s / 2 + 0.1)
+        assert sum(group[name].node.role.leads for name in "bc") == 1
+        group.check()
+
 
 class TestPartition:
     def test_each_for_itself(self):
