@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 CHOSEN_CAS_MAX: Final = 1 << 20
 #: Clocks run this much apart at most, beside their skew.
 DRIFT_TOLERANCE: Final = 0.99
-#: A witness is asked, and asked again with a token, and answers each time.
+#: A witness is asked, and asked again with a token, and answers each time. So is another node.
 VOTE_TRIPS: Final = 4
 #: An etcd is read, and then set; each way takes as long as two words between nodes.
 ETCD_TRIPS: Final = 8
 #: A witness is dialled first, and both prove themselves, where the link was dead unnoticed.
 ANEW_TRIPS: Final = 9
+#: Who can be reached again is asked, and goes on, within that.
+ASKED_AGAIN_S: Final = 0.3
 _CHANGING: Final = frozenset({"set", "add", "replace", "cas", "append", "prepend", "incr", "decr"})
 _STORING: Final = frozenset({"set", "add", "replace", "cas"})
 _ACTING: Final = frozenset({"alone", "coordinator"})
@@ -762,6 +764,30 @@ def without(host: Host, hosts: Sequence[Host], end: float) -> list[tuple[float, 
         ):
             known = next((seen.at for seen in host.history if seen.at > each.at), end)
             found.append((each.at, known))
+    return found
+
+
+def outvoted(
+    host: Host, moments: Sequence[float], states: Sequence[dict[str, frozenset[str]]], end: float
+) -> list[tuple[float, float]]:
+    """Return when a host did not reach most of the view that it was in: its clients wait for that.
+
+    `states`: whom each host reached, from those moments on.
+    """
+    changes_at = [each.at for each in host.history]
+    found = []
+    since: float | None = None
+    view: set[str] = set()
+    for moment in sorted({*moments, *changes_at, end}):
+        index = bisect_right(changes_at, moment) - 1
+        if index >= 0 and host.history[index].role in (*_ACTING, *_IN_VIEW):
+            view = {host.name, *host.history[index].partners}
+        reached = states[max(bisect_right(moments, moment) - 1, 0)][host.name]
+        if 2 * len(view & {host.name, *reached}) <= len(view) and moment < end:
+            since = moment if since is None else since
+        elif since is not None:
+            found.append((since, moment + ASKED_AGAIN_S))
+            since = None
     return found
 
 

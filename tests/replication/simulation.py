@@ -33,7 +33,7 @@ from pymcd.replication.lease import SILENCE_S
 
 from . import checkers, simulation_troubles, world_etcd, world_witness
 from .simulation_clients import PASSWORD, USER, Client, Garbled, Login, Speech
-from .watch import Watch
+from .watch import Reach, Watch
 from .world import (
     Host,
     HostClock,
@@ -179,6 +179,7 @@ class Simulation:
         self._speak_more()
         self.clients = self._build_clients()
         self.overheard: list[bytes] = []
+        self.reach = Reach(self.world, self.hosts)
         self.watch = Watch(self.world, self.hosts, self.more, self._most_at_once())
         if {"many_keys", "steps"} <= self.more and not self.lossy:
             for host in self.hosts:
@@ -443,6 +444,8 @@ class Simulation:
         world, random_ = self.world, self.random
         for host in self.hosts:
             world.after(random_.random() * 0.2, host.start)
+        if len(self.hosts) > 2:
+            self.reach.look()
         if self.witness is not None:
             world.after(self.stream("witness").random() * 0.2, self.witness.start)
         if self.voting:
@@ -863,7 +866,8 @@ class Simulation:
                 or (self.lossy and hosts[0].life > 1),
                 protected_only=self.lossy,
             )
-        if promising and not self.conditions & {"three_nodes", "strict"}:
+        three = len(hosts) > 2
+        if promising and "strict" not in self.conditions and (voting or not three):
             # Word from the other, then its acknowledgement of what was sent before, then of this:
             # each within time-out and lease.
             bound_s = 3 * 1.75 * self.ack_timeout_s + PATIENCE_S
@@ -877,14 +881,22 @@ class Simulation:
             if voting:
                 for host in hosts:
                     excused[host.name] += checkers.without(host, hosts, self.world.now)
+            if three:
+                for host in hosts:
+                    excused[host.name] += checkers.outvoted(
+                        host, self.reach.moments, self.reach.states, self.world.now
+                    )
+            trips = self._vote_trips()
             found += checkers.check_patience(
-                history, hosts, bound_s, excused, roles, self.slow, self._vote_trips()
+                history, hosts, bound_s, excused, roles, self.slow, trips
             )
             if voting and "large_values" not in self.more:
                 # Who has not the votes does not wait for them for ever.
                 bound_s += hosts[0].settings.quorum_timeout_s
                 roles |= {"joining", "waiting"}
-                found += checkers.check_patience(history, hosts, bound_s, self.excused, roles)
+                found += checkers.check_patience(
+                    history, hosts, bound_s, self.excused, roles, self.slow if three else [], trips
+                )
                 bound_s = 2 * self.ack_timeout_s + PATIENCE_S
                 roles -= {"waiting"}
                 found += checkers.check_touch(history, hosts, bound_s, self._together(), roles)
@@ -903,7 +915,7 @@ class Simulation:
     def _vote_trips(self) -> int:
         """Return how many times something is under way until a vote is had."""
         if self.witness is None:
-            return 0
+            return checkers.VOTE_TRIPS if self.voting else 0
         if isinstance(self.witness, EtcdHost):
             return checkers.ETCD_TRIPS
         unnoticed = self.report.counts["cut_silently"] or self.report.counts["late_handshake"]

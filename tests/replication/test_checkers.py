@@ -94,6 +94,45 @@ def test_who_goes_on_while_another_one_has_more_is_apart(partners, leader, is_ap
     assert checkers.apart(state) is is_apart
 
 
+def test_when_a_host_did_not_reach_most_of_its_view():
+    def seen(at: float, role: str, *partners: str) -> Observation:
+        return Observation(at, 1, role, 1, "a", partners, ready=True)
+
+    a: Any = Box(name="a", history=[seen(0.0, "coordinator", "b", "c")])
+    all_, one, none = frozenset("bc"), frozenset("c"), frozenset("")
+    moments = [0.0, 1.0, 2.0, 3.0, 4.0]
+    states = [{"a": each} for each in (all_, one, none, one, none)]
+    asked_again_s = checkers.ASKED_AGAIN_S
+    # One of three may be gone, and nobody waits for it.
+    assert checkers.outvoted(a, moments, states, 9.0) == [
+        (2.0, 3.0 + asked_again_s), (4.0, 9.0 + asked_again_s)
+    ]  # fmt: skip
+    a.history.append(seen(2.5, "coordinator", "b"))  # of two none
+    assert checkers.outvoted(a, moments, states, 9.0) == [(2.0, 9.0 + asked_again_s)]
+    a.history.append(seen(2.6, "alone"))
+    assert checkers.outvoted(a, moments, states, 9.0) == [(2.0, 2.6 + asked_again_s)]
+
+
+def test_who_needs_a_vote_waits_for_its_words_where_they_are_late():
+    waits = Operation(b"k", "get", 1.0, 1.5, node="a")
+    host: Any = Box(
+        name="a", history=[Observation(0.0, 1, "follower", 1, "b", ("b", "c"), ready=True)]
+    )
+    for late, found in (
+        ([], 1),
+        ([(1.4, 2.0, 0.1)], 0),
+        ([(1.6, 2.0, 0.1)], 1),
+        ([(0.0, 0.9, 0.1)], 1),
+        ([(0.0, 1.0, 0.04)], 1),
+        ([(0.0, 1.0, 0.04), (1.5, 2.0, 0.04)], 0),
+    ):
+        roles = frozenset({"follower"})
+        said = checkers.check_patience(
+            [waits], [host], 0.25, {}, roles, late, checkers.WORDS_OF_A_VOTE
+        )
+        assert len(said) == found, late
+
+
 def test_when_others_had_gone_on_without_a_host():
     def seen(at: float, role: str, *partners: str) -> Observation:
         return Observation(at, 1, role, 1, "a", partners, ready=True)

@@ -28,6 +28,47 @@ MISTAKEN_S: Final = 2.0
 _ENOUGH: Final = 3
 
 
+class Reach:
+    """Who can say something to whom, and hear it, as time goes."""
+
+    def __init__(self, world: World, hosts: list[Host]) -> None:
+        self._world = world
+        self._hosts = hosts
+        self.moments: list[float] = []
+        #: By host, which others it reaches from that moment on.
+        self.states: list[dict[str, frozenset[str]]] = []
+
+    def look(self) -> None:
+        """Begin to look again and again."""
+        links = {
+            frozenset(end.host.name for end in wire.ends)
+            for wire in self._world.wires
+            if not wire.dead
+            and all(not end.gone and end.link and end.link.proven for end in wire.ends)
+        }
+        state = {
+            host.name: frozenset(
+                other.name for other in self._hosts if self._is_reached(host, other, links)
+            )
+            for host in self._hosts
+        }
+        if not self.states or state != self.states[-1]:
+            self.moments.append(self._world.now)
+            self.states.append(state)
+        self._world.after(LOOK_S / 2, self.look)
+
+    def _is_reached(self, host: Host, other: Host, links: set[frozenset[str]]) -> bool:
+        names = host.name, other.name
+        return (
+            frozenset(names) in links
+            and host is not other
+            and not any(each.frozen or not each.alive for each in (host, other))
+            and not self._world.blocked(*names)
+            and not self._world.blocked(*names[::-1])
+            and other.node.role != "starting"  # it is another than the one that had a vote
+        )
+
+
 class Watch:
     """What is seen of the hosts of one run."""
 
