@@ -76,7 +76,12 @@ class Beginning:
             self.started_at = min(self.started_at + late_s, now)
 
     def heard(self, address: str, hearsay: Hearsay) -> None:
-        """Take note of what was said by who answered for a configured peer, but did not link."""
+        """Take note of what was said by who answered for a configured peer, but did not link.
+
+        A witness has no data, whatever it says.
+        """
+        if address not in self._configured:
+            return
         before = self._hearsay.get(address)
         if (
             hearsay.data is Data.NEW

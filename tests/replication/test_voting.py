@@ -707,6 +707,21 @@ class TestWrongOnes:
         assert Guest(group["b"]).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
         assert group["a"].rows["may_fail"] == "w"
 
+    def test_nobody_waits_for_its_data(self):
+        """It refuses us: it has none that we could miss."""
+        group = Group("a", witness=True, sync_timeout_s=3.0)
+        group.add("b", peers=(address_of("a"),), witness=address_of("w"), sync_timeout_s=3.0)
+        assert group.witness is not None
+        group.witness.witness.secret = b"another"
+        for name in "ab":
+            Wire(group[name], group.witness)
+        group.settle()
+        assert group["a"].rows["witness_error"] == "secret"
+        for host in group.hosts.values():
+            assert host.node.beginning.whose_data() == ""
+        group.advance(10.0)
+        assert not any("has data" in line for host in group.hosts.values() for line in host.lines)
+
     def test_a_data_node_is_none(self):
         group = make_group(witness=True)
         assert group.witness is not None
