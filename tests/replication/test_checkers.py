@@ -128,7 +128,7 @@ def test_who_needs_a_vote_waits_for_its_words_where_they_are_late():
     ):
         roles = frozenset({"follower"})
         said = checkers.check_patience(
-            [waits], [host], 0.25, {}, roles, late, checkers.WORDS_OF_A_VOTE
+            [waits], [host], 0.25, {}, roles, late, checkers.VOTE_TRIPS
         )
         assert len(said) == found, late
 
