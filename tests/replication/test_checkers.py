@@ -127,9 +127,7 @@ def test_who_needs_a_vote_waits_for_its_words_where_they_are_late():
         ([(0.0, 1.0, 0.04), (1.5, 2.0, 0.04)], 0),
     ):
         roles = frozenset({"follower"})
-        said = checkers.check_patience(
-            [waits], [host], 0.25, {}, roles, late, checkers.VOTE_TRIPS
-        )
+        said = checkers.check_patience([waits], [host], 0.25, {}, roles, late, checkers.VOTE_TRIPS)
         assert len(said) == found, late
 
 
