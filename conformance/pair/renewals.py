@@ -21,7 +21,7 @@ import time
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from conformance.clock import now_s
 from conformance.servers import PYMCD, ROOT
@@ -48,8 +48,6 @@ LASTS_S = 300.0
 #: Who is not answered for so long when all is well again never will be.
 HUNG_S = 10.0
 PREVIOUS = "tests/replication/previous.zip"
-#: What may be answered while nobody is to serve.
-NO_QUORUM: Final = b"SERVER_ERROR no quorum"
 
 
 def _paced(client: Client) -> Client:
@@ -60,11 +58,8 @@ def _paced(client: Client) -> Client:
         yield Pause(PAUSE_S)
 
 
-def _run(run: Run, pair: Pair, script: Callable[[], None], *, excused: bytes = b"-") -> None:
-    """Have clients write, count and take locks while a script goes on in a thread of its own.
-
-    `excused`: how errors begin that are to be expected.
-    """
+def _run(run: Run, pair: Pair, script: Callable[[], None]) -> None:
+    """Have clients write, count and take locks while a script goes on in a thread of its own."""
     rng = run.rng()
     books = Books(pair.nodes[0], "renewal")
     load = Load(lambda: pair.nodes)
@@ -116,11 +111,8 @@ def _run(run: Run, pair: Pair, script: Callable[[], None], *, excused: bytes = b
     differ = [f"{key.decode()} differs" for other in others for key in differing(one, other)]
     run.figure("keys that differ in the end", len(differ), 0)
     run.problem(*twice, *lost, *differ)
-    errors = {what: count for what, count in load.errors.items() if not what.startswith(excused)}
-    run.figure("answers that are errors", sum(errors.values()), 0)
-    run.problem(*(f"answered {what!r} {count} times" for what, count in errors.items()))
-    if excused != b"-":
-        run.figure("no quorum, answered", sum(load.errors.values()) - sum(errors.values()))
+    run.figure("answers that are errors", sum(load.errors.values()), 0)
+    run.problem(*(f"answered {what!r} {count} times" for what, count in load.errors.items()))
     run.figure("clients never answered", hung, 0)
     run.figure("connections closed", load.lost)
     served_s = sorted(timing.answered_s for timing in load.timings if not timing.failed)
@@ -224,10 +216,10 @@ def upgrade(run: Run) -> None:
 
 def upgrade_three(run: Run) -> None:
     """The same with three nodes, of which those of before have no vote."""
-    _upgrade(run, 3, excused=NO_QUORUM)
+    _upgrade(run, 3)
 
 
-def _upgrade(run: Run, count: int, *, excused: bytes = b"-") -> None:
+def _upgrade(run: Run, count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="conformance-") as folder:
         Path(folder).chmod(0o755)
         before = _release_before(folder)
@@ -236,20 +228,14 @@ def _upgrade(run: Run, count: int, *, excused: bytes = b"-") -> None:
             commands: dict[int, Sequence[str]] = dict.fromkeys(range(count), before)
             with Pair(commands=commands, count=count, settled=True) as pair:
                 pair.wait_in_sync()
-                _run(run, pair, partial(_there_and_back, pair, order, before), excused=excused)
+                _run(run, pair, partial(_there_and_back, pair, order, before))
 
 
 def _there_and_back(pair: Pair, order: Sequence[int], before: Sequence[str]) -> None:
     for command in (PYMCD, before):
-        for number, index in enumerate(order):
+        for index in order:
             pair.commands[index] = command
-            if command is before and pair.count > 2 and number == 1:
-                # One of today's and one without a vote cannot take it in: it waits for the third.
-                _end(pair, index)
-                pair.restart(index)
-                time.sleep(1.0)
-            else:
-                _begin_anew(pair, index)
+            _begin_anew(pair, index)
 
 
 def _release_before(folder: str) -> tuple[str, ...]:
@@ -289,7 +275,7 @@ def members(run: Run) -> None:
             with Pair(count=3, named=named, absent=(2,), settled=True) as pair, Keeper() as keeper:
                 pair.wait_in_sync(without=2)
                 run.where = f"{where}{what}: "
-                _run(run, pair, partial(script, pair, keeper), excused=NO_QUORUM)
+                _run(run, pair, partial(script, pair, keeper))
         run.where = where
 
 
