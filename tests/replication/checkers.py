@@ -22,7 +22,7 @@ from pymcd.store.item import WIN_SENT
 from .linearizability import ABSENT, UNKNOWN, Operation, by_key, search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from .world import Host, Observation
 
@@ -671,33 +671,38 @@ def check_patience(
     """
     found = []
     histories = {host.name: host.history for host in hosts}
-    for operation in history:
-        end = _end_of_wait(operation)
-        if end is None or end - operation.invoked_at <= bound_s or "blocked" in operation.notes:
+    for operation, begin, end in _waits(history):
+        if end - begin <= bound_s:
             continue
         late_s = trips * sum(
-            extra_s
-            for start, stop, extra_s in slow
-            if start <= end and stop >= operation.invoked_at
+            extra_s for start, stop, extra_s in slow if start <= end and stop >= begin
         )
-        if end - operation.invoked_at <= bound_s + late_s:
+        if end - begin <= bound_s + late_s:
             continue
-        if any(
-            start <= end and stop >= operation.invoked_at
-            for start, stop in excused.get(operation.node, [])
-        ):
+        if any(start <= end and stop >= begin for start, stop in excused.get(operation.node, [])):
             continue
-        if roles_in(histories[operation.node], operation.invoked_at, end) <= promising:
-            found.append(f"waited {end - operation.invoked_at:.3f} s: {operation}")
+        if roles_in(histories[operation.node], begin, end) <= promising:
+            found.append(f"waited {end - begin:.3f} s: {operation}")
     return found
 
 
-def _end_of_wait(operation: Operation) -> float | None:
-    """Return until when a client waited; None: he went for another reason."""
-    gave_up_at = operation.notes.get("gave_up")
-    if operation.returned_at is None and isinstance(gave_up_at, float):
-        return gave_up_at
-    return operation.returned_at
+def _waits(history: list[Operation]) -> Iterator[tuple[Operation, float, float]]:
+    """Yield for whom a client waited, since when, and until when he was answered, or gave up.
+
+    What a server reads later than what the same client has said before, it executes when that is
+    answered: so each has a round trip of its own.
+    """
+    answered_at: dict[object, float] = {}
+    for operation in history:
+        notes, begin, end = operation.notes, operation.invoked_at, operation.returned_at
+        if "read_later" in notes:
+            begin = max(begin, answered_at.get(notes["read_later"], begin))
+        if end is not None:
+            answered_at[operation.session] = end
+        elif isinstance(gave_up_at := notes.get("gave_up"), float):
+            end = gave_up_at
+        if end is not None and "blocked" not in notes:
+            yield operation, begin, end
 
 
 def complement(times: Iterable[tuple[float, float]], end: float) -> list[tuple[float, float]]:
@@ -724,21 +729,14 @@ def check_touch(
     """
     found = []
     histories = {host.name: host.history for host in hosts}
-    for operation in history:
-        end = _end_of_wait(operation)
-        if end is None or end - operation.invoked_at <= bound_s or "blocked" in operation.notes:
+    for operation, begin, end in _waits(history):
+        if end - begin <= bound_s:
             continue
         waited_s = max(
-            (
-                min(stop, end) - max(start, operation.invoked_at)
-                for start, stop in together[operation.node]
-            ),
+            (min(stop, end) - max(start, begin) for start, stop in together[operation.node]),
             default=0.0,
         )
-        if (
-            waited_s > bound_s
-            and roles_in(histories[operation.node], operation.invoked_at, end) <= promising
-        ):
+        if waited_s > bound_s and roles_in(histories[operation.node], begin, end) <= promising:
             found.append(f"waited {waited_s:.3f} s, in touch with all: {operation}")
     return found
 

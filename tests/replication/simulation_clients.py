@@ -799,6 +799,7 @@ class Client:
         if self.read_bytes:
             size = self.read_bytes
             pieces = [data[start : start + size] for start in range(0, len(data), size)]
+        self._note_later_reads(batch, len(pieces[0] or pieces[1]))
         for piece in pieces:
             if piece:
                 self._leaves_at = max(self._leaves_at, self.world.now + random_.random() * 0.0005)
@@ -808,6 +809,16 @@ class Client:
             self.world.after(self.timeout_s, self._give_up, self._token)
         else:
             self._think()
+
+    @staticmethod
+    def _note_later_reads(batch: list[Pending], first_bytes: int) -> None:
+        """Note of what is said at once which commands are not all in the first read."""
+        position = 0
+        for pending in batch:
+            position += len(pending.request)
+            if position > first_bytes:
+                for operation in pending.operations:
+                    operation.notes["read_later"] = operation.session
 
     def _reach(self, visit: Visit, data: bytes) -> None:
         """Arrive at the host, whether it is awake or not."""

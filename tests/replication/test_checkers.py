@@ -14,6 +14,8 @@ from tests.replication.linearizability import Operation, Outcome
 from tests.replication.world import Observation, constants
 from tests.store.helpers import make_cache
 
+COMMAND = b"set k 0 0 1\r\n1\r\n"
+
 
 class Box(SimpleNamespace):
     __hash__ = object.__hash__  # type: ignore[assignment]  # as a host of a world
@@ -170,6 +172,48 @@ def test_who_votes_is_as_far_away_as_the_network_makes_it(slow, trips, found):
     history = [waits(1.0, 1.5)]
     roles = frozenset({"coordinator"})
     assert len(checkers.check_patience(history, [a], 0.26, {}, roles, slow, trips)) == found
+
+
+@pytest.mark.parametrize(
+    ("read_later", "found"), [([], 1), ([1], 1), ([2], 0), ([1, 2], 0), ([1, 2, 3], 0)]
+)
+def test_what_is_read_later_waits_its_turn(read_later, found):
+    """The third of three that one client said at once, 0.02 s after the second was answered."""
+    a: Any = Box(name="a", history=[seen(0, "coordinator", "b")])
+    history = [waits(1.0, end) for end in (1.1, 1.25, 1.27, 1.28)]
+    history[3].invoked_at = 1.2
+    for each in history:
+        each.session = "c1"
+    for number in read_later:
+        history[number].notes["read_later"] = "c1"
+    roles = frozenset({"coordinator"})
+    assert len(checkers.check_patience(history, [a], 0.26, {}, roles)) == found
+    late = [waits(1.0, 1.1), waits(1.0, 1.5)]
+    late[1].notes["read_later"] = late[0].session = "c1"
+    assert len(checkers.check_patience(late, [a], 0.26, {}, roles)) == 1
+
+
+def test_a_follower_executes_what_it_reads_later_one_after_the_other():
+    """However fast each of them is: so where a round trip is long it is that many of them."""
+    group = make_group()
+    group.warm()
+    wire, follower = group.wire("a", "b"), group["b"]
+    rounds = []
+    for reads in ([COMMAND * 4], [COMMAND] * 4):
+        guest = Guest(follower)
+        guest.feed(*reads)
+        rounds.append(0)
+        while guest.replies.count(b"STORED") < 4:
+            rounds[-1] += 1
+            for sender in ("b", "a"):
+                group[sender].turn()
+                wire.stall(*[host for host in wire.hosts if host is not group[sender]])
+                wire.carry()
+                group[sender].turn()
+        wire.resume()
+        group.settle()
+    assert rounds[0] < 3
+    assert rounds[1] >= 4
 
 
 @pytest.mark.parametrize(
