@@ -36,6 +36,8 @@ VOTE_TRIPS: Final = 4
 ETCD_TRIPS: Final = 8
 #: A witness is dialled first, and both prove themselves, where the link was dead unnoticed.
 ANEW_TRIPS: Final = 9
+#: Of three, who goes along is told who has the votes, asks to join that one, and is welcomed.
+JOIN_TRIPS: Final = 3
 #: Who can be reached again is asked, and goes on, within that.
 ASKED_AGAIN_S: Final = 0.3
 _CHANGING: Final = frozenset({"set", "add", "replace", "cas", "append", "prepend", "incr", "decr"})

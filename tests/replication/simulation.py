@@ -913,13 +913,14 @@ class Simulation:
         found += checkers.check_structures(hosts)
 
     def _vote_trips(self) -> int:
-        """Return how many times something is under way until a vote is had."""
+        """Return how many times something is under way until a vote is had, and known."""
+        joins = checkers.JOIN_TRIPS if len(self.hosts) > 2 else 0
         if self.witness is None:
-            return checkers.VOTE_TRIPS if self.voting else 0
+            return checkers.VOTE_TRIPS + joins if self.voting else 0
         if isinstance(self.witness, EtcdHost):
-            return checkers.ETCD_TRIPS
+            return checkers.ETCD_TRIPS + joins
         unnoticed = self.report.counts["cut_silently"] or self.report.counts["late_handshake"]
-        return checkers.ANEW_TRIPS if unnoticed else checkers.VOTE_TRIPS
+        return (checkers.ANEW_TRIPS if unnoticed else checkers.VOTE_TRIPS) + joins
 
     def _together(self) -> dict[str, list[tuple[float, float]]]:
         """Return for each host when it was in touch with all others, and nothing went wrong."""
@@ -957,7 +958,7 @@ class Simulation:
         """Look at a host after each of its turns."""
         if host is self.witness:
             return
-        if self.witness is not None:
+        if self.voting:
             self._note_links(host)
         self.watch.look(host, self.report.found)
         if len(host.history) < 2 or host.history[-1].at != self.world.now:
