@@ -90,22 +90,20 @@ class ChangeLog:
             heappop(self._oldest)
         return key, number
 
-    def since(self, number: int) -> list[bytes]:
-        """Return the keys that changed after a number, in any order.
+    def since(self, number: int) -> Iterator[list[bytes]]:
+        """Yield the keys that changed after a number, in any order, of one table after the other.
 
-        Not all is looked at for what few changes have left in it.
+        Of each, be there any or not. Not all is looked at for what few changes have left in it.
+        Anything may change meanwhile.
         """
-        found = list(self.early) if next(iter(self.early.values()), 0) > number else []
-        for _, at in self._oldest:
-            table = self.tables[at]
-            if next(iter(table.values())) > number:
-                found += table
-                continue
+        yield list(self.early) if next(iter(self.early.values()), 0) > number else []
+        for table in self.tables:
+            found = []
             for key, changed in reversed(table.items()):
                 if changed <= number:
                     break
                 found.append(key)
-        return found
+            yield found
 
     def check(self) -> None:
         """Raise AssertionError unless the parts agree with each other. For tests."""

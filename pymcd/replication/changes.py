@@ -461,11 +461,28 @@ class Changes:
         """Enter keys with the sequence number of this moment."""
         self.floor = self.log.enter(keys, self.sequence) or self.floor
 
-    def since(self, sequence: int) -> list[bytes] | None:
-        """Return the keys that changed after a sequence number; None: it is too old."""
+    def since(self, sequence: int) -> Iterator[bytes] | None:
+        """Return the keys that changed after a sequence number; None: it is too old.
+
+        Meanwhile anything may change. If what is still to come falls out, all keys are.
+        """
         if sequence < (self.floor if self.logging else self.sequence):
             return None
-        return self.log.since(sequence)
+        return self._missed(self.log, sequence)
+
+    def _missed(self, log: ChangeLog, sequence: int) -> Iterator[bytes]:
+        for keys in log.since(sequence):
+            if self.log is not log or self.floor > sequence:
+                yield from self.keys()
+                return
+            yield from keys
+
+    def keys(self) -> Iterator[bytes]:
+        """Yield the keys of all of which anything is known, a table at a time."""
+        yield from list(self.tombstones.versions)
+        for number in range(TABLES):
+            for item in self.cache.table_items(number):
+                yield item.key
 
     def _count(self, key: bytes) -> None:
         """Take note of one change that came from elsewhere."""

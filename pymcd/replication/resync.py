@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..store.cache import TABLES
 from . import records
 from .changes import Confirmed
 
@@ -69,7 +68,9 @@ class Resync:
         self.keys_sent = 0
         self.forgotten_before = changes.tombstones.forgotten
         everything = len(changes.tombstones) + changes.cache.item_count
-        self.keys_total = len(wants) + (everything if missed is None else len(missed))
+        # It may be fewer, where keys have changed more than once.
+        most = everything if missed is None else changes.sequence - acked_sequence
+        self.keys_total = len(wants) + min(most, everything)
         return missed is None
 
     def next_slice(self, changes: Changes) -> list[bytes]:
@@ -123,13 +124,7 @@ class Resync:
 
 
 def _keys_to_send(
-    changes: Changes, wants: list[bytes], missed: list[bytes] | None
+    changes: Changes, wants: list[bytes], missed: Iterator[bytes] | None
 ) -> Iterator[bytes]:
     yield from wants
-    if missed is not None:
-        yield from missed
-        return
-    yield from list(changes.tombstones.versions)
-    for number in range(TABLES):
-        for item in changes.cache.table_items(number):
-            yield item.key
+    yield from changes.keys() if missed is None else missed

@@ -634,12 +634,17 @@ class TestLog:
             server.do(b"set %s 0 0 1\r\n1\r\n" % key)
             server.take()
 
+    def missed(self, server: Server, sequence: int) -> list[bytes]:
+        keys = server.changes.since(sequence)
+        assert keys is not None
+        return sorted(keys)
+
     def test_while_all_are_there_nothing_is_kept(self):
         server = self.server()
         self.write(server, b"a", b"b")
         assert server.changes.sequence == 2
         assert not server.changes.log
-        assert server.changes.since(2) == []
+        assert self.missed(server, 2) == []
         assert server.changes.since(1) is None
 
     def test_it_tells_what_changed_since(self):
@@ -647,9 +652,9 @@ class TestLog:
         self.write(server, b"x")
         server.changes.begin_log([], 1)
         self.write(server, b"a", b"b", b"c")
-        assert sorted(server.changes.since(1) or ()) == [b"a", b"b", b"c"]
-        assert server.changes.since(3) == [b"c"]
-        assert server.changes.since(4) == []
+        assert self.missed(server, 1) == [b"a", b"b", b"c"]
+        assert self.missed(server, 3) == [b"c"]
+        assert self.missed(server, 4) == []
         assert server.changes.since(0) is None
 
     def test_what_was_on_its_way_counts(self):
@@ -657,15 +662,15 @@ class TestLog:
         self.write(server, b"x", b"y")
         server.changes.begin_log([b"y"], 1)
         self.write(server, b"a")
-        assert sorted(server.changes.since(1) or ()) == [b"a", b"y"]
-        assert server.changes.since(2) == [b"a"]
+        assert self.missed(server, 1) == [b"a", b"y"]
+        assert self.missed(server, 2) == [b"a"]
 
     def test_a_key_that_changed_again_is_told_once(self):
         server = self.server()
         server.changes.begin_log([], 0)
         self.write(server, b"a", b"b", b"a")
-        assert sorted(server.changes.since(0) or ()) == [b"a", b"b"]
-        assert server.changes.since(2) == [b"a"]
+        assert self.missed(server, 0) == [b"a", b"b"]
+        assert self.missed(server, 2) == [b"a"]
 
     def test_it_is_bounded(self):
         server = self.server(entries=3)
@@ -673,8 +678,22 @@ class TestLog:
         self.write(server, b"a", b"b", b"c", b"d")
         assert server.changes.since(0) is None
         assert server.changes.floor == 1
-        assert sorted(server.changes.since(1) or ()) == [b"b", b"c", b"d"]
+        assert self.missed(server, 1) == [b"b", b"c", b"d"]
         server.changes.check()
+
+    @pytest.mark.parametrize("how", ["falls out", "ends"])
+    def test_if_what_is_still_to_come_is_gone_all_is_told(self, how):
+        server = self.server(entries=4)
+        server.changes.begin_log([], 0)
+        self.write(server, b"a", b"b", b"c", b"d")
+        keys = server.changes.since(0)
+        assert keys is not None
+        told = [next(keys)]
+        if how == "ends":
+            server.changes.end_log()
+        else:
+            self.write(server, b"e")
+        assert {*told, *keys} >= {b"a", b"b", b"c", b"d"}
 
     def test_it_knows_what_came_from_elsewhere(self):
         server = self.server()
@@ -684,7 +703,7 @@ class TestLog:
         apply(server, (Record.GONE, b"b", version))
         payload = encode_state(b"c", b"1", 0, 0, version, version)
         server.changes.apply_states(payload, 0, 0, FOREVER)
-        assert sorted(server.changes.since(0) or ()) == [b"a", b"b", b"c"]
+        assert self.missed(server, 0) == [b"a", b"b", b"c"]
 
     def test_it_ends_when_all_are_back(self):
         server = self.server()
@@ -701,7 +720,7 @@ class TestLog:
         server.changes.begin_log([], 0)
         self.write(server, b"a")
         server.changes.begin_log([b"x"], 1)
-        assert server.changes.since(0) == [b"a"]
+        assert self.missed(server, 0) == [b"a"]
 
 
 class TestTraces:
