@@ -692,8 +692,21 @@ class Node:
     def step(self) -> float:
         """Do what is due; return in how many seconds to call again."""
         now = self.clock.monotonic()
-        awake = self.awake
         self._note_lateness(now)
+        try:
+            self._do_what_is_due(now)
+            self.gate.send_batch()
+        finally:  # without memory for it, too: we have not stood still
+            delay = self._delay(now)
+            self.awake.next_step_at = now + delay
+            self._stepped_at = now
+        if self.gate.mishap is not None:
+            mishap, self.gate.mishap = self.gate.mishap, None
+            raise mishap
+        return delay
+
+    def _do_what_is_due(self, now: float) -> None:
+        awake = self.awake
         if awake.overslept and all(
             peer.lease.echoed >= awake.since for peer in self.view.partners()
         ):
@@ -743,16 +756,6 @@ class Node:
                 self.membership.forget_replaced(now, self._tombstone_ttl_s)
         if self.changes.discarded.dispose():
             self.host.wake()
-        try:
-            self.gate.send_batch()
-        finally:  # without memory for it, too: we have not stood still
-            delay = self._delay(now)
-            awake.next_step_at = now + delay
-            self._stepped_at = now
-        if self.gate.mishap is not None:
-            mishap, self.gate.mishap = self.gate.mishap, None
-            raise mishap
-        return delay
 
     def _is_lost(self, peer: Peer, now: float) -> bool:
         """Return whether a peer of our view is to be given up."""

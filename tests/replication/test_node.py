@@ -1763,3 +1763,26 @@ def test_who_is_left_of_three_keeps_deletions_for_whom_it_never_told_anything():
     assert item is not None
     left.service.cache.unlink(item)  # as an eviction does
     assert left.node.changes.tombstones.get(b"k")
+
+
+@pytest.mark.parametrize("due", ["_see_to_joining", "_see_to_votes", "_keep_in_touch"])
+def test_who_cannot_do_all_that_is_due_has_not_stood_still(due, monkeypatch):
+    """Else the others would be given time anew, each time, to say something."""
+    group = make_group()
+    group.closes_on_error = True
+    node = group["a"].node
+    since, left = node.awake.since, 3
+    do_it = getattr(node, due)
+
+    def fail(now: float) -> None:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise MemoryError
+        do_it(now)
+
+    monkeypatch.setattr(node, due, fail)
+    group.advance(3.0)
+    assert left < 0
+    assert node.awake.since == since
+    group.check()
