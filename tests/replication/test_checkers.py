@@ -390,6 +390,9 @@ def test_statistics_tell_the_truth(life, changed, found):
         node=Box(role="coordinator", rows=lambda: rows.items()),
     )
     assert len(checkers.check_statistics([host, host], ONE_SERVER)) == 2 * found
+    of_three = 0 if "conflicts" in changed else 3 * found
+    rows |= {name.replace("peer_0", "peer_1"): value for name, value in rows.items()}
+    assert len(checkers.check_statistics([host, host, host], ONE_SERVER)) == of_three
 
 
 # -- cas uniques -------------------------------------------------------------------------------
