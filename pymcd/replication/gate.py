@@ -700,7 +700,8 @@ class Gate:
             # That it asks says nothing of the others: they may have gone on without us.
             executed.executing.add(request)
             again = partial(self.execute_for, peer, request, protocol, commands, admitted=True)
-            self.wait_open(Postponed(executed, request, again))
+            failed = partial(self._cannot_execute, peer)
+            self.wait_open(Postponed(executed, request, again, failed))
             return
         self.forwards_executed += 1
         # It is remembered before it is executed. Whatever goes wrong then, it was.
@@ -726,6 +727,11 @@ class Gate:
             self._note_mishap(error)  # only who asked is parted from
         finally:
             self.note_pending()  # nobody of ours may wait, and so tell readers to
+
+    def _cannot_execute(self, peer: Peer, error: Exception) -> None:
+        """Part from a peer of whose request nothing is left here: it has it, and asks again."""
+        peer.break_off(error)
+        self._note_mishap(error)
 
     def acknowledged(self, peer: Peer, channel: Channel, number: int) -> bool:
         """Take note that a peer has our messages up to a number; return whether that is news."""

@@ -160,16 +160,26 @@ class Executed:
 class Postponed(Nobody):
     """A forwarded request, waiting for the lease of who is to execute it."""
 
-    __slots__ = ("_again", "_executed", "_number")
+    __slots__ = ("_again", "_executed", "_failed", "_number")
 
-    def __init__(self, executed: Executed, number: int, again: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        executed: Executed,
+        number: int,
+        again: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
         self._executed = executed
         self._number = number
         self._again = again
+        self._failed = failed
 
     def resumed(self) -> None:
         self._executed.executing.discard(self._number)
-        self._again()
+        try:
+            self._again()
+        except Exception as error:
+            self._failed(error)
 
 
 class Result(Nobody):

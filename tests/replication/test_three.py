@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import Any
 
 import pytest
 
@@ -546,3 +547,34 @@ def test_who_follows_keeps_traces_of_what_ends_for_the_one_that_the_coordinator_
     assert item is not None
     b.service.cache.unlink(item)  # as it is done with what is dead
     assert b.changes.tombstones.get(b"k") == item.cas_unique - 1
+
+
+def test_nobody_waits_for_a_request_that_waited_for_word_and_cannot_be_executed(monkeypatch):
+    """It failed when another one was heard, who has nothing to do with it."""
+    group = three()
+    group.advance(5.5)  # nobody has a lease: it is a while since the last sign of life
+    group.wire("a", "b").stall(group["b"])
+    group.closes_on_error = True
+    gate = group["a"].node.gate
+    execute_for = gate.execute_for
+    failed = False
+
+    def failing(*of: Any, admitted: bool = False) -> None:
+        nonlocal failed
+        if admitted and not failed:
+            failed = True
+            raise MemoryError("no room")
+        execute_for(*of, admitted=admitted)
+
+    monkeypatch.setattr(gate, "execute_for", failing)
+    guest = Guest(group["c"])
+    guest.feed(ADD % b"x")
+    group.advance(0.02)
+    group.wire("a", "b").resume()
+    group.advance(BOUND_S)
+    assert failed
+    assert guest.take() or guest.connection.closing  # nobody waits for what is lost
+    assert group.wire("a", "b")
+    go_on(group, 2.0)
+    assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+    group.check_equal()
