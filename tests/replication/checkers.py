@@ -791,6 +791,20 @@ def outvoted(
     return found
 
 
+def led_by_outvoted(
+    host: Host, outvoted_s: dict[str, list[tuple[float, float]]], end: float
+) -> list[tuple[float, float]]:
+    """Return when the one that decides for a host, or that it joins, is outvoted: it waits, too."""
+    ends = [*(each.at for each in host.history[1:]), end]
+    return [
+        (max(start, each.at), min(stop, until))
+        for each, until in zip(host.history, ends, strict=True)
+        if each.role in ("follower", "joining")
+        for start, stop in outvoted_s.get(each.coordinator, ())
+        if start < until and stop > each.at
+    ]
+
+
 def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
     """What each node says of itself is so, now that all are in sync and nothing happens.
 

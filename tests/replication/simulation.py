@@ -882,10 +882,14 @@ class Simulation:
                 for host in hosts:
                     excused[host.name] += checkers.without(host, hosts, self.world.now)
             if three:
+                reach, end = self.reach, self.world.now
+                alone = {
+                    host.name: checkers.outvoted(host, reach.moments, reach.states, end)
+                    for host in hosts
+                }
                 for host in hosts:
-                    excused[host.name] += checkers.outvoted(
-                        host, self.reach.moments, self.reach.states, self.world.now
-                    )
+                    excused[host.name] += alone[host.name]
+                    excused[host.name] += checkers.led_by_outvoted(host, alone, end)
             trips = self._vote_trips()
             found += checkers.check_patience(
                 history, hosts, bound_s, excused, roles, self.slow, trips
@@ -934,7 +938,7 @@ class Simulation:
         for name in names:
             apart = list(wrong)
             for pair, changes in self._linked.items():
-                if name in pair:
+                if name in pair or len(names) > 2:  # two others may need each other's vote
                     ends = [*(at for at, _ in changes[1:]), end]
                     apart.append((0.0, changes[0][0]))
                     apart += [

@@ -115,6 +115,14 @@ def test_when_a_host_did_not_reach_most_of_its_view():
     assert checkers.outvoted(a, moments, states, 9.0) == [(2.0, 2.6 + asked_again_s)]
 
 
+def test_who_is_led_by_one_that_lacks_votes_waits_as_well():
+    host: Any = Box(name="c", history=[])
+    for at, role, leader in ((0.0, "follower", "a"), (2.0, "joining", "b"), (4.0, "alone", "c")):
+        host.history.append(Observation(at, 1, role, 1, leader, (), ready=True))
+    outvoted = {"a": [(1.0, 3.0)], "b": [(0.0, 1.0), (3.0, 9.0)], "c": [(0.0, 9.0)]}
+    assert checkers.led_by_outvoted(host, outvoted, 9.0) == [(1.0, 2.0), (3.0, 4.0)]
+
+
 def test_who_needs_a_vote_waits_for_its_words_where_they_are_late():
     waits = Operation(b"k", "get", 1.0, 1.5, node="a")
     host: Any = Box(
