@@ -727,6 +727,7 @@ class Host:
         node = self.node
         return (
             node.awaited
+            or getattr(getattr(node, "voting", None), "seeking", False)  # others must consent first
             or node.view.ack_mode == "async"
             or any(host.frozen or host.slow_s for host in self.world.hosts.values())
             or any(peer.link and not peer.in_view for peer in node.view.peers.values())
