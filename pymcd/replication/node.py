@@ -516,9 +516,11 @@ class Node:
             self._doubt(unacked)
         self._drop_stale()
         self.become(WAITING)
+        asked = self.voting.ballot.poll is not None
+        self.voting.drop()  # what was asked for was to follow from what we are no more
         self.gate.refuse_all()
         self.membership.ask_status()
-        if self.voting.ballot.poll is not None:
+        if asked:
             self.voting.seek(self.go_alone)
 
     def join_again(self, peer: Peer) -> None:

@@ -578,3 +578,26 @@ def test_nobody_waits_for_a_request_that_waited_for_word_and_cannot_be_executed(
     go_on(group, 2.0)
     assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
     group.check_equal()
+
+
+def test_who_cannot_say_that_it_waits_does_not_go_on_as_what_it_was(monkeypatch):
+    """The vote that it asked for before may still come."""
+    group = three()
+    host = group["a"]
+    group.closes_on_error = True
+    for other in "bc":
+        group.wire("a", other).stall()
+    Guest(host).feed(ADD % b"x")
+    with monkeypatch.context() as patch:
+
+        def failing() -> None:
+            raise MemoryError("no room")
+
+        patch.setattr(host.node.membership, "ask_status", failing)
+        group.advance(1.5)
+    assert host.node.role is WAITING
+    host.node.check()
+    meet(group, "ab", "ac", "bc")
+    go_on(group)
+    assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+    group.check_equal()
