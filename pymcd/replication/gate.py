@@ -437,7 +437,7 @@ class Gate:
                     if payload is None:
                         payload = b"".join(pieces)
                     whole = payload
-                if len(view.followers) > 1:
+                if len(view.followers) > 1 or (not peer.in_view and self._is_to_doubt(peer)):
                     whole = self._encode_batch(peer, now, ticket) + whole
                 elif self._executed and peer.in_view:
                     whole = self._encode_executed(peer, now) + whole
@@ -499,6 +499,14 @@ class Gate:
             if ticket == NOT_CLOSED or not channel.unacked or channel.unacked[-1].ticket != ticket:
                 peer.break_off(error)
                 self._expect_step(now)
+
+    def _is_to_doubt(self, peer: Peer) -> bool:
+        """Return whether a peer that is brought in sync is told what followers perhaps have not.
+
+        They may have gone on without us, and never have it. Who leads merges what each has.
+        """
+        leads = peer.status is None or peer.status.role.leads
+        return bool(self._view.followers) and not leads
 
     def _encode_batch(self, peer: Peer, now: float, ticket: int) -> bytes:
         """Return what a follower must know of a batch in case that it is to go on alone."""

@@ -14,6 +14,8 @@ import pytest
 from pymcd.protocol.paired import NOT_REPLICATED
 from pymcd.replication import frames
 from pymcd.replication.frames import Kind
+from pymcd.replication.peer import Phase
+from pymcd.replication.roles import ALONE, JOINING
 from tests.replication.helpers import Group, Guest, Host, Wire, make_group
 from tests.replication.test_telling import heal
 
@@ -264,3 +266,46 @@ def test_what_cannot_be_taken_in_its_place_is_wanted_still(monkeypatch, number):
     assert a.node.role == "follower"
     assert a.values().keys() == BEFORE.keys()
     group.check_equal()
+
+
+@pytest.mark.parametrize("command", [b"set k 0 0 1\r\n2\r\n", b"delete k\r\n", b"flush_all\r\n"])
+def test_what_followers_have_not_got_does_not_live_on_with_who_joins(command):
+    """A follower has gone on, and never had it; who was told of it, joining, gives it up."""
+    group = make_group("abc", witness=True)
+    a, b, c = (group[name] for name in "abc")
+    c.stop()
+    group.advance(1.0)
+    for key in (b"k", b"m"):
+        Guest(a).ask(b"set %b 0 0 1\r\n1\r\n" % key)
+    before = a.values()
+    for other in "aw":
+        group.wire("b", other).cut()
+    Guest(b).feed(b"touch nothing 0\r\n")
+    group.advance(2.0)
+    c.start()
+    group.link_witness("c")
+    group.link("a", "c")
+    group.advance(2.0)
+    assert a.node.view.members == ["a", "c"]
+    wire = Wire(a, b)
+    while a.peer("b").phase is not Phase.HOSTING:
+        for act in (a.turn, b.turn, wire.carry):
+            act()
+    wire.stall(b)
+    group.settle()
+    group.warm()
+    for other in "cw":
+        group.wire("a", other).stall()
+    Guest(a).feed(command)
+    Guest(c).feed(b"touch nothing 0\r\n")
+    group.settle()
+    assert b.node.role is JOINING
+    assert b.values() == a.values() != before
+    group.advance(0.5)
+    assert c.node.role is ALONE
+    wire.cut()
+    group.link("b", "c")
+    group.advance(2.0)
+    assert c.node.view.members == ["c", "b"]
+    assert b.values() == c.values() == before
+    group.check()
