@@ -3,9 +3,9 @@
     python3.12 -m tests.replication.reached --seeds 0:2000
     python3.12 -m tests.replication.reached --seeds 0:500 --with witness --into FILE
 
-It prints the share, and each statement that was not reached and is not in `UNREACHED`. With
-`--into` what was reached before is read from that file, and all is written there. It looks at each
-line once, as `sys.monitoring` can since Python 3.12.
+It prints the share, and each statement that was not reached, but for those in functions that
+`UNREACHED` names. With `--into` what was reached before is read from that file, and all is written
+there. It looks at each line once, as `sys.monitoring` can since Python 3.12.
 """
 
 from __future__ import annotations
@@ -22,8 +22,23 @@ if TYPE_CHECKING:
 
 CORE: Final = Path(__file__).parents[2] / "pymcd" / "replication"
 
-#: By module: what no world reaches, by its first line, and why.
-UNREACHED: Final[dict[str, dict[str, str]]] = {}
+#: By module: functions that no world reaches, or not all of, and why. Unit tests do.
+UNREACHED: Final[dict[str, dict[str, str]]] = {
+    "link.py": {
+        "tls_failed": "there is no TLS in the simulation",
+        "_overhear": "there is no TLS in the simulation",
+    },
+    "membership.py": {
+        "is_mine": "nobody has himself among his peers",
+        "is_myself": "nobody has himself among his peers",
+        "_make_room_for_peer": "there are three nodes at most",
+        "_forget": "node ids stay the same, and nobody has one forgotten",
+        "forget": "node ids stay the same, and nobody has one forgotten",
+    },
+    "records.py": {
+        "for_first_version": "all are of this release; test_upgrade has others",
+    },
+}
 
 
 class Statement(NamedTuple):
@@ -33,22 +48,24 @@ class Statement(NamedTuple):
     first: int
     last: int
     text: str  #: of its first line
+    function: str  #: that it is in, or ""
 
 
 def statements(path: Path) -> Iterator[Statement]:
     """Yield what can be reached in a module."""
     source = path.read_text()
     lines = source.splitlines()
-    for node in _walk(ast.parse(source)):
+    for node, function in _walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             continue  # a docstring, or what has none
         body = getattr(node, "body", None)
         last = body[0].lineno - 1 if body else node.end_lineno or node.lineno
         first = node.lineno
-        yield Statement(path.name, first, max(first, last), lines[first - 1].strip())
+        yield Statement(path.name, first, max(first, last), lines[first - 1].strip(), function)
 
 
-def _walk(node: ast.AST) -> Iterator[ast.stmt]:
+def _walk(node: ast.AST, function: str = "") -> Iterator[tuple[ast.stmt, str]]:
+    """Yield the statements of a module, each with the name of the function that it is in."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
             continue
@@ -57,8 +74,9 @@ def _walk(node: ast.AST) -> Iterator[ast.stmt]:
                 continue  # it does nothing, or stands where names are told
             if isinstance(child, ast.Raise) and "AssertionError" in ast.dump(child):
                 continue
-            yield child
-        yield from _walk(child)
+            yield child, function
+        within = child.name if isinstance(child, ast.FunctionDef) else function
+        yield from _walk(child, within)
 
 
 class Reach:
@@ -117,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
         options.into.write_text(json.dumps(lines))
     count, missing = reach.missing()
     for each in missing:
-        if each.text not in UNREACHED.get(each.module, {}):
+        if each.function not in UNREACHED.get(each.module, {}):
             sys.stdout.write(f"{each.module}:{each.first}: {each.text}\n")
     sys.stdout.write(f"{100 * (1 - len(missing) / count):.2f} % of {count} statements\n")
     return 0

@@ -99,7 +99,9 @@ LOGIN_TROUBLES: Final = (
     "commands_of_strangers",  #: said before the login; nobody may have executed them
 )
 #: What may be asked for: this, and what `simulation_troubles` has.
-NAMES: Final = frozenset({*TROUBLES, *CONDITIONS, *LOGINS, *simulation_troubles.names()})
+NAMES: Final = frozenset(
+    {*TROUBLES, "estrange", *CONDITIONS, *LOGINS, *simulation_troubles.names()}
+)
 _MORE_CONDITIONS: Final = simulation_troubles.CONDITIONS
 _AWAITED: Final = simulation_troubles.AWAITED
 #: Everything comes to rest within this, after all troubles have ended.
@@ -453,7 +455,8 @@ class Simulation:
         troubles = [name for name in TROUBLES if random_.random() < 0.3 or name in self.more]
         for name in troubles:
             self._schedule(name, TROUBLES[name] * random_.choice((0.5, 1.0, 2.0)))
-        if random.Random(f"{self.seed}/estrange").randrange(ESTRANGED_WORLDS) == 0:
+        chance = random.Random(f"{self.seed}/estrange").randrange(ESTRANGED_WORLDS)
+        if chance == 0 or "estrange" in self.more:
             self._schedule("estrange", ESTRANGE_EVERY_S)
         for name, trouble in simulation_troubles.TROUBLES.items():
             if name in self.more:

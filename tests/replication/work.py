@@ -26,6 +26,12 @@ _KEYS_PER_CLIENT: Final = 21
 _SIGNALS_BYTES: Final = 10_000
 
 
+def _bytes_about_keys(body: bytes) -> int:
+    """Return how much of a message tells of keys, or has something done to them at once."""
+    about_keys = frames.decode_head(body)[0] in (frames.Kind.CHANGES, frames.Kind.FORWARD)
+    return len(body) - frames.HEAD_BYTES if about_keys else 0
+
+
 class Work:
     """Counts the work of one life of a node."""
 
@@ -59,9 +65,9 @@ class Work:
         def measured(*arguments: Any) -> Any:
             if self._within:
                 return call(*arguments)
-            said_bytes = len(arguments[-1]) if arguments else 0
+            said_bytes = _bytes_about_keys(arguments[-1]) if name == "receive" else 0
             most_keys = said_bytes // _BYTES_PER_KEY + self._most_keys()
-            most_bytes = said_bytes + self._most_bytes()
+            most_bytes = self._most_bytes() + said_bytes
             freed = self._freed()
             made_bytes = self._made_bytes()
             self._within, self._keys = True, 0
