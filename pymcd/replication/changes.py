@@ -377,6 +377,26 @@ class Changes:
         self.fresh = {}
         return pieces, fresh, ordinary
 
+    def _take_untold(self) -> None:
+        """Take what has changed, as `take_fresh` does, and have nobody be told of it.
+
+        No records are made of it, for which there may be no memory.
+        """
+        if self.fresh_flush:
+            self.sequence += 1
+            self.flush_sequence = self.sequence
+            self.fresh_flush = False
+        self.fresh_flush_due = False
+        self.sequence += len(self.fresh)
+        if self.logging:
+            self._log(self.fresh)
+        for key, item in self.fresh.items():
+            forgotten = not self.tombstones.get(key) if item is None else item.segment is None
+            if forgotten:
+                self.exceptions.pop(key)
+        self.fresh = {}
+        self._alterations.clear()
+
     def put_back(self, fresh: dict[bytes, Item | None]) -> None:
         """Have what was taken, and could not be sent, be so with the next batch, and whole."""
         self.fresh = fresh
@@ -688,8 +708,7 @@ class Changes:
     def doubt(self, keys: Iterable[bytes]) -> None:
         """Have others not be told of changes that perhaps come to nothing."""
         if self.pending:
-            self.take_fresh()
-            self._alterations.clear()
+            self._take_untold()
         self.in_doubt.update(dict.fromkeys(keys))
 
     def doubt_flush_due(self, known_up_to: int) -> None:

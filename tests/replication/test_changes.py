@@ -910,3 +910,39 @@ class TestTakingBack:
         assert max(sizes) == 3
         assert 0 < len(changed) == 1000 - sum(sizes)
         assert set(server.state()) == changed
+
+
+# -- in doubt --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("logging", [False, True])
+@pytest.mark.parametrize(
+    "requests",
+    [
+        b"set k 0 0 1\r\n1\r\nset j 0 0 1\r\n1\r\ndelete k\r\n",
+        b"set k 0 0 1\r\n1\r\nappend k 0 0 1\r\n2\r\nms m 1 E77\r\n1\r\nmd m I E78\r\n",
+        b"set k 0 0 1\r\n1\r\nflush_all\r\nset j 0 0 1\r\n1\r\nflush_all 100\r\n",
+    ],
+)
+def test_what_is_in_doubt_is_told_to_nobody_and_needs_no_memory(monkeypatch, requests, logging):
+    def no_memory(*arguments: Any) -> bytes:
+        raise MemoryError
+
+    told, doubted = Server(backlog_bytes=1 << 20), Server(backlog_bytes=1 << 20)
+    for server in told, doubted:
+        server.changes.logging = logging
+        server.do(requests)
+    told.changes.take_fresh()
+    told.changes.take_alterations({})
+    with monkeypatch.context() as patch:
+        for name in ("encode_gone", "encode_flush"):
+            patch.setattr(records, name, no_memory)
+        patch.setattr("pymcd.replication.changes.pack_state", no_memory)
+        doubted.changes.doubt([b"k"])
+    assert not doubted.changes.pending
+    assert list(doubted.changes.in_doubt) == [b"k"]
+    for name in ("sequence", "flush_sequence", "fresh_flush", "fresh_flush_due", "fresh"):
+        assert getattr(doubted.changes, name) == getattr(told.changes, name), name
+    assert doubted.changes.exceptions.count == told.changes.exceptions.count
+    assert doubted.changes._alterations == told.changes._alterations == {}
+    doubted.changes.check()
