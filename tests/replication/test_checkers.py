@@ -395,10 +395,12 @@ def test_statistics_tell_the_truth(life, changed, found):
         life=life,
         history=history,
         world=Box(now=9.0),
-        node=Box(role="coordinator", rows=lambda: rows.items()),
+        node=Box(role="coordinator", rows=lambda: rows.items(), view=Box(peers=["b"])),
     )
     assert len(checkers.check_statistics([host, host], ONE_SERVER)) == 2 * found
     of_three = 0 if "conflicts" in changed else 3 * found
+    assert len(checkers.check_statistics([host, host, host], ONE_SERVER)) == of_three
+    host.node.view.peers.append("c")  # which it had not met yet
     rows |= {name.replace("peer_0", "peer_1"): value for name, value in rows.items()}
     assert len(checkers.check_statistics([host, host, host], ONE_SERVER)) == of_three
 
