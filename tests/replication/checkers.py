@@ -617,14 +617,16 @@ def differ(
     )
 
 
-def check_converged(hosts: Sequence[Host]) -> list[str]:
+def check_converged(hosts: Sequence[Host], late_words_s: float = 0.0) -> list[str]:
     """All nodes hold the same items, but for what one of them had no room for.
 
-    Nor has who was brought in sync by that one.
+    Nor has who was brought in sync by that one. Of the other's clock each knows by its words alone:
+    where all that it says is late, by so much, nothing tells that from a clock that is as far
+    behind, and what ends by it is off by as much.
     """
     found = []
     # Whole seconds are all that a node keeps: what came by way of another may be two of them off.
-    tolerance_s = len(hosts) - 1 + 0.01
+    tolerance_s = len(hosts) - 1 + 0.01 + late_words_s
     first, *others = hosts
     photographs = {host: photograph(host) for host in hosts}
     mine = photographs[first]

@@ -161,6 +161,8 @@ class Simulation:
         self.unwitnessed: list[tuple[float, float]] = []
         #: When the network was slower than usual, and by how much.
         self.slow: list[tuple[float, float, float]] = []
+        #: By how much all words of a new link were late, at most.
+        self.late_words_s = 0.0
         #: By host and other: when it began to be linked by that, or not to be.
         self._linked: dict[tuple[str, str], list[tuple[float, Wire | None]]] = {}
         self.witness: WitnessHost | EtcdHost | None = None
@@ -912,7 +914,7 @@ class Simulation:
         if "statistics" in self.more and self._at_rest():
             found += checkers.check_statistics(hosts, eras)
         if not report.found:
-            found += checkers.check_converged(hosts)
+            found += checkers.check_converged(hosts, self.late_words_s)
         lost_at = []
         if self.more & {"clock_step", "clock_drift"}:  # else time goes on from one life to the next
             lost_at = checkers.all_lost_at(timeline)

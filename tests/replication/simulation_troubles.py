@@ -152,6 +152,7 @@ def late_handshake(simulation: Simulation) -> None:
         return
     late_s = random_.choice((0.05, 0.3, 1.0, 2.0)) * random_.uniform(0.5, 1.5)
     simulation.count("late_handshake", f"of {host.name} by {late_s:.2f} s")
+    simulation.late_words_s = max(simulation.late_words_s, late_s)
     wire = host.dial_again(random_.choice(host.dials))
     if wire is None:
         return

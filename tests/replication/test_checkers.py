@@ -54,6 +54,15 @@ def test_a_key_is_missing_where_there_was_no_room(names, holding, evicted, found
     assert len(checkers.check_converged(hosts)) == found
 
 
+@pytest.mark.parametrize(("late_s", "found"), [(0.0, 1), (0.2, 1), (0.5, 0)])
+def test_an_end_is_known_as_exactly_as_words_are_in_time(late_s, found):
+    hosts = [make_host(name, [b"k"]) for name in "ab"]
+    for host, left_s in zip(hosts, (98.7, 100.0), strict=True):
+        assert host.service.cache.touch(b"k", 1000) is not None
+        host.seconds_left = lambda expires_at, left_s=left_s: left_s
+    assert len(checkers.check_converged(hosts, late_s)) == found
+
+
 @pytest.mark.parametrize("windows", [0, 1, 3, 10])
 def test_a_value_takes_as_many_round_trips_as_there_are_windows_in_it(windows):
     """So where that is more than one, no bound of time-outs holds for who waits: nobody is lost."""

@@ -31,7 +31,7 @@ SEEDS_WITH_WITNESS = 500
 SEEDS_OF_THREE = 500
 SEEDS_PER_TEST = 100
 #: Faults that are known and not mended yet. A row goes with its fault.
-OPEN: dict[int, str] = {}
+OPEN = {601: "a conflict is counted, though only one side is known to have changed anything"}
 OPEN_OF_THREE = {70: "a copy that breaks off for want of memory goes on, and lacks a key"}
 
 
