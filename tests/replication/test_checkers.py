@@ -11,6 +11,7 @@ from pymcd.store import StoreMode
 from tests.replication import checkers
 from tests.replication.helpers import Guest, make_group
 from tests.replication.linearizability import Operation, Outcome
+from tests.replication.watch import Watch
 from tests.replication.world import Observation, constants
 from tests.store.helpers import make_cache
 
@@ -421,6 +422,40 @@ def stored(value, at, cas):
     operation = said("set", at, value=value, key=b"k0")
     operation.outcome = Outcome("ok", cas=cas)
     return operation
+
+
+@pytest.mark.parametrize(
+    ("looks", "found"),
+    [
+        ([(1, 1, "alone"), (5, 1, "alone")], 0),
+        ([(1, 1, "alone"), (5, 1, "alone"), (7, 1, "alone")], 1),
+        ([(1, 1, "alone"), (5, 1, "both"), (7, 1, "alone")], 0),
+        ([(1, 1, "alone"), (5, 1, "neither"), (7, 1, "alone")], 0),
+        ([(1, 1, "alone"), (5, 1, "unmet"), (7, 1, "alone")], 0),
+        ([(1, 1, "alone"), (7, 2, "alone")], 0),
+        ([(1, 1, "alone"), (5, 2, "unmet"), (7, 2, "alone")], 0),  # as one that starts is at first
+        ([(1, 1, "alone"), (5, 2, "unmet"), (7, 3, "alone"), (13, 3, "alone")], 1),
+    ],
+)
+def test_a_node_is_mistaken_for_long_in_one_life_only(looks, found):
+    """What it said before it was started anew, or before it met the other one, is another matter.
+
+    In each look: when, the node's life, and by whose account it is in sync with the other one.
+    """
+    there: Any = Box(name="b", alive=True, frozen=False)
+    host: Any = Box(name="a")
+    host.node = Box(rows=lambda: [("degraded", "no")], ready=True, role="coordinator")
+    world: Any = Box(hosts={"a": host, "b": there})
+    watch = Watch(world, [host], {"statistics"}, 0)
+    said: list[str] = []
+    for at, life, by in looks:
+        world.now = host.waking_s = float(at)
+        host.life = life
+        in_view = Box(in_view=by in ("alone", "both"))
+        host.node.view = Box(peers={} if by == "unmet" else {"b": in_view})
+        there.node = Box(view=Box(peers={"a": Box(in_view=by == "both")}))
+        watch.look(host, said)
+    assert len(said) == found
 
 
 @pytest.mark.parametrize(("lost_at", "found"), [([], 1), ([2.0], 0), ([0.5], 1), ([4.0], 1)])

@@ -36,7 +36,6 @@ OPEN = {
     601: _COUNTED,
     1435: _COUNTED,
     1922: "a client waits for a second",
-    1997: "in sync by its own account, though the other one does not know of it",
 }
 OPEN_OF_THREE = {383: "does not come to rest: who waits is taken in by nobody"}
 

@@ -80,7 +80,8 @@ class Watch:
         self._checks = checks
         self._most_at_once_bytes = most_at_once_bytes
         self._looked_at: dict[Host, float] = {}
-        self._mistaken_since: dict[tuple[Host, Host], float] = {}
+        #: By host, its life when it was looked at last, and since when it was mistaken about whom.
+        self._mistaken: dict[Host, tuple[int, dict[str, float]]] = {}
         #: Life, role and epoch when a host was looked at, and its last flush.
         self._flushed: dict[Host, tuple[tuple[int, str, int], int]] = {}
         self._complaints: dict[str, int] = {}
@@ -187,6 +188,8 @@ class Watch:
         degraded = node.ready and node.role in ("alone", "joining", "waiting")
         if (rows["degraded"] == "yes") != degraded:
             said.append(("degraded", f"{rows['degraded']} as {node.role}"))
+        life, before = self._mistaken.get(host, (host.life, {}))
+        mistaken: dict[str, float] = {}
         for name, peer in node.view.peers.items():
             other = self._world.hosts[name]
             is_so = (
@@ -195,11 +198,12 @@ class Watch:
                 and back.in_view
             )
             if not peer.in_view or is_so or other.frozen:
-                self._mistaken_since.pop((host, other), None)
                 continue
-            since = self._mistaken_since.setdefault((host, other), host.waking_s)
-            if host.waking_s - since > SILENCE_S + MISTAKEN_S:
+            now = host.waking_s
+            mistaken[name] = before.get(name, now) if life == host.life else now
+            if now - mistaken[name] > SILENCE_S + MISTAKEN_S:
                 said.append(("in sync by its own account alone", f"with {name}"))
+        self._mistaken[host] = host.life, mistaken
         return said
 
 
