@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from math import inf
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pymcd.store.item import WIN_SENT
@@ -22,7 +24,7 @@ from pymcd.store.item import WIN_SENT
 from .linearizability import ABSENT, UNKNOWN, Operation, by_key, search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from .world import Host, Observation
 
@@ -44,6 +46,8 @@ _CHANGING: Final = frozenset({"set", "add", "replace", "cas", "append", "prepend
 _STORING: Final = frozenset({"set", "add", "replace", "cas"})
 _ACTING: Final = frozenset({"alone", "coordinator"})
 _IN_VIEW: Final = frozenset({"coordinator", "follower"})
+#: When something was so, of no host.
+_NEVER: Final[Mapping[str, list[tuple[float, float]]]] = MappingProxyType({})
 
 
 class Era(NamedTuple):
@@ -667,11 +671,13 @@ def check_patience(
     promising: frozenset[str],
     slow: Sequence[tuple[float, float, float]] = (),
     trips: int = 0,
+    refused: Mapping[str, list[tuple[float, float]]] = _NEVER,
 ) -> list[str]:
     """No client waits for long because of the peer, while its node is in one of some roles.
 
     `excused`: when a host was slow of itself. `slow`: when the network was, and by how much. A vote
-    takes so many `trips`.
+    takes so many `trips`. `refused`: when a host could not have the votes; of a wait that does not
+    count, and the rest does.
     """
     found = []
     histories = {host.name: host.history for host in hosts}
@@ -680,6 +686,10 @@ def check_patience(
             continue
         late_s = trips * sum(
             extra_s for start, stop, extra_s in slow if start <= end and stop >= begin
+        )
+        late_s += sum(
+            max(0.0, min(stop, end) - max(start, begin))
+            for start, stop in refused.get(operation.node, ())
         )
         if end - begin <= bound_s + late_s:
             continue
@@ -805,6 +815,31 @@ def led_by_outvoted(
         for start, stop in outvoted_s.get(each.coordinator, ())
         if start < until and stop > each.at
     ]
+
+
+def refused(
+    host: Host, moments: Sequence[float], states: Sequence[dict[str, frozenset[str]]], end: float
+) -> list[tuple[float, float]]:
+    """Return when a host missed the one that it follows, and those whose votes it needs did not.
+
+    Nobody who is in touch with his coordinator consents to another's wish. `states`: whom each host
+    reached, from those moments on.
+    """
+    changes_at = [each.at for each in host.history]
+    times = sorted({*moments, *changes_at, end})
+    found = []
+    for start, stop in pairwise(times):
+        index = bisect_right(changes_at, start) - 1
+        if index < 0 or host.history[index].role != "follower":
+            continue
+        seen = host.history[index]
+        reached = states[max(bisect_right(moments, start) - 1, 0)]
+        mine = reached[host.name]
+        votes = {each for each in mine & {*seen.partners} if seen.coordinator not in reached[each]}
+        # Of its view there are itself and its partners.
+        if seen.coordinator not in mine and 2 * (1 + len(votes)) <= 1 + len(seen.partners):
+            found.append((start, stop))
+    return found
 
 
 def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:

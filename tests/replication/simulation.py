@@ -886,6 +886,7 @@ class Simulation:
             if voting:
                 for host in hosts:
                     excused[host.name] += checkers.without(host, hosts, self.world.now)
+            refused = {}
             if three:
                 reach, end = self.reach, self.world.now
                 alone = {
@@ -895,9 +896,11 @@ class Simulation:
                 for host in hosts:
                     excused[host.name] += alone[host.name]
                     excused[host.name] += checkers.led_by_outvoted(host, alone, end)
+                    times = checkers.refused(host, reach.moments, reach.states, end)
+                    refused[host.name] = times
             trips = self._vote_trips()
             found += checkers.check_patience(
-                history, hosts, bound_s, excused, roles, self.slow, trips
+                history, hosts, bound_s, excused, roles, self.slow, trips, refused
             )
             if voting and "large_values" not in self.more:
                 # Who has not the votes does not wait for them for ever.

@@ -133,6 +133,48 @@ def test_who_is_led_by_one_that_lacks_votes_waits_as_well():
     assert checkers.led_by_outvoted(host, outvoted, 9.0) == [(1.0, 2.0), (3.0, 4.0)]
 
 
+@pytest.mark.parametrize(
+    ("reached", "role", "is_refused"),
+    [
+        ({"c": "b", "b": "c"}, "follower", False),  # nobody else is in touch with it
+        ({"c": "ab", "b": "c"}, "follower", True),
+        ({"c": "ab", "b": "ac"}, "follower", False),  # that it does not see the other is no matter
+        ({"c": "ab", "b": ""}, "follower", True),  # and has no vote but its own
+        ({"c": "ab", "b": "c"}, "joining", False),  # it parts from its clients
+        ({"c": "ab", "b": "c"}, "coordinator", False),  # the others let it go on with the third
+        ({"c": "ab", "b": "c"}, "alone", False),
+    ],
+)
+def test_who_misses_its_coordinator_is_refused_by_who_does_not(reached, role, is_refused):
+    """`reached`: by c, which follows both others' coordinator a as well, and by b."""
+    b: Any = Box(name="b", history=[seen(0.0, "starting"), seen(1.0, role, "ac")])
+    all_ = {"a": frozenset("bc"), "b": frozenset("ac"), "c": frozenset("ab")}
+    now = {name: frozenset(names) for name, names in reached.items()}
+    now["a"] = frozenset(name for name, names in now.items() if "a" in names)
+    states = [now, all_, now, all_]
+    found = checkers.refused(b, [0.0, 2.0, 3.0, 4.0], states, 9.0)
+    assert found == ([(1.0, 2.0), (3.0, 4.0)] if is_refused else [])
+
+
+@pytest.mark.parametrize(
+    ("refused", "found"),
+    [
+        ({}, 1),
+        ({"a": [(0.0, 9.0)]}, 0),
+        ({"b": [(0.0, 9.0)]}, 1),
+        ({"a": [(1.1, 1.3)]}, 1),  # the rest is too long
+        ({"a": [(1.1, 1.3), (1.3, 1.5), (1.9, 9.0)]}, 1),
+        ({"a": [(1.1, 1.3), (1.3, 1.6), (1.7, 9.0)]}, 0),
+        ({"a": [(0.0, 1.0), (2.0, 9.0)]}, 1),
+    ],
+)
+def test_a_wait_is_as_much_longer_as_votes_were_refused(refused, found):
+    a: Any = Box(name="a", history=[seen(0, "follower", "b")])
+    roles = frozenset({"follower"})
+    said = checkers.check_patience([waits(1.0, 2.0)], [a], 0.26, {}, roles, (), 4, refused)
+    assert len(said) == found
+
+
 def test_who_needs_a_vote_waits_for_its_words_where_they_are_late():
     waits = Operation(b"k", "get", 1.0, 1.5, node="a")
     host: Any = Box(

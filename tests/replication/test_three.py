@@ -155,6 +155,27 @@ class TestOneIsGone:
         assert guest.ask(GET) == b"VALUE lock 0 1\r\nc\r\nEND\r\n"
         group.check_equal()
 
+    @pytest.mark.parametrize("misses", ["nobody", "the third"])
+    def test_who_misses_it_is_refused_by_who_does_not(self, misses):
+        """Though nobody goes on without it, as there is nothing to be written elsewhere."""
+        group = three()
+        group.wire("a", "b").stall()
+        if misses == "the third":
+            group.wire("a", "c").stall()
+        guest = Guest(group["b"])
+        guest.feed(ADD % b"b")
+        if misses == "the third":
+            assert until_answered(group, guest, BOUND_S) == b"STORED\r\n"
+            return
+        group.advance(BOUND_S)
+        assert not guest.take()
+        assert group["a"].node.view.members == ["a", "b", "c"]
+        assert until_answered(group, guest, 1.5) == NO_QUORUM
+        meet(group, "ab")
+        group.advance(2.0)
+        assert serving(group) == "abc"
+        group.check_equal()
+
     def test_who_leaves_in_order(self):
         group = three()
         assert not group["a"].node.leave()
