@@ -803,17 +803,35 @@ def outvoted(
     return found
 
 
+def _as_time_goes(
+    host: Host, moments: Sequence[float], states: Sequence[dict[str, frozenset[str]]], end: float
+) -> Iterator[tuple[float, float, Observation, dict[str, frozenset[str]]]]:
+    """Yield from when to when a host was what, and whom each host reached then."""
+    changes_at = [each.at for each in host.history]
+    for start, stop in pairwise(sorted({*moments, *changes_at, end})):
+        index = bisect_right(changes_at, start) - 1
+        if index >= 0:
+            reached = states[max(bisect_right(moments, start) - 1, 0)]
+            yield start, stop, host.history[index], reached
+
+
 def led_by_outvoted(
-    host: Host, outvoted_s: dict[str, list[tuple[float, float]]], end: float
+    host: Host,
+    outvoted_s: dict[str, list[tuple[float, float]]],
+    moments: Sequence[float],
+    states: Sequence[dict[str, frozenset[str]]],
+    end: float,
 ) -> list[tuple[float, float]]:
-    """Return when the one that decides for a host, or that it joins, is outvoted: it waits, too."""
-    ends = [*(each.at for each in host.history[1:]), end]
+    """Return when the one that decides for a host, or that it joins, is outvoted: it waits, too.
+
+    Who does not reach that one, as it is dead, say, goes on without it.
+    """
     return [
-        (max(start, each.at), min(stop, until))
-        for each, until in zip(host.history, ends, strict=True)
-        if each.role in ("follower", "joining")
-        for start, stop in outvoted_s.get(each.coordinator, ())
-        if start < until and stop > each.at
+        (max(start, begin), min(stop, until))
+        for begin, until, seen, reached in _as_time_goes(host, moments, states, end)
+        if seen.role in ("follower", "joining") and seen.coordinator in reached[host.name]
+        for start, stop in outvoted_s.get(seen.coordinator, ())
+        if start < until and stop > begin
     ]
 
 
@@ -825,19 +843,16 @@ def refused(
     Nobody who is in touch with his coordinator consents to another's wish. `states`: whom each host
     reached, from those moments on.
     """
-    changes_at = [each.at for each in host.history]
-    times = sorted({*moments, *changes_at, end})
     found = []
-    for start, stop in pairwise(times):
-        index = bisect_right(changes_at, start) - 1
-        if index < 0 or host.history[index].role != "follower":
-            continue
-        seen = host.history[index]
-        reached = states[max(bisect_right(moments, start) - 1, 0)]
+    for start, stop, seen, reached in _as_time_goes(host, moments, states, end):
         mine = reached[host.name]
         votes = {each for each in mine & {*seen.partners} if seen.coordinator not in reached[each]}
-        # Of its view there are itself and its partners.
-        if seen.coordinator not in mine and 2 * (1 + len(votes)) <= 1 + len(seen.partners):
+        if (
+            seen.role == "follower"
+            and seen.coordinator not in mine
+            # Of its view there are itself and its partners.
+            and 2 * (1 + len(votes)) <= 1 + len(seen.partners)
+        ):
             found.append((start, stop))
     return found
 

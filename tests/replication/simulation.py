@@ -888,16 +888,12 @@ class Simulation:
                     excused[host.name] += checkers.without(host, hosts, self.world.now)
             refused = {}
             if three:
-                reach, end = self.reach, self.world.now
-                alone = {
-                    host.name: checkers.outvoted(host, reach.moments, reach.states, end)
-                    for host in hosts
-                }
+                reach = self.reach.moments, self.reach.states, self.world.now
+                alone = {host.name: checkers.outvoted(host, *reach) for host in hosts}
                 for host in hosts:
                     excused[host.name] += alone[host.name]
-                    excused[host.name] += checkers.led_by_outvoted(host, alone, end)
-                    times = checkers.refused(host, reach.moments, reach.states, end)
-                    refused[host.name] = times
+                    excused[host.name] += checkers.led_by_outvoted(host, alone, *reach)
+                    refused[host.name] = checkers.refused(host, *reach)
             trips = self._vote_trips()
             found += checkers.check_patience(
                 history, hosts, bound_s, excused, roles, self.slow, trips, refused

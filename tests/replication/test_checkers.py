@@ -130,7 +130,18 @@ def test_who_is_led_by_one_that_lacks_votes_waits_as_well():
     for at, role, leader in ((0.0, "follower", "a"), (2.0, "joining", "b"), (4.0, "alone", "c")):
         host.history.append(Observation(at, 1, role, 1, leader, (), ready=True))
     outvoted = {"a": [(1.0, 3.0)], "b": [(0.0, 1.0), (3.0, 9.0)], "c": [(0.0, 9.0)]}
-    assert checkers.led_by_outvoted(host, outvoted, 9.0) == [(1.0, 2.0), (3.0, 4.0)]
+
+    def found(*reached: str) -> list[tuple[float, float]]:
+        moments = [0.0, 1.5, 3.5]
+        states = [{"c": frozenset(names)} for names in reached]
+        return checkers.led_by_outvoted(host, outvoted, moments[: len(states)], states, 9.0)
+
+    assert found("ab") == [(1.0, 2.0), (3.0, 4.0)]
+    assert found("ab", "a") == [(1.0, 1.5), (1.5, 2.0)]
+    # Whom it does not reach it goes on without: that one may as well be dead, and reach nobody.
+    assert found("ab", "", "b") == [(1.0, 1.5), (3.5, 4.0)]
+    assert found("", "b", "a") == [(3.0, 3.5)]
+    assert found("") == []
 
 
 @pytest.mark.parametrize(
