@@ -655,7 +655,7 @@ def wander(world: World, seed: int, steps: int) -> int:
 @pytest.mark.parametrize("names", ["abw", "abc", "abcw"])
 def test_longer_stories(names, joins):
     views = sum(
-        wander(World(names, asks=5, restarts=1, joins=joins), seed, 50) for seed in range(40)
+        wander(World(names, asks=5, restarts=1, joins=joins), seed, 100) for seed in range(40)
     )
     assert views > 70  # of which 40 are the first
 
