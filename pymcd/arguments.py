@@ -1,10 +1,10 @@
 """Split a command line into options and their words, by the rules of getopt_long(3).
 
-memcached's start scripts rely on more than click knows: long names may be cut as long as they are
-unique, `--verbose=2` is taken, words that belong to no option are passed over, an option may stand
-after such a word, and nothing after `-h` is looked at. Own options never spoil a cut name of
-memcached's: they are considered only where none of memcached's fits. Where `-x` is given, `-X` and
-`-q` are repcached's.
+memcached's start scripts rely on more than libraries for command lines know: long names may be cut
+as long as they are unique, `--verbose=2` is taken, words that belong to no option are passed over,
+an option may stand after such a word, and nothing after `-h` is looked at. Own options never spoil
+a cut name of memcached's: they are considered only where none of memcached's fits. Where `-x` is
+given, `-X` and `-q` are repcached's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .config import ConfigError
 from .options import BY_LETTER, BY_NAME, OPTIONS, REPCACHED_LETTERS, Option
+from .spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -124,4 +125,5 @@ def _by_long_name(name: str) -> Option:
         if fitting:
             possible = " ".join(f"'--{option.name}'" for option in fitting)
             raise ArgumentError(f"option '--{name}' is ambiguous; possibilities: {possible}")
-    raise ArgumentError(f"unrecognized option '--{name}'")
+    meant = did_you_mean(f"--{name}", (f"--{each}" for each in BY_NAME))
+    raise ArgumentError(f"unrecognized option '--{name}'{meant}")

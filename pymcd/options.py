@@ -14,6 +14,7 @@ nothing (`-p abc`), or wrap a negative number, we refuse: nobody means that.
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .config import (
@@ -27,6 +28,7 @@ from .config import (
     check_field,
 )
 from .limits import INT32_MAX, SLAB_PAGE_BYTES, UINT32_MAX
+from .spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -307,7 +309,8 @@ def _extended(draft: Draft, text: str) -> None:
             for prefix, what in REFUSED_PREFIXES.items():
                 if name.startswith(prefix):
                     raise ConfigError(f'Illegal suboption "{word}": there is no {what} here')
-            raise ConfigError(f'Illegal suboption "{word}"')
+            meant = did_you_mean(name, EXTENDED)
+            raise ConfigError(f'Illegal suboption "{word}"{meant}')
         apply(draft, value if equals else None)
 
 
@@ -518,8 +521,7 @@ def _option(words: str, help_text: str, apply: Apply, *, adds_up: bool = False) 
     return Option(letter, name, metavar, help_text, apply, adds_up)
 
 
-OPTIONS: tuple[Option, ...] = (
-    # Where to listen.
+_LISTENING = (
     _option(
         "-p, --port=NUM",
         "TCP port (default 11211); 0 for none, -1 for any free one",
@@ -550,7 +552,9 @@ OPTIONS: tuple[Option, ...] = (
         "connections that may wait to be accepted (default 1024)",
         _store("listen_backlog", _integer, "listen backlog"),
     ),
-    # The process.
+)
+
+_PROCESS = (
     _option("-d, --daemon", "run in the background", _switch("daemon")),
     _option(
         "-P, --pidfile=FILE", "write the process id to FILE, with -d", _store("pidfile", _text)
@@ -573,7 +577,9 @@ OPTIONS: tuple[Option, ...] = (
         " -vvv also changes of state",
         _verbose,
     ),
-    # Memory.
+)
+
+_MEMORY = (
     _option(
         "-m, --memory-limit=MB",
         "memory for items in megabytes (default 64)",
@@ -600,7 +606,9 @@ OPTIONS: tuple[Option, ...] = (
         _store("slab_min_size_bytes", _integer_or_zero),
     ),
     _option("-e, --memory-file=FILE", "accepted, has no effect", _memory_file),
-    # Connections and commands.
+)
+
+_COMMANDS = (
     _option(
         "-c, --conn-limit=NUM",
         "most connections at a time (default 1024)",
@@ -630,7 +638,9 @@ OPTIONS: tuple[Option, ...] = (
         _switch("disable_dumping"),
     ),
     _option("-W, --disable-watch", "refuse the watch command", _switch("disable_watch")),
-    # Who may come in.
+)
+
+_LOGINS = (
     _option("-S, --enable-sasl", "demand a SASL login (binary protocol)", _switch("enable_sasl")),
     _option(
         "-Y, --auth-file=FILE",
@@ -648,7 +658,9 @@ OPTIONS: tuple[Option, ...] = (
         _store("login_failure_delay_s", _seconds),
     ),
     _option("-Z, --enable-ssl", "speak TLS", _switch("enable_ssl")),
-    # The pair.
+)
+
+_PAIR = (
     _option(
         "-x, --peer=HOST[:PORT]",
         "replicate with the server at this address, several with commas or repeated; its port is"
@@ -743,7 +755,9 @@ OPTIONS: tuple[Option, ...] = (
         "how long deletions are remembered, and longer while a peer is away (default 3600)",
         _store("tombstone_ttl_s", _seconds),
     ),
-    # The bucket.
+)
+
+_BUCKET = (
     _option(
         "--couchbase=ADDRESS",
         "serve clients of Couchbase, too: address where they ask for their bucket, HOST, HOST:PORT,"
@@ -763,7 +777,9 @@ OPTIONS: tuple[Option, ...] = (
         _addresses("couchbase_peers"),
         adds_up=True,
     ),
-    # Everything else.
+)
+
+_CONFIGURATION = (
     _option(
         "-o, --extended=NAMES",
         "further settings, with commas or repeated; see below",
@@ -787,10 +803,27 @@ OPTIONS: tuple[Option, ...] = (
         "time to finish requests in hand when told to stop (default 10)",
         _store("shutdown_timeout_s", _seconds),
     ),
+)
+
+_ANSWERS = (
     _option("-h, --help", "print this help and exit", _ANSWERED),
     _option("-i, --license", "print the licence and exit", _ANSWERED),
     _option("-V, --version", "print the version and exit", _ANSWERED),
 )
+
+#: All options, under the headings of the help, in its order.
+SECTIONS: dict[str, tuple[Option, ...]] = {
+    "Where to listen": _LISTENING,
+    "The process": _PROCESS,
+    "Memory": _MEMORY,
+    "Connections and commands": _COMMANDS,
+    "Logins and TLS": _LOGINS,
+    "The pair": _PAIR,
+    "Couchbase's bucket": _BUCKET,
+    "Configuration and log": _CONFIGURATION,
+    "What answers and ends": _ANSWERS,
+}
+OPTIONS: tuple[Option, ...] = tuple(chain.from_iterable(SECTIONS.values()))
 
 BY_NAME = {option.name: option for option in OPTIONS}
 BY_LETTER = {option.letter: option for option in OPTIONS if option.letter}

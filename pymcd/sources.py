@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from .arguments import ANSWERED, Given, letters_of, split_arguments
 from .config import ConfigError
 from .options import BY_NAME, OPTIONS, Draft
+from .spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,8 +55,12 @@ _RED_HAT_OPTIONS = {
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"0", "false", "no", "off"})
 
-# Kubernetes puts such a value into PYMCD_PORT where a service is named pymcd.
+# Kubernetes puts such a value into PYMCD_PORT where a service is named pymcd, and sets these beside
+# it, also for a service named pymcd-peers.
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+_SERVICE_VARIABLE = re.compile(
+    r".*_SERVICE_(HOST|PORT)(_\w+)?|.*_PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
+)
 
 
 def gather(layers: Iterable[list[Given]]) -> Draft:
@@ -87,11 +92,30 @@ def _named(where: str) -> Iterator[None]:
         raise error.at(where) from None
 
 
+def variable_of(option: Option) -> str:
+    """Return the name of the variable that an option is read from."""
+    return ENVIRONMENT_PREFIX + option.name.upper().replace("-", "_")
+
+
+def misspelt(environment: Mapping[str, str]) -> list[str]:
+    """Return what to say of variables that look like ours and are not."""
+    known = [variable_of(option) for option in OPTIONS]
+    return [
+        f"{variable} belongs to no option{did_you_mean(variable, known)}"
+        for variable, text in environment.items()
+        if variable.startswith(ENVIRONMENT_PREFIX)
+        and text
+        and variable not in known
+        and not _SERVICE_VARIABLE.fullmatch(variable)
+        and not _SERVICE_ADDRESS.match(text)
+    ]
+
+
 def from_environment(environment: Mapping[str, str]) -> list[Given]:
     """Read `PYMCD_<LONG_NAME>`; an empty value is as good as none."""
     given: list[Given] = []
     for option in OPTIONS:
-        variable = ENVIRONMENT_PREFIX + option.name.upper().replace("-", "_")
+        variable = variable_of(option)
         text = environment.get(variable, "")
         if not text or option.name in ANSWERED or _SERVICE_ADDRESS.match(text):
             continue
@@ -276,7 +300,8 @@ def _from_toml(path: str, text: str) -> list[Given]:
         option = BY_NAME.get(key.replace("_", "-"))
         where = f"{path}: {key}"
         if option is None:
-            raise ConfigError(f"{where}: no such setting")
+            meant = did_you_mean(key.replace("_", "-"), BY_NAME)
+            raise ConfigError(f"{where}: no such setting{meant}")
         given += _from_toml_value(option, value, where)
     return given
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 PACKAGE = Path(pymcd.__file__).parent
 
 #: Layer -> the layers that it may import besides itself. Tables of names count as `config`.
-CONFIGURATION = {"addresses", "etcdurl", "config", "options", "arguments", "sources"}
+CONFIGURATION = {
+    "addresses", "etcdurl", "config", "options", "arguments", "sources", "spelling"
+}  # fmt: skip
 CORE = {
     "limits",
     "clock",
@@ -33,6 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "limits": set(),
     "addresses": set(),
     "etcdurl": {"addresses"},
+    "spelling": set(),
     "startup": set(),
     "clock": set(),
     "config": {"limits", "addresses", "etcdurl"},
@@ -66,7 +69,7 @@ MAY_NAME: dict[str, set[str]] = {
 
 #: Third-party and other far-reaching modules -> the layers that may use them.
 USERS = {
-    "click": {"cli"},
+    "click": {"tools"},
     "trio": {"server", "testing", "tools"},
     "ssl": {"server", "testing", "tools"},
     "asyncio": set(),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pymcd.arguments import split_arguments
 from pymcd.config import ConfigError, Settings
-from pymcd.sources import from_environment, from_file, gather
+from pymcd.sources import from_environment, from_file, gather, misspelt
 
 if TYPE_CHECKING:
     import pathlib
@@ -235,7 +235,7 @@ MISTAKES: list[tuple[str | bytes, int, str]] = [
     ('PORT="1"\nUSER="x', 1, "conf:2: No closing quotation"),
     ('PORT="1"\nMAXCONN=0', 1, "conf:2: Maximum connections must be greater than 0"),
     ("threads = 0", 1, "conf: threads: Number of threads must be greater than 0"),
-    ("thread = 1", 1, "conf: thread: no such setting"),
+    ("thread = 1", 1, "conf: thread: no such setting; did you mean threads?"),
     ("[port]\nx = 1", 1, "conf: port: neither text nor a number: {'x': 1}"),
     ("port = true", 1, "conf: port: neither text nor a number: True"),
     ("port = [1]", 1, "conf: port: neither text nor a number: [1]"),
@@ -292,6 +292,37 @@ ENVIRONMENTS: list[tuple[dict[str, str], dict[str, Any]]] = [
 @pytest.mark.parametrize(("environment", "expected"), ENVIRONMENTS)
 def test_the_environment(environment, expected):
     assert changed(gather([from_environment(environment)]).build()) == expected
+
+
+MISSPELT: list[tuple[str, str, str]] = [
+    ("PYMCD_MEMORY_LIMTI", "512", "; did you mean PYMCD_MEMORY_LIMIT?"),
+    ("PYMCD_REPLICATON_PORT", "11212", "; did you mean PYMCD_REPLICATION_PORT?"),
+    ("PYMCD_memory_limit", "512", "; did you mean PYMCD_MEMORY_LIMIT?"),
+    ("PYMCD_COLOUR", "blue", ""),
+]
+#: Options, nothing, what is not ours, and what Kubernetes sets for the services pymcd, pymcd-peers.
+NOT_MISSPELT = {
+    "PYMCD_MEMORY_LIMIT": "512",
+    "PYMCD_VERSION": "0.1.0",
+    "PYMCD_MEMROY_LIMIT": "",
+    "PYMCDX": "1",
+    "PYMCD_SERVICE_HOST": "10.96.0.7",
+    "PYMCD_SERVICE_PORT": "11211",
+    "PYMCD_SERVICE_PORT_MEMCACHED": "11211",
+    "PYMCD_PORT": "tcp://10.96.0.7:11211",
+    "PYMCD_PORT_11211_TCP": "tcp://10.96.0.7:11211",
+    "PYMCD_PORT_11211_TCP_PROTO": "tcp",
+    "PYMCD_PORT_11211_TCP_PORT": "11211",
+    "PYMCD_PORT_11211_TCP_ADDR": "10.96.0.7",
+    "PYMCD_PEERS_SERVICE_HOST": "10.96.0.8",
+    "PYMCD_PEERS_PORT": "tcp://10.96.0.8:11212",
+    "PYMCD_PEERS_PORT_11212_TCP_ADDR": "10.96.0.8",
+}
+
+
+@pytest.mark.parametrize(("variable", "text", "more"), MISSPELT)
+def test_a_variable_that_belongs_to_no_option(variable, text, more):
+    assert misspelt({**NOT_MISSPELT, variable: text}) == [f"{variable} belongs to no option{more}"]
 
 
 def test_a_mistake_in_the_environment_names_the_variable():

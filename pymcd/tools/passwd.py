@@ -14,8 +14,17 @@ import sys
 
 from ..auth import ITERATIONS, ITERATIONS_MAX, SALT_BYTES, encode_hashed
 from ..config import EXIT_FAILURE, EXIT_USAGE, ConfigError
+from .telling import complain
 
 USAGE = "usage: pymcd passwd [--iterations N] FILE USER"
+HELP = f"""\
+{USAGE}
+
+Sets the password of a user in a file for -Y or MEMCACHED_SASL_PWDB, hashed. The password is asked
+for, or read from standard input. Other users stay as they are; a new file is its owner's alone.
+
+  --iterations N  how often it is hashed: what a login costs, and whoever steals the file
+                  (default {ITERATIONS}, at most {ITERATIONS_MAX})"""
 NEW_FILE_MODE = 0o600
 
 
@@ -26,11 +35,10 @@ def passwd(words: list[str]) -> int:
         hashed = encode_hashed(_ask(name), secrets.token_bytes(SALT_BYTES), iterations)
         _replace_line(path, name.encode(), hashed)
     except ConfigError as error:
-        print(f"pymcd passwd: {error}", file=sys.stderr)  # noqa: T201 - a command that prints
+        complain(f"pymcd passwd: {error}")
         return error.exit_code
     except OSError as error:
-        message = f"pymcd passwd: {error.filename}: {error.strerror}"
-        print(message, file=sys.stderr)  # noqa: T201
+        complain(f"pymcd passwd: {error.filename}: {error.strerror}")
         return EXIT_FAILURE
     except (KeyboardInterrupt, EOFError):
         return EXIT_FAILURE

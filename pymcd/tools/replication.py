@@ -13,7 +13,6 @@ import getopt
 import getpass
 import json
 import math
-import os
 import sys
 import textwrap
 import time
@@ -24,6 +23,7 @@ from ..config import EXIT_USAGE
 from ..replication.link import ADVICE
 from ..replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 from .asking import DEFAULT_PORT, Access, AskError, ask_report, parse_address, tls_context
+from .telling import complain, tell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,7 +166,7 @@ def replication(words: list[str]) -> int:
         given, names = getopt.gnu_getopt(words, "h", OPTIONS)
         options = dict(given)
         if "-h" in options or "--help" in options:
-            _say(f"{USAGE}\n\n{HELP}")
+            tell(HELP)
             return 0
         forgotten = ""
         if names[:1] == ["forget"]:
@@ -181,20 +181,22 @@ def replication(words: list[str]) -> int:
         why = f"{error}\n{USAGE}"
         if isinstance(error, OSError):
             why = f"{error.filename or 'certificate'}: {error.strerror}"
-        print(f"pymcd replication: {why}", file=sys.stderr)  # noqa: T201 - a command that prints
+        complain(f"pymcd replication: {why}")
         return EXIT_USAGE
     if forgotten:
         return _forget(forgotten, addresses, access)
     answers = [_ask(host, port, access) for host, port in addresses]
     now = time.time()
     as_json = "--json" in options
-    _say(json.dumps(as_data(answers, now), indent=2) if as_json else as_text(answers, now))
+    tell(json.dumps(as_data(answers, now), indent=2) if as_json else as_text(answers, now))
     return exit_code(answers)
 
 
 OPTIONS = ["help", "json", "tls", "ca-file=", "cert=", "key=", "user="]
 
 HELP = f"""\
+{USAGE}
+
 Tells which node of a group coordinates, whether all are in sync or why not, and what would be
 lost if a node died now. Asks on the ports of clients ({DEFAULT_PORT} if none is named).
 
@@ -203,7 +205,8 @@ lost if a node died now. Asks on the ports of clients ({DEFAULT_PORT} if none is
   --json          the same for programs
   --tls           speak TLS; the server's certificate must be trusted by this host ...
   --ca-file FILE  ... or be signed by this authority
-  --cert FILE     certificate to show, PEM; its key in the same file, or in --key FILE
+  --cert FILE     certificate to show, PEM
+  --key FILE      its key, if that is in another file
   --user NAME     log in; the password is asked for, or read from standard input
 
 Exit code: {EXIT_IN_SYNC} all answer and are in sync, {EXIT_NOT_IN_SYNC} not so,\
@@ -239,24 +242,16 @@ def _forget(node_id: str, addresses: list[tuple[str, int]], access: Access) -> i
         try:
             rows = ask_report(host, port, f"replication forget {node_id}", access)
         except AskError as error:
-            _say(f"{address} does not answer ({error}).")
+            tell(f"{address} does not answer ({error}).")
             code = EXIT_UNREACHABLE
             continue
         if rows.get("forgotten") == node_id:
-            _say(f"{address} has forgotten {node_id}.")
+            tell(f"{address} has forgotten {node_id}.")
         else:
             why = rows.get("not_forgotten", "it is too old").replace("_", " ")
-            _say(f"{address} has not forgotten {node_id}: {why}.")
+            tell(f"{address} has not forgotten {node_id}: {why}.")
             code = max(code, EXIT_NOT_IN_SYNC)
     return code
-
-
-def _say(text: str) -> None:
-    try:
-        print(text, flush=True)  # noqa: T201 - a command that prints
-    except BrokenPipeError:
-        # Who reads has seen enough; Python must not try again at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # -- judging -----------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ itself: it runs until a signal ends it.
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 from ..arguments import Given, split_arguments
@@ -14,8 +13,9 @@ from ..config import EXIT_USAGE, ConfigError, Settings
 from ..options import BY_NAME
 from ..sources import gather, read_secrets
 from ..startup import Signals
+from .telling import complain, tell
 
-USAGE: Final = """\
+HELP: Final = """\
 usage: pymcd witness [--listen ADDRESS] [--state FILE] [OPTION]...
 
 A third voter for a pair of servers that name it with --witness: with it, one of two nodes that do
@@ -31,8 +31,7 @@ not see each other goes on, and never both. It holds no data.
   --cluster-id=NAME              of the nodes (default pymcd)
   --node-id=NAME                 its own name (default witness@, host name and port)
   -u, --user=USER                become this user when started as root
-  --log-file=FILE, --log-format=FORMAT, -P, --pidfile=FILE, -o NAME=VALUE
-"""
+  --log-file=FILE, --log-format=FORMAT, -P, --pidfile=FILE, -o NAME=VALUE"""
 #: Options of the server that mean the same here.
 SHARED: Final = frozenset(
     {
@@ -53,18 +52,18 @@ def witness(words: list[str]) -> int:
             if option.name not in SHARED and option.name != "replication-listen":
                 raise ConfigError(f"--{option.name} is not for a witness", EXIT_USAGE)
         if any(option.name == "help" for option, *_ in given):
-            print(USAGE, end="")  # noqa: T201 - a command that prints
+            tell(HELP)
             return 0
         settings = _settings(given)
         if settings.replication_secret_file is not None:
             _, warning = read_secrets(settings.replication_secret_file)
             if warning:
-                print(f"pymcd witness: warning: {warning}", file=sys.stderr)  # noqa: T201
+                complain(f"pymcd witness: warning: {warning}")
         from ..server import witnessing  # trio is slow to import, and `--help` must not wait
 
         return witnessing.run(settings, signals, state)
     except ConfigError as error:
-        print(f"pymcd witness: {error.message}", file=sys.stderr)  # noqa: T201
+        complain(f"pymcd witness: {error.message}")
         return error.exit_code
     finally:
         signals.release()
