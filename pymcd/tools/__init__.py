@@ -12,6 +12,7 @@ from typing import Final
 
 #: What each is for, as `pymcd --help` tells it.
 TOOLS: Final[dict[str, str]] = {
+    "completion": "print the script by which bash, zsh or fish completes the words of pymcd",
     "help": "this help; with the name of a tool, that of the tool",
     "passwd": "write a user's password, hashed, into a file for -Y",
     "replication": "how a pair is doing: who coordinates, whether all are in sync, or why not",
