@@ -26,6 +26,7 @@ CORE = {
     "protocol",
     "service",
     "replication",
+    "readiness",
     "couchbase",
     *CONFIGURATION,
 }
@@ -48,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "protocol": {"", "store", "auth", "limits", "clock", "config", "addresses"},
     "service": {"protocol", "store", "clock"},
     "replication": {"", "store", "limits", "clock"},
+    "readiness": {"replication"},
     "couchbase": {"replication"},
     "server": BELOW_SERVER,
     "testing": {*BELOW_SERVER, "server"},

@@ -14,6 +14,7 @@ import pytest
 
 from pymcd.config import ReplicationAck
 from pymcd.protocol.text import VERBS
+from pymcd.readiness import STATES
 from pymcd.replication.frames import Kind
 from pymcd.replication.peer import NEXT_PHASES, Phase
 from pymcd.replication.records import Record
@@ -23,6 +24,7 @@ from .test_layering import BELOW_SERVER, MAY_IMPORT, MAY_NAME
 
 ROOT = Path(__file__).parents[1]
 DESIGN = ROOT / "docs" / "design.md"
+MONITORING = ROOT / "docs" / "monitoring.md"
 #: Those that name modules, classes and functions.
 OF_THE_CODE = [DESIGN, ROOT / "docs" / "contributing.md"]
 PAPERS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("conformance/*.md")]
@@ -37,9 +39,9 @@ def text_of(paper: Path) -> str:
     return re.sub(r"^```.*?^```$", "", paper.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
 
 
-def table(*header: str) -> list[list[str]]:
-    """Return the rows of the table in docs/design.md that begins so."""
-    lines = DESIGN.read_text("utf-8").splitlines()
+def table(*header: str, paper: Path = DESIGN) -> list[list[str]]:
+    """Return the rows of the table in a paper that begins so."""
+    lines = paper.read_text("utf-8").splitlines()
     (begin,) = (n for n, line in enumerate(lines) if cells(line)[: len(header)] == list(header))
     rows = []
     for line in lines[begin + 2 :]:
@@ -80,6 +82,14 @@ def test_phases_of_a_peer():
     assert {name: tuple(after.split()) for name, _, after in rows} == {
         before.name: tuple(each.name for each in after) for before, after in NEXT_PHASES.items()
     }
+
+
+def test_states_of_a_server():
+    told = {
+        name.strip("`"): (ready == "yes", when)
+        for name, ready, when in table("state", "ready", paper=MONITORING)
+    }
+    assert told == STATES
 
 
 @pytest.mark.parametrize(("header", "members"), [("kind", Kind), ("record", Record)])

@@ -1068,6 +1068,20 @@ class Node:
 
     # -- what is to be seen --------------------------------------------------------------------
 
+    @property
+    def standing(self) -> Role:
+        """What this node is to others: who stood still is in sync no more before it knows so."""
+        return JOINING if self.role.in_sync and self.is_behind else self.role
+
+    @property
+    def withheld(self) -> str:
+        """In words whose data is known of, and cannot be had, so that nobody is served; else ""."""
+        standing = self.standing
+        is_held = standing is STARTING or (standing is JOINING and self.is_behind)
+        if not is_held or self.beginning.somebody_has_more():
+            return ""
+        return self.beginning.whose_data()
+
     def rows(self) -> Rows:
         """Return the rows of `stats replication`."""
         return group_rows(
@@ -1079,7 +1093,7 @@ class Node:
             self.patience,
             ready=self.ready,
             votes=self.voting.rows(),
-            is_behind=self.is_behind,
+            role=self.standing,
         )
 
     def check(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from .roles import ALONE, FOLLOWER, JOINING
+from .roles import ALONE, FOLLOWER
 from .versions import TAG_BITS
 
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .gate import Gate, Rows
     from .lease import Patience
     from .peer import Peer
+    from .roles import Role
     from .view import View
 
 
@@ -68,14 +69,14 @@ def group_rows(
     *,
     ready: bool,
     votes: Rows,
-    is_behind: bool,
+    role: Role,
 ) -> Rows:
-    """Return what there is to say of a node, names and values without blanks."""
+    """Return what there is to say of a node, names and values without blanks.
+
+    `role`: what it is to others.
+    """
     peers = view.peers.values()
     channels = [peer.channel for peer in peers if peer.channel is not None]
-    role = view.role
-    if role.in_sync and is_behind:
-        role = JOINING  # the others may have gone on: it is to be found out whether they have
     rows: Rows = [
         ("state", "in_sync" if role.in_sync else role),
         ("role", role if role.in_sync or role is ALONE else "none"),

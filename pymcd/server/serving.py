@@ -35,6 +35,7 @@ from ..clock import OffsetClock, SystemClock, suspended_s
 from ..config import PROTOCOL_NAMES, ConfigError
 from ..protocol import Connection, Executor, PairedConnection
 from ..protocol.binary import holds_request, run_binary
+from ..readiness import Readiness, readiness_of
 from ..replication.roles import ALONE, COORDINATOR
 from ..service import Host, Reception, Service
 from .accepting import Acceptor
@@ -106,6 +107,9 @@ class Server:
         self.log = log or Log(realtime=clock.realtime)
         #: What to do on SIGHUP; each keeps what it had if the new cannot be used.
         self.reload_hooks: list[Callable[[], None]] = []
+        #: What to do when `readiness` may have changed. Called from within the core: nothing calls
+        #: back.
+        self.readiness_hooks: list[Callable[[], None]] = []
         maintaining = Chore(lambda: self.service.maintainer.step())
         logging = Chore(lambda: inf if self.log.flush() else _LOG_RETRY_S)
         self.log.on_kept = logging.rouse
@@ -318,6 +322,12 @@ class Server:
         if self._stopping.is_set():
             self._at_once.set()
         self._stopping.set()
+        self._readiness_changes()
+
+    def readiness(self) -> Readiness:
+        """Return whether clients may come, and why."""
+        node = None if self.peering is None else self.peering.node
+        return readiness_of(node, draining=self._stopping.is_set())
 
     def reload(self) -> None:
         """Read again what may be read again while serving (SIGHUP)."""
@@ -418,6 +428,11 @@ class Server:
     def _look_at_view(self) -> None:
         if self._buckets is not None:
             self._buckets.look()
+        self._readiness_changes()
+
+    def _readiness_changes(self) -> None:
+        for hook in self.readiness_hooks:
+            hook()
 
     def _drop_stale(self) -> None:
         """Close whoever has sent anything, also who came while nobody was there to let him in.

@@ -21,6 +21,7 @@ import trio.testing
 
 from pymcd import limits
 from pymcd.config import ConfigError, Settings
+from pymcd.readiness import Readiness, State
 from pymcd.server.listening import Endpoint, open_internet_endpoints
 from tests.protocol import binary_client as binary
 
@@ -324,6 +325,27 @@ async def test_clients_are_let_in_when_the_node_is_ready(use_hub: bool) -> None:
             assert server.peering is not None
             port = endpoints[-1].sock.getsockname()[1]
             assert server.peering.node.view.node_id == f"{socket.gethostname()}:{port}"
+
+
+async def test_changes_of_readiness_are_told() -> None:
+    told: list[State] = []
+    async with pair() as (a, b):
+        a.readiness_hooks.append(lambda: told.append(a.readiness().state))
+        assert a.readiness().state is b.readiness().state is State.STARTING
+        await until(lambda: a.readiness().ready and b.readiness().ready)
+        a.stop()
+        assert not a.readiness().ready
+    assert told[-1] is State.DRAINING
+    assert State.IN_SYNC in told
+
+
+async def test_a_server_without_peers_is_ready_until_it_stops() -> None:
+    async with serving() as server:
+        told: list[Readiness] = []
+        server.readiness_hooks.append(lambda: told.append(server.readiness()))
+        assert server.readiness() == (True, State.SINGLE, "there are no peers")
+        server.stop()
+    assert [each.state for each in told] == [State.DRAINING] * 3
 
 
 async def test_a_port_that_is_lost_meanwhile_ends_the_server() -> None:
