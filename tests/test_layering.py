@@ -27,6 +27,7 @@ CORE = {
     "service",
     "replication",
     "readiness",
+    "web",
     "couchbase",
     *CONFIGURATION,
 }
@@ -50,7 +51,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "service": {"protocol", "store", "clock"},
     "replication": {"", "store", "limits", "clock"},
     "readiness": {"replication"},
-    "couchbase": {"replication"},
+    "web": {"", "limits", "protocol", "readiness"},
+    "couchbase": {"replication", "web"},
     "server": BELOW_SERVER,
     "testing": {*BELOW_SERVER, "server"},
     "cli": {*BELOW_SERVER, "server", "tools"},
@@ -65,6 +67,7 @@ MAY_NAME: dict[str, set[str]] = {
     "protocol": {"service", "replication"},
     "service": {"auth", "config", "replication"},
     "replication": {"config"},
+    "web": {"service"},
     # A client of a bucket is looked at like any other.
     "couchbase": {"auth"},
 }
@@ -78,7 +81,7 @@ USERS = {
     "socket": {"server", "testing", "tools"},
     "threading": {"server", "testing"},
     "sortedcontainers": {"store"},
-    "h11": {"couchbase", "server"},
+    "h11": {"couchbase", "server", "web"},
     "random": {"server", "testing", "cli", "tools"},
     "time": {"clock", "server", "testing", "cli", "tools"},
     # The process and its machine are asked by whoever runs it; `sources` reads files.

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.auth import Authenticator, Exchange, Users, encode_hashed
-from pymcd.couchbase.conversation import REQUEST_MAX_BYTES, SEPARATOR, Conversation
+from pymcd.couchbase.conversation import SEPARATOR, Conversation
 from pymcd.couchbase.documents import Site, View
+from pymcd.web.conversation import REQUEST_MAX_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

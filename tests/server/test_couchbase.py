@@ -22,7 +22,8 @@ from pymcd.couchbase.documents import Site, View
 from pymcd.server import couchbase as module
 from pymcd.server import process
 from pymcd.server import serving as serving_module
-from pymcd.server.couchbase import MOVE_AFTER_S, REQUEST_TIMEOUT_S, BucketServer
+from pymcd.server.couchbase import MOVE_AFTER_S, BucketServer
+from pymcd.server.guests import REQUEST_TIMEOUT_S, SEND_TIMEOUT_S, host_of
 from pymcd.server.listening import open_internet_endpoints
 
 from ..clocks import ManualClock
@@ -110,7 +111,7 @@ class Bucket:
 
     def connect(self) -> Client:
         ours, theirs = trio.testing.memory_stream_pair()
-        self._nursery.start_soon(self.server.serve_stream, ours)
+        self._nursery.start_soon(self.server.guests.serve_stream, ours)
         return Client(theirs)
 
     def become(self, view: View | None) -> None:
@@ -125,7 +126,7 @@ async def bucket() -> AsyncIterator[Bucket]:
         yield it
         nursery.cancel_scope.cancel()
     assert not it.errors
-    assert it.server.clients == 0
+    assert it.server.guests.number == 0
 
 
 async def test_a_client_asks_and_streams():
@@ -246,7 +247,7 @@ async def test_few_requests_are_answered_in_one_round():
     steps = [0]
     most = 0
     async with bucket() as it:
-        in_turn = it.server._in_turn
+        in_turn = it.server.guests.in_turn
 
         async def count(do: Callable[[], bytes]) -> bytes:
             def counted() -> bytes:
@@ -255,11 +256,11 @@ async def test_few_requests_are_answered_in_one_round():
 
             return await in_turn(counted)
 
-        it.server._in_turn = count  # type: ignore[method-assign, assignment]
+        it.server.guests.in_turn = count  # type: ignore[method-assign, assignment]
         clients = [it.connect() for _ in range(20)]
         for client in clients:
             await client.stream.send_all(b"GET /pools HTTP/1.1\r\nHost: a\r\n\r\n" * 30)
-        while sum(guest.waiting for guest in it.server._guests) < 20 or steps[0] < 600:
+        while sum(guest.waiting for guest in it.server.guests) < 20 or steps[0] < 600:
             steps_before = steps[0]
             await trio.lowlevel.checkpoint()
             most = max(most, steps[0] - steps_before)
@@ -269,10 +270,10 @@ async def test_few_requests_are_answered_in_one_round():
 async def test_who_does_not_read_is_left(autojump_clock):
     async with bucket() as it:
         ours, theirs = trio.testing.lockstep_stream_pair()
-        it._nursery.start_soon(it.server.serve_stream, ours)
+        it._nursery.start_soon(it.server.guests.serve_stream, ours)
         await theirs.send_all(b"GET /pools HTTP/1.1\r\nHost: here\r\n\r\n")
-        await trio.sleep(2 * module.SEND_TIMEOUT_S)
-        assert it.server.clients == 0
+        await trio.sleep(2 * SEND_TIMEOUT_S)
+        assert it.server.guests.number == 0
 
 
 async def test_the_master_is_looked_after_while_somebody_streams(autojump_clock):
@@ -288,7 +289,7 @@ async def test_the_master_is_looked_after_while_somebody_streams(autojump_clock)
         assert looks == []
         for _ in range(2):
             ours, theirs = trio.testing.memory_stream_pair()
-            nursery.start_soon(server.serve_stream, ours)
+            nursery.start_soon(server.guests.serve_stream, ours)
             client = Client(theirs)
             await client.ask(STREAM)
             looks.clear()
@@ -312,7 +313,7 @@ async def test_a_failed_login_is_answered_late(autojump_clock):
     )
     ours, theirs = trio.testing.memory_stream_pair()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server.serve_stream, ours)
+        nursery.start_soon(server.guests.serve_stream, ours)
         began_s = trio.current_time()
         assert await Client(theirs).ask("/pools") == 401
         assert trio.current_time() - began_s == pytest.approx(7.0)
@@ -325,7 +326,7 @@ async def test_who_goes_is_forgotten():
         await streaming.ask(STREAM)
         for client in (asking, streaming):
             await client.stream.aclose()
-        await until(lambda: it.server.clients == 0)
+        await until(lambda: it.server.guests.number == 0)
         it.become(FOLLOWING)
 
 
@@ -447,7 +448,7 @@ async def test_no_host_keeps_all_others_out(monkeypatch):
         assert await streaming("127.0.0.3")
         assert await streaming("127.0.0.4") is not None
         assert server._buckets is not None
-        assert sorted(Counter(guest.host for guest in server._buckets._guests).values()) == [
+        assert sorted(Counter(guest.host for guest in server._buckets.guests).values()) == [
             1,
             1,
             1,
@@ -468,7 +469,7 @@ async def test_no_host_keeps_all_others_out(monkeypatch):
     ],
 )
 def test_what_counts_as_one_host(address, host):
-    assert module.host_of(address) == host
+    assert host_of(address) == host
 
 
 async def test_streams_end_when_the_server_stops():
