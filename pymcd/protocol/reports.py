@@ -313,44 +313,50 @@ def settings_in_force(service: Service) -> list[Row]:
 
 def items(service: Service) -> list[Row]:
     """Return the rows of `stats items`: of each class that holds any. # memcached: item_stats"""
+    return [
+        (f"items:{slab_class.id}:{name}", value)
+        for slab_class in service.cache.slabs
+        for name, value in items_of(service, slab_class)
+    ]
+
+
+def items_of(service: Service, slab_class: SlabClass) -> list[Row]:
+    """Return what `stats items` shows of one class; nothing if it holds none."""
     cache = service.cache
     maintained = service.settings.lru_maintainer
-    rows: list[Row] = []
-    for slab_class in cache.slabs:
-        number = slab_class.item_count
-        if number == 0:
-            continue
-        ages_s = [
-            cache.now - segment.tail.last_access if segment.tail is not None else 0
-            for segment in slab_class.segments
+    number = slab_class.item_count
+    if number == 0:
+        return []
+    ages_s = [
+        cache.now - segment.tail.last_access if segment.tail is not None else 0
+        for segment in slab_class.segments
+    ]
+    rows: list[Row] = [("number", number)]
+    if maintained:
+        shown = SEGMENT_NAMES if cache.temporary_lru else SEGMENT_NAMES[:3]
+        rows += [(f"number_{name}", getattr(slab_class, name).count) for name in shown]
+        rows += [("age_hot", ages_s[0]), ("age_warm", ages_s[1])]
+    rows += [
+        ("age", ages_s[2]),
+        ("mem_requested", sum(segment.bytes for segment in slab_class.segments)),
+        *_counted(slab_class, "evicted evicted_nonzero"),
+        ("evicted_time", slab_class.evicted_time_s),
+        *_counted(slab_class, "outofmemory"),
+        ("tailrepairs", 0),
+        *_counted(slab_class, "reclaimed expired_unfetched evicted_unfetched"),
+    ]
+    if maintained:
+        rows += _counted(slab_class, "evicted_active")
+    rows += [
+        *_counted(slab_class, "crawler_reclaimed crawler_items_checked"),
+        ("lrutail_reflocked", 0),
+    ]
+    if maintained:
+        rows += [
+            *_counted(slab_class, "moves_to_cold moves_to_warm moves_within_lru"),
+            *_counted(slab_class, "direct_reclaims"),
+            *((f"hits_to_{name}", getattr(slab_class, name).hits) for name in SEGMENT_NAMES),
         ]
-        values: list[Row] = [("number", number)]
-        if maintained:
-            shown = SEGMENT_NAMES if cache.temporary_lru else SEGMENT_NAMES[:3]
-            values += [(f"number_{name}", getattr(slab_class, name).count) for name in shown]
-            values += [("age_hot", ages_s[0]), ("age_warm", ages_s[1])]
-        values += [
-            ("age", ages_s[2]),
-            ("mem_requested", sum(segment.bytes for segment in slab_class.segments)),
-            *_counted(slab_class, "evicted evicted_nonzero"),
-            ("evicted_time", slab_class.evicted_time_s),
-            *_counted(slab_class, "outofmemory"),
-            ("tailrepairs", 0),
-            *_counted(slab_class, "reclaimed expired_unfetched evicted_unfetched"),
-        ]
-        if maintained:
-            values += _counted(slab_class, "evicted_active")
-        values += [
-            *_counted(slab_class, "crawler_reclaimed crawler_items_checked"),
-            ("lrutail_reflocked", 0),
-        ]
-        if maintained:
-            values += [
-                *_counted(slab_class, "moves_to_cold moves_to_warm moves_within_lru"),
-                *_counted(slab_class, "direct_reclaims"),
-                *((f"hits_to_{name}", getattr(slab_class, name).hits) for name in SEGMENT_NAMES),
-            ]
-        rows += [(f"items:{slab_class.id}:{name}", value) for name, value in values]
     return rows
 
 
@@ -359,23 +365,28 @@ def slabs(service: Service) -> list[Row]:
     rows: list[Row] = []
     active = 0
     for slab_class in service.cache.slabs:
-        if not slab_class.pages:
-            continue
-        active += 1
-        values: list[Row] = [
-            ("chunk_size", slab_class.chunk_size_bytes),
-            ("chunks_per_page", slab_class.chunks_per_page),
-            ("total_pages", slab_class.pages),
-            *_counted(slab_class, "total_chunks used_chunks free_chunks"),
-            ("free_chunks_end", 0),
-            *_counted(slab_class, "get_hits"),
-            ("cmd_set", slab_class.set_cmds),
-            *_counted(slab_class, "delete_hits incr_hits decr_hits cas_hits cas_badval touch_hits"),
-        ]
-        rows += [(f"{slab_class.id}:{name}", value) for name, value in values]
+        of_class = slabs_of(slab_class)
+        active += bool(of_class)
+        rows += [(f"{slab_class.id}:{name}", value) for name, value in of_class]
     rows.append(("active_slabs", active))
     rows.append(("total_malloced", service.cache.slabs.malloced_bytes))
     return rows
+
+
+def slabs_of(slab_class: SlabClass) -> list[Row]:
+    """Return what `stats slabs` shows of one class; nothing if it has no pages."""
+    if not slab_class.pages:
+        return []
+    return [
+        ("chunk_size", slab_class.chunk_size_bytes),
+        ("chunks_per_page", slab_class.chunks_per_page),
+        ("total_pages", slab_class.pages),
+        *_counted(slab_class, "total_chunks used_chunks free_chunks"),
+        ("free_chunks_end", 0),
+        *_counted(slab_class, "get_hits"),
+        ("cmd_set", slab_class.set_cmds),
+        *_counted(slab_class, "delete_hits incr_hits decr_hits cas_hits cas_badval touch_hits"),
+    ]
 
 
 def sizes(service: Service) -> Iterator[list[Row]]:
