@@ -20,9 +20,9 @@ import pytest
 
 import pymcd
 from pymcd import auth
-from pymcd.couchbase import conversation
 from pymcd.protocol import admin, metaflags, tokens
 from pymcd.store import cache
+from pymcd.web import conversation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -186,7 +186,7 @@ READERS: dict[str, list[Callable[[bytes], object]]] = {
     "value of incr": [cache._number],
     "meta flags": [_with_flag(flag) for flag in range(33, 127)],
     "base64 key": [metaflags.decode_key],
-    "path": [conversation._path],
+    "path": [conversation.decode_path],
     "password": [
         lambda word: auth.decode_sasl_users(b"a:$scram$" + word),
         lambda word: auth.decode_sasl_users(b"a:$scram$4096$" + word),

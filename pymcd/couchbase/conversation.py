@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 import h11
 
 from ..web.conversation import Conversation as WebConversation
-from ..web.conversation import path_of
+from ..web.conversation import decode_path
 from . import documents
 from .documents import BUCKETS_PATH, DEFAULT_BUCKET, POOL_PATH, POOLS_PATH, STREAMING_PATH
 
@@ -128,7 +128,7 @@ class Conversation(WebConversation):
         view = self._view()
         if view is None:
             return self.say(HTTPStatus.SERVICE_UNAVAILABLE)
-        if path_of(request) == f"{STREAMING_PATH}/{name}":
+        if decode_path(request.target) == f"{STREAMING_PATH}/{name}":
             self.streaming = name
             # A chunked answer: its length is not known.
             self.more = True
@@ -139,7 +139,7 @@ class Conversation(WebConversation):
             BUCKETS_PATH: lambda: [documents.bucket(name, view)],
             f"{BUCKETS_PATH}/{name}": lambda: documents.bucket(name, view),
         }
-        make = found.get(path_of(request))
+        make = found.get(decode_path(request.target))
         if make is None:
             return self.say(HTTPStatus.NOT_FOUND)
         return self.say(HTTPStatus.OK, body=documents.encode(make()))

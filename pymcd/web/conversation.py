@@ -136,10 +136,10 @@ class Conversation(ABC):
         return self.say(HTTPStatus(error.error_status_hint))
 
 
-def path_of(request: h11.Request) -> str:
+def decode_path(target: bytes) -> str:
     """Return what a request asks for, which it may do by the whole address."""
     try:
-        path = urlsplit(request.target.decode("latin-1")).path
+        path = urlsplit(target.decode("latin-1")).path
     except ValueError:
         return ""
     return unquote(path, errors="replace").rstrip("/")
