@@ -12,12 +12,13 @@ import struct
 import time
 from typing import Final, NamedTuple
 
-from ..addresses import AddressError, split_address
+from ..addresses import AddressError, join_address, split_address
 
 DEFAULT_PORT: Final = 11211
 TIMEOUT_S: Final = 3.0
 REPLY_MAX_BYTES: Final = 1 << 20
 
+_UNIX: Final = "unix:"
 _UNAUTHENTICATED: Final = b"CLIENT_ERROR unauthenticated"
 
 # protocol-binary.txt: the header of requests and responses, two opcodes, what STAT ends with
@@ -44,8 +45,25 @@ class Access(NamedTuple):
     password: str = ""
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """Take the address of a server apart; raise `AddressError` with what is wrong."""
+class Place(NamedTuple):
+    """Where a server is: a host and a port, or, where that is 0, the path of a Unix socket."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return join_address(self.host, self.port) if self.port else self.host
+
+
+def parse_address(text: str) -> Place:
+    """Take the address of a server apart; raise `AddressError` with what is wrong.
+
+    What holds a slash is the path of a Unix socket; `unix:` may stand before it, as in
+    `stats conns`.
+    """
+    path = text.removeprefix(_UNIX)
+    if "/" in path:
+        return Place(path, 0)
     try:
         host, port = split_address(text)
     except AddressError as error:
@@ -54,7 +72,7 @@ def parse_address(text: str) -> tuple[str, int]:
         raise AddressError(f"no address: {text or 'an empty word'}")
     if port == 0:
         raise AddressError(f"no address: {text}: a server's port cannot be 0")
-    return host, DEFAULT_PORT if port is None else port
+    return Place(host, DEFAULT_PORT if port is None else port)
 
 
 def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None) -> ssl.SSLContext:
@@ -69,7 +87,7 @@ def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None
 
 
 def ask_report(host: str, port: int, name: str, access: Access) -> dict[str, str]:
-    """Return the rows of `stats NAME`, or raise `AskError`."""
+    """Return the rows of `stats NAME`, or raise `AskError`. Port 0: `host` is a path."""
     until = time.monotonic() + TIMEOUT_S
     try:
         try:
@@ -92,6 +110,8 @@ def ask_report(host: str, port: int, name: str, access: Access) -> dict[str, str
 
 
 def _connected(host: str, port: int, access: Access) -> socket.socket:
+    if not port:
+        return _connected_here(host)
     stream = socket.create_connection((host, port), TIMEOUT_S)
     if access.tls is None:
         return stream
@@ -100,6 +120,18 @@ def _connected(host: str, port: int, access: Access) -> socket.socket:
     except BaseException:
         stream.close()
         raise
+
+
+def _connected_here(path: str) -> socket.socket:
+    """Connect to a Unix socket, where nobody speaks TLS."""
+    stream = socket.socket(socket.AF_UNIX)
+    try:
+        stream.settimeout(TIMEOUT_S)
+        stream.connect(path)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
 
 
 def _receive(stream: socket.socket, until: float, most_bytes: int = 1 << 16) -> bytes:

@@ -1,9 +1,10 @@
-"""The tool `pymcd replication HOST[:PORT]...`: how a group of servers is doing, for a person.
+"""The tool `pymcd replication ADDRESS...`: how a group of servers is doing, for a person.
 
 It asks each server on its client port for `stats replication` and puts the answers together: who
 coordinates, who is in sync and why not, and what would be lost if a node died now. One of the
 servers is enough, since each tells what it knows of its peers; with all of them the picture is
-whole. Knows the names of the rows, and nothing else of replication.
+whole. With `--wait` it asks until all are ready and in sync, which is what has to be known before
+another one is stopped. Knows the names of the rows, and nothing else of replication.
 """
 
 from __future__ import annotations
@@ -13,28 +14,33 @@ import getopt
 import getpass
 import json
 import math
+import os
+import re
 import sys
 import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
-from ..addresses import join_address
 from ..config import EXIT_USAGE
 from ..replication.link import ADVICE
 from ..replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
-from .asking import DEFAULT_PORT, Access, AskError, ask_report, parse_address, tls_context
+from .asking import DEFAULT_PORT, Access, AskError, Place, ask_report, parse_address, tls_context
 from .telling import complain, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 USAGE = """\
-usage: pymcd replication [--json] [--tls] [--user NAME] HOST[:PORT]...
-       pymcd replication forget NODE HOST[:PORT]..."""
+usage: pymcd replication [--wait[=SECONDS]] [--json] [--tls] [--user NAME] ADDRESS...
+       pymcd replication forget NODE ADDRESS..."""
 
 EXIT_IN_SYNC = 0
 EXIT_NOT_IN_SYNC = 1
 EXIT_UNREACHABLE = 2
+
+# How long --wait waits if that is not said, and how often it asks.
+WAIT_S = 60.0
+WAIT_STEP_S = 0.25
 
 TEXT_WIDTH = 96
 # Nodes that are well hear of each other once a second.
@@ -68,6 +74,11 @@ class _Report:
     """Rows of `stats replication`."""
 
     rows: dict[str, str]
+
+    @property
+    def version(self) -> str:
+        """Which pymcd it is."""
+        return self.rows.get("pymcd_version") or "-"
 
     def number(self, name: str) -> float:
         """Return a number, 0 for what is none."""
@@ -163,6 +174,8 @@ class Answer(_Report):
 def replication(words: list[str]) -> int:
     """Print how the servers at these addresses are doing; return the exit code."""
     try:
+        # getopt knows no words that may be left out.
+        words = [f"--wait={WAIT_S:.0f}" if word == "--wait" else word for word in words]
         given, names = getopt.gnu_getopt(words, "h", OPTIONS)
         options = dict(given)
         if "-h" in options or "--help" in options:
@@ -176,6 +189,7 @@ def replication(words: list[str]) -> int:
         addresses = list(dict.fromkeys(map(parse_address, names)))
         if not addresses:
             raise ValueError("no address")
+        wait_s = _seconds(options.get("--wait", "0"))
         access = _access(options)
     except (getopt.GetoptError, ValueError, OSError) as error:
         why = f"{error}\n{USAGE}"
@@ -185,32 +199,40 @@ def replication(words: list[str]) -> int:
         return EXIT_USAGE
     if forgotten:
         return _forget(forgotten, addresses, access)
-    answers = [_ask(host, port, access) for host, port in addresses]
+
+    def ask() -> list[Answer]:
+        return [_ask(place, access) for place in addresses]
+
+    answers = ask() if not wait_s else wait_for(ask, wait_s, show=_show_in_place)
     now = time.time()
     as_json = "--json" in options
     tell(json.dumps(as_data(answers, now), indent=2) if as_json else as_text(answers, now))
-    return exit_code(answers)
+    return exit_code(answers, to_stop=wait_s > 0)
 
 
-OPTIONS = ["help", "json", "tls", "ca-file=", "cert=", "key=", "user="]
+OPTIONS = ["help", "wait=", "json", "tls", "ca-file=", "cert=", "key=", "user="]
 
 HELP = f"""\
 {USAGE}
 
 Tells which node of a group coordinates, whether all are in sync or why not, and what would be
-lost if a node died now. Asks on the ports of clients ({DEFAULT_PORT} if none is named).
+lost if a node died now. An ADDRESS is where clients connect: HOST, HOST:PORT (default port
+{DEFAULT_PORT}), [V6]:PORT, or the path of a Unix socket.
 
 `forget NODE` has the servers forget a node that will not return, so that they do not miss it.
 
-  --json          the same for programs
-  --tls           speak TLS; the server's certificate must be trusted by this host ...
-  --ca-file FILE  ... or be signed by this authority
-  --cert FILE     certificate to show, PEM
-  --key FILE      its key, if that is in another file
-  --user NAME     log in; the password is asked for, or read from standard input
+  --wait[=SECONDS]  ask until all are ready and in sync, so that another node may be stopped, or
+                    until the time is up (default {WAIT_S:.0f}); then say which is not, and why
+  --json            the same for programs
+  --tls             speak TLS; the server's certificate must be trusted by this host ...
+  --ca-file FILE    ... or be signed by this authority
+  --cert FILE       certificate to show, PEM
+  --key FILE        its key, if that is in another file
+  --user NAME       log in; the password is asked for, or read from standard input
 
-Exit code: {EXIT_IN_SYNC} all answer and are in sync, {EXIT_NOT_IN_SYNC} not so,\
- {EXIT_UNREACHABLE} none answers."""
+Exit code: {EXIT_IN_SYNC} all answer and are in sync, and, with --wait, any one may be stopped;\
+ {EXIT_NOT_IN_SYNC} not so;
+{EXIT_UNREACHABLE} none answers."""
 
 
 def _access(options: dict[str, str]) -> Access:
@@ -226,21 +248,56 @@ def _access(options: dict[str, str]) -> Access:
     return Access(context, user, password)
 
 
-def _ask(host: str, port: int, access: Access) -> Answer:
-    address = join_address(host, port)
+def _seconds(text: str) -> float:
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{0,9})?", text):
+        raise ValueError(f"--wait={text}: no number of seconds")
+    return float(text)
+
+
+def _ask(place: Place, access: Access) -> Answer:
     try:
-        return Answer(address, ask_report(host, port, "replication", access))
+        return Answer(str(place), ask_report(*place, "replication", access))
     except AskError as error:
-        return Answer(address, {}, str(error))
+        return Answer(str(place), {}, str(error))
 
 
-def _forget(node_id: str, addresses: list[tuple[str, int]], access: Access) -> int:
+def wait_for(
+    ask: Callable[[], list[Answer]],
+    wait_s: float,
+    *,
+    show: Callable[[str], None],
+    now: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> list[Answer]:
+    """Ask until any one node may be stopped, or the time is up; return what was answered last.
+
+    `show` is told what is waited for, and nothing at the end.
+    """
+    until = now() + wait_s
+    while True:
+        answers = ask()
+        wrong = obstacles(answers)
+        left_s = until - now()
+        if not wrong or left_s <= 0:
+            show("")
+            return answers
+        show(f"waiting: {wrong[0]}")
+        sleep(min(WAIT_STEP_S, left_s))
+
+
+def _show_in_place(words: str) -> None:
+    """Show a line that the next one replaces, to a person."""
+    if sys.stderr.isatty():
+        width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
+        print(f"\r\x1b[K{words[:width]}", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _forget(node_id: str, addresses: list[Place], access: Access) -> int:
     """Have servers forget a node, and say whether they did; return the exit code."""
     code = EXIT_IN_SYNC
-    for host, port in addresses:
-        address = join_address(host, port)
+    for address in addresses:
         try:
-            rows = ask_report(host, port, f"replication forget {node_id}", access)
+            rows = ask_report(*address, f"replication forget {node_id}", access)
         except AskError as error:
             tell(f"{address} does not answer ({error}).")
             code = EXIT_UNREACHABLE
@@ -257,11 +314,12 @@ def _forget(node_id: str, addresses: list[tuple[str, int]], access: Access) -> i
 # -- judging -----------------------------------------------------------------------------------
 
 
-def exit_code(answers: list[Answer]) -> int:
-    """Return what a script wants to know."""
+def exit_code(answers: list[Answer], *, to_stop: bool = False) -> int:
+    """Return what a script wants to know; `to_stop`: it is about to stop one of the nodes."""
     if all(answer.error for answer in answers):
         return EXIT_UNREACHABLE
-    return EXIT_IN_SYNC if not problems(answers) else EXIT_NOT_IN_SYNC
+    wrong = obstacles(answers) if to_stop else problems(answers)
+    return EXIT_IN_SYNC if not wrong else EXIT_NOT_IN_SYNC
 
 
 def coordinators(answers: list[Answer]) -> list[str]:
@@ -277,6 +335,24 @@ def coordinators(answers: list[Answer]) -> list[str]:
 def problems(answers: list[Answer]) -> list[str]:
     """Return, in sentences, why the nodes are not all in sync; none if they are."""
     return list(dict.fromkeys(_problems(answers)))
+
+
+def obstacles(answers: list[Answer]) -> list[str]:
+    """Return why one of the nodes, whichever, should not be stopped now; none if it may be."""
+    voters, spare = _votes(answers)
+    needed = [name for name in voters if name not in spare]
+    more = [f"The others would not have the votes without {_and(needed)}."] if needed else []
+    return problems(answers) + more
+
+
+def _votes(answers: list[Answer]) -> tuple[list[str], list[str]]:
+    """Return who votes and which of them may fail, as who decides knows; none where nobody does."""
+    knowing = [answer for answer in answers if answer.rows.get("voters", "-") != "-"]
+    knowing.sort(key=lambda answer: answer.rows.get("role") != COORDINATOR)
+    for answer in knowing:
+        spare = [name for name in answer.rows.get("may_fail", "-").split(",") if name != "-"]
+        return answer.rows["voters"].split(","), spare
+    return [], []
 
 
 def _problems(answers: list[Answer]) -> Iterator[str]:
@@ -299,6 +375,10 @@ def _problems(answers: list[Answer]) -> Iterator[str]:
     for answer in answers:
         if answer.error or answer.state == OFF:
             continue
+        if answer.rows.get("draining") == "yes":
+            yield f"{answer.name} is about to stop."
+        elif answer.in_sync and answer.rows.get("ready") == "no":
+            yield f"{answer.name} is in sync, but does not let clients in yet."
         if answer.state == ALONE and answer.rows.get("ack_mode") == "strict":
             yield f"{answer.name} refuses writes until another node is in sync (strict)."
         if answer.state == WAITING:
@@ -446,12 +526,9 @@ def as_text(answers: list[Answer], now: float) -> str:
 
 
 def _vote_lines(answers: list[Answer]) -> Iterator[str]:
-    """Say who votes, and who may fail, as who knows best does: the one that decides."""
-    knowing = [answer for answer in answers if answer.rows.get("voters", "-") != "-"]
-    knowing.sort(key=lambda answer: answer.rows.get("role") != COORDINATOR)
-    for answer in knowing[:1]:
-        voters = answer.rows["voters"].split(",")
-        spare = [name for name in answer.rows.get("may_fail", "-").split(",") if name != "-"]
+    """Say who votes, and who may fail."""
+    voters, spare = _votes(answers)
+    if voters:
         if spare == voters and len(voters) > 1:
             may = "Any one of them may fail now."
         elif spare:
@@ -474,20 +551,20 @@ _MODES = {
 
 def _table_rows(answers: list[Answer]) -> list[tuple[str, ...]]:
     """Return one row for each node: those asked, then those only heard of."""
-    rows: list[tuple[str, ...]] = [("NODE", "ADDRESS", "STATE", "ROLE", "BEHIND")]
+    rows: list[tuple[str, ...]] = [("NODE", "ADDRESS", "STATE", "ROLE", "BEHIND", "VERSION")]
     seen_by_others = {
         peer.node_id: peer for answer in answers for peer in answer.peers() if peer.in_sync
     }
     for answer in answers:
         if answer.error:
-            rows.append(("?", answer.address, "no answer", "-", "-"))
+            rows.append(("?", answer.address, "no answer", "-", "-", "-"))
             continue
         state = STATES.get(answer.state, answer.state)
         if answer.alone_s:
             state += f" for {_duration(answer.alone_s)}"
         role = ROLES.get(answer.rows.get("role", ""), "-")
         peer = seen_by_others.get(answer.name)
-        rows.append((answer.name, answer.address, state, role, _behind(peer)))
+        rows.append((answer.name, answer.address, state, role, _behind(peer), answer.version))
     known = {answer.name for answer in answers}
     unknown_asked = [answer for answer in answers if answer.error]
     for answer in answers:
@@ -504,7 +581,7 @@ def _table_rows(answers: list[Answer]) -> list[tuple[str, ...]]:
             if peer.in_sync:
                 coordinates = answer.rows.get("coordinator") == peer.node_id
                 role = "coordinates" if coordinates else "follows"
-            rows.append((peer.name, f"({peer.host})", state, role, _behind(peer)))
+            rows.append((peer.name, f"({peer.host})", state, role, _behind(peer), peer.version))
     return rows
 
 
@@ -537,10 +614,12 @@ def _cost_lines(answers: list[Answer], now: float) -> Iterator[str]:
 def as_data(answers: list[Answer], now: float) -> dict[str, Any]:
     """Return the same for programs. `Any`, since JSON is made of it."""
     lost = {cost.address: cost for cost in costs(answers, now)}
+    wrong = problems(answers)
+    voters, spare = _votes(answers)
     return {
         "in_sync": exit_code(answers) == EXIT_IN_SYNC,
         "coordinators": coordinators(answers),
-        "problems": problems(answers),
+        "problems": wrong,
         "nodes": [
             {
                 "address": answer.address,
@@ -548,6 +627,8 @@ def as_data(answers: list[Answer], now: float) -> dict[str, Any]:
                 "node_id": answer.rows.get("node_id"),
                 "state": answer.state or None,
                 "role": answer.rows.get("role"),
+                "pymcd_version": answer.rows.get("pymcd_version"),
+                "may_stop": not wrong and (not voters or answer.name in spare),
                 "would_lose_writes": cost and cost.writes,
                 "would_lose_since": cost and cost.since,
                 "stats": answer.rows,

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class SmallServer:
     """Serves one client at a time: what `answer_of()` returns answers what it sends.
 
-    None closes the connection, and `closes` has the first answer be the last.
+    None closes the connection, and `closes` has the first answer be the last. `path`: of a Unix
+    socket.
     """
 
     def __init__(
@@ -25,13 +26,20 @@ class SmallServer:
         tls: ssl.SSLContext | None = None,
         *,
         closes: bool = False,
+        path: str = "",
     ) -> None:
         self._answer_of = answer_of
         self._tls = tls
         self._closes = closes
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port: int = self._listener.getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
+        if path:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(path)
+            self._listener.listen()
+            self.port, self.address = 0, path
+        else:
+            self._listener = socket.create_server(("127.0.0.1", 0))
+            self.port = self._listener.getsockname()[1]
+            self.address = f"127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._serve)
 
     def __enter__(self) -> Self:

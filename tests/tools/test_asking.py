@@ -158,9 +158,13 @@ def test_files_that_cannot_be_used(tmp_path):
 
 
 def test_addresses():
-    words = ["a", "a:5", "::1", "[::1]", "[::1]:5"]
+    words = ["a", "a:5", "::1", "[::1]", "[::1]:5", "./x", "/x:5", "unix:/x"]
     got = [parse_address(word) for word in words]
-    assert got == [("a", 11211), ("a", 5), ("::1", 11211), ("::1", 11211), ("::1", 5)]
+    assert got == [
+        ("a", 11211), ("a", 5), ("::1", 11211), ("::1", 11211), ("::1", 5),
+        ("./x", 0), ("/x:5", 0), ("/x", 0),
+    ]  # fmt: skip
+    assert [str(place) for place in got[3:7]] == ["[::1]:11211", "[::1]:5", "./x", "/x:5"]
 
 
 @pytest.mark.parametrize("word", ["", ":5", "a:x", "a:0", "a:65536", "[::1]:x"])

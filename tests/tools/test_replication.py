@@ -19,7 +19,15 @@ from pymcd.replication.node import Node
 from pymcd.replication.peer import Peer
 from pymcd.tools import replication as tool
 from pymcd.tools.asking import Access
-from pymcd.tools.replication import Answer, as_data, as_text, exit_code
+from pymcd.tools.replication import (
+    Answer,
+    as_data,
+    as_text,
+    exit_code,
+    obstacles,
+    problems,
+    wait_for,
+)
 from tests.protocol.helpers import Client, make_service
 
 from ..hosts import make_node_host
@@ -37,6 +45,7 @@ SEES_SECOND = {
     "lag_ms": "0",
     "last_heard_ms": "3",
     "last_error": "-",
+    "pymcd_version": "0.1.0",
 }
 SEES_FIRST = {**SEES_SECOND, "node_id": "cache-1", "address": "10.0.0.5:11212"}
 LOST = {
@@ -71,6 +80,7 @@ def rows(*peers: dict[str, str], **others: str) -> dict[str, str]:
         "degraded_now_seconds": "0",
         "unprotected_now": "0",
         "last_refusal": "-",
+        "pymcd_version": "0.1.0",
         **others,
     }
     for number, peer in enumerate(peers):
@@ -96,9 +106,9 @@ REPORTS: list[tuple[str, list[Answer], int, str]] = [
         [FIRST, SECOND],
         0,
         """\
-NODE     ADDRESS         STATE    ROLE         BEHIND
-cache-1  10.0.0.5:11211  in sync  coordinates  nothing
-cache-2  10.0.0.6:11211  in sync  follows      nothing
+NODE     ADDRESS         STATE    ROLE         BEHIND   VERSION
+cache-1  10.0.0.5:11211  in sync  coordinates  nothing  0.1.0
+cache-2  10.0.0.6:11211  in sync  follows      nothing  0.1.0
 
 In sync. Writes are answered when the other nodes have them.
 
@@ -109,9 +119,9 @@ If either node died now, you would lose nothing that was acknowledged.""",
         [SECOND],
         0,
         """\
-NODE     ADDRESS         STATE    ROLE         BEHIND
-cache-2  10.0.0.6:11211  in sync  follows      -
-cache-1  (10.0.0.5)      in sync  coordinates  nothing
+NODE     ADDRESS         STATE    ROLE         BEHIND   VERSION
+cache-2  10.0.0.6:11211  in sync  follows      -        0.1.0
+cache-1  (10.0.0.5)      in sync  coordinates  nothing  0.1.0
 
 In sync. Writes are answered when the other nodes have them.
 
@@ -122,9 +132,9 @@ If cache-2 died now, you would lose nothing that was acknowledged.""",
         [FIRST_ALONE, SECOND_DEAD],
         1,
         """\
-NODE     ADDRESS         STATE                 ROLE         BEHIND
-cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -
-?        10.0.0.6:11211  no answer             -            -
+NODE     ADDRESS         STATE                 ROLE         BEHIND  VERSION
+cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -       0.1.0
+?        10.0.0.6:11211  no answer             -            -       -
 
 Not in sync:
   10.0.0.6:11211 does not answer (connection refused): it is not running, or has not got its
@@ -144,9 +154,9 @@ If cache-1 died now, you would lose 1,234 writes that it acknowledged alone sinc
         ],
         1,
         """\
-NODE     ADDRESS         STATE                 ROLE         BEHIND
-cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -
-cache-2  (10.0.0.6)      not in sync           -            -
+NODE     ADDRESS         STATE                 ROLE         BEHIND  VERSION
+cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -       0.1.0
+cache-2  (10.0.0.6)      not in sync           -            -       0.1.0
 
 Not in sync:
   cache-1 gets no answer from cache-2, last heard 3 min 12 s ago.
@@ -169,9 +179,9 @@ If cache-1 died now, you would lose 1,234 writes that it acknowledged alone sinc
         ],
         1,
         """\
-NODE     ADDRESS         STATE                 ROLE         BEHIND
-cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -
-cache-2  10.0.0.6:11211  alone for 1 d 3 h     coordinates  -
+NODE     ADDRESS         STATE                 ROLE         BEHIND  VERSION
+cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -       0.1.0
+cache-2  10.0.0.6:11211  alone for 1 d 3 h     coordinates  -       0.1.0
 
 Not in sync:
   cache-1 and cache-2 do not see each other, and each serves alone. Of what is written on both,
@@ -195,9 +205,9 @@ If cache-2 died now, you would lose 1 write that it acknowledged alone since 202
         ],
         1,
         """\
-NODE     ADDRESS         STATE             ROLE         BEHIND
-cache-1  10.0.0.5:11211  alone for 500 ms  coordinates  -
-cache-2  (10.0.0.6)      not in sync       -            -
+NODE     ADDRESS         STATE             ROLE         BEHIND  VERSION
+cache-1  10.0.0.5:11211  alone for 500 ms  coordinates  -       0.1.0
+cache-2  (10.0.0.6)      not in sync       -            -       0.1.0
 
 Not in sync:
   cache-1 is sending all items to cache-2.
@@ -220,9 +230,9 @@ If cache-1 died now, you would lose all items unless cache-2 still has them.""",
         ],
         1,
         """\
-NODE     ADDRESS         STATE                 ROLE         BEHIND
-cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -
-cache-2  10.0.0.6:11211  catching up           -            -
+NODE     ADDRESS         STATE                 ROLE         BEHIND  VERSION
+cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -       0.1.0
+cache-2  10.0.0.6:11211  catching up           -            -       0.1.0
 
 Not in sync:
   cache-1 is linked with cache-2, which is catching up.
@@ -234,8 +244,8 @@ If either node died now, you would lose nothing that was acknowledged.""",
         [Answer("10.0.0.5:11211", rows(**ALONE, ack_mode="strict", last_refusal="secret"))],
         1,
         """\
-NODE     ADDRESS         STATE                 ROLE         BEHIND
-cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -
+NODE     ADDRESS         STATE                 ROLE         BEHIND  VERSION
+cache-1  10.0.0.5:11211  alone for 3 min 12 s  coordinates  -       0.1.0
 
 Not in sync:
   cache-1 refuses writes until another node is in sync (strict).
@@ -255,9 +265,9 @@ If cache-1 died now, you would lose all items.""",
         ],
         0,
         """\
-NODE     ADDRESS         STATE    ROLE         BEHIND
-cache-1  10.0.0.5:11211  in sync  coordinates  nothing
-cache-2  10.0.0.6:11211  in sync  follows      37 changes, 4 ms
+NODE     ADDRESS         STATE    ROLE         BEHIND            VERSION
+cache-1  10.0.0.5:11211  in sync  coordinates  nothing           0.1.0
+cache-2  10.0.0.6:11211  in sync  follows      37 changes, 4 ms  0.1.0
 
 In sync. Writes are answered at once, and reach the others a moment later.
 
@@ -269,8 +279,8 @@ If cache-2 died now, you would lose nothing that was acknowledged.""",
         [Answer("10.0.0.9:11211", {"state": "off"})],
         1,
         """\
-NODE            ADDRESS         STATE           ROLE  BEHIND
-10.0.0.9:11211  10.0.0.9:11211  not replicated  -     -
+NODE            ADDRESS         STATE           ROLE  BEHIND  VERSION
+10.0.0.9:11211  10.0.0.9:11211  not replicated  -     -       -
 
 Not in sync:
   10.0.0.9:11211 does not replicate: it was started without --peer.""",
@@ -280,8 +290,8 @@ Not in sync:
         [Answer("10.0.0.5:11211", {}, "no answer within 3 s")],
         2,
         """\
-NODE  ADDRESS         STATE      ROLE  BEHIND
-?     10.0.0.5:11211  no answer  -     -
+NODE  ADDRESS         STATE      ROLE  BEHIND  VERSION
+?     10.0.0.5:11211  no answer  -     -       -
 
 Not in sync:
   10.0.0.5:11211 does not answer (no answer within 3 s).""",
@@ -311,6 +321,8 @@ def test_what_a_program_reads():
         "node_id": None,
         "state": None,
         "role": None,
+        "pymcd_version": None,
+        "may_stop": False,
         "would_lose_writes": None,
         "would_lose_since": None,
         "stats": {},
@@ -388,13 +400,98 @@ def test_a_follower_does_not_know_whether_another_one_is_in_sync():
     third = {**SEES_SECOND, "node_id": "cache-3", "address": "10.0.0.7:11212", "in_sync": "no"}
     second = Answer("10.0.0.6:11211", rows(SEES_FIRST, third, node_id="cache-2", role="follower"))
     assert as_text([second], NOW).splitlines()[:5] == [
-        "NODE     ADDRESS         STATE    ROLE         BEHIND",
-        "cache-2  10.0.0.6:11211  in sync  follows      -",
-        "cache-1  (10.0.0.5)      in sync  coordinates  nothing",
-        "cache-3  (10.0.0.7)      linked   -            -",
+        "NODE     ADDRESS         STATE    ROLE         BEHIND   VERSION",
+        "cache-2  10.0.0.6:11211  in sync  follows      -        0.1.0",
+        "cache-1  (10.0.0.5)      in sync  coordinates  nothing  0.1.0",
+        "cache-3  (10.0.0.7)      linked   -            -        0.1.0",
         "",
     ]
     assert exit_code([second]) == 0
+
+
+def test_nodes_of_different_releases():
+    newer = Answer("10.0.0.5:11211", rows(SEES_SECOND, pymcd_version="0.2.0"))
+    versions = [line.split()[-1] for line in as_text([newer], NOW).splitlines()[:3]]
+    assert versions == ["VERSION", "0.2.0", "0.1.0"]
+    assert as_data([newer], NOW)["nodes"][0]["pymcd_version"] == "0.2.0"
+
+
+# Rows of both nodes, what is said of that, and whether it matters to who only wants to know.
+NOT_YET: list[tuple[dict[str, str], str, bool]] = [
+    ({"draining": "yes"}, "cache-1 is about to stop.", True),
+    ({"ready": "no"}, "cache-1 is in sync, but does not let clients in yet.", True),
+    (
+        {"witness": "w", "witness_link": "up", "voters": "cache-1,cache-2,w", "may_fail": "w"},
+        "The others would not have the votes without cache-1 and cache-2.",
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(("found", "said", "matters"), NOT_YET)
+def test_when_no_node_should_be_stopped(found, said, matters):
+    answers = [Answer("10.0.0.5:11211", rows(SEES_SECOND, **found)), SECOND]
+    assert said in obstacles(answers)
+    assert (said in problems(answers)) == matters
+    assert exit_code(answers) == matters
+    assert exit_code(answers, to_stop=True) == 1
+    assert [node["may_stop"] for node in as_data(answers, NOW)["nodes"]] == [False, False]
+
+
+def test_when_any_node_may_be_stopped():
+    votes = {"voters": "cache-1,cache-2,w", "may_fail": "cache-1,cache-2,w"}
+    for found in ({}, {"ready": "yes", "draining": "no"}, votes):
+        answers = [Answer("10.0.0.5:11211", rows(SEES_SECOND, **found)), SECOND]
+        assert obstacles(answers) == []
+        assert exit_code(answers, to_stop=True) == 0
+        assert [node["may_stop"] for node in as_data(answers, NOW)["nodes"]] == [True, True]
+
+
+class Time:
+    """Passes when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("found", "shown", "waited_s"),
+    [
+        ([[FIRST, SECOND]], [""], 0.0),
+        (
+            [[FIRST_ALONE, SECOND_DEAD], [FIRST_ALONE, SECOND_DEAD], [FIRST, SECOND]],
+            [
+                *["waiting: 10.0.0.6:11211 does not answer (connection refused): it is not running,"
+                  " or has not got its items from its peer yet."] * 2,
+                "",
+            ],
+            2 * tool.WAIT_STEP_S,
+        ),
+    ],
+)  # fmt: skip
+def test_it_is_asked_until_all_are_in_sync(found, shown, waited_s):
+    clock, left = Time(), list(found)
+    said: list[str] = []
+    got = wait_for(
+        lambda: left.pop(0), 60.0, show=said.append, now=lambda: clock.now, sleep=clock.sleep
+    )
+    assert (got, left, said) == ([FIRST, SECOND], [], shown)
+    assert clock.now - 100.0 == waited_s
+
+
+def test_it_is_asked_until_the_time_is_up():
+    clock, asked_at = Time(), []
+
+    def ask() -> list[Answer]:
+        asked_at.append(clock.now)
+        return [FIRST_ALONE]
+
+    got = wait_for(ask, 1.1, show=lambda words: None, now=lambda: clock.now, sleep=clock.sleep)
+    assert got == [FIRST_ALONE]
+    assert asked_at == pytest.approx([100.0, 100.25, 100.5, 100.75, 101.0, 101.1])
 
 
 @pytest.fixture
@@ -463,6 +560,37 @@ def test_a_pair_is_asked(capsys):
     assert f"cache-2  {second.address}" in out
 
 
+def test_it_waits(capsys, monkeypatch):
+    waited: list[float] = []
+
+    def wait(ask, wait_s, show):
+        waited.append(wait_s)
+        return ask()
+
+    monkeypatch.setattr(tool, "wait_for", wait)
+    with server(FIRST) as first:
+        for words in (["--wait"], ["--wait=2.5"], ["--wait=0"], []):
+            assert cli.main(["replication", first.address, *words]) == 0
+    assert waited == [60.0, 2.5]
+    assert cli.main(["replication", "--wait", first.address]) == 2
+    assert "does not answer (connection refused)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("before", ["", "unix:"])
+def test_a_unix_socket_is_asked(before, capsys, tmp_path):
+    path = str(tmp_path / "cache.sock")
+    reply = encoded(FIRST.rows)
+    with SmallServer(lambda: lambda data: reply, path=path):
+        assert cli.main(["replication", f"{before}{path}"]) == 0
+    assert f"\ncache-1  {path}  in sync" in capsys.readouterr().out
+    assert cli.main(["replication", path]) == 2
+    assert f"{path} does not answer (connection refused)" in " ".join(
+        capsys.readouterr().out.split()
+    )
+    assert cli.main(["replication", "/nonexistent/cache.sock"]) == 2
+    assert "does not answer (no such file or directory)" in capsys.readouterr().out
+
+
 def test_a_node_is_forgotten(capsys):
     heard = []
 
@@ -519,6 +647,8 @@ def test_a_password_is_read_but_only_for_a_user(monkeypatch, capsys):
         (["forget", "two words", "a"], f"forget whom?\n{tool.USAGE}"),
         (["forget", "a"], f"no address\n{tool.USAGE}"),
         (["--ca-file", "/nonexistent", "a"], "certificate: No such file or directory"),
+        (["--wait=soon", "a"], f"--wait=soon: no number of seconds\n{tool.USAGE}"),
+        (["--wait=-1", "a"], f"--wait=-1: no number of seconds\n{tool.USAGE}"),
     ],
 )
 def test_wrong_words(words, error, capsys):

@@ -81,6 +81,7 @@ complete -c pymcd -n '__fish_seen_subcommand_from replication' -l json
 complete -c pymcd -n '__fish_seen_subcommand_from replication' -l key
 complete -c pymcd -n '__fish_seen_subcommand_from replication' -l tls
 complete -c pymcd -n '__fish_seen_subcommand_from replication' -l user
+complete -c pymcd -n '__fish_seen_subcommand_from replication' -l wait
 complete -c pymcd -n '__fish_seen_subcommand_from witness' -l cluster-id
 complete -c pymcd -n '__fish_seen_subcommand_from witness' -l help
 complete -c pymcd -n '__fish_seen_subcommand_from witness' -l listen
