@@ -187,6 +187,11 @@ class Node:
         return bool(self._losing)
 
     @property
+    def is_followed(self) -> bool:
+        """Whether one that we do not lose may answer by our word."""
+        return any(peer not in self._losing for peer in self.view.followers)
+
+    @property
     def role(self) -> Role:
         """What this node is now."""
         return self.view.role

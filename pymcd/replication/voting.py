@@ -554,7 +554,7 @@ class Voting:
     def _bound(self) -> str:
         """Return who decides, as far as we let it, or ourselves."""
         view = self._view
-        if self.seeking:
+        if self.seeking and not self._node.is_followed:
             return ""
         if view.role.leads:
             return view.node_id

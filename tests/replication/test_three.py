@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pymcd.replication.node import NO_ANSWER
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 
 from .helpers import ACK_TIMEOUT_S, Group, Guest, Host, address_of, make_group
@@ -190,6 +191,29 @@ class TestOneIsGone:
         group["b"].stop()
         assert group["c"].node.role is ALONE  # it was left the vote
         assert Guest(group["c"]).ask(ADD % b"x") == b"STORED\r\n"
+        group.check()
+
+    def test_who_would_go_on_with_one_consents_not_to_another(self):
+        """That one answers by his word, while who has his consent goes on."""
+        group = three()
+        a, b, c = (group[name].node for name in "abc")
+        group["a"].stop()
+        group.advance(0.5)
+        back(group["a"])
+        a = group["a"].node
+        assert b.role is COORDINATOR
+        group.warm()
+        group.advance(0.005)
+        group.wire("b", "c").stall(group["c"])
+        b.lose([b.view.peers["a"]], NO_ANSWER)
+        a.lose([a.view.peers["b"]], NO_ANSWER)
+        for _ in range(100):
+            group.advance(0.002)
+            if a.role.leads:
+                assert c.role is not FOLLOWER or c.gate.open_until <= c.clock.monotonic()
+        group.wire("b", "c").resume()
+        go_on(group)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
         group.check()
 
     @pytest.mark.parametrize("late", ["", "b", "c"])
