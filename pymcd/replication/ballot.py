@@ -22,8 +22,8 @@ R3. Whoever asks consents to its own roll last, when all others that are needed 
     as he could not consent; or, if both follow the same, the one with the smaller name. Nobody who
     is in touch with his coordinator consents to another's wish: it answers clients as long as
     we let it. Nor does a coordinator who would go on with one of his followers, which answers by
-    his word, or who leaves, while several may. Whoever asks says no more that it hears those whom
-    it would go on without.
+    his word, nor one who leaves, or waits, while one may who perhaps has not heard of that. Whoever
+    asks says no more that it hears those whom it would go on without; nor does who leaves or waits.
 R4. Nothing is given to who cannot hear: the first answer is to ask again, with a token, and only
     with that it is answered. Else one who can speak but not hear would take the vote of the
     witness with it. Who decides for a register that he reads (`etcd`) has heard what he read.

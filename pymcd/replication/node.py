@@ -510,23 +510,36 @@ class Node:
         view = self.view
         unacked: list[Unacked] = []
         self._note_followers()
+        followers, followed = list(view.followers), self.is_followed
         for peer in view.peers.values():
             peer.stop_asking()
             if peer.channel is None:
                 continue
-            follows = peer in view.followers
             left = self.drop(peer)
-            unacked += left if follows else ()
+            unacked += left if peer in followers else ()
         if self.role is COORDINATOR:
             self._doubt(unacked)
+        self._let_go(followers, one_answers=followed)
         self._drop_stale()
         self.become(WAITING)
         asked = self.voting.ballot.poll is not None
         self.voting.drop()  # what was asked for was to follow from what we are no more
         self.gate.refuse_all()
         self.membership.ask_status()
-        if asked:
+        if asked and not followed:
             self.voting.seek(self.go_alone)
+
+    def _let_go(self, followers: list[Peer], *, one_answers: bool) -> None:
+        """Decide for these no more: they answer by our word no longer than they may as it is.
+
+        `one_answers`: so one of them may, and another one hear of this before. Until that has
+        ended we consent to nothing, nor ask.
+        """
+        now = self.clock.monotonic()
+        for peer in followers:
+            peer.lease.mute(now, inf)
+        if one_answers:
+            self.consents_from = now + self.patience.lease_s
 
     def join_again(self, peer: Peer) -> None:
         """Join who decides now, after we have waited."""
@@ -954,6 +967,7 @@ class Node:
             and voting.ballot.poll is None
             and not voting.promised
             and now - self._gave_way_at >= JOIN_GRACE_S
+            and now >= self.consents_from
         ):
             voting.seek(self.go_alone)
 
@@ -1049,12 +1063,12 @@ class Node:
         if not self.drained() or self.gate.deferred:
             return False
         now = self.clock.monotonic()
-        if len(self.view.followers) > 1:
-            # One of them may hear late that we are gone, and not ask the other one before.
-            self.consents_from = now + self.patience.lease_s
+        followers = list(self.view.followers)
         for peer in self.view.peers.values():
             if peer.channel is not None:
                 self.drop(peer)
+        # One of them may hear late that we are gone, and not ask the other one before.
+        self._let_go(followers, one_answers=len(followers) > 1)
         # Whoever still waits does so for one that is gone: what came of it he cannot be told.
         self.gate.abandon()
         self.gate.commits.give_up()

@@ -419,6 +419,10 @@ def _never_retired(original: Any) -> Any:
     return property(lambda self: False, lambda self, retired: None)
 
 
+def _let_go_aloud(original: Any) -> Any:
+    return lambda self, followers, *, one_answers: original(self, [], one_answers=one_answers)
+
+
 def _muted_aloud(original: Any) -> Any:
     def heard(self: Lease, now: float, time: float, echo: float) -> Any:
         renews = original(self, now, time, echo)
@@ -761,6 +765,12 @@ _STANDING: Final = test_beginning.TestStandingStill()
 _ALL_BEGIN: Final = test_beginning.TestAllBegin()
 
 MUTANTS = [
+    Mutant(
+        "who leaves says as ever that it hears those who followed it",
+        [(Node, "_let_go", _let_go_aloud)],
+        nodes=3,
+        more=frozenset({"leave"}),
+    ),
     Mutant(
         "an etcd consents to whoever asks",
         [(EtcdRegister, "_decide", _always_consent)],

@@ -1006,12 +1006,7 @@ class Simulation:
                 )
 
     def _check_leases(self, host: Host, was: Observation, now: Observation) -> None:
-        """Nobody acts without another one that may still answer by itself.
-
-        Not so among the followers of one that leaves in order, as that is now.
-        """
-        if self.world.hosts[was.coordinator].leaving:
-            return
+        """Nobody acts without another one that may still answer by itself."""
         for name in was.partners:
             other = self.world.hosts[name]
             if name in now.partners or now.role not in ("alone", "coordinator") or not other.alive:

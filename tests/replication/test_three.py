@@ -193,6 +193,53 @@ class TestOneIsGone:
         assert Guest(group["c"]).ask(ADD % b"x") == b"STORED\r\n"
         group.check()
 
+    @pytest.mark.parametrize("how", ["leaves", "waits"])
+    def test_what_who_decides_no_more_says_lets_nobody_answer(self, how):
+        """One goes on with its consent: the other one must not read what is out of date."""
+        group = three()
+        a, lease_s = group["a"].node, group["a"].node.patience.lease_s
+        epoch = a.view.epoch
+        part(group, "bc")
+        if how == "waits":
+            a.wait()
+        else:
+            a.leave()
+            group.settle()
+            assert not a.leave()
+        stopped_at = a.clock.monotonic()
+        while not any(group[name].node.role.leads for name in "abc"):
+            assert a.clock.monotonic() < stopped_at + 2 * lease_s
+            for peer in a.view.peers.values():
+                peer.ping(a.clock.monotonic(), a.changes.times())
+            group.advance(0.002)
+        for node in (group[name].node for name in "bc"):
+            if node.role is FOLLOWER and node.view.epoch == epoch:
+                assert node.gate.open_until <= node.clock.monotonic()
+        group.check()
+
+    @pytest.mark.parametrize("asked", [False, True])
+    def test_who_waits_asks_when_nobody_answers_by_its_word(self, asked):
+        group = three()
+        a, c = group["a"].node, group["c"].node
+        epoch = a.view.epoch
+        group.wire("a", "c").stall(group["a"])  # which does not learn that it waits
+        part(group, "bc")
+        if asked:
+            a.voting.seek(a.go_alone)
+        a.wait()
+        for _ in range(100):
+            group.advance(0.002)
+            if group["a"].node.role.leads or group["b"].node.role.leads:
+                break
+        assert c.role is FOLLOWER
+        assert c.view.epoch == epoch
+        assert c.gate.open_until <= c.clock.monotonic()
+        group.wire("a", "c").resume()
+        meet(group, "bc")
+        go_on(group)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        group.check()
+
     def test_who_would_go_on_with_one_consents_not_to_another(self):
         """That one answers by his word, while who has his consent goes on."""
         group = three()
