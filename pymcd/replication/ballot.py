@@ -63,6 +63,10 @@ R11. A person may say of a member of the base that nothing of it will come back:
     nobody whom it took in since. Its life is over then (R7), and it need not consent where all must
     (R6), as it cannot serve anywhere. That is as sound as his word. It is forgotten when another
     roll is backed, or that node is met, in whatever life: it is one as any other then.
+R12. Who asks may stop, and then consent to the wish of one who has just consented to his: then each
+    backs what the other asks no more, and nobody asks. Each says so to the other, again and again.
+    Who hears that another one backs a wish of his own, where what he backs is a wish of that one
+    on the same base, backs the base again.
 
 Why it is sound. The epoch of what a voter backs only grows. Two different rolls on one base would
 need one voter that backs both, in one life, since two sets that weigh more than half have a member
@@ -73,6 +77,10 @@ when that has ended. Who stops (R9) is as if it had not asked: nobody else count
 its question, which can come about no more, and late ones find no question. It lets others answer
 again and is let by them, each for itself: if one of these has gone on, or asks itself, it does not
 let us, and we answer nobody; if one of them consented to our question, it has let us all the time.
+
+Who backs the base again (R12), an earlier epoch, has promised nothing: a wish comes about no more
+once its asker has consented to another one's on the same base. It would have consented to its own
+last, and to no such one after that. And it says so after all that it asked before.
 
 Where the sketch of these rules was different: it let what was only asked for be a base (R1: two
 could then go on, each from what the other gave way with), let the witness consent at the first
@@ -86,6 +94,7 @@ No I/O, no clock: whoever owns this decides when to ask and how long to wait.
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -100,6 +109,8 @@ DATA_WEIGHT: Final = 2
 WITNESS_WEIGHT: Final = 1
 #: Of so many the last questions are remembered.
 ASKERS_MAX: Final = 64
+#: Of what a node itself asked for so much is remembered.
+WISHES_MAX: Final = 64
 
 YES: Final = "yes"
 NO: Final = "no"
@@ -239,6 +250,9 @@ class Ballot:
         self._keep = keep
         #: What was consented to by R8.
         self._instead: Vote | None = None
+        #: The view that what we back, and another one wants, would follow; None: it is not known.
+        self._follows: Roll | None = None
+        self._wishes: deque[Vote] = deque(maxlen=WISHES_MAX)  #: what we asked for ourselves
         #: Who asked for what, and the token that was given for it.
         self._asked: dict[str, tuple[Roll, int]] = {}
         self._last_token = 0
@@ -293,9 +307,12 @@ class Ballot:
             return NO
         if not bound and self._goes_on_asking(vote, empty=empty):
             return NO
+        known = self.backs if self.came_about else self._follows
+        follows = known if vote.base == known else None
         if not self._back(roll):
             return NO
         self._instead = vote if instead else None
+        self._follows = follows
         return YES
 
     def _goes_on_asking(self, vote: Vote, *, empty: bool) -> bool:
@@ -314,6 +331,25 @@ class Ballot:
         ):
             return False
         self.came_about = True
+        self._follows = None
+        return True
+
+    def let_go(self, node_id: str, life: str, backs: Roll | None) -> bool:
+        """Learn what another one backs; return whether it has given up what we consented to (R12).
+
+        It said so after all that it asked us before.
+        """
+        base, wish = self._follows, self.backs
+        if (
+            self.poll is not None
+            or base is None
+            or wish is None
+            or backs is None
+            or life_of_coordinator(wish) != (node_id, life)
+            or Vote(base, backs) not in self._wishes
+        ):
+            return False
+        self.backs, self.came_about, self._follows = base, True, None
         return True
 
     def _may_back(self, vote: Vote) -> bool:
@@ -344,7 +380,7 @@ class Ballot:
             return False
         self.backs = roll
         self.came_about = False
-        self.poll = self._instead = None
+        self.poll = self._instead = self._follows = None
         self.gone.clear()
         return True
 
@@ -374,6 +410,7 @@ class Ballot:
             self.gone,
             came_about=self.came_about,
         )
+        self._wishes.append(self.poll.vote)
         return self.poll
 
     def is_as_before(self, grant: Grant) -> bool:

@@ -538,7 +538,8 @@ class Membership:
         elif kind == Kind.VOTE:
             self._node.voting.vote_arrived(peer, Vote.decode(body[HEAD_BYTES:]))
         elif kind == Kind.GRANT:
-            self._node.voting.grant_arrived(peer, Grant.decode(body[HEAD_BYTES:]))
+            late = peer.lease.is_late(time)
+            self._node.voting.grant_arrived(peer, Grant.decode(body[HEAD_BYTES:]), late=late)
 
     def _message_arrived(self, peer: Peer, kind: int, payload: bytes, now: float) -> None:
         if kind == Kind.FORWARD:

@@ -215,6 +215,7 @@ class Voting:
         self.sought_since = inf  #: since when we have been without a view that we may go on with
         self._asked_at = -inf
         self._told_at = -inf
+        self._promise_told_at = -inf
 
     @property
     def takes_part(self) -> bool:
@@ -447,10 +448,16 @@ class Voting:
             self._ask_anew(poll.vote.roll)
         return grant.word == AGAIN
 
-    def grant_arrived(self, peer: Peer, grant: Grant) -> None:
-        """Take note of what a peer answers."""
+    def grant_arrived(self, peer: Peer, grant: Grant, *, late: bool) -> None:
+        """Take note of what a peer answers; `late`: it has said something else since."""
         if not self.required and not self._founds:
             return
+        if (
+            self.required
+            and not late
+            and self.ballot.let_go(peer.node_id, peer.incarnation, grant.backs)
+        ):
+            self._node.is_promised_no_more()
         if self.ballot.is_as_before(grant) and not self._planned and self._node.stay_with(peer):
             return
         if self._note_answer(peer.node_id, peer.incarnation, grant):
@@ -636,6 +643,16 @@ class Voting:
         self._told_at = now
         leader.signal(now, Kind.GRANT, Grant(0, NO, known).encode())
 
+    def _tell_of_promise(self, now: float) -> None:
+        """Say again that we consent: perhaps that was lost, or is asked for no more (R12)."""
+        backs = self.ballot.backs
+        if self.promised and now - self._promise_told_at >= TELL_EVERY_S:
+            assert backs is not None
+            self._promise_told_at = now
+            self._view.peers[backs.coordinator].signal(
+                now, Kind.GRANT, Grant(backs.epoch, YES, backs).encode()
+            )
+
     # -- time ----------------------------------------------------------------------------------
 
     def step(self, now: float) -> None:
@@ -656,6 +673,7 @@ class Voting:
         else:
             self._tell_register(now)
             self._tell_of_wish(now)
+            self._tell_of_promise(now)
 
     @property
     def next_step_s(self) -> float:

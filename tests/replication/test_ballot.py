@@ -299,6 +299,7 @@ class Voter(NamedTuple):
     instead: Vote | None
     asks_left: int
     lets: int  #: the epoch of the view in which it lets those answer who are in it; 0: nobody
+    follows: Roll | None  #: what the wish of another one that it backs would follow
 
     def __hash__(self) -> int:
         return hash(repr(self))
@@ -313,6 +314,71 @@ class State(NamedTuple):
     restarts_left: int
 
 
+class TestGivingWayToEachOther:
+    """Each consented to what the other one asks no more."""
+
+    BASE = roll(5, "abc")
+
+    def both(self) -> tuple[Ballot, Ballot]:
+        one, other = (Ballot(name, name, self.BASE) for name in "bc")
+        for voter in (one, other):
+            voter.came_about = True
+        first = one.ask(roll(6, "b"), frozenset("abc")).vote
+        second = other.ask(roll(7, "c"), frozenset("abc")).vote
+        assert ask_twice(other, first).word == YES
+        one.stop()
+        assert ask_twice(one, second).word == YES
+        return one, other
+
+    def test_both_are_as_before(self):
+        one, other = self.both()
+        told = other.backs
+        assert other.let_go("b", "b", one.backs)
+        assert one.let_go("c", "c", told)
+        for voter in (one, other):
+            assert voter.backs == self.BASE
+            assert voter.came_about
+            voter.check()
+        poll = one.ask(roll(8, "b"), frozenset("abc"))
+        poll.answered("c", "c", ask_twice(other, poll.vote))
+        assert one.conclude() == roll(8, "b")
+
+    @pytest.mark.parametrize(
+        ("who", "life", "backs"),
+        [
+            ("a", "a", roll(6, "b")),  # it is not his wish
+            ("c", "C", roll(6, "b")),  # his former life may have gone on with it
+            ("c", "c", roll(5, "abc")),  # he may still ask
+            ("c", "c", roll(7, "c")),
+            ("c", "c", roll(9, "b")),  # we did not ask for that
+            ("c", "c", None),
+        ],
+    )
+    def test_else_the_promise_stands(self, who, life, backs):
+        one, _ = self.both()
+        assert not one.let_go(who, life, backs)
+        assert one.backs == roll(7, "c")
+
+    def test_what_was_asked_once_more_is_given_up_as_well(self):
+        one, other = self.both()
+        again = Vote(self.BASE, roll(9, "c"))
+        assert ask_twice(one, again).word == YES
+        assert one.let_go("c", "c", other.backs)
+        assert one.backs == self.BASE
+
+    def test_nor_is_what_came_about_given_up(self):
+        one, _ = self.both()
+        assert one.learn(roll(7, "c"))
+        assert not one.let_go("c", "c", roll(6, "b"))
+
+    def test_nor_does_a_wish_that_follows_his_say_that(self):
+        """He may have gone on with his, and then have consented to ours."""
+        one, _ = self.both()
+        later = one.ask(roll(8, "b"), frozenset("abc")).vote
+        assert later.base == roll(7, "c")
+        assert not one.let_go("c", "c", later.roll)
+
+
 class World:
     """Data nodes and a witness, and all steps that they can take."""
 
@@ -325,9 +391,14 @@ class World:
         joins: bool = False,
         askers: str = "",
         stops: bool = True,
+        tells: bool = False,
     ) -> None:
-        """`askers`: who would go on; else all data nodes. `stops`: and may be content to stay."""
+        """`askers`: who would go on; else all data nodes. `stops`: and may be content to stay.
+
+        `tells`: who consents may say so again.
+        """
         self.names = names
+        self.tells = tells
         askers = askers or names.replace("w", "")
         self.checks = True
         self.stops = stops  #: else nothing is known of who lets whom answer
@@ -347,6 +418,7 @@ class World:
                     None,
                     asks if name in askers else 0,
                     first.epoch if stops and name in first.data else 0,
+                    None,
                 )
                 for name in names
             ),
@@ -361,6 +433,7 @@ class World:
         result._asked = {asker: (wanted, 0) for asker, wanted in voter.asked}
         result._last_token = -1
         result._instead = voter.instead
+        result._follows = voter.follows
         if voter.poll is not None:
             poll = result.ask(voter.poll.roll, frozenset(self.data))
             poll.vote = voter.poll
@@ -391,6 +464,7 @@ class World:
             after._instead,
             asks_left,
             lets,
+            after._follows if self.tells else None,
         )
         return (*state.voters[:index], voter, *state.voters[index + 1 :])
 
@@ -453,6 +527,17 @@ class World:
                     assert after.poll is not None
                     after.poll.answered(sender, life, Grant(0, word, None))
                     after.conclude()
+                    voters = self.note(state, name, after, voter.asks_left)
+                    result.append(state._replace(voters=voters))
+            for sender, other in zip(self.names, state.voters, strict=True) if self.tells else ():
+                after = self.ballot_of(name, voter)
+                said = [self.said[number] for number in state.votes]
+                after._wishes.extend(
+                    each
+                    for each in said
+                    if each.roll.data.get(name) == voter.life and each.roll.coordinator == name
+                )
+                if after.let_go(sender, other.life, other.backs):
                     voters = self.note(state, name, after, voter.asks_left)
                     result.append(state._replace(voters=voters))
             for other in state.voters if self.joins else ():
@@ -563,6 +648,19 @@ def test_whatever_arrives_late_twice_or_not_at_all(names, asks, restarts, askers
     assert explore(world, 125_000) > 100
 
 
+@pytest.mark.parametrize(
+    ("names", "asks", "restarts", "askers"),
+    [
+        ("abc", 1, 0, "bc"),
+        pytest.param("abc", 2, 0, "bc", marks=pytest.mark.slow),
+        pytest.param("abc", 1, 1, "bc", marks=pytest.mark.slow),
+    ],
+)
+def test_whoever_is_let_go(names, asks, restarts, askers):
+    world = World(names, asks=asks, restarts=restarts, askers=askers, tells=True)
+    assert explore(world, 250_000) > 100
+
+
 def _wishes_are_bases(original: Any) -> Any:
     return lambda *of, came_about: original(*of, came_about=True)
 
@@ -599,6 +697,16 @@ def _asks_on(original: Any) -> Any:
     return lambda self: None
 
 
+def _let_go_at_any_word(original: Any) -> Any:
+    def let_go(self: Ballot, node_id: str, life: str, backs: Roll | None) -> bool:
+        if self.poll or self._follows is None or self.backs == backs:
+            return False
+        self.backs, self.came_about, self._follows = self._follows, True, None
+        return True
+
+    return let_go
+
+
 def _some_are_all(original: Any) -> Any:
     return property(lambda self: original.fget(self) or len(self.yes) >= 1)
 
@@ -614,12 +722,13 @@ def _some_are_all(original: Any) -> Any:
         (Poll, "carried", _some_are_all, "abcw", 0),
         (ballot, "is_what_is_left", _whoever_is_left, "ab", 0),
         (Ballot, "stop", _asks_on, "abw", 0),
+        (Ballot, "let_go", _let_go_at_any_word, "abc", 0),
     ],
 )
 def test_each_rule_is_needed(monkeypatch, owner, name, broken, names, restarts):
     original = owner.__dict__[name]
     monkeypatch.setattr(owner, name, broken(original))
-    world = World(names, asks=1, restarts=restarts)
+    world = World(names, asks=1, restarts=restarts, tells=name == "let_go")
     world.checks = False
     with pytest.raises(AssertionError, match="go on"):
         explore(world, 20_000)

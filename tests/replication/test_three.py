@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import pytest
 
+from pymcd.replication.ballot import YES
 from pymcd.replication.node import NO_ANSWER
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 
@@ -279,6 +281,36 @@ class TestOneIsGone:
         assert len(leading) == (not late)
         group.advance(lease_s / 2 + 0.1)
         assert sum(group[name].node.role.leads for name in "bc") == 1
+        group.check()
+
+
+class TestGivingWayToEachOther:
+    """Two consented to each other's wish, as one had stopped asking, and the third is gone."""
+
+    @pytest.mark.parametrize("lost", [False, True])
+    def test_they_go_on(self, lost):
+        group = three()
+        b, c = group["b"].node, group["c"].node
+        group["a"].stop()
+        part(group, "bc")
+        group.advance(0.5)
+        polls = [node.voting.ballot.poll for node in (b, c)]
+        assert polls[0] is not None
+        assert polls[1] is not None
+        for node, other, wish in ((b, c, polls[1].vote), (c, b, polls[0].vote)):
+            ballot = node.voting.ballot
+            node.voting.drop()
+            token = ballot.answer(wish).token
+            assert ballot.answer(replace(wish, token=token)).word == YES
+            node.gave_way(node.view.peers[other.view.node_id], with_us=False)
+            assert node.voting.promised
+        if lost:
+            group.wire("b", "c").cut()
+        meet(group, "bc")
+        go_on(group)
+        assert sorted(roles(group)[1:]) == [COORDINATOR, FOLLOWER]
+        back(group["a"])
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
         group.check()
 
 
