@@ -67,6 +67,8 @@ class Eras:
     splits: int
     #: Seconds in which all nodes were in sync.
     in_sync_s: float
+    #: Nodes served apart at some time; between eras, perhaps: then none ended by that.
+    divided: bool = False
 
 
 class Timeline:
@@ -187,6 +189,7 @@ def divide(timeline: Timeline, end: float, *, voting: bool = False, strict: bool
     eras: list[Era] = []
     deaths: list[float] = []
     splits = 0
+    divided = False
     start: float | None = 0.0
     in_sync_s = 0.0
     before: dict[str, Observation] = {}
@@ -209,9 +212,9 @@ def divide(timeline: Timeline, end: float, *, voting: bool = False, strict: bool
                     if start is not None:
                         eras.append(Era(start, at))
                         start = None
-        if start is not None and (
-            (apart(state) and not voting) or begins_with_nothing(before, state)
-        ):
+        apart_now = (apart(state) and not voting) or begins_with_nothing(before, state)
+        divided = divided or apart_now
+        if start is not None and apart_now:
             eras.append(Era(start, at))
             start = None
             splits += 1
@@ -221,7 +224,7 @@ def divide(timeline: Timeline, end: float, *, voting: bool = False, strict: bool
         twins.look(state)
     if start is not None:
         eras.append(Era(start, end))
-    return Eras(eras, deaths, splits, in_sync_s)
+    return Eras(eras, deaths, splits, in_sync_s, divided)
 
 
 # -- what clients saw --------------------------------------------------------------------------
@@ -882,7 +885,7 @@ def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
         # Who has started anew does not know what those had who were away then; nor does anybody
         # know what one of three has from another one.
         knows_all = host.life == 1 and len(hosts) == 2
-        if not eras.splits and rows["conflicts"] and knows_all:
+        if not eras.divided and rows["conflicts"] and knows_all:
             wrong["conflicts"] = rows["conflicts"]
         degraded_s = _degraded_s(host)
         if abs(float(rows["degraded_seconds"]) - degraded_s) > 0.1 + 0.01 * degraded_s:

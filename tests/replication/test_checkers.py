@@ -319,7 +319,11 @@ def test_what_is_left_of_the_time():
 
 ONE_SERVER = checkers.Eras([checkers.Era(0.0, 100.0)], deaths=[], splits=0, in_sync_s=100.0)
 DIVIDED = checkers.Eras(
-    [checkers.Era(0.0, 12.0), checkers.Era(13.0, 100.0)], deaths=[], splits=1, in_sync_s=99.0
+    [checkers.Era(0.0, 12.0), checkers.Era(13.0, 100.0)],
+    deaths=[],
+    splits=1,
+    in_sync_s=99.0,
+    divided=True,
 )
 
 
@@ -461,6 +465,8 @@ def test_statistics_tell_the_truth(life, changed, found):
         node=Box(role="coordinator", rows=lambda: rows.items(), view=Box(peers=["b"])),
     )
     assert len(checkers.check_statistics([host, host], ONE_SERVER)) == 2 * found
+    of_two_sides = 0 if "conflicts" in changed else 2 * found
+    assert len(checkers.check_statistics([host, host], DIVIDED)) == of_two_sides
     of_three = 0 if "conflicts" in changed else 3 * found
     assert len(checkers.check_statistics([host, host, host], ONE_SERVER)) == of_three
     host.node.view.peers.append("c")  # which it had not met yet
@@ -575,3 +581,15 @@ def test_who_changes_nothing_alone_takes_nothing_with_it():
 def test_but_who_has_begun_anew_has_nothing():
     history = {**DEPOSED, "a": [seen(0, "coordinator", "b"), seen(2, "joining", life=2)]}
     assert eras_of(history, strict=True).deaths == [3.5]
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_nodes_may_serve_apart_after_an_era(apart):
+    """It ended by a death: no other one ends when they do. Yet both may change what there is."""
+    anew = [seen(2, "starting", life=2), seen(3, "alone" if apart else "joining", life=2)]
+    history = {
+        "a": [seen(0, "coordinator", "b"), seen(2.5, "alone")],
+        "b": [seen(0, "follower", "a"), seen(1, "alone"), seen(1.5, "dead"), *anew],
+    }
+    eras = eras_of(history, strict=False)
+    assert (eras.deaths, eras.splits, eras.divided) == ([1.5], 0, apart)
