@@ -322,7 +322,9 @@ class Membership:
             self._node.drop(peer)
         peer.status = None
         peer.acked_sequence = -1
-        peer.departed_version = peer.common_version = 0
+        # Both knew then what it gives us back of that, whoever it has it from now.
+        peer.common_version = max(peer.common_version, peer.departed_version)
+        peer.departed_version = 0
         peer.known = peer.overrates_us = False
         peer.copied_version = 0
         peer.lapses = 0

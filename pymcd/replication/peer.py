@@ -108,7 +108,8 @@ class Peer:
         self.departed_version = 0  #: what is newer it may not have, since it left
         #: The same, since its first copy began, though it has a part of that; 0: it has nothing.
         self.copied_version = 0
-        #: Of one that followed another as we did: what is not newer it had, when that ended.
+        #: Of one that followed another as we did, or was in sync with us in a former life: what is
+        #: not newer it had, when that ended.
         self.common_version = 0
         self.known = False  #: it has been in sync with us since we started
         self.overrates_us = False  #: it believes that we have what we gave up

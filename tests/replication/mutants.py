@@ -40,7 +40,7 @@ from pymcd.replication.view import View
 from pymcd.replication.waiting import UNKNOWN, Executed
 from pymcd.service import Service
 
-from . import test_beginning, test_membership
+from . import test_beginning, test_membership, test_report
 from .simulation import Report, run
 
 if TYPE_CHECKING:
@@ -511,6 +511,14 @@ def _has_what_its_former_life_had(original: Any) -> Any:
     return meet_anew
 
 
+def _has_nothing_in_common(original: Any) -> Any:
+    def meet_anew(self: Membership, peer: Peer, incarnation: str) -> None:
+        original(self, peer, incarnation)
+        peer.common_version = 0
+
+    return meet_anew
+
+
 def _remember_what_it_had(original: Any) -> Any:
     def link_down(self: Membership, link: Any, reason: str = "") -> None:
         peer = self.peer_of(link)
@@ -763,6 +771,7 @@ def _always_consent(original: Any) -> Any:
 _TWO_LINKS: Final = test_membership.TestTwoLinks()
 _STANDING: Final = test_beginning.TestStandingStill()
 _ALL_BEGIN: Final = test_beginning.TestAllBegin()
+_PARTED: Final = test_report.TestAfterAPartition()
 
 MUTANTS = [
     Mutant(
@@ -1053,6 +1062,11 @@ MUTANTS = [
             (Membership, "link_down", _remember_what_it_had),
         ],
         more=frozenset({"partition", "kill"}),
+    ),
+    Mutant(
+        "what a new life gives back counts as changed by it",
+        [(Membership, "_meet_anew", _has_nothing_in_common)],
+        by_hand=_PARTED.test_what_who_has_begun_anew_gives_back_is_none,
     ),
     Mutant(
         "who cannot be told something is left at once",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pymcd.replication.report import Degradation
-from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, make_group
+from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, Wire, make_group
 
 from ..clocks import ManualClock
 
@@ -284,3 +284,46 @@ class TestAfterAPartition:
         group.advance(15)
         assert all(host.node.role.in_sync for host in group.hosts.values())
         assert [host.rows["conflicts"] for host in group.hosts.values()] == [0, 0]
+
+    def test_what_who_has_begun_anew_gives_back_is_none(self):
+        """It has that of us, of a copy that broke off; and we have changed it since."""
+        group = make_group()
+        self.write(group["a"], "klm", b"1")
+        back, stays = group["a"], group["b"]
+        back.stop()
+        group.advance(1)
+        back.start()
+        wire = Wire(back, stays)
+        while not back.values():
+            wire.carry()
+            for host in group.hosts.values():
+                host.turn()
+        back.node.part(back.peer("b"), "a record that is cut off")
+        wire.cut()
+        group.advance(1)
+        assert [back.node.role, stays.node.role] == ["starting", "alone"]
+        given = [*back.values()]
+        assert Guest(stays).ask(b"set %s 0 0 1\r\n2\r\n" % given[0]) == b"STORED\r\n"
+        group.link("a", "b")
+        group.advance(15)
+        assert [host.node.role.in_sync for host in group.hosts.values()] == [True, True]
+        assert back.values()[given[0]] == stays.values()[given[0]] == b"2"
+        assert [host.rows["conflicts"] for host in group.hosts.values()] == [0, 0]
+
+    @pytest.mark.parametrize(("both", "conflicts"), [(False, 0), (True, 1)])
+    def test_what_who_has_begun_anew_changes_is_one_if_we_have_done_so_since(self, both, conflicts):
+        group = make_group(sync_timeout_s=1)
+        self.write(group["a"], "k", b"1")
+        group.wire("a", "b").cut()
+        group["b"].stop()
+        group["b"].start()
+        group.advance(3)
+        assert [host.node.role for host in group.hosts.values()] == ["alone", "alone"]
+        if both:
+            self.write(group["a"], "k", b"2")
+        self.write(group["b"], "k", b"3")
+        group.link("a", "b")
+        group.advance(15)
+        assert all(host.node.role.in_sync for host in group.hosts.values())
+        assert group["a"].values() == group["b"].values() == {b"k": b"3"}
+        assert group["a"].rows["conflicts"] == conflicts
