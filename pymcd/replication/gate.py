@@ -564,7 +564,9 @@ class Gate:
     def changes_arrived(self, peer: Peer, body: bytes) -> None:
         """Apply records, then answer the clients whose requests they result from.
 
-        Raises FrameError, FutureError, and what goes wrong here: then the rest is not applied.
+        Raises FrameError, FutureError, and what goes wrong here: then the rest is not applied. Of
+        what is not understood whole at most the states that it begins with are: each is what there
+        was at one time, and no client is answered by them.
         """
         # Hot path: bench/ "pair16".
         changes = self.changes

@@ -10,7 +10,7 @@ of the worlds in which it shows again and again, and is hunted through these fro
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from math import inf
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.protocol.connection import Connection
 from pymcd.protocol.paired import PairedConnection
-from pymcd.replication import frames
+from pymcd.replication import frames, records
 from pymcd.replication.ballot import Ballot, Poll
 from pymcd.replication.beginning import Beginning
 from pymcd.replication.changes import Changes
@@ -26,7 +26,7 @@ from pymcd.replication.channel import Channel, Unacked
 from pymcd.replication.clocks import VersionClock
 from pymcd.replication.commits import Commits
 from pymcd.replication.etcd import EtcdRegister
-from pymcd.replication.frames import Kind
+from pymcd.replication.frames import FrameError, Kind
 from pymcd.replication.gate import Gate
 from pymcd.replication.lease import SILENCE_S, Lease
 from pymcd.replication.link import Link
@@ -40,11 +40,12 @@ from pymcd.replication.view import View
 from pymcd.replication.waiting import UNKNOWN, Executed
 from pymcd.service import Service
 
-from . import test_beginning, test_membership, test_report
+from . import test_beginning, test_mad_peers, test_membership, test_report
 from .simulation import Report, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import ModuleType
 
     from pymcd.replication.etcd import Entry
     from pymcd.replication.messages import Join, Vote
@@ -57,8 +58,8 @@ class Mutant:
     """One way to break the core."""
 
     name: str
-    #: (class, attribute, function of the original that returns what takes its place).
-    changes: list[tuple[type, str, Callable[[Any], Any]]]
+    #: (class or module, attribute, function of the original that returns what takes its place).
+    changes: list[tuple[type | ModuleType, str, Callable[[Any], Any]]]
     #: What each world has in any case, of `simulation.NAMES`: so that it shows in one of a few.
     more: frozenset[str] = frozenset()
     #: How many nodes there are; None: as the seed says.
@@ -511,6 +512,18 @@ def _has_what_its_former_life_had(original: Any) -> Any:
     return meet_anew
 
 
+def _believe_what_came_before(original: Any) -> Any:
+    def decode_records(payload: bytes, *where: Any) -> Iterator[Any]:
+        for end in range(len(payload), 0, -1):
+            with suppress(FrameError):
+                yield from original(payload[:end], *where)
+                break
+        if end < len(payload):
+            raise FrameError("a record that is cut off")
+
+    return decode_records
+
+
 def _has_nothing_in_common(original: Any) -> Any:
     def meet_anew(self: Membership, peer: Peer, incarnation: str) -> None:
         original(self, peer, incarnation)
@@ -771,6 +784,7 @@ def _always_consent(original: Any) -> Any:
 _TWO_LINKS: Final = test_membership.TestTwoLinks()
 _STANDING: Final = test_beginning.TestStandingStill()
 _ALL_BEGIN: Final = test_beginning.TestAllBegin()
+_GONE_MAD: Final = test_mad_peers.TestAMessageIsTakenWholeOrNotAtAll()
 _PARTED: Final = test_report.TestAfterAPartition()
 
 MUTANTS = [
@@ -1062,6 +1076,11 @@ MUTANTS = [
             (Membership, "link_down", _remember_what_it_had),
         ],
         more=frozenset({"partition", "kill"}),
+    ),
+    Mutant(
+        "what comes before something that is not understood is believed",
+        [(records, "decode_records", _believe_what_came_before)],
+        by_hand=lambda: _GONE_MAD.test_no_client_is_answered_in_part(0, b"\xff", executed=False),
     ),
     Mutant(
         "what a new life gives back counts as changed by it",

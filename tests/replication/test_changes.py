@@ -515,8 +515,7 @@ class TestTakingIn:
             position = second.changes.apply_states(
                 payload, position, second.changes.origin_s, FOREVER
             )
-            rest = next(records.decode_records(payload, position), None)
-            if rest is not None:
+            for rest in records.decode_records(payload, position)[:1]:
                 apply(second, rest)
                 position += len(encode(rest))
         assert all_of(first) == all_of(second)

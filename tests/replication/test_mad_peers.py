@@ -20,7 +20,7 @@ from pymcd.replication.frames import Kind
 from pymcd.replication.messages import Hello, Join, Message, Received, Status, View, Welcome
 from pymcd.replication.roles import ALONE, Role
 from pymcd.replication.versions import STEP, epoch_limit, version_at
-from tests.replication.helpers import Group, Guest, Host, Wire, address_of
+from tests.replication.helpers import Group, Guest, Host, Wire, address_of, make_group
 
 from ..clocks import ManualClock
 
@@ -338,3 +338,66 @@ def test_each_field_of_a_hello_may_be_at_its_edge():
                 world.group.advance(value / 1000)  # so it was set up, then
             world.recover()
             mad.stop()
+
+
+class TestAMessageIsTakenWholeOrNotAtAll:
+    """Who decides goes mad in the middle of a message; somebody here waits for its word."""
+
+    def say(self, group: Group, kind: Kind, payload: bytes) -> None:
+        """Have the one who follows hear that of its coordinator."""
+        channel = group["a"].peer("b").channel
+        assert channel is not None
+        message = frames.encode_message(kind, 1.0, 0.0, channel.epoch, channel.sent + 1, 0, payload)
+        group.wire("a", "b").links[1].receive(b"".join(message))
+
+    @pytest.mark.parametrize("executed", [False, True])
+    @pytest.mark.parametrize(
+        ("cut_bytes", "more"),
+        [
+            (1, b""),
+            (4, b""),
+            (8, b""),
+            (0, b"\xff"),
+            (0, bytes([records.Record.GONE])),
+            (0, b"\x05"),
+        ],
+    )
+    def test_no_client_is_answered_in_part(self, cut_bytes, more, *, executed):
+        group = make_group()
+        group.warm()
+        group.wire("a", "b").stall()
+        guest = Guest(group["b"])
+        guest.feed(b"set k 0 0 1\r\n1\r\n")
+        group.settle()
+        (request,) = group["b"].node.gate.forwards
+        result = records.encode_result(request, b"STORED\r\n")
+        if executed:
+            result = records.encode_executed("b", request, b"STORED\r\n")
+        self.say(group, Kind.CHANGES, result[: len(result) - cut_bytes] + more)
+        assert "cannot take what a sends" in "".join(group["b"].lines)
+        assert guest.take() == b""
+        assert list(group["b"].node.gate.forwards) == [request]
+        group.advance(0.5)
+        group["b"].node.check()
+
+    def test_nor_is_another_key_gone_than_the_one_that_was_not_named_whole(self):
+        group = make_group()
+        group.warm()
+        assert Guest(group["a"]).ask(b"set k 0 0 1\r\n1\r\n") == b"STORED\r\n"
+        gone = records.encode_gone(b"key", group["a"].changes.latest() + STEP)
+        self.say(group, Kind.CHANGES, gone[:-2])
+        assert "a record that is cut off" in "".join(group["b"].lines)
+        assert group["b"].values() == {b"k": b"1"}
+
+    def test_nor_is_anything_executed_for_it(self):
+        group = make_group()
+        group.warm()
+        channel = group["b"].peer("a").channel
+        assert channel is not None
+        forward = records.encode_forward(7, "text", b"set k 0 0 1\r\n1\r\n")
+        message = frames.encode_message(
+            Kind.FORWARD, 1.0, 0.0, channel.epoch, channel.sent + 1, 0, forward + forward[:-1]
+        )
+        group.wire("a", "b").links[0].receive(b"".join(message))
+        assert "a request that is cut off" in "".join(group["a"].lines)
+        assert group["a"].values() == {}

@@ -84,7 +84,7 @@ class TestRecords:
     @given(st.lists(RECORDS, max_size=8), st.binary(max_size=9))
     def test_records_come_back_in_order(self, entries, before):
         payload = before + b"".join(data for data, _ in entries)
-        got = list(records.decode_records(payload, len(before)))
+        got = records.decode_records(payload, len(before))
         assert got == [meaning for _, meaning in entries]
 
     @given(RECORDS, RECORDS)
@@ -94,22 +94,28 @@ class TestRecords:
             if end == len(first[0]):
                 continue
             with pytest.raises(FrameError, match="cut off"):
-                list(records.decode_records(payload[:end], 0))
+                records.decode_records(payload[:end], 0)
+
+    @given(st.lists(RECORDS, max_size=3), st.sampled_from([b"\xff", b"\x02", b"\x05\0"]))
+    def test_nothing_is_given_out_of_what_is_not_understood_whole(self, entries, more):
+        payload = b"".join(data for data, _ in entries) + more
+        with pytest.raises(FrameError):
+            records.decode_records(payload, 0)  # and not only when it comes to that
 
     @given(st.integers(0, 255).filter(lambda kind: kind not in set(Record)), st.binary())
     def test_an_unknown_kind_is_refused(self, kind, rest):
         with pytest.raises(FrameError, match=f"unknown kind {kind}"):
-            list(records.decode_records(bytes([kind]) + rest, 0))
+            records.decode_records(bytes([kind]) + rest, 0)
 
     def test_a_name_that_is_no_text_is_somebody_elses(self):
         record = records.encode_executed("b", 1, b"").replace(b"b", b"\xff")
-        assert list(records.decode_records(record, 0)) == [(Record.EXECUTED, "\ufffd", 1, b"")]
+        assert records.decode_records(record, 0) == [(Record.EXECUTED, "\ufffd", 1, b"")]
 
     @given(st.sampled_from(Record), st.binary(max_size=200))
     def test_anything_at_all(self, kind, payload):
         payload = bytes([kind]) + payload
         try:
-            list(records.decode_records(payload, 0))
+            records.decode_records(payload, 0)
         except FrameError:
             pass
 
@@ -118,11 +124,17 @@ class TestForwards:
     @given(st.lists(FORWARDS, max_size=5))
     def test_requests_come_back_in_order(self, forwards):
         payload = b"".join([records.encode_forward(*forward) for forward in forwards])
-        assert list(records.decode_forwards(payload, 0)) == forwards
+        assert records.decode_forwards(payload, 0) == forwards
 
     @given(FORWARDS, st.data())
     def test_a_request_that_is_cut_off_is_refused(self, forward, data):
         payload = records.encode_forward(*forward)
         end = data.draw(st.integers(1, len(payload) - 1))
         with pytest.raises(FrameError, match="cut off"):
-            list(records.decode_forwards(payload[:end], 0))
+            records.decode_forwards(payload[:end], 0)
+
+    @given(st.lists(FORWARDS, max_size=3))
+    def test_nothing_is_given_out_of_what_is_not_understood_whole(self, forwards):
+        payload = b"".join([records.encode_forward(*forward) for forward in forwards])
+        with pytest.raises(FrameError):
+            records.decode_forwards(payload + b"x", 0)  # and not only when it comes to that
