@@ -23,10 +23,10 @@ ROOT = Path(__file__).parents[2]
 #: File -> what writes it, which is also what to do when a test here says that it is not current.
 MADE = {
     "docs/options.md": "pymcd help --markdown",
-    "share/man/man1/pymcd.1": "pymcd help --man",
-    "share/bash-completion/completions/pymcd": "pymcd completion bash",
-    "share/zsh/site-functions/_pymcd": "pymcd completion zsh",
-    "share/fish/vendor_completions.d/pymcd.fish": "pymcd completion fish",
+    "docs/man/pymcd.1": "pymcd help --man",
+    "docs/completion/pymcd.bash": "pymcd completion bash",
+    "docs/completion/_pymcd": "pymcd completion zsh",
+    "docs/completion/pymcd.fish": "pymcd completion fish",
 }
 
 
@@ -39,11 +39,15 @@ def test_the_files_are_what_the_tables_make(path, capsys):
 
 
 def test_all_that_is_shared_is_made_and_installed():
-    files = {str(path.relative_to(ROOT)) for path in ROOT.glob("share/**/*") if path.is_file()}
-    assert files == {path for path in MADE if path.startswith("share/")}
-    targets = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
-    assert targets["targets"]["wheel"]["shared-data"] == {"share": "share"}
-    assert "share" in targets["targets"]["sdist"]["include"]
+    found = [*ROOT.glob("docs/man/*"), *ROOT.glob("docs/completion/*")]
+    files = {str(path.relative_to(ROOT)) for path in found}
+    assert files == MADE.keys() - {"docs/options.md"}
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    shared = build["targets"]["wheel"]["shared-data"]
+    assert shared.keys() == files
+    assert shared["docs/man/pymcd.1"] == "share/man/man1/pymcd.1"
+    # A wheel may be built from it.
+    assert "docs" in build["targets"]["sdist"]["include"]
 
 
 @pytest.mark.parametrize("made", [markdown, man_page])
