@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .listening import Endpoint
     from .log import Log
 
+#: Where a service manager wants to be told how this process is. # sd_notify(3)
+NOTIFY_VARIABLE: Final = "NOTIFY_SOCKET"
+
 #: Descriptors beside those of clients: listeners, the event loop's, the log, modules being read.
 SPARE_DESCRIPTORS: Final = 64
 #: Without these nothing runs at all.

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..config import Settings
     from ..startup import Signals
     from .listening import Endpoint
+    from .notify import Notifier
 
 PORT_FILE_VARIABLE: Final = "MEMCACHED_PORT_FILENAME"
 
@@ -78,6 +79,7 @@ def run(settings: Settings, signals: Signals) -> int:
         codecs.lookup("idna")  # which looking up a peer's address asks for
     library = glibc()
     heap = None if library is None else Heap(library)
+    notifier = _notifier(settings, log)
     daemon.drop_privileges(settings.user, log)
     if settings.lock_memory:
         log.warning(
@@ -106,6 +108,7 @@ def run(settings: Settings, signals: Signals) -> int:
             secrets=secrets,
             etcd=etcd,
             heap=heap,
+            notifier=notifier,
         )
         if settings.replicated:
             server.connections_max = daemon.connections_beside_links(settings.conn_limit, others)
@@ -149,8 +152,24 @@ def run(settings: Settings, signals: Signals) -> int:
         close_all(endpoints)  # if it came not even to serving
         if pid_file is not None:
             daemon.remove_pid_file(pid_file)
+        if notifier is not None:
+            notifier.close()
         log.close()
     return 0 if refusal is None else refusal.exit_code
+
+
+def _notifier(settings: Settings, log: Log) -> Notifier | None:
+    """Return who tells a service manager how the server is, if one wants to know."""
+    if not os.environ.get(daemon.NOTIFY_VARIABLE):
+        return None
+    from .notify import Notifier  # which hardly anybody needs
+
+    if settings.daemon:
+        log.warning(
+            f"warning: {daemon.NOTIFY_VARIABLE} is set: who started this process waits for it in"
+            " the foreground.  leave out -d."
+        )
+    return Notifier.from_environment(os.environ, log.warning)
 
 
 def _import_with_h11(name: str, option: str, extra: str) -> ModuleType:

@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from .etcd import Access
     from .heap import Heap
     from .listening import Endpoint
+    from .notify import Notifier
     from .peering import Peering
 
 TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
@@ -97,6 +98,7 @@ class Server:
         etcd: Access | None = None,
         network: Network | None = None,
         heap: Heap | None = None,
+        notifier: Notifier | None = None,
     ) -> None:
         """`heap`: of the thread that will serve, if nobody else uses it."""
         clock = clock or SystemClock()
@@ -114,6 +116,12 @@ class Server:
         logging = Chore(lambda: inf if self.log.flush() else _LOG_RETRY_S)
         self.log.on_kept = logging.rouse
         self.chores = [maintaining, logging]
+        self._notifier = notifier
+        if notifier is not None:
+            notifying = Chore(lambda: notifier.step(self.readiness()))
+            self.readiness_hooks.append(notifying.wake)
+            self.chores.append(notifying)
+        self._rereading = 0  #: files that are being read again
         authenticator = self._authenticator()
         turn = Turn()
         self.tls: TlsServer | None = None
@@ -212,7 +220,7 @@ class Server:
                 self.log.warning(f"Could not reload TLS certificates on SIGHUP: {problem}")
 
         assert self._certificates is not None
-        self._do_aside(self.tls.refresh if self.tls else self._certificates.refresh, done)
+        self._reread(self.tls.refresh if self.tls else self._certificates.refresh, done)
 
     def _reload_secrets(self) -> None:
         assert self._secrets is not None
@@ -230,7 +238,20 @@ class Server:
                 self.log.warning(f"{problem}; what is in use stays")
 
         assert self._etcd is not None
-        self._do_aside(self._etcd.refresh, done)
+        self._reread(self._etcd.refresh, done)
+
+    def _reread(self, work: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        """Have something done aside that is part of a reload."""
+
+        def end(result: Any) -> None:
+            self._rereading -= 1
+            try:
+                done(result)
+            finally:
+                self._end_reload()
+
+        self._rereading += 1
+        self._do_aside(work, end)
 
     def _call_later(self, delay_s: float, call: Callable[[], None]) -> None:
         async def wait_and_call() -> None:
@@ -331,12 +352,20 @@ class Server:
 
     def reload(self) -> None:
         """Read again what may be read again while serving (SIGHUP)."""
+        if self._notifier is not None:
+            self._notifier.reloading()
         self.log.reopen()
         for hook in self.reload_hooks:
             try:
                 hook()
             except Exception as error:
                 self._mishap(error)
+        self._end_reload()
+
+    def _end_reload(self) -> None:
+        """Tell that all has been read again, if it has."""
+        if self._notifier is not None and not self._rereading:
+            self._notifier.reloaded()
 
     def shutdown(self, graceful: bool) -> None:
         self.graceful = self.graceful or graceful
@@ -472,6 +501,7 @@ class Server:
             self.stop()
             return
         self._open(endpoints, accepting)
+        self._readiness_changes()
         if self._buckets is not None and self.peering is not None:
             self.peering.node.announce_welcome(True)
             self.peering.send_turn()

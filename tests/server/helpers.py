@@ -86,11 +86,12 @@ async def serving(
     use_hub: bool = True,
     clock: Any = None,
     heap: Any = None,
+    notifier: Any = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """Run a server while the block does; at its end the server is stopped at once."""
     values = {"port": -1, "listen": ("127.0.0.1",), **settings}
-    server = Running(Settings(**values), use_hub=use_hub, clock=clock, heap=heap)
+    server = Running(Settings(**values), use_hub=use_hub, clock=clock, heap=heap, notifier=notifier)
     server.endpoints = open_internet_endpoints(server.settings) if endpoints is None else endpoints
     started = trio.Event()
 
