@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 #: Where a service manager wants to be told how this process is. # sd_notify(3)
 NOTIFY_VARIABLE: Final = "NOTIFY_SOCKET"
+#: How many sockets it has opened for this process, and for which process. # sd_listen_fds(3)
+LISTEN_VARIABLE: Final = "LISTEN_FDS"
+LISTEN_PID_VARIABLE: Final = "LISTEN_PID"
 
 #: Descriptors beside those of clients: listeners, the event loop's, the log, modules being read.
 SPARE_DESCRIPTORS: Final = 64

@@ -90,17 +90,21 @@ class Endpoint(NamedTuple):
                 pass
 
 
-def open_internet_endpoints(settings: Settings) -> list[Endpoint]:
+def open_internet_endpoints(
+    settings: Settings, handed_over: Sequence[Endpoint] = ()
+) -> list[Endpoint]:
     """Listen on TCP and UDP as the settings say; raise `ConfigError` when one cannot be had.
 
-    The ports for clients come first. Those of a server that replicates do not listen yet.
+    The ports for clients come first. Those of a server that replicates do not listen yet. What
+    was `handed_over` takes their place.
     """
-    endpoints: list[Endpoint] = []
+    endpoints = list(handed_over)
+    opens = not handed_over and settings.unix_socket is None
     try:
-        if settings.port and settings.unix_socket is None:
+        if settings.port and opens:
             for listener in settings.listeners(settings.port):
                 endpoints += _open(settings, listener, "tcp")
-        if settings.udp_port and settings.unix_socket is None:
+        if settings.udp_port and opens:
             for listener in settings.listeners(settings.udp_port):
                 endpoints += _open(settings, listener, "udp")
         if settings.replicated:
@@ -195,17 +199,7 @@ def _bind(
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if kind == socket.SOCK_STREAM:
-            # The sockets that it accepts inherit these.
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        else:
-            try:
-                # The system cuts the wish down to what it allows.
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UDP_SEND_BUFFER_BYTES)
-            except OSError:
-                pass  # some refuse instead of cutting; theirs is then large enough
+        tune(sock)
         sock.bind(address)
         if kind == socket.SOCK_STREAM and listens:
             sock.listen(_backlog(settings))
@@ -213,6 +207,21 @@ def _bind(
         sock.close()
         raise
     return sock
+
+
+def tune(sock: socket.socket) -> None:
+    """Set what memcached sets for the sockets of its clients, TCP or UDP."""
+    if sock.type == socket.SOCK_STREAM:
+        # The sockets that it accepts inherit these.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return
+    try:
+        # The system cuts the wish down to what it allows.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UDP_SEND_BUFFER_BYTES)
+    except OSError:
+        pass  # some refuse instead of cutting; theirs is then large enough
 
 
 def _backlog(settings: Settings) -> int:

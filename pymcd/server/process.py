@@ -69,7 +69,8 @@ def run(settings: Settings, signals: Signals) -> int:
         etcd = _import_with_h11(".etcd", "--witness etcd://", "etcd").Access(settings.etcd)
         others += etcd.connections_max
     daemon.raise_descriptor_limit(settings.conn_limit, others)
-    endpoints = open_internet_endpoints(settings)
+    handed_over = _handed_over(settings, log)
+    endpoints = open_internet_endpoints(settings, handed_over)
     if settings.enable_sasl or settings.auth_file is not None:
         preload()
     if settings.replicated:
@@ -86,7 +87,8 @@ def run(settings: Settings, signals: Signals) -> int:
             "warning: -k invalid, mlockall() not supported on this platform.  proceeding without."
         )
     # A daemon changes its directory.
-    unix_socket, pid_file, port_file = settings.unix_socket, settings.pidfile, None
+    unix_socket = None if handed_over else settings.unix_socket
+    pid_file, port_file = settings.pidfile, None
     if unix_socket is None:
         port_file = os.environ.get(PORT_FILE_VARIABLE)
     announce: Callable[[int], None] | None = None
@@ -158,11 +160,21 @@ def run(settings: Settings, signals: Signals) -> int:
     return 0 if refusal is None else refusal.exit_code
 
 
+def _handed_over(settings: Settings, log: Log) -> Sequence[Endpoint]:
+    """Return what a service manager has opened for clients; mostly nothing."""
+    if not os.environ.get(daemon.LISTEN_VARIABLE):
+        return ()
+    from .activation import adopt, handed_over  # which hardly anybody needs
+
+    descriptors = handed_over(os.environ)
+    return adopt(settings, descriptors, log.warning) if descriptors else ()
+
+
 def _notifier(settings: Settings, log: Log) -> Notifier | None:
     """Return who tells a service manager how the server is, if one wants to know."""
     if not os.environ.get(daemon.NOTIFY_VARIABLE):
         return None
-    from .notify import Notifier  # which hardly anybody needs
+    from .notify import Notifier  # likewise
 
     if settings.daemon:
         log.warning(

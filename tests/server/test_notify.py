@@ -290,6 +290,7 @@ async def test_nobody_is_told_without_being_asked() -> None:
     async with serving() as server:
         assert server.readiness_hooks == []
     assert "pymcd.server.notify" not in imported_by("pymcd.server.process")
+    assert "pymcd.server.activation" not in imported_by("pymcd.server.process")
 
 
 def imported_by(module: str) -> list[str]:
