@@ -39,6 +39,9 @@ _ENVIRONMENT: Final[Rows] = [
     (f"{ENVIRONMENT_PREFIX}<LONG_NAME>", "an option; a variable that belongs to none is warned of"),
     ("MEMCACHED_PORT_FILENAME", "file to write the ports to that were bound, one a line"),
     ("MEMCACHED_SASL_PWDB", "with -S: file with lines user:password, made by pymcd passwd"),
+    ("NOTIFY_SOCKET", "set by systemd: it is told when clients may come, and how the server is"),
+    ("WATCHDOG_USEC", "set by systemd: it is told in time that the event loop turns"),
+    ("LISTEN_FDS", "set by systemd: sockets of a .socket unit, in the place of -p, -l, -s and -U"),
     ("SASL_CONF_PATH", "with -S: directory of memcached.conf, or that file, with mech_list"),
 ]
 _SIGNALS: Final[Rows] = [
