@@ -35,7 +35,7 @@ from ..clock import OffsetClock, SystemClock, suspended_s
 from ..config import PROTOCOL_NAMES, ConfigError
 from ..protocol import Connection, Executor, PairedConnection
 from ..protocol.binary import holds_request, run_binary
-from ..readiness import Readiness, readiness_of
+from ..readiness import Readiness, State, readiness_of
 from ..replication.roles import ALONE, COORDINATOR
 from ..service import Host, Reception, Service
 from .accepting import Acceptor
@@ -190,6 +190,7 @@ class Server:
         self.connections_max = settings.conn_limit
         #: Clients may come in.
         self.ready = trio.Event()
+        self._is_open = False  #: the ports listen
         self._refusal: ConfigError | None = None  #: why they cannot
         self._clients: trio.Nursery | None = None
         self._streams = 0  #: clients that the hub does not serve
@@ -348,7 +349,10 @@ class Server:
     def readiness(self) -> Readiness:
         """Return whether clients may come, and why."""
         node = None if self.peering is None else self.peering.node
-        return readiness_of(node, draining=self._stopping.is_set())
+        found = readiness_of(node, draining=self._stopping.is_set())
+        if found.ready and not self._is_open:
+            return Readiness(False, State.STARTING, "the port is about to open")
+        return found
 
     def reload(self) -> None:
         """Read again what may be read again while serving (SIGHUP)."""
@@ -551,6 +555,7 @@ class Server:
 
     def _open(self, endpoints: list[Endpoint], accepting: trio.Nursery) -> None:
         """Let clients in at ports that listen."""
+        self._is_open = True
         for endpoint in endpoints:
             if endpoint.transport != "couchbase":
                 self._announce(endpoint)

@@ -13,7 +13,7 @@ import threading
 import time
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -21,7 +21,9 @@ import trio
 from pymcd.readiness import STATES, Readiness, State
 from pymcd.server.notify import CHANGING_S, PATIENCE_S, RETRY_S, SETTLED_S, Notifier
 
+from ..clocks import ManualClock
 from .helpers import serving
+from .test_pair import open_endpoints
 from .test_process import PATIENCE_S as PROCESS_S
 from .test_process import USER
 
@@ -284,6 +286,24 @@ async def test_a_reload_ends_when_all_has_been_read(manager: Manager, notifier: 
         read.set()
         await until(lambda: bool(manager.heard))
         assert manager.take() == ["READY=1"]
+
+
+async def test_who_lost_its_port_was_never_ready(manager: Manager, notifier: Notifier) -> None:
+    (endpoints, _) = open_endpoints()
+    settings: dict[str, Any] = {"replication_listen": ("127.0.0.1:0",), "clock": ManualClock()}
+
+    async def serve() -> None:
+        async with serving(endpoints=endpoints, notifier=notifier, **settings) as server:
+            await server.finished.wait()
+
+    with socket.socket() as faster:
+        faster.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        faster.bind(endpoints[0].sock.getsockname())
+        faster.listen()
+        with pytest.raises(ExceptionGroup):
+            await serve()
+    assert not any("READY=1" in words.split("\n") for words in manager.heard)
+    assert any("STOPPING=1" in words.split("\n") for words in manager.heard)
 
 
 async def test_nobody_is_told_without_being_asked() -> None:
