@@ -67,6 +67,11 @@ class Log:
         self._dropped = 0  #: lines, since the log last said so
         self._out = _stderr() if self._path is None else _open(self._path)
 
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person sees what is written."""
+        return self._out.is_terminal
+
     def line(self, message: str) -> None:
         """Write what `-v` asks for."""
         self._write("info", message)
@@ -177,6 +182,10 @@ class _Output:
             self._socket = socket.socket(fileno=os.dup(fd))
         self._waits = not stat.S_ISREG(kind)
         self._asks = self._waits and os.get_blocking(fd)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self._fd >= 0 and os.isatty(self._fd)
 
     def take(self, data: bytes | bytearray) -> int:
         """Write of `data` what is possible at once; return how much. 0: nothing."""

@@ -24,6 +24,7 @@ from . import daemon
 from .certificates import Certificates
 from .credentials import PeerSecrets
 from .heap import Heap, glibc
+from .introduction import introduction
 from .listening import close_all, open_internet_endpoints, open_unix_endpoint
 from .log import Log
 from .maintenance import Chore, freeze_survivors, tame_collector
@@ -131,6 +132,8 @@ def run(settings: Settings, signals: Signals) -> int:
             daemon.write_port_file(port_file, endpoints, log)
         if pid_file is not None:
             daemon.write_pid_file(pid_file, log)
+        if settings.verbose or log.is_terminal:
+            log.line(introduction(settings, endpoints, server.readiness()))
         if announce is not None:
             announce(0)
             log.follow_stderr()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import pwd
 import resource
 import select
@@ -21,15 +22,18 @@ import types
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 
+from pymcd import __version__
 from pymcd.config import ConfigError, Settings
+from pymcd.readiness import Readiness, State
 from pymcd.server import daemon
 from pymcd.server import process as server_process
 from pymcd.server.daemon import connections_beside_links
+from pymcd.server.introduction import introduction
 from pymcd.server.log import Log
 from pymcd.startup import Signals
 
@@ -559,6 +563,80 @@ def test_the_limit_of_descriptors(
         assert now == expected
 
 
+def endpoint(address: str, transport: str = "tcp", tls: str | None = None) -> Any:
+    return SimpleNamespace(address=address, transport=transport, tls=tls)
+
+
+EVERYWHERE = [endpoint("tcp:0.0.0.0:11211"), endpoint("tcp6:[::]:11211")]
+HERE = [endpoint("tcp:127.0.0.1:5")]
+
+# Settings, endpoints, of what a node says why it is not ready, and what is said of all that.
+INTRODUCTIONS: list[tuple[dict[str, Any], list[Any], str, str]] = [
+    ({}, EVERYWHERE, "", "*:11211; 64 MB for items"),
+    ({"memory_limit_bytes": 1 << 30}, HERE, "", "127.0.0.1:5; 1024 MB for items"),
+    ({}, [endpoint("unix:/run/x:y", "local")], "", "/run/x:y; 64 MB for items"),
+    (
+        {},
+        [*HERE, endpoint("udp:127.0.0.1:5", "udp"), endpoint("tcp6:[::1]:6", tls="tls")],
+        "",
+        "127.0.0.1:5, 127.0.0.1:5 (UDP), [::1]:6 (TLS); 64 MB for items",
+    ),
+    (
+        {"peers": ("cache-2",)},
+        [*EVERYWHERE, endpoint("replication:0.0.0.0:11212", "replication")],
+        "waiting for cache-2:11212",
+        "*:11211; 64 MB for items; peer cache-2:11212; waiting for cache-2:11212",
+    ),
+    (
+        {"peers": ("b", "c:5"), "replication_secret_file": "s"},
+        HERE,
+        "",
+        "127.0.0.1:5; 64 MB for items; peers b:11212, c:5",
+    ),
+    ({"port": 0}, [], "", "nowhere; 64 MB for items"),
+]
+
+
+@pytest.mark.parametrize(("found", "endpoints", "reason", "words"), INTRODUCTIONS)
+def test_what_it_says_of_itself(
+    found: dict[str, Any], endpoints: list[Any], reason: str, words: str
+) -> None:
+    found = {"replication_secret_file": "s"} | found if found.get("peers") else found
+    readiness = Readiness(not reason, State.STARTING if reason else State.SINGLE, reason)
+    said = introduction(Settings(**found), endpoints, readiness)
+    assert said == f"pymcd {__version__} at {words}"
+
+
+@pytest.mark.parametrize(("verbose", "lines"), [([], 0), (["-v"], 1)])
+def test_it_says_so_to_who_asks(folder: Path, verbose: list[str], lines: int) -> None:
+    path, pid_file = folder / "socket", folder / "pid"
+    process = subprocess.Popen(
+        [*COMMAND, *USER, "-s", str(path), "-P", str(pid_file), *verbose],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        while not pid_file.exists():
+            assert process.poll() is None
+        process.terminate()
+        log = rest_of_log(process)
+    assert log.count(f"pymcd {__version__} at {path}; 64 MB for items\n") == lines
+
+
+def test_it_says_so_on_a_terminal(folder: Path) -> None:
+    leader, terminal = pty.openpty()
+    command = [*COMMAND, *USER, "-s", str(folder / "socket")]
+    with subprocess.Popen(command, stderr=terminal) as process:
+        os.close(terminal)
+        with open(leader, "rb", buffering=0) as screen:
+            said = b""
+            while not said.endswith(b"\n"):
+                said += screen.read(4096)
+            process.terminate()
+    assert process.returncode == 0
+    assert said.decode() == f"pymcd {__version__} at {folder}/socket; 64 MB for items\r\n"
+
+
 def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """What needs root comes first, what belongs to the user last, and files when all is ready."""
     steps: list[str] = []
@@ -575,7 +653,9 @@ def test_the_order_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
         steps.append("serve")
         ready()
 
-    unix_endpoint = SimpleNamespace(close=lambda: steps.append("close"))
+    unix_endpoint = SimpleNamespace(
+        transport="local", address="unix:socket", tls=None, close=lambda: steps.append("close")
+    )
     note(server_process, "Certificates", object())
     secrets = SimpleNamespace(secrets=[b"s" * 32], reload=lambda: None)
     note(server_process, "PeerSecrets", secrets)
