@@ -23,7 +23,8 @@ from pymcd.replication.roles import TRANSITIONS, Role, Stance
 from .test_layering import BELOW_SERVER, MAY_IMPORT, MAY_NAME
 
 ROOT = Path(__file__).parents[1]
-DESIGN = ROOT / "docs" / "design.md"
+DOCS = ROOT / "docs"
+DESIGN = DOCS / "design.md"
 MONITORING = ROOT / "docs" / "monitoring.md"
 #: Those that name modules, classes and functions.
 OF_THE_CODE = [DESIGN, ROOT / "docs" / "contributing.md"]
@@ -247,9 +248,14 @@ def test_examples_are_lines_of_the_code():
 # -- links and commands ------------------------------------------------------------------------
 
 
-def anchors(paper: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.*)$", text_of(paper), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+def anchors(paper: Path) -> list[str]:
+    """Return what a link to a heading says, where GitHub and mkdocs agree on it."""
+    found = []
+    for heading in re.findall(r"^#+ (.*)$", text_of(paper), re.MULTILINE):
+        bare = re.sub(r"[^\w -]", "", heading.lower())
+        if bare.isascii() and bare == bare.strip() and not re.search("[- ]{2}", bare):
+            found.append(bare.replace(" ", "-"))
+    return found
 
 
 @pytest.mark.parametrize("paper", PAPERS, ids=names(PAPERS))
@@ -258,9 +264,18 @@ def test_links_lead_somewhere(paper):
     for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text_of(paper)):
         path, _, anchor = link.partition("#")
         target = (paper.parent / path).resolve() if path else paper
-        if not target.exists() or (anchor and anchor not in anchors(target)):
+        if not target.exists() or (anchor and anchors(target).count(anchor) != 1):
             wrong.append(link)
+        elif paper.is_relative_to(DOCS) and not target.is_relative_to(DOCS):
+            wrong.append(f"{link}: is on no web page")
     assert wrong == []
+
+
+def test_every_page_is_in_the_index():
+    pages = {path.name for path in DOCS.glob("*.md")} - {"index.md"}
+    assert set(re.findall(r"\]\((\w+\.md)\)", (DOCS / "index.md").read_text("utf-8"))) == pages
+    told = (ROOT / ".mkdocs.yml").read_text("utf-8")
+    assert set(re.findall(r"- (\w+\.md)$", told, re.MULTILINE)) == pages | {"index.md"}
 
 
 def test_extras_that_are_named_exist():

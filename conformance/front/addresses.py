@@ -1,7 +1,7 @@
 """Clients that know both nodes of a pair, with nothing in front of it.
 
 Whichever node a key leads to, both hold it; so a client that gives up a dead node for a while finds
-everything at the other one. What each library needs for that is a few lines in docs/replication.md,
+everything at the other one. What each library needs for that is a few lines in docs/front.md,
 which are what runs here: each client is a process that is told by lines what to do.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -29,6 +28,7 @@ from conformance.pair.nodes import Pair
 from conformance.pair.ways import TEXT
 from conformance.servers import STOP_TIMEOUT_S
 from conformance.trial import TrialError
+from tests.papers.blocks import block
 
 from .haproxy import PAGE
 from .watch import CALM_S, FROZEN_S, VALUE_BYTES, History
@@ -48,12 +48,9 @@ AWAY_S = 8.0
 JAVA = ("java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 
-def documented(language: str, name: str) -> str:
-    """Return the lines in this language that the page has for a client."""
-    for block in re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(), re.DOTALL):
-        if name in block:
-            return str(block)
-    raise TrialError(f"{PAGE.name} has no lines for {name}")
+def documented(file: str) -> str:
+    """Return the file that the page has for a client."""
+    return block(PAGE, "Clients that know both nodes", file)
 
 
 def addressed(lines: str, ports: Sequence[int]) -> str:
@@ -94,10 +91,14 @@ def _jars() -> Path:
 
 
 def _java(lines: str, folder: Path) -> list[str]:
-    source = folder / "Program.java"
-    source.write_text((PROGRAMS / "Program.java").read_text().replace("/* LINES */", lines))
+    sources = [folder / "Program.java"]
+    if "class Cache" in lines:
+        sources.append(folder / "Cache.java")
+        sources[1].write_text(lines)
+        lines = "MemcachedClient cache = Cache.connect();"
+    sources[0].write_text((PROGRAMS / "Program.java").read_text().replace("/* LINES */", lines))
     jars = f"{_jars()}/*"
-    subprocess.run(["javac", "-nowarn", "-cp", jars, "-d", folder, source], check=True)
+    subprocess.run(["javac", "-nowarn", "-cp", jars, "-d", folder, *sources], check=True)
     return [*JAVA, "-cp", f"{folder}:{jars}", "Program"]
 
 
@@ -141,11 +142,11 @@ MemcachedClient cache = new MemcachedClient(
 
 LIBRARIES = {
     "pymemcache": Library(
-        lambda: documented("python", "HashClient"), _no_python("pymemcache"), _python
+        lambda: documented("cache_pymemcache.py"), _no_python("pymemcache"), _python
     ),
-    "pylibmc": Library(lambda: documented("python", "pylibmc"), _no_python("pylibmc"), _python),
-    "php-memcached": Library(lambda: documented("php", "new Memcached"), _no_php, _php),
-    "spymemcached": Library(lambda: documented("java", "MemcachedClient"), _no_java, _java),
+    "pylibmc": Library(lambda: documented("cache_pylibmc.py"), _no_python("pylibmc"), _python),
+    "php-memcached": Library(lambda: documented("cache.php"), _no_php, _php),
+    "spymemcached": Library(lambda: documented("Cache.java"), _no_java, _java),
     "pymemcache without retry_attempts": Library(
         lambda: PYMEMCACHE_BARE, _no_python("pymemcache"), _python, documented=False
     ),

@@ -14,7 +14,7 @@ from conformance.pair.nodes import Pair
 from conformance.pair.ways import Address
 from conformance.trial import TrialError
 
-from .haproxy import HAProxy, active_active, checked, documented, staying
+from .haproxy import HAProxy, active_active, checked, documented, led_back
 from .hosts import CLIENT_PORT, Hosts
 from .watch import CALM_S, FROZEN_S, Watch, tell
 
@@ -50,7 +50,7 @@ def _door(proxy: HAProxy) -> Address:
 
 @contextmanager
 def _front(
-    changed: Callable[[str], str] = lambda text: text,
+    changed: Callable[[str], str] = led_back,
 ) -> Iterator[tuple[Pair, HAProxy]]:
     """Run a pair in sync, and a HAProxy in front of it that knows so."""
     with Pair(wired=False, settled=True) as pair:
@@ -101,7 +101,7 @@ def _kills(run: Run, what: str, *, both: bool, times: int) -> None:
     early = 0
     returns: list[float] = []
     watches: dict[int, list[Watch]] = {0: [], 1: []}
-    with _front(active_active if both else lambda text: text) as (pair, proxy):
+    with _front(active_active if both else led_back) as (pair, proxy):
         fixed = _fill(pair, run.count(ITEMS))
         for number in range(2 * times):
             victim = number % 2
@@ -123,7 +123,7 @@ def _kills(run: Run, what: str, *, both: bool, times: int) -> None:
 
 def _freezes(run: Run, what: str, *, both: bool, times: int) -> None:
     watches: dict[int, list[Watch]] = {0: [], 1: []}
-    with _front(active_active if both else lambda text: text) as (pair, proxy):
+    with _front(active_active if both else led_back) as (pair, proxy):
         for number in range(2 * times):
             victim = number % 2
             with Watch([_door(proxy)], run.rng(number)) as watch:
@@ -160,7 +160,7 @@ def stay(run: Run) -> None:
     killed: list[Watch] = []
     froze: list[Watch] = []
     elsewhere = 0
-    with _front(staying) as (pair, proxy):
+    with _front(str) as (pair, proxy):
         for number in range(2 * run.times(2)):
             # As the nodes take turns: who comes back is not in use.
             victim = number % 2

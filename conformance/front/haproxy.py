@@ -1,4 +1,4 @@
-"""A real HAProxy in front of a pair, with the configuration that docs/replication.md tells users.
+"""A real HAProxy in front of a pair, with the configuration that docs/front.md tells users.
 
 Of the documented text only the addresses are replaced, so that what is copied from there is what is
 tested here. A second file adds a socket to ask HAProxy what it thinks of the nodes.
@@ -17,20 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from conformance.pair.ways import in_text
-from conformance.servers import ROOT
 from conformance.trial import TrialError, free_port, until
+from tests.papers.blocks import DOCS, block
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from conformance.pair.ways import Way
 
-PAGE = ROOT / "docs" / "replication.md"
+PAGE = DOCS / "front.md"
 PROGRAM = shutil.which("haproxy", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
 
 
 #: What a check says and hears.
 ASKS = re.compile(r" +tcp-check send.*\n +tcp-check expect .*\n")
+#: What leaves clients where they are when the first node returns.
+STAYS = re.compile(r"^ +stick.*\n", re.MULTILINE)
 
 
 def why_not() -> str:
@@ -39,24 +41,19 @@ def why_not() -> str:
 
 
 def documented() -> str:
-    """Return the configuration as users find it."""
-    found = re.search(r"\*\*HAProxy:\*\*\n\n```\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    if found is None:
-        raise TrialError(f"{PAGE.name} has no block of HAProxy's configuration")
-    return found.group(1)
+    """Return the configuration as users find it: who went to the other node stays there."""
+    return block(PAGE, "HAProxy", "/etc/haproxy/haproxy.cfg")
 
 
 def active_active(text: str) -> str:
     """Return the configuration changed as the page says, so that both nodes are used."""
-    return _not_led_back(text).replace(" backup\n", "\n")
+    return _not_staying(text).replace(" backup\n", "\n")
 
 
-def staying(text: str) -> str:
-    """Return the configuration changed as the page says, so that clients are not led back."""
-    found = re.search(r"```\n( +stick-table .*?)```", PAGE.read_text(), re.DOTALL)
-    if found is None:
-        raise TrialError(f"{PAGE.name} does not say how clients stay where they are")
-    return _not_led_back(text).replace("\nbackend pair\n", f"\nbackend pair\n{found.group(1)}")
+def led_back(text: str) -> str:
+    """Return the configuration changed as the page says, so that clients are led back."""
+    (told,) = re.findall(r"`(on-marked-up .*?)`", PAGE.read_text())
+    return re.sub(r"^( +server cache-1 .*)$", rf"\1 {told}", _not_staying(text), flags=re.MULTILINE)
 
 
 def checked(text: str, way: Way) -> str:
@@ -74,8 +71,8 @@ def checked(text: str, way: Way) -> str:
     return text
 
 
-def _not_led_back(text: str) -> str:
-    return text.replace(" on-marked-up shutdown-backup-sessions", "")
+def _not_staying(text: str) -> str:
+    return STAYS.sub("", text)
 
 
 class Backend(NamedTuple):

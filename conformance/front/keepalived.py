@@ -1,13 +1,12 @@
 """A real keepalived on each of two hosts: the address of the clients moves between the nodes.
 
 The hosts are network namespaces (see conformance.pair.namespaces). The configuration and the check
-script are those of docs/replication.md, of which only the address, the interface and the script's
+script are those of docs/front.md, of which only the address, the interface and the script's
 place are replaced.
 """
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import tempfile
@@ -19,6 +18,7 @@ from conformance.pair import namespaces
 from conformance.pair.ways import TEXT, Way
 from conformance.servers import STOP_TIMEOUT_S
 from conformance.trial import TrialError, until
+from tests.papers.blocks import block
 
 from .haproxy import PAGE
 from .hosts import Hosts
@@ -40,12 +40,10 @@ def why_not() -> str:
 
 def documented() -> tuple[str, str]:
     """Return the configuration and the check script as users find them."""
-    page = PAGE.read_text()
-    configuration = re.search(r"```\n(global_defs \{.*?)```", page, re.DOTALL)
-    script = re.search(r"with `/usr/local/bin/pymcd-answers`:\n\n```sh\n(.*?)```", page, re.DOTALL)
-    if configuration is None or script is None:
-        raise TrialError(f"{PAGE.name} has no configuration of keepalived, or no check script")
-    return configuration.group(1), script.group(1)
+    return (
+        block(PAGE, "keepalived", "/etc/keepalived/keepalived.conf"),
+        block(PAGE, "keepalived", "/usr/local/bin/pymcd-answers"),
+    )
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from conformance.trial import TrialError, check
 from . import haproxy, keepalived
 from .__main__ import TRIALS
 from .addresses import LIBRARIES, addressed
-from .haproxy import HAProxy, active_active, checked, documented, staying
+from .haproxy import HAProxy, active_active, checked, documented, led_back
 from .watch import History, Watch
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def strangers() -> Iterator[list[Server]]:
 
 
 @needs_haproxy
-@pytest.mark.parametrize("changed", [str, active_active, staying])
+@pytest.mark.parametrize("changed", [str, active_active, led_back])
 def test_configurations_are_taken_without_a_warning(changed: Callable[[str], str]) -> None:
     with HAProxy([1, 2], changed(documented())) as proxy:
         assert not [line for line in proxy.log().splitlines() if "config" in line]

@@ -2,7 +2,7 @@
 
 Started anew with and without its file, pointed at the wrong one, given no room on its disk, started
 twice, stopped for long, its clock set, mistaken for something else, forgotten, added, taken away.
-Each time the nodes do what docs/replication.md says; while both are there their clients notice
+Each time the nodes do what docs/operate.md says; while both are there their clients notice
 nothing.
 """
 

@@ -162,7 +162,7 @@ def _begin_anew(pair: Pair, index: int, without: int | None = None) -> None:
 
 
 def rotation(run: Run) -> None:
-    """The secret is replaced in the steps of docs/replication.md, a node at a time, under load."""
+    """The secret is replaced in the steps of docs/operate.md, a node at a time, under load."""
     old, new = ("the old secret: " + "o" * 32, "the new secret: " + "n" * 32)
     for _ in range(run.times(1)):
         with tempfile.TemporaryDirectory(prefix="conformance-") as folder:

@@ -123,7 +123,7 @@ def test_logins() -> None:
 
 
 def ask_for_logins(member: etcds.Member) -> None:
-    """Have an etcd ask for logins, and let one user do what docs/replication.md says."""
+    """Have an etcd ask for logins, and let one user do what docs/pair.md says."""
     for role in ("root", "pymcd"):
         member.post("/v3/auth/role/add", name=role)
         member.post("/v3/auth/user/add", name=role, password="secret")

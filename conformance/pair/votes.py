@@ -2,7 +2,7 @@
 
 Clients on both nodes take locks, count and write all the while. Nothing may be given to two or be
 lost, and whoever is to go on must do so within BAR_MS. What each may do stands in
-docs/replication.md, in its table of who serves.
+docs/pair.md, in its table of who serves.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 from conformance.clock import now_s
-from conformance.front.haproxy import HAProxy, active_active, checked, documented
+from conformance.front.haproxy import HAProxy, active_active, checked, documented, led_back
 from conformance.pair.nodes import Pair
 from conformance.servers import PYMCD, Server, find_memcached
 from conformance.trial import TrialError, free_port, until
@@ -190,7 +190,7 @@ class Servers:
             if not self.kind.two_addresses:
                 text = checked(documented(), way)
                 ports = [node.port for node in self.pair.nodes]
-                self.proxy = HAProxy(ports, active_active(text) if self.both else text)
+                self.proxy = HAProxy(ports, active_active(text) if self.both else led_back(text))
                 stack.enter_context(self.proxy)
             self._stack = stack.pop_all()
         return self

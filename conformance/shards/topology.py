@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from conformance.front.haproxy import HAProxy
+from conformance.front.haproxy import HAProxy, documented, led_back
 from conformance.pair.load import read
 from conformance.pair.nodes import Node, Pair
 from conformance.servers import PYMCD, Server, find_memcached
@@ -164,7 +164,7 @@ def _pair(stack: contextlib.ExitStack) -> PairShard:
     pair = stack.enter_context(Pair(wired=False, settled=True))
     # First: HAProxy would not ask again for a second who refused it.
     pair.wait_in_sync()
-    front = stack.enter_context(HAProxy([node.port for node in pair.nodes]))
+    front = stack.enter_context(HAProxy([node.port for node in pair.nodes], led_back(documented())))
     return PairShard(pair, front)
 
 

@@ -1,6 +1,6 @@
 """Two Tomcats, HAProxy, a pair: what users notice, and what must not be lost, when a node dies.
 
-HAProxy has the configuration of docs/replication.md: one node is used, the other waits. Two things
+HAProxy has the configuration of docs/front.md: one node is used, the other waits. Two things
 are told apart. Faults of the node in use cost its users a moment, which is a figure. Faults of the
 other one are behind the back of the session manager, whose backups must not even be late.
 """
@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from conformance.front.haproxy import HAProxy, active_active, checked, documented
+from conformance.front.haproxy import HAProxy, active_active, checked, documented, led_back
 from conformance.pair.load import store
 from conformance.pair.nodes import Pair
 from conformance.servers import PYMCD, Server
@@ -122,7 +122,7 @@ def stage(
     """Set up; `both`: HAProxy uses both nodes at a time; `properties` are java's."""
     with Pair(("-m", "256"), wired=False, settled=True) as pair:
         pair.wait_in_sync()
-        text = checked(active_active(documented()) if both else documented(), pair.way)
+        text = checked(active_active(documented()) if both else led_back(documented()), pair.way)
         with HAProxy([node.port for node in pair.nodes], text) as proxy:
             attributes = {**manager(proxy.address), **access(pair.way)}
             tomcats = two_tomcats(attributes, properties=properties)

@@ -29,7 +29,7 @@ LEASE_SHARE: Final = 0.75
 SILENCE_S: Final = 3.0
 HEARTBEAT_S: Final = 1.0
 #: Clients that were left waiting for longer may have turned to another node: a load balancer set up
-#: as docs/replication.md tells gives a node up after 0.3 s at the earliest.
+#: as docs/front.md tells gives a node up after 0.3 s at the earliest.
 STALE_S: Final = 0.25
 
 

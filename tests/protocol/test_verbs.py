@@ -172,11 +172,11 @@ class TestWhatIsSaidIsTrue:
         assert writing == {each.opcode for each in COMMANDS if each.effect is WRITES}
 
 
-def test_readme_names_every_verb():
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+def test_the_page_names_every_verb():
+    page = (Path(__file__).parents[2] / "docs" / "index.md").read_text(encoding="utf-8")
 
     def named(row: str) -> set[str]:
-        line, *_ = re.findall(rf"^\| {row} \| (.*) \|$", readme, re.MULTILINE)
+        line, *_ = re.findall(rf"^\| {row} \| (.*) \|$", page, re.MULTILINE)
         return set(re.split(r"; | with ", line)[0].split())
 
     meta = {word.decode() for word in META_VERBS}

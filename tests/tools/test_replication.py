@@ -524,7 +524,7 @@ def test_the_rows_read_are_those_that_a_node_writes(real_rows):
 
 
 def test_the_documentation_names_every_row(real_rows):
-    text = (Path(pymcd.__file__).parent.parent / "docs" / "replication.md").read_text()
+    text = (Path(pymcd.__file__).parent.parent / "docs" / "operate.md").read_text()
     table = text[text.index("| row | meaning |") :]
     table = table[: table.index("\n\n")]
     documented = set(re.findall(r"`([a-z_]+)`", table.replace("peer_0:", "")))

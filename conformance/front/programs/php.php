@@ -1,6 +1,6 @@
 <?php
 // One client in PHP: the documented lines make $cache, which does what it is told by lines.
-eval(getenv("LINES"));
+eval("?>" . getenv("LINES"));
 echo "ready\n";
 while (($line = fgets(STDIN)) !== false) {
     [$verb, $key, $value] = explode(" ", trim($line));
