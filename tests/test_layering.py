@@ -29,6 +29,7 @@ CORE = {
     "readiness",
     "web",
     "couchbase",
+    "moving",
     *CONFIGURATION,
 }
 BELOW_SERVER = {"", "startup", *CORE}
@@ -53,6 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "readiness": {"replication"},
     "web": {"", "limits", "protocol", "readiness"},
     "couchbase": {"replication", "web"},
+    "moving": {"limits"},
     "server": BELOW_SERVER,
     "testing": {*BELOW_SERVER, "server"},
     "cli": {*BELOW_SERVER, "server", "tools"},

@@ -13,7 +13,9 @@ from typing import Final
 #: What each is for, as `pymcd --help` tells it.
 TOOLS: Final[dict[str, str]] = {
     "completion": "print the script by which bash, zsh or fish completes the words of pymcd",
+    "dump": "write the items of a server, a memcached or a pymcd, to a file",
     "help": "this help; with the name of a tool, that of the tool",
+    "load": "store the items of such a file in a server",
     "passwd": "write a user's password, hashed, into a file for -Y",
     "replication": "how a pair is doing: who coordinates, whether all are in sync, or why not",
     "witness": "be the third vote of a pair",

@@ -6,13 +6,19 @@ binary`, `-S`), and is asked that way. Knows of the protocols just this one ques
 
 from __future__ import annotations
 
+import getpass
 import socket
 import ssl
 import struct
+import sys
 import time
-from typing import Final, NamedTuple
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..addresses import AddressError, join_address, split_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 DEFAULT_PORT: Final = 11211
 TIMEOUT_S: Final = 3.0
@@ -43,6 +49,27 @@ class Access(NamedTuple):
     tls: ssl.SSLContext | None = None
     user: str = ""
     password: str = ""
+
+
+#: Of tools that ask a server, for `access_of`.
+ACCESS_OPTIONS: Final = ("tls", "ca-file=", "cert=", "key=", "user=")
+
+
+def access_of(options: dict[str, str]) -> Access:
+    """Return what options say, with the password of a user, which is asked for.
+
+    Raises `OSError` for a file that cannot be used.
+    """
+    files = [options.get(name) for name in ("--ca-file", "--cert", "--key")]
+    wants_tls = "--tls" in options or any(files)
+    context = tls_context(*files) if wants_tls else None
+    user = options.get("--user", "")
+    password = ""
+    if user:
+        is_asked = sys.stdin.isatty()
+        line = getpass.getpass(f"Password of {user}: ") if is_asked else sys.stdin.readline()
+        password = line.rstrip("\r\n")
+    return Access(context, user, password)
 
 
 class Place(NamedTuple):
@@ -89,13 +116,20 @@ def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None
 def ask_report(host: str, port: int, name: str, access: Access) -> dict[str, str]:
     """Return the rows of `stats NAME`, or raise `AskError`. Port 0: `host` is a path."""
     until = time.monotonic() + TIMEOUT_S
-    try:
+    with in_words():
         try:
-            with _connected(host, port, access) as stream:
+            with connected(host, port, access) as stream:
                 return _ask_text(stream, name, access, until)
         except _SilentlyClosedError:
-            with _connected(host, port, access) as stream:
+            with connected(host, port, access) as stream:
                 return _ask_binary(stream, name, access, until)
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Make of what goes wrong with a connection an `AskError`."""
+    try:
+        yield
     except _SilentlyClosedError:
         raise AskError("closed the connection") from None
     except TimeoutError:
@@ -109,7 +143,8 @@ def ask_report(host: str, port: int, name: str, access: Access) -> dict[str, str
         raise AskError((error.strerror or str(error)).lower()) from None
 
 
-def _connected(host: str, port: int, access: Access) -> socket.socket:
+def connected(host: str, port: int, access: Access) -> socket.socket:
+    """Return a connection, on which nothing takes longer than `TIMEOUT_S`. Use `in_words`."""
     if not port:
         return _connected_here(host)
     stream = socket.create_connection((host, port), TIMEOUT_S)

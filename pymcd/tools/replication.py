@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import getopt
-import getpass
 import json
 import math
 import os
@@ -24,7 +23,16 @@ from typing import TYPE_CHECKING, Any
 from ..config import EXIT_USAGE
 from ..replication.link import ADVICE
 from ..replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
-from .asking import DEFAULT_PORT, Access, AskError, Place, ask_report, parse_address, tls_context
+from .asking import (
+    ACCESS_OPTIONS,
+    DEFAULT_PORT,
+    Access,
+    AskError,
+    Place,
+    access_of,
+    ask_report,
+    parse_address,
+)
 from .telling import complain, tell
 
 if TYPE_CHECKING:
@@ -190,7 +198,7 @@ def replication(words: list[str]) -> int:
         if not addresses:
             raise ValueError("no address")
         wait_s = _seconds(options.get("--wait", "0"))
-        access = _access(options)
+        access = access_of(options)
     except (getopt.GetoptError, ValueError, OSError) as error:
         why = f"{error}\n{USAGE}"
         if isinstance(error, OSError):
@@ -210,7 +218,7 @@ def replication(words: list[str]) -> int:
     return exit_code(answers, to_stop=wait_s > 0)
 
 
-OPTIONS = ["help", "wait=", "json", "tls", "ca-file=", "cert=", "key=", "user="]
+OPTIONS = ["help", "wait=", "json", *ACCESS_OPTIONS]
 
 HELP = f"""\
 {USAGE}
@@ -233,19 +241,6 @@ lost if a node died now. An ADDRESS is where clients connect: HOST, HOST:PORT (d
 Exit code: {EXIT_IN_SYNC} all answer and are in sync, and, with --wait, any one may be stopped;\
  {EXIT_NOT_IN_SYNC} not so;
 {EXIT_UNREACHABLE} none answers."""
-
-
-def _access(options: dict[str, str]) -> Access:
-    files = [options.get(name) for name in ("--ca-file", "--cert", "--key")]
-    wants_tls = "--tls" in options or any(files)
-    context = tls_context(*files) if wants_tls else None
-    user = options.get("--user", "")
-    password = ""
-    if user:
-        is_asked = sys.stdin.isatty()
-        line = getpass.getpass(f"Password of {user}: ") if is_asked else sys.stdin.readline()
-        password = line.rstrip("\r\n")
-    return Access(context, user, password)
 
 
 def _seconds(text: str) -> float:

@@ -1,0 +1,114 @@
+"""Talks with a server as its client: what is sent, and how what comes back is read.
+
+A *talk* is a generator: it yields what to send, which may be nothing, and is sent what came; what
+it returns is the result. Whoever has a socket drives it. `TalkError` tells why there is no result.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from .. import limits
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    Result = TypeVar("Result")
+    #: Yields what to send, is sent what came (empty: the connection has ended).
+    Talk = Generator[bytes, bytes, Result]
+
+#: No line that answers is longer, but for what is no answer.
+_LINE_MAX_BYTES: Final = 4096
+#: No value is longer. # memcached: -I
+_VALUE_MAX_BYTES: Final = 1 << 30
+#: What no word of a text command may hold.
+_find_unspeakable: Final = re.compile(rb"[\x00-\x20\x7f]").search
+#: A key in base64 must not be longer than a key either.
+_BASE64_KEY_MAX_BYTES: Final = limits.KEY_MAX_BYTES // 4 * 3
+
+
+class TalkError(Exception):
+    """A server that does not do what it is asked for, and why, in a few words."""
+
+
+class BusyError(TalkError):
+    """A server that would do it a little later."""
+
+
+def is_speakable(key: bytes) -> bool:
+    """Return whether a key can be said in a meta command, in base64 at worst."""
+    return not _find_unspeakable(key) or len(key) <= _BASE64_KEY_MAX_BYTES
+
+
+def key_words(key: bytes) -> tuple[bytes, bytes]:
+    """Return a key as a meta command says it, and the flag that it then needs."""
+    # protocol.txt, "Meta Commands", b
+    if _find_unspeakable(key):
+        return binascii.b2a_base64(key, newline=False), b" b"
+    return key, b""
+
+
+class Input:
+    """What came and was not read yet."""
+
+    def __init__(self) -> None:
+        self.data = b""
+        self.at = 0
+
+    def line(self) -> Talk[bytes]:
+        """Read a line, without its end."""
+        while (end := self.data.find(b"\n", self.at)) < 0:
+            if len(self.data) - self.at > _LINE_MAX_BYTES:
+                raise TalkError("answers something that cannot be understood")
+            yield from self._more()
+        line = self.data[self.at : end]
+        self.at = end + 1
+        return line.removesuffix(b"\r")
+
+    def block(self, size: int) -> Talk[bytes]:
+        """Read so many bytes, and the end of the line behind them."""
+        if size > _VALUE_MAX_BYTES:
+            raise TalkError("answers something that cannot be understood")
+        missing = self.at + size + 2 - len(self.data)
+        if missing > 0:
+            pieces = [self.data]
+            while missing > 0:
+                piece = yield b""
+                if not piece:
+                    raise TalkError("closed the connection")
+                pieces.append(piece)
+                missing -= len(piece)
+            self.data = b"".join(pieces)
+        begin = self.at
+        self.at = end = begin + size + 2
+        if self.data[end - 2 : end] != b"\r\n":
+            raise TalkError("answers something that cannot be understood")
+        return self.data[begin : end - 2]
+
+    def _more(self, send: bytes = b"") -> Talk[None]:
+        data = yield send
+        if not data:
+            raise TalkError("closed the connection")
+        self.data = self.data[self.at :] + data
+        self.at = 0
+
+    def ask(self, question: bytes) -> Talk[bytes]:
+        """Send a question; read the first line of the answer."""
+        yield from self._more(question)
+        return (yield from self.line())
+
+
+def refusal(line: bytes) -> TalkError:
+    """Return what a line means that is no answer."""
+    if line.startswith(b"BUSY"):
+        return BusyError("is busy with another listing of its keys")
+    if b"unauthenticated" in line:
+        return TalkError("wants a login")
+    if line.startswith(b"\x15\x03"):
+        return TalkError("wants TLS")
+    if line.startswith((b"ERROR metadump not allowed", b"CLIENT_ERROR lru crawler disabled")):
+        return TalkError("does not list its keys (it runs with -X or without its LRU crawler)")
+    words = line[:60].decode("ascii", "replace")
+    return TalkError(f"refuses: {words}" if words.isprintable() else "is no memcached")
