@@ -91,7 +91,8 @@ class Guests:
             if hasattr(socket, name):
                 sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
-        nursery.start_soon(self.serve_stream, stream, host)
+        # Counted from now on: many may come before the first of them has its turn.
+        nursery.start_soon(self._host, stream, self._admit(host))
 
     def _make_room(self, host: str) -> bool:
         """Give a guest up for one of that host; False: it must go itself."""
@@ -112,9 +113,15 @@ class Guests:
 
     async def serve_stream(self, stream: trio.abc.Stream, host: str = "") -> None:
         """Serve one guest, until it has gone or has heard enough."""
-        self.number += 1
+        await self._host(stream, self._admit(host))
+
+    def _admit(self, host: str) -> Guest:
         guest = Guest(host)
         self._guests[guest] = None
+        self.number += 1
+        return guest
+
+    async def _host(self, stream: trio.abc.Stream, guest: Guest) -> None:
         try:
             with guest.scope:
                 async with stream:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from base64 import b64encode
 from collections import Counter
@@ -421,6 +422,21 @@ async def test_there_is_room_for_so_many(monkeypatch):
         assert await third.stream.receive_some() == b""
         for client in (*streaming, second):
             assert await client.servers() == [f"127.0.0.1:{server.port}"]
+
+
+async def test_so_there_is_for_many_who_come_at_once(monkeypatch):
+    monkeypatch.setattr(module, "CLIENTS_MAX", 3)
+    async with serving(couchbase="127.0.0.1:0") as server:
+        assert server._buckets is not None
+        address = ("127.0.0.1", http_port(server))
+        callers = [socket.create_connection(address) for _ in range(20)]
+        most = 0
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+            most = max(most, len(list(server._buckets.guests)))
+        assert most == 3
+        for caller in callers:
+            caller.close()
 
 
 @pytest.mark.skipif(not HAS_EPOLL, reason="needs a loopback of many addresses")
