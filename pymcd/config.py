@@ -48,6 +48,9 @@ LOGIN_FAILURE_DELAY_MAX_S = 60
 
 REPLICATION_PORT = 11212  # repcached's
 COUCHBASE_PORT = 8091  # where clients of Couchbase look
+HTTP_PORT = 11222
+# With `--http`: load balancers look every second or so.
+HTTP_DRAIN_DELAY_S = 2.0
 PEERS_MAX = 15
 NODE_NAME_MAX_CHARACTERS = 64
 # Nobody waits longer for an answer, so nobody can mean more; and who waits less, never sleeps.
@@ -126,6 +129,7 @@ class Settings:
     verbose: int = 0
     log_file: str | None = None
     log_format: LogFormat = "text"
+    drain_delay_s: float | None = None  # see `drain_s`
     shutdown_timeout_s: float = 10.0
 
     # Memory.
@@ -218,6 +222,9 @@ class Settings:
     couchbase_name: str | None = None  # of this node, as those clients call it
     couchbase_peers: tuple[str, ...] = ()  # in the order of `peers`; empty: as we are ourselves
 
+    # Where this server is asked by HTTP how it does; None: nowhere.
+    http: str | None = None
+
     @property
     def replicated(self) -> bool:
         """Whether this server is, or may become, one of several that replicate."""
@@ -272,6 +279,17 @@ class Settings:
             return None
         return _parse_address(self.couchbase, COUCHBASE_PORT, "couchbase")
 
+    def http_listener(self) -> Address | None:
+        """Return where to be asked by HTTP; a port of -1 is any free one."""
+        return None if self.http is None else _parse_address(self.http, HTTP_PORT, "http")
+
+    @property
+    def drain_s(self) -> float:
+        """How long to go on when told to stop, and say so, before clients are turned away."""
+        if self.drain_delay_s is not None:
+            return self.drain_delay_s
+        return 0.0 if self.http is None else HTTP_DRAIN_DELAY_S
+
     def couchbase_host(self) -> str | None:
         """Return the name of this node for clients of Couchbase; None: that of this host."""
         listener = self.couchbase_listener()
@@ -313,6 +331,7 @@ class Settings:
         _check_slab_sizes(self)
         _check_combinations(self)
         self.listeners(self.port)
+        self.http_listener()
         if self.replicated:
             _check_replication(self)
             # Frozen, so that only this moment may bring the names into one form.
@@ -450,6 +469,10 @@ _FIELD_RULES: dict[str, _Rule] = {
     ),
     "login_timeout_s": _seconds("log in"),
     "log_format": _one_of(LogFormat, "Unknown log format"),
+    "drain_delay_s": _Rule(
+        lambda v: v is None or 0 <= v < INFINITY,
+        "The time to drain must be a number of seconds, not negative",
+    ),
     "shutdown_timeout_s": _seconds("shut down in"),
     "peers": _Rule(all, "ERROR: Empty peer.", EXIT_USAGE),
     "witness": _Rule(lambda v: v != "", "ERROR: Empty witness.", EXIT_USAGE),
@@ -781,6 +804,7 @@ _ADDRESSES = {
     "witness": ("witness", f"HOST, HOST:PORT, [V6]:PORT or {FORM}"),
     "replication_listen": ("replication address", "HOST, HOST:PORT, [V6]:PORT or *"),
     "couchbase": ("address for --couchbase", "HOST, HOST:PORT, * or *:PORT"),
+    "http": ("address for --http", "HOST, HOST:PORT, [V6]:PORT, * or *:PORT"),
 }
 
 
@@ -811,6 +835,8 @@ def _parse_address(text: str, default_port: int, field: str) -> Address:
         return Address(None, port)
     if ":" in host and _ip_address(host) is None:
         raise refusal("more than one colon is only in an IPv6 address")
+    if field == "http" and host.isdigit():
+        raise refusal("a port alone is no address")
     if not host or not all("!" <= each <= "~" for each in host) or any(c in host for c in "*/,;"):
         raise refusal(f"{host!r} is no host")
     return Address(host, port)

@@ -798,9 +798,24 @@ _CONFIGURATION = (
         _store("log_file", _text),
     ),
     _option("--log-format=FORMAT", "text or json (default text)", _store("log_format", _same)),
+)
+
+_WATCHING = (
+    _option(
+        "--http=ADDRESS",
+        "answer /healthz, /readyz, /metrics and /replication by HTTP: HOST, HOST:PORT, [V6]:PORT, *"
+        " or *:PORT (default port 11222); whoever reaches it may ask; needs the extra http",
+        _store("http", _text),
+    ),
+    _option(
+        "--drain-delay=SECONDS",
+        "when told to stop, first go on for that time while /readyz says that no client may come"
+        " (default 2 with --http, else 0)",
+        _store("drain_delay_s", _seconds),
+    ),
     _option(
         "--shutdown-timeout=SECONDS",
-        "time to finish requests in hand when told to stop (default 10)",
+        "then, time to finish requests in hand (default 10)",
         _store("shutdown_timeout_s", _seconds),
     ),
 )
@@ -821,6 +836,7 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
     "The pair": _PAIR,
     "Couchbase's bucket": _BUCKET,
     "Configuration and log": _CONFIGURATION,
+    "Health, metrics and the end": _WATCHING,
     "What answers and ends": _ANSWERS,
 }
 OPTIONS: tuple[Option, ...] = tuple(chain.from_iterable(SECTIONS.values()))

@@ -87,6 +87,8 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "config": ("/c", {}),
     "log-file": ("/l", {"log_file": "/l"}),
     "log-format": ("json", {"log_format": "json"}),
+    "http": ("*:11333", {"http": "*:11333"}),
+    "drain-delay": ("1.5", {"drain_delay_s": 1.5}),
     "shutdown-timeout": ("2.5", {"shutdown_timeout_s": 2.5}),
     "help": ("", {}),
     "license": ("", {}),
@@ -269,6 +271,8 @@ EDGES: list[tuple[str, str, object]] = [
     ("peer", " a , b", ("a", "b")),
     ("peer", "a,a", ("a",)),
     ("couchbase", "", None),
+    ("http", "", None),
+    ("drain-delay", "0", 0.0),
     ("prefix-delimiter", "ab", "a"),
 ]
 
@@ -294,6 +298,7 @@ REFUSED = [
     *[("slab-growth-factor", word) for word in ("1", "x", "1e999")],
     *[("listen", word) for word in ("", ",", ";", " , ;")],
     *[("peer", word) for word in ("", ",", " , ")],
+    *[("drain-delay", word) for word in ("", "-1", "1s")],
     *[("extended", word) for word in ("x", "hot_lru_pct", "hot_lru_pct=80", ",")],
 ]
 

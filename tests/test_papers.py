@@ -19,6 +19,8 @@ from pymcd.replication.frames import Kind
 from pymcd.replication.peer import NEXT_PHASES, Phase
 from pymcd.replication.records import Record
 from pymcd.replication.roles import TRANSITIONS, Role, Stance
+from pymcd.web.metrics import METRICS, Report
+from pymcd.web.pages import PAGES
 
 from .test_layering import BELOW_SERVER, MAY_IMPORT, MAY_NAME
 
@@ -91,6 +93,24 @@ def test_states_of_a_server():
         for name, ready, when in table("state", "ready", paper=MONITORING)
     }
     assert told == STATES
+
+
+def test_metrics():
+    told = table("metric", paper=MONITORING)
+    rows = {metric.name: ", ".join(f"`{row}`" for row in metric.rows) for metric in METRICS}
+    assert told == [
+        [
+            f"`{metric.name}`",
+            metric.kind,
+            metric.report + ("" if metric.report is Report.SERVER else f": {rows[metric.name]}"),
+            metric.help,
+        ]
+        for metric in METRICS
+    ]
+
+
+def test_pages():
+    assert [path.strip("`") for path, _ in table("path", paper=MONITORING)] == list(PAGES)
 
 
 @pytest.mark.parametrize(("header", "members"), [("kind", Kind), ("record", Record)])

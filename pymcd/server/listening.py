@@ -5,9 +5,9 @@ ports below 1024 need root, so all this happens before privileges drop and befor
 (a Unix socket after the drop, so that it belongs to the new user).
 
 A server that replicates takes the ports of its clients at the start, and listens there only when it
-is in sync (`Endpoint.listen`): until then the system refuses connections. It listens for its peers
-at once. Of two such servers the system would let both take the same port, as neither listens; so
-each first tries to, for a moment.
+is in sync (`Endpoint.listen`): until then the system refuses connections. It listens for its peers,
+and for who asks how it does, at once. Of two such servers the system would let both take the same
+port, as neither listens; so each first tries to, for a moment.
 
 Where memcached, asked for all interfaces, finds the port taken in one address family, it serves
 the other and says nothing. Here that is an error: half a server is what nobody wants. A family
@@ -31,7 +31,7 @@ from ..config import ANY_PORT, EXIT_OS_ERROR, ConfigError, Listener, Protocol, S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-Transport = Literal["tcp", "udp", "local", "replication", "couchbase"]
+Transport = Literal["tcp", "udp", "local", "replication", "couchbase", "http"]
 
 #: Linux takes no more for a backlog than this, and fails for a negative one elsewhere.
 _BACKLOG_MAX: Final = 65535
@@ -115,6 +115,10 @@ def open_internet_endpoints(
         if bucket is not None:
             listener = Listener(bucket.host, bucket.port, None, settings.protocol)
             endpoints += _open(settings, listener, "couchbase")
+        pages = settings.http_listener()
+        if pages is not None:
+            listener = Listener(pages.host, pages.port, None, settings.protocol)
+            endpoints += _open(settings, listener, "http")
     except BaseException:
         close_all(endpoints)
         raise
@@ -235,7 +239,7 @@ def _refusal(
 ) -> ConfigError:
     # memcached: main
     reason = getattr(error, "strerror", None) or "Name or service not known"
-    if transport in ("replication", "couchbase"):
+    if transport in ("replication", "couchbase", "http"):
         where = f"{transport} port {listener.port} of {listener.host or 'any interface'}"
     elif settings.inter is None:
         port = settings.port if transport == "tcp" else settings.udp_port

@@ -64,7 +64,9 @@ def run(settings: Settings, signals: Signals) -> int:
         daemon.allow_core_dumps()
     others = 0
     if settings.couchbase is not None:
-        others = int(_import_with_h11(".couchbase", "--couchbase", "couchbase").CLIENTS_MAX)
+        others += int(_import_with_h11(".couchbase", "--couchbase", "couchbase").CLIENTS_MAX)
+    if settings.http is not None:
+        others += int(_import_with_h11(".web", "--http", "http").CLIENTS_MAX)
     etcd = None
     if settings.replicated and settings.etcd is not None:
         etcd = _import_with_h11(".etcd", "--witness etcd://", "etcd").Access(settings.etcd)

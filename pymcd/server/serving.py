@@ -4,7 +4,8 @@
 to a driver (the hub for all sockets where there is epoll, else `streams`), runs the chores, and
 drains when told to stop. The process around one is in `process`.
 
-Stopping. The first `stop` closes the listeners and every client that has nothing under way; what
+Stopping. The first `stop` tells whoever asks that no client is to come any more, and goes on for
+`drain_s`. Then it closes the listeners and every client that has nothing under way; what
 was received is executed, its replies are sent, and a value that is arriving may arrive, for
 `shutdown_timeout_s` at most. A second one ends all that at once.
 
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from .listening import Endpoint
     from .notify import Notifier
     from .peering import Peering
+    from .web import WebServer
 
 TOO_MANY_CONNECTIONS: Final = b"ERROR Too many open connections\r\n"
 
@@ -172,6 +174,9 @@ class Server:
         self.peering: Peering | None = None
         self._network = network
         self._buckets: BucketServer | None = None
+        self.web: WebServer | None = None
+        if settings.http is not None:
+            self.web = self._make_web()
         self._listening: list[Endpoint] = []  #: clients are let in there
         self._datagrams: list[Endpoint] = []  #: requests arrive there
         if secrets is None and settings.replication_secret_file is not None:
@@ -294,7 +299,8 @@ class Server:
         its peers would be. Raises `ConfigError` when a port that was bound cannot be used.
         """
         for_peers = [each for each in endpoints if each.transport == "replication"]
-        others = [each for each in endpoints if each.transport != "replication"]
+        for_questions = [each for each in endpoints if each.transport == "http"]
+        others = [each for each in endpoints if each.transport not in ("replication", "http")]
         try:
             async with trio.open_nursery() as nursery:
                 self._clients = nursery
@@ -308,6 +314,12 @@ class Server:
                     nursery.start_soon(keep_on, partial(self.hub.run, end_turn), self._mishap)
                 for chore in self.chores:
                     nursery.start_soon(keep_on, partial(chore.run, self._mishap), self._mishap)
+                for endpoint in for_questions:
+                    assert self.web is not None
+                    listen = partial(self.web.listen, endpoint)
+                    nursery.start_soon(keep_on, listen, self._mishap)
+                    where = endpoint.address.partition(":")[2]
+                    self._say(f"http: questions are answered at http://{where}/")
                 self._started_at = self._clock.monotonic()
                 async with trio.open_nursery() as accepting:
                     for endpoint in for_peers:
@@ -323,6 +335,7 @@ class Server:
                         self._open(others, accepting)
                     started()
                     await self._stopping.wait()
+                    await self._be_avoided()
                     accepting.cancel_scope.cancel()
                 self.reception.listening.clear()
                 close_all([each for each in others if each.transport != "couchbase"])
@@ -374,6 +387,12 @@ class Server:
     def shutdown(self, graceful: bool) -> None:
         self.graceful = self.graceful or graceful
         self.stop()
+
+    async def _be_avoided(self) -> None:
+        """Go on for a while: whoever sends clients here is to learn first that he should not."""
+        if self.ready.is_set() and self._refusal is None:
+            with trio.move_on_after(self.settings.drain_s):
+                await self._at_once.wait()
 
     async def _drain(self) -> None:
         """Close whoever has nothing under way, until all are gone or time is up.
@@ -514,6 +533,22 @@ class Server:
         """Send the peers what has changed. After commands that the hub did not run."""
         if self.peering is not None:
             self.peering.send_turn()
+
+    # -- the pages -----------------------------------------------------------------------------
+
+    def _make_web(self) -> WebServer:
+        """Return what answers by HTTP how this server does."""
+        from .web import WebServer  # which needs h11
+
+        web = WebServer(
+            self.service,
+            self.readiness,
+            clock=self._clock,
+            memory=self._memory,
+            on_error=self._mishap,
+        )
+        self.chores.append(web.lag.looking)
+        return web
 
     # -- the bucket ----------------------------------------------------------------------------
 

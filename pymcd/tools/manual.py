@@ -45,7 +45,11 @@ _ENVIRONMENT: Final[Rows] = [
     ("SASL_CONF_PATH", "with -S: directory of memcached.conf, or that file, with mech_list"),
 ]
 _SIGNALS: Final[Rows] = [
-    ("TERM, INT", "end: requests in hand are answered, peers get what they lack; twice: at once"),
+    (
+        "TERM, INT",
+        "end: after --drain-delay requests in hand are answered, and peers get what they lack;"
+        " twice: at once",
+    ),
     ("USR1", "the same, with other last words"),
     ("HUP", "read files of logins, secrets and certificates again, and open the log anew"),
 ]
