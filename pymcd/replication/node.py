@@ -129,6 +129,7 @@ class Node:
             leads=lambda: self.view.role.leads,
         )
         self.ready = False
+        self.draining = False  #: it was told to stop, and goes on for a while
         self.awake = Wakefulness()
         self._suspended_s = host.suspended_s()  #: so far, as we know
         self._stepped_at = clock.monotonic()
@@ -1111,6 +1112,7 @@ class Node:
             self.degradation,
             self.patience,
             ready=self.ready,
+            draining=self.draining,
             votes=self.voting.rows(),
             role=self.standing,
         )

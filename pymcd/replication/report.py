@@ -68,6 +68,7 @@ def group_rows(
     patience: Patience,
     *,
     ready: bool,
+    draining: bool,
     votes: Rows,
     role: Role,
 ) -> Rows:
@@ -85,6 +86,7 @@ def group_rows(
         ("epoch", view.epoch >> TAG_BITS),
         ("coordinator", view.coordinator),
         ("ready", _yes(ready)),
+        ("draining", _yes(draining)),
         ("ack_mode", view.ack_mode),
         ("ack_timeout_ms", round(patience.ack_timeout_s * 1000)),
         ("degraded", _yes(degradation.since is not None)),

@@ -134,7 +134,7 @@ def run(settings: Settings, signals: Signals) -> int:
             daemon.write_port_file(port_file, endpoints, log)
         if pid_file is not None:
             daemon.write_pid_file(pid_file, log)
-        if settings.verbose or log.is_terminal:
+        if settings.verbose or settings.http is not None or log.is_terminal:
             log.line(introduction(settings, endpoints, server.readiness()))
         if announce is not None:
             announce(0)

@@ -318,8 +318,6 @@ class Server:
                     assert self.web is not None
                     listen = partial(self.web.listen, endpoint)
                     nursery.start_soon(keep_on, listen, self._mishap)
-                    where = endpoint.address.partition(":")[2]
-                    self._say(f"http: questions are answered at http://{where}/")
                 self._started_at = self._clock.monotonic()
                 async with trio.open_nursery() as accepting:
                     for endpoint in for_peers:
@@ -357,6 +355,8 @@ class Server:
         if self._stopping.is_set():
             self._at_once.set()
         self._stopping.set()
+        if self.peering is not None:
+            self.peering.node.draining = True
         self._readiness_changes()
 
     def readiness(self) -> Readiness:
@@ -390,7 +390,7 @@ class Server:
 
     async def _be_avoided(self) -> None:
         """Go on for a while: whoever sends clients here is to learn first that he should not."""
-        if self.ready.is_set() and self._refusal is None:
+        if self._is_open and self._refusal is None:
             with trio.move_on_after(self.settings.drain_s):
                 await self._at_once.wait()
 

@@ -19,6 +19,7 @@ ROWS = [
     "epoch",
     "coordinator",
     "ready",
+    "draining",
     "ack_mode",
     "ack_timeout_ms",
     "degraded",

@@ -333,8 +333,11 @@ async def test_changes_of_readiness_are_told() -> None:
         a.readiness_hooks.append(lambda: told.append(a.readiness().state))
         assert a.readiness().state is b.readiness().state is State.STARTING
         await until(lambda: a.readiness().ready and b.readiness().ready)
+        assert a.peering is not None
+        assert dict(a.peering.node.rows())["draining"] == "no"
         a.stop()
         assert not a.readiness().ready
+        assert dict(a.peering.node.rows())["draining"] == "yes"
     assert told[-1] is State.DRAINING
     assert State.IN_SYNC in told
 

@@ -594,6 +594,12 @@ INTRODUCTIONS: list[tuple[dict[str, Any], list[Any], str, str]] = [
         "127.0.0.1:5; 64 MB for items; peers b:11212, c:5",
     ),
     ({"port": 0}, [], "", "nowhere; 64 MB for items"),
+    (
+        {"http": "*"},
+        [*HERE, endpoint("http:0.0.0.0:6", "http"), endpoint("http6:[::]:6", "http")],
+        "",
+        "127.0.0.1:5; 64 MB for items; HTTP at *:6",
+    ),
 ]
 
 
@@ -607,7 +613,10 @@ def test_what_it_says_of_itself(
     assert said == f"pymcd {__version__} at {words}"
 
 
-@pytest.mark.parametrize(("verbose", "lines"), [([], 0), (["-v"], 1)])
+WATCHED = ["--http", "127.0.0.1:0", "--drain-delay", "0"]
+
+
+@pytest.mark.parametrize(("verbose", "lines"), [([], 0), (["-v"], 1), (WATCHED, 1)])
 def test_it_says_so_to_who_asks(folder: Path, verbose: list[str], lines: int) -> None:
     path, pid_file = folder / "socket", folder / "pid"
     process = subprocess.Popen(
@@ -620,7 +629,7 @@ def test_it_says_so_to_who_asks(folder: Path, verbose: list[str], lines: int) ->
             assert process.poll() is None
         process.terminate()
         log = rest_of_log(process)
-    assert log.count(f"pymcd {__version__} at {path}; 64 MB for items\n") == lines
+    assert log.count(f"pymcd {__version__} at {path}; 64 MB for items") == lines
 
 
 def test_it_says_so_on_a_terminal(folder: Path) -> None:

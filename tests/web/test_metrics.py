@@ -60,7 +60,14 @@ accepting_connections
 """
 
 #: Rows of `stats replication` that are no numbers, or that others say.
-UNMEASURED = {"state", "node_id", "pymcd_version", "coordinator", "ready", "ack_mode"} | {
+UNMEASURED = {
+    "state",
+    "node_id",
+    "pymcd_version",
+    "coordinator",
+    "ready",
+    "draining",
+    "ack_mode",
     "memory_limit",  # memcached_limit_bytes
     "evictions",  # memcached_items_evicted_total
     "last_refusal",
