@@ -114,6 +114,7 @@ READ_BY = {
     # Its exit code tells nothing, as it is always ended by a signal of its own.
     "keepalived": "! keepalived -t -f {} 2>&1 | grep {}",
     "yaml": "nutcracker -t -c {}",
+    "yml": "promtool check config {}",
     "php": "php -l {}",
     "ini": """php -n -r 'exit(parse_ini_file("{}", false, INI_SCANNER_RAW) ? 0 : 1);'""",
     "ruby": "ruby -c {}",
