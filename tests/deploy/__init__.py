@@ -1,0 +1,1 @@
+"""The files of docs/deploy are right: their form, and what they say of pymcd."""

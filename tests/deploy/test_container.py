@@ -1,0 +1,138 @@
+"""The image and what is composed of it: who runs, where, and with which options."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pymcd.arguments import split_arguments
+from pymcd.tools.witness import _own_words, _settings
+
+from .deployed import (
+    CLIENTS,
+    DEPLOY,
+    HTTP,
+    PEERS,
+    ROOT,
+    UID,
+    documents,
+    run,
+    settings_of,
+    stops_within_s,
+    tool,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FOLDER = DEPLOY / "container"
+DOCKERFILE = FOLDER / "Dockerfile"
+
+
+def instructions(name: str) -> list[str]:
+    """Return what follows an instruction of the Dockerfile, each time that it is there."""
+    text = DOCKERFILE.read_text().replace("\\\n", " ")
+    return re.findall(rf"^{name} (.*)$", text, re.MULTILINE)
+
+
+# -- the image -----------------------------------------------------------------------------------
+
+
+def test_nobody_is_root_there() -> None:
+    assert instructions("USER") == [f"{UID}:{UID}"]
+    (made,) = (each for each in instructions("RUN") if "useradd" in each)
+    assert f"--uid {UID}" in made
+    assert f"--gid {UID}" in made
+
+
+def test_its_ports_are_told() -> None:
+    assert instructions("EXPOSE") == [f"{CLIENTS} {PEERS} {HTTP}"]
+
+
+def test_what_is_copied_is_there() -> None:
+    for words in instructions("COPY"):
+        source = next(word for word in words.split() if not word.startswith("--"))
+        assert (ROOT / source).exists()
+
+
+#: Words behind `docker run pymcd`, and what is then run.
+RUNS = [
+    ([], ["pymcd"]),
+    (["-m", "512"], ["pymcd", "-m", "512"]),
+    (["--peer=a b"], ["pymcd", "--peer=a b"]),
+    (["pymcd", "replication", "a"], ["pymcd", "replication", "a"]),
+    (["pymcd", "-V"], ["pymcd", "-V"]),
+    (["other", "-x"], ["other", "-x"]),
+]
+
+
+@pytest.mark.parametrize(("words", "runs"), RUNS, ids=[" ".join(row[0]) or "-" for row in RUNS])
+def test_words_that_begin_with_a_dash_are_for_the_server(
+    words: list[str], runs: list[str], tmp_path: Path
+) -> None:
+    for name in ("pymcd", "other"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\nfor word in {name} "$@"; do echo "$word"; done\n')
+        program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = run(str(FOLDER / "entrypoint.sh"), *words, env={"PATH": path})
+    assert done.stdout.splitlines() == runs
+
+
+@pytest.mark.slow
+def test_hadolint_has_nothing_to_say() -> None:
+    done = run(tool("hadolint"), "--failure-threshold=style", str(DOCKERFILE))
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+# -- composed ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def services() -> dict[str, Any]:
+    (composed,) = documents(FOLDER / "compose.yaml")
+    found: dict[str, Any] = composed["services"]
+    return found
+
+
+def test_nodes_and_witness_know_each_other(services: dict[str, Any]) -> None:
+    witness = f"witness:{PEERS}"
+    for name, other in (("cache-1", "cache-2"), ("cache-2", "cache-1")):
+        service = services[name]
+        settings = settings_of(service["command"])
+        assert service["hostname"] == settings.node_id == name
+        assert settings.peers == (f"{other}:{PEERS}",)
+        assert settings.witness == witness
+        assert settings.replication_secret_file == "/run/secrets/pymcd"
+        assert str(HTTP) in str(settings.http)
+        grace_s = int(service["stop_grace_period"].removesuffix("s"))
+        assert grace_s > stops_within_s(settings)
+    first, tool_name, *words = services["witness"]["command"]
+    assert (first, tool_name) == ("pymcd", "witness")
+    plain, state = _own_words(words)
+    assert state is not None
+    (volume,) = services["witness"]["volumes"]
+    assert state.startswith(volume.split(":")[1] + "/")
+    settings = _settings(split_arguments(plain))
+    assert settings.replication_secret_file == "/run/secrets/pymcd"
+
+
+@pytest.mark.slow
+def test_it_is_a_compose_file() -> None:
+    checker = tool("check-jsonschema")
+    done = run(checker, "--builtin-schema", "vendor.compose-spec", str(FOLDER / "compose.yaml"))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_haproxy_understands_its_part(tmp_path: Path) -> None:
+    path = tmp_path / "haproxy.cfg"
+    # Their names are known where they are composed.
+    text = re.sub(r"cache-\d:", "127.0.0.1:", (FOLDER / "haproxy.cfg").read_text())
+    path.write_text(text)
+    done = run(tool("haproxy"), "-c", "-f", str(path))
+    assert done.returncode == 0, done.stdout
+    assert "WARN" not in done.stdout.upper(), done.stdout
