@@ -28,6 +28,7 @@ TRIED_BY: dict[tuple[str, str], str] = {
     ("docs/testing.md", "sh"): "tests/recipes",
     ("docs/contributing.md", "python"): "tests/test_papers.py",
     ("docs/contributing.md", "sh"): ".ci/run",
+    ("docs/deploy.md", "sh"): "conformance/deploy/test_systemd.py",
     ("docs/front.md", "java"): "conformance/front/addresses.py",
     ("docs/capacity.md", "java"): "conformance/shards/clients.py",
 }
