@@ -218,7 +218,7 @@ _pymcd() {
 
 _pymcd "$@"
 """
-_ZSH_ANYTHING: Final = "*:host or file:_alternative 'hosts:host:_hosts' 'files:file:_files'"
+_ZSH_ANYTHING: Final = "*:host or file: _alternative 'hosts:host:_hosts' 'files:file:_files'"
 
 
 def zsh() -> str:

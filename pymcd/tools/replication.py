@@ -51,6 +51,7 @@ WAIT_S = 60.0
 WAIT_STEP_S = 0.25
 
 TEXT_WIDTH = 96
+SCREEN_WIDTH = 80
 # Nodes that are well hear of each other once a second.
 SILENT_S = 2.5
 
@@ -283,8 +284,9 @@ def wait_for(
 def _show_in_place(words: str) -> None:
     """Show a line that the next one replaces, to a person."""
     if sys.stderr.isatty():
-        width = os.get_terminal_size(sys.stderr.fileno()).columns - 1
-        print(f"\r\x1b[K{words[:width]}", end="", file=sys.stderr, flush=True)  # noqa: T201
+        # Some terminals do not say how wide they are.
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or SCREEN_WIDTH
+        print(f"\r\x1b[K{words[: width - 1]}", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _forget(node_id: str, addresses: list[Place], access: Access) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import pty
 import re
 import socket
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -492,6 +494,16 @@ def test_it_is_asked_until_the_time_is_up():
     got = wait_for(ask, 1.1, show=lambda words: None, now=lambda: clock.now, sleep=clock.sleep)
     assert got == [FIRST_ALONE]
     assert asked_at == pytest.approx([100.0, 100.25, 100.5, 100.75, 101.0, 101.1])
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(20, 19), (0, 79), (200, 100)])
+def test_what_is_waited_for_is_shown_in_one_line(columns, shown, monkeypatch):
+    leader, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, columns))
+    with open(leader, "rb", buffering=0) as screen, open(terminal, "w") as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        tool._show_in_place("w" * 100)
+        assert screen.read(4096) == b"\r\x1b[K" + b"w" * shown
 
 
 @pytest.fixture
