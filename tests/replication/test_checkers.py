@@ -503,7 +503,7 @@ def test_a_node_is_mistaken_for_long_in_one_life_only(looks, found):
     """
     there: Any = Box(name="b", alive=True, frozen=False)
     host: Any = Box(name="a")
-    host.node = Box(rows=lambda: [("degraded", "no")], ready=True, role="coordinator")
+    host.node = Box(degradation=Box(since=None), ready=True, role="coordinator")
     world: Any = Box(hosts={"a": host, "b": there})
     watch = Watch(world, [host], {"statistics"}, 0)
     said: list[str] = []
