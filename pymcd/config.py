@@ -46,6 +46,7 @@ INFINITY = float("inf")
 # A delayed answer keeps a connection.
 LOGIN_FAILURE_DELAY_MAX_S = 60
 
+CLIENT_PORT = 11211
 REPLICATION_PORT = 11212  # repcached's
 COUCHBASE_PORT = 8091  # where clients of Couchbase look
 HTTP_PORT = 11222
@@ -111,7 +112,7 @@ class Settings:
     """How one server shall run. Raises `ConfigError` when the values do not go together."""
 
     # Where to listen. A port of -1 is any free port, 0 none; a Unix socket turns TCP and UDP off.
-    port: int = 11211
+    port: int = CLIENT_PORT
     udp_port: int = 0
     unix_socket: str | None = None
     unix_mask: int = 0o700
@@ -217,6 +218,9 @@ class Settings:
     quorum_timeout_s: float = 1.0  # clients wait so long for it, before they get errors
     tombstone_ttl_s: float = 3600.0
 
+    # Where a running server is whose items are to be taken over.
+    fill_from: str | None = None
+
     # The bucket that clients of Couchbase see. `couchbase` is where it is asked for; None: nowhere.
     couchbase: str | None = None
     couchbase_name: str | None = None  # of this node, as those clients call it
@@ -252,6 +256,12 @@ class Settings:
         """Return where to dial the witness, which there is, and is no etcd."""
         assert self.witness is not None
         return _parse_address(self.witness, self.replication_port, "witness")
+
+    def fill_source(self) -> Address | None:
+        """Return whose items are to be taken over, if anybody's are."""
+        if self.fill_from is None:
+            return None
+        return _parse_address(self.fill_from, CLIENT_PORT, "fill_from")
 
     def replication_listeners(self) -> list[Address]:
         """Return where peers may dial us; a port of -1 is any free one.
@@ -332,6 +342,7 @@ class Settings:
         _check_combinations(self)
         self.listeners(self.port)
         self.http_listener()
+        self.fill_source()
         if self.replicated:
             _check_replication(self)
             # Frozen, so that only this moment may bring the names into one form.
@@ -802,6 +813,7 @@ def _ip_address(host: str) -> IPv4Address | IPv6Address | None:
 _ADDRESSES = {
     "peers": ("peer", "HOST, HOST:PORT or [V6]:PORT"),
     "witness": ("witness", f"HOST, HOST:PORT, [V6]:PORT or {FORM}"),
+    "fill_from": ("server to fill from", "HOST, HOST:PORT or [V6]:PORT"),
     "replication_listen": ("replication address", "HOST, HOST:PORT, [V6]:PORT or *"),
     "couchbase": ("address for --couchbase", "HOST, HOST:PORT, * or *:PORT"),
     "http": ("address for --http", "HOST, HOST:PORT, [V6]:PORT, * or *:PORT"),
@@ -829,7 +841,7 @@ def _parse_address(text: str, default_port: int, field: str) -> Address:
             port = REPLICATION_PORT
     elif port == 0:
         if not listens:
-            raise refusal("a peer's port cannot be 0")
+            raise refusal(f"the port of a {what} cannot be 0")
         port = ANY_PORT
     if host == "*" and listens:
         return Address(None, port)

@@ -757,6 +757,15 @@ _PAIR = (
     ),
 )
 
+_MOVING = (
+    _option(
+        "--fill-from=HOST[:PORT]",
+        "take over the items of a running memcached or pymcd, those used last first, while clients"
+        " are served; to be left out at the next start (default port 11211)",
+        _store("fill_from", _text),
+    ),
+)
+
 _BUCKET = (
     _option(
         "--couchbase=ADDRESS",
@@ -834,6 +843,7 @@ SECTIONS: dict[str, tuple[Option, ...]] = {
     "Connections and commands": _COMMANDS,
     "Logins and TLS": _LOGINS,
     "The pair": _PAIR,
+    "Moving in": _MOVING,
     "Couchbase's bucket": _BUCKET,
     "Configuration and log": _CONFIGURATION,
     "Health, metrics and the end": _WATCHING,

@@ -420,7 +420,7 @@ BAD_PEERS = [
     ("localhost:x", "'x' is no port number"),
     ("localhost:70000", "'70000' is no port number"),
     ("localhost:\xb2", "'\xb2' is no port number"),
-    ("localhost:0", "a peer's port cannot be 0"),
+    ("localhost:0", "the port of a peer cannot be 0"),
     ("[::1", "an IPv6 address is written [ADDRESS]:PORT"),
     ("[::1]5", "an IPv6 address is written [ADDRESS]:PORT"),
     ("[localhost]:5", "only an IPv6 address stands in brackets"),

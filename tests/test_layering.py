@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "readiness": {"replication"},
     "web": {"", "limits", "protocol", "readiness"},
     "couchbase": {"replication", "web"},
-    "moving": {"limits"},
+    "moving": {"limits", "store"},
     "server": BELOW_SERVER,
     "testing": {*BELOW_SERVER, "server"},
     "cli": {*BELOW_SERVER, "server", "tools"},

@@ -80,6 +80,7 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "witness": ("w:5", {"witness": "w:5"}),
     "quorum-timeout": ("2.5", {"quorum_timeout_s": 2.5}),
     "tombstone-ttl": ("60", {"tombstone_ttl_s": 60.0}),
+    "fill-from": ("old:11", {"fill_from": "old:11"}),
     "couchbase": ("*:91", {"couchbase": "*:91"}),
     "couchbase-name": ("h", {"couchbase_name": "h"}),
     "couchbase-peer": ("a:1:2,b", {"couchbase_peers": ("a:1:2", "b")}),

@@ -43,7 +43,7 @@ _pymcd() {
             COMPREPLY=($(compgen -u -- "$word"))
             return
             ;;
-        --listen|-l|--peer|-x|--replication-listen|--witness|--couchbase|--couchbase-name|--couchbase-peer|--http)
+        --listen|-l|--peer|-x|--replication-listen|--witness|--fill-from|--couchbase|--couchbase-name|--couchbase-peer|--http)
             COMPREPLY=($(compgen -A hostname -- "$word"))
             return
             ;;
@@ -57,7 +57,7 @@ _pymcd() {
             return
             ;;
         *)
-            words="--port= --udp-port= --unix-socket= --unix-mask= --listen= --listen-backlog= --daemon --pidfile= --user= --enable-coredumps --lock-memory --enable-largepages --threads= --napi-ids= --verbose --memory-limit= --disable-evictions --max-item-size= --slab-growth-factor= --slab-min-size= --memory-file= --conn-limit= --max-reqs-per-event= --disable-cas --protocol= --prefix-delimiter= --enable-shutdown --disable-flush-all --disable-dumping --disable-watch --enable-sasl --auth-file= --login-timeout= --login-failure-delay= --enable-ssl --peer= --replication-listen= --replication-port= --replication-secret-file= --replication-tls --replication-ack= --replication-ack-timeout= --replication-queue= --replication-backlog= --node-id= --cluster-id= --sync-timeout= --force-empty --witness= --quorum-timeout= --tombstone-ttl= --couchbase= --couchbase-name= --couchbase-peer= --extended= --config= --log-file= --log-format= --http= --drain-delay= --shutdown-timeout= --help --license --version -p -U -s -a -l -b -d -P -u -r -k -L -t -N -v -m -M -I -f -n -e -c -R -C -B -D -A -F -X -W -S -Y -Z -x -o -h -i -V"
+            words="--port= --udp-port= --unix-socket= --unix-mask= --listen= --listen-backlog= --daemon --pidfile= --user= --enable-coredumps --lock-memory --enable-largepages --threads= --napi-ids= --verbose --memory-limit= --disable-evictions --max-item-size= --slab-growth-factor= --slab-min-size= --memory-file= --conn-limit= --max-reqs-per-event= --disable-cas --protocol= --prefix-delimiter= --enable-shutdown --disable-flush-all --disable-dumping --disable-watch --enable-sasl --auth-file= --login-timeout= --login-failure-delay= --enable-ssl --peer= --replication-listen= --replication-port= --replication-secret-file= --replication-tls --replication-ack= --replication-ack-timeout= --replication-queue= --replication-backlog= --node-id= --cluster-id= --sync-timeout= --force-empty --witness= --quorum-timeout= --tombstone-ttl= --fill-from= --couchbase= --couchbase-name= --couchbase-peer= --extended= --config= --log-file= --log-format= --http= --drain-delay= --shutdown-timeout= --help --license --version -p -U -s -a -l -b -d -P -u -r -k -L -t -N -v -m -M -I -f -n -e -c -R -C -B -D -A -F -X -W -S -Y -Z -x -o -h -i -V"
             [[ $tool ]] || words="serve completion dump help load passwd replication witness $words"
             ;;
     esac

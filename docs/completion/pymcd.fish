@@ -59,6 +59,7 @@ complete -c pymcd -n 'not __fish_seen_subcommand_from completion dump help load 
 complete -c pymcd -n 'not __fish_seen_subcommand_from completion dump help load passwd replication witness' -l witness -x -a '(__fish_print_hostnames)' -d 'the third vote, see pymcd witness'
 complete -c pymcd -n 'not __fish_seen_subcommand_from completion dump help load passwd replication witness' -l quorum-timeout -x -d 'where there are votes'
 complete -c pymcd -n 'not __fish_seen_subcommand_from completion dump help load passwd replication witness' -l tombstone-ttl -x -d 'how long deletions are remembered, and longer while a peer is away'
+complete -c pymcd -n 'not __fish_seen_subcommand_from completion dump help load passwd replication witness' -l fill-from -x -a '(__fish_print_hostnames)' -d 'take over the items of a running memcached or pymcd, those used last first, while clients are served'
 complete -c pymcd -n 'not __fish_seen_subcommand_from completion dump help load passwd replication witness' -l couchbase -x -a '(__fish_print_hostnames)' -d 'serve clients of Couchbase, too'
 complete -c pymcd -n 'not __fish_seen_subcommand_from completion dump help load passwd replication witness' -l couchbase-name -x -a '(__fish_print_hostnames)' -d 'this host as those clients call it'
 complete -c pymcd -n 'not __fish_seen_subcommand_from completion dump help load passwd replication witness' -l couchbase-peer -x -a '(__fish_print_hostnames)' -d 'the peer as those clients call it, its port for clients and that of its --couchbase'

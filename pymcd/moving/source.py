@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from .talk import Talk
 
 
+#: A line of a metadump, from the beginning up to what all versions have.
+_LISTED: Final = re.compile(
+    rb"key=(\S++) exp=(-?+\d++) la=(-?+\d++) cas=\d++ fetch=\w++ cls=\d++ size=(\d++)"
+).match
 _DUMPED: Final = re.compile(rb"ITEM (\S++) \[(\d++) b; (\d++) s\]").fullmatch
 _CLASS: Final = re.compile(rb"STAT items:(\d++):number ").match
 _FACT: Final = re.compile(rb"STAT (time|uptime|curr_items) (\d++)").fullmatch
@@ -77,21 +81,26 @@ def list_keys(plan: Plan, now: Callable[[], float]) -> Talk[Listing]:
 def _read_listing(plan: Plan, came: Input, line: bytes) -> Talk[None]:
     """Read the lines of a metadump, of which the first is given."""
     while line != b"END":
-        # key=K exp=N la=N cas=N fetch=yes cls=N size=N, and more in later versions
-        fields = dict([word.split(b"=", 1) for word in line.split() if b"=" in word])
-        try:
-            size, end, last_access = int(fields[b"size"]), int(fields[b"exp"]), int(fields[b"la"])
-            key = unquote_to_bytes(fields[b"key"])
-        except (KeyError, ValueError):
-            raise refusal(line) from None
-        plan.add(Listed(key, size, max(0, end)), last_access)
-        # Most lines are whole.
-        stop = came.data.find(b"\n", came.at)
-        if stop < 0:
-            line = yield from came.line()
-        else:
-            line = came.data[came.at : stop].removesuffix(b"\r")
-            came.at = stop + 1
+        _note(plan, line)
+        # Most lines come many at a time.
+        stop = came.data.rfind(b"\n") + 1
+        lines = came.data[came.at : stop].split(b"\n")
+        came.at = max(stop, came.at)
+        for line in lines[:-1]:
+            if line.startswith(b"END"):
+                return
+            _note(plan, line)
+        line = yield from came.line()
+
+
+def _note(plan: Plan, line: bytes) -> None:
+    """Note the key of a line of a metadump."""
+    found = _LISTED(line)
+    if found is None:
+        raise refusal(line)
+    word, end, last_access, size = found.groups()
+    key = unquote_to_bytes(word) if b"%" in word else word
+    plan.add(Listed(key, int(size), max(0, int(end))), int(last_access))
 
 
 def _list_old_keys(plan: Plan, came: Input, now: Callable[[], float]) -> Talk[Listing]:

@@ -80,7 +80,10 @@ def run(settings: Settings, signals: Signals) -> int:
         # Whoever takes over from root may not be able to read our modules.
         import_module(".peering", __package__)
         import_module("..replication.node", __package__)
-        codecs.lookup("idna")  # which looking up a peer's address asks for
+    if settings.fill_from is not None:
+        import_module(".filling", __package__)
+    if settings.replicated or settings.fill_from is not None:
+        codecs.lookup("idna")  # which looking up another server's address asks for
     library = glibc()
     heap = None if library is None else Heap(library)
     notifier = _notifier(settings, log)

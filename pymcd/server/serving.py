@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from ..config import Settings, Tls
     from .couchbase import BucketServer
     from .etcd import Access
+    from .filling import Filling
     from .heap import Heap
     from .listening import Endpoint
     from .notify import Notifier
@@ -177,6 +178,7 @@ class Server:
         self.web: WebServer | None = None
         if settings.http is not None:
             self.web = self._make_web()
+        self._filling: Filling | None = None
         self._listening: list[Endpoint] = []  #: clients are let in there
         self._datagrams: list[Endpoint] = []  #: requests arrive there
         if secrets is None and settings.replication_secret_file is not None:
@@ -308,6 +310,7 @@ class Server:
                     peering = self._join_group(for_peers)
                     nursery.start_soon(peering.run, for_peers)
                 else:
+                    self._begin_filling()
                     self.ready.set()
                 if self.hub is not None:
                     end_turn = None if self.peering is None else self.peering.end_turn
@@ -331,6 +334,7 @@ class Server:
                         accepting.start_soon(self._open_when_ready, others, accepting)
                     else:
                         self._open(others, accepting)
+                    accepting.start_soon(self._fill)
                     started()
                     await self._stopping.wait()
                     await self._be_avoided()
@@ -510,6 +514,7 @@ class Server:
         self.log.warning(
             f"replication: clients are let in, {why}, {waited_s:.1f} s after the start"
         )
+        self._begin_filling()
         self.ready.set()
 
     async def _open_when_ready(self, endpoints: list[Endpoint], accepting: trio.Nursery) -> None:
@@ -549,6 +554,27 @@ class Server:
         )
         self.chores.append(web.lag.looking)
         return web
+
+    # -- what another server has ---------------------------------------------------------------
+
+    def _begin_filling(self) -> None:
+        """Get ready to take over what another server has, before the first client comes."""
+        source = self.settings.fill_source()
+        if source is None:
+            return
+        from .filling import Filling  # which most servers need not load
+
+        self._filling = Filling(
+            self.service, source, say=self.log.warning, send_turn=self._send_turn
+        )
+
+    async def _fill(self) -> None:
+        await self.ready.wait()
+        if self._filling is not None:
+            try:
+                await self._filling.run()
+            except Exception as error:
+                self._mishap(error)
 
     # -- the bucket ----------------------------------------------------------------------------
 

@@ -254,6 +254,9 @@ class Cache:
         self.on_second: Callable[[], None] = lambda: None
         #: Called with each item that is about to be evicted alive.
         self.on_evict: Callable[[Item], None] = lambda item: None
+        #: Called with each key that has no item any more, for whatever reason, and with each that
+        #: was deleted though it had none. None: nobody has to know.
+        self.on_gone: Callable[[bytes], None] | None = None
         self.lru = Lru(
             settings,
             is_dead=self.is_dead,
@@ -512,7 +515,14 @@ class Cache:
         item = self.peek(key)
         if item is not None:
             self.remove(item)
-        elif self.observer is not None:
+        else:
+            self._deleted_nothing(key)
+
+    def _deleted_nothing(self, key: bytes) -> None:
+        """Tell of a deletion of what is not here. Elsewhere it may be: eviction is local."""
+        if self.on_gone is not None:
+            self.on_gone(key)
+        if self.observer is not None:
             self.observer.deleted(key)
 
     def refuse_block(self, key: bytes, value_bytes: int) -> None:
@@ -778,10 +788,9 @@ class Cache:
             self.listener.deleted(item)
 
     def miss_delete(self, key: bytes) -> None:
-        """Count a deletion of what is not here. Elsewhere it may be: eviction is local."""
+        """Count a deletion of what is not here."""
         self.counters.delete_misses += 1
-        if self.observer is not None:
-            self.observer.deleted(key)
+        self._deleted_nothing(key)
 
     def remove(self, item: Item) -> None:
         """Delete a linked item without counting that."""
@@ -1058,8 +1067,21 @@ class Cache:
             self._free(item.chunk_classes)
         else:
             segment.slab_class.free_chunks += 1
+        if self.on_gone is not None:
+            self.on_gone(key)
         if self.observer is not None:
             self.observer.unlinked(item)
+
+    def demote(self, item: Item) -> None:
+        """Put a linked item behind all others of its class: it is the first to be evicted."""
+        size = self.size_of(item)
+        segment, expires_at, access = item.state
+        assert segment is not None
+        segment.bytes -= size
+        segment.unlink(item)
+        cold = segment.slab_class.cold
+        cold.link_last(item, self._states.of(cold, expires_at, access))
+        cold.bytes += size
 
     def _move(self, item: Item, segment: Segment) -> None:
         """Put a linked item at the head of another segment of its class."""

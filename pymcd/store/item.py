@@ -194,6 +194,19 @@ class Segment:
         self.head = item
         self.count += 1
 
+    def link_last(self, item: Item, state: State) -> None:
+        """Put an unlinked item at the tail; else as `link`."""
+        tail = self.tail
+        item.state = state
+        item.prev = tail
+        item.next = None
+        if tail is None:
+            self.head = item
+        else:
+            tail.next = item
+        self.tail = item
+        self.count += 1
+
     def unlink(self, item: Item) -> None:
         """Take an item out and clear its links, so that nothing but the table holds it.
 

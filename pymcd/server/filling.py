@@ -1,0 +1,310 @@
+"""`--fill-from`: the sockets and the pace of a fill. What may become ours is `moving.filling`'s.
+
+Keys are listed on one connection, items fetched on another one, a few at a time, those used last
+first. Everything is done in short steps with pauses of several times their length, so that clients
+wait for one step at most, and have most of the processor. In a pair each step waits until the other
+node has what was filled before: a peer that is slow slows the fill, and not the clients.
+
+A source that goes away is looked for again for a while, and the fill goes on where it was.
+
+In a pair the node that decides fills; the others get what it fills as they get what its clients
+write. A node that joins another one with data fills nothing, and one that decides no longer stops.
+"""
+
+from __future__ import annotations
+
+import time
+from math import inf
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import trio
+
+from ..moving.filling import Fill, Outcome
+from ..moving.plan import Plan
+from ..moving.source import fetch, list_keys
+from ..moving.talk import BusyError, TalkError
+from ..replication.waiting import Nobody
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..addresses import Address
+    from ..moving.source import Fetched, Listing
+    from ..moving.talk import Talk
+    from ..replication.gate import Gate
+    from ..service import Service
+
+    Result = TypeVar("Result")
+
+#: Items fetched at a time, and how large they may be together.
+BATCH_ITEMS: Final = 32
+BATCH_BYTES: Final = 64 << 10
+#: What is read of a list of keys at a time, which takes about as long as a batch.
+RECEIVE_BYTES: Final = 16 << 10
+#: How many times as long as a step took the next one has to wait, and how long at least.
+PAUSE_FACTOR: Final = 4
+PAUSE_MIN_S: Final = 0.001
+#: What the list of keys may take, of the memory for items; and at least.
+KEYS_SHARE: Final = 4
+KEYS_MIN_BYTES: Final = 64 << 20
+#: For how long a source that does not answer is tried, how often, and when it is silent.
+PATIENCE_S: Final = 30.0
+RETRY_S: Final = 1.0
+SILENCE_S: Final = 10.0
+#: How often the log tells how far it is.
+TELL_EVERY_S: Final = 10.0
+#: Nothing is begun when the lease ends within so long: a step must be done by then.
+_LEASE_MARGIN_S: Final = 0.01
+
+
+class _Turn(Nobody):
+    """Waits until the other nodes have what was filled, or a large value that is to be."""
+
+    def __init__(self) -> None:
+        self.over = trio.Event()
+
+    def released(self) -> None:
+        self.over.set()
+
+    def resumed(self) -> None:
+        self.over.set()
+
+    def abandoned(self) -> None:
+        self.over.set()
+
+    def staged(self) -> None:
+        self.over.set()
+
+
+class Filling:
+    """One fill of one server."""
+
+    def __init__(
+        self,
+        service: Service,
+        source: Address,
+        *,
+        say: Callable[[str], None],
+        send_turn: Callable[[], None],
+    ) -> None:
+        """Begin to note what clients delete: this is to be made before the first may come in.
+
+        `say` is for the log; `send_turn` is called after items were stored.
+        """
+        self._service = service
+        self._gate: Gate | None = service.gate
+        self._source = source
+        self._say = say
+        self._send_turn = send_turn
+        self._listed = 0
+        self._ended = 0  #: were listed, and not found any more
+        self._told_at = -inf
+        self._fill: Fill | None = None
+        if self._leads:
+            self._fill = Fill(service.cache, was_deleted=self._was_deleted)
+
+    @property
+    def _leads(self) -> bool:
+        return self._gate is None or self._gate.stance.leading
+
+    def _was_deleted(self, key: bytes) -> bool:
+        return self._gate is not None and self._gate.changes.tombstones.get(key) != 0
+
+    async def run(self) -> None:
+        """Fill until nothing is left, or nothing more may be filled; say how far that came."""
+        if self._fill is None:
+            self._say(f"fill from {self._source}: left to the node that coordinates")
+            return
+        began = self._told_at = trio.current_time()
+        try:
+            why = await self._run(self._fill)
+        finally:
+            self._fill.end()
+        seconds = trio.current_time() - began
+        self._say(f"fill from {self._source}: {why} {self._how_far()}, after {seconds:.1f} s")
+
+    async def _run(self, fill: Fill) -> str:
+        """Return how it ended."""
+        memory_bytes = self._service.cache.slabs.limit_bytes
+        most_bytes = max(KEYS_MIN_BYTES, memory_bytes // KEYS_SHARE)
+        plan = Plan(most_bytes, newest_first=True)
+        try:
+            plan, listing = await self._list(most_bytes)
+            self._listed = plan.count
+            self._tell_of(plan, listing)
+            await self._take_all(fill, plan, listing)
+        except (OSError, TalkError, trio.TooSlowError) as error:
+            return f"stopped, as it {_in_words(error)}:"
+        if fill.why_over:
+            return f"stopped, as {fill.why_over}:"
+        if not self._leads:
+            return "stopped, as another node decides now:"
+        return "done:"
+
+    def _how_far(self) -> str:
+        assert self._fill is not None
+        outcomes = self._fill.outcomes
+        words = [f"{outcomes[Outcome.FILLED]:,} of {self._listed:,} items {Outcome.FILLED}"]
+        words += [
+            f"{number:,} {each}"
+            for each in Outcome
+            if (number := outcomes[each]) and each is not Outcome.FILLED
+        ]
+        if self._ended:
+            words.append(f"{self._ended:,} not found any more")
+        return ", ".join(words)
+
+    def _tell_of(self, plan: Plan, listing: Listing) -> None:
+        missing = max(plan.left_out, listing.has - plan.count)
+        more = f"; {missing:,} more are not listed" if missing > 0 else ""
+        self._say(f"fill from {self._source}: begins with {plan.count:,} items{more}")
+
+    # -- the source ----------------------------------------------------------------------------
+
+    async def _list(self, most_bytes: int) -> tuple[Plan, Listing]:
+        """Gather the keys, over again if that fails."""
+        until = trio.current_time() + PATIENCE_S
+        while True:
+            plan = Plan(most_bytes, newest_first=True)
+            try:
+                async with await self._connect() as stream:
+                    return plan, await self._talk(stream, list_keys(plan, time.time))
+            except (OSError, BusyError, trio.TooSlowError):
+                if trio.current_time() >= until:
+                    raise
+            await trio.sleep(RETRY_S)
+
+    async def _connect(self) -> trio.SocketStream:
+        with trio.fail_after(SILENCE_S):
+            host, port = self._source
+            assert host is not None
+            return await trio.open_tcp_stream(host, port)
+
+    async def _talk(self, stream: trio.SocketStream, talk: Talk[Result]) -> Result:
+        """Hold a talk, in steps with pauses between them."""
+        began = time.thread_time()
+        try:
+            to_send = next(talk)
+            while True:
+                with trio.fail_after(SILENCE_S):
+                    data = await _exchange(stream, to_send)
+                began = time.thread_time()
+                to_send = talk.send(data)
+                await _pause(began)
+        except StopIteration as end:
+            result: Result = end.value
+        await _pause(began)
+        return result
+
+    # -- the items -----------------------------------------------------------------------------
+
+    async def _take_all(self, fill: Fill, plan: Plan, listing: Listing) -> None:
+        """Fetch and store, until nothing is left or nothing more may be filled."""
+        wanted = plan.take(BATCH_ITEMS, BATCH_BYTES)
+        lost_at = inf
+        while wanted:
+            try:
+                async with await self._connect() as stream:
+                    while wanted:
+                        items = await self._talk(stream, fetch(wanted, listing, time.time))
+                        lost_at = inf
+                        self._ended += len(wanted) - len(items)
+                        wanted = plan.take(BATCH_ITEMS, BATCH_BYTES)
+                        if not await self._store(fill, items):
+                            return
+                        self._tell()
+            except (OSError, trio.TooSlowError):
+                lost_at = min(lost_at, trio.current_time())
+                if trio.current_time() >= lost_at + PATIENCE_S:
+                    raise
+                await trio.sleep(RETRY_S)
+
+    async def _store(self, fill: Fill, items: list[Fetched]) -> bool:
+        """Store items; False: nothing more may be filled."""
+        for large in [item for item in items if self._is_large(item)]:
+            await self._stage(large)
+        while not self._may_store():
+            await self._wait_to_store()
+        began = time.thread_time()
+        self._service.tick()
+        for item in items:
+            if fill.why_over or not self._leads:
+                return False
+            fill.take(item)
+        self._send_turn()
+        gate, turn = self._gate, _Turn()
+        if gate is not None and gate.stance.protecting and gate.unacked:
+            gate.hold(turn)
+            self._send_turn()
+            await turn.over.wait()
+        for large in [item for item in items if self._is_large(item)]:
+            assert gate is not None
+            gate.unstage(large.value)
+        await _pause(began)
+        return True
+
+    def _is_large(self, item: Fetched) -> bool:
+        """Whether others are to have the value before it is spoken of."""
+        return (
+            self._gate is not None and len(item.value) > self._service.cache.slabs.chunk_max_bytes
+        )
+
+    async def _stage(self, item: Fetched) -> None:
+        gate, turn = self._gate, _Turn()
+        if gate is not None and self._leads and gate.stage(turn, item.value):
+            self._send_turn()
+            await turn.over.wait()
+
+    def _may_store(self) -> bool:
+        """Whether what is executed in this step is so by whoever decides."""
+        gate = self._gate
+        if gate is None or not self._leads:
+            return True  # in the latter case nothing is stored at all
+        open_until = gate.open_until - _LEASE_MARGIN_S
+        return not gate.stance.refusing and gate.clock.monotonic() < open_until
+
+    async def _wait_to_store(self) -> None:
+        gate, turn = self._gate, _Turn()
+        assert gate is not None
+        if gate.stance.refusing:
+            await trio.sleep(RETRY_S)  # for a peer
+            return
+        gate.wait_open(turn)
+        self._send_turn()
+        await turn.over.wait()
+
+    def _tell(self) -> None:
+        """Say now and then how far it is."""
+        if trio.current_time() >= self._told_at + TELL_EVERY_S:
+            self._told_at = trio.current_time()
+            self._say(f"fill from {self._source}: {self._how_far()}")
+
+
+async def _exchange(stream: trio.SocketStream, to_send: bytes) -> bytes:
+    """Send what there is to be sent, and return what comes."""
+    try:
+        if to_send:
+            await stream.send_all(to_send)
+        data = bytes(await stream.receive_some(RECEIVE_BYTES))
+    except trio.BrokenResourceError:
+        data = b""
+    if not data:
+        raise ConnectionResetError("the connection was closed")
+    return data
+
+
+async def _pause(began: float) -> None:
+    """Let others have the processor after a step, by what that took of it."""
+    took_s = time.thread_time() - began
+    await trio.sleep(max(PAUSE_MIN_S, PAUSE_FACTOR * took_s))
+
+
+def _in_words(error: Exception) -> str:
+    """Return what the source did, to be put behind "it"."""
+    if isinstance(error, TalkError):
+        return str(error)
+    if isinstance(error, trio.TooSlowError):
+        return "does not answer"
+    if isinstance(error, OSError) and error.strerror:
+        return f"does not answer ({error.strerror.lower()})"
+    return f"does not answer ({error})"

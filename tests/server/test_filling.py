@@ -1,0 +1,243 @@
+"""`--fill-from`: a server takes over what another one has, and serves meanwhile."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from pymcd.server import filling
+from pymcd.store import StoreMode
+
+from ..clocks import ManualClock
+from .helpers import Running, TrioClock, ask, serving
+from .test_pair import LARGE, pair, role
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NUMBER = 200
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait until `condition()` holds, on a clock that jumps."""
+    while not condition():  # noqa: ASYNC110 - of what is looked at nobody tells
+        await trio.sleep(0.01)
+
+
+def put(server: Running, number: int = NUMBER, value: bytes = b"old") -> None:
+    cache = server.service.cache
+    for each in range(number):
+        cache.store(
+            StoreMode.SET, b"%d" % each, value, each % 3, cache.now + 1000 if each % 2 else 0
+        )
+
+
+def photograph(server: Running) -> dict[bytes, tuple[bytes, int, int]]:
+    cache = server.service.cache
+    return {
+        item.key: (item.value, item.client_flags, item.expires_at and item.expires_at - cache.now)
+        for item in cache.items()
+    }
+
+
+def told(server: Running) -> list[str]:
+    return [line.split(": ", 1)[1] for line in server.memory.lines if line.startswith("fill from")]
+
+
+def is_done(server: Running) -> bool:
+    return any(line.startswith(("done", "stopped", "left")) for line in told(server))
+
+
+async def test_all_comes_over(autojump_clock):
+    async with serving(clock=TrioClock()) as source:
+        put(source)
+        async with serving(clock=TrioClock(), fill_from=f"127.0.0.1:{source.port}") as server:
+            await until(lambda: is_done(server))
+            assert photograph(server) == photograph(source)
+            assert told(server)[0] == f"begins with {NUMBER} items"
+            assert told(server)[1].startswith(f"done: {NUMBER} of {NUMBER} items filled, after ")
+            assert server.service.cache.on_gone is None
+            server.service.cache.check()
+
+
+async def test_clients_come_first(autojump_clock):
+    async with serving(clock=TrioClock()) as source:
+        put(source)
+        async with serving(clock=TrioClock(), fill_from=f"127.0.0.1:{source.port}") as server:
+            stream = await server.connect()
+            # It has not begun: clients are let in at once.
+            assert told(server) == []
+            assert await ask(stream, b"set 1 0 0 3\r\nnew\r\n") == b"STORED\r\n"
+            assert await ask(stream, b"delete 2\r\n") == b"NOT_FOUND\r\n"
+            await until(lambda: is_done(server))
+            assert await ask(stream, b"get 1 2\r\n") == b"VALUE 1 0 3\r\nnew\r\nEND\r\n"
+            assert told(server)[-1].startswith(
+                f"done: {NUMBER - 2} of {NUMBER} items filled, 1 stored by clients,"
+                " 1 deleted by clients, after "
+            )
+
+
+async def test_a_flush_ends_it(autojump_clock):
+    async with serving(clock=TrioClock()) as source:
+        put(source)
+        async with serving(clock=TrioClock(), fill_from=f"127.0.0.1:{source.port}") as server:
+            stream = await server.connect()
+            await until(lambda: server.service.cache.item_count)
+            assert await ask(stream, b"flush_all\r\n") == b"OK\r\n"
+            await until(lambda: is_done(server))
+            assert told(server)[-1].startswith("stopped, as clients flushed everything: ")
+            assert await ask(stream, b"get 1\r\n", end=b"END\r\n") == b"END\r\n"
+
+
+async def test_a_source_that_does_not_answer_is_given_up(autojump_clock):
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    async with serving(clock=TrioClock(), fill_from=f"127.0.0.1:{port}") as server:
+        await trio.sleep(filling.PATIENCE_S / 2)
+        assert told(server) == []
+        stream = await server.connect()
+        assert await ask(stream, b"get a\r\n") == b"END\r\n"
+        await trio.sleep(filling.PATIENCE_S)
+        (line,) = told(server)
+        assert line.startswith("stopped, as it does not answer (")
+        assert "0 of 0 items filled, after 3" in line
+
+
+class Faulty:
+    """A source that answers as it is told, by question."""
+
+    def __init__(self, nursery: trio.Nursery, answer: Callable[[bytes], bytes | None]) -> None:
+        self._answer = answer
+        self._nursery = nursery
+        self.connections = 0
+
+    async def start(self) -> str:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self._nursery.start_soon(trio.serve_listeners, self._serve, listeners)
+        return f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        self.connections += 1
+        async with stream:
+            async for data in stream:
+                said = self._answer(bytes(data))
+                if said is None:
+                    return
+                await stream.send_all(said)
+
+
+LISTING = b"".join(
+    b"key=%d exp=-1 la=%d cas=1 fetch=no cls=1 size=70\n" % (n, n) for n in range(99)
+)
+
+
+async def test_it_goes_on_where_the_connection_broke(autojump_clock, nursery):
+    left = 2
+
+    def answer(question: bytes) -> bytes | None:
+        nonlocal left
+        if question.startswith(b"lru_crawler"):
+            return LISTING + b"END\r\n"
+        left -= 1
+        if left == 0:
+            return None
+        return b"VA 3 f0 t-1\r\nold\r\n" * question.count(b"\n")
+
+    source = await Faulty(nursery, answer).start()
+    async with serving(clock=TrioClock(), fill_from=source) as server:
+        await until(lambda: is_done(server))
+        assert told(server)[-1].startswith("done: 99 of 99 items filled, after ")
+        slab_class = next(each for each in server.service.cache.slabs if each.item_count)
+        order = [int(item.key) for item in slab_class.cold]
+        assert order == sorted(order, reverse=True), "those used last come first"
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_source_that_is_busy_is_asked_again(autojump_clock, nursery):
+    answers = [b"BUSY currently processing crawler request\r\n", LISTING + b"END\r\n"]
+
+    def answer(question: bytes) -> bytes | None:
+        if question.startswith(b"lru_crawler"):
+            return answers.pop(0)
+        return b"EN\r\n" * question.count(b"\n")
+
+    source = await Faulty(nursery, answer).start()
+    async with serving(clock=TrioClock(), fill_from=source) as server:
+        await until(lambda: is_done(server))
+        assert told(server)[-1].startswith("done: 0 of 99 items filled, 99 not found any more,")
+    nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b"ERROR metadump not allowed\r\n", "it does not list its keys (it runs with -X or"),
+        (b"HTTP/1.1 400 Bad Request\r\n", "it refuses: HTTP/1.1 400 Bad Request"),
+        (None, "it does not answer (the connection was closed)"),
+    ],
+)
+async def test_a_source_that_refuses(autojump_clock, nursery, said, why):
+    source = await Faulty(nursery, lambda question: said).start()
+    async with serving(clock=TrioClock(), fill_from=source) as server:
+        await until(lambda: is_done(server))
+        assert told(server)[-1].startswith(f"stopped, as {why}")
+        assert server.service.cache.on_gone is None
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_source_that_is_silent(autojump_clock, nursery):
+    source = await Faulty(nursery, lambda question: b"").start()
+    async with serving(clock=TrioClock(), fill_from=source) as server:
+        await trio.sleep(filling.PATIENCE_S + 2 * filling.SILENCE_S)
+        assert told(server)[-1].startswith("stopped, as it does not answer: 0 of 0 items filled,")
+    nursery.cancel_scope.cancel()
+
+
+async def test_how_far_it_is_is_told_now_and_then(autojump_clock, nursery, monkeypatch):
+    monkeypatch.setattr(filling, "PAUSE_MIN_S", 4.0)
+
+    def answer(question: bytes) -> bytes | None:
+        if question.startswith(b"lru_crawler"):
+            return LISTING + b"END\r\n"
+        return b"VA 3 f0 t-1\r\nold\r\n" * question.count(b"\n")
+
+    source = await Faulty(nursery, answer).start()
+    async with serving(clock=TrioClock(), fill_from=source) as server:
+        await until(lambda: is_done(server))
+        assert told(server)[1:-1] == ["32 of 99 items filled", "96 of 99 items filled"]
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_stops_stops_filling(autojump_clock, nursery):
+    source = await Faulty(nursery, lambda question: LISTING).start()
+    async with serving(clock=TrioClock(), fill_from=source) as server:
+        await trio.sleep(1)
+        server.stop()
+        await server.finished.wait()
+        assert server.service.cache.on_gone is None
+    nursery.cancel_scope.cancel()
+
+
+# -- a pair ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ack", ["semi", "async", "strict"])
+async def test_what_is_filled_is_replicated(ack, autojump_clock):
+    async with serving(clock=ManualClock()) as source:
+        put(source)
+        source.service.cache.store(StoreMode.SET, b"large", LARGE, 7)
+        async with pair(fill_from=f"127.0.0.1:{source.port}", replication_ack=ack) as (a, b):
+            await until(lambda: {role(a), role(b)} == {"coordinator", "follower"})
+            await until(lambda: is_done(a) and is_done(b))
+            leader, follower = (a, b) if role(a) == "coordinator" else (b, a)
+            assert told(leader)[-1].startswith(f"done: {NUMBER + 1} of {NUMBER + 1} items filled")
+            expected = photograph(source)
+            assert photograph(leader) == expected
+            await until(lambda: follower.service.cache.item_count == NUMBER + 1)
+            assert photograph(follower) == expected
+            for each in (leader, follower):
+                assert each.peering is not None
+                each.peering.node.check()
