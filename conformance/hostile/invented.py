@@ -627,6 +627,78 @@ def bucket_unread(scene: Scene) -> None:
     scene.hold(1.0)
 
 
+# -- who asks how the server does ----------------------------------------------------------------
+
+_METRICS = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def _ask_all(scene: Scene, clients: int, said: bytes, silence_s: float = 1.0) -> None:
+    """Have many say something at the port for HTTP, who read nothing; all others are answered."""
+    orders = []
+    for _ in range(scene.times(clients)):
+        with contextlib.suppress(OSError):
+            orders.append((scene.dial(scene.http_port), said))
+    exchange(orders, None, silence_s=silence_s)
+    scene.hold(1.0)
+    _see_that_it_answers(scene)
+
+
+def _see_that_it_answers(scene: Scene) -> None:
+    """Count whether a client of another host is answered."""
+    answered = False
+    with socket.socket() as other:
+        other.bind(("127.0.0.2", 0))
+        other.settimeout(10.0)
+        with contextlib.suppress(OSError):
+            other.connect((LOOPBACK, scene.http_port))
+            other.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            answered = other.recv(12) == b"HTTP/1.1 200"
+    scene.counts.append(("questions of another host not answered", int(not answered), 0))
+
+
+@row(http=True, on_memcached=False)
+def http_garbage(scene: Scene) -> None:
+    """200 clients with 64 KB of noise each at the port for HTTP."""
+    _ask_all(scene, 200, random.Random(1).randbytes(64 << 10))
+
+
+@row(http=True, on_memcached=False)
+def http_headers(scene: Scene) -> None:
+    """100 clients with a megabyte of headers each."""
+    _ask_all(scene, 100, b"GET / HTTP/1.1\r\n" + b"X-Long: yes\r\n" * (MEGABYTE // 13))
+
+
+@row(http=True, on_memcached=False)
+def http_slow(scene: Scene) -> None:
+    """300 clients who send their request a byte at a time."""
+    streams = []
+    for _ in range(scene.times(300)):
+        with contextlib.suppress(OSError):
+            streams.append(scene.dial(scene.http_port))
+    for byte in b"GET /metrics HTTP/1.1\r\nX: ":
+        for stream in streams:
+            with contextlib.suppress(OSError):
+                stream.send(bytes([byte]))
+    scene.hold(1.0)
+    _see_that_it_answers(scene)
+
+
+@row(http=True, on_memcached=False)
+def http_unread(scene: Scene) -> None:
+    """100 clients who ask for all metrics 300 times each, and read nothing."""
+    _ask_all(scene, 100, _METRICS * 300)
+
+
+@row(http=True, on_memcached=False, prepare=small_items)
+def http_scrapes(scene: Scene) -> None:
+    """30 clients who ask for all metrics again and again."""
+    streams = [scene.dial(scene.http_port) for _ in range(30)]
+    count = scene.times(40)
+    orders = [(each, _METRICS * count) for each in streams]
+    exchange(orders, lambda _: Endings(b"HTTP/1.1 200", count), patience_s=30.0)
+    _see_that_it_answers(scene)
+
+
 # -- values through a pair -----------------------------------------------------------------------
 
 

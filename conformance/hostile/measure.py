@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from conformance.pair.nodes import Pair, resident_bytes
 from conformance.pair.ways import PASSWORD, TEXT, USER, Way, in_text
@@ -267,33 +267,40 @@ def _command(row: Row, command: Sequence[str], running: ExitStack) -> Sequence[s
     return (*running.enter_context(_unread_log()), *command) if row.log_unread else command
 
 
-def _listening(row: Row) -> tuple[int, int, list[str]]:
-    """Return ports of one server, plain and TLS, and what has it listen there."""
-    if not row.tls:
-        return 0, 0, []
-    from conformance.tls import shared_identity
+class Listening(NamedTuple):
+    """Ports of one server, and what has it listen there; 0: it has none, or any free one."""
 
-    plain, tls = free_port(), free_port()
-    return (
-        plain,
-        tls,
-        [
-            *shared_identity().switches(),
-            *("-l", f"notls:{LOOPBACK}:{plain}"),
-            *("-l", f"{LOOPBACK}:{tls}"),
-        ],
-    )
+    plain: int
+    tls: int
+    http: int
+    switches: list[str]
 
 
-def _scene(run: Run, row: Row, server: Server, plain: int, tls: int, *, ours: bool) -> Scene:
-    scene = Scene(server, plain or server.port, tls, way=row.way, scale=run.scale, is_pymcd=ours)
-    scene.udp_port = server.udp_port
+def _listening(row: Row) -> Listening:
+    switches: list[str] = []
+    plain = tls = http = 0
+    if row.tls:
+        from conformance.tls import shared_identity
+
+        plain, tls = free_port(), free_port()
+        switches += shared_identity().switches()
+        switches += ["-l", f"notls:{LOOPBACK}:{plain}", "-l", f"{LOOPBACK}:{tls}"]
+    if row.http:
+        http = free_port()
+        switches += ["--http", f"{LOOPBACK}:{http}"]
+    return Listening(plain, tls, http, switches)
+
+
+def _scene(run: Run, row: Row, server: Server, listening: Listening, *, ours: bool) -> Scene:
+    port = listening.plain or server.port
+    scene = Scene(server, port, listening.tls, way=row.way, scale=run.scale, is_pymcd=ours)
+    scene.udp_port, scene.http_port = server.udp_port, listening.http
     return scene
 
 
 def _alone(run: Run, row: Row, command: Sequence[str], *, ours: bool, running: ExitStack) -> Scene:
-    plain, tls, listening = _listening(row)
-    switches = [*listening, *row.way.switches(), *_switches(row, ours=ours)]
+    listening = _listening(row)
+    switches = [*listening.switches, *row.way.switches(), *_switches(row, ours=ours)]
     bucket = 0
     if row.bucket:
         bucket = free_port()
@@ -303,7 +310,7 @@ def _alone(run: Run, row: Row, command: Sequence[str], *, ours: bool, running: E
     server = Server(_command(row, command, running), switches, environment)
     running.enter_context(server)
     favour(server.pid)
-    scene = _scene(run, row, server, plain, tls, ours=ours)
+    scene = _scene(run, row, server, listening, ours=ours)
     scene.bucket_port = bucket
     return scene
 
@@ -465,7 +472,7 @@ def _attack_pair(run: Run, row: Row, role: str) -> FoundPair:
     with ExitStack() as running:
         pair = Pair(
             _switches(row, ours=True),
-            own={index: switches for index, (_, _, switches) in enumerate(listening)},
+            own={index: each.switches for index, each in enumerate(listening)},
             wired=False,
             has_bucket=row.bucket,
             way=row.way,
@@ -473,15 +480,14 @@ def _attack_pair(run: Run, row: Row, role: str) -> FoundPair:
             environments=dict.fromkeys(range(2), row.environment()),
         )
         running.enter_context(pair)
-        for node, (plain, _, _) in zip(pair.nodes, listening, strict=True):
-            node.port = plain or node.port
+        for node, ports in zip(pair.nodes, listening, strict=True):
+            node.port = ports.plain or node.port
             favour(node.pid)
         pair.wait_in_sync()
         leader = pair.coordinator()
         index = leader if role == "coordinator" else 1 - leader
         node, other = pair.nodes[index], pair.nodes[1 - index]
-        plain, tls, _ = listening[index]
-        scene = _scene(run, row, node, plain, tls, ours=True)
+        scene = _scene(run, row, node, listening[index], ours=True)
         scene.bucket_port = node.bucket_port
         scene.replication_port = node.replication_port
         before = _degradations(pair)

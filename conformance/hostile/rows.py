@@ -31,6 +31,7 @@ class Row:
         stores: whether what it stores stays, so that nothing can be said of what was left.
         tls: whether there is a port for TLS; the other one is plain all the same.
         bucket: whether ours has a port for clients of Couchbase; memcached has none.
+        http: whether ours has a port to be asked by HTTP how it does.
         log_unread: whether what the server logs goes to a pipe that nobody reads.
         only_pair: whether one server alone has nothing to show.
     """
@@ -46,6 +47,7 @@ class Row:
     way: Way = field(default=TEXT)
     tls: bool = False
     bucket: bool = False
+    http: bool = False
     log_unread: bool = False
     on_memcached: bool = True
     only_pair: bool = False

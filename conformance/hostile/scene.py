@@ -42,6 +42,7 @@ class Scene:
     port: int
     tls_port: int = 0
     bucket_port: int = 0
+    http_port: int = 0
     udp_port: int = 0
     replication_port: int = 0
     way: Way = TEXT

@@ -32,6 +32,8 @@ QUICK_ROWS = [
     "refresh-certs",
     "bucket-gets-of-20",
     "bucket-streams",
+    "http-headers",
+    "http-scrapes",
     "tiny-items",
     "endless-lines",
     "metadump-unread",

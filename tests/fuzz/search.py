@@ -95,6 +95,8 @@ def seeds(name: str) -> list[bytes]:
     """Return what the search of a subject begins with."""
     if name == "bucket":
         return list(HTTP)
+    if name == "http":
+        return [each.replace(b"/pools", b"/metrics") for each in HTTP]
     if name == "callers":
         return list(CALLS)
     if name in ("peers", "decoders"):

@@ -13,6 +13,7 @@ from pymcd.auth import Authenticator, decode_sasl_users, encode_hashed
 from pymcd.clock import OffsetClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
+from pymcd.readiness import readiness_of
 from pymcd.replication import frames
 from pymcd.replication.frames import FrameError
 from pymcd.service import Service
@@ -188,6 +189,32 @@ class Bucket:
         return b"".join(told)[:CHECKED_MAX_BYTES]
 
 
+class Askers:
+    """Who asks by HTTP how a server does, one an input."""
+
+    def __init__(self) -> None:
+        # Of an extra, and only here.
+        from pymcd.web.asking import PageConversation
+        from pymcd.web.pages import Pages
+
+        group = make_group()
+        node, service = group["a"].node, group["a"].service
+        pages = Pages(service, lambda: readiness_of(node, draining=False))
+        self._begin = lambda: PageConversation(pages)
+
+    def renew(self) -> None:
+        """There is nothing that stays."""
+
+    def hear(self, pieces: Sequence[bytes], watch: Watch) -> bytes:
+        conversation = self._begin()
+        told = []
+        for piece in pieces:
+            told.append(watch(conversation.receive, piece[: 16 << 10]))
+            while conversation.asked or conversation.more:
+                told.append(watch(conversation.go_on))
+        return b"".join(told)[:CHECKED_MAX_BYTES]
+
+
 class Callers:
     """Who calls at the port of the peers, and does not know the secret: one an input."""
 
@@ -284,6 +311,7 @@ SUBJECTS: Final[dict[str, Callable[[], Subject]]] = {
     "login": lambda: Strangers("ascii", auth_file="users"),
     "sasl": lambda: Strangers("binary", enable_sasl=True),
     "bucket": Bucket,
+    "http": Askers,
     "callers": Callers,
     "peers": Peers,
     "decoders": Decoders,

@@ -36,6 +36,7 @@ from pymcd.server.daemon import connections_beside_links
 from pymcd.server.introduction import introduction
 from pymcd.server.log import Log
 from pymcd.startup import Signals
+from pymcd.web.pages import PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +153,30 @@ def test_a_second_signal_ends_it_at_once(folder: Path) -> None:
             assert process.poll() is None
         assert finish(process, signal.SIGTERM) == (0, "Exiting normally")
         assert client.recv(100) == b""
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    """Ask by HTTP; return status and body."""
+    request = f"GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as sock:
+        sock.sendall(request.encode())
+        while data := sock.recv(65536):
+            answer += data
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body
+
+
+def test_who_is_to_end_says_so_and_serves_until_the_second_signal(folder: Path) -> None:
+    path, (port,) = folder / "socket", free_ports(1)
+    where = ("--http", f"127.0.0.1:{port}", "--drain-delay", "1000")
+    with started("-s", str(path), *where) as process:
+        assert get(port, "/readyz") == (200, b"single: there are no peers\n")
+        process.send_signal(signal.SIGTERM)
+        while get(port, "/readyz") != (503, b"draining: it is about to stop\n"):
+            assert process.poll() is None
+        assert ask(str(path)) == VERSION
+        assert finish(process, signal.SIGTERM) == (0, "Exiting normally")
 
 
 def test_a_log_that_nobody_reads_stops_nothing(folder: Path) -> None:
@@ -428,11 +453,15 @@ def test_everything_is_imported_before_privileges_drop(folder: Path) -> None:
     package = folder / "private" / "pymcd"
     shutil.copytree(Path(__file__).parents[2] / "pymcd", package)
     package.parent.chmod(0o700)
-    path = folder / "socket"
-    with started("-s", str(path), PYTHONPATH=str(package.parent)) as process:
+    path, (port,) = folder / "socket", free_ports(1)
+    arguments = ("-s", str(path), "--http", f"127.0.0.1:{port}", "--drain-delay", "0")
+    with started(*arguments, PYTHONPATH=str(package.parent)) as process:
         requests = b"stats\r\nstats settings\r\nstats items\r\nlru_crawler metadump all\r\n"
         assert ask(str(path), requests).startswith(b"STAT pid ")
         assert ask(str(path)) == VERSION
+        for page in PAGES:
+            assert get(port, page)[0] == 200
+        assert get(port, "/nothing")[0] == 404
         process.send_signal(signal.SIGTERM)
         log = rest_of_log(process)
     assert process.returncode == 0
