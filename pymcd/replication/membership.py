@@ -1022,9 +1022,7 @@ class Membership:
             return
         if self.changes.pending:
             gate.send_changes(now)
-        if peer.resync.under_way:
-            # Since we asked more has changed than may be on its way: once that is sent, again.
-            peer.become(Phase.HOSTING)
+        if self._fell_behind(peer):
             return
         voting = self._node.voting
         if self._node.is_losing or voting.ballot.poll is not None:
@@ -1034,18 +1032,30 @@ class Membership:
         take_in = partial(self._take_in, peer, peer.channel)
         voting.seek(take_in, *view.followers, peer, planned=True)
 
+    @staticmethod
+    def _fell_behind(peer: Peer) -> bool:
+        """Return whether more has changed since we proposed than may be on its way to a peer.
+
+        Once that is sent we propose again.
+        """
+        if not peer.resync.under_way:
+            return False
+        peer.become(Phase.HOSTING)
+        return True
+
     def _take_in(self, peer: Peer, channel: Channel) -> None:
         """Begin a view with a peer that has accepted."""
         view, gate = self._view, self._node.gate
         now = self.clock.monotonic()
         if not view.role.leads:
             return
-        if peer.channel is not channel or peer.phase is not Phase.PROPOSED:
-            # It has gone meanwhile, and is in what was voted for.
-            self._node.voting.seek(self.announce_roll, *view.followers, planned=True)
-            return
         if self.changes.pending:
             gate.send_changes(now)
+        is_there = peer.channel is channel and peer.phase is Phase.PROPOSED
+        if not is_there or self._fell_behind(peer):
+            # It has gone meanwhile, or comes later, and is in what was voted for.
+            self._node.voting.seek(self.announce_roll, *view.followers, planned=True)
+            return
         self._enter_view(peer, Phase.FOLLOWER, now)
         view.followers.append(peer)
         view.epoch = view.next_epoch(self.changes.tag)

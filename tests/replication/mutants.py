@@ -40,7 +40,7 @@ from pymcd.replication.view import View
 from pymcd.replication.waiting import UNKNOWN, Executed
 from pymcd.service import Service
 
-from . import test_beginning, test_mad_peers, test_membership, test_report
+from . import test_beginning, test_mad_peers, test_membership, test_report, test_three
 from .simulation import Report, run
 
 if TYPE_CHECKING:
@@ -1226,5 +1226,11 @@ CHECKED = [
         "deletions are not kept for who is configured and was not met",
         [(Node, "note_departures", _nothing)],
         says="deletions are not kept for who may come",
+    ),
+    Mutant(
+        "who falls behind while others vote on it is taken in",
+        [(Membership, "_fell_behind", _never)],
+        says="behind, though replies wait for it",
+        by_hand=test_three.test_who_falls_behind_while_others_vote_on_it_comes_later,
     ),
 ]

@@ -10,10 +10,12 @@ import pytest
 
 from pymcd.replication.ballot import YES
 from pymcd.replication.node import NO_ANSWER
+from pymcd.replication.peer import Phase
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 
 from .helpers import ACK_TIMEOUT_S, Group, Guest, Host, address_of, make_group
 from .test_voting import ADD, NO_QUORUM, meet, part, roles, until_answered
+from .world import constants
 
 #: Nobody waits longer for another node.
 BOUND_S = 2 * ACK_TIMEOUT_S + 0.1
@@ -671,6 +673,32 @@ def test_who_follows_keeps_traces_of_what_ends_for_the_one_that_the_coordinator_
     assert item is not None
     b.service.cache.unlink(item)  # as it is done with what is dead
     assert b.changes.tombstones.get(b"k") == item.cas_unique - 1
+
+
+def test_who_falls_behind_while_others_vote_on_it_comes_later():
+    group = three()
+    group["c"].stop()
+    group.advance(1.0)
+    group["c"].start()
+    group.wire("a", "b").stall(group["b"])
+    wire = group.link("a", "c")
+    peer = group["a"].peer("c")
+    assert peer.phase is Phase.PROPOSED  # it has accepted, and b is asked for its vote
+    assert group["a"].node.voting.ballot.poll is not None
+    wire.stall(group["c"])
+    with constants({"QUEUE_BYTES": 200}):
+        for _ in range(3):
+            Guest(group["a"]).feed(b"set k 0 0 300\r\n" + bytes(300) + b"\r\n")
+            group.settle()
+        assert peer.resync.behind
+        group.wire("a", "b").resume()
+        group.settle()
+        group.check()
+        assert roles(group) == [COORDINATOR, FOLLOWER, STARTING]
+        wire.resume()
+        group.advance(1.0)
+    assert roles(group) == [COORDINATOR, FOLLOWER, FOLLOWER]
+    group.check_equal()
 
 
 def test_nobody_waits_for_a_request_that_waited_for_word_and_cannot_be_executed(monkeypatch):
