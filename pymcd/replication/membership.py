@@ -329,7 +329,8 @@ class Membership:
         peer.copied_version = 0
         peer.lapses = 0
         peer.not_before = 0.0
-        peer.left = Received(0, 0)
+        peer.not_again_before = -inf
+        peer.left, peer.left_why = Received(0, 0), ""  # nor does it have what we could not take
         self._node.note_departures()
 
     def _make_room_for_peer(self) -> bool:

@@ -524,6 +524,15 @@ def _believe_what_came_before(original: Any) -> Any:
     return decode_records
 
 
+def _has_what_could_not_be_taken(original: Any) -> Any:
+    def meet_anew(self: Membership, peer: Peer, incarnation: str) -> None:
+        why = peer.left_why
+        original(self, peer, incarnation)
+        peer.left_why = why
+
+    return meet_anew
+
+
 def _has_nothing_in_common(original: Any) -> Any:
     def meet_anew(self: Membership, peer: Peer, incarnation: str) -> None:
         original(self, peer, incarnation)
@@ -1086,6 +1095,11 @@ MUTANTS = [
         "what a new life gives back counts as changed by it",
         [(Membership, "_meet_anew", _has_nothing_in_common)],
         by_hand=_PARTED.test_what_who_has_begun_anew_gives_back_is_none,
+    ),
+    Mutant(
+        "who starts anew has what others could not take of its former life",
+        [(Membership, "_meet_anew", _has_what_could_not_be_taken)],
+        by_hand=test_three.test_who_starts_anew_has_nothing_that_others_could_not_take,
     ),
     Mutant(
         "who cannot be told something is left at once",

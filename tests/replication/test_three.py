@@ -701,6 +701,21 @@ def test_who_falls_behind_while_others_vote_on_it_comes_later():
     group.check_equal()
 
 
+def test_who_starts_anew_has_nothing_that_others_could_not_take():
+    """They go on without it: they need not wait for what it had."""
+    group = three()
+    for name in "bc":
+        group[name].peer("a").break_off(MemoryError("no room"))
+    group.advance(0.03)
+    assert roles(group)[1:] == [JOINING, JOINING]
+    group["a"].stop()
+    group["a"].start()
+    go_on(group)
+    group.check()
+    assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+    assert group["a"].node.role is FOLLOWER
+
+
 def test_nobody_waits_for_a_request_that_waited_for_word_and_cannot_be_executed(monkeypatch):
     """It failed when another one was heard, who has nothing to do with it."""
     group = three()
