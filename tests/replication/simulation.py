@@ -185,7 +185,7 @@ class Simulation:
         self._speak_more()
         self.clients = self._build_clients()
         self.overheard: list[bytes] = []
-        self.reach = Reach(self.world, self.hosts)
+        self.reach = Reach(self.world, self.hosts, self._in_time_s)
         self.watch = Watch(self.world, self.hosts, self.more, self._most_at_once())
         if {"many_keys", "steps"} <= self.more and not self.lossy:
             for host in self.hosts:
@@ -193,6 +193,11 @@ class Simulation:
         self.world.observe = self._observe
 
     secret: Final = SECRET
+
+    @property
+    def _in_time_s(self) -> float:
+        """Who takes so much longer than usual to answer may be given up."""
+        return self.ack_timeout_s / 2
 
     @property
     def voting(self) -> bool:
@@ -960,6 +965,8 @@ class Simulation:
         for other in self.hosts:
             if other is not host:
                 wire = host.wire_to(other.name)
+                if wire is not None and wire.late_s >= self._in_time_s:
+                    wire = None
                 changes = self._linked.setdefault((host.name, other.name), [])
                 if not changes or changes[-1][1] is not wire:
                     changes.append((self.world.now, wire))

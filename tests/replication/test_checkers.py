@@ -11,8 +11,8 @@ from pymcd.store import StoreMode
 from tests.replication import checkers
 from tests.replication.helpers import Guest, make_group
 from tests.replication.linearizability import Operation, Outcome
-from tests.replication.watch import Watch
-from tests.replication.world import Observation, constants
+from tests.replication.watch import Reach, Watch
+from tests.replication.world import Observation, Wire, World, constants
 from tests.store.helpers import make_cache
 
 COMMAND = b"set k 0 0 1\r\n1\r\n"
@@ -123,6 +123,33 @@ def test_when_a_host_did_not_reach_most_of_its_view():
     assert checkers.outvoted(a, moments, states, 9.0) == [(2.0, 9.0 + asked_again_s)]
     a.history.append(seen(2.6, "alone"))
     assert checkers.outvoted(a, moments, states, 9.0) == [(2.0, 2.6 + asked_again_s)]
+
+
+@pytest.mark.parametrize(
+    ("late_s", "is_reached"), [((0.0, 0.0), True), ((0.01, 0.02), True), ((0.02, 0.02), False)]
+)
+def test_who_answers_too_late_is_not_reached(late_s, is_reached):
+    """Words of a late handshake, say: that link may be the one that stays."""
+    world = World(0)
+    a, b = (Box(name=name, alive=True, frozen=False, life=1, world=world) for name in "ab")
+    for host in (a, b):
+        host.node = Box(role="follower")
+        host.waking_s, host.last_word_of = 0.0, lambda end: 0.0
+    wire = Wire(world, a, b)  # type: ignore[arg-type]
+    for end, each in zip(wire.ends, late_s, strict=True):
+        end.link = Box(proven=True)  # type: ignore[assignment]
+        end.late_s = each
+        end.send(b"word")
+    reach = Reach(world, [a, b], in_time_s=0.04)  # type: ignore[list-item]
+    reach.look()
+    for end in wire.ends:
+        end.late_s = 0.0
+    world.now = 0.005
+    reach.look()  # what is said now comes behind that
+    world.now = 0.05
+    reach.look()
+    expected = [frozenset("b")] if is_reached else [frozenset(), frozenset("b")]
+    assert [state["a"] for state in reach.states] == expected
 
 
 def test_who_is_led_by_one_that_lacks_votes_waits_as_well():

@@ -30,11 +30,13 @@ _ENOUGH: Final = 3
 
 
 class Reach:
-    """Who can say something to whom, and hear it, as time goes."""
+    """Who can say something to whom, and hear it in time, as time goes."""
 
-    def __init__(self, world: World, hosts: list[Host]) -> None:
+    def __init__(self, world: World, hosts: list[Host], in_time_s: float) -> None:
+        """Who answers later than that is as if he were not there."""
         self._world = world
         self._hosts = hosts
+        self._in_time_s = in_time_s
         self.moments: list[float] = []
         #: By host, which others it reaches from that moment on.
         self.states: list[dict[str, frozenset[str]]] = []
@@ -45,6 +47,7 @@ class Reach:
             frozenset(end.host.name for end in wire.ends)
             for wire in self._world.wires
             if not wire.dead
+            and wire.late_s < self._in_time_s
             and all(not end.gone and end.link and end.link.proven for end in wire.ends)
         }
         state = {

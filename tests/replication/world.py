@@ -241,6 +241,7 @@ class End:
         self.under_way_bytes = 0
         self.last_taken = -_EVER  #: when what was handled here last was sent there
         self.late_s = 0.0  #: what is said here is so long under way, beside the usual
+        self._late_words = (0.0, -_EVER)  #: what was said is late by so much, until then
         self._said: list[bytes] = []  #: as overheard
 
     def send(self, data: bytes, *, delay_s: float = 0.0) -> None:
@@ -260,6 +261,14 @@ class End:
             self._last_at = max(self._last_at, world.now + delay_s + world.delay())
             self.under_way_bytes += len(piece)
             world.at(self._last_at, self._arrive, piece, known)
+        if self.late_s:
+            self._late_words = self.late_s, self._last_at
+
+    @property
+    def words_late_s(self) -> float:
+        """By how much it is late what is said here now: it comes behind what was said before."""
+        late_s, until = self._late_words
+        return max(self.late_s, late_s if self.host.world.now < until else 0.0)
 
     def _arrive(self, data: bytes, known: tuple[float, float, float]) -> None:
         if self.wire.dead:
@@ -340,6 +349,11 @@ class Wire:
         first.other, second.other = second, first
         self.ends = (first, second)
         world.wires.append(self)
+
+    @property
+    def late_s(self) -> float:
+        """How much longer than usual an answer takes."""
+        return sum(end.words_late_s for end in self.ends)
 
     def cut(self, *, late_s: float = 0.0, silent: bool = False) -> None:
         """End the connection, with whatever is under way lost.
