@@ -44,6 +44,7 @@ JOIN_TRIPS: Final = 3
 ASKED_AGAIN_S: Final = 0.3
 _CHANGING: Final = frozenset({"set", "add", "replace", "cas", "append", "prepend", "incr", "decr"})
 _STORING: Final = frozenset({"set", "add", "replace", "cas"})
+_LOOKING: Final = frozenset({"get", "mg"})
 _ACTING: Final = frozenset({"alone", "coordinator"})
 _IN_VIEW: Final = frozenset({"coordinator", "follower"})
 #: When something was so, of no host.
@@ -242,7 +243,9 @@ def _seen_from(era: Era, operations: Iterable[Operation]) -> list[Operation]:
         if operation.invoked_at < era.start:
             # It may have happened before, or will. Commands of a client that has gone may still
             # be executed, long afterwards.
-            result.append(replace(operation, outcome=None, returned_at=None, session=None))
+            outcome = operation.outcome if operation.verb in _LOOKING else None
+            # What was read tells the cas unique that others may know since, if it was then.
+            result.append(replace(operation, outcome=outcome, returned_at=None, session=None))
         elif returned_at is not None and returned_at >= era.end:
             result.append(replace(operation, outcome=None, returned_at=None))
         else:

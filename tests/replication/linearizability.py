@@ -57,7 +57,8 @@ class Operation:
     verb: str
     invoked_at: float
     returned_at: float | None = None  #: None: it was not answered
-    outcome: Outcome | None = None  #: None: open, or silent by its own wish
+    #: None: open, or silent by its own wish. Of what is open: so it was if it happened.
+    outcome: Outcome | None = None
     value: bytes = b""  #: to be stored; of an incr or decr: what to start with, if not empty
     flags: int = 0
     compare: int = 0  #: cas unique to be met, where not 0
@@ -405,6 +406,8 @@ def search(
                 continue
             node: tuple[int, State, _Path] = (done | 1 << index, after, (index, path))
             if after == state and state is not UNKNOWN and _changes_nothing(operation):
+                if not must >> index & 1:
+                    continue  # it may as well never happen
                 following = [node]  # it may as well happen now
                 break
             following.append(node)

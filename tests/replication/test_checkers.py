@@ -610,6 +610,35 @@ def test_but_who_has_begun_anew_has_nothing():
     assert eras_of(history, strict=True).deaths == [3.5]
 
 
+@pytest.mark.parametrize(
+    ("read_at", "seen_cas", "compare", "found"),
+    [
+        (0.5, 7, 7, 0),  # before the era or in it: so others know the cas unique
+        (0.5, 7, 8, 1),
+        (1.2, 7, 7, 0),
+        (1.2, 8, 7, 1),
+        (1.5, 7, 7, 0),
+        (0.5, None, 7, 1),
+    ],
+)
+def test_what_was_read_when_an_era_began_tells_what_others_may_know(
+    read_at, seen_cas, compare, found
+):
+    history = [
+        operation("add", 1.1, 1.3, Outcome("ok"), b"v1."),
+        operation("get", read_at, 1.6, Outcome("ok", b"v1.", 0, seen_cas)),
+        operation("get", 0.1, 1.05, Outcome("not_found")),
+        operation("cas", 1.7, 1.8, Outcome("ok"), b"v2.", compare=compare),
+    ]
+    eras = checkers.Eras([checkers.Era(1.0, 9.0)], [], 0, 9.0)
+    said = checkers.check_linearizable(history, eras, lossy=False, undecided=[])
+    assert len(said) == found
+
+
+def operation(verb, start, end, outcome, value=b"", **more):
+    return Operation(b"k0", verb, start, end, outcome, value, **more)
+
+
 @pytest.mark.parametrize("apart", [True, False])
 def test_nodes_may_serve_apart_after_an_era(apart):
     """It ended by a death: no other one ends when they do. Yet both may change what there is."""
