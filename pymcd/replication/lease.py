@@ -18,7 +18,7 @@ All times are on our monotonic clock, except `their_time`.
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, nextafter
 from typing import Final
 
 from .frames import FrameError
@@ -180,7 +180,15 @@ class Lease:
         overdue = now >= asked_at + patience.ack_timeout_s
         if overdue and silent_s >= patience.lease_s:
             return True
-        if now < asked_at + patience.mute_s or max(self.echoed, self.answered) >= asked_at:
+        if self.echoed < asked_at <= self.answered:
+            # It has heard that, and has muted us: it asks us, too, and is to hear our answer. Who
+            # can be heard, and does not hear us any more, is no help.
+            asked_at = nextafter(self.answered, inf)
+            overdue = now >= asked_at + patience.ack_timeout_s
+            answers = not overdue
+        else:
+            answers = now < asked_at + patience.mute_s or self.echoed >= asked_at
+        if answers:
             self.unmute()  # if it has heard the question, it is others who do not answer
             return False
         # We hear it, but it does not answer: perhaps it does not hear us. Before we may go on

@@ -26,11 +26,12 @@ NEVER = inf
 TICK = 1 / 64
 
 
-def lease_of(*, heard: float = NEVER, echoed: float = NEVER) -> Lease:
+def lease_of(*, heard: float = NEVER, echoed: float = NEVER, answered: float = NEVER) -> Lease:
     """Return a lease; when things happened is told as seconds ago."""
     lease = Lease()
     lease.heard_at = NOW - heard
     lease.echoed = NOW - echoed
+    lease.answered = NOW - answered
     return lease
 
 
@@ -53,6 +54,10 @@ VERDICTS = [
     ("it has heard the question", {"heard": 0, "echoed": 0.5, "asked": 0.5}, THERE),
     ("it has heard of us, but not the question",
      {"heard": 0, "echoed": 0.5 + TICK, "asked": 0.5}, MUTED),
+    ("it has heard it, and muted us", {"heard": 0, "answered": 0.5 - TICK, "asked": 9}, THERE),
+    ("and has not heard us since", {"heard": 0, "answered": 0.5 + TICK, "asked": 9}, MUTED),
+    ("but has not muted us for long",
+     {"heard": 0, "answered": 0.5 + TICK, "echoed": 9, "asked": 9}, THERE),
     ("we were not there ourselves", {"heard": 60, "awake": 0}, THERE),
     ("nor when it was asked", {"heard": 60, "asked": 60, "awake": 0.5 - TICK}, MUTED),
     ("but we are for long enough", {"heard": 60, "asked": 60, "awake": 0.5}, LOST),
@@ -65,7 +70,11 @@ class TestIsLost:
         ("ago", "verdict"), [row[1:] for row in VERDICTS], ids=[row[0] for row in VERDICTS]
     )
     def test_by_the_times(self, ago, verdict):
-        lease = lease_of(heard=ago["heard"], echoed=ago.get("echoed", NEVER))
+        lease = lease_of(
+            heard=ago["heard"],
+            echoed=ago.get("echoed", NEVER),
+            answered=ago.get("answered", NEVER),
+        )
         asked_at = NOW - ago["asked"] if "asked" in ago else inf
         lost = lease.is_lost(NOW, asked_at, NOW - ago.get("awake", NEVER), PATIENCE)
         assert lost == (verdict == LOST)
@@ -110,6 +119,19 @@ class TestIsLost:
         assert not lease.muted_at
         assert lease.echoed == -inf  # our own lease is not longer for that
 
+    def test_whoever_has_muted_us_and_does_not_hear_us_any_more_is_lost(self):
+        """A muted word that is repeated is no news; one of later is."""
+        for later_s, lost in ((0.0, True), (TICK, False)):
+            lease = lease_of(heard=0)
+            asked_at = NOW - 0.5
+            lease.heard(NOW, NOW, -asked_at)
+            assert not lease.is_lost(NOW + TICK - 0.5, asked_at, -inf, PATIENCE)
+            assert not lease.is_lost(NOW + TICK, asked_at, -inf, PATIENCE)
+            assert lease.muted_at
+            lease.heard(NOW + 2 * TICK, NOW + 2 * TICK, -(asked_at + later_s))
+            lease.heard(NOW + 0.375, NOW + 0.375, -asked_at)
+            assert lease.is_lost(NOW + TICK + 0.375, asked_at, -inf, PATIENCE) == lost
+
     def test_nobody_has_answered_what_is_still_to_be_asked(self):
         lease = lease_of(heard=0)
         for echo in (-inf, -1e308, -(NOW + 1), float("nan")):
@@ -135,7 +157,9 @@ class TestIsLost:
         st.sampled_from([0.08, 0.5, 2.0, 4.5, 10.0, 60.0]),
         st.lists(
             st.tuples(
-                st.sampled_from(["heard", "look", "ask", "answer", "stop asking", "wake up"]),
+                st.sampled_from(
+                    ["heard", "look", "ask", "answer", "doubt", "stop asking", "wake up"]
+                ),
                 st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 2.9, 4.0, 7.0, 30.0]),
             ),
             max_size=40,
@@ -154,6 +178,8 @@ class TestIsLost:
                 lease.heard(now, now, -inf)
             elif what == "answer":
                 lease.heard(now, now, now)
+            elif what == "doubt":
+                lease.heard(now, now, -now)
             elif what == "ask":
                 asked_at = min(asked_at, now)
             elif what == "stop asking":

@@ -181,6 +181,25 @@ class TestOneIsGone:
         assert serving(group) == "abc"
         group.check_equal()
 
+    def test_who_can_be_heard_and_does_not_hear_is_missed_like_any_other(self):
+        """First b is not heard, and doubts a, which then does not reach it any more."""
+        group = three()
+        wire = group.wire("a", "b")
+        wire.stall(group["b"])
+        Guest(group["b"]).feed(ADD % b"b")
+        group.advance(0.07)
+        guest = Guest(group["a"])
+        guest.feed(GET)
+        group.advance(0.05)
+        wire.stall(group["a"])
+        group.advance(0.001)
+        lease = group["a"].peer("b").lease
+        assert lease.echoed < lease.answered
+        assert until_answered(group, guest, BOUND_S).endswith(b"END\r\n")
+        group.advance(0.2)
+        assert group["a"].node.view.members == ["a", "c"]
+        group.check()
+
     def test_who_leaves_in_order(self):
         group = three()
         assert not group["a"].node.leave()
