@@ -836,7 +836,9 @@ class Gate:
         }
         self.redo, self._results_in_doubt = [], []
         for waiter in waiters:
-            if self.stance.refusing and waiter.held_request:
+            if not self.stance.leading:
+                waiter.abandoned()  # another one decides, and knows nothing of that
+            elif self.stance.refusing and waiter.held_request:
                 self._defer(waiter)
             else:
                 waiter.released()

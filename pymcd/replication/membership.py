@@ -84,6 +84,7 @@ class Membership:
         #: Everything was given up here, and is asked of whoever is next in sync with us.
         self.wants_all = False
         self.flush_in_doubt = False
+        self._doubted_at = -inf  #: when changes of ours came to be in doubt
         self.counts = Counts()
 
     # -- links ---------------------------------------------------------------------------------
@@ -735,9 +736,15 @@ class Membership:
 
         Until it has told all, nothing is undone: if it is lost before, what is here stands.
         """
+        self._doubted_at = self.clock.monotonic()
         self.changes.doubt(keys)
         too_many = len(self.changes.in_doubt) > WANTS_MAX  # to be named, so they are like a flush
         self.flush_in_doubt = self.flush_in_doubt or flushed or too_many
+
+    def stand_by(self) -> None:
+        """Count what is in doubt as done: nobody is left who can tell what came in its place."""
+        self.flush_in_doubt = False
+        self._node.gate.stand_by()
 
     def _begin_with_nothing(self) -> None:
         """Undo a flush, which cannot be taken back by itself: who takes us in sends all it has."""
@@ -752,6 +759,10 @@ class Membership:
         peer.asked_at = self.clock.monotonic()
         if view.role is JOINING:
             view.leader = peer
+            if peer.met_at >= self._doubted_at and view.are_all(
+                self._node.configured, {peer.node_id}
+            ):
+                self.stand_by()  # nobody has what the former life of that one had instead
         floor = self.changes.tombstones.floor_for(peer.node_id)
         unstable, flushed = self._node.gate.unstable_keys()
         wants = list(dict.fromkeys([*self.changes.in_doubt, *unstable]))

@@ -596,8 +596,7 @@ class Node:
             if peer.channel is not None and not (view.role.leads and not peer.in_view):
                 self.drop(peer)
         self.become(ALONE)
-        self.membership.flush_in_doubt = False
-        self.gate.stand_by()
+        self.membership.stand_by()
         self.gate.take_over()
         self.gate.refuse_held()
         self.gate.advance()

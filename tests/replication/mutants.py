@@ -40,7 +40,14 @@ from pymcd.replication.view import View
 from pymcd.replication.waiting import UNKNOWN, Executed
 from pymcd.service import Service
 
-from . import test_beginning, test_mad_peers, test_membership, test_report, test_three
+from . import (
+    test_beginning,
+    test_doubt,
+    test_mad_peers,
+    test_membership,
+    test_report,
+    test_three,
+)
 from .simulation import Report, run
 
 if TYPE_CHECKING:
@@ -48,6 +55,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from pymcd.replication.etcd import Entry
+    from pymcd.replication.lease import Patience
     from pymcd.replication.messages import Join, Vote
     from pymcd.replication.waiting import Waiter
     from pymcd.store import Item
@@ -376,6 +384,19 @@ def _remember_all(original: Any) -> Any:
     return add
 
 
+def _heard_once(original: Any) -> Any:
+    def is_lost(
+        self: Lease, now: float, asked_at: float, awake_since: float, patience: Patience
+    ) -> bool:
+        echoed, self.echoed = self.echoed, max(self.echoed, self.answered)
+        try:
+            return bool(original(self, now, asked_at, awake_since, patience))
+        finally:
+            self.echoed = echoed
+
+    return is_lost
+
+
 def _wait_for_ever(original: Any) -> Any:
     return lambda self, now, *asked: self.silent_s(now, asked[1]) >= SILENCE_S
 
@@ -522,6 +543,14 @@ def _believe_what_came_before(original: Any) -> Any:
             raise FrameError("a record that is cut off")
 
     return decode_records
+
+
+def _whoever_that_is_now(original: Any) -> Any:
+    def join(self: Membership, peer: Peer) -> None:
+        peer.met_at = -inf
+        original(self, peer)
+
+    return join
 
 
 def _has_what_could_not_be_taken(original: Any) -> Any:
@@ -793,6 +822,8 @@ def _always_consent(original: Any) -> Any:
 _TWO_LINKS: Final = test_membership.TestTwoLinks()
 _STANDING: Final = test_beginning.TestStandingStill()
 _ALL_BEGIN: Final = test_beginning.TestAllBegin()
+_THE_OTHER_DIES: Final = test_doubt.TestTheOtherDies()
+_GONE: Final = test_three.TestOneIsGone()
 _GONE_MAD: Final = test_mad_peers.TestAMessageIsTakenWholeOrNotAtAll()
 _PARTED: Final = test_report.TestAfterAPartition()
 
@@ -986,6 +1017,11 @@ MUTANTS = [
     ),
     Mutant("who does not answer is waited for", [(Lease, "is_lost", _wait_for_ever)]),
     Mutant(
+        "who is heard, and has once heard us, is waited for",
+        [(Lease, "is_lost", _heard_once)],
+        by_hand=(lambda: _GONE.test_who_can_be_heard_and_does_not_hear_is_missed_like_any_other()),
+    ),
+    Mutant(
         "an older link takes the place of a later one",
         [(Membership, "_comes_later", _later_always)],
         more=LATE,
@@ -1111,6 +1147,13 @@ MUTANTS = [
         [(Changes, "doubt", _forget_what_is_in_doubt)],
         more=frozenset({"strict", "second_failure"}),
         nodes=2,
+    ),
+    Mutant(
+        "what is in doubt is dropped for the word of one that has begun anew",
+        [(Membership, "_join", _whoever_that_is_now)],
+        by_hand=lambda: _THE_OTHER_DIES.test_and_has_begun_anew_when_it_is_met_again(
+            b"incr n 1\r\n", sent=True, ack_mode="semi"
+        ),
     ),
     Mutant(
         "who is deposed executes again what the other one has seen",

@@ -144,6 +144,45 @@ class TestTheOtherDies:
         if b"lock" in a.values():
             assert Guest(a).ask(LOCK) == b"NOT_STORED\r\n"
 
+    def test_and_has_begun_anew_when_it_is_met_again(self, commands, sent, ack_mode):
+        """It decides, and knows nothing of what its former life had instead."""
+        group, guest = depose(commands, sent=sent, replication_ack=ack_mode, sync_timeout_s=2.0)
+        a, b = group["a"], group["b"]
+        b.stop()
+        b.start()
+        a.frozen = True
+        group.advance(4.0)
+        assert b.node.role == "alone"
+        a.frozen = False
+        group.link("a", "b")
+        group.advance(1.0)
+        assert sorted(each.node.role for each in (a, b)) == ["coordinator", "follower"]
+        assert a.values() == b.values() == self.after(commands)
+        assert guest.connection.closing
+        group.check_equal()
+
+    def test_and_begins_anew_before_this_one_has_learnt_that(self, commands, sent, ack_mode):
+        """This one stood still as what it was, and comes to doubt when it meets the other one."""
+        group = make_group("ab", replication_ack=ack_mode, sync_timeout_s=2.0)
+        a, b = group["a"], group["b"]
+        fill(a)
+        group.wire("a", "b").stall(a)
+        guest = Guest(a)
+        guest.feed(commands)
+        if sent:
+            group.settle()
+        a.frozen = True
+        b.stop()
+        b.start()
+        group.advance(4.0)
+        assert b.node.role == "alone"
+        a.frozen = False
+        group.link("a", "b")
+        group.advance(1.0)
+        assert sorted(each.node.role for each in (a, b)) == ["coordinator", "follower"]
+        assert a.values() == b.values() == self.after(commands)
+        group.check_equal()
+
     @pytest.mark.parametrize("last", [Kind.WELCOME, Kind.CHANGES], ids=["welcome", "changes"])
     def test_before_it_has_said_all(self, commands, sent, ack_mode, last):
         if b"flush" in commands:
