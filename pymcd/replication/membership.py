@@ -584,6 +584,11 @@ class Membership:
             peer.status_due = ""
         self.send_statuses()
 
+    def invite(self, peer: Peer) -> None:
+        """Have a peer ask once more whether it may join us: it did so too early."""
+        peer.put_off = False
+        peer.status_due = "again"
+
     def ask_status(self) -> None:
         """Have everybody say anew what he is; what was said before may be long past."""
         for peer in self._view.peers.values():
@@ -598,7 +603,9 @@ class Membership:
                 self._send_status(peer, peer.status_due)
 
     def _send_status(self, peer: Peer, word: str = "") -> None:
-        """Say what we are. The word "ask" demands an answer, with the word "answer"."""
+        """Say what we are. The word "ask" demands an answer, with the word "answer"; "again" that
+        who asked to join us asks once more.
+        """
         view, channel = self._view, peer.channel
         now = self.clock.monotonic()
         peer.status_due = word
@@ -641,6 +648,8 @@ class Membership:
             self._node.look_after_leader(0.0)  # which it has lost; perhaps we are to go on
         if status.word == "ask":
             self._send_status(peer, "answer")
+        elif status.word == "again":
+            peer.stop_asking()
         theirs = status.channel
         if channel is None:
             pass
@@ -789,7 +798,8 @@ class Membership:
             self._send_status(peer)  # it asks again when somebody leads
             return
         if now < peer.not_again_before:
-            return  # it asks again
+            peer.put_off = True  # it is told when it may ask again
+            return
         if join.leads and peer.phase is Phase.ASKING and view.node_id > peer.node_id:
             return  # both lead, and ask each other
         channel = peer.channel

@@ -245,7 +245,7 @@ class Status(Message):
 
     kind = Kind.STATUS
 
-    word: Text  #: "ask" demands an answer, with the word "answer"; else ""
+    word: Text  #: "ask" demands an answer, with the word "answer"; "again": you may join; else ""
     role: Annotated[Role, Codec(Role)]
     epoch: Number
     members: NodeIds

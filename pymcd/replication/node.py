@@ -906,6 +906,8 @@ class Node:
                 self.begin()
         for peer in list(view.peers.values()):
             if peer.channel is None:
+                if peer.put_off and now >= peer.not_again_before:
+                    self.membership.invite(peer)
                 if now - peer.asked_at >= JOIN_GRACE_S / 2:
                     peer.stop_asking()  # our question crossed with something; ask again
                 self.membership.consider(peer)

@@ -94,6 +94,7 @@ class Peer:
         self.left = Received(0, 0)  #: of the channel that we gave up last
         self.left_why = ""  #: that was: what we could not take, or tell; else ""
         self.not_again_before = -inf  #: because of that
+        self.put_off = False  #: it asked to join us before that
         self.asked_at = -inf  #: when we asked to join it last
         self.asked_to_replace = False  #: then: what it holds and we do not
         self.joined_at = -inf  #: when it came into the view
@@ -143,6 +144,7 @@ class Peer:
     def open_channel(self, epoch: int, phase: Phase, *, received: int = 0) -> None:
         """Begin anew, as the one who joins or the one who is joined."""
         self.become(phase)
+        self.put_off = False
         self._forget_channel()
         self.channel = Channel(epoch, received=received)
         self.lease.unmute()

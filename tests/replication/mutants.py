@@ -46,6 +46,7 @@ from . import (
     test_mad_peers,
     test_membership,
     test_report,
+    test_telling,
     test_three,
 )
 from .simulation import Report, run
@@ -822,6 +823,7 @@ def _always_consent(original: Any) -> Any:
 _TWO_LINKS: Final = test_membership.TestTwoLinks()
 _STANDING: Final = test_beginning.TestStandingStill()
 _ALL_BEGIN: Final = test_beginning.TestAllBegin()
+_TELLING: Final = test_telling.TestACoordinator()
 _THE_OTHER_DIES: Final = test_doubt.TestTheOtherDies()
 _GONE: Final = test_three.TestOneIsGone()
 _GONE_MAD: Final = test_mad_peers.TestAMessageIsTakenWholeOrNotAtAll()
@@ -1136,6 +1138,11 @@ MUTANTS = [
         "who starts anew has what others could not take of its former life",
         [(Membership, "_meet_anew", _has_what_could_not_be_taken)],
         by_hand=test_three.test_who_starts_anew_has_nothing_that_others_could_not_take,
+    ),
+    Mutant(
+        "who asked to join too early is not told when it may",
+        [(Membership, "invite", _nothing)],
+        by_hand=lambda: _TELLING.test_serves_clients_of_the_other_one_again_as_soon_as_it_may(),
     ),
     Mutant(
         "who cannot be told something is left at once",

@@ -10,6 +10,7 @@ import pytest
 from pymcd.replication import membership
 from pymcd.replication.gate import Gate
 from pymcd.replication.messages import Status
+from pymcd.replication.node import READMIT_MIN_S
 from pymcd.replication.resync import Resync
 from pymcd.replication.versions import TOMBSTONE_BYTES
 from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, make_group
@@ -152,6 +153,20 @@ class TestACoordinator:
         reader.feed(b"get k\r\n")
         assert reader.take() == b""
         assert a.node.role == "alone"
+
+    def test_serves_clients_of_the_other_one_again_as_soon_as_it_may(self):
+        """Which has asked to join it too early, and is told when to ask again."""
+        group = make_group()
+        a, b = group["a"], group["b"]
+        guest = break_off(group, a, b"set k 0 0 3\r\nnew\r\n")
+        group.advance(ACK_TIMEOUT_S)
+        assert (guest.take(), a.node.role, b.node.role) == (STORED, "alone", "joining")
+        reader = Guest(b)
+        group.advance(READMIT_MIN_S - ACK_TIMEOUT_S - 0.01)
+        reader.feed(b"get k\r\n")
+        assert reader.take() == b""
+        group.advance(0.04)
+        assert reader.take() == b"VALUE k 0 3\r\nnew\r\nEND\r\n"
 
     def test_says_so(self):
         group = make_group()
