@@ -143,6 +143,8 @@ class Gate:
         self.unheard_since = inf
         self.joining_since = -inf  #: when we last began to
         self._to_be_asked = False  #: the others, for those who have come to wait in this turn
+        #: When our coordinator was asked for the sake of others; it has not answered, perhaps.
+        self._leader_asked_at = -inf
         self.forwards: dict[int, Forward] = {}  #: without a result yet
         self.unsent_forwards: list[Forward] = []
         #: To be executed here, and answered, a part in each step: many may have waited for that.
@@ -278,6 +280,17 @@ class Gate:
         self.active_until = now + ACTIVE_S
         self._expect_step(now + self._patience.mute_s)
 
+    def ask_leader(self) -> None:
+        """Wait for word of our coordinator though no client does, and whatever lease there is."""
+        leader = self._view.leader
+        assert leader is not None
+        now = self.clock.monotonic()
+        if leader.lease.echoed >= self._leader_asked_at:
+            self._leader_asked_at = now
+            self._to_be_asked = True
+        self.active_until = now + ACTIVE_S
+        self._expect_step(now + self._patience.mute_s)
+
     @property
     def waiting_since(self) -> float:
         """Since when somebody has been waiting for the lease; infinity: nobody."""
@@ -296,6 +309,8 @@ class Gate:
             oldest = max(first.since, peer.joined_at, self.joining_since)
             if channel is not None:
                 oldest = max(oldest, channel.part_arrived_at, channel.part_acked_at)
+        if self._view.role is FOLLOWER and peer.lease.echoed < self._leader_asked_at:
+            oldest = min(oldest, max(self._leader_asked_at, peer.joined_at))
         if self.waiting and peer.lease.echoed + self._patience.lease_s < self.clock.monotonic():
             oldest = min(oldest, self.waiting_since)
         if self.redo:

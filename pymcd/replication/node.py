@@ -46,7 +46,6 @@ from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING, Rol
 from .versions import CLOCK_SKEW_MAX_S, FOREVER, tag_of, version_at
 from .view import View
 from .voting import Voting
-from .waiting import Nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -1026,8 +1025,8 @@ class Node:
         now = self.clock.monotonic()
         if leader.lease.silent_s(now, self.awake.since) < patience_s:
             leader.ping(now, self.changes.times())
-        elif not self.gate.waiting:
-            self.gate.wait_open(Nobody())
+        else:
+            self.gate.ask_leader()
         self.host.wake()
 
     # -- coming and going in order -------------------------------------------------------------

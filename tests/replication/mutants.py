@@ -37,7 +37,7 @@ from pymcd.replication.resync import Resync
 from pymcd.replication.roles import FOLLOWER, Role
 from pymcd.replication.versions import FOREVER, Discarded, Tombstones
 from pymcd.replication.view import View
-from pymcd.replication.waiting import UNKNOWN, Executed
+from pymcd.replication.waiting import UNKNOWN, Executed, Nobody
 from pymcd.service import Service
 
 from . import (
@@ -554,6 +554,14 @@ def _whoever_that_is_now(original: Any) -> Any:
     return join
 
 
+def _content_with_a_lease(original: Any) -> Any:
+    def ask_leader(self: Gate) -> None:
+        if not self.waiting:
+            self.wait_open(Nobody())
+
+    return ask_leader
+
+
 def _has_what_could_not_be_taken(original: Any) -> Any:
     def meet_anew(self: Membership, peer: Peer, incarnation: str) -> None:
         why = peer.left_why
@@ -1022,6 +1030,11 @@ MUTANTS = [
         "who is heard, and has once heard us, is waited for",
         [(Lease, "is_lost", _heard_once)],
         by_hand=(lambda: _GONE.test_who_can_be_heard_and_does_not_hear_is_missed_like_any_other()),
+    ),
+    Mutant(
+        "who is told that another one misses the coordinator goes by its lease",
+        [(Gate, "ask_leader", _content_with_a_lease)],
+        by_hand=lambda: _GONE.test_who_has_heard_it_a_moment_ago_asks_as_well(),
     ),
     Mutant(
         "an older link takes the place of a later one",
