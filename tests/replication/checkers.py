@@ -863,6 +863,15 @@ def refused(
     return found
 
 
+def is_under_way(hosts: Sequence[Host]) -> bool:
+    """Return whether a node has told another one something, and does not know that it has it."""
+    return any(
+        peer.channel is not None and peer.channel.unacked
+        for host in hosts
+        for peer in host.node.view.peers.values()
+    )
+
+
 def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
     """What each node says of itself is so, now that all are in sync and nothing happens.
 

@@ -487,6 +487,7 @@ class Simulation:
         self._heal()
         self._settle()
         self._recite()
+        self._let_arrive()
         self._judge()
         report = self.report
         report.virtual_s = world.now
@@ -812,6 +813,12 @@ class Simulation:
             if not reader.idle:
                 self.report.found.append(f"{host.name} does not answer at the end")
                 return
+
+    def _let_arrive(self) -> None:
+        """Wait for what is under way: an item may have ended just now, or a vote been told."""
+        end = self.world.now + 1.0
+        while self.world.now < end and checkers.is_under_way(self.hosts):
+            self.world.run(self.world.now + 0.01)
 
     def _judge(self) -> None:
         report = self.report

@@ -510,6 +510,22 @@ def stored(value, at, cas):
     return operation
 
 
+def test_while_something_is_under_way_statistics_tell_of_that():
+    group = make_group()
+    group.warm()
+    hosts: Any = list(group.hosts.values())
+    wire = group.wire("a", "b")
+    wire.stall(group["b"])
+    Guest(group["a"]).feed(COMMAND)
+    group.settle()
+    assert checkers.is_under_way(hosts)
+    assert group["a"].rows["peer_0:lag_items"] == 1
+    wire.resume()
+    group.settle()
+    assert not checkers.is_under_way(hosts)
+    assert group["a"].rows["peer_0:lag_items"] == 0
+
+
 @pytest.mark.parametrize(
     ("looks", "found"),
     [
