@@ -558,11 +558,16 @@ class Node:
     def begin_again_with(self, peer: Peer) -> None:
         """Part from the former life of a peer of our view: only its new one may let us go on."""
         followers = list(self.view.followers)
-        unacked = [message for each in followers for message in self.drop(each)]
+        unacked = {each: self.drop(each) for each in followers}
         for other in self.view.peers.values():
             self.drop(other)  # who does not lead brings nobody in sync
         if self.role is COORDINATOR:
-            self._doubt(unacked)
+            # Whoever goes on, if not we, has what those have who are left.
+            left = [each for each in followers if each is not peer]
+            if left:
+                self.gate.commits.release(min(each.acked_ticket for each in left))
+            messages = [message for each in left or followers for message in unacked[each]]
+            self._doubt(messages)
         self._rejoin(peer)
 
     def is_promised_no_more(self) -> None:

@@ -751,6 +751,30 @@ def test_who_starts_anew_has_nothing_that_others_could_not_take():
     assert group["a"].node.role is FOLLOWER
 
 
+def test_what_is_left_of_the_view_has_is_not_executed_again():
+    """a waits for c, which starts anew, and for b, which has it all, and goes on."""
+    group = three()
+    a, b, c = group.hosts.values()
+    assert Guest(a).ask(b"set n 0 0 1\r\n1\r\n") == b"STORED\r\n"
+    group.wire("a", "c").stall(c)
+    guest = Guest(a)
+    guest.feed(b"incr n 1\r\n")
+    group.settle()
+    assert (guest.take(), b.values()) == (b"", {b"n": b"2"})
+    group.wire("a", "b").stall()
+    group.advance(0.2)
+    c.stop()
+    c.start()
+    group.link("a", "c")
+    assert a.node.role is JOINING
+    group.link("b", "c")
+    Guest(b).feed(GET)
+    meet(group, "ab")
+    go_on(group)
+    assert [host.values() for host in group.hosts.values()] == [{b"n": b"2"}] * 3
+    assert guest.take() == b"2\r\n"
+
+
 def test_nobody_waits_for_a_request_that_waited_for_word_and_cannot_be_executed(monkeypatch):
     """It failed when another one was heard, who has nothing to do with it."""
     group = three()
