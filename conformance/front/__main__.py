@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from conformance.pair.command import main
 
-from . import addresses, failover, moving
+from . import addresses, failover, moving, restarts
 
 if TYPE_CHECKING:
     import argparse
@@ -22,6 +22,7 @@ TRIALS = {
     "vanish": failover.vanish,
     "keepalived": moving.keepalived,
     "addresses": addresses.addresses,
+    "restarts": restarts.restarts,
 }
 
 

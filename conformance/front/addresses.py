@@ -140,11 +140,29 @@ MemcachedClient cache = new MemcachedClient(
     AddrUtil.getAddresses("10.0.0.5:11211 10.0.0.6:11211"));
 """
 
+#: What an application does with its settings; its keys are to be found by others.
+DJANGO_USED = """
+from django.conf import settings
+from django.core.cache import cache as configured
+settings.configure(
+    CACHES={"default": CACHES["default"] | {"KEY_FUNCTION": lambda key, prefix, version: key}}
+)
+class cache:
+    get, delete = configured.get, configured.delete
+    @staticmethod
+    def set(key, value):
+        configured.set(key, value)
+        return True
+"""
+
 LIBRARIES = {
     "pymemcache": Library(
         lambda: documented("cache_pymemcache.py"), _no_python("pymemcache"), _python
     ),
     "pylibmc": Library(lambda: documented("cache_pylibmc.py"), _no_python("pylibmc"), _python),
+    "Django": Library(
+        lambda: documented("settings.py") + DJANGO_USED, _no_python("django"), _python
+    ),
     "php-memcached": Library(lambda: documented("cache.php"), _no_php, _php),
     "spymemcached": Library(lambda: documented("Cache.java"), _no_java, _java),
     "pymemcache without retry_attempts": Library(

@@ -34,13 +34,15 @@ SLOW = [
     ("vanish", 1, 1.0),
     ("keepalived", 1, 0.5),
     ("addresses", 1, 1.0),
+    ("restarts", 1, 1.0),
 ]
-#: Say why a trial cannot be had here. `addresses` leaves out the libraries that are missing.
+#: Say why a trial cannot be had here. Libraries that are missing are left out.
 REASONS: dict[str, Callable[[], str]] = {
     **dict.fromkeys(("kill", "freeze", "both", "stay", "proxy"), haproxy.why_not),
     "vanish": lambda: haproxy.why_not() or namespaces.why_not(),
     "keepalived": keepalived.why_not,
     "addresses": lambda: "",
+    "restarts": lambda: "",
 }
 
 needs_haproxy = pytest.mark.skipif(bool(haproxy.why_not()), reason=haproxy.why_not())
