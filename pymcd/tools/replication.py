@@ -18,7 +18,8 @@ import re
 import sys
 import textwrap
 import time
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO
 
 from ..config import EXIT_USAGE
 from ..replication.link import ADVICE
@@ -214,8 +215,10 @@ def replication(words: list[str]) -> int:
 
     answers = ask() if not wait_s else wait_for(ask, wait_s, show=_show_in_place)
     now = time.time()
-    as_json = "--json" in options
-    tell(json.dumps(as_data(answers, now), indent=2) if as_json else as_text(answers, now))
+    if "--json" in options:
+        tell(json.dumps(as_data(answers, now), indent=2))
+    else:
+        tell(as_text(answers, now, _width(sys.stdout, TEXT_WIDTH)))
     return exit_code(answers, to_stop=wait_s > 0)
 
 
@@ -284,9 +287,16 @@ def wait_for(
 def _show_in_place(words: str) -> None:
     """Show a line that the next one replaces, to a person."""
     if sys.stderr.isatty():
-        # Some terminals do not say how wide they are.
-        width = os.get_terminal_size(sys.stderr.fileno()).columns or SCREEN_WIDTH
-        print(f"\r\x1b[K{words[: width - 1]}", end="", file=sys.stderr, flush=True)  # noqa: T201
+        width = _width(sys.stderr, TEXT_WIDTH) - 1
+        print(f"\r\x1b[K{words[:width]}", end="", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _width(stream: TextIO, most: int) -> int:
+    """Return how many columns to use: of a terminal that says it, as many as it has."""
+    if not stream.isatty():
+        return most
+    columns = os.get_terminal_size(stream.fileno()).columns
+    return min(columns or SCREEN_WIDTH, most)
 
 
 def _forget(node_id: str, addresses: list[Place], access: Access) -> int:
@@ -505,20 +515,21 @@ def _but_what_others_evicted(dead: Answer, answers: list[Answer]) -> str:
 # -- telling -----------------------------------------------------------------------------------
 
 
-def as_text(answers: list[Answer], now: float) -> str:
-    """Return the whole report, without the last line end."""
+def as_text(answers: list[Answer], now: float, width: int = TEXT_WIDTH) -> str:
+    """Return the whole report, without the last line end; sentences are as wide as that."""
+    wrapped = partial(_wrapped, width=width)
     wrong = problems(answers)
     paragraphs = [_table(_table_rows(answers))]
     if not wrong:
         mode = next(answer.rows.get("ack_mode", "") for answer in answers)
         paragraphs.append(f"In sync. {_MODES.get(mode, '')}".strip())
     else:
-        sentences = [_wrapped(words, indent="  ") for words in wrong]
+        sentences = [wrapped(words, indent="  ") for words in wrong]
         in_sync = all(answer.in_sync for answer in answers)
         heading = "In sync, but:" if in_sync else "Not in sync:"
         paragraphs.append("\n".join([heading, *sentences]))
-    paragraphs.append("\n".join(map(_wrapped, _vote_lines(answers))))
-    paragraphs.append("\n".join(map(_wrapped, _cost_lines(answers, now))))
+    paragraphs.append("\n".join(map(wrapped, _vote_lines(answers))))
+    paragraphs.append("\n".join(map(wrapped, _cost_lines(answers, now))))
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
@@ -635,10 +646,10 @@ def as_data(answers: list[Answer], now: float) -> dict[str, Any]:
     }
 
 
-def _wrapped(words: str, indent: str = "") -> str:
+def _wrapped(words: str, indent: str = "", *, width: int) -> str:
     return textwrap.fill(
         words,
-        TEXT_WIDTH,
+        width,
         initial_indent=indent,
         subsequent_indent=indent + "  ",
         break_long_words=False,

@@ -496,7 +496,18 @@ def test_it_is_asked_until_the_time_is_up():
     assert asked_at == pytest.approx([100.0, 100.25, 100.5, 100.75, 101.0, 101.1])
 
 
-@pytest.mark.parametrize(("columns", "shown"), [(20, 19), (0, 79), (200, 100)])
+def test_a_report_is_as_wide_as_the_terminal(monkeypatch):
+    leader, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 60))
+    with open(leader, "rb") as screen, open(terminal, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert cli.main(["replication", f"127.0.0.1:{free_port()}"]) == 2
+        lines = [screen.readline().decode().rstrip() for _ in range(6)]
+    assert lines[3] == "Not in sync:"
+    assert [len(line) <= 60 for line in lines[4:]] == [True, True]
+
+
+@pytest.mark.parametrize(("columns", "shown"), [(20, 19), (0, 79), (200, 95)])
 def test_what_is_waited_for_is_shown_in_one_line(columns, shown, monkeypatch):
     leader, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, columns))
