@@ -47,7 +47,7 @@ def test_all_that_is_shared_is_made_and_installed():
     assert shared.keys() == files
     assert shared["docs/man/pymcd.1"] == "share/man/man1/pymcd.1"
     # A wheel may be built from it.
-    assert "docs" in build["targets"]["sdist"]["include"]
+    assert "/docs" in build["targets"]["sdist"]["include"]
 
 
 @pytest.mark.parametrize("made", [markdown, man_page])
