@@ -13,9 +13,9 @@ _pymcd() {
     ((COMP_CWORD > 1)) && tool=${COMP_WORDS[1]}
     case $tool in
         completion) words="--help" ;;
-        dump) words="--ca-file --cert --help --tls --user" ;;
+        dump) words="--ca-file --cert --help --key --tls --user" ;;
         help) words="--help --man --markdown" ;;
-        load) words="--ca-file --cert --help --overwrite --partial --skip --tls --user" ;;
+        load) words="--ca-file --cert --help --key --overwrite --partial --skip --tls --user" ;;
         passwd) words="--help --iterations" ;;
         replication) words="--ca-file --cert --help --json --key --tls --user --wait" ;;
         witness) words="--cluster-id --help --listen --log-file --log-format --node-id --pidfile --replication-secret-file --replication-tls --state --user -P -o -u" ;;

@@ -77,6 +77,7 @@ complete -c pymcd -n '__fish_seen_subcommand_from completion' -l help
 complete -c pymcd -n '__fish_seen_subcommand_from dump' -l ca-file
 complete -c pymcd -n '__fish_seen_subcommand_from dump' -l cert
 complete -c pymcd -n '__fish_seen_subcommand_from dump' -l help
+complete -c pymcd -n '__fish_seen_subcommand_from dump' -l key
 complete -c pymcd -n '__fish_seen_subcommand_from dump' -l tls
 complete -c pymcd -n '__fish_seen_subcommand_from dump' -l user
 complete -c pymcd -n '__fish_seen_subcommand_from help' -l help
@@ -85,6 +86,7 @@ complete -c pymcd -n '__fish_seen_subcommand_from help' -l markdown
 complete -c pymcd -n '__fish_seen_subcommand_from load' -l ca-file
 complete -c pymcd -n '__fish_seen_subcommand_from load' -l cert
 complete -c pymcd -n '__fish_seen_subcommand_from load' -l help
+complete -c pymcd -n '__fish_seen_subcommand_from load' -l key
 complete -c pymcd -n '__fish_seen_subcommand_from load' -l overwrite
 complete -c pymcd -n '__fish_seen_subcommand_from load' -l partial
 complete -c pymcd -n '__fish_seen_subcommand_from load' -l skip

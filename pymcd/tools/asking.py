@@ -53,6 +53,12 @@ class Access(NamedTuple):
 
 #: Of tools that ask a server, for `access_of`.
 ACCESS_OPTIONS: Final = ("tls", "ca-file=", "cert=", "key=", "user=")
+ACCESS_HELP: Final = """\
+  --tls           speak TLS; the server's certificate must be trusted by this host ...
+  --ca-file FILE  ... or be signed by this authority
+  --cert FILE     certificate to show, PEM
+  --key FILE      its key, if that is in another file
+  --user NAME     log in; the password is asked for, or read from standard input"""
 
 
 def access_of(options: dict[str, str]) -> Access:

@@ -20,7 +20,14 @@ from ..moving.dumpfile import HEAD, Record, encode_end, encode_record
 from ..moving.plan import Plan
 from ..moving.source import NEVER, fetch, list_keys
 from ..moving.talk import is_speakable
-from .asking import ACCESS_OPTIONS, DEFAULT_PORT, AskError, access_of, parse_address
+from .asking import (
+    ACCESS_HELP,
+    ACCESS_OPTIONS,
+    DEFAULT_PORT,
+    AskError,
+    access_of,
+    parse_address,
+)
 from .progress import progress
 from .telling import complain, tell
 from .visiting import Visit, patiently
@@ -39,10 +46,7 @@ Writes the items of a server to FILE, with their client flags and ends, for pymc
 may be a pymcd or any memcached; it goes on serving. FILE may be - for standard output. An ADDRESS
 is HOST, HOST:PORT (default port {DEFAULT_PORT}), [V6]:PORT, or the path of a Unix socket.
 
-  --tls           speak TLS; the server's certificate must be trusted by this host ...
-  --ca-file FILE  ... or be signed by this authority
-  --cert FILE     certificate to show, PEM; its key in the same file, or in --key FILE
-  --user NAME     log in; the password is asked for, or read from standard input
+{ACCESS_HELP}
 
 Exit code: 0 all is written, 1 not so."""
 

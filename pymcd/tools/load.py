@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from ..config import EXIT_FAILURE, EXIT_USAGE
 from ..moving.dumpfile import DumpError, DumpReader
 from ..moving.target import Outcome, store
-from .asking import ACCESS_OPTIONS, DEFAULT_PORT, AskError, access_of, parse_address
+from .asking import (
+    ACCESS_HELP,
+    ACCESS_OPTIONS,
+    DEFAULT_PORT,
+    AskError,
+    access_of,
+    parse_address,
+)
 from .progress import progress
 from .telling import complain, tell
 from .visiting import Visit
@@ -43,10 +50,7 @@ the path of a Unix socket.
   --overwrite     store all, whatever the server has
   --partial       take what is whole of a file that was cut off or damaged
   --skip N        begin after N items: go on where it stopped
-  --tls           speak TLS; the server's certificate must be trusted by this host ...
-  --ca-file FILE  ... or be signed by this authority
-  --cert FILE     certificate to show, PEM; its key in the same file, or in --key FILE
-  --user NAME     log in; the password is asked for, or read from standard input
+{ACCESS_HELP}
 
 Exit code: 0 all that has not ended is there, 1 not so."""
 

@@ -25,6 +25,7 @@ from ..config import EXIT_USAGE
 from ..replication.link import ADVICE
 from ..replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 from .asking import (
+    ACCESS_HELP,
     ACCESS_OPTIONS,
     DEFAULT_PORT,
     Access,
@@ -233,14 +234,11 @@ lost if a node died now. An ADDRESS is where clients connect: HOST, HOST:PORT (d
 
 `forget NODE` has the servers forget a node that will not return, so that they do not miss it.
 
-  --wait[=SECONDS]  ask until all are ready and in sync, so that another node may be stopped, or
-                    until the time is up (default {WAIT_S:.0f}); then say which is not, and why
-  --json            the same for programs
-  --tls             speak TLS; the server's certificate must be trusted by this host ...
-  --ca-file FILE    ... or be signed by this authority
-  --cert FILE       certificate to show, PEM
-  --key FILE        its key, if that is in another file
-  --user NAME       log in; the password is asked for, or read from standard input
+  --wait[=SECONDS]
+                  ask until all are ready and in sync, so that another node may be stopped, or
+                  until the time is up (default {WAIT_S:.0f}); then say which is not, and why
+  --json          the same for programs
+{ACCESS_HELP}
 
 Exit code: {EXIT_IN_SYNC} all answer and are in sync, and, with --wait, any one may be stopped;\
  {EXIT_NOT_IN_SYNC} not so;

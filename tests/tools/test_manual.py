@@ -14,6 +14,7 @@ from pymcd import cli
 from pymcd.options import EXTENDED, EXTENDED_HELP, OPTIONS, SECTIONS
 from pymcd.tools import TOOLS
 from pymcd.tools import replication as replication_tool
+from pymcd.tools.asking import ACCESS_OPTIONS
 from pymcd.tools.completion import CHOICES, SHELLS, bash, fish, options_of, zsh
 from pymcd.tools.manual import man_page, markdown
 from pymcd.tools.witness import SHARED
@@ -83,6 +84,8 @@ def test_the_page_is_one_for_man():
 def test_options_of_tools_are_those_that_they_take():
     taken = {f"--{name.rstrip('=').rstrip('=?')}" for name in replication_tool.OPTIONS}
     assert set(options_of("replication")) == taken
+    for name in ("dump", "load"):
+        assert {f"--{option.rstrip('=')}" for option in ACCESS_OPTIONS} < set(options_of(name))
     own = {word.removeprefix("--") for word in options_of("witness") if word.startswith("--")}
     assert own - {"listen", "state"} <= SHARED
     assert options_of("passwd") == ["--help", "--iterations"]
