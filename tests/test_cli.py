@@ -796,7 +796,7 @@ def test_the_help_of_a_tool(capsys):
             assert cli.main(words) == 0
             out, err = capsys.readouterr()
             assert (out.startswith(f"usage: pymcd {name}"), err) == (True, "")
-            assert max(map(len, out.splitlines())) <= 100
+            assert max(map(len, out.splitlines())) <= 80
             told.add(out)
         assert len(told) == 1
 

@@ -54,7 +54,7 @@ class Access(NamedTuple):
 #: Of tools that ask a server, for `access_of`.
 ACCESS_OPTIONS: Final = ("tls", "ca-file=", "cert=", "key=", "user=")
 ACCESS_HELP: Final = """\
-  --tls           speak TLS; the server's certificate must be trusted by this host ...
+  --tls           speak TLS; the server's certificate must be trusted here ...
   --ca-file FILE  ... or be signed by this authority
   --cert FILE     certificate to show, PEM
   --key FILE      its key, if that is in another file

@@ -26,11 +26,12 @@ USAGE: Final = "usage: pymcd completion bash|zsh|fish"
 HELP: Final = f"""\
 {USAGE}
 
-Prints the script by which a shell completes the words of pymcd. Where the package was installed
-beside the shell's own files, it has found them already; otherwise, for one's own account:
+Prints the script by which a shell completes the words of pymcd. Where the
+package was installed beside the shell's own files, it has found them already;
+otherwise, for one's own account:
 
   pymcd completion bash > ~/.local/share/bash-completion/completions/pymcd
-  pymcd completion zsh > ~/.zfunc/_pymcd      with, in ~/.zshrc: fpath+=~/.zfunc; compinit
+  pymcd completion zsh > ~/.zfunc/_pymcd    # in ~/.zshrc: fpath+=~/.zfunc
   pymcd completion fish > ~/.config/fish/completions/pymcd.fish"""
 
 #: Option -> what its word may be.

@@ -42,9 +42,10 @@ USAGE: Final = "usage: pymcd dump [--tls] [--user NAME] ADDRESS FILE"
 HELP: Final = f"""\
 {USAGE}
 
-Writes the items of a server to FILE, with their client flags and ends, for pymcd load. The server
-may be a pymcd or any memcached; it goes on serving. FILE may be - for standard output. An ADDRESS
-is HOST, HOST:PORT (default port {DEFAULT_PORT}), [V6]:PORT, or the path of a Unix socket.
+Writes the items of a server to FILE, with their client flags and ends, for
+pymcd load. The server may be a pymcd or any memcached; it goes on serving. FILE
+may be - for standard output. An ADDRESS is HOST, HOST:PORT (default port
+{DEFAULT_PORT}), [V6]:PORT, or the path of a Unix socket.
 
 {ACCESS_HELP}
 

@@ -24,7 +24,7 @@ HELP: Final = f"""\
 
 Prints what `pymcd --help` does, or `pymcd TOOL --help`.
 
-  --man       print the whole manual as a page for man(1): pymcd help --man | man -l -
+  --man       print the whole manual for man(1): pymcd help --man | man -l -
   --markdown  print it as Markdown"""
 
 #: How wide it may be where there is room.

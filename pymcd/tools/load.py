@@ -42,10 +42,10 @@ usage: pymcd load [--overwrite] [--partial] [--skip N] [--tls] [--user NAME]
 HELP: Final = f"""\
 {USAGE}
 
-Stores the items of a file that pymcd dump wrote, with their client flags and ends. The server may
-be a pymcd or a memcached from 1.6 on. FILE may be - for standard input. What the server has
-already stays as it is. An ADDRESS is HOST, HOST:PORT (default port {DEFAULT_PORT}), [V6]:PORT, or
-the path of a Unix socket.
+Stores the items of a file that pymcd dump wrote, with their client flags and
+ends. The server may be a pymcd or a memcached from 1.6 on. FILE may be - for
+standard input. What the server has already stays as it is. An ADDRESS is HOST,
+HOST:PORT (default port {DEFAULT_PORT}), [V6]:PORT, or the path of a Unix socket.
 
   --overwrite     store all, whatever the server has
   --partial       take what is whole of a file that was cut off or damaged

@@ -20,11 +20,12 @@ USAGE = "usage: pymcd passwd [--iterations N] FILE USER"
 HELP = f"""\
 {USAGE}
 
-Sets the password of a user in a file for -Y or MEMCACHED_SASL_PWDB, hashed. The password is asked
-for, or read from standard input. Other users stay as they are; a new file is its owner's alone.
+Sets the password of a user in a file for -Y or MEMCACHED_SASL_PWDB, hashed.
+The password is asked for, or read from standard input. Other users stay as
+they are; a new file is its owner's alone.
 
-  --iterations N  how often it is hashed: what a login costs, and whoever steals the file
-                  (default {ITERATIONS}, at most {ITERATIONS_MAX})"""
+  --iterations N  how often it is hashed: what a login costs, and whoever steals
+                  the file (default {ITERATIONS}, at most {ITERATIONS_MAX})"""
 NEW_FILE_MODE = 0o600
 
 

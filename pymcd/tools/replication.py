@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 USAGE = """\
-usage: pymcd replication [--wait[=SECONDS]] [--json] [--tls] [--user NAME] ADDRESS...
+usage: pymcd replication [--wait[=SECONDS]] [--json] [--tls] [--user NAME]
+                         ADDRESS...
        pymcd replication forget NODE ADDRESS..."""
 
 EXIT_IN_SYNC = 0
@@ -228,21 +229,22 @@ OPTIONS = ["help", "wait=", "json", *ACCESS_OPTIONS]
 HELP = f"""\
 {USAGE}
 
-Tells which node of a group coordinates, whether all are in sync or why not, and what would be
-lost if a node died now. An ADDRESS is where clients connect: HOST, HOST:PORT (default port
-{DEFAULT_PORT}), [V6]:PORT, or the path of a Unix socket.
+Tells which node of a group coordinates, whether all are in sync or why not, and
+what would be lost if a node died now. An ADDRESS is where clients connect:
+HOST, HOST:PORT (default port {DEFAULT_PORT}), [V6]:PORT, or the path of a Unix socket.
 
-`forget NODE` has the servers forget a node that will not return, so that they do not miss it.
+`forget NODE` has the servers forget a node that will not return, so that they
+do not miss it.
 
   --wait[=SECONDS]
-                  ask until all are ready and in sync, so that another node may be stopped, or
-                  until the time is up (default {WAIT_S:.0f}); then say which is not, and why
+                  ask until all are ready and in sync, so that another node may
+                  be stopped, or until the time is up (default {WAIT_S:.0f}); then say
+                  which is not, and why
   --json          the same for programs
 {ACCESS_HELP}
 
-Exit code: {EXIT_IN_SYNC} all answer and are in sync, and, with --wait, any one may be stopped;\
- {EXIT_NOT_IN_SYNC} not so;
-{EXIT_UNREACHABLE} none answers."""
+Exit code: {EXIT_IN_SYNC} all answer and are in sync, and, with --wait, any one may be
+stopped; {EXIT_NOT_IN_SYNC} not so; {EXIT_UNREACHABLE} none answers."""
 
 
 def _seconds(text: str) -> float:

@@ -18,19 +18,23 @@ from .telling import complain, tell
 HELP: Final = """\
 usage: pymcd witness [--listen ADDRESS] [--state FILE] [OPTION]...
 
-A third voter for a pair of servers that name it with --witness: with it, one of two nodes that do
-not see each other goes on, and never both. It holds no data.
+A third voter for a pair of servers that name it with --witness: with it, one of
+two nodes that do not see each other goes on, and never both. It holds no data.
 
-  --listen=ADDRESS               where nodes call: HOST, HOST:PORT, [V6]:PORT or * for all, several
-                                 with commas or repeated (default: loopback, port 11212)
-  --state=FILE                   keep there what was promised; without it a witness that is started
-                                 anew has no vote until the nodes have taken it in
-  --replication-secret-file=FILE the secret that the nodes share; this or --replication-tls is
-                                 needed unless it listens on loopback only
-  --replication-tls              speak TLS, with -o ssl_chain_cert, ssl_key, ssl_ca_cert
-  --cluster-id=NAME              of the nodes (default pymcd)
-  --node-id=NAME                 its own name (default witness@, host name and port)
-  -u, --user=USER                become this user when started as root
+  --listen=ADDRESS  where nodes call: HOST, HOST:PORT, [V6]:PORT or * for all,
+                    several with commas or repeated (default: loopback, port
+                    11212)
+  --state=FILE      keep there what was promised; without it a witness that is
+                    started anew has no vote until the nodes have taken it in
+  --replication-secret-file=FILE
+                    the secret that the nodes share; this or --replication-tls
+                    is needed unless it listens on loopback only
+  --replication-tls
+                    speak TLS, with -o ssl_chain_cert, ssl_key, ssl_ca_cert
+  --cluster-id=NAME
+                    of the nodes (default pymcd)
+  --node-id=NAME    its own name (default witness@, host name and port)
+  -u, --user=USER   become this user when started as root
   --log-file=FILE, --log-format=FORMAT, -P, --pidfile=FILE, -o NAME=VALUE"""
 #: Options of the server that mean the same here.
 SHARED: Final = frozenset(
