@@ -36,11 +36,12 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
-#: Items fetched at a time, and how large they may be together.
-BATCH_ITEMS: Final = 32
+#: Items fetched at a time, and how large they may be together: a step of 0.1 ms.
+BATCH_ITEMS: Final = 8
 BATCH_BYTES: Final = 64 << 10
-#: What is read of a list of keys at a time, which takes about as long as a batch.
-RECEIVE_BYTES: Final = 16 << 10
+#: What is read of a list of keys at a time, which takes about as long, and of items.
+LISTING_BYTES: Final = 3 << 10
+RECEIVE_BYTES: Final = 64 << 10
 #: How many times as long as a step took the next one has to wait, and how long at least.
 PAUSE_FACTOR: Final = 4
 PAUSE_MIN_S: Final = 0.001
@@ -168,7 +169,7 @@ class Filling:
             plan = Plan(most_bytes, newest_first=True)
             try:
                 async with await self._connect() as stream:
-                    return plan, await self._talk(stream, list_keys(plan, time.time))
+                    return plan, await self._talk(stream, list_keys(plan, time.time), LISTING_BYTES)
             except (OSError, BusyError, trio.TooSlowError):
                 if trio.current_time() >= until:
                     raise
@@ -180,21 +181,21 @@ class Filling:
             assert host is not None
             return await trio.open_tcp_stream(host, port)
 
-    async def _talk(self, stream: trio.SocketStream, talk: Talk[Result]) -> Result:
-        """Hold a talk, in steps with pauses between them."""
-        began = time.thread_time()
+    async def _talk(
+        self, stream: trio.SocketStream, talk: Talk[Result], most_bytes: int = RECEIVE_BYTES
+    ) -> Result:
+        """Hold a talk, whose steps are as long as so many bytes make them."""
         try:
             to_send = next(talk)
             while True:
                 with trio.fail_after(SILENCE_S):
-                    data = await _exchange(stream, to_send)
+                    data = await _exchange(stream, to_send, most_bytes)
                 began = time.thread_time()
                 to_send = talk.send(data)
                 await _pause(began)
         except StopIteration as end:
             result: Result = end.value
-        await _pause(began)
-        return result
+            return result
 
     # -- the items -----------------------------------------------------------------------------
 
@@ -280,12 +281,12 @@ class Filling:
             self._say(f"fill from {self._source}: {self._how_far()}")
 
 
-async def _exchange(stream: trio.SocketStream, to_send: bytes) -> bytes:
+async def _exchange(stream: trio.SocketStream, to_send: bytes, most_bytes: int) -> bytes:
     """Send what there is to be sent, and return what comes."""
     try:
         if to_send:
             await stream.send_all(to_send)
-        data = bytes(await stream.receive_some(RECEIVE_BYTES))
+        data = bytes(await stream.receive_some(most_bytes))
     except trio.BrokenResourceError:
         data = b""
     if not data:
