@@ -18,10 +18,11 @@ _pymcd() {
         load) words="--ca-file --cert --help --key --overwrite --partial --skip --tls --user" ;;
         passwd) words="--help --iterations" ;;
         replication) words="--ca-file --cert --help --json --key --tls --user --wait" ;;
+        size) words="--help --key" ;;
         witness) words="--cluster-id --help --listen --log-file --log-format --node-id --pidfile --replication-secret-file --replication-tls --state --user -P -o -u" ;;
     esac
     if [[ $words ]]; then
-        [[ $tool == help ]] && words+=" completion dump help load passwd replication witness"
+        [[ $tool == help ]] && words+=" completion dump help load passwd replication size witness"
         [[ $tool == completion ]] && words+=" bash zsh fish"
         COMPREPLY=($(compgen -W "$words" -- "$word"))
         if [[ ! $COMPREPLY && $word != -* && $tool != @(help|completion) ]]; then
@@ -58,7 +59,7 @@ _pymcd() {
             ;;
         *)
             words="--port= --udp-port= --unix-socket= --unix-mask= --listen= --listen-backlog= --daemon --pidfile= --user= --enable-coredumps --lock-memory --enable-largepages --threads= --napi-ids= --verbose --memory-limit= --disable-evictions --max-item-size= --slab-growth-factor= --slab-min-size= --memory-file= --conn-limit= --max-reqs-per-event= --disable-cas --protocol= --prefix-delimiter= --enable-shutdown --disable-flush-all --disable-dumping --disable-watch --enable-sasl --auth-file= --login-timeout= --login-failure-delay= --enable-ssl --peer= --replication-listen= --replication-port= --replication-secret-file= --replication-tls --replication-ack= --replication-ack-timeout= --replication-queue= --replication-backlog= --node-id= --cluster-id= --sync-timeout= --force-empty --witness= --quorum-timeout= --tombstone-ttl= --fill-from= --couchbase= --couchbase-name= --couchbase-peer= --extended= --config= --log-file= --log-format= --http= --drain-delay= --shutdown-timeout= --help --license --version -p -U -s -a -l -b -d -P -u -r -k -L -t -N -v -m -M -I -f -n -e -c -R -C -B -D -A -F -X -W -S -Y -Z -x -o -h -i -V"
-            [[ $tool ]] || words="serve completion dump help load passwd replication witness $words"
+            [[ $tool ]] || words="serve completion dump help load passwd replication size witness $words"
             ;;
     esac
     COMPREPLY=($(compgen -P "$head" -W "$words" -- "${word#"$head"}"))

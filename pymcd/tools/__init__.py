@@ -18,5 +18,6 @@ TOOLS: Final[dict[str, str]] = {
     "load": "store the items of such a file in a server",
     "passwd": "write a user's password, hashed, into a file for -Y",
     "replication": "how a pair is doing: who coordinates, whether all are in sync, or why not",
+    "size": "which -m, and how much memory, so many sessions need",
     "witness": "be the third vote of a pair",
 }
