@@ -207,7 +207,7 @@ async def test_how_far_it_is_is_told_now_and_then(autojump_clock, nursery, monke
     source = await Faulty(nursery, answer).start()
     async with serving(clock=TrioClock(), fill_from=source) as server:
         await until(lambda: is_done(server))
-        assert told(server)[1] == "24 of 99 items filled"
+        assert told(server)[1] == "16 of 99 items filled"
         assert told(server)[-2] == "96 of 99 items filled"
     nursery.cancel_scope.cancel()
 
