@@ -785,28 +785,40 @@ def escaped(text: str) -> str:
 def text_of(found: Mapping[Report, Sequence[Instance]]) -> Iterator[bytes]:
     """Yield the text of all metrics of which there are rows, in parts."""
     lines: list[str] = []
-    for metric in METRICS:
-        named = [f"# HELP {metric.name} {metric.help}\n", f"# TYPE {metric.name} {metric.kind}\n"]
-        for instance in found.get(metric.report, ()):
-            more = list(_lines(metric, instance))
-            lines += named + more if more else []
-            named = [] if more else named
+    for report, head, plan in _PLANS:
+        is_new = True
+        for rows, label in found.get(report, ()):
+            for begin, labels, sample in plan:
+                value = sample.value(rows)
+                if value is None:
+                    continue
+                if is_new:
+                    lines += head
+                    is_new = False
+                if label or labels:
+                    comma = "," if label and labels else ""
+                    lines.append(f"{begin}{{{label}{comma}{_filled(labels, rows)}}} {value}\n")
+                else:
+                    lines.append(f"{begin} {value}\n")
             if len(lines) >= LINES_OF_A_PART:
                 yield "".join(lines).encode()
                 lines.clear()
     yield "".join(lines).encode()
 
 
-def _lines(metric: Metric, instance: Instance) -> Iterator[str]:
-    """Yield a line for each value that a metric has of one thing."""
-    rows, label = instance
-    for sample in metric.samples:
-        value = sample.value(rows)
-        if value is None:
-            continue
-        labels = sample.labels
-        if "{" in labels:
-            labels = labels.format_map({name: escaped(str(row)) for name, row in rows.items()})
-        labels = f"{label},{labels}" if label and labels else label or labels
-        braced = f"{{{labels}}}" if labels else ""
-        yield f"{metric.name}{sample.suffix}{braced} {value}\n"
+def _filled(labels: str, rows: Rows) -> str:
+    """Return labels with rows in the place of their names in braces."""
+    if "{" not in labels:
+        return labels
+    return labels.format_map({name: escaped(str(row)) for name, row in rows.items()})
+
+
+#: Of each metric its report, what stands above its values, and of each value how its line begins.
+_PLANS: Final = [
+    (
+        metric.report,
+        (f"# HELP {metric.name} {metric.help}\n", f"# TYPE {metric.name} {metric.kind}\n"),
+        [(metric.name + sample.suffix, sample.labels, sample) for sample in metric.samples],
+    )
+    for metric in METRICS
+]
