@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT_S: Final = 10.0
 SEND_TIMEOUT_S: Final = 10.0
 RECEIVE_BYTES: Final = REQUEST_MAX_BYTES
+#: To rest costs something, too: not for less.
+REST_MIN_S: Final = 0.003
 #: Of an IPv6 address, what a host does not choose itself.
 _HOST_PREFIX_BITS: Final = 64
 #: A guest that vanished is noticed after about two minutes, though nothing is sent to it.
@@ -72,6 +74,7 @@ class Guests:
         self._guests: dict[Guest, None] = {}
         self._round = trio.CapacityLimiter(self.steps_per_round)
         self.number = 0  #: also of those
+        self._rest_s = 0.0  #: owed to everybody else, for what was done
 
     def __iter__(self) -> Iterator[Guest]:
         return iter(self._guests)
@@ -168,8 +171,10 @@ class Guests:
         async with self._round:
             began_s = trio.current_time()
             result = step()
-            if self.share < 1.0:
-                await trio.sleep((trio.current_time() - began_s) * (1 / self.share - 1))
+            self._rest_s += (trio.current_time() - began_s) * (1 / self.share - 1)
+            if self._rest_s >= REST_MIN_S:
+                rest_s, self._rest_s = self._rest_s, 0.0
+                await trio.sleep(rest_s)
             await trio.lowlevel.checkpoint()
         return result
 

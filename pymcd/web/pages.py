@@ -81,7 +81,7 @@ class Pages:
         found[Report.SERVER].append(Instance(self._of_server()))
         found[Report.STATS].append(Instance(dict(reports.general(service))))
         found[Report.POOL].append(Instance({"total_malloced": cache.slabs.malloced_bytes}))
-        yield b""
+        yield b""  # others have their turn
         found[Report.SETTINGS].append(Instance(dict(reports.settings_in_force(service))))
         if gate is not None:
             of_group, *of_peers = _by_peer(gate.rows())
@@ -90,11 +90,13 @@ class Pages:
                 label = f'peer="{escaped(rows["node_id"])}"'
                 found[Report.PEER].append(Instance(rows, label))
         yield b""
-        for number, slab_class in enumerate(cache.slabs, 1):
+        for slab_class in cache.slabs:
+            if not slab_class.pages:
+                continue
             label = f'slab="{slab_class.id}"'
             found[Report.ITEMS].append(Instance(dict(reports.items_of(service, slab_class)), label))
             found[Report.SLABS].append(Instance(dict(reports.slabs_of(slab_class)), label))
-            if number % _CLASSES_OF_A_PART == 0:
+            if len(found[Report.SLABS]) % _CLASSES_OF_A_PART == 0:
                 yield b""
         yield from text_of(found)
 

@@ -162,7 +162,7 @@ async def test_one_part_is_made_in_a_round_of_the_loop(pages, monkeypatch):
     for client in clients:
         await client.stream.send_all(ask_for("/metrics"))
     most = 0
-    while steps[0] < 100:
+    while steps[0] < 40:
         before = steps[0]
         await trio.lowlevel.checkpoint()
         most = max(most, steps[0] - before)
