@@ -33,6 +33,7 @@ ADDRESSES = {
     "cache-1": "10.0.0.5",
     "cache-2": "10.0.0.6",
     "cache-3": "10.0.0.7",
+    "old-1": "10.0.0.4",
     "web-1": "10.0.0.20",
 }
 #: How slow a machine may be. What is printed takes a second or two.

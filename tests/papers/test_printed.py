@@ -54,6 +54,7 @@ NEEDS = {
     "docker": "a daemon",
     "etcdctl": "an etcd: conformance/pair/test_etcd.py",
     "kubectl": "a cluster",
+    "redis-cli": "a Redis: tests/papers/test_migrate.py",
     "systemd-analyze": "systemd",
 }
 #: How a shell's own words begin a command.
