@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,12 +42,19 @@ from pymcd.service import Service
 
 from . import (
     test_beginning,
+    test_changes,
+    test_clocks,
     test_doubt,
+    test_evictions,
     test_mad_peers,
     test_membership,
+    test_node,
+    test_patience,
     test_report,
     test_telling,
     test_three,
+    test_voting,
+    test_waiting,
 )
 from .simulation import Report, run
 
@@ -845,6 +852,10 @@ _THE_OTHER_DIES: Final = test_doubt.TestTheOtherDies()
 _GONE: Final = test_three.TestOneIsGone()
 _GONE_MAD: Final = test_mad_peers.TestAMessageIsTakenWholeOrNotAtAll()
 _PARTED: Final = test_report.TestAfterAPartition()
+_ANEW: Final = test_three.TestOneAfterTheOther()
+_TOGETHER: Final = test_node.TestTogether()
+_RETURNING: Final = test_node.TestReturning()
+_ONCE: Final = test_waiting.TestExecutedOnce()
 
 MUTANTS = [
     Mutant(
@@ -862,8 +873,13 @@ MUTANTS = [
     Mutant(
         "who asks for votes asks on when the one that it missed is there again",
         [(Node, "stay_with", _never)],
-        nodes=2,
-        more=frozenset({"witness", "see_saw"}),
+        by_hand=partial(
+            test_voting.TestHiccup().test_nobody_waits_longer_than_that_lasts,
+            "witness",
+            "b",
+            "",
+            0.1,
+        ),
     ),
     Mutant(
         "replies go out before anybody else has the write",
@@ -892,6 +908,9 @@ MUTANTS = [
     Mutant(
         "what was executed for others is forgotten with the link, and executed again",
         [(Peer, "leave_channel", _forget_requests), (Gate, "execute_for", _execute_again)],
+        by_hand=partial(
+            _ONCE.test_wherever_the_link_is_lost_while_who_asked_joins_anew, "before", 2, "ab"
+        ),
     ),
     Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
     Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)]),
@@ -906,7 +925,10 @@ MUTANTS = [
     Mutant(
         "nobody's data keeps an empty node from serving",
         [(Beginning, "whose_data", _nobodys)],
-        more=LATE,
+        by_hand=partial(
+            test_beginning.TestRefused().test_who_is_refused_by_a_peer_with_data_does_not_serve,
+            "secret",
+        ),
     ),
     Mutant(
         "who just started is believed to do so for ever",
@@ -931,12 +953,14 @@ MUTANTS = [
     Mutant(
         "all that a peer has deleted makes room among our deletions",
         [(Changes, "apply_gone", _told_by_nobody)],
-        more=frozenset({"tiny_log"}),
+        by_hand=partial(
+            test_changes.TestWhatIsNoNews().test_a_deletion_of_before_makes_no_room, relay=False
+        ),
     ),
     Mutant(
         "what is taken back makes room among our deletions",
         [(Changes, "_unlink", _leave_traces)],
-        more=frozenset({"tiny_log"}),
+        by_hand=test_changes.TestTakingBack().test_what_goes_for_the_word_of_another_makes_no_room,
     ),
     Mutant(
         "what a peer has that refuses is not heard",
@@ -946,7 +970,10 @@ MUTANTS = [
     Mutant(
         "what is evicted during a first copy leaves no trace",
         [(Peer, "lacks_after", _only_who_was_in_sync)],
-        more=QUEUES,
+        by_hand=partial(
+            test_evictions.test_what_is_evicted_does_not_return_with_who_got_it_in_a_copy_that_broke_off,
+            "after",
+        ),
     ),
     Mutant("differences between clocks move expiry", [(Changes, "origin_by", _ignore_skew)]),
     Mutant(
@@ -972,7 +999,11 @@ MUTANTS = [
     Mutant(
         "two that were linked before they began by different times stay so",
         [(Changes, "keep_up", _not_far_ahead)],
-        more=frozenset({"clock_step"}),
+        by_hand=partial(
+            test_clocks.TestStepsOfTheWallClock().test_so_do_two_that_were_linked_before_they_began,
+            65.0,
+            b"a",
+        ),
     ),
     Mutant(
         "nobody keeps up with the time of others",
@@ -982,8 +1013,7 @@ MUTANTS = [
     Mutant(
         "an eviction travels as a deletion",
         [(Service, "_on_evict", _evictions_travel)],
-        more=frozenset({"small_memory"}),
-        nodes=2,
+        by_hand=_TOGETHER.test_what_is_evicted_here_stays_there,
     ),
     Mutant("followers decide by themselves", [(Node, "become", _followers_decide)]),
     Mutant(
@@ -1033,6 +1063,7 @@ MUTANTS = [
     Mutant(
         "what is still to be sent counts as asked",
         [(Gate, "_send_forwards", _asked_before_sent)],
+        by_hand=partial(test_patience.test_what_is_sent_late_is_asked_then, "b is not heard", 0.06),
     ),
     Mutant("who does not answer is waited for", [(Lease, "is_lost", _wait_for_ever)]),
     Mutant(
@@ -1053,7 +1084,7 @@ MUTANTS = [
     Mutant(
         "an older link takes the place of a later one",
         [(Membership, "_comes_later", _later_always)],
-        more=LATE,
+        by_hand=partial(_TWO_LINKS.test_one_that_is_late_does_not_replace_a_later_one, "a", "b"),
     ),
     Mutant(
         "of what comes in parts some are lost",
@@ -1067,7 +1098,7 @@ MUTANTS = [
     Mutant(
         "a read waits for the first batch",
         [(Commits, "hold", _hold_with_the_first)],
-        more=HOT,
+        by_hand=_TOGETHER.test_though_what_was_said_before_is_safe,
     ),
     Mutant(
         "any word on a flush to come is the last one",
@@ -1087,8 +1118,7 @@ MUTANTS = [
     Mutant(
         "what may have been deleted is dropped, and who is in sync is not told",
         [(Membership, "_tell_dropped", _tell_one_alone)],
-        more=DELETIONS,
-        nodes=3,
+        by_hand=_RETURNING.test_what_may_have_been_deleted_is_dropped_by_all_who_are_in_sync,
     ),
     Mutant(
         "any word lets in whoever waits",
@@ -1105,7 +1135,9 @@ MUTANTS = [
     Mutant(
         "after a change of versions alone all may be read",
         [(Commits, "begin_batch", _all_is_ordinary)],
-        more=frozenset({"hot_keys", "own_cas", "busy"}),
+        by_hand=partial(
+            _TOGETHER.test_and_who_reads_an_item_with_a_cas_unique_that_says_nothing, "a"
+        ),
     ),
     Mutant(
         "who is brought in sync has all that it was told meanwhile, and all before",
@@ -1149,7 +1181,7 @@ MUTANTS = [
             (Membership, "_meet_anew", _has_what_its_former_life_had),
             (Membership, "link_down", _remember_what_it_had),
         ],
-        more=frozenset({"partition", "kill"}),
+        by_hand=partial(_RETURNING.test_so_does_who_has_served_alone_meanwhile, "abc"),
     ),
     Mutant(
         "what comes before something that is not understood is believed",
@@ -1179,8 +1211,9 @@ MUTANTS = [
     Mutant(
         "what is in doubt is forgotten before anybody has told what is in its place",
         [(Changes, "doubt", _forget_what_is_in_doubt)],
-        more=frozenset({"strict", "second_failure"}),
-        nodes=2,
+        by_hand=partial(
+            _THE_OTHER_DIES.test_before_it_has_said_anything, b"incr n 1\r\n", True, "semi"
+        ),
     ),
     Mutant(
         "what is in doubt is dropped for the word of one that has begun anew",
@@ -1198,7 +1231,7 @@ MUTANTS = [
     Mutant(
         "two at once bring in sync who follows neither",
         [(Membership, "_is_taken_in_by_another", _never)],
-        nodes=3,
+        by_hand=test_membership.TestWhoJoinsWhom().test_who_has_given_its_word_does_not_turn_to_another,
     ),
     Mutant(
         "who is behind is not owed flushes",
@@ -1229,7 +1262,7 @@ MUTANTS = [
     Mutant(
         "who starts anew votes as if it were the same",
         [(Poll, "answered", _lives_do_not_matter)],
-        nodes=3,
+        by_hand=_ANEW.test_two_start_anew_at_once,
     ),
     Mutant(
         "one voter consents to two views that follow the same",

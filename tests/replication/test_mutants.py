@@ -21,23 +21,6 @@ pytestmark = pytest.mark.slow
 #: Which show in none of the first forty worlds or so: a trouble or a world by hand is missing. Some
 #: show later, or when the core has changed. A row goes with what makes it show at once.
 UNSEEN = {
-    "who starts anew votes as if it were the same",
-    "a read waits for the first batch",
-    "an older link takes the place of a later one",
-    "what is still to be sent counts as asked",
-    "after a change of versions alone all may be read",
-    "a new life has what the former one had",
-    "all that a peer has deleted makes room among our deletions",
-    "an eviction travels as a deletion",
-    "nobody's data keeps an empty node from serving",
-    "two at once bring in sync who follows neither",
-    "two that were linked before they began by different times stay so",
-    "what is evicted during a first copy leaves no trace",
-    "what is in doubt is forgotten before anybody has told what is in its place",
-    "what is taken back makes room among our deletions",
-    "what may have been deleted is dropped, and who is in sync is not told",
-    "what was executed for others is forgotten with the link, and executed again",
-    "who asks for votes asks on when the one that it missed is there again",
     "who departs knew all that there was",
     "who is behind is not owed flushes",
     "who is brought in sync has all that it was told meanwhile, and all before",

@@ -164,6 +164,28 @@ class TestReturning:
         assert without_ends(got) == without_ends(expected)
         assert group[stays].rows["full_resyncs"] >= 1
 
+    @pytest.mark.parametrize("names", ["ab", "abc"])
+    def test_so_does_who_has_served_alone_meanwhile(self, names):
+        """It has something, but nothing of what it had before it was started anew.
+
+        For a third one that is away what changes is remembered, whoever else comes and goes.
+        """
+        group = make_group(names, votes=False, sync_timeout_s=1.0)
+        fill(group["a"], 10)
+        for name in reversed(names[1:]):
+            group[name].stop()
+            group.advance(1)
+        fill(group["a"], 10, b"new")
+        group["b"].start()
+        group.advance(2)
+        assert roles(group) == ["alone", "alone"]
+        Guest(group["b"]).ask(SET)
+        group.link("a", "b")
+        group.advance(12)
+        assert sorted(roles(group)) == ["coordinator", "follower"]
+        group.check_equal()
+        assert len(group["b"].values()) == 21
+
     def test_what_is_written_meanwhile_comes_along(self):
         group = make_group()
         fill(group["a"], 1000)
@@ -409,6 +431,25 @@ class TestTogether:
         assert other.ask(b"get old\r\n") == b"VALUE old 0 1\r\n1\r\nEND\r\n"
         wire.resume()
         assert reader.ask() == HIT
+
+    def test_though_what_was_said_before_is_safe(self):
+        """Each waits for the latest that he may have seen, and not for any other."""
+        group = make_group()
+        group.warm()
+        first, second, reader = (Guest(group["a"]) for _ in range(3))
+        wire = group.wire("a", "b")
+        wire.stall(group["b"])
+        assert first.ask(b"set old 0 0 1\r\n1\r\n") == b""
+        acknowledged = b"".join(wire.queues[1])
+        wire.queues[1].clear()
+        assert second.ask(SET) == b""
+        assert reader.ask(GET) == b""
+        wire.links[0].receive(acknowledged)
+        assert first.ask() == STORED
+        assert second.take() == reader.take() == b""
+        wire.resume()
+        assert second.ask() == STORED
+        assert reader.take() == HIT
 
     @pytest.mark.parametrize("fast", [True, False])
     @pytest.mark.parametrize("names", ["ab", "abc"])
