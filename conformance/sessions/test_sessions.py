@@ -13,6 +13,7 @@ import pytest
 from conformance.front import haproxy
 from conformance.trial import Run, TrialError, check
 
+from . import clients, copied, php
 from .__main__ import APPLICATIONS
 from .app import App, Kind
 from .trials import TRIALS, run_all
@@ -116,3 +117,16 @@ def test_application_that_is_missing_is_told() -> None:
     kinds = [Kind("one", _nothing, lambda: "no one (pip install one)")]
     with pytest.raises(TrialError, match=re.escape("no one (pip install one)")):
         run_all(Run(), kinds, list(TRIALS))
+
+
+def test_the_page_configures_as_the_trials_do() -> None:
+    options = copied.executed("Django", "settings.py", [copied.ADDRESS])["CACHES"]["default"]
+    assert options["OPTIONS"] == clients.PYMEMCACHE_ONE
+    lines = re.findall(
+        r"^(memcached\.\S+) = (\S+)$",
+        copied.text("PHP", "/etc/php/8.2/mods-available/sessions.ini"),
+        re.MULTILINE,
+    )
+    tried = {**php.COMMON, **php.BINARY}
+    assert dict(lines).items() <= tried.items()
+    assert len(lines) == 6

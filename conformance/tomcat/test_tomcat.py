@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
 import pytest
 
 from conformance.clock import now_s
 from conformance.front import haproxy
+from conformance.sessions import copied
 from conformance.sessions.users import make_users
 from conformance.trial import check
 
 from .__main__ import TRIALS
 from .install import TOMCAT
 from .managers import sticky
-from .pair import Stage
+from .pair import NON_STICKY, STICKY, Stage
 from .process import Event, Statistics, Tomcat, context_xml
 from .together import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 needs_tomcat = pytest.mark.skipif(
     bool(TOMCAT.why_not()), reason=TOMCAT.why_not() or "Tomcat is there"
@@ -88,6 +95,20 @@ def test_context_xml_is_as_users_write_it() -> None:
         "    memcachedNodes='a\"&lt;b' />\n"
         "</Context>\n"
     )
+
+
+@pytest.mark.parametrize(("section", "manager"), [("Sticky", STICKY), ("Non-sticky", NON_STICKY)])
+def test_the_page_configures_as_the_trials_do(
+    section: str, manager: Callable[[str], dict[str, object]]
+) -> None:
+    told, tried = (
+        ET.fromstring(text)[0].attrib
+        for text in (
+            copied.text(section, "conf/context.xml"),
+            context_xml(manager(copied.ADDRESS), {}),
+        )
+    )
+    assert told == tried
 
 
 @pytest.mark.parametrize(

@@ -11,15 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from conformance.pair.ways import PASSWORD, USER
+from conformance.sessions import copied
 from conformance.sessions.app import ADDRESSES_VARIABLE, LIFETIME_VARIABLE
 from conformance.sessions.clients import PYLIBMC_ONE, PYLIBMC_TWO, PYMEMCACHE_ONE, PYMEMCACHE_TWO
 
 from . import CONFIGURATION_VARIABLE
 
 _DJANGO = "django.core.cache.backends.memcached"
-_OURS = "conformance.sessions.django_app.caches"
 _ENGINE = "django.contrib.sessions.backends"
-_STRICT = "conformance.sessions.django_app.strict_sessions"
+#: With sessions that tell an error from nothing.
+_STRICT = "sessions_pymemcache"
+
+for _file in ("sessions_pymemcache.py", "sessions_pylibmc.py"):
+    copied.install("Django", _file)
 
 CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
     "pymemcache": ({"BACKEND": f"{_DJANGO}.PyMemcacheCache"}, f"{_ENGINE}.cache"),
@@ -34,30 +38,30 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
         _STRICT,
     ),
     "pymemcache repeating": (
-        {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_ONE},
+        {"BACKEND": "sessions_pymemcache.Cache", "OPTIONS": PYMEMCACHE_ONE},
         _STRICT,
     ),
     "pymemcache repeating cached_db": (
-        {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_ONE},
+        {"BACKEND": "sessions_pymemcache.Cache", "OPTIONS": PYMEMCACHE_ONE},
         f"{_ENGINE}.cached_db",
     ),
     "pymemcache repeating two": (
-        {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_TWO},
+        {"BACKEND": "sessions_pymemcache.Cache", "OPTIONS": PYMEMCACHE_TWO},
         _STRICT,
     ),
     "pymemcache repeating, Django's engine": (
-        {"BACKEND": f"{_OURS}.RepeatingPyMemcacheCache", "OPTIONS": PYMEMCACHE_ONE},
+        {"BACKEND": "sessions_pymemcache.Cache", "OPTIONS": PYMEMCACHE_ONE},
         f"{_ENGINE}.cache",
     ),
     "pylibmc two": ({"BACKEND": f"{_DJANGO}.PyLibMCCache"}, f"{_ENGINE}.cache"),
     "pylibmc": ({"BACKEND": f"{_DJANGO}.PyLibMCCache"}, f"{_ENGINE}.cache"),
     "pylibmc repeating": (
-        {"BACKEND": f"{_OURS}.RepeatingPyLibMCCache", "OPTIONS": {"behaviors": PYLIBMC_ONE}},
-        _STRICT,
+        {"BACKEND": "sessions_pylibmc.Cache", "OPTIONS": {"behaviors": PYLIBMC_ONE}},
+        "sessions_pylibmc",
     ),
     "pylibmc repeating sasl": (
         {
-            "BACKEND": f"{_OURS}.RepeatingPyLibMCCache",
+            "BACKEND": "sessions_pylibmc.Cache",
             "OPTIONS": {
                 "behaviors": PYLIBMC_ONE,
                 "binary": True,
@@ -65,11 +69,11 @@ CONFIGURATIONS: dict[str, tuple[dict[str, Any], str]] = {
                 "password": PASSWORD,
             },
         },
-        _STRICT,
+        "sessions_pylibmc",
     ),
     "pylibmc repeating two": (
-        {"BACKEND": f"{_OURS}.RepeatingPyLibMCCache", "OPTIONS": {"behaviors": PYLIBMC_TWO}},
-        _STRICT,
+        {"BACKEND": "sessions_pylibmc.Cache", "OPTIONS": {"behaviors": PYLIBMC_TWO}},
+        "sessions_pylibmc",
     ),
 }
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from conformance.clients.catalog import output_of
 from conformance.pair import ways
+from conformance.sessions import copied
 from conformance.sessions.app import Kind
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ def kind(
     way: ways.Way = ways.TEXT,
 ) -> Kind:
     """Return PHP with these settings; `minding`: the application looks at PHP's warnings."""
-    environment = {"PHP_CLI_SERVER_WORKERS": str(PROCESSES)}
+    environment = {
+        "PHP_CLI_SERVER_WORKERS": str(PROCESSES),
+        "SESSIONS_COPIED": copied.text("PHP", "session.php"),
+    }
     if not minding:
         environment["MIND_WARNINGS"] = "0"
     return Kind(

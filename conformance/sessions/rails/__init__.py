@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformance.clients.catalog import output_of
+from conformance.sessions import copied
 from conformance.sessions.app import Kind
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def _kind(
     environment = {
         "SESSIONS_STORE": store,
         "SESSIONS_LOUD": str(int(loud)),
+        "SESSIONS_COPIED": copied.text("Rack and Rails", "loud_sessions.rb"),
         "DALLI_OPTIONS": json.dumps(dict(options)),
     }
     return Kind(
