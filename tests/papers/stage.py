@@ -36,8 +36,8 @@ ADDRESSES = {
     "old-1": "10.0.0.4",
     "web-1": "10.0.0.20",
 }
-#: How slow a machine may be. What is printed takes a second or two.
-PATIENCE_S = 30.0
+#: How slow a machine may be. What is printed takes a second or two, if nothing is installed.
+PATIENCE_S = 60.0
 STANDINS = Path(__file__).parent / "standins"
 PATH = f"{STANDINS}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 #: What of this machine a host has a copy of, or nothing.
@@ -71,7 +71,11 @@ def why_not() -> str:
 
 def serves(text: str) -> bool:
     """Return whether a command starts a server."""
-    return bool(re.search(r"(?:^|[;&(]\s*)pymcd(?: witness| -(?![hiV]\b|-version|-help))", text))
+    return bool(
+        re.search(
+            r"(?:^|[;&(]\s*)(?:\w+=\S+ )?pymcd(?: witness| -(?![hiV]\b|-version|-help))", text
+        )
+    )
 
 
 def goes_on(text: str) -> bool:
@@ -88,6 +92,7 @@ class Host:
     folder: Path
     as_root: bool
     variables: Mapping[str, str]
+    patience_s: float
     _shell: subprocess.Popen[str] | None = None
     _typed: int = 0
     _kept: list[Path] = field(default_factory=list)
@@ -205,7 +210,7 @@ class Host:
         shell.stdin.flush()
         with selectors.DefaultSelector() as selector:
             selector.register(shell.stdout, selectors.EVENT_READ)
-            return shell.stdout.readline() if selector.select(PATIENCE_S) else "no end"
+            return shell.stdout.readline() if selector.select(self.patience_s) else "no end"
 
     def _listening(self) -> int:
         """Return how many sockets are listened at on this host."""
@@ -218,7 +223,7 @@ class Host:
 
     def _wait_listening(self, before: int, text: str, printed: Path, *, keeps: bool) -> None:
         """Take the time that a person takes to type the next line."""
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + self.patience_s
         while self._listening() <= before:
             ended = keeps and not self._runs(len(self._kept) - 1)
             if ended or time.monotonic() > until:
@@ -234,12 +239,13 @@ class Stage:
     as_root: bool
     #: What is in the environment of every shell, besides what a shell has.
     variables: Mapping[str, str] = field(default_factory=dict)
+    patience_s: float = PATIENCE_S
     _hosts: dict[str, Host] = field(default_factory=dict)
     _switch: subprocess.Popen[bytes] | None = None
 
     def host(self, name: str) -> Host:
         if name not in self._hosts:
-            host = Host(name, self.folder / name, self.as_root, self.variables)
+            host = Host(name, self.folder / name, self.as_root, self.variables, self.patience_s)
             self._hosts[name] = host
             host.start()
             if _ROOT:
