@@ -1,4 +1,4 @@
-"""What is told of blocks beyond what they say themselves: who tries them, and what has to be there."""
+"""What is told of blocks beyond what they say themselves: who tries them, what has to be there."""
 
 from __future__ import annotations
 
