@@ -46,6 +46,8 @@ from . import (
     test_clocks,
     test_doubt,
     test_evictions,
+    test_flushes,
+    test_gate,
     test_mad_peers,
     test_membership,
     test_node,
@@ -106,11 +108,11 @@ class Mutant:
                 else:
                     setattr(owner, name, original)
 
-    def hunt(self, within: int | None = None) -> Report | None:
+    def hunt(self) -> Report | None:
         """Return the first report in which something is found; None: it gets away."""
         if self.by_hand is not None:
             return self._try_by_hand(self.by_hand)
-        for seed in range(within or self.within):
+        for seed in range(self.within):
             report = self.try_on(seed)
             if report is not None:
                 return report
@@ -943,7 +945,7 @@ MUTANTS = [
     Mutant(
         "who stood still for long goes on at once",
         [(Node, "_fall_behind", _nothing)],
-        more=frozenset({"suspend"}),
+        by_hand=partial(test_node.TestBehind().test_waits_for_a_late_network, "a", (600,), 0.3),
     ),
     Mutant(
         "what a former life of a node says is taken for a new one's",
@@ -994,7 +996,10 @@ MUTANTS = [
     Mutant(
         "who starts keeps a part of a copy that nobody takes",
         [(Changes, "begin_at", _nothing)],
-        more=frozenset({"clock_step"}),
+        by_hand=partial(
+            test_beginning.TestBrokenCopies().test_but_no_part_is_left_of_a_time_that_is_far_ahead,
+            -5e3,
+        ),
     ),
     Mutant(
         "two that were linked before they began by different times stay so",
@@ -1142,12 +1147,15 @@ MUTANTS = [
     Mutant(
         "who is brought in sync has all that it was told meanwhile, and all before",
         [(Gate, "send_changes", _has_the_whole_log)],
-        more=frozenset({"many_keys", "partition", "out_of_memory"}),
+        by_hand=partial(
+            test_gate.test_what_changes_during_a_resync_does_not_count_as_all_that_changed_before,
+            False,
+        ),
     ),
     Mutant(
         "who leaves executes for others",
         [(Gate, "retired", _never_retired)],
-        more=frozenset({"leave", "far_apart", "busy"}),
+        by_hand=test_node.TestAwkwardMoments().test_nor_later_though_others_ask_on,
     ),
     Mutant(
         "who is muted is told that it is heard",
@@ -1158,7 +1166,7 @@ MUTANTS = [
     Mutant(
         "who departs knew all that there was",
         [(Node, "drop", _knew_all_when_it_left)],
-        more=DELETIONS,
+        by_hand=_RETURNING.test_nor_are_those_that_it_was_not_told_before_it_left,
     ),
     Mutant(
         "followers flush when it is time",
@@ -1225,8 +1233,7 @@ MUTANTS = [
     Mutant(
         "who is deposed executes again what the other one has seen",
         [(Node, "deposed", _executed_again)],
-        nodes=3,
-        more=HOT,
+        by_hand=_ONCE.test_what_the_new_coordinator_has_seen_was_executed_though_a_third_has_not,
     ),
     Mutant(
         "two at once bring in sync who follows neither",
@@ -1236,7 +1243,11 @@ MUTANTS = [
     Mutant(
         "who is behind is not owed flushes",
         [(Resync, "next_slice", _owed_nothing)],
-        more=frozenset({"flushing", "tiny_queues"}),
+        by_hand=partial(
+            test_flushes.TestBehind().test_a_flush_reaches_who_is_behind,
+            b"flush_all\r\n",
+            b"",
+        ),
     ),
     Mutant(
         "a copy is made in one step",

@@ -268,6 +268,31 @@ class TestReturning:
         lines = group["a"].lines + group["b"].lines
         assert any("there was no room to remember all deletions" in line for line in lines)
 
+    def test_nor_are_those_that_it_was_not_told_before_it_left(self):
+        """However few: of all that came later there is still room for."""
+        group = make_group(replication_backlog_bytes=8000)
+        fill(group["a"], 100)
+        group.warm()
+        wire = group.wire("a", "b")
+        wire.stall(group["a"])
+        guest = Guest(group["a"])
+        guest.feed(b"".join(b"delete k%d\r\n" % number for number in range(5)))
+        group.advance(1)
+        assert guest.take() == b"DELETED\r\n" * 5
+        assert group["a"].node.role == "alone"
+        wire.cut()
+        tombstones = group["a"].changes.tombstones
+        count = 0
+        while any(tombstones.get(b"k%d" % number) for number in range(5)):
+            guest.ask(b"delete x%d\r\n" % count)
+            count += 1
+        assert len(tombstones) == count
+        group.link("a", "b")
+        group.advance(5)
+        assert sorted(roles(group)) == ["coordinator", "follower"]
+        group.check_equal()
+        assert set(group["b"].values()) == {b"k%d" % number for number in range(5, 100)}
+
     @pytest.mark.parametrize("leads", [True, False])
     def test_what_may_have_been_deleted_is_dropped_in_slices_before_they_are_one(
         self, leads, monkeypatch
@@ -1685,6 +1710,27 @@ class TestAwkwardMoments:
         assert group["a"].node.leave()
         group.settle()
         assert group["b"].values() == {b"k": b"1"}
+
+    def test_nor_later_though_others_ask_on(self):
+        group = make_group()
+        group.warm()
+        a, b = group["a"], group["b"]
+        wire = group.wire("a", "b")
+        wire.stall(b)
+        guest, other = Guest(a), Guest(b)
+        guest.feed(SET)
+        group.settle()
+        assert not a.node.leave()
+        other.feed(b"set other 0 0 1\r\n2\r\n")
+        group.settle()
+        wire.resume()
+        wire.carry()  # what b asks comes behind what it acknowledges
+        assert guest.take() == STORED
+        assert a.node.leave()
+        group.settle()
+        assert other.take() == STORED
+        assert a.values() == {b"k": b"1"}
+        assert b.values() == {b"k": b"1", b"other": b"2"}
 
     @pytest.mark.parametrize("request_", [SET, GET, b"mg k v\r\nmn\r\n"])
     @pytest.mark.parametrize("name", "ab")
