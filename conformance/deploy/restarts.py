@@ -13,12 +13,12 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from conformance.front.haproxy import HAProxy, documented
+from conformance.front.haproxy import ASKS, PAGE, HAProxy, documented
 from conformance.front.watch import CALM_S, Watch, tell
 from conformance.pair.nodes import Pair
 from conformance.pair.ways import Address
-from conformance.servers import ROOT
 from conformance.trial import free_port, until
+from tests.papers.blocks import blocks
 
 from .cluster import Cluster, is_ready
 
@@ -27,24 +27,25 @@ if TYPE_CHECKING:
 
     from conformance.trial import Run
 
-COMPOSED = ROOT / "docs" / "deploy" / "container" / "haproxy.cfg"
-HTTP_PORT = "11222"
 #: Restarts of both nodes, one after the other.
 TIMES = 20
 
 
-def by_readyz(text: str, http_ports: list[int]) -> str:
-    """Return the configuration of composed containers, for nodes of one host with these ports."""
-    text = re.sub(r"^resolvers .*?\n\n", "", text, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r".*resolvers docker.*\n", "", text)
-    text = text.replace("bind :11211", "bind 10.0.0.4:11211")
+def by_readyz(text: str) -> str:
+    """Return the configuration changed as the page says, so that /readyz is asked."""
+    (told,) = (each.text for each in blocks(PAGE) if "httpchk" in each.text)
+    asks = re.compile(r"( +option tcp-check\n)" + ASKS.pattern)
+    assert asks.search(text)
+    return asks.sub(told, text)
+
+
+def on_one_host(text: str, http_ports: list[int]) -> str:
+    """Return the configuration for nodes that share a host: each is asked at a port of its own."""
+    text = re.sub(r"^ +default-server check port \d+\n", "", text, flags=re.MULTILINE)
     for number, port in enumerate(http_ports):
-        was = f"server cache-{number + 1} cache-{number + 1}:11211"
-        assert was in text
-        now = f"server cache-{number + 1} 10.0.0.{number + 5}:11211 port {port}"
-        text = text.replace(was, now)
-    assert f" port {HTTP_PORT} " in text
-    return text.replace(f" port {HTTP_PORT} ", " ")
+        server = re.compile(rf"^( +server cache-{number + 1} \S+)", re.MULTILINE)
+        text = server.sub(rf"\1 port {port}", text)
+    return text
 
 
 @contextmanager
@@ -53,7 +54,7 @@ def _behind_haproxy(*, readyz: bool) -> Iterator[tuple[Pair, HAProxy, list[int]]
     own: dict[int, Sequence[str]] = {}
     if readyz:
         own = {index: ("--http", f"127.0.0.1:{port}") for index, port in enumerate(http_ports)}
-    text = by_readyz(COMPOSED.read_text(), http_ports) if readyz else documented()
+    text = on_one_host(by_readyz(documented()), http_ports) if readyz else documented()
     with Pair(wired=False, settled=True, own=own) as pair:
         pair.wait_in_sync()
         with HAProxy([node.port for node in pair.nodes], text) as proxy:
@@ -92,7 +93,7 @@ def tcp_check(run: Run) -> None:
 
 
 def readyz(run: Run) -> None:
-    """The same by GET /readyz, with the configuration of composed containers."""
+    """The same by GET /readyz."""
     _through_haproxy(run, "readyz", readyz=True)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from pymcd.arguments import split_arguments
 from pymcd.tools.witness import _own_words, _settings
+from tests.papers.blocks import DOCS, block, blocks
 
 from .deployed import (
     CLIENTS,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 FOLDER = DEPLOY / "container"
 DOCKERFILE = FOLDER / "Dockerfile"
+COMPOSED = FOLDER / "haproxy.cfg"
 
 
 def instructions(name: str) -> list[str]:
@@ -127,11 +129,29 @@ def test_it_is_a_compose_file() -> None:
     assert done.returncode == 0, done.stdout
 
 
+def lines(text: str) -> list[str]:
+    """Return what a configuration says, in no order."""
+    bare = (line.strip() for line in text.splitlines())
+    return sorted(line for line in bare if line and not line.startswith("#"))
+
+
+def test_haproxy_is_told_what_its_page_tells() -> None:
+    """But for what differs in containers: addresses, and a resolver of names."""
+    page = DOCS / "front.md"
+    told = block(page, "HAProxy", "/etc/haproxy/haproxy.cfg")
+    for address, name in (("10.0.0.4:", ":"), ("10.0.0.5:", "cache-1:"), ("10.0.0.6:", "cache-2:")):
+        told = told.replace(address, name)
+    (asks,) = (each.text for each in blocks(page) if "httpchk" in each.text)
+    expected = [line for line in lines(told) if "tcp-check" not in line] + lines(asks)
+    ours = re.sub(r"^resolvers docker\n( +.*\n)+", "", COMPOSED.read_text(), flags=re.MULTILINE)
+    assert [line for line in lines(ours) if "resolvers" not in line] == sorted(expected)
+
+
 @pytest.mark.slow
 def test_haproxy_understands_its_part(tmp_path: Path) -> None:
     path = tmp_path / "haproxy.cfg"
     # Their names are known where they are composed.
-    text = re.sub(r"cache-\d:", "127.0.0.1:", (FOLDER / "haproxy.cfg").read_text())
+    text = re.sub(r"cache-\d:", "127.0.0.1:", COMPOSED.read_text())
     path.write_text(text)
     done = run(tool("haproxy"), "-c", "-f", str(path))
     assert done.returncode == 0, done.stdout
