@@ -57,8 +57,12 @@ class Instance(NamedTuple):
 _WORDS: Final = {"yes": 1, "no": 0, "up": 1, "down": 0}
 
 
-def _number(value: Any) -> Any:
-    return _WORDS.get(value, value)
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _word(value: str) -> int:
+    return _WORDS[value]
 
 
 def _count(value: str) -> int:
@@ -77,7 +81,7 @@ class Sample(NamedTuple):
     labels: str = ""  #: as they stand in the text; what is in braces is a row
     scale: float = 1
     suffix: str = ""  #: of the metric's name
-    read: Callable[[Any], Any] = _number  #: makes a number of a row, or the text of one
+    read: Callable[[Any], Any] = _as_it_is  #: makes a number of a row, or the text of one
 
     def value(self, rows: Rows) -> str | None:
         """Return the value as it stands in the text; None: there is none."""
@@ -245,11 +249,12 @@ _MEMCACHEDS: Final = (
         _STATS,
         "store_no_memory",
     ),
-    _gauge(
+    _read(
         "memcached_lru_crawler_enabled",
         "1: expired items are looked for.",
         _SETTINGS,
         "lru_crawler",
+        _word,
     ),
     _gauge(
         "memcached_lru_crawler_sleep",
@@ -263,11 +268,12 @@ _MEMCACHEDS: Final = (
         _SETTINGS,
         "lru_crawler_tocrawl",
     ),
-    _gauge(
+    _read(
         "memcached_lru_crawler_maintainer_thread",
         "1: segments are kept in order.",
         _SETTINGS,
         "lru_maintainer_thread",
+        _word,
     ),
     _gauge(
         "memcached_lru_crawler_hot_percent",
@@ -560,11 +566,12 @@ _OURS: Final = (
         _GROUP,
         "epoch",
     ),
-    _gauge(
+    _read(
         "pymcd_replication_degraded",
         "1: there should be a peer, and nobody else is in sync.",
         _GROUP,
         "degraded",
+        _word,
     ),
     _counter(
         "pymcd_replication_degraded_total",
@@ -688,11 +695,12 @@ _OURS: Final = (
         _GROUP,
         "handshake_failures",
     ),
-    _gauge(
+    _read(
         "pymcd_witness_up",
         "1: the witness is linked, and can promise something.",
         _GROUP,
         "witness_link",
+        _word,
     ),
     _read(
         "pymcd_replication_voters",
@@ -709,8 +717,8 @@ _OURS: Final = (
         _count,
     ),
     # Each peer.
-    _gauge("pymcd_peer_up", "1: there is a link to it.", _PEER, "link"),
-    _gauge("pymcd_peer_in_sync", "1: it is in sync with this node.", _PEER, "in_sync"),
+    _read("pymcd_peer_up", "1: there is a link to it.", _PEER, "link", _word),
+    _read("pymcd_peer_in_sync", "1: it is in sync with this node.", _PEER, "in_sync", _word),
     _gauge("pymcd_peer_lag_items", "Changes that it has yet to acknowledge.", _PEER, "lag_items"),
     _gauge(
         "pymcd_peer_lag_seconds",
@@ -788,8 +796,8 @@ def text_of(found: Mapping[Report, Sequence[Instance]]) -> Iterator[bytes]:
     for report, head, plan in _PLANS:
         is_new = True
         for rows, label in found.get(report, ()):
-            for begin, labels, sample in plan:
-                value = sample.value(rows)
+            for begin, labels, row, value_of in plan:
+                value = rows.get(row) if value_of is None else value_of(rows)
                 if value is None:
                     continue
                 if is_new:
@@ -813,12 +821,19 @@ def _filled(labels: str, rows: Rows) -> str:
     return labels.format_map({name: escaped(str(row)) for name, row in rows.items()})
 
 
+def _plan(metric: Metric, sample: Sample) -> tuple[str, str, str, Callable[[Rows], Any] | None]:
+    """Return how the line of a value begins, and where the value is; None: in a row as it is."""
+    (row, *more) = sample.rows
+    is_plain = not more and sample.scale == 1 and sample.read is _as_it_is
+    return metric.name + sample.suffix, sample.labels, row, None if is_plain else sample.value
+
+
 #: Of each metric its report, what stands above its values, and of each value how its line begins.
 _PLANS: Final = [
     (
         metric.report,
         (f"# HELP {metric.name} {metric.help}\n", f"# TYPE {metric.name} {metric.kind}\n"),
-        [(metric.name + sample.suffix, sample.labels, sample) for sample in metric.samples],
+        [_plan(metric, sample) for sample in metric.samples],
     )
     for metric in METRICS
 ]

@@ -158,6 +158,7 @@ async def test_one_part_is_made_in_a_round_of_the_loop(pages, monkeypatch):
         return count
 
     monkeypatch.setattr(PageConversation, "go_on", counted(PageConversation.go_on))
+    monkeypatch.setattr(module, "TURN_S", 0.0)
     clients = [pages.connect() for _ in range(10)]
     for client in clients:
         await client.stream.send_all(ask_for("/metrics"))

@@ -284,7 +284,7 @@ def test_lags_are_a_histogram():
     [
         (Sample(("a",)), {"a": 5}, "5"),
         (Sample(("a",)), {"a": "0.20"}, "0.20"),
-        (Sample(("a",)), {"a": "yes"}, "1"),
+        (Sample(("a",), read=len), {"a": "yes"}, "3"),
         (Sample(("a",)), {"a": 1 << 64}, "18446744073709551616"),
         (Sample(("a",)), {}, None),
         (Sample(("a",), scale=1e-6), {"a": 123456}, "0.123456"),
