@@ -242,3 +242,46 @@ async def test_what_is_filled_is_replicated(ack, autojump_clock):
             for each in (leader, follower):
                 assert each.peering is not None
                 each.peering.node.check()
+
+
+async def test_who_follows_leaves_it_to_the_one_that_coordinates(autojump_clock, monkeypatch):
+    monkeypatch.setattr(filling, "PAUSE_MIN_S", 0.5)
+    async with serving(clock=ManualClock()) as source:
+        put(source)
+        async with pair(fill_from=f"127.0.0.1:{source.port}") as (a, b):
+            await until(lambda: {role(a), role(b)} == {"coordinator", "follower"})
+            leader, follower = (a, b) if role(a) == "coordinator" else (b, a)
+            await until(lambda: 0 < follower.service.cache.item_count < NUMBER)
+            assert follower.service.cache.on_gone is None
+            stream = await follower.connect()
+            key = next(
+                b"%d" % number
+                for number in range(NUMBER)
+                if leader.service.cache.linked(b"%d" % number) is None
+            )
+            # What a client of the other node deletes does not come either.
+            assert await ask(stream, b"delete %b\r\n" % key) == b"NOT_FOUND\r\n"
+            monkeypatch.setattr(filling, "PAUSE_MIN_S", 0.0)
+            await until(lambda: is_done(leader))
+            assert (
+                f"{NUMBER - 1} of {NUMBER} items filled, 1 deleted by clients" in told(leader)[-1]
+            )
+            for server in (leader, follower):
+                assert server.service.cache.inspect(key) is None
+
+
+async def test_who_decides_no_longer_stops(autojump_clock, monkeypatch):
+    monkeypatch.setattr(filling, "PAUSE_MIN_S", 0.5)
+    async with serving(clock=ManualClock()) as source:
+        put(source)
+        async with pair(fill_from=f"127.0.0.1:{source.port}") as (a, b):
+            await until(lambda: {role(a), role(b)} == {"coordinator", "follower"})
+            leader, follower = (a, b) if role(a) == "coordinator" else (b, a)
+            await until(lambda: 0 < leader.service.cache.item_count < NUMBER)
+            leader.stop()
+            await leader.finished.wait()
+            assert leader.service.cache.on_gone is None
+            assert not any(line.startswith("done") for line in told(leader) + told(follower))
+            filled = follower.service.cache.item_count
+            await trio.sleep(10)
+            assert follower.service.cache.item_count == filled
