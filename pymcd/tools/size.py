@@ -34,10 +34,10 @@ KEY_BYTES: Final = 40
 HELP: Final = f"""\
 {USAGE}
 
-Tells which -m, and how much memory, a server needs that holds so many sessions, or other items, and
-evicts none. BYTES is how large the values are: all alike, and spread from half of that to twice as
-much, which needs more. With LOW-HIGH they are spread from LOW to HIGH. Numbers may have a suffix k
-or m.
+Tells which -m, and how much memory, a server needs that holds so many sessions,
+or other items, and evicts none. BYTES is how large the values are: all alike,
+and spread from half of that to twice as much, which needs more. With LOW-HIGH
+they are spread from LOW to HIGH. Numbers may have a suffix k or m.
 
   --key BYTES     how long the keys are (default {KEY_BYTES})"""
 
