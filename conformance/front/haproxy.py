@@ -71,6 +71,23 @@ def checked(text: str, way: Way) -> str:
     return text
 
 
+def by_readyz(text: str, http_ports: Sequence[int]) -> str:
+    """Return the configuration changed as the page says, so that /readyz is asked.
+
+    Here nodes are on one host, so each has a port of its own for that.
+    """
+    (told,) = re.findall(r"```haproxy\n( +option httpchk .*?)```", PAGE.read_text(), re.DOTALL)
+    told, count = re.subn(r"^ +default-server check port \d+\n", "", told, flags=re.MULTILINE)
+    if count != 1:
+        raise TrialError(f"{PAGE.name} does not say at which port /readyz is asked")
+    text = ASKS.sub("", text).replace("    option tcp-check\n", told)
+    for number, port in enumerate(http_ports, 1):
+        text = re.sub(
+            rf"^( +server cache-{number} \S+)", rf"\1 port {port}", text, flags=re.MULTILINE
+        )
+    return text
+
+
 def _not_staying(text: str) -> str:
     return STAYS.sub("", text)
 

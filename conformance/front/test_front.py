@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import socket
 import time
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,12 +16,12 @@ from conformance.pair import namespaces
 from conformance.pair.nodes import Node, Pair
 from conformance.pair.ways import WAYS, Address
 from conformance.servers import PYMCD, Server
-from conformance.trial import TrialError, check
+from conformance.trial import TrialError, check, free_port
 
 from . import haproxy, keepalived
 from .__main__ import TRIALS
 from .addresses import LIBRARIES, addressed
-from .haproxy import HAProxy, active_active, checked, documented, led_back
+from .haproxy import HAProxy, active_active, by_readyz, checked, documented, led_back
 from .watch import History, Watch
 
 if TYPE_CHECKING:
@@ -102,6 +106,32 @@ def test_checks_of_servers_that_want_a_login(name: str) -> None:
         proxy.wait_up()
     with Server(PYMCD) as server, HAProxy([server.port] * 2, checked(documented(), way)) as proxy:
         assert name == "sasl" or not any(each.up for each in proxy.backends())
+
+
+@needs_haproxy
+def test_who_says_that_it_is_about_to_stop_is_left_before_it_stops() -> None:
+    ports = [free_port(), free_port()]
+    with ExitStack() as stack:
+        first, second = (
+            stack.enter_context(
+                Server(PYMCD, ("--http", f"127.0.0.1:{port}", "--drain-delay", "30"))
+            )
+            for port in ports
+        )
+        text = by_readyz(documented(), ports)
+        assert "tcp-check" not in text
+        proxy = stack.enter_context(HAProxy([first.port, second.port], text))
+        proxy.wait_up()
+        client = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port), 10.0))
+        client.sendall(b"version\r\n")
+        assert client.recv(100).startswith(b"VERSION")
+        os.kill(first.pid, signal.SIGTERM)
+        assert client.recv(100) == b""  # HAProxy leads it elsewhere
+        assert first.answers()
+        assert not proxy.backends()[0].up
+        with socket.create_connection(("127.0.0.1", proxy.port), 10.0) as client:
+            client.sendall(b"version\r\n")
+            assert client.recv(100).startswith(b"VERSION")
 
 
 @needs_haproxy
