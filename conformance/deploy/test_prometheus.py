@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import urllib.request
 from typing import TYPE_CHECKING
@@ -44,6 +45,18 @@ def test_the_rules_are_rules() -> None:
 
 def test_alerts_go_off_when_they_should() -> None:
     promtool("test", "rules", "pymcd.rules.test.yml")
+
+
+def test_what_alerts_are_about_is_there() -> None:
+    """With a witness a pair has everything to tell of."""
+    rules = (FOLDER / "pymcd.rules.yml").read_text()
+    named = set(re.findall(r"\b(?:memcached|pymcd)_\w+", " ".join(re.findall(r"expr: .*", rules))))
+    port = free_port()
+    http = ("--http", f"127.0.0.1:{port}")
+    with Pair(options=("--witness", "127.0.0.1:1"), own={0: http}) as pair:
+        pair.wait_in_sync()
+        text = told(pair.nodes[0], port)
+    assert named <= set(re.findall(r"^(\w+)", text, re.MULTILINE))
 
 
 @pytest.fixture(params=["alone", "in a pair"])

@@ -348,6 +348,24 @@ def test_a_process_tells_its_life(folder: Path) -> None:
             process.wait()
 
 
+@pytest.mark.slow
+def test_who_is_watched_is_to_stay_in_the_foreground(folder: Path) -> None:
+    folder.chmod(0o777)
+    pid_file = folder / "pid"
+    words = [*USER, "-d", "-P", str(pid_file), "-p", "-1", "-l", "127.0.0.1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pymcd", *words],
+        env={**os.environ, "NOTIFY_SOCKET": f"{folder}/notify"},
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PROCESS_S,
+        check=True,
+    )
+    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+    assert "NOTIFY_SOCKET is set" in done.stderr
+    assert "leave out -d" in done.stderr
+
+
 def hear(sock: socket.socket, word: str) -> list[str]:
     """Return the lines of the next datagram that begins so."""
     while True:
