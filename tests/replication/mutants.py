@@ -849,6 +849,7 @@ def _always_consent(original: Any) -> Any:
 _TWO_LINKS: Final = test_membership.TestTwoLinks()
 _STANDING: Final = test_beginning.TestStandingStill()
 _ALL_BEGIN: Final = test_beginning.TestAllBegin()
+_FLUSHES: Final = test_flushes.TestLater()
 _TELLING: Final = test_telling.TestACoordinator()
 _THE_OTHER_DIES: Final = test_doubt.TestTheOtherDies()
 _GONE: Final = test_three.TestOneIsGone()
@@ -1108,7 +1109,7 @@ MUTANTS = [
     Mutant(
         "any word on a flush to come is the last one",
         [(Changes, "apply_flush_due", _any_word_on_flushes)],
-        more=frozenset({"delayed_flushes"}),
+        by_hand=lambda: _FLUSHES.test_the_later_word_wins_after_a_partition(),
     ),
     Mutant(
         "what could not be sent counts as sent",
