@@ -32,20 +32,32 @@ def _both_new() -> Host:
     return group["b"]
 
 
+def _just_met() -> Host:
+    group = Group()
+    wire = Wire(group["a"], group["b"])
+    _step_until(group, wire, lambda: any(each.link for each in group["b"].node.view.peers.values()))
+    return group["b"]
+
+
+def _step_until(group: Group, wire: Wire, reached: Callable[[], object]) -> None:
+    """Let happen a little after the other, until something is so."""
+    for _ in range(100):
+        if reached():
+            return
+        for host in group.hosts.values():
+            host.turn()
+        wire.carry()
+    raise AssertionError("it never is")
+
+
 def _copying() -> Host:
     group = make_group()
     Guest(group["a"]).ask(b"set k 0 0 1\r\nx\r\n")
     group["b"].stop()
     group.advance(1)
     group["b"].start()
-    wire = Wire(group["a"], group["b"])
-    for _ in range(40):
-        group["a"].turn()
-        group["b"].turn()
-        wire.carry()
-        if group["b"].cache.item_count:
-            return group["b"]
-    raise AssertionError("nothing is copied")
+    _step_until(group, Wire(group["a"], group["b"]), lambda: group["b"].cache.item_count)
+    return group["b"]
 
 
 def _without_consent() -> Host:
@@ -96,6 +108,22 @@ def _catching_up() -> Host:
     return group["c"]
 
 
+def _taken_in() -> Host:
+    host = _catching_up()
+    wire = host.group.wire("b", "c")
+    wire.resume()
+    _step_until(host.group, wire, lambda: host.peer("b").channel)
+    return host
+
+
+def _left_behind_and_refused() -> Host:
+    host = _stood_still()
+    host.group.wire("a", "b").cut()
+    host.node.membership.secret = b"another"
+    host.group.link("b", "a")
+    return host
+
+
 def _stood_still() -> Host:
     group = make_group()
     group["b"].frozen = True
@@ -119,6 +147,7 @@ def _cut_off() -> Host:
 CASES: list[tuple[Callable[[], Host], State, str]] = [
     (_new, State.STARTING, f"waiting for {B}"),
     (_both_new, State.STARTING, f"waiting for {A}"),
+    (_just_met, State.STARTING, "finding out who has data"),
     (_copying, State.STARTING, "copying from a: 1 items so far"),
     (
         _without_consent,
@@ -140,6 +169,12 @@ CASES: list[tuple[Callable[[], Host], State, str]] = [
     ),
     (_no_other, State.ALONE, "there is no other node with data"),
     (_catching_up, State.JOINING, "others went on without it; waiting for b"),
+    (_taken_in, State.JOINING, "others went on without it; catching up with b"),
+    (
+        _left_behind_and_refused,
+        State.REFUSED,
+        f"{A} has data, and there is no link to it: {ADVICE['secret']}",
+    ),
     (_stood_still, State.JOINING, "it was left behind; waiting for the others"),
     (
         _cut_off,
