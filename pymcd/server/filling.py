@@ -14,6 +14,7 @@ write. A node that joins another one with data fills nothing, and one that decid
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 BATCH_ITEMS: Final = 8
 BATCH_BYTES: Final = 64 << 10
 #: What is read of a list of keys at a time, which takes about as long, and of items.
-LISTING_BYTES: Final = 3 << 10
+LISTING_BYTES: Final = 4 << 10
 RECEIVE_BYTES: Final = 64 << 10
 #: How many times as long as a step took the next one has to wait, and how long at least.
 PAUSE_FACTOR: Final = 4
@@ -100,6 +101,7 @@ class Filling:
         self._listed = 0
         self._ended = 0  #: were listed, and not found any more
         self._told_at = -inf
+        self._took_s = 0.0  #: of the processor, since the last rest
         self._fill: Fill | None = None
         if self._leads:
             self._fill = Fill(service.cache, was_deleted=self._was_deleted)
@@ -188,14 +190,23 @@ class Filling:
         try:
             to_send = next(talk)
             while True:
+                if to_send:
+                    with trio.fail_after(SILENCE_S):
+                        await _send(stream, to_send)
+                await self._rest()  # the answer comes meanwhile
                 with trio.fail_after(SILENCE_S):
-                    data = await _exchange(stream, to_send, most_bytes)
+                    data = await _receive(stream, most_bytes)
                 began = time.thread_time()
                 to_send = talk.send(data)
-                await _pause(began)
+                self._took_s += time.thread_time() - began
         except StopIteration as end:
             result: Result = end.value
             return result
+
+    async def _rest(self) -> None:
+        """Let others have the processor, by what was taken of it."""
+        took_s, self._took_s = self._took_s, 0.0
+        await trio.sleep(max(PAUSE_MIN_S, PAUSE_FACTOR * took_s))
 
     # -- the items -----------------------------------------------------------------------------
 
@@ -233,6 +244,7 @@ class Filling:
                 return False
             fill.take(item)
         self._send_turn()
+        self._took_s += time.thread_time() - began
         gate, turn = self._gate, _Turn()
         if gate is not None and gate.stance.protecting and gate.unacked:
             gate.hold(turn)
@@ -241,7 +253,6 @@ class Filling:
         for large in [item for item in items if self._is_large(item)]:
             assert gate is not None
             gate.unstage(large.value)
-        await _pause(began)
         return True
 
     def _is_large(self, item: Fetched) -> bool:
@@ -281,23 +292,18 @@ class Filling:
             self._say(f"fill from {self._source}: {self._how_far()}")
 
 
-async def _exchange(stream: trio.SocketStream, to_send: bytes, most_bytes: int) -> bytes:
-    """Send what there is to be sent, and return what comes."""
-    try:
-        if to_send:
-            await stream.send_all(to_send)
+async def _send(stream: trio.SocketStream, data: bytes) -> None:
+    with suppress(trio.BrokenResourceError):  # which is met again
+        await stream.send_all(data)
+
+
+async def _receive(stream: trio.SocketStream, most_bytes: int) -> bytes:
+    data = b""
+    with suppress(trio.BrokenResourceError):
         data = bytes(await stream.receive_some(most_bytes))
-    except trio.BrokenResourceError:
-        data = b""
     if not data:
         raise ConnectionResetError("the connection was closed")
     return data
-
-
-async def _pause(began: float) -> None:
-    """Let others have the processor after a step, by what that took of it."""
-    took_s = time.thread_time() - began
-    await trio.sleep(max(PAUSE_MIN_S, PAUSE_FACTOR * took_s))
 
 
 def _in_words(error: Exception) -> str:

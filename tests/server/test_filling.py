@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -208,7 +209,8 @@ async def test_how_far_it_is_is_told_now_and_then(autojump_clock, nursery, monke
     async with serving(clock=TrioClock(), fill_from=source) as server:
         await until(lambda: is_done(server))
         numbers = [int(line.removesuffix(" of 99 items filled")) for line in told(server)[1:-1]]
-        assert numbers == list(range(numbers[0], 100, 24)), "three pauses of 4 s are 10 s and more"
+        assert len(numbers) >= 4, "three pauses of 4 s are 10 s and more"
+        assert all(0 < after - before <= 24 for before, after in pairwise(numbers))
     nursery.cancel_scope.cancel()
 
 
