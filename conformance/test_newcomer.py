@@ -95,7 +95,7 @@ def test_a_newcomer_follows_readme(stage: Stage) -> None:
 
 @pytest.mark.parametrize("block", INSTALL, ids=lambda block: block.section)
 def test_install(stage: Stage, block: Block) -> None:
-    if "as root" in block.lead.lower() and not stage.as_root:
+    if block.is_for_root and not stage.as_root:
         pytest.skip("is for root")
     if block.section == "With pipx" and shutil.which("pipx") is None:
         pytest.skip("needs pipx")

@@ -63,6 +63,10 @@ class Block:
         return self.language in ("sh", "console") and not self.file
 
     @property
+    def is_for_root(self) -> bool:
+        return "as root" in self.lead.lower()
+
+    @property
     def hosts(self) -> tuple[str, ...]:
         """Return where the file is to be."""
         both = re.search(r"\bon both (nodes|hosts)\b", self.lead, re.IGNORECASE)

@@ -145,7 +145,7 @@ def test_as_printed(section, as_root, tmp_path):
         pytest.skip(why)
     if as_root and os.geteuid() != 0:
         pytest.skip("not root")
-    if not as_root and any("as root" in block.lead.lower() for block in [*given, *todo]):
+    if not as_root and any(block.is_for_root for block in [*given, *todo]):
         pytest.skip("is for root")
     hosts = {
         name for block in todo if block.is_typed for each in block.commands() for name in each.hosts
@@ -191,6 +191,10 @@ def test_every_block_is_something():
 def test_a_block_begins_its_line(paper):
     """On a web page an indented one is none."""
     assert not re.search(r"^ +```", paper.read_text("utf-8"), re.MULTILINE)
+
+
+def test_readme_is_for_everybody():
+    assert not any(block.is_for_root for block in blocks(README))
 
 
 def test_what_is_tried_elsewhere_is_there():
