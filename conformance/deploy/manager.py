@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -41,7 +42,7 @@ PACKAGES = (
     "idna",
     "h11",
 )
-NAMESPACES = ("--mount", "--pid", "--fork", "--uts", "--ipc", "--cgroup")
+NAMESPACES = ("--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc", "--cgroup")
 SOURCES = "/opt/sources"
 #: What the manager may be asked, and takes at most.
 PATIENCE_S = 60
@@ -82,6 +83,7 @@ exec env -i container=conformance PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . \
 """
 
 
+@cache
 def why_not() -> str:
     """Say why there can be no systemd here; nothing if there can."""
     if os.geteuid() != 0:
@@ -90,7 +92,15 @@ def why_not() -> str:
         if shutil.which(program) is None:
             return f"no {program} installed (Debian: apt-get install systemd)"
     if _cgroups() is None:
-        return "no control groups of version 2 are mounted"
+        return "no control groups of version 2 that can be written to"
+    tried = subprocess.run(
+        ["unshare", *NAMESPACES, "mount", "--make-rprivate", "/"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if tried.returncode:
+        return f"no namespaces: {tried.stderr.strip()}"
     version = subprocess.run(
         [PYTHON, "-c", "import sys; print(sys.version_info >= (3, 11))"],
         capture_output=True,
@@ -105,8 +115,15 @@ def why_not() -> str:
 def _cgroups() -> Path | None:
     for line in Path("/proc/mounts").read_text().splitlines():
         _, place, kind, *_ = line.split()
-        if kind == "cgroup2" and os.access(place, os.W_OK):
-            return Path(place)
+        if kind != "cgroup2":
+            continue
+        probe = Path(place) / f"conformance-{os.getpid()}"
+        try:
+            probe.mkdir()
+            probe.rmdir()
+        except OSError:
+            continue
+        return Path(place)
     return None
 
 
