@@ -599,6 +599,7 @@ CHECKS: Final = {
     "followers": "who follows does not flush by itself",
     "steps": "where there are many keys a step is about few of them",
     "statistics": "what `stats replication` says is so",
+    "reasons": "of each node a line says why clients may come to it, or may not",
     "one_bound": "in every role nobody waits for longer than once for the peer",
 }
 

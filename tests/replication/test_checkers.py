@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from pymcd.replication.roles import Role
 from pymcd.store import StoreMode
 from tests.replication import checkers
 from tests.replication.helpers import Guest, make_group
 from tests.replication.linearizability import Operation, Outcome
+from tests.replication.releases import TODAY
 from tests.replication.watch import Reach, Watch
 from tests.replication.world import Observation, Wire, World, constants
 from tests.store.helpers import make_cache
@@ -557,6 +559,24 @@ def test_a_node_is_mistaken_for_long_in_one_life_only(looks, found):
         host.node.view = Box(peers={} if by == "unmet" else {"b": in_view})
         there.node = Box(view=Box(peers={"a": Box(in_view=by == "both")}))
         watch.look(host, said)
+    assert len(said) == found
+
+
+@pytest.mark.parametrize(
+    ("reason", "found"),
+    [
+        ("in sync with b; this node coordinates", 0),
+        ("waiting for 127.0.0.1:20098", 1),
+        ("in sync with b\nthis node coordinates", 1),
+        ("", 1),
+    ],
+)
+def test_a_node_in_sync_says_so_in_one_line(monkeypatch, reason, found):
+    monkeypatch.setattr("tests.replication.watch.reason_of", lambda node: reason)
+    host: Any = Box(name="a", release=TODAY, node=Box(standing=Role.COORDINATOR))
+    said: list[str] = []
+    world: Any = Box(now=1.0)
+    Watch(world, [host], {"reasons"}, 0).look(host, said)
     assert len(said) == found
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from pymcd.replication import gate, resync
 from pymcd.replication.lease import SILENCE_S
+from pymcd.replication.reasons import reason_of
 from pymcd.replication.roles import FOLLOWER
 from pymcd.replication.versions import TAG_MASK
 from pymcd.store.item import STALE, WIN_SENT
 
 from .checkers import END_TOLERANCE_S, differ, photograph
+from .releases import TODAY
 
 if TYPE_CHECKING:
     from pymcd.replication.peer import Peer
@@ -108,6 +110,8 @@ class Watch:
             said += self._follows(host)
         if "statistics" in self._checks:
             said += self._statistics(host)
+        if "reasons" in self._checks and host.release is TODAY:
+            said += self._reasons(host)
         for kind, line in said:
             self._complaints[kind] = self._complaints.get(kind, 0) + 1
             if self._complaints[kind] <= _ENOUGH:
@@ -164,6 +168,14 @@ class Watch:
                 if lag := rows[f"peer_{number}:lag_items"]:
                     said.append(("behind, though nothing is unacknowledged", f"{each.name}: {lag}"))
         return said
+
+    def _reasons(self, host: Host) -> list[tuple[str, str]]:
+        """See whether a node in sync says that it is, and no other, in one line."""
+        reason = reason_of(host.node)
+        says_so = reason.startswith("in sync")
+        if says_so == host.node.standing.in_sync and len(reason.splitlines()) == 1:
+            return []
+        return [("the wrong reason", f"{reason!r} as {host.node.standing}")]
 
     def _bounds(self, host: Host) -> list[tuple[str, str]]:
         """See whether what a node keeps is as much as it may be."""
