@@ -30,7 +30,7 @@ from ..store.slabs import Slabs
 from .telling import complain, tell
 
 USAGE: Final = "usage: pymcd size [--key BYTES] SESSIONS BYTES|LOW-HIGH"
-KEY_BYTES: Final = 40
+KEY_BYTES: Final = 32
 HELP: Final = f"""\
 {USAGE}
 
