@@ -58,6 +58,8 @@ class WebServer:
         self._memory = memory
         self.lag = Lag(clock)
         self._pages = Pages(service, readiness, self._measure)
+        #: One page is made after the other: who asks whether clients may come waits for none.
+        self._making = trio.Lock()
         self.guests = Guests(
             self._serve,
             on_error,
@@ -75,9 +77,11 @@ class WebServer:
         await self.guests.answer(stream, guest, PageConversation(self._pages), self._conclude)
 
     async def _conclude(self, conversation: PageConversation, answer: bytes) -> bytes:
-        """Make the page that was asked for, part by part."""
-        while conversation.asked:
-            answer = await self.guests.in_turn(partial(self._go_on, conversation))
+        """Make the page that was asked for, part by part, if it is still to be made."""
+        if conversation.asked:
+            async with self._making:
+                while conversation.asked:
+                    answer = await self.guests.in_turn(partial(self._go_on, conversation))
         return answer
 
     def _go_on(self, conversation: PageConversation) -> bytes:

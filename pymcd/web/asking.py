@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from .conversation import Conversation, decode_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import h11
 
     from .pages import Page, Pages
@@ -15,32 +17,34 @@ if TYPE_CHECKING:
 class PageConversation(Conversation):
     """One connection of a client that asks for pages.
 
-    A page is made part by part: as long as `asked`, call `go_on` for the next part. That returns
-    the answer when it is whole, so that its length is known before.
+    A large page is made part by part: as long as `asked`, call `go_on` for the next part. That
+    returns the answer when it is whole, so that its length is known before.
     """
 
     def __init__(self, pages: Pages) -> None:
         super().__init__((b"GET", b"HEAD"))
         self._pages = pages
-        self._page: Page | None = None
-        self._body: list[bytes] = []
+        #: What is being made, its parts to come, and those that there are.
+        self._made: tuple[Page, Iterator[bytes], list[bytes]] | None = None
 
     @property
     def asked(self) -> bool:
-        return self._page is not None
+        return self._made is not None
 
     def go_on(self) -> bytes:
-        if self._page is None:
+        if self._made is None:
             return super().go_on()
-        part = next(self._parts, None)
+        page, to_come, parts = self._made
+        part = next(to_come, None)
         if part is not None:
-            self._body.append(part)
+            parts.append(part)
             return b""
-        page, self._page = self._page, None
-        body, self._body = b"".join(self._body), []
-        return self.say(page.status, kind=page.kind, body=body)
+        self._made = None
+        return self.say(page.status, kind=page.kind, body=b"".join(parts))
 
     def _take(self, request: h11.Request) -> bytes:
-        self._page = self._pages.find(decode_path(request.target))
-        self._parts = iter(self._page.parts)
+        page = self._pages.find(decode_path(request.target))
+        if isinstance(page.body, bytes):
+            return self.say(page.status, kind=page.kind, body=page.body)
+        self._made = page, page.body, []
         return b""

@@ -29,11 +29,11 @@ _CLASSES_OF_A_PART: Final = 8
 
 
 class Page(NamedTuple):
-    """An answer. Some of the parts may be empty: others are to have their turn in between."""
+    """An answer, or how it is made: some parts may be empty, so that others have their turn."""
 
     status: HTTPStatus
     kind: bytes
-    parts: Iterable[bytes]
+    body: bytes | Iterator[bytes]
 
 
 class Pages:
@@ -54,21 +54,21 @@ class Pages:
         make = PAGES.get(path)
         if make is None:
             there = "".join(f"{each}\n" for each in PAGES)
-            return Page(HTTPStatus.NOT_FOUND, _TEXT, [f"Not here. There are:\n{there}".encode()])
+            return Page(HTTPStatus.NOT_FOUND, _TEXT, f"Not here. There are:\n{there}".encode())
         return make(self)
 
     def _health(self) -> Page:
-        return Page(HTTPStatus.OK, _TEXT, [b"ok\n"])
+        return Page(HTTPStatus.OK, _TEXT, b"ok\n")
 
     def _ready(self) -> Page:
         ready, state, reason = self._readiness()
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return Page(status, _TEXT, [f"{state}: {reason}\n".encode()])
+        return Page(status, _TEXT, f"{state}: {reason}\n".encode())
 
     def _replication(self) -> Page:
         gate = self._service.gate
         rows: dict[str, Any] = {"state": "off"} if gate is None else dict(gate.rows())
-        return Page(HTTPStatus.OK, _JSON, [json.dumps(rows, indent=1).encode() + b"\n"])
+        return Page(HTTPStatus.OK, _JSON, json.dumps(rows, indent=1).encode() + b"\n")
 
     def _metrics(self) -> Page:
         return Page(HTTPStatus.OK, CONTENT_TYPE, self._metrics_parts())

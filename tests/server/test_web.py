@@ -147,6 +147,30 @@ async def test_all_of_them_take_a_part_of_the_time(pages, monkeypatch, autojump_
     assert worked_s[0] == pytest.approx(5 * SHARE, rel=0.1)
 
 
+async def test_who_asks_without_end_does_not_keep_a_load_balancer(
+    pages, monkeypatch, autojump_clock
+):
+    """HAProxy waits 0.2 s for an answer, or holds that the node is down."""
+
+    class Slow(PageConversation):
+        def receive(self, data: bytes) -> bytes:
+            autojump_clock.jump(0.0004)
+            return super().receive(data)
+
+        def go_on(self) -> bytes:
+            autojump_clock.jump(0.0004)
+            return super().go_on()
+
+    monkeypatch.setattr(module, "PageConversation", Slow)
+    for _ in range(CLIENTS_MAX - 1):
+        await pages.connect().stream.send_all(ask_for("/metrics") * 500)
+    await trio.sleep(1)
+    for _ in range(10):
+        began_s = trio.current_time()
+        assert await pages.connect().ask("/readyz") == 200
+        assert trio.current_time() - began_s < 0.2
+
+
 async def test_one_part_is_made_in_a_round_of_the_loop(pages, monkeypatch):
     steps = [0]
 

@@ -106,7 +106,14 @@ def scrape(service: Service, node: Node | None = None) -> str:
         return {"memory_shortages": 0, "resident_bytes": 5, **lag.rows()}
 
     pages = Pages(service, lambda: readiness_of(node, draining=False), measure)
-    return b"".join(pages.find("/metrics").parts).decode()
+    return b"".join(parts_of(pages)).decode()
+
+
+def parts_of(pages: Pages) -> list[bytes]:
+    """Return the text in its parts."""
+    body = pages.find("/metrics").body
+    assert not isinstance(body, bytes)
+    return list(body)
 
 
 def single(**settings: Any) -> Service:
@@ -267,7 +274,7 @@ def test_a_part_is_small_whatever_there_is():
         service.cache.store(StoreMode.SET, b"k%d" % size, bytes(max(0, size - 90)))
     assert sum(1 for each in service.cache.slabs if each.item_count) > 30
     pages = Pages(service, lambda: readiness_of(None, draining=False))
-    parts = list(pages.find("/metrics").parts)
+    parts = parts_of(pages)
     most = max(len(metric.samples) for metric in METRICS) + 2
     assert max(part.count(b"\n") for part in parts) < LINES_OF_A_PART + most
     assert sum(1 for part in parts if not part) >= 5  # others have their turn while it looks
