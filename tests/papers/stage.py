@@ -115,13 +115,15 @@ class Host:
             **self.variables,
         }
         mode = "755" if self.as_root else "555"
+        # Who is not root can neither read nor own all of it.
+        kept = "" if _ROOT else "--no-preserve=ownership"
         lines = [
             "set -e",
             "exec 19>&1 >/dev/null",
             f"hostname {self.name}",
             "mount --make-rprivate /",
             *(
-                f"cp -a {path} {self.folder}; chmod {mode} {self.folder}{path}; "
+                f"cp -a {kept} {path} {self.folder} || :; chmod {mode} {self.folder}{path}; "
                 f"mount --bind {self.folder}{path} {path}"
                 for path in _COPIED
             ),
@@ -294,7 +296,11 @@ class Stage:
             host.check()
 
     def __enter__(self) -> Self:
-        self.host(HERE)
+        try:
+            self.host(HERE)
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *exc: object) -> None:
