@@ -92,6 +92,11 @@ class Fill:
                 self._stop(_FULL)
         return self._why_over
 
+    @property
+    def ended(self) -> bool:
+        """Whether it is known already that nothing more may be filled."""
+        return bool(self._why_over)
+
     def end(self) -> None:
         """Note no more keys."""
         self._cache.on_gone = None

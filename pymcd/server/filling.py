@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     Result = TypeVar("Result")
 
 #: Items fetched at a time, and how large they may be together: a step of 0.1 ms.
-BATCH_ITEMS: Final = 8
+BATCH_ITEMS: Final = 6
 BATCH_BYTES: Final = 64 << 10
 #: What is read of a list of keys at a time, which takes about as long, and of items.
-LISTING_BYTES: Final = 4 << 10
+LISTING_BYTES: Final = 3 << 10
 RECEIVE_BYTES: Final = 64 << 10
 #: How many times as long as a step took the next one has to wait, and how long at least.
 PAUSE_FACTOR: Final = 4
@@ -233,27 +233,35 @@ class Filling:
 
     async def _store(self, fill: Fill, items: list[Fetched]) -> bool:
         """Store items; False: nothing more may be filled."""
-        for large in [item for item in items if self._is_large(item)]:
-            await self._stage(large)
-        while not self._may_store():
-            await self._wait_to_store()
-        began = time.thread_time()
-        self._service.tick()
-        for item in items:
+        staged = [item.value for item in items if self._is_large(item)]
+        try:
+            for value in staged:
+                await self._stage(value)
+            while not self._may_store():
+                await self._wait_to_store()
+            began = time.thread_time()
+            self._service.tick()
             if fill.why_over or not self._leads:
                 return False
-            fill.take(item)
-        self._send_turn()
-        self._took_s += time.thread_time() - began
+            for item in items:
+                if not fill.ended:
+                    fill.take(item)
+            self._send_turn()
+            self._took_s += time.thread_time() - began
+            await self._wait_for_others()
+        finally:
+            for value in staged:
+                assert self._gate is not None
+                self._gate.unstage(value)
+        return True
+
+    async def _wait_for_others(self) -> None:
+        """Wait until the other nodes have what was filled."""
         gate, turn = self._gate, _Turn()
         if gate is not None and gate.stance.protecting and gate.unacked:
             gate.hold(turn)
             self._send_turn()
             await turn.over.wait()
-        for large in [item for item in items if self._is_large(item)]:
-            assert gate is not None
-            gate.unstage(large.value)
-        return True
 
     def _is_large(self, item: Fetched) -> bool:
         """Whether others are to have the value before it is spoken of."""
@@ -261,9 +269,10 @@ class Filling:
             self._gate is not None and len(item.value) > self._service.cache.slabs.chunk_max_bytes
         )
 
-    async def _stage(self, item: Fetched) -> None:
+    async def _stage(self, value: bytes) -> None:
+        """Have the other nodes get a large value."""
         gate, turn = self._gate, _Turn()
-        if gate is not None and self._leads and gate.stage(turn, item.value):
+        if gate is not None and self._leads and gate.stage(turn, value):
             self._send_turn()
             await turn.over.wait()
 
