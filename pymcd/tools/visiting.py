@@ -96,5 +96,7 @@ def _greet(access: Access) -> Talk[None]:
         line = yield from came.ask(b"set login 0 0 %d\r\n%b\r\n" % (len(token), token))
         if line != b"STORED":
             raise TalkError("refuses the login")
+    elif b"unauthenticated" in line:
+        raise TalkError("wants a login (--user)")
     elif not line.startswith(b"VERSION"):
         raise refusal(line)

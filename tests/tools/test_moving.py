@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pymcd import cli
+from pymcd.auth import Authenticator, decode_text_users
 from pymcd.moving.dumpfile import HEAD, Record, encode_end, encode_record
 from pymcd.tools import load
 from tests.protocol.helpers import Client, make_service
 
+from ..hosts import lend
 from .serving import SmallServer
 
 if TYPE_CHECKING:
@@ -109,6 +111,30 @@ def test_standard_input_and_output(stdin, capfdbinary, monkeypatch):
     with Served() as target:
         assert cli.main(["load", "-", target.address]) == 0
     assert len(target.items()) == 3
+
+
+def lock(served: Served) -> None:
+    """Have a server know one user."""
+    users = decode_text_users(b"alice:secret\n")
+    lend(served.service, authenticator=Authenticator(lambda: users, make_nonce=str, secret=b"s"))
+
+
+def test_who_has_to_log_in_does(tmp_path, stdin, capsys):
+    path = tmp_path / "items"
+    path.write_bytes(b"".join(dump_of(b"a")))
+    with Served(auth_file="users", protocol="ascii") as target:
+        lock(target)
+        assert cli.main(["load", str(path), target.address]) == 1
+        assert capsys.readouterr().err == (
+            f"pymcd load: {target.address}: wants a login (--user); nothing was loaded\n"
+        )
+        stdin(b"secret\nwrong\n")
+        assert cli.main(["load", "--user", "alice", str(path), target.address]) == 0
+        assert target.items().keys() == {b"a"}
+        assert cli.main(["dump", "--user", "alice", target.address, str(path)]) == 1
+    assert capsys.readouterr().err == (
+        f"pymcd dump: {target.address} refuses the login; nothing is written\n"
+    )
 
 
 def test_what_is_no_file_is_written_to(capsys):
