@@ -1,4 +1,4 @@
-"""What can be asked by HTTP: four pages, made in parts.
+"""What can be asked by HTTP: four pages, the long one made in parts.
 
 `/healthz` says that the event loop turns, by being answered. `/readyz` says whether clients may
 come, `/metrics` all that is measured, `/replication` the rows of `stats replication`. No page ever
