@@ -99,6 +99,7 @@ class _Load:
         self._name = str(place)
         self._skip = skip
         self._overwrite = overwrite
+        self._whole = 0  #: items that were found to be whole before any was stored
         self._done = 0  #: items of the file that are done with, those skipped as well
         self._outcomes: Counter[Outcome] = Counter()
 
@@ -110,7 +111,7 @@ class _Load:
                 if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                     size = os.fstat(file.fileno()).st_size
                     if not partial:
-                        _look_through(file)
+                        self._look_through(file)
                 with Visit(*self._where) as visit, progress("loading", size) as advance:
                     self._store_all(visit, file, advance)
         except DumpError as error:
@@ -124,6 +125,18 @@ class _Load:
         except KeyboardInterrupt:
             return self._fail("interrupted", whole=True)
         return self._conclude()
+
+    def _look_through(self, file: BinaryIO) -> None:
+        """Read a whole file; raise `DumpError` if it is not whole."""
+        reader = DumpReader()
+        try:
+            while data := file.read(_READ_BYTES):
+                for _ in reader.receive(data):
+                    pass
+            reader.finish()
+        finally:
+            self._whole = reader.items
+        file.seek(0)
 
     def _store_all(self, visit: Visit, file: BinaryIO, advance: Callable[[int], None]) -> None:
         reader = DumpReader()
@@ -162,7 +175,7 @@ class _Load:
             how_far = f"; {self._done:,} items are done ({self._counts()})"
             if whole:
                 how_far += f": go on with --skip {self._done}"
-        elif not whole:
+        elif self._whole and not whole:
             how_far += "; --partial takes what is whole"
         complain(f"pymcd load: {why}{how_far}")
         return EXIT_FAILURE
@@ -176,13 +189,3 @@ class _Load:
     def _conclude(self) -> int:
         tell(f"loaded into {self._name}: {self._counts()}")
         return 0 if all(each in _HARMLESS for each in self._outcomes) else EXIT_FAILURE
-
-
-def _look_through(file: BinaryIO) -> None:
-    """Read a whole file; raise `DumpError` if it is not whole."""
-    reader = DumpReader()
-    while data := file.read(_READ_BYTES):
-        for _ in reader.receive(data):
-            pass
-    reader.finish()
-    file.seek(0)

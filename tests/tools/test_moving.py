@@ -289,7 +289,7 @@ def test_what_is_no_dump_is_not_loaded(tmp_path, data, capsys):
             assert cli.main(["load", *more, str(path), target.address]) == 1
             line = capsys.readouterr().err
             assert line.startswith(f"pymcd load: {path}: it is ")
-            assert "; nothing was loaded" in line
+            assert line.endswith("; nothing was loaded\n")
             assert line.count("\n") == 1
         assert target.items() == {}
 
