@@ -1014,7 +1014,11 @@ MUTANTS = [
     Mutant(
         "nobody keeps up with the time of others",
         [(Changes, "keep_up", _nothing)],
-        more=frozenset({"clock_step"}),
+        by_hand=partial(
+            test_clocks.TestStepsOfTheWallClock().test_so_do_two_that_were_linked_before_they_began,
+            65.0,
+            b"a",
+        ),
     ),
     Mutant(
         "an eviction travels as a deletion",
@@ -1053,7 +1057,9 @@ MUTANTS = [
     Mutant(
         "a flush that was called off comes all the same",
         [(Changes, "flushed", _not_called_off)],
-        more=frozenset({"delayed_flushes"}),
+        by_hand=partial(
+            test_flushes.TestLater().test_one_that_was_called_off_does_not_come_back, "b"
+        ),
     ),
     Mutant(
         "what waits for a slow peer has no bound",
