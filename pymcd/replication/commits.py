@@ -141,10 +141,14 @@ class Commits:
 
     def take_held(self) -> list[Waiter]:
         """Return all whose replies are held, and hold them no more."""
-        waiters = [waiter for _, waiters in self.held for waiter in waiters] + self.holding
+        return [waiter for _, waiter in self.take_tickets()]
+
+    def take_tickets(self) -> list[tuple[int, Waiter]]:
+        """Do so; return for which batch each waits."""
+        batches = [*self.held, (self.ticket, self.holding)]
         self.held.clear()
         self.holding = []
-        return waiters
+        return [(ticket, waiter) for ticket, waiters in batches for waiter in waiters]
 
     def check(self) -> None:
         """Raise AssertionError unless everybody waits for something. For tests."""

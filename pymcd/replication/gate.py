@@ -154,9 +154,10 @@ class Gate:
         self._unstaged: list[bytes] = []  #: of which nobody speaks any more, after this batch
         #: Begins elsewhere in each life: what another one asked must not be taken for its requests.
         self._last_forward = version_at(clock.realtime(), 0)
-        #: Commands to be executed again, once it is clear where. They are in doubt until that is
-        #: done: if nobody can tell us otherwise, what was executed here stands.
-        self.redo: list[Waiter] = []
+        #: Commands to be executed again, once it is clear where, and in which batch they were. They
+        #: are in doubt until that is done: if nobody can tell us otherwise, what was executed here
+        #: stands.
+        self.redo: list[tuple[int, Waiter]] = []
         self._redo_since = inf
         self._results_in_doubt: list[Waiter] = []
         self.unstable: deque[Unstable] = deque()
@@ -357,7 +358,7 @@ class Gate:
 
         What others forwarded is theirs to give up.
         """
-        waiters = [*self.commits.take_held(), *self.redo]
+        waiters = [*self.commits.take_held(), *(waiter for _, waiter in self.redo)]
         postponed = [each for each in self.waiting if isinstance(each[1], Postponed)]
         waiters += [each[1] for each in self.waiting if each not in postponed]
         waiters += [forward.waiter for forward in (*self.forwards.values(), *self.deferred)]
@@ -799,9 +800,11 @@ class Gate:
     def take_back(self) -> None:
         """Have what was executed, but is not acknowledged, executed again by who decides then."""
         self._redo_since = self.clock.monotonic()
-        for waiter in self.commits.take_held():
-            # Who forwarded a command to us will ask again.
-            (self.redo if waiter.held_request else self._results_in_doubt).append(waiter)
+        for ticket, waiter in self.commits.take_tickets():
+            if waiter.held_request:
+                self.redo.append((ticket, waiter))
+            else:
+                self._results_in_doubt.append(waiter)  # who forwarded a command to us asks again
         self.commits.give_up()
         self._executed.clear()
         for peer in self._view.peers.values():
@@ -842,7 +845,7 @@ class Gate:
         self.changes.end_doubt()
         while self.unstable_in_doubt:
             self._conclude_first(self.unstable_in_doubt)
-        waiters = [*self.redo, *self._results_in_doubt]
+        waiters = [*(waiter for _, waiter in self.redo), *self._results_in_doubt]
         forwards = (*self.deferred, *self.forwards.values())
         waiters += [forward.waiter for forward in forwards if forward.in_doubt]
         self.deferred = deque(forward for forward in self.deferred if not forward.in_doubt)
@@ -923,7 +926,7 @@ class Gate:
         self._executed.clear()
         self._defer_forwards()
         redo, self.redo = self.redo, []
-        for waiter in redo:
+        for _, waiter in redo:
             self._defer(waiter)
         for peer in self._view.peers.values():
             peer.executed.executing.clear()
@@ -980,8 +983,17 @@ class Gate:
         """Have whoever decides now execute what waits for a decision."""
         self.unsent_forwards = list(self.forwards.values())
         redo, self.redo = self.redo, []
-        for waiter in redo:
+        for _, waiter in redo:
             self.forward(waiter, waiter.held_protocol, waiter.held_request, in_doubt=True)
+
+    def has_happened(self, ticket: int) -> None:
+        """Answer as it was then what was executed up to that batch: who decides now has it."""
+        redo, self.redo = self.redo, []
+        for entry in redo:
+            if entry[0] <= ticket:
+                entry[1].released()
+            else:
+                self.redo.append(entry)
 
     def check(self) -> None:
         """Raise AssertionError unless everybody waits where he should. For tests."""

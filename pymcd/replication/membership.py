@@ -876,6 +876,7 @@ class Membership:
             gate.answer_forward(number, reply)
         if view.role is JOINING:
             view.leader = peer
+            self._node.settle()
             gate.forward_again()
             if self.flush_in_doubt:
                 self._begin_with_nothing()

@@ -96,6 +96,24 @@ class Host:
     etcd: Courier | None = None
 
 
+class Told:
+    """What a follower had been told when we parted from it: it perhaps has more than we know."""
+
+    def __init__(self, peer: Peer, unacked: list[Unacked]) -> None:
+        self._channel = peer.left.epoch
+        self._acked_ticket = peer.acked_ticket
+        self._batches = [(each.number, each.ticket) for each in unacked if each.ticket]
+
+    def ticket_at(self, peer: Peer) -> int:
+        """Return up to which batch it has all, by what it has said since of that channel."""
+        status = peer.status
+        if status is None or status.left.epoch != self._channel:
+            return self._acked_ticket
+        received = status.left.received
+        tickets = [ticket for number, ticket in self._batches if number <= received]
+        return max(tickets, default=self._acked_ticket)
+
+
 class Node:
     """This server, as a member of a group. See the module."""
 
@@ -174,6 +192,9 @@ class Node:
         self._left_at = inf  #: in order
         self.consents_from = -inf  #: until then somebody may answer by our word, who left
         self._gave_way_at = -inf  #: when another one that would decide had our consent
+        #: Who was left of our view, as we parted from the former life of one of it, and what they
+        #: had been told by then.
+        self._left_with: dict[Peer, Told] = {}
 
     def start(self) -> None:
         """Begin to count `--sync-timeout`, and to look for the others."""
@@ -217,6 +238,7 @@ class Node:
         if not role.leads and role is not WAITING:
             self.voting.drop()
         self._losing.clear()
+        self._left_with = {}
         if role in (ALONE, JOINING, WAITING):
             # Nobody else decides; or nothing is executed here, but forwarded, which decides.
             self.gate.open_until = inf
@@ -561,14 +583,23 @@ class Node:
         unacked = {each: self.drop(each) for each in followers}
         for other in self.view.peers.values():
             self.drop(other)  # who does not lead brings nobody in sync
+        left = [each for each in followers if each is not peer]
         if self.role is COORDINATOR:
-            # Whoever goes on, if not we, has what those have who are left.
-            left = [each for each in followers if each is not peer]
-            if left:
-                self.gate.commits.release(min(each.acked_ticket for each in left))
             messages = [message for each in left or followers for message in unacked[each]]
             self._doubt(messages)
         self._rejoin(peer)
+        # Whoever goes on, if not we, has what those have who are left.
+        self._left_with = {each: Told(each, unacked[each]) for each in left}
+
+    def settle(self) -> None:
+        """Answer what was executed here, and those have whom whoever takes us in has been with.
+
+        It happened: it is not to be executed there again.
+        """
+        if self._left_with:
+            ticket = min(told.ticket_at(peer) for peer, told in self._left_with.items())
+            self._left_with = {}
+            self.gate.has_happened(ticket)
 
     def is_promised_no_more(self) -> None:
         """Take note that the one who had our consent to decide has not lived on."""

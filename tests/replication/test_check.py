@@ -276,7 +276,7 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
     ("in sync before all was executed", coordinator, put(gate__deferred=deque([FORWARD]))),
     ("what others have not got may be read", follower,
      put(gate__unstable=deque([Unstable(Peer("b"), 1, {b"k": None}, [])]))),
-    ("to be executed again, though it is clear where", follower, put(gate__redo=[Nobody()])),
+    ("to be executed again, though it is clear where", follower, put(gate__redo=[(1, Nobody())])),
     ("in doubt, though it is clear who decides", alone, put(changes__in_doubt={b"k": None})),
     ("in doubt, though it is clear who decides", follower,
      put(gate__unstable_in_doubt=deque([Unstable(Peer("b"), 1, {b"k": None}, [])]))),

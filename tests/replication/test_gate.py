@@ -654,7 +654,7 @@ class TestWhoDecidesHasChanged:
         gate = gate_of(group["c"])
         again, sent, other = Client(SET), Client(SET), Client()
         gate.forward(sent, "text", SET, in_doubt=True)
-        gate.redo.append(again)
+        gate.redo.append((1, again))
         gate._results_in_doubt.append(other)
         group["c"].node.go_alone()
         told = [NOT_REPLICATED] if ack_mode == "strict" else ["released"]
@@ -702,7 +702,7 @@ class TestWhoDecidesHasChanged:
         first, second = Client(), Client(SET)
         gate.forward(first, "text", GET)
         gate.unsent_forwards.clear()  # it was sent, to who decided before
-        gate.redo.append(second)
+        gate.redo.append((1, second))
         gate.forward_again()
         assert [forward.commands for forward in gate.unsent_forwards] == [GET, SET]
         assert [forward.waiter for forward in gate.forwards.values()] == [first, second]
@@ -715,8 +715,13 @@ class TestWhoDecidesHasChanged:
         group.wire("a", "b").stall()
         for client in (changed, nothing):
             gate.commits.hold(client, changed=True)
+        ticket = gate.commits.ticket
         gate.take_back()
-        assert gate.redo == [changed]
+        assert gate.redo == [(ticket, changed)]
+        gate.has_happened(ticket - 1)
+        assert gate.redo == [(ticket, changed)]
+        gate.has_happened(ticket)
+        assert (gate.redo, changed.told) == ([], ["released"])
         assert gate._results_in_doubt == [nothing]  # it cannot be executed again
         assert not gate.commits.holding
         assert not gate.unacked
@@ -852,7 +857,7 @@ class TestAbandon:
         gate = gate_of(group["a"])
         held, again, waiting, forwarded = (Client(SET) for _ in range(4))
         gate.commits.hold(held, changed=True)
-        gate.redo.append(again)
+        gate.redo.append((1, again))
         gate.wait_open(waiting)
         gate.forward(forwarded, "text", SET)
         gate.abandon()

@@ -751,12 +751,15 @@ def test_who_starts_anew_has_nothing_that_others_could_not_take():
     assert group["a"].node.role is FOLLOWER
 
 
-def test_what_is_left_of_the_view_has_is_not_executed_again():
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_what_is_left_of_the_view_has_is_not_executed_again(acknowledged):
     """a waits for c, which starts anew, and for b, which has it all, and goes on."""
     group = three()
     a, b, c = group.hosts.values()
     assert Guest(a).ask(b"set n 0 0 1\r\n1\r\n") == b"STORED\r\n"
     group.wire("a", "c").stall(c)
+    if not acknowledged:
+        group.wire("a", "b").stall(b)
     guest = Guest(a)
     guest.feed(b"incr n 1\r\n")
     group.settle()
