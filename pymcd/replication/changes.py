@@ -705,11 +705,15 @@ class Changes:
             self.departed_version = departed_version
         self.exceptions.pop(item.key)
 
-    def doubt(self, keys: Iterable[bytes]) -> None:
-        """Have others not be told of changes that perhaps come to nothing."""
+    def doubt(self, keys: Iterable[bytes], known_up_to: int) -> None:
+        """Have others not be told of changes that perhaps come to nothing.
+
+        Up to that version others have all.
+        """
         if self.pending:
             self._take_untold()
         self.in_doubt.update(dict.fromkeys(keys))
+        self.tombstones.doubt(known_up_to)
 
     def doubt_flush_due(self, known_up_to: int) -> None:
         """Have our word on a flush to come be in doubt, if it is later than that version."""
@@ -726,6 +730,7 @@ class Changes:
         """Stand by what is in doubt."""
         self.in_doubt.clear()
         self._flush_due_told = None
+        self.tombstones.end_doubt(stands=True)
 
     @property
     def doubts(self) -> bool:
@@ -745,6 +750,7 @@ class Changes:
             if told is not None:
                 yield told
             del self.in_doubt[key]
+        self.tombstones.end_doubt(stands=False)
 
     def forget(self, keys: Iterable[bytes]) -> None:
         """Undo changes that came to nothing: drop what is here, without a trace."""

@@ -740,13 +740,13 @@ class Membership:
                 peer.ping(now, self.changes.times())
         return not late
 
-    def doubt(self, keys: Iterable[bytes], *, flushed: bool) -> None:
+    def doubt(self, keys: Iterable[bytes], *, flushed: bool, known_up_to: int) -> None:
         """Leave open whether changes come to nothing: who is next in sync with us will tell.
 
         Until it has told all, nothing is undone: if it is lost before, what is here stands.
         """
         self._doubted_at = self.clock.monotonic()
-        self.changes.doubt(keys)
+        self.changes.doubt(keys, known_up_to)
         too_many = len(self.changes.in_doubt) > WANTS_MAX  # to be named, so they are like a flush
         self.flush_in_doubt = self.flush_in_doubt or flushed or too_many
 
@@ -815,7 +815,7 @@ class Membership:
         floor = self.changes.tombstones.floor_for(peer.node_id)
         replaces = floor > peer.departed_version
         if join.replace:
-            peer.resync.expect_all(join.replace)
+            peer.resync.expect_all(join.replace, join.wants)
         replies = peer.executed.replies
         known = {number: replies[number] for number in join.pending if number in replies}
         done = {
@@ -867,7 +867,7 @@ class Membership:
             # Only now that somebody takes us in: else we are perhaps the one who is to stand by
             # what the coordinator executed last.
             keys, flushed = gate.unstable_keys()
-            self.doubt(keys, flushed=flushed)
+            self.doubt(keys, flushed=flushed, known_up_to=gate.common_version)
             gate.doubt_unstable()
             self.changes.doubt_anew()
         peer.open_channel(epoch, Phase.JOINING, received=1)

@@ -371,7 +371,7 @@ class Node:
             if not view.followers and self._is_told_late(reason):
                 for peer in view.peers.values():
                     self.drop(peer)  # who does not lead brings nobody in sync
-                self._doubt(unacked)
+                self._doubt(unacked, *lost)
                 self._rejoin(lost[0])
             else:
                 self._lead_on()
@@ -540,7 +540,7 @@ class Node:
             left = self.drop(peer)
             unacked += left if peer in followers else ()
         if self.role is COORDINATOR:
-            self._doubt(unacked)
+            self._doubt(unacked, *followers)
         self._let_go(followers, one_answers=followed)
         self._drop_stale()
         self.become(WAITING)
@@ -586,7 +586,7 @@ class Node:
         left = [each for each in followers if each is not peer]
         if self.role is COORDINATOR:
             messages = [message for each in left or followers for message in unacked[each]]
-            self._doubt(messages)
+            self._doubt(messages, *(left or followers))
         self._rejoin(peer)
         # Whoever goes on, if not we, has what those have who are left.
         self._left_with = {each: Told(each, unacked[each]) for each in left}
@@ -665,17 +665,18 @@ class Node:
             # What the new coordinator has seen did happen, whatever others have seen.
             gate.commits.release(peer.acked_ticket)
             self.changes.doubt_flush_due(peer.acked_version)
-            self._doubt(unacked.get(peer, []))
+            self._doubt(unacked.get(peer, []), peer)
         self._rejoin(peer, waited_since)
 
-    def _doubt(self, unacked: list[Unacked]) -> None:
-        """Leave open whether what was executed here, and others have not seen, is to stand."""
+    def _doubt(self, unacked: list[Unacked], *others: Peer) -> None:
+        """Leave open whether what was executed here, and these have not seen, is to stand."""
         keys = dict.fromkeys(self.changes.fresh)
         flushed = self.changes.fresh_flush
         for message in unacked:
             keys.update(dict.fromkeys(message.keys or ()))
             flushed = flushed or message.has_flush
-        self.membership.doubt(keys, flushed=flushed)
+        known_up_to = min(each.acked_version for each in others)
+        self.membership.doubt(keys, flushed=flushed, known_up_to=known_up_to)
         self.gate.take_back()
 
     def _rejoin(self, peer: Peer, waited_since: float = inf) -> None:

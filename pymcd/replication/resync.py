@@ -118,9 +118,14 @@ class Resync:
         self.behind.clear()
         return False
 
-    def expect_all(self, replace_up_to: int) -> None:
-        """Have the peer confirm what it holds, so that the rest can be dropped."""
+    def expect_all(self, replace_up_to: int, in_doubt: Iterable[bytes] = ()) -> None:
+        """Have the peer confirm what it holds, so that the rest can be dropped.
+
+        `in_doubt`: what it says nothing of, as it asks for it.
+        """
         self.replace_up_to, self.confirmed = replace_up_to, Confirmed()
+        for key in in_doubt:
+            self.confirmed.add(key)
 
 
 def _keys_to_send(

@@ -97,6 +97,7 @@ class Tombstones:
         self._told: dict[str, int] = {}
         self._flushed = 0  #: what is older says nothing any more
         #: Whether all that is known here is known by every peer. Set by the node.
+        self._floor_in_doubt = 0  #: what the floor was when it came to be in doubt
         self.shared = True
 
     def __len__(self) -> int:
@@ -136,7 +137,7 @@ class Tombstones:
         """Forget all deletions, and that any was forgotten before; return what held them."""
         before, self.versions = self.versions, OrderedDict()
         self._told.clear()
-        self.size_bytes = self.floor = self.forgotten = self._flushed = 0
+        self.size_bytes = self.floor = self.forgotten = self._flushed = self._floor_in_doubt = 0
         return before
 
     def expire(self, before_version: int) -> bool:
@@ -171,6 +172,22 @@ class Tombstones:
         """Take note that what is later than a version did not reach a peer that is lost."""
         if self.forgotten > version:
             self.floor = max(self.floor, self.forgotten)
+
+    def doubt(self, version: int) -> None:
+        """Take note that what was deleted later than a version perhaps comes to nothing.
+
+        What of that had to be forgotten is no reason to take for deleted what others have. Below
+        zero: it is not known what others have.
+        """
+        if 0 <= version < self.floor:
+            self._floor_in_doubt = max(self._floor_in_doubt, self.floor)
+            self.floor = version
+
+    def end_doubt(self, *, stands: bool) -> None:
+        """Take note whether that stands, or came to nothing."""
+        if stands:
+            self.floor = max(self.floor, self._floor_in_doubt)
+        self._floor_in_doubt = 0
 
     def floor_for(self, peer: str) -> int:
         """Return the latest version that had to be forgotten though this peer may not know it."""

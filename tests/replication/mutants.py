@@ -489,8 +489,8 @@ def _left_at_once(original: Any) -> Any:
 
 
 def _forget_what_is_in_doubt(original: Any) -> Any:
-    def doubt(self: Changes, keys: Any) -> None:
-        original(self, keys)
+    def doubt(self: Changes, *what: Any) -> None:
+        original(self, *what)
         self.forget(list(self.in_doubt))
 
     return doubt
@@ -1073,6 +1073,11 @@ MUTANTS = [
         "who is heard, and has once heard us, is waited for",
         [(Lease, "is_lost", _heard_once)],
         by_hand=(lambda: _GONE.test_who_can_be_heard_and_does_not_hear_is_missed_like_any_other()),
+    ),
+    Mutant(
+        "what was deleted in doubt, and had to be forgotten, is taken for deleted",
+        [(Tombstones, "doubt", _nothing)],
+        by_hand=lambda: test_doubt.test_who_asks_for_what_is_in_doubt_has_not_deleted_it(False),
     ),
     Mutant(
         "who parts from the former life of one executes again what others have",

@@ -937,7 +937,7 @@ def test_what_is_in_doubt_is_told_to_nobody_and_needs_no_memory(monkeypatch, req
         for name in ("encode_gone", "encode_flush"):
             patch.setattr(records, name, no_memory)
         patch.setattr("pymcd.replication.changes.pack_state", no_memory)
-        doubted.changes.doubt([b"k"])
+        doubted.changes.doubt([b"k"], FOREVER)
     assert not doubted.changes.pending
     assert list(doubted.changes.in_doubt) == [b"k"]
     for name in ("sequence", "flush_sequence", "fresh_flush", "fresh_flush_due", "fresh"):

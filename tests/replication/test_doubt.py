@@ -348,3 +348,31 @@ def test_what_followers_have_not_got_does_not_live_on_with_who_joins(command):
     assert c.node.view.members == ["c", "b"]
     assert b.values() == c.values() == before
     group.check()
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_who_asks_for_what_is_in_doubt_has_not_deleted_it(flushed):
+    """It has no room to remember all deletions: what it does not name is dropped elsewhere."""
+    group = make_group("ab", replication_backlog_bytes=1200)
+    a, b = group["a"], group["b"]
+    before = {b"k%d" % number: b"old" for number in range(60)}
+    for key in before:
+        assert Guest(a).ask(b"set %b 0 0 3\r\nold\r\n" % key) == b"STORED\r\n"
+    group.warm()
+    group.wire("a", "b").stall(a)
+    Guest(a).feed(b"set k0 0 0 3\r\nnew\r\n")
+    for key in list(before)[10:]:
+        Guest(a).feed(b"delete %b\r\n" % key)
+    if flushed:
+        Guest(a).feed(b"flush_all\r\n")
+    group.settle()
+    a.frozen = True
+    Guest(b).feed(b"incr n 1\r\n")
+    group.advance(0.5)  # for so long that nothing of that is executed again
+    assert b.node.role == "alone"
+    a.frozen = False
+    group.wire("a", "b").resume()
+    group.advance(3.0)
+    assert sorted(host.node.role for host in group.hosts.values()) == ["coordinator", "follower"]
+    group.check_equal()
+    assert b.values() == before

@@ -571,9 +571,11 @@ class TestJoin:
         voice.node.go_alone()
         membership = voice.node.membership
         for _ in range(2):
-            membership.doubt([b"%d" % number for number in range(WANTS_MAX)], flushed=False)
+            membership.doubt(
+                [b"%d" % number for number in range(WANTS_MAX)], flushed=False, known_up_to=0
+            )
             assert not membership.flush_in_doubt
-        membership.doubt([b"one more"], flushed=False)
+        membership.doubt([b"one more"], flushed=False, known_up_to=0)
         assert membership.flush_in_doubt
 
 

@@ -192,6 +192,15 @@ class TestConfirming:
             keys = set()  # they were taken for good
 
 
+def test_what_a_peer_asks_for_it_says_nothing_of():
+    """It is in doubt there, which is no reason to drop it here."""
+    resync = Resync()
+    resync.expect_all(17, [b"k", b"l"])
+    assert resync.confirmed is not None
+    taken = [resync.confirmed.take(number) for number in range(TABLES)]
+    assert set().union(*taken) == {b"k", b"l"}
+
+
 def test_who_is_lost_while_it_gets_all_is_not_taken_for_one_that_had_it(monkeypatch):
     """What it was behind with was too much, so it is to get everything; then it is lost."""
     for module in (gate, resync, peer):

@@ -179,6 +179,23 @@ class TestTombstones:
         tombstones.add(b"b", 2)
         assert tombstones.floor == 0
 
+    @pytest.mark.parametrize(
+        ("known_up_to", "doubted", "stands", "floor"),
+        [(1, 1, True, 3), (1, 1, False, 1), (3, 3, True, 3), (3, 3, False, 3), (-1, 3, False, 3)],
+    )
+    def test_the_floor_is_in_doubt_as_what_it_tells_of(self, known_up_to, doubted, stands, floor):
+        tombstones = Tombstones(TOMBSTONE_BYTES + 2)
+        tombstones.shared = False
+        for version in (1, 2, 3, 4):
+            tombstones.add(b"k%d" % version, version)
+        assert tombstones.floor == 3
+        tombstones.doubt(known_up_to)
+        assert tombstones.floor == doubted
+        tombstones.end_doubt(stands=stands)
+        assert tombstones.floor == floor
+        tombstones.end_doubt(stands=True)
+        assert tombstones.floor == floor
+
     def test_the_floor_tells_of_one_that_a_peer_may_not_know(self):
         tombstones = Tombstones(TOMBSTONE_BYTES + 1)
         tombstones.shared = False
