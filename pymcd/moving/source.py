@@ -3,6 +3,8 @@
 Keys come from `lru_crawler metadump`, as its walk of the hash table, which misses no item, or where
 that is not known (before 1.5.6) by slab class. Items then come by `mg`, with what is left of their
 time, so that clocks need not agree; the server is asked not to count that as use where it can.
+Before 1.6 there is no `mg`, or an experimental one: items come by `get`, and when they end is in
+the list.
 
 Servers before 1.4.31, and with them repcached 2, list keys with `stats cachedump` alone: at most
 2 MB of lines for each slab class, those used last, without a way to ask for more. Their items come
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from .plan import Listed
-from .talk import Input, is_speakable, key_words, refusal
+from .talk import Input, is_plain, is_speakable, key_words, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,12 +32,15 @@ _LISTED: Final = re.compile(
     rb"key=(\S++) exp=(-?+\d++) la=(-?+\d++) cas=\d++ fetch=\w++ cls=\d++ size=(\d++)"
 ).match
 _DUMPED: Final = re.compile(rb"ITEM (\S++) \[(\d++) b; (\d++) s\]").fullmatch
+_VERSION: Final = re.compile(rb"VERSION \D*+(\d{1,9})\.(\d{1,9})").match
 _CLASS: Final = re.compile(rb"STAT items:(\d++):number ").match
 _FACT: Final = re.compile(rb"STAT (time|uptime|curr_items) (\d++)").fullmatch
 _META_VALUE: Final = re.compile(rb"VA (\d++)(.*+)").fullmatch
 _VALUE: Final = re.compile(rb"VALUE (\S++) (\d++) (\d++)").fullmatch
 
 METADUMPS: Final = (b"lru_crawler metadump hash\r\n", b"lru_crawler metadump all\r\n")
+#: From which version on items come by `mg`.
+_META_VERSION: Final = (1, 6)
 #: An item that never ends, as `mg` says it.
 NEVER: Final = -1
 
@@ -64,18 +69,33 @@ class Listing(NamedTuple):
 def list_keys(plan: Plan, now: Callable[[], float]) -> Talk[Listing]:
     """Gather the keys of a server. On a connection of its own: some close it then."""
     came = Input()
+    listing = Listing(meta=True)
+    if not (yield from _has_meta(came)):
+        listing = yield from _ask_for_clock(came, now)
     for question in METADUMPS:
         line = yield from came.ask(question)
         if line.startswith(b"OK"):
             line = yield from came.line()
         if line == b"END" or line.startswith(b"key="):
             yield from _read_listing(plan, came, line)
-            return Listing(meta=True)
+            return listing._replace(has=0)  # all are listed
         if not line.startswith((b"ERROR", b"BADCLASS", b"NOTSTARTED")) or b"allowed" in line:
             raise refusal(line)
         if line.startswith(b"NOTSTARTED"):
-            return Listing(meta=True)  # nothing is there
-    return (yield from _list_old_keys(plan, came, now))
+            return listing._replace(has=0)  # nothing is there
+    if listing.meta:
+        listing = yield from _ask_for_clock(came, now)
+    yield from _list_old_keys(plan, came)
+    return listing
+
+
+def _has_meta(came: Input) -> Talk[bool]:
+    """Ask whether a server has the meta commands as they are today; one that hides its age has."""
+    line = yield from came.ask(b"version\r\n")
+    if not line.startswith((b"VERSION", b"ERROR")):
+        raise refusal(line)
+    found = _VERSION(line)
+    return found is None or (int(found[1]), int(found[2])) >= _META_VERSION
 
 
 def _read_listing(plan: Plan, came: Input, line: bytes) -> Talk[None]:
@@ -103,8 +123,8 @@ def _note(plan: Plan, line: bytes) -> None:
     plan.add(Listed(key, int(size), max(0, int(end))), int(last_access))
 
 
-def _list_old_keys(plan: Plan, came: Input, now: Callable[[], float]) -> Talk[Listing]:
-    """Gather keys from a server that has no metadump."""
+def _ask_for_clock(came: Input, now: Callable[[], float]) -> Talk[Listing]:
+    """Ask for what tells when items end that do not come by `mg`."""
     facts = {b"time": 0, b"uptime": 0, b"curr_items": 0}
     line = yield from came.ask(b"stats\r\n")
     behind_s = now()
@@ -116,6 +136,12 @@ def _list_old_keys(plan: Plan, came: Input, now: Callable[[], float]) -> Talk[Li
             facts[fact[1]] = int(fact[2])
         line = yield from came.line()
     behind_s -= facts[b"time"]
+    started = facts[b"time"] - facts[b"uptime"]
+    return Listing(meta=False, has=facts[b"curr_items"], behind_s=behind_s, started=started)
+
+
+def _list_old_keys(plan: Plan, came: Input) -> Talk[None]:
+    """Gather keys from a server that has no metadump."""
     classes = []
     line = yield from came.ask(b"stats items\r\n")
     while line != b"END":
@@ -137,8 +163,11 @@ def _list_old_keys(plan: Plan, came: Input, now: Callable[[], float]) -> Talk[Li
             age -= 1
             plan.add(Listed(key, int(size), int(end)), age // _AGE_KEYS)
             line = yield from came.line()
-    started = facts[b"time"] - facts[b"uptime"]
-    return Listing(meta=False, has=facts[b"curr_items"], behind_s=behind_s, started=started)
+
+
+def can_be_fetched(key: bytes, listing: Listing) -> bool:
+    """Return whether there is a command that can say a key to the server of that list."""
+    return is_speakable(key) if listing.meta else is_plain(key)
 
 
 #: Keys of one slab class that count as used in the same second, where it is not known when.
@@ -178,7 +207,7 @@ def _fetch_by_get(
 ) -> Talk[list[Fetched]]:
     came = Input()
     fetched: list[Fetched] = []
-    ends = {each.key: each.unix_end for each in wanted}
+    ends = {each.key: each.unix_end for each in wanted if is_plain(each.key)}
     if not ends:
         return fetched
     line = yield from came.ask(b"get %b\r\n" % b" ".join(ends))

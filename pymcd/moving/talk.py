@@ -37,9 +37,14 @@ class BusyError(TalkError):
     """A server that would do it a little later."""
 
 
+def is_plain(key: bytes) -> bool:
+    """Return whether a key can be said as it is in a text command."""
+    return not _find_unspeakable(key)
+
+
 def is_speakable(key: bytes) -> bool:
     """Return whether a key can be said in a meta command, in base64 at worst."""
-    return not _find_unspeakable(key) or len(key) <= _BASE64_KEY_MAX_BYTES
+    return is_plain(key) or len(key) <= _BASE64_KEY_MAX_BYTES
 
 
 def key_words(key: bytes) -> tuple[bytes, bytes]:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 from ..config import EXIT_FAILURE, EXIT_USAGE
 from ..moving.dumpfile import HEAD, Record, encode_end, encode_record
 from ..moving.plan import Plan
-from ..moving.source import NEVER, fetch, list_keys
-from ..moving.talk import is_speakable
+from ..moving.source import NEVER, can_be_fetched, fetch, list_keys
 from .asking import (
     ACCESS_HELP,
     ACCESS_OPTIONS,
@@ -143,7 +142,7 @@ class _Dump:
                     end = 0 if ttl == NEVER else int(now + ttl)
                     self._bytes += file.write(encode_record(Record(key, value, client_flags, end)))
                 self._items += len(items)
-                self._unspeakable += sum(not is_speakable(each.key) for each in wanted)
+                self._unspeakable += sum(not can_be_fetched(each.key, listing) for each in wanted)
                 advance(len(wanted))
         file.write(encode_end(self._items))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pymcd.moving.plan import Listed, Plan
-from pymcd.moving.source import NEVER, Fetched, Listing, fetch, list_keys
+from pymcd.moving.source import NEVER, Fetched, Listing, can_be_fetched, fetch, list_keys
 from pymcd.moving.talk import BusyError, TalkError, is_speakable
 from pymcd.store import StoreMode
 
@@ -29,10 +29,14 @@ def new_plan() -> Plan:
     return Plan(1 << 20, newest_first=True)
 
 
-def listing_of(*answers: bytes, step: int = 0) -> tuple[Listing, Plan, list[bytes]]:
+def listing_of(
+    *answers: bytes, version: bytes = b"VERSION 1.6.45\r\n", step: int = 0
+) -> tuple[Listing, Plan, list[bytes]]:
+    """Have the keys listed by who has those answers; what it is asked first is its version."""
     plan = new_plan()
-    listing, asked = hold(list_keys(plan, lambda: NOW), *answers, step=step)
-    return listing, plan, asked
+    listing, asked = hold(list_keys(plan, lambda: NOW), version, *answers, step=step)
+    assert asked[0] == b"version\r\n"
+    return listing, plan, asked[1:]
 
 
 @pytest.mark.parametrize("step", [0, 1, 10])
@@ -110,6 +114,44 @@ OLD = (
     b"ITEM a [3 b; 1700000090 s]\r\nITEM b [4 b; 1699998990 s]\r\nEND\r\n",
     b"ITEM c [5 b; 1699999991 s]\r\nEND\r\n",
 )
+
+
+CLOCK = b"STAT pid 1\r\nSTAT uptime 1000\r\nSTAT time 1699999990\r\nSTAT curr_items 2\r\nEND\r\n"
+
+
+@pytest.mark.parametrize("version", [b"1.4.31", b"1.5.6 Ubuntu", b"1.5.22"])
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_server_with_a_metadump_and_without_meta_commands(version, step):
+    listing, plan, asked = listing_of(
+        CLOCK,
+        b"ERROR\r\n",
+        b"key=a%20b exp=-1 la=1699999980 cas=2 fetch=no cls=1 size=67\n"
+        b"key=c exp=1700000090 la=1699999989 cas=3 fetch=no cls=1 size=70\n"
+        b"key=d exp=-1 la=1699999985 cas=4 fetch=no cls=1 size=70\nEND\r\n",
+        version=b"VERSION %b\r\n" % version,
+        step=step,
+    )
+    assert asked == [
+        b"stats\r\n",
+        b"lru_crawler metadump hash\r\n",
+        b"lru_crawler metadump all\r\n",
+    ]
+    assert listing == Listing(meta=False, behind_s=10.0, started=1699998990)
+    wanted = plan.take(5, 1000)
+    items, asked = hold(
+        fetch(wanted, listing, lambda: NOW),
+        b"VALUE c 5 3\r\nfoo\r\nVALUE d 0 1\r\nx\r\nEND\r\n",
+        step=step,
+    )
+    assert asked == [b"get c d\r\n"], "what one command cannot say must not become others"
+    assert items == [Fetched(b"c", b"foo", 5, 100), Fetched(b"d", b"x", 0, NEVER)]
+    assert [can_be_fetched(each.key, listing) for each in wanted] == [True, True, False]
+    assert can_be_fetched(b"a b", META)
+
+
+def test_a_server_that_hides_its_version_is_taken_for_a_new_one():
+    for version in (b"VERSION unknown\r\n", b"ERROR\r\n"):
+        assert listing_of(b"END\r\n", version=version)[0].meta
 
 
 @pytest.mark.parametrize("step", [0, 1])

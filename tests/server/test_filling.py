@@ -124,7 +124,10 @@ class Faulty:
         self.connections += 1
         async with stream:
             async for data in stream:
-                said = self._answer(bytes(data))
+                if data.startswith(b"version"):
+                    said: bytes | None = b"VERSION 1.6.45\r\n"
+                else:
+                    said = self._answer(bytes(data))
                 if said is None:
                     return
                 await stream.send_all(said)

@@ -146,7 +146,7 @@ def test_what_is_no_file_is_written_to(capsys):
 def test_a_source_that_goes_leaves_what_it_gave(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("pymcd.tools.dump.BATCH_ITEMS", 1)
     path = tmp_path / "items"
-    with Served(ITEMS, answers=4) as source:
+    with Served(ITEMS, answers=5) as source:
         assert cli.main(["dump", source.address, str(path)]) == 1
     part = f"{path}.part"
     assert capsys.readouterr() == (
@@ -208,10 +208,11 @@ def test_where_nothing_can_be_written(tmp_path, capsys):
 def test_a_server_that_is_busy_is_asked_again(tmp_path, monkeypatch, capsys):
     waited: list[float] = []
     monkeypatch.setattr("pymcd.tools.visiting.time.sleep", waited.append)
+    version = b"VERSION 1.6.18\r\n"
     answers = [
-        (b"VERSION 1.6.18\r\n", b"BUSY currently processing crawler request\r\n"),
-        (b"VERSION 1.6.18\r\n", b"END\r\n"),
-        (b"VERSION 1.6.18\r\n",),
+        (version, version, b"BUSY currently processing crawler request\r\n"),
+        (version, version, b"END\r\n"),
+        (version,),
     ]
 
     def connect():
