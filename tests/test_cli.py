@@ -803,10 +803,23 @@ def test_the_help_of_a_tool(capsys):
 
 def test_help_for_what_is_no_tool(capsys):
     assert cli.main(["help", "passwrd"]) == 64
+    assert cli.main(["help", "nonsense"]) == 64
     assert cli.main(["help", "passwd", "witness"]) == 64
     assert capsys.readouterr().err == (
         "pymcd help: no tool is named passwrd; did you mean passwd?\n"
+        "pymcd help: no tool is named nonsense; see pymcd --help\n"
         f"pymcd help: more than one word\n{tool_help.USAGE}\n"
+    )
+
+
+@pytest.mark.parametrize("words", ["-h", "-V", "-i", "help --man", "completion bash", "size 9 9"])
+def test_an_answer_that_the_disk_has_no_room_for(words):
+    command = [sys.executable, "-m", "pymcd", *words.split()]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "pymcd: standard output: No space left on device\n",
     )
 
 

@@ -101,7 +101,8 @@ class _Dump:
         except AskError as error:
             return self._fail(f"{self._name} {_as_verb(error)}")
         except OSError as error:
-            return self._fail(f"{self._part or self._path}: {error.strerror}")
+            where = "standard output" if self._path == "-" else self._part or self._path
+            return self._fail(f"{where}: {error.strerror}")
         except KeyboardInterrupt:
             return self._fail("interrupted")
         return self._conclude(listing)

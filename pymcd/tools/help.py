@@ -47,7 +47,8 @@ def help(words: list[str]) -> int:  # noqa: A001 - it is the tool's name
         tell(help_of(words[0]))
         return 0
     else:
-        complain(f"pymcd help: no tool is named {words[0]}{did_you_mean(words[0], TOOLS)}")
+        meant = did_you_mean(words[0], TOOLS) or "; see pymcd --help"
+        complain(f"pymcd help: no tool is named {words[0]}{meant}")
     return EXIT_USAGE
 
 

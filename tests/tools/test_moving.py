@@ -137,6 +137,17 @@ def test_who_has_to_log_in_does(tmp_path, stdin, capsys):
     )
 
 
+def test_standard_output_that_is_full(capfd, monkeypatch):
+    with Served(ITEMS) as source, open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        assert cli.main(["dump", source.address, "-"]) == 1
+        monkeypatch.undo()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())  # for what it holds back
+    assert capfd.readouterr().err == (
+        "pymcd dump: standard output: No space left on device, after 3 of 3 items\n"
+    )
+
+
 def test_what_is_no_file_is_written_to(capsys):
     with Served(ITEMS) as source:
         assert cli.main(["dump", source.address, "/dev/null"]) == 0
