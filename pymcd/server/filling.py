@@ -166,16 +166,26 @@ class Filling:
 
     async def _list(self, most_bytes: int) -> tuple[Plan, Listing]:
         """Gather the keys, over again if that fails."""
-        until = trio.current_time() + PATIENCE_S
+        until = inf
         while True:
             plan = Plan(most_bytes, newest_first=True)
             try:
                 async with await self._connect() as stream:
                     return plan, await self._talk(stream, list_keys(plan, time.time), LISTING_BYTES)
-            except (OSError, BusyError, trio.TooSlowError):
-                if trio.current_time() >= until:
-                    raise
+            except (OSError, BusyError, trio.TooSlowError) as error:
+                until = self._be_patient(until, error)
             await trio.sleep(RETRY_S)
+
+    def _be_patient(self, until: float, error: Exception) -> float:
+        """Return until when the source is asked again, said at its first failure; or raise."""
+        now = trio.current_time()
+        if now >= until:
+            raise error
+        if until < inf:
+            return until
+        it = f"it {_in_words(error)}; it is asked again for {PATIENCE_S:.0f} s"
+        self._say(f"fill from {self._source}: {it}")
+        return now + PATIENCE_S
 
     async def _connect(self) -> trio.SocketStream:
         with trio.fail_after(SILENCE_S):
@@ -213,22 +223,20 @@ class Filling:
     async def _take_all(self, fill: Fill, plan: Plan, listing: Listing) -> None:
         """Fetch and store, until nothing is left or nothing more may be filled."""
         wanted = plan.take(BATCH_ITEMS, BATCH_BYTES)
-        lost_at = inf
+        until = inf
         while wanted:
             try:
                 async with await self._connect() as stream:
                     while wanted:
                         items = await self._talk(stream, fetch(wanted, listing, time.time))
-                        lost_at = inf
+                        until = inf
                         self._ended += len(wanted) - len(items)
                         wanted = plan.take(BATCH_ITEMS, BATCH_BYTES)
                         if not await self._store(fill, items):
                             return
                         self._tell()
-            except (OSError, trio.TooSlowError):
-                lost_at = min(lost_at, trio.current_time())
-                if trio.current_time() >= lost_at + PATIENCE_S:
-                    raise
+            except (OSError, trio.TooSlowError) as error:
+                until = self._be_patient(until, error)
                 await trio.sleep(RETRY_S)
 
     async def _store(self, fill: Fill, items: list[Fetched]) -> bool:
