@@ -111,7 +111,7 @@ class Fill:
 
     def _take(self, item: Fetched) -> Outcome:
         cache = self._cache
-        key, value, client_flags, ttl = item
+        key, value, client_flags, ttl, unix_end = item
         assert not self._why_over, "keys were not noted"
         if cache.linked(key) is not None:  # be it dead: that is how a client let it end
             return Outcome.THERE
@@ -122,6 +122,8 @@ class Fill:
         if not cache.fits(key, len(value), client_flags):
             return Outcome.TOO_LARGE
         expires_at = 0 if ttl == NEVER else cache.now + min(ttl, limits.UINT32_MAX)
+        if unix_end:
+            expires_at = cache.expiry.expires_at(unix_end)
         status = cache.store(StoreMode.ADD, key, value, client_flags, expires_at)
         stored = cache.linked(key)
         if status is not Status.STORED or stored is None:

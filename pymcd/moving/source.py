@@ -41,6 +41,8 @@ _VALUE: Final = re.compile(rb"VALUE (\S++) (\d++) (\d++)").fullmatch
 METADUMPS: Final = (b"lru_crawler metadump hash\r\n", b"lru_crawler metadump all\r\n")
 #: From which version on items come by `mg`.
 _META_VERSION: Final = (1, 6)
+#: Two clocks that are no further apart, ticks included, are taken to be the same.
+CLOCKS_AGREE_S: Final = 3.0
 #: An item that never ends, as `mg` says it.
 NEVER: Final = -1
 
@@ -52,6 +54,8 @@ class Fetched(NamedTuple):
     value: bytes
     client_flags: int
     ttl: int  #: seconds that it has left; NEVER: it does not end
+    #: When it ends, in Unix seconds, where the other clock agrees with ours; 0: go by `ttl`.
+    unix_end: int = 0
 
 
 class Listing(NamedTuple):
@@ -177,14 +181,15 @@ _AGE_KEYS: Final = 100
 def fetch(wanted: list[Listed], listing: Listing, now: Callable[[], float]) -> Talk[list[Fetched]]:
     """Return those of some items that live."""
     if listing.meta:
-        return (yield from _fetch_by_meta(wanted))
+        return (yield from _fetch_by_meta(wanted, now))
     return (yield from _fetch_by_get(wanted, listing, now))
 
 
-def _fetch_by_meta(wanted: list[Listed]) -> Talk[list[Fetched]]:
+def _fetch_by_meta(wanted: list[Listed], now: Callable[[], float]) -> Talk[list[Fetched]]:
     came = Input()
     fetched: list[Fetched] = []
     asked = [each.key for each in wanted if is_speakable(each.key)]
+    ends = {each.key: each.unix_end for each in wanted}
     # Without use being counted: what is read last is not what was used last.
     question = b"".join([b"mg %b%b u f t v\r\n" % key_words(key) for key in asked])
     for number, key in enumerate(asked):
@@ -198,7 +203,11 @@ def _fetch_by_meta(wanted: list[Listed]) -> Talk[list[Fetched]]:
         flags = {word[:1]: word[1:] for word in found[2].split()}
         # An item that was invalidated is for one client to make anew.
         if b"X" not in flags:
-            fetched.append(Fetched(key, value, int(flags[b"f"]), int(flags[b"t"])))
+            ttl = int(flags[b"t"])
+            end = ends[key]
+            # A clock that ticks once a second, and late at times, says less than the end itself.
+            agrees = ttl != NEVER and end and abs(end - now() - ttl) <= CLOCKS_AGREE_S
+            fetched.append(Fetched(key, value, int(flags[b"f"]), ttl, end if agrees else 0))
     return fetched
 
 

@@ -139,8 +139,8 @@ class _Dump:
             while wanted := self._plan.take(BATCH_ITEMS, BATCH_BYTES):
                 items = visit.talk(fetch(wanted, listing, time.time))
                 now = time.time()
-                for key, value, client_flags, ttl in items:
-                    end = 0 if ttl == NEVER else int(now + ttl)
+                for key, value, client_flags, ttl, unix_end in items:
+                    end = 0 if ttl == NEVER else unix_end or int(now + ttl)
                     self._bytes += file.write(encode_record(Record(key, value, client_flags, end)))
                 self._items += len(items)
                 self._unspeakable += sum(not can_be_fetched(each.key, listing) for each in wanted)

@@ -41,12 +41,17 @@ def test_an_item_comes_with_all_that_it_has():
     assert odd is not None
     assert odd.access & UNSPEAKABLE
     assert not a.access & UNSPEAKABLE
+    end = cache.expiry.unix_time(cache.now + 50)
+    fill.take(Fetched(b"told", b"", 0, 49, end))
+    told = cache.linked(b"told")
+    assert told is not None
+    assert told.expires_at == cache.now + 50, "the end itself says more than what is left"
     timed.advance(99)
     assert cache.get(b"a")
     timed.advance(1)
     assert not cache.get(b"a")
     assert cache.get(b"never")
-    assert fill.outcomes[Outcome.FILLED] == 4
+    assert fill.outcomes[Outcome.FILLED] == 5
     assert fill.why_over == ""
     cache.check()
 

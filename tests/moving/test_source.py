@@ -59,12 +59,16 @@ def test_everything_comes_over_as_it_is(step):
     before = plain.access
     items = talk_with(Client(service), fetch(wanted, listing, clock.realtime), step=step)
     assert {item.key: item for item in items} == {
-        b"plain": Fetched(b"plain", b"foo", 5, 90),
+        b"plain": Fetched(b"plain", b"foo", 5, 90, 1_700_000_100),
         b"never": Fetched(b"never", b"", 0, NEVER),
-        b"\0\1\2 ": Fetched(b"\0\1\2 ", b"b\r\nar", 7, 80),
-        b"k\xc3\xa9y%20": Fetched(b"k\xc3\xa9y%20", b"x", 1, 2592000 - 10),
+        b"\0\1\2 ": Fetched(b"\0\1\2 ", b"b\r\nar", 7, 80, 1_700_000_090),
+        b"k\xc3\xa9y%20": Fetched(b"k\xc3\xa9y%20", b"x", 1, 2592000 - 10, 1_702_592_000),
     }
     assert plain.access == before, "to be fetched is no use"
+    # Where clocks do not agree, what is left is all that counts.
+    later = talk_with(Client(service), fetch(wanted, listing, lambda: clock.realtime() + 5))
+    assert {item.unix_end for item in later} == {0}
+    assert {item.ttl for item in later} == {item.ttl for item in items}
 
 
 @given(st.lists(st.tuples(st.binary(min_size=1, max_size=250), st.binary(max_size=50)), max_size=8))
