@@ -38,7 +38,7 @@ _WANTED: Final = "a listening TCP or Unix socket (Accept=no), or a UDP socket"
 def handed_over(environment: Mapping[str, str]) -> range:
     """Return the descriptors that are meant for this process; mostly none."""
     count = environment.get(LISTEN_VARIABLE, "")
-    if environment.get(LISTEN_PID_VARIABLE) != str(os.getpid()) or not count.isdigit():
+    if environment.get(LISTEN_PID_VARIABLE) != str(os.getpid()) or not count.isdecimal():
         return range(0)
     return range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count))
 

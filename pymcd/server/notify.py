@@ -37,6 +37,8 @@ CHANGING_S: Final = 1.0
 SETTLED_S: Final = 10.0
 #: For how long to ask for patience; until then a server that is well has asked again.
 PATIENCE_S: Final = 30.0
+#: Not more often than this is it told that the event loop turns, however soon that is wanted.
+ALIVE_MIN_S: Final = 0.01
 #: How often to try again to tell who does not listen just now.
 RETRY_S: Final = 0.1
 
@@ -103,7 +105,7 @@ class Notifier:
         elif readiness.state is State.SINGLE:
             look_s = inf
         # Twice as often as asked for. # sd_watchdog_enabled(3)
-        return min(look_s, self._watchdog_s / 2) if not self._unsent else RETRY_S
+        return min(look_s, max(self._watchdog_s / 2, ALIVE_MIN_S)) if not self._unsent else RETRY_S
 
     def _what_is_new(self, readiness: Readiness) -> list[str]:
         words: list[str] = []
@@ -166,6 +168,6 @@ def _watchdog_s(environment: Mapping[str, str]) -> float:
     """Return within which time the service manager wants to hear of us. # sd_watchdog_enabled(3)"""
     interval_us = environment.get("WATCHDOG_USEC", "")
     whose = environment.get("WATCHDOG_PID", "")
-    if not interval_us.isdigit() or (whose and whose != str(os.getpid())):
+    if not interval_us.isdecimal() or (whose and whose != str(os.getpid())):
         return inf
     return int(interval_us) / 1e6 or inf

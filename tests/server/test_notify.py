@@ -19,7 +19,7 @@ import pytest
 import trio
 
 from pymcd.readiness import STATES, Readiness, State
-from pymcd.server.notify import CHANGING_S, PATIENCE_S, RETRY_S, SETTLED_S, Notifier
+from pymcd.server.notify import ALIVE_MIN_S, CHANGING_S, PATIENCE_S, RETRY_S, SETTLED_S, Notifier
 
 from ..clocks import ManualClock
 from .helpers import serving
@@ -160,6 +160,8 @@ WATCHDOGS = [
     ("another process's", {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": "1"}, inf),
     ("zero", {"WATCHDOG_USEC": "0"}, inf),
     ("no number", {"WATCHDOG_USEC": "soon"}, inf),
+    ("a digit that is no number", {"WATCHDOG_USEC": "\N{SUPERSCRIPT TWO}"}, inf),
+    ("sooner than an event loop can say", {"WATCHDOG_USEC": "1"}, ALIVE_MIN_S),
 ]
 
 
