@@ -153,6 +153,9 @@ class Guests:
             guest.waiting = True
             with trio.move_on_after(self.idle_timeout_s) as patience:
                 while not answer and not conversation.asked and conversation.waiting:
+                    if conversation.more:
+                        answer = await self.in_turn(conversation.go_on)
+                        continue
                     data = bytes(await stream.receive_some(RECEIVE_BYTES))
                     # What it has begun to ask it is to ask soon.
                     by = trio.current_time() + REQUEST_TIMEOUT_S

@@ -25,6 +25,9 @@ Header = tuple[bytes, bytes]
 #: more for each thousand.
 REQUEST_MAX_BYTES: Final = 4 << 10
 
+#: Pieces of a body passed over in one step, as they may be of one byte each.
+_PIECES_PER_STEP: Final = 32
+
 _SERVER: Final = (b"Server", b"pymcd")
 #: What is said is of the moment.
 _FRESH: Final = (b"Cache-Control", b"no-cache")
@@ -73,6 +76,7 @@ class Conversation(ABC):
     def go_on(self) -> bytes:
         """Return the answer to the next request, if that has come."""
         self.more = False
+        pieces = 0
         while self.waiting:
             try:
                 event = self._http.next_event()
@@ -87,7 +91,12 @@ class Conversation(ABC):
                         HTTPStatus.METHOD_NOT_ALLOWED, (b"Allow", b", ".join(self._methods))
                     )
                 return self._take(event)
-            if isinstance(event, h11.EndOfMessage):
+            if isinstance(event, h11.Data):
+                pieces += 1
+                if pieces >= _PIECES_PER_STEP:
+                    self.more = True
+                    break
+            elif isinstance(event, h11.EndOfMessage):
                 # It has been answered, and neither side wanted that to be the end.
                 self._http.start_next_cycle()
             elif isinstance(event, h11.ConnectionClosed):

@@ -182,6 +182,21 @@ def test_a_body_is_passed_over_however_large():
     assert hear(conversation, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").endswith(b"ok\n")
 
 
+def test_a_body_of_many_small_pieces_is_passed_over_in_many_steps():
+    conversation = PageConversation(pages())
+    head = b"POST /healthz HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert hear(conversation, head).startswith(b"HTTP/1.1 405 ")
+    assert conversation.receive(b"1\r\nx\r\n" * 600) == b""
+    steps = 1
+    while conversation.more:
+        assert conversation.go_on() == b""
+        steps += 1
+    assert steps >= 10
+    assert hear(conversation, b"0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n").endswith(
+        b"ok\n"
+    )
+
+
 PIPELINE = b"".join(
     b"%b %b HTTP/1.1\r\nHost: a\r\n\r\n" % (method, path)
     for method, path in (
