@@ -50,7 +50,8 @@ def completion(words: list[str]) -> int:
     if len(words) != 1:
         complain(f"pymcd completion: name one shell\n{USAGE}")
     elif words[0] not in SHELLS:
-        complain(f"pymcd completion: no script for {words[0]}{did_you_mean(words[0], SHELLS)}")
+        meant = did_you_mean(words[0], SHELLS) or f"\n{USAGE}"
+        complain(f"pymcd completion: no script for {words[0]}{meant}")
     else:
         tell(SHELLS[words[0]]().rstrip("\n"))
         return 0

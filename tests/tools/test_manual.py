@@ -152,7 +152,9 @@ def test_every_option_is_offered_by_each_shell():
 def test_a_shell_that_is_not_known(capsys):
     assert cli.main(["completion"]) == 64
     assert cli.main(["completion", "fsh"]) == 64
+    assert cli.main(["completion", "tcsh"]) == 64
     assert capsys.readouterr().err == (
         "pymcd completion: name one shell\nusage: pymcd completion bash|zsh|fish\n"
         "pymcd completion: no script for fsh; did you mean fish?\n"
+        "pymcd completion: no script for tcsh\nusage: pymcd completion bash|zsh|fish\n"
     )
