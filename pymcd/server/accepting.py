@@ -2,7 +2,7 @@
 
 One loop for clients, peers and all others: wait until the socket is readable, accept a bounded
 number, hand each to its owner's `welcome`. The loop knows nothing of what they want. One turn
-accepts `ACCEPTS_PER_TURN` at most, so that a rush of new ones starves nobody who is here.
+accepts `per_turn` at most, so that a rush of new ones starves nobody who is here.
 
 What `accept` may say. Nobody is left: wait again. The system has no descriptor or memory: leave
 them in the backlog, and try again after `RETRY_S`, or sooner if one of ours goes. Anything else is
@@ -51,6 +51,7 @@ class Acceptor:
     hub: Hub | None = None
     is_full: Callable[[], bool] = lambda: False
     wait_for_room: Callable[[], Awaitable[object]] = trio.sleep_forever
+    per_turn: int = ACCEPTS_PER_TURN
 
     async def run(self) -> None:
         """Accept until cancelled."""
@@ -84,7 +85,7 @@ class Acceptor:
         """Welcome some who wait to be let in; False: there is no room for one."""
         if self.is_full():
             return False
-        for _ in range(ACCEPTS_PER_TURN):
+        for _ in range(self.per_turn):
             try:
                 sock, address = self.endpoint.sock.accept()
             except BlockingIOError:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT_S: Final = 10.0
 SEND_TIMEOUT_S: Final = 10.0
 RECEIVE_BYTES: Final = REQUEST_MAX_BYTES
+#: Each takes 0.3 ms, and the end of another one, before anything is asked.
+WELCOMES_PER_TURN: Final = 2
 #: To rest costs something, too: not for less.
 REST_MIN_S: Final = 0.003
 #: Of an IPv6 address, what a host does not choose itself.
@@ -82,7 +84,8 @@ class Guests:
     async def listen(self, endpoint: Endpoint) -> None:
         """Serve one endpoint until cancelled; it is closed by its owner."""
         async with trio.open_nursery() as nursery:
-            await Acceptor(endpoint, partial(self._welcome, nursery), self.on_error).run()
+            welcome = partial(self._welcome, nursery)
+            await Acceptor(endpoint, welcome, self.on_error, per_turn=WELCOMES_PER_TURN).run()
 
     def _welcome(self, nursery: trio.Nursery, sock: socket.socket, address: object) -> None:
         """Serve a new guest, or turn it away."""

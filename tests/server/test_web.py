@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from contextlib import suppress
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import h11
 import pytest
@@ -16,7 +17,8 @@ from pymcd.config import EXIT_USAGE, ConfigError, Settings
 from pymcd.readiness import Readiness, State
 from pymcd.server import process
 from pymcd.server import web as module
-from pymcd.server.guests import REQUEST_TIMEOUT_S, SEND_TIMEOUT_S
+from pymcd.server.accepting import Acceptor
+from pymcd.server.guests import REQUEST_TIMEOUT_S, SEND_TIMEOUT_S, WELCOMES_PER_TURN, Guests
 from pymcd.server.lag import ASKED_S
 from pymcd.server.memory import Memory
 from pymcd.server.web import CLIENTS_MAX, IDLE_TIMEOUT_S, SHARE, WebServer
@@ -256,6 +258,34 @@ async def test_a_pair_is_asked():
     async with pair() as (a, b):
         await until(lambda: role(a) == "coordinator" and role(b) == "follower")
         assert a.readiness() == (True, State.IN_SYNC, "in sync with b; this node coordinates")
+
+
+async def test_few_are_welcomed_in_one_turn_of_the_loop(monkeypatch):
+    welcomed = 0
+    in_turn: list[int] = []
+    welcome, accept = Guests._welcome, Acceptor.accept_some
+
+    def counted(self: Guests, *words: Any) -> None:
+        nonlocal welcomed
+        welcomed += 1
+        welcome(self, *words)
+
+    def turn(self: Acceptor) -> bool:
+        before = welcomed
+        goes_on = accept(self)
+        in_turn.append(welcomed - before)
+        return goes_on
+
+    monkeypatch.setattr(Guests, "_welcome", counted)
+    monkeypatch.setattr(Acceptor, "accept_some", turn)
+    async with serving(http=HTTP) as server:
+        address = ("127.0.0.1", http_port(server))
+        rush = [socket.create_connection(address) for _ in range(20)]
+        while welcomed < len(rush):
+            await trio.lowlevel.checkpoint()
+        for each in rush:
+            each.close()
+    assert max(in_turn) <= WELCOMES_PER_TURN
 
 
 async def test_nobody_else_notices_strangers():
