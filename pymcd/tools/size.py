@@ -2,18 +2,18 @@
 
 An eviction is a logout, so this is what it takes that nobody is evicted. `-m` follows from the slab
 classes: an item takes a whole chunk, a class whole pages. Sizes that are spread are taken to be so
-evenly; how many sessions fall into each class is then a matter of chance, for which there is some
-room. What the process takes is what Python needs for as many items: more than `-m`, if they are
-small.
+evenly; how many sessions fall into each class is then a matter of chance, which is tried out. What
+the process takes is what Python needs for as many items: more than `-m`, if they are small.
 """
 
 from __future__ import annotations
 
 import getopt
 import math
+import random
 import re
 from collections import Counter
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..config import EXIT_USAGE, MEBIBYTE, Settings
 from ..limits import (
@@ -28,6 +28,9 @@ from ..store.cache import RESIDENT_CLIENT_FLAGS_BYTES, RESIDENT_OVERHEAD_BYTES
 from ..store.expiry import RESIDENT_STATE_BYTES
 from ..store.slabs import Slabs
 from .telling import complain, tell
+
+if TYPE_CHECKING:
+    from ..store.item import SlabClass
 
 USAGE: Final = "usage: pymcd size [--key BYTES] SESSIONS BYTES|LOW-HIGH"
 KEY_BYTES: Final = 32
@@ -46,8 +49,8 @@ SESSIONS_MAX: Final = 10**10
 BYTES_MAX: Final = 1 << 30
 #: So many sizes stand for all that are spread.
 _SIZES: Final = 4000
-#: How much chance may do to the mean of what is spread: that happens once in some thousand times.
-_SIGMAS: Final = 3.5
+#: What is spread falls into the classes by chance: the most that it took in so many tries.
+_TRIES: Final = 1000
 #: What the process takes without any item, and what may lie unused between items.
 PROCESS_BYTES: Final = 40 * MEBIBYTE
 _UNUSED: Final = 1.05
@@ -104,6 +107,28 @@ def _number(text: str, unit: int, most: int) -> int:
     return number
 
 
+def _pages(kinds: Counter[tuple[SlabClass, ...]], items: int) -> int:
+    """Return how many pages items need; `kinds`: the chunks of an item, and how often that is so.
+
+    Each class has whole pages, so how full the last one is counts as well in a small server.
+    """
+    choose = random.Random(0)
+    most = 0
+    for _ in range(_TRIES if len(kinds) > 1 else 1):
+        chunks: Counter[SlabClass] = Counter()
+        left, weight = items, kinds.total()
+        for classes, share in kinds.items():
+            probability = share / weight
+            spread = math.sqrt(left * probability * (1 - probability))
+            number = min(left, max(0, round(choose.gauss(left * probability, spread))))
+            for slab_class in classes:
+                chunks[slab_class] += number
+            left, weight = left - number, weight - share
+        each = (math.ceil(number / one.chunks_per_page) for one, number in chunks.items())
+        most = max(most, sum(each))
+    return most
+
+
 def need_of(sessions: int, lowest: int, highest: int, *, key_bytes: int = KEY_BYTES) -> Need:
     """Return what so many sessions need, whose sizes are spread evenly from lowest to highest."""
     number = min(_SIZES, highest - lowest + 1)
@@ -117,31 +142,18 @@ def need_of(sessions: int, lowest: int, highest: int, *, key_bytes: int = KEY_BY
     largest_bytes = head_bytes + highest + ITEM_VALUE_END_BYTES
     item_size = math.ceil(largest_bytes / MEBIBYTE) * MEBIBYTE
     slabs = Slabs(Settings(item_size_max_bytes=item_size, memory_limit_bytes=4 * item_size))
-    # One more than there are: while a session is written again it is there twice.
-    each = (sessions + 1) / number
-    chunks: Counter[int] = Counter()
-    weights: list[int] = []
+    kinds: Counter[tuple[SlabClass, ...]] = Counter()
     for value in values:
         data_bytes = value + ITEM_VALUE_END_BYTES
         item_bytes = head_bytes + data_bytes
         if item_bytes > slabs.chunk_max_bytes:
-            classes = slabs.chunk_classes(head_bytes, data_bytes)
+            kinds[tuple(slabs.chunk_classes(head_bytes, data_bytes))] += 1
         else:
             slab_class = slabs.class_for(item_bytes)
             assert slab_class is not None
-            classes = (slab_class,)
-        chunks.update(slab_class.id for slab_class in classes)
-        weights.append(sum(slab_class.chunk_size_bytes for slab_class in classes))
-    pages = 0
-    for class_id, count in chunks.items():
-        slab_class = slabs.classes[class_id - 1]
-        pages += math.ceil(count * each / slab_class.chunks_per_page)
-    if number > 1:
-        mean = sum(weights) / number
-        variance = sum((weight - mean) ** 2 for weight in weights) / number
-        pages += math.ceil(_SIGMAS * math.sqrt(sessions * variance) / MEBIBYTE)
-        # How full the last page of each class will be is chance as well.
-        pages += math.ceil(_SIGMAS * math.sqrt(len(chunks) / 12))
+            kinds[slab_class,] += 1
+    # One more than there are: while a session is written again it is there twice.
+    pages = _pages(kinds, sessions + 1)
     resident_bytes = (
         RESIDENT_OVERHEAD_BYTES + RESIDENT_CLIENT_FLAGS_BYTES + RESIDENT_STATE_BYTES
         + key_bytes + sum(values) / number
