@@ -574,7 +574,7 @@ _OURS: Final = (
         _word,
     ),
     _counter(
-        "pymcd_replication_degraded_total",
+        "pymcd_replication_peers_lost_total",
         "How often a peer was lost.",
         _GROUP,
         "degraded_count",

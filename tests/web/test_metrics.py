@@ -261,6 +261,12 @@ def test_a_name_may_hold_what_means_something_in_a_label():
     assert of(text.decode(), "pymcd_peer_up", peer='"') == 1
 
 
+def test_no_two_are_one_family_to_who_leaves_away_the_ending():
+    # OpenMetrics has the family of a counter without `_total`: a gauge of that name would be lost.
+    families = [name.removesuffix("_total") for name in NAMES]
+    assert sorted(families) == sorted(set(families))
+
+
 def test_each_family_stands_together_once():
     text = scrape(single())
     names = re.findall(r"^# TYPE (\S+)", text, re.MULTILINE)
