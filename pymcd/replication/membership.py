@@ -996,7 +996,12 @@ class Membership:
             and not self._node.gate.deferred
             and now >= peer.not_before
         ):
+            if self.changes.pending:
+                self._node.gate.send_changes(now)
+                if resync.under_way:
+                    return
             peer.become(Phase.PROPOSED)
+            peer.acked_version = self.cache.cas_unique  # once it accepts
             peer.send(now, Kind.PROPOSE)
 
     def _propose_arrived(self, peer: Peer, now: float) -> None:
@@ -1083,7 +1088,9 @@ class Membership:
         view.followers.append(peer)
         view.epoch = view.next_epoch(self.changes.tag)
         peer.acked_ticket = gate.commits.ticket - 1
-        peer.acked_version = self.cache.cas_unique
+        if not channel.unacked:
+            # Else what has changed since we proposed is on its way still, and may never arrive.
+            peer.acked_version = self.cache.cas_unique
         gate.commits.catch_up(self.cache.cas_unique)
         self._node.become(COORDINATOR)
         gate.refresh_lease(now)

@@ -145,6 +145,15 @@ def _nothing(original: Any) -> Any:
     return lambda self, *arguments, **more: None
 
 
+def _has_what_is_under_way(original: Any) -> Any:
+    def take_in(self: Membership, peer: Peer, channel: Any) -> None:
+        original(self, peer, channel)
+        if peer.in_view:
+            peer.acked_version = self.cache.cas_unique
+
+    return take_in
+
+
 def _never(original: Any) -> Any:
     return lambda self, *arguments, **more: False
 
@@ -1239,6 +1248,11 @@ MUTANTS = [
         "who is deposed executes again what the other one has seen",
         [(Node, "deposed", _executed_again)],
         by_hand=_ONCE.test_what_the_new_coordinator_has_seen_was_executed_though_a_third_has_not,
+    ),
+    Mutant(
+        "who is taken in has what was under way to it",
+        [(Membership, "_take_in", _has_what_is_under_way)],
+        by_hand=(test_evictions.test_what_was_under_way_to_who_was_taken_in_is_not_taken_for_known),
     ),
     Mutant(
         "two at once bring in sync who follows neither",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pymcd.replication import gate, peer, resync
+from pymcd.replication.peer import Phase
 from pymcd.replication.versions import FOREVER, TAG_MASK, TOMBSTONE_BYTES
 
 from .helpers import Group, Guest, Wire, address_of, make_group
@@ -196,3 +197,39 @@ def test_two_with_one_tag_know_who_writes_what():
     assert tags == {"a": 7, "b": 8}
     assert group["a"].changes.writers == {8: "b"}
     assert group["b"].changes.writers == {7: "a"}
+
+
+def test_what_was_under_way_to_who_was_taken_in_is_not_taken_for_known():
+    # b accepts, and what a deletes then does not arrive; of a's tombstones there is room for few.
+    group = make_group("ab", replication_backlog_bytes=4 * 3 * (TOMBSTONE_BYTES + 3))
+    a, b = group["a"], group["b"]
+    guest = Guest(a)
+    assert guest.ask(b"set k 0 0 1\r\n1\r\n") == b"STORED\r\n"
+    group.wire("a", "b").cut()
+    group.advance(1.0)
+    assert (a.node.role, b.node.role) == ("alone", "alone")
+    b.stop()
+    b.start()
+    wire = Wire(a, b)
+    for silent in (a, b) * 20:  # one speaks, then the other one
+        wire.resume()
+        wire.stall(silent)
+        group.settle()
+        if silent is b and a.peer("b").phase is Phase.PROPOSED:
+            break
+    assert (b.peer("a").phase, b.values()) == (Phase.ACCEPTED, {b"k": b"1"})
+    wire.stall()
+    assert guest.ask(b"delete k\r\n") == b"DELETED\r\n"
+    wire.stall(a)
+    group.settle()
+    assert a.node.role == "coordinator"
+    wire.cut()
+    group.advance(1.0)
+    number = 0
+    while a.changes.tombstones.get(b"k"):
+        guest.ask(b"set x%02d 0 0 1\r\n1\r\ndelete x%02d\r\n" % (number, number))
+        number += 1
+    group.link("a", "b")
+    group.advance(5.0)
+    group.check_equal()
+    assert a.values() == {}
