@@ -402,7 +402,7 @@ BLAMED: list[tuple[str, str, str, str, str]] = [
     # The pair.
     ("", "", "-x a:b", "-x: ERROR: Invalid peer a:b: 'b' is no port number;", PEER),
     ("", "", "--pee a:b", "--pee: ERROR: Invalid peer a:b: 'b' is no port number;", PEER),
-    ("", "", "-x ::1 --peer a:0", "--peer: ERROR: Invalid peer a:0: a peer's port cannot be", PEER),
+    ("", "", "-x ::1 --peer a:0", "--peer: ERROR: Invalid peer a:0: the port of a peer", PEER),
     ("", "", "--peer ,", "--peer: ERROR: Empty peer.", ""),
     ("", "PYMCD_PEER=::1,a_:b:c", "", "PYMCD_PEER: ERROR: Invalid peer a_:b:c: more than", PEER),
     ("peer = '[::1'", "", "", "conf: peer: ERROR: Invalid peer [::1: an IPv6 address is", PEER),
