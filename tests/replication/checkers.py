@@ -682,15 +682,18 @@ def check_patience(
     """No client waits for long because of the peer, while its node is in one of some roles.
 
     `excused`: when a host was slow of itself. `slow`: when the network was, and by how much. A vote
-    takes so many `trips`. `refused`: when a host could not have the votes; of a wait that does not
-    count, and the rest does.
+    takes so many `trips`; a follower has a value that is refused deleted before it goes on with
+    what the same client said with it. `refused`: when a host could not have the votes; of a wait
+    that does not count, and the rest does.
     """
     found = []
     histories = {host.name: host.history for host in hosts}
     for operation, begin, end in _waits(history):
         if end - begin <= bound_s:
             continue
-        late_s = trips * sum(
+        values = operation.notes.get("refused", 0)
+        assert isinstance(values, int)
+        late_s = (trips + 2 * values) * sum(
             extra_s for start, stop, extra_s in slow if start <= end and stop >= begin
         )
         late_s += sum(

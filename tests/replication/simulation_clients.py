@@ -781,12 +781,16 @@ class Client:
         data = b"".join(pending.request for pending in batch)
         if self.world.verbose:
             self.world.tell(self.name, f"says to {self._host.name}: {data[:300]!r}")
+        operations = [operation for pending in batch for operation in pending.operations]
+        refused = sum(len(operation.value) > self.speech.item_bytes for operation in operations)
         for pending in batch:
             for operation in pending.operations:
                 operation.invoked_at = self.world.now
                 operation.session = f"{self.name}.{self._session}"
                 if len(operation.value) > self.speech.item_bytes:
                     operation.notes["too_large"] = True
+                if refused:
+                    operation.notes["refused"] = refused
                 operation.node = self._host.name
                 operation.notes["life"] = self._host.life
                 if visit.blocked_until > self.world.now:

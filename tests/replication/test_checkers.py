@@ -274,6 +274,16 @@ def test_who_votes_is_as_far_away_as_the_network_makes_it(slow, trips, found):
     assert len(checkers.check_patience(history, [a], 0.26, {}, roles, slow, trips)) == found
 
 
+@pytest.mark.parametrize(("refused", "found"), [(0, 1), (1, 1), (2, 0)])
+def test_values_that_are_refused_are_deleted_one_after_the_other(refused, found):
+    """Each takes a way there and a way back, and the rest of the run waits for that."""
+    a: Any = Box(name="a", history=[seen(0, "coordinator", "b")])
+    history = [waits(1.0, 1.5)]
+    history[0].notes["refused"] = refused
+    roles, slow = frozenset({"coordinator"}), [(1.1, 1.2, 0.05)]
+    assert len(checkers.check_patience(history, [a], 0.26, {}, roles, slow, 2)) == found
+
+
 @pytest.mark.parametrize(
     ("read_later", "found"), [([], 1), ([1], 1), ([2], 0), ([1, 2], 0), ([1, 2, 3], 0)]
 )
