@@ -308,7 +308,7 @@ def check(seeds: range, nodes: int | None = None) -> None:
 @pytest.mark.slow
 def test_it_would_be_noticed_if_one_without_votes_were_taken_for_one_that_has_them(monkeypatch):
     monkeypatch.setattr(Voting, "met", lambda self, *_: None)
-    report, _ = upgrade(7, nodes=3)
+    report, _ = upgrade(170, nodes=3)
     assert "does not come to rest" in "\n".join(report.found)
 
 
