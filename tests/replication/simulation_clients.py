@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from .linearizability import ITEM_HEAD_MAX_BYTES, Operation, Outcome
@@ -66,6 +67,11 @@ class Pending:
         #: Takes the buffer, sets outcomes, returns how many bytes it used; 0: not all is there.
         self.parse = parse
         self.quiet = quiet
+
+    def anew(self) -> Pending:
+        """Return the same to be said once more: what was said before may have happened, too."""
+        operations = [replace(each, notes=dict(each.notes)) for each in self.operations]
+        return Pending(self.request, operations, self.parse, quiet=self.quiet)
 
 
 # -- text --------------------------------------------------------------------------------------
@@ -770,7 +776,7 @@ class Client:
         random_ = self.random
         batch: list[Pending] = [] if self.login is None else self.login.words()
         if self.final:
-            batch.append(self.final[0])
+            batch.append(self.final[0].anew())
         elif not batch or self.login is None or not self.login.waits():
             count = 1 if random_.random() < 0.8 else random_.randrange(2, 7)
             for _ in range(min(count, self.left)):

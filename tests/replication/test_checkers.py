@@ -11,8 +11,9 @@ from pymcd.replication.roles import Role
 from pymcd.store import StoreMode
 from tests.replication import checkers
 from tests.replication.helpers import Guest, make_group
-from tests.replication.linearizability import Operation, Outcome
+from tests.replication.linearizability import Operation, Outcome, judge
 from tests.replication.releases import TODAY
+from tests.replication.simulation_clients import Client, Pending, Speech
 from tests.replication.watch import Reach, Watch
 from tests.replication.world import Observation, Wire, World, constants
 from tests.store.helpers import make_cache
@@ -695,3 +696,32 @@ def test_nodes_may_serve_apart_after_an_era(apart):
     }
     eras = eras_of(history, strict=False)
     assert (eras.deaths, eras.splits, eras.divided) == ([1.5], 0, apart)
+
+
+def test_what_is_read_once_more_at_the_end_was_perhaps_read_before():
+    """Who reads what is out of date wins it, though he never hears so."""
+    world = World(0)
+    answers = [b"", b"VA 1 f0 c7 Z X\r\n1\r\n"]
+    host: Any = Box(name="a", alive=True, connected=True, life=1, post=lambda *about, life: None)
+
+    def connect(send: Any) -> Any:
+        world.after(0.1, lambda: send(answers.pop(0)))
+        return Box(host=host, life=1, blocked_until=0.0, end=None, feed=None)
+
+    host.connect = connect
+    history = [
+        operation("set", 0.0, 0.0, Outcome("ok"), b"1"),
+        operation("invalidate", 0.0, 0.0, Outcome("ok")),
+    ]
+    speech = Speech(world.random, keys=1, flushing=0.0, mortal_random=world.random)
+    reader = Client(
+        world, "final", speech, "meta", [host], history,
+        timeout_s=1.0, think_s=0.001, loyal=1.0,
+    )  # fmt: skip
+    commands: list[Pending] = speech.read_all("meta")[:1]
+    reader.recite(host, commands)
+    world.run(5.0)
+    assert reader.idle
+    said = [(each.session, each.outcome is None) for each in history[2:]]
+    assert said == [("final.1", True), ("final.2", False)]
+    assert not judge(history)
