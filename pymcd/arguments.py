@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from .config import ConfigError
+from .exits import ConfigError
 from .options import BY_LETTER, BY_NAME, OPTIONS, REPCACHED_LETTERS, Option
 from .spelling import did_you_mean
 

@@ -13,7 +13,7 @@ lost its letter; and memcached's own name, which its container image has for a c
 passed over still, and so is every word behind an option, or behind `serve`.
 
 Whatever is loaded here is waited for by `-h` and `-V`, which start scripts call hundreds of times;
-trio, which takes long, is loaded when the server really starts.
+what takes long is loaded where settings are made, and trio when the server really starts.
 """
 
 from __future__ import annotations
@@ -26,15 +26,8 @@ from typing import TYPE_CHECKING, Final
 
 from . import __version__
 from .arguments import ArgumentError, Given, split_arguments
-from .config import EXIT_FAILURE, EXIT_USAGE, ConfigError, Settings
-from .sources import (
-    ENVIRONMENT_PREFIX,
-    from_environment,
-    from_file,
-    gather,
-    misspelt,
-    read_secrets,
-)
+from .exits import EXIT_FAILURE, EXIT_USAGE, ConfigError
+from .options import ENVIRONMENT_PREFIX
 from .spelling import did_you_mean
 from .startup import Signals, own_stderr
 from .tools import TOOLS
@@ -42,6 +35,8 @@ from .tools.telling import complain, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from .config import Settings
 
 PROGRAM: Final = "pymcd"
 #: The word before a command line of the server that need not begin with an option.
@@ -95,7 +90,10 @@ def serve(words: list[str], signals: Signals) -> int:
         given = split_arguments(words)
         if given and given[-1].option.name in _ANSWERS:
             # As in memcached, what stands before it must be right, word by word.
-            gather([given])
+            if given[:-1]:
+                from .sources import gather
+
+                gather([given])
             _ANSWERS[given[-1].option.name]()
             return 0
         paths = [text for option, text, _ in given if option.name == "config" and text]
@@ -117,6 +115,8 @@ def serve(words: list[str], signals: Signals) -> int:
 
 def _settings(given: list[Given], path: str | None) -> Settings:
     """Return what a command line, the environment and a file say together; warn of oddities."""
+    from .sources import from_environment, from_file, gather, misspelt
+
     environment = os.environ
     path = path or environment.get(ENVIRONMENT_PREFIX + "CONFIG")
     passed_over: list[str] = []
@@ -143,6 +143,8 @@ def check_start(settings: Settings) -> None:
                 f" error {error.strerror}"
             ) from None
     if settings.replicated and settings.replication_secret_file is not None:
+        from .sources import read_secrets
+
         _, warning = read_secrets(settings.replication_secret_file)
         if warning:
             complain(f"warning: {warning}")

@@ -1,8 +1,8 @@
 """Settings: everything that is decided before the server starts, in one frozen value.
 
 Owns the names, units, defaults and limits of all settings, and memcached's words for what is wrong
-with them. It does not know where a value came from: `options` turns the command line, the
-environment and configuration files into one `Settings`; a test may build one directly. What can
+with them. It does not know where a value came from: `draft` makes one `Settings` of the command
+line, the environment and configuration files; a test may build one directly. What can
 change while the server runs (verbosity, memory limit, LRU tunables, the crawler) starts here and
 then lives in the object that uses it.
 
@@ -21,19 +21,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 from . import limits
 from .addresses import PORT_MAX, Address, AddressError, split_address
 from .etcdurl import FORM, EtcdUrl, decode_etcd_url, is_url, without_password
+from .exits import EXIT_FAILURE, EXIT_OS_ERROR, EXIT_USAGE, ConfigError, Field
+from .limits import KIBIBYTE, MEBIBYTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from ipaddress import IPv4Address, IPv6Address
-
-KIBIBYTE = 1 << 10
-MEBIBYTE = 1 << 20
-
-# memcached's exit codes: EXIT_FAILURE, and three of sysexits.h.
-EXIT_FAILURE = 1
-EXIT_USAGE = 64
-EXIT_NO_USER = 67
-EXIT_OS_ERROR = 71
 
 ITEM_SIZE_MAX_LOWEST_BYTES = KIBIBYTE
 ITEM_SIZE_MAX_HIGHEST_BYTES = 1 << 30
@@ -71,30 +64,6 @@ LogFormat = Literal["text", "json"]
 ReplicationAck = Literal["async", "semi", "strict"]
 # "tls" is as the settings say, "btls" never asks for a client certificate, "mtls" demands one.
 Tls = Literal["tls", "btls", "mtls"]
-Field = str | tuple[str, str]
-
-
-class ConfigError(Exception):
-    """A setting that cannot be served.
-
-    `message` is for stderr, `exit_code` for the process; `fields` are the settings which are wrong
-    or contradict each other, so that who read them from somewhere can name the place. Of a setting
-    with several words a field and a word say which.
-    """
-
-    def __init__(
-        self, message: str, exit_code: int = EXIT_FAILURE, fields: tuple[Field, ...] = ()
-    ) -> None:
-        super().__init__(message)
-        self.message = message
-        self.exit_code = exit_code
-        self.fields = fields
-
-    def at(self, where: str) -> ConfigError:
-        """Return the same with the place in front, if there is one to name."""
-        if not where:
-            return self
-        return ConfigError(f"{where}: {self.message}", self.exit_code, self.fields)
 
 
 class Listener(NamedTuple):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+KIBIBYTE: Final = 1 << 10
+MEBIBYTE: Final = 1 << 20
+
 #: What the `version` command and `stats` report. Clients parse it to choose features (meta
 #: commands from 1.6.0 on), so it names the memcached whose behaviour is reproduced.
 MEMCACHED_VERSION: Final = "1.6.45"

@@ -1,10 +1,8 @@
-"""The options: their names, letters and help, and how words become `Settings`.
+"""The options: their names, letters and help, and what their words do to a `Draft`.
 
-Owns the table of all options, the names of `-o`, and a `Draft` in which values gather, in the
-order in which they were given, until `build()` makes `Settings` of them: some of memcached's rules
-depend on what was said and when (`-U` without `-p`, `-o no_modern` after `slab_chunk_max`), and
-where it was said goes in front of what is wrong. Does not know where the words come from
-(`sources`) nor how they were split (`arguments`). What a setting may be is for `config` to say.
+Owns the table of all options, and the names of `-o`. Does not know where the words come from
+(`sources`) nor how they were split (`arguments`). What a setting may be is for `config` to say,
+which is not loaded here: who only wants the help would wait for it.
 
 Numbers are read as memcached reads them, by C's rules: leading digits count and what follows them
 does not (`-c 512x` is 512). Where memcached would take a word without any digit for zero and serve
@@ -13,96 +11,23 @@ nothing (`-p abc`), or wrap a negative number, we refuse: nobody means that.
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from .config import (
-    EXIT_USAGE,
-    INFINITY,
-    KIBIBYTE,
-    MEBIBYTE,
-    REPLICATION_PORT_RULE,
-    ConfigError,
-    Settings,
-    check_field,
-)
-from .limits import INT32_MAX, SLAB_PAGE_BYTES, UINT32_MAX
+from .exits import EXIT_USAGE, ConfigError
+from .limits import INT32_MAX, KIBIBYTE, MEBIBYTE, SLAB_PAGE_BYTES, UINT32_MAX
 from .spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .draft import Draft
+
     Apply = Callable[["Draft", str], None]
     ApplyExtended = Callable[["Draft", str | None], None]
     Row = Callable[[str], ApplyExtended]
-
-
-class Draft:
-    """Settings in the making.
-
-    `notices` are remarks for who runs with `-v`, `warnings` those for everybody. `where` is the
-    place that is being read (see `Given`), and goes in front of what is wrong with it.
-    """
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.notices: list[str] = []
-        self.warnings: list[str] = []
-        self.slab_chunk_max_given = False
-        self.where = ""
-        #: By setting, and by setting and word.
-        self._places: dict[object, str] = {}
-
-    def set(self, name: str, value: object) -> None:
-        """Note the setting `name`; raise `ConfigError` if it is wrong in itself."""
-        check_field(name, value)
-        self.values[name] = value
-        self._places[name] = self.where
-        for word in value if isinstance(value, tuple) else (value,):
-            self._places.setdefault((name, word), self.where)
-
-    def get(self, name: str) -> Any:
-        """Return what is noted for the setting `name`, or its default."""
-        if name in self.values:
-            return self.values[name]
-        return Settings.__dataclass_fields__[name].default
-
-    def notice(self, words: str) -> None:
-        """Remember a remark, once."""
-        if words not in self.notices:
-            self.notices.append(words)
-
-    def build(self) -> Settings:
-        """Settle what depends on other options, and return the settings, or raise `ConfigError`."""
-        values = dict(self.values)
-        places = dict(self._places)
-        if self.get("item_size_max_bytes") > MEBIBYTE and not self.slab_chunk_max_given:
-            # Even after `-o no_modern`. # memcached: main
-            values.pop("slab_chunk_max_bytes", None)
-
-        def follow(name: str, cause: str, value: object) -> None:
-            if name not in values and value:
-                values[name] = value
-                places[name] = places.get(cause, "")
-
-        follow("protocol", "enable_sasl", "binary" if self.get("enable_sasl") else None)
-        follow("protocol", "auth_file", "ascii" if self.get("auth_file") is not None else None)
-        follow("port", "udp_port", self.get("udp_port"))
-        if not (self.get("peers") or self.get("replication_listen")):
-            self._notice_idle(ONLY_WITH_PEERS, "--peer")
-        if not self.get("couchbase"):
-            self._notice_idle(ONLY_WITH_COUCHBASE, "--couchbase")
-        try:
-            return Settings(**values)
-        except ConfigError as error:
-            named = dict.fromkeys(places.get(field, "") for field in error.fields)
-            raise error.at(", ".join(filter(None, named))) from None
-
-    def _notice_idle(self, options: dict[str, str], needed: str) -> None:
-        for option, name in options.items():
-            if name in self.values:
-                self.notice(f"--{option} has no effect without {needed}")
 
 
 # How words are read. What cannot be read is a `ValueError`, with what to add to its message.
@@ -190,6 +115,8 @@ def _size(text: str) -> int:
 
 def _replication_port(text: str) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", text):
+        from .config import REPLICATION_PORT_RULE  # only who is mistaken waits for it
+
         raise ValueError(f": {REPLICATION_PORT_RULE}")
     return int(text)
 
@@ -221,8 +148,8 @@ def _slab_sizes(text: str) -> tuple[int, ...]:
 
 
 def _ratio(text: str) -> float:
-    number = float(text) if _DECIMAL.fullmatch(text) else INFINITY
-    if not -INFINITY < number < INFINITY:
+    number = float(text) if _DECIMAL.fullmatch(text) else math.nan
+    if not math.isfinite(number):
         raise ValueError
     return number
 
@@ -468,6 +395,10 @@ _EXTENDED: dict[str, Row] = {
 EXTENDED: dict[str, ApplyExtended] = {name: row(name) for name, row in _EXTENDED.items()}
 
 
+#: Before the long name of an option in capitals: the variable that it is read from, too.
+ENVIRONMENT_PREFIX = "PYMCD_"
+
+
 class Option(NamedTuple):
     """One option. `metavar` is empty for a flag.
 
@@ -496,16 +427,6 @@ class Option(NamedTuple):
         """Return whether memcached has the option, if only by its letter."""
         return not self.own or self.letter == "D"
 
-
-# Settings that mean nothing to a server without peers.
-ONLY_WITH_PEERS = {
-    "replication-secret-file": "replication_secret_file",
-    "replication-tls": "replication_tls",
-    "replication-ack": "replication_ack",
-    "witness": "witness",
-}
-
-ONLY_WITH_COUCHBASE = {"couchbase-name": "couchbase_name", "couchbase-peer": "couchbase_peers"}
 
 # `-h`, `-i` and `-V` answer and end; the command line does that.
 _ANSWERED: Apply = lambda draft, text: None  # noqa: E731 - the others are made by functions

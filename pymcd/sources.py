@@ -20,16 +20,15 @@ import stat
 from typing import TYPE_CHECKING
 
 from .arguments import ANSWERED, Given, letters_of, split_arguments
-from .config import ConfigError
-from .options import BY_NAME, OPTIONS, Draft
+from .draft import Draft
+from .exits import ConfigError
+from .options import BY_NAME, ENVIRONMENT_PREFIX, OPTIONS
 from .spelling import did_you_mean
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .options import Option
-
-ENVIRONMENT_PREFIX = "PYMCD_"
 
 # A file longer than this is not a configuration.
 CONFIG_MAX_BYTES = 1 << 20

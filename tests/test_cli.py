@@ -858,21 +858,39 @@ def test_license_without_an_installed_package(capsys, monkeypatch):
     test_license(capsys)
 
 
+#: What takes longer to load than an interpreter takes to start, or leads to what does.
+SLOW = {
+    *("asyncio", "click", "dataclasses", "difflib", "importlib.metadata", "inspect", "ipaddress"),
+    *("pathlib", "shlex", "shutil", "socket", "ssl", "tomllib", "trio"),
+    *("pymcd.config", "pymcd.server", "pymcd.sources", "pymcd.store"),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("word", "exit_code", "needed"),
-    [("-h", 0, ["click"]), ("-V", 0, []), ("replicaton", 64, ["difflib"])],
+    ("words", "exit_code", "needed"),
+    [
+        ("-h", 0, []),
+        ("--help", 0, []),
+        ("help", 0, []),
+        ("-V", 0, []),
+        ("--vers", 0, []),
+        ("replicaton", 64, ["difflib"]),
+        ("--prot", 1, []),
+        ("--prt=1", 1, ["difflib"]),
+    ],
 )
-def test_answers_do_not_import_the_server(word, exit_code, needed):
+def test_answers_wait_for_nothing_that_takes_long_to_load(words, exit_code, needed):
     program = (
         "import sys\n"
-        "from pymcd import cli\n"
-        f"code = cli.main([{word!r}])\n"
-        "slow = {'click', 'difflib', 'trio', 'ssl', 'socket', 'pymcd.server'}\n"
-        "print(code, *sorted(slow & set(sys.modules)))\n"
+        "before = set(sys.modules)\n"
+        "from pymcd.__main__ import main\n"
+        f"sys.argv[1:] = {words.split()!r}\n"
+        "code = main()\n"
+        f"print(code, *sorted({SLOW!r} & set(sys.modules) - before))\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1].split() == [str(exit_code), *needed]
+    done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1].split() == [str(exit_code), *needed], done.stderr
 
 
 def test_the_module_is_the_command():

@@ -8,14 +8,8 @@ from typing import Any
 import pytest
 
 from pymcd.addresses import Address
-from pymcd.config import (
-    ANY_PORT,
-    ConfigError,
-    Listener,
-    Settings,
-    check_field,
-    is_loopback,
-)
+from pymcd.config import ANY_PORT, Listener, Settings, check_field, is_loopback
+from pymcd.exits import ConfigError
 
 MIB = 1 << 20
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pymcd.arguments import ANSWERED, split_arguments
-from pymcd.config import ConfigError, Settings
+from pymcd.config import Settings
+from pymcd.exits import ConfigError
 from pymcd.options import EXTENDED, OPTIONS
 from pymcd.server.maintenance import IdleKicker, LoginKicker
 from pymcd.service import Service

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pymcd.config import ConfigError, Settings
+from pymcd.config import Settings
 from pymcd.etcdurl import EtcdUrl, decode_etcd_url, is_url, without_password
+from pymcd.exits import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ PACKAGE = Path(pymcd.__file__).parent
 
 #: Layer -> the layers that it may import besides itself. Tables of names count as `config`.
 CONFIGURATION = {
-    "addresses", "etcdurl", "config", "options", "arguments", "sources", "spelling"
+    "addresses", "etcdurl", "exits", "config", "draft", "options", "arguments", "sources",
+    "spelling",
 }  # fmt: skip
 CORE = {
     "limits",
@@ -41,10 +42,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spelling": set(),
     "startup": set(),
     "clock": set(),
-    "config": {"limits", "addresses", "etcdurl"},
-    "options": {"limits", *CONFIGURATION},
-    "arguments": {"limits", *CONFIGURATION},
-    "sources": {"limits", *CONFIGURATION},
+    "exits": set(),
+    "config": {"limits", "addresses", "etcdurl", "exits"},
+    "draft": {"limits", "config", "exits"},
+    "options": {"limits", "config", "exits", "spelling"},
+    "arguments": {"exits", "options", "spelling"},
+    "sources": {"arguments", "draft", "exits", "options", "spelling"},
     "auth": {"limits"},
     # Types only: a cache is built from its settings.
     "store": {"limits", "clock"},
@@ -64,6 +67,8 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: What is imported for annotations alone. `store` and `protocol` meet in these. A connection is
 #: handed the service which knows all connections: neither can do without the other's name.
 MAY_NAME: dict[str, set[str]] = {
+    # What a word of an option is noted in.
+    "options": {"draft"},
     "store": {"config"},
     # A command is handed the gate, if there is one; what that is, is none of its business.
     "protocol": {"service", "replication"},

@@ -11,16 +11,15 @@ import pytest
 
 from pymcd import config
 from pymcd.arguments import ANSWERED, split_arguments
-from pymcd.config import ConfigError, Settings
+from pymcd.config import Settings
+from pymcd.draft import ONLY_WITH_COUCHBASE, ONLY_WITH_PEERS, Draft
+from pymcd.exits import ConfigError
 from pymcd.options import (
     BY_NAME,
     EXTENDED,
     EXTENDED_HELP,
-    ONLY_WITH_COUCHBASE,
-    ONLY_WITH_PEERS,
     OPTIONS,
     REPCACHED_LETTERS,
-    Draft,
     Option,
 )
 from pymcd.sources import from_environment, from_file, gather

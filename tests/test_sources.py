@@ -10,7 +10,8 @@ from hypothesis import given as given_by
 from hypothesis import strategies as st
 
 from pymcd.arguments import split_arguments
-from pymcd.config import ConfigError, Settings
+from pymcd.config import Settings
+from pymcd.exits import ConfigError
 from pymcd.sources import from_environment, from_file, gather, misspelt
 
 if TYPE_CHECKING:

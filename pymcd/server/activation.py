@@ -13,7 +13,7 @@ import os
 import socket
 from typing import TYPE_CHECKING, Final
 
-from ..config import EXIT_USAGE, ConfigError
+from ..exits import EXIT_USAGE, ConfigError
 from .daemon import LISTEN_PID_VARIABLE, LISTEN_VARIABLE
 from .listening import Endpoint, Transport, close_all, describe, tune
 

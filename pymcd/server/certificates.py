@@ -19,7 +19,7 @@ import ssl
 import warnings
 from typing import TYPE_CHECKING, Final
 
-from ..config import EXIT_USAGE, ConfigError
+from ..exits import EXIT_USAGE, ConfigError
 from . import tlserrors
 from .files import state_of
 

@@ -16,7 +16,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from .. import auth
-from ..config import ConfigError
+from ..exits import ConfigError
 from ..sources import read_secrets
 from .files import state_of
 

@@ -14,7 +14,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Final
 
-from ..config import EXIT_FAILURE, EXIT_NO_USER, EXIT_OS_ERROR, EXIT_USAGE, ConfigError
+from ..exits import EXIT_FAILURE, EXIT_NO_USER, EXIT_OS_ERROR, EXIT_USAGE, ConfigError
 
 if TYPE_CHECKING:
     import pwd

@@ -20,7 +20,7 @@ import trio
 
 from .. import __version__
 from ..addresses import split_address
-from ..config import EXIT_USAGE, ConfigError
+from ..exits import EXIT_USAGE, ConfigError
 from ..replication.etcd import REQUESTS_MAX
 from .certificates import reason_of
 from .peering import why_unreachable

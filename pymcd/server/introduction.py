@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .. import __version__
-from ..config import MEBIBYTE
+from ..limits import MEBIBYTE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -26,7 +26,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from ..addresses import join_address
-from ..config import ANY_PORT, EXIT_OS_ERROR, ConfigError, Listener, Protocol, Settings, Tls
+from ..config import ANY_PORT, Listener, Protocol, Settings, Tls
+from ..exits import EXIT_OS_ERROR, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

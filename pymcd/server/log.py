@@ -25,7 +25,7 @@ import time
 import traceback
 from typing import TYPE_CHECKING, Final
 
-from ..config import EXIT_OS_ERROR, ConfigError
+from ..exits import EXIT_OS_ERROR, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,7 +19,7 @@ import trio
 
 from ..auth import preload
 from ..clock import SystemClock
-from ..config import EXIT_USAGE, ConfigError
+from ..exits import EXIT_USAGE, ConfigError
 from . import daemon
 from .certificates import Certificates
 from .credentials import PeerSecrets

@@ -33,7 +33,8 @@ from typing import TYPE_CHECKING, Any, Final
 import trio
 
 from ..clock import OffsetClock, SystemClock, suspended_s
-from ..config import PROTOCOL_NAMES, ConfigError
+from ..config import PROTOCOL_NAMES
+from ..exits import ConfigError
 from ..protocol import Connection, Executor, PairedConnection
 from ..protocol.binary import holds_request, run_binary
 from ..readiness import Readiness, State, readiness_of

@@ -23,7 +23,7 @@ import trio
 
 from ..addresses import join_address
 from ..clock import SystemClock
-from ..config import EXIT_FAILURE, ConfigError
+from ..exits import EXIT_FAILURE, ConfigError
 from ..replication.roles import Data
 from ..replication.witness import Memory, Witness
 from . import daemon

@@ -22,8 +22,8 @@ from .. import limits
 from ..arguments import split_arguments
 from ..auth import Authenticator, Users
 from ..clock import OffsetClock, SystemClock
-from ..config import ConfigError, Settings
-from ..options import Draft
+from ..draft import Draft
+from ..exits import ConfigError
 from ..protocol import Connection, PairedConnection
 from ..server.listening import Endpoint, open_internet_endpoints, open_unix_endpoint
 from ..server.log import Log
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..clock import Clock
+    from ..config import Settings
     from ..replication.node import Node
     from ..server.hub import Hub
     from ..server.peering import Peering

@@ -12,7 +12,8 @@ import shlex
 from itertools import chain
 from typing import TYPE_CHECKING, Final, get_args
 
-from ..config import EXIT_USAGE, LogFormat, Protocol, ReplicationAck
+from ..config import LogFormat, Protocol, ReplicationAck
+from ..exits import EXIT_USAGE
 from ..options import EXTENDED, EXTENDED_HELP, OPTIONS, Option
 from ..spelling import did_you_mean
 from . import TOOLS

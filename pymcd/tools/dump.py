@@ -15,7 +15,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from ..config import EXIT_FAILURE, EXIT_USAGE
+from ..exits import EXIT_FAILURE, EXIT_USAGE
 from ..moving.dumpfile import HEAD, Record, encode_end, encode_record
 from ..moving.plan import Plan
 from ..moving.source import NEVER, can_be_fetched, fetch, list_keys

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import textwrap
 from typing import TYPE_CHECKING, Final
 
-import click
-
 from .. import __version__
-from ..config import EXIT_USAGE
-from ..options import EXTENDED_HELP, SECTIONS
-from ..sources import ENVIRONMENT_PREFIX
+from ..exits import EXIT_USAGE
+from ..options import ENVIRONMENT_PREFIX, EXTENDED_HELP, SECTIONS
 from ..spelling import did_you_mean
 from . import TOOLS
 from .manual import FORMS, help_of, words_of
 from .telling import complain, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..options import Option
 
 USAGE: Final = "usage: pymcd help [--man|--markdown] [TOOL]"
@@ -27,8 +28,15 @@ Prints what `pymcd --help` does, or `pymcd TOOL --help`.
   --man       print the whole manual for man(1): pymcd help --man | man -l -
   --markdown  print it as Markdown"""
 
-#: How wide it may be where there is room.
-_WIDTH_MAX: Final = 100
+#: How wide it is: no wider where there is room, and no narrower where there is none.
+_WIDTH_MAX: Final = 98
+_WIDTH_MIN: Final = 50
+#: Where nobody says how wide a terminal is.
+_COLUMNS: Final = 80
+_PLACES: Final = (
+    f"Every option is also read from {ENVIRONMENT_PREFIX}<LONG_NAME> in the environment and from"
+    " --config FILE; the command line comes first, then the environment, then the file."
+)
 #: Of the column of options.
 _WORDS_MAX: Final = 28
 
@@ -54,23 +62,49 @@ def help(words: list[str]) -> int:  # noqa: A001 - it is the tool's name
 
 def help_text() -> str:
     """Return the help of the server, as wide as the terminal is."""
-    formatter = click.HelpFormatter(max_width=_WIDTH_MAX)
-    formatter.write(f"pymcd {__version__}\n")
-    formatter.write("Usage: pymcd [OPTION]...       a server, with memcached's options\n")
-    formatter.write("       pymcd TOOL [WORD]...    one of the tools below\n")
-    for title, options in SECTIONS.items():
-        with formatter.section(title):
-            formatter.write_dl([(_words(each), each.help) for each in options], _WORDS_MAX)
-    with formatter.section("Names for -o"):
-        formatter.write_dl(list(EXTENDED_HELP.items()), _WORDS_MAX)
-    with formatter.section("Tools"):
-        formatter.write_dl(list(TOOLS.items()), _WORDS_MAX)
-    formatter.write_paragraph()
-    formatter.write_text(
-        f"Every option is also read from {ENVIRONMENT_PREFIX}<LONG_NAME> in the environment and"
-        " from --config FILE; the command line comes first, then the environment, then the file."
-    )
-    return formatter.getvalue().rstrip()
+    width = max(min(_columns() - 2, _WIDTH_MAX), _WIDTH_MIN)
+    tables: dict[str, Iterable[tuple[str, str]]] = {
+        **{
+            title: [(_words(each), each.help) for each in options]
+            for title, options in SECTIONS.items()
+        },
+        "Names for -o": EXTENDED_HELP.items(),
+        "Tools": TOOLS.items(),
+    }
+    lines = [
+        f"pymcd {__version__}",
+        "Usage: pymcd [OPTION]...       a server, with memcached's options",
+        "       pymcd TOOL [WORD]...    one of the tools below",
+    ]
+    for title, rows in tables.items():
+        lines += ["", f"{title}:", *_table(list(rows), width)]
+    return "\n".join([*lines, "", *textwrap.wrap(_PLACES, width)])
+
+
+def _table(rows: list[tuple[str, str]], width: int) -> list[str]:
+    """Return lines with words on the left and what they mean on the right."""
+    left = min(max(len(words) for words, _ in rows), _WORDS_MAX)
+    lines = []
+    for words, meaning in rows:
+        first, *rest = textwrap.wrap(meaning, width - left - 4, break_on_hyphens=False)
+        if len(words) > left:
+            lines.append(f"  {words}")
+            words = ""
+        lines.append(f"  {words:{left}}  {first}")
+        lines += [f"{'':{left}}    {line}" for line in rest]
+    return lines
+
+
+def _columns() -> int:
+    """Return how wide the terminal is; as shutil has it, which takes a while to load."""
+    try:
+        return int(os.environ.get("COLUMNS", "")) or _COLUMNS
+    except ValueError:
+        pass
+    try:
+        return os.get_terminal_size().columns or _COLUMNS
+    except OSError:
+        return _COLUMNS
 
 
 def _words(option: Option) -> str:

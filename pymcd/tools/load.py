@@ -15,7 +15,7 @@ from collections import Counter
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from ..config import EXIT_FAILURE, EXIT_USAGE
+from ..exits import EXIT_FAILURE, EXIT_USAGE
 from ..moving.dumpfile import DumpError, DumpReader
 from ..moving.target import Outcome, store
 from .asking import (

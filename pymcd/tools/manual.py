@@ -11,9 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .. import __version__
-from ..config import EXIT_FAILURE, EXIT_NO_USER, EXIT_OS_ERROR, EXIT_USAGE
-from ..options import EXTENDED_HELP, SECTIONS
-from ..sources import ENVIRONMENT_PREFIX
+from ..exits import EXIT_FAILURE, EXIT_NO_USER, EXIT_OS_ERROR, EXIT_USAGE
+from ..options import ENVIRONMENT_PREFIX, EXTENDED_HELP, SECTIONS
 from . import TOOLS
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import secrets
 import sys
 
 from ..auth import ITERATIONS, ITERATIONS_MAX, SALT_BYTES, encode_hashed
-from ..config import EXIT_FAILURE, EXIT_USAGE, ConfigError
+from ..exits import EXIT_FAILURE, EXIT_USAGE, ConfigError
 from .telling import complain
 
 USAGE = "usage: pymcd passwd [--iterations N] FILE USER"

@@ -21,7 +21,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ..config import EXIT_USAGE
+from ..exits import EXIT_USAGE
 from ..replication.link import ADVICE
 from ..replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 from .asking import (

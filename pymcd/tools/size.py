@@ -15,7 +15,8 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..config import EXIT_USAGE, MEBIBYTE, Settings
+from ..config import Settings
+from ..exits import EXIT_USAGE
 from ..limits import (
     ITEM_CAS_BYTES,
     ITEM_CLIENT_FLAGS_BYTES,
@@ -23,6 +24,7 @@ from ..limits import (
     ITEM_KEY_END_BYTES,
     ITEM_VALUE_END_BYTES,
     KEY_MAX_BYTES,
+    MEBIBYTE,
 )
 from ..store.cache import RESIDENT_CLIENT_FLAGS_BYTES, RESIDENT_OVERHEAD_BYTES
 from ..store.expiry import RESIDENT_STATE_BYTES

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..config import EXIT_FAILURE
+from ..exits import EXIT_FAILURE
 
 
 def tell(text: str) -> None:

@@ -6,14 +6,17 @@ itself: it runs until a signal ends it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..arguments import Given, split_arguments
-from ..config import EXIT_USAGE, ConfigError, Settings
+from ..exits import EXIT_USAGE, ConfigError
 from ..options import BY_NAME
 from ..sources import gather, read_secrets
 from ..startup import Signals
 from .telling import complain, tell
+
+if TYPE_CHECKING:
+    from ..config import Settings
 
 HELP: Final = """\
 usage: pymcd witness [--listen ADDRESS] [--state FILE] [OPTION]...

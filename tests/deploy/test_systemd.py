@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pymcd.config import EXIT_NO_USER, EXIT_USAGE
+from pymcd.exits import EXIT_NO_USER, EXIT_USAGE
 from pymcd.server.daemon import SPARE_DESCRIPTORS
 
 from .deployed import CLIENTS, DEPLOY, HTTP, run, settings_of, stops_within_s, tool

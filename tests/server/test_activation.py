@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pymcd.config import EXIT_USAGE, ConfigError, Settings
+from pymcd.config import Settings
+from pymcd.exits import EXIT_USAGE, ConfigError
 from pymcd.server.activation import adopt, handed_over
 from pymcd.server.listening import close_all, open_internet_endpoints
 

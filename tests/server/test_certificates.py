@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from pymcd.config import EXIT_USAGE, ConfigError, Settings
+from pymcd.config import Settings
+from pymcd.exits import EXIT_USAGE, ConfigError
 from pymcd.server import tlserrors
 from pymcd.server.certificates import Certificates
 

@@ -16,10 +16,11 @@ import trio
 import trio.testing
 
 from pymcd.auth import Authenticator, Users
-from pymcd.config import EXIT_USAGE, ConfigError, Settings
+from pymcd.config import Settings
 from pymcd.couchbase.conversation import Conversation
 from pymcd.couchbase.directory import Directory
 from pymcd.couchbase.documents import Site, View
+from pymcd.exits import EXIT_USAGE, ConfigError
 from pymcd.server import couchbase as module
 from pymcd.server import process
 from pymcd.server import serving as serving_module

@@ -14,7 +14,8 @@ import trio
 import trio.testing
 
 from pymcd import auth
-from pymcd.config import ConfigError, Settings
+from pymcd.config import Settings
+from pymcd.exits import ConfigError
 from pymcd.server import credentials
 from pymcd.server.credentials import PeerSecrets, SaslUsers, TextUsers, sasl_authenticator
 from pymcd.server.serving import Server

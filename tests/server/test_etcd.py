@@ -15,8 +15,8 @@ import h11
 import pytest
 import trio
 
-from pymcd.config import ConfigError
 from pymcd.etcdurl import decode_etcd_url
+from pymcd.exits import ConfigError
 from pymcd.replication.etcd import REQUESTS_MAX, Member, Request
 from pymcd.server import process
 from pymcd.server.etcd import IDLE_MAX, Access, EtcdCourier

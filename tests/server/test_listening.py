@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pymcd.config import EXIT_OS_ERROR, ConfigError, Settings
+from pymcd.config import Settings
+from pymcd.exits import EXIT_OS_ERROR, ConfigError
 from pymcd.server.listening import (
     Endpoint,
     close_all,

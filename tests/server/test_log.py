@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pymcd.config import ConfigError
+from pymcd.exits import ConfigError
 from pymcd.server.log import CLOSE_PATIENCE_S, KEPT_MAX_BYTES, Log, _Output
 
 if TYPE_CHECKING:

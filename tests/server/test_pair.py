@@ -20,7 +20,8 @@ import trio
 import trio.testing
 
 from pymcd import limits
-from pymcd.config import ConfigError, Settings
+from pymcd.config import Settings
+from pymcd.exits import ConfigError
 from pymcd.readiness import Readiness, State
 from pymcd.server.listening import Endpoint, open_internet_endpoints
 from tests.protocol import binary_client as binary

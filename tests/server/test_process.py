@@ -28,7 +28,8 @@ import pytest
 import trio
 
 from pymcd import __version__
-from pymcd.config import ConfigError, Settings
+from pymcd.config import Settings
+from pymcd.exits import ConfigError
 from pymcd.readiness import Readiness, State
 from pymcd.server import daemon
 from pymcd.server import process as server_process

@@ -13,7 +13,8 @@ import pytest
 import trio
 import trio.testing
 
-from pymcd.config import EXIT_USAGE, ConfigError, Settings
+from pymcd.config import Settings
+from pymcd.exits import EXIT_USAGE, ConfigError
 from pymcd.readiness import Readiness, State
 from pymcd.server import process
 from pymcd.server import web as module

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pymcd import cli
-from pymcd.config import ConfigError
+from pymcd.exits import ConfigError
 from pymcd.replication.messages import Roll
 from pymcd.replication.witness import Memory
 from pymcd.server.witnessing import lock_memory, read_memory, write_memory

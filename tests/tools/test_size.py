@@ -7,7 +7,8 @@ import random
 import pytest
 
 from pymcd import cli
-from pymcd.config import MEBIBYTE, Settings
+from pymcd.config import Settings
+from pymcd.limits import MEBIBYTE
 from pymcd.store import Cache, StoreMode
 from pymcd.store.slabs import Slabs
 from pymcd.tools.size import KEY_BYTES, need_of
