@@ -1,7 +1,8 @@
 """A memcached that runs somewhere else, in the shape of `MemcachedServer`, for the fixtures.
 
 It does what any memcached can be asked over its text protocol. A test that wants more of it, a
-clock that moves or a fault, is skipped with the reason.
+clock that moves or a fault, is skipped with the reason; and so is one that wants more servers than
+there are, for the items of one would be those of the other.
 """
 
 from __future__ import annotations
@@ -16,31 +17,69 @@ from .controls import Item, good_item, good_key
 from .server import MemcachedServer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .calls import CallLog
     from .faults import Fault, FaultBuilder
 
+_OPTION: Final = "--memcached-server"
 _TIMEOUT_S: Final = 5.0
 
 
-class ExternalServer(MemcachedServer):
-    """The server of `--memcached-server`."""
+class Addresses:
+    """The servers of `--memcached-server` that are for this process; each is for one at a time."""
 
-    def __init__(self, address: str) -> None:
-        try:
-            host, port = split_address(address)
-        except AddressError as error:
-            raise ValueError(f"{address!r} is no HOST:PORT: {error}") from None
-        if not (host and port):
-            raise ValueError(f"{address!r} is no HOST:PORT")
-        super().__init__(host=host, port=port)
+    def __init__(self, words: Sequence[str]) -> None:
+        """Take them as they are written; raise `ValueError` for what is no address."""
+        self._free = [_split(word) for word in dict.fromkeys(words)]
+        self._all = len(self._free)
+
+    def server(self) -> ExternalServer:
+        """Return one that nobody uses, until it is stopped; skip the test where there is none."""
+        if not self._all:
+            pytest.skip(f"this worker stands in for one that crashed; {_OPTION} names none for it")
+        if not self._free:
+            servers = "one server" if self._all == 1 else f"{self._all} servers"
+            more = ",".join(["HOST:PORT"] * (self._all + 1))
+            pytest.skip(
+                f"{_OPTION} names {servers} for this process, in use already, and two in one place"
+                f" would empty each other; write {_OPTION}={more}"
+            )
+        return ExternalServer(self._free)
+
+
+def _split(word: str) -> tuple[str, int]:
+    try:
+        host, port = split_address(word)
+    except AddressError as error:
+        raise ValueError(f"{word!r} is no HOST:PORT: {error}") from None
+    if not (host and port):
+        raise ValueError(f"{word!r} is no HOST:PORT")
+    return host, port
+
+
+class ExternalServer(MemcachedServer):
+    """One server of `--memcached-server`; until it is stopped it is not among the free ones."""
+
+    def __init__(self, free: list[tuple[str, int]]) -> None:
+        self._free = free
+        self._taken: tuple[str, int] | None = free.pop(0)
+        super().__init__(host=self._taken[0], port=self._taken[1])
 
     def start(self) -> Self:
         """Empty it."""
-        self.reset()
+        try:
+            self.reset()
+        except BaseException:
+            self.stop()
+            raise
         return self
 
     def stop(self) -> None:
         """Leave it as it is."""
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            self._free.insert(0, taken)
 
     def __repr__(self) -> str:
         return f"<ExternalServer at {self.url}>"
@@ -140,4 +179,4 @@ class ExternalServer(MemcachedServer):
 
 
 def _skip(name: str) -> NoReturn:
-    pytest.skip(f"{name} is beyond a real memcached (--memcached-server)")
+    pytest.skip(f"{name} is beyond a real memcached ({_OPTION})")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from ..spelling import did_you_mean
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
@@ -104,15 +106,20 @@ def method_taking(
 
 
 def _derive(plan: Any, function: Any) -> Any:
-    @wraps(function)
-    def call(*owner: Any, **arguments: Any) -> Any:
-        return function(*owner, plan(**arguments))
-
-    # Python names this function when an argument is wrong.
-    plan.__init__.__qualname__ = function.__qualname__
     own = inspect.signature(function)
     *before, _ = own.parameters.values()
-    fields = inspect.signature(plan).parameters.values()
+    fields = inspect.signature(plan).parameters
+
+    @wraps(function)
+    def call(*owner: Any, **arguments: Any) -> Any:
+        for name in arguments:
+            if name not in fields:
+                hint = did_you_mean(name, fields)
+                raise TypeError(
+                    f"{function.__qualname__}() got an unexpected keyword argument {name!r}{hint}"
+                )
+        return function(*owner, plan(**arguments))
+
     derived: Any = call
-    derived.__signature__ = own.replace(parameters=[*before, *fields])
+    derived.__signature__ = own.replace(parameters=[*before, *fields.values()])
     return call

@@ -92,8 +92,8 @@ def test_pair(memcached_pair):
     assert memcached_pair.b.get("a").value == b"1"
 
 @pytest.fixture(scope="session")
-def shared(memcached_server_factory):
-    return memcached_server_factory()
+def shared(memcached_server_session_factory):
+    return memcached_server_session_factory()
 
 def test_factory(shared):
     shared.put("a", b"1")
@@ -199,6 +199,154 @@ def test_three():
 """,
     )
     assert counts == {"passed": 2, "failed": 1}, output
+
+
+MARKED = """
+import pytest
+
+@pytest.mark.memcached(max_item_size=4096, clock="frozen")
+class TestMarked:
+    def test_of_the_class(self, memcached_server):
+        settings = memcached_server.stats("settings")
+        assert settings["item_size_max"] == "4096"
+        assert memcached_server.now == memcached_server.now
+
+    @pytest.mark.memcached(max_item_size=2048)
+    def test_the_nearest_one_wins_and_they_merge(self, memcached_server):
+        settings = memcached_server.stats("settings")
+        assert (settings["item_size_max"], settings["maxbytes"]) == ("2048", str(8 << 20))
+        assert memcached_server.now == memcached_server.now
+
+    @pytest.mark.memcached(memory_limit=16)
+    def test_a_pair(self, memcached_pair):
+        for server in (memcached_pair.a, memcached_pair.b):
+            settings = server.stats("settings")
+            assert (settings["item_size_max"], settings["maxbytes"]) == ("4096", str(16 << 20))
+
+    def test_factory(self, memcached_server_factory):
+        first, second = memcached_server_factory(), memcached_server_factory(max_item_size=2048)
+        assert first.stats("settings")["item_size_max"] == "4096"
+        assert second.stats("settings")["item_size_max"] == "2048"
+        assert second.now == second.now
+
+@pytest.mark.memcached(process=True)
+def test_in_a_process(memcached_server):
+    assert memcached_server.stats()["pid"] != str(__import__("os").getpid())
+
+pytestmark = pytest.mark.memcached(memory_limit=8)
+"""
+
+
+def test_markers(tmp_path: Path) -> None:
+    counts, output = run_suite(tmp_path, "--strict-markers", suite=MARKED)
+    assert counts == {"passed": 5}, output
+
+
+WRONG_MARKERS = [
+    ("memory_limits=8", "unexpected keyword argument 'memory_limits'; did you mean memory_limit?"),
+    ("'2m'", 'takes arguments by name, as in @pytest.mark.memcached(clock="frozen")'),
+    ("clock='stopped'", 'write clock="real" or clock="frozen"'),
+]
+
+
+@pytest.mark.parametrize(("written", "words"), WRONG_MARKERS)
+def test_a_wrong_marker_is_told_in_a_line(tmp_path: Path, written: str, words: str) -> None:
+    counts, output = run_suite(
+        tmp_path,
+        suite=f"""
+import pytest
+@pytest.mark.memcached({written})
+@pytest.mark.parametrize("fixture", ["memcached_server", "memcached_pair"])
+def test_it(request, fixture):
+    request.getfixturevalue(fixture)
+""",
+    )
+    assert counts == {"failed": 2}, output
+    assert output.count(words) >= 2, output
+    assert "Traceback" not in output
+    assert "During handling" not in output
+
+
+def test_a_factory_of_a_test_gives_back_all_that_it_took(tmp_path: Path) -> None:
+    """A server has four descriptors, and 400 of them do not fit into 256."""
+    counts, output = run_suite(
+        tmp_path,
+        suite="""
+import pytest, resource, threading
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+
+@pytest.mark.parametrize("number", range(400))
+def test_one(memcached_server_factory, number):
+    assert threading.active_count() == 1
+    one, other = memcached_server_factory(), memcached_server_factory(max_item_size=2048)
+    one.put("a", b"1")
+    assert one.port != other.port
+""",
+    )
+    assert counts == {"passed": 400}, output
+
+
+TWO_SERVERS = """
+import pytest
+
+@pytest.fixture(scope="session")
+def shared(memcached_server_session_factory):
+    return memcached_server_session_factory()
+
+def test_one(memcached_server):
+    memcached_server.put("a", b"1")
+
+def test_two(memcached_server, memcached_server_factory):
+    other = memcached_server_factory()
+    memcached_server.put("a", b"1")
+    assert other.get("a") is None
+
+def test_three(shared):
+    shared.put("a", b"1")
+
+def test_four(shared, memcached_server):
+    assert shared.get("a").value == b"1"
+"""
+
+
+def test_two_servers_are_not_one(tmp_path: Path) -> None:
+    with MemcachedServer() as one, MemcachedServer() as two:
+        counts, output = run_suite(tmp_path, f"--memcached-server={one.url}", suite=TWO_SERVERS)
+        assert counts == {"passed": 2, "skipped": 2}, output
+        assert "--memcached-server names one server for this process, in use already" in output
+        assert "write --memcached-server=HOST:PORT,HOST:PORT" in output
+        both = f"--memcached-server={one.url},{two.url}"
+        counts, output = run_suite(tmp_path, both, suite=TWO_SERVERS)
+        assert counts == {"passed": 4}, output
+
+
+EACH_ITS_OWN = """
+import pytest, time
+
+@pytest.mark.parametrize("number", range(40))
+def test_alone(memcached_server, number):
+    memcached_server.put("a", b"%d" % number)
+    until = time.monotonic() + 0.01
+    while time.monotonic() < until:
+        assert memcached_server.get("a").value == b"%d" % number
+"""
+
+
+def test_each_worker_has_a_server_of_its_own(tmp_path: Path) -> None:
+    pytest.importorskip("xdist")
+    with MemcachedServer() as one, MemcachedServer() as two:
+        both = f"--memcached-server={one.url},{two.url}"
+        counts, output = run_suite(tmp_path, "-n2", both, suite=EACH_ITS_OWN)
+        assert counts == {"passed": 40}, output
+        assert one.calls.of("set")
+        assert two.calls.of("set")
+        counts, output = run_suite(
+            tmp_path, "-n2", f"--memcached-server={one.url}", suite=EACH_ITS_OWN
+        )
+        assert not counts, output
+        assert f"--memcached-server={one.url}: 2 workers need a server each" in output
+        assert "Traceback" not in output
 
 
 def test_help_names_the_option() -> None:
