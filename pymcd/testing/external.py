@@ -172,6 +172,10 @@ class ExternalServer(MemcachedServer):
         """Skip the test."""
         _skip("wait_for")
 
+    async def wait_for_async(self, *criteria: Any, **how: Any) -> NoReturn:
+        """Skip the test."""
+        _skip("wait_for_async")
+
     @property
     def calls(self) -> CallLog:
         """Skip the test."""

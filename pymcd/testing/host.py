@@ -1,7 +1,6 @@
 """An engine in a thread of its own, with its own event loop, and how to call it from outside.
 
-Not for processes that gevent or eventlet have patched: there a thread is none, and the event loop
-finds no way to wait. `check_threads` says so.
+Not for processes that gevent or eventlet have patched: there a server runs in a child.
 
 A child that is forked while a server runs has no such thread, but a copy of every socket; it closes
 these, or clients would not notice when the server closes theirs.
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import sys
 import threading
 import weakref
 from contextlib import suppress
@@ -155,24 +153,6 @@ def _wait_for(answer: _Answer) -> Any:
     if error is not None:
         raise error
     return value
-
-
-def check_threads() -> None:
-    """Raise `RuntimeError` where no server can run in a thread, saying what to write instead."""
-    for library, module, question in (
-        ("gevent", "gevent.monkey", "is_module_patched"),
-        ("eventlet", "eventlet.patcher", "is_monkey_patched"),
-    ):
-        patcher = sys.modules.get(module)
-        if patcher is None:
-            continue
-        is_patched = getattr(patcher, question)
-        if any(is_patched(name) for name in ("select", "socket", "thread", "threading")):
-            raise RuntimeError(
-                f"{library} has replaced threads and sockets in this process, so no server can run"
-                " in a thread of it; write MemcachedServer(process=True) to run it in a process of"
-                " its own"
-            )
 
 
 def _close_in_child() -> None:

@@ -11,6 +11,7 @@ from .controls import good_seconds
 from .faults import Fault
 from .plan import PairPlan, method_taking
 from .server import MemcachedServer
+from .surroundings import threads_replaced_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -64,9 +65,12 @@ class MemcachedPair:
         """
         if self._link_ports:
             raise RuntimeError("the pair runs already; stop() it first, or start another one")
-        from .host import check_threads
-
-        check_threads()
+        library = threads_replaced_by()
+        if library is not None:
+            raise RuntimeError(
+                f"{library} has replaced threads and sockets in this process, so no pair can run in"
+                " threads of it; start each server with MemcachedServer(process=True)"
+            )
         from .engine import new_clock
         from .ports import Port
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..addresses import join_address
 from .calls import Call, Wanted
 from .controls import Controls, good_count, good_item, good_seconds, too_few
 from .faults import Fault
 from .plan import ServerPlan, method_taking
+from .surroundings import event_loop, in_thread, threads_replaced_by
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..clock import OffsetClock
     from .certificates import Certificates
@@ -34,6 +36,14 @@ _AFTER_CLIENTS = frozenset(
         "script.record.snapshot",
         "script.record.clear",
     )
+)
+
+#: How soon a thread ends that waits for calls nobody wants to hear of any more.
+_WAIT_SLICE_S: Final = 0.02
+#: In the log of a server that nobody has told to run there.
+_IN_CHILD: Final = (
+    "{} has replaced threads and sockets in the process of the tests:"
+    " this server runs in a process of its own, as with process=True"
 )
 
 
@@ -66,7 +76,8 @@ class MemcachedServer(Controls):
         tls: True for a certificate made for this test (`tls_ca_file` is its authority; that takes
             the package trustme), or the paths of a certificate chain and its key.
         clock: "real", or "frozen", which only `advance` moves.
-        process: Run in a process of its own, as gevent needs it.
+        process: Run in a process of its own; where gevent or eventlet have replaced threads it
+            does so by itself, and says so in its log.
         options: Further options of the command line, such as `["-M", "-o", "idle_timeout=5"]`.
     """
 
@@ -74,6 +85,7 @@ class MemcachedServer(Controls):
     def __init__(self, plan: ServerPlan) -> None:
         self._plan = plan
         self._host: ThreadHost | ChildHost | None = None
+        self._in_child = False
         self._port: Any = None  #: reserved
         self._port_number = plan.port
         self._certificates: Certificates | None = None
@@ -110,17 +122,19 @@ class MemcachedServer(Controls):
 
             self._certificates = self._certificates or Certificates(plan.host)
             plan = self._certificates.add_to(plan)
-        if plan.process:
+        replaced_by = threads_replaced_by()
+        self._in_child = plan.process or replaced_by is not None
+        if self._in_child:
             from .childhost import ChildHost
 
             child = ChildHost(plan)
             self._host = child
             self._port_number = child.port
+            if replaced_by is not None and not plan.process:
+                self._ask("server.memory_log.line", _IN_CHILD.format(replaced_by))
             return
-        from .host import ThreadHost, check_threads
-
-        check_threads()
         from .engine import Engine
+        from .host import ThreadHost
         from .ports import Port
 
         if plan.unix_socket is None and self._port is None:
@@ -175,7 +189,7 @@ class MemcachedServer(Controls):
         True
         """
         host: Any = self._running()
-        if self._plan.process:
+        if self._in_child:
             host.ask("restart", keep_items)
             return
         host.check_process()
@@ -195,6 +209,13 @@ class MemcachedServer(Controls):
 
     def __exit__(self, *failure: object) -> None:
         self.stop()
+
+    async def __aenter__(self) -> Self:
+        """Start on entry and stop on exit, as without `async`: that takes a millisecond or two."""
+        return self.__enter__()
+
+    async def __aexit__(self, *failure: object) -> None:
+        self.__exit__(*failure)
 
     def __repr__(self) -> str:
         state = "stopped" if self._host is None else f"at {self.url}"
@@ -397,13 +418,54 @@ class MemcachedServer(Controls):
         >>> len(calls)
         1
         """
+        library = event_loop()
+        if library is not None:
+            raise RuntimeError(
+                f"wait_for() would block the event loop of {library}, and all that runs in it;"
+                " write `await server.wait_for_async(...)`"
+            )
+        good_count(count, timeout)
+        return self._wait_for(Wanted.of(command, key), count, timeout)
+
+    async def wait_for_async(
+        self,
+        command: str | Iterable[str] | None = None,
+        key: str | bytes | None = None,
+        *,
+        count: int = 1,
+        timeout: float = 5.0,  # noqa: ASYNC109 - as everywhere else in this package
+    ) -> list[Call]:
+        """Do as `wait_for` does, in an event loop of asyncio or trio, and so under anyio.
+
+        >>> import asyncio
+        >>> async def main():
+        ...     async with MemcachedServer() as server:
+        ...         reader, writer = await asyncio.open_connection(*server.address)
+        ...         writer.write(b"get a\\r\\n")
+        ...         (call,) = await server.wait_for_async("get", "a")
+        ...         writer.close()
+        ...         await writer.wait_closed()
+        ...         return str(call)
+        >>> asyncio.run(main())
+        'get a'
+        """
         good_count(count, timeout)
         wanted = Wanted.of(command, key)
-        until = time.monotonic() + timeout
+        return await in_thread(partial(self._wait_for, wanted, count, timeout))
+
+    def _wait_for(
+        self,
+        wanted: Wanted,
+        count: int,
+        timeout_s: float,
+        is_wanted: Callable[[], bool] | None = None,
+    ) -> list[Call]:
+        until = time.monotonic() + timeout_s
         while True:
             left = max(0.0, until - time.monotonic())
-            found = self._running().wait(wanted, count, left)
+            slice_s = left if is_wanted is None else min(left, _WAIT_SLICE_S)
+            found = self._running().wait(wanted, count, slice_s)
             if found is not None:
                 return found
-            if not left:
-                raise too_few(self._calls(), wanted, count, timeout)
+            if not left or not (is_wanted is None or is_wanted()):
+                raise too_few(self._calls(), wanted, count, timeout_s)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from pymcd.testing import Call, MemcachedServer
 from .helpers import RawClient, nothing_left, raw
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).parents[2]
 
@@ -95,6 +96,92 @@ def test_a_thread_waits_for_what_another_does() -> None:
         assert [str(call) for call in found] == ["set b"]
         with pytest.raises(TimeoutError, match="2 delete of b'c', there were 0"):
             server.wait_for("delete", "c", count=2, timeout=0)
+
+
+async def wait_in_a_loop(server: MemcachedServer, *, sleep: Callable[[float], Any]) -> None:
+    with pytest.raises(RuntimeError, match=r"await server\.wait_for_async\("):
+        server.wait_for("set", timeout=60)
+    with raw(server) as client:
+        client.send(b"set a 0 0 1\r\nx\r\n")
+        assert [str(call) for call in await server.wait_for_async("set", "a")] == ["set a"]
+    with pytest.raises(TimeoutError, match="1 delete of b'c', there were 0"):
+        await server.wait_for_async("delete", "c", timeout=0)
+    with pytest.raises(ValueError, match="count=0"):
+        await server.wait_for_async("get", count=0)
+    # Others have their turn meanwhile.
+    await sleep(0)
+
+
+def test_waiting_in_an_event_loop_of_asyncio() -> None:
+    async def visit() -> None:
+        reader, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"get b\r\n")
+        await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+
+    async def main() -> None:
+        await wait_in_a_loop(server, sleep=asyncio.sleep)
+        waiting = [asyncio.create_task(server.wait_for_async("get", count=5)) for _ in range(50)]
+        await asyncio.gather(*(visit() for _ in range(5)))
+        assert all(len(calls) == 5 for calls in await asyncio.gather(*waiting))
+        endless = asyncio.create_task(server.wait_for_async("delete", timeout=60))
+        await asyncio.sleep(0)
+        endless.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await endless
+        async with MemcachedServer() as another:
+            assert another.items() == {}
+        with pytest.raises(RuntimeError, match="not running"):
+            another.items()
+
+    with MemcachedServer() as server:
+        asyncio.run(main(), debug=True)
+
+
+async def test_waiting_in_an_event_loop_of_trio() -> None:
+    async with MemcachedServer() as server:
+        await wait_in_a_loop(server, sleep=trio.sleep)
+        with trio.move_on_after(0.01) as scope:
+            await server.wait_for_async("delete", timeout=60)
+        assert scope.cancelled_caught
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(server.wait_for_async, "get", count=2))
+            for _ in range(2):
+                async with await trio.open_tcp_stream(*server.address) as stream:
+                    await stream.send_all(b"get b\r\n")
+    with pytest.raises(RuntimeError, match="not running"):
+        server.items()
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_waiting_under_anyio(backend: str) -> None:
+    anyio = pytest.importorskip("anyio")
+
+    async def main() -> None:
+        async with MemcachedServer() as server, anyio.create_task_group() as tasks:
+            tasks.start_soon(partial(server.wait_for_async, "get", count=2))
+            await wait_in_a_loop(server, sleep=anyio.sleep)
+            for _ in range(2):
+                async with await anyio.connect_tcp(*server.address) as stream:
+                    await stream.send(b"get b\r\n")
+
+    anyio.run(main, backend=backend)
+
+
+def test_threads_that_wait_for_nothing_end() -> None:
+    async def main() -> None:
+        endless = asyncio.create_task(server.wait_for_async("delete", timeout=600))
+        await asyncio.sleep(0)
+        endless.cancel()
+        await asyncio.gather(endless, return_exceptions=True)
+
+    with MemcachedServer() as server:
+        before = set(threading.enumerate())
+        asyncio.run(main())
+        for thread in set(threading.enumerate()) - before:
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 def test_stopping_ends_those_who_wait_for_the_server() -> None:
@@ -274,13 +361,12 @@ from gevent import monkey
 monkey.patch_all()
 import gevent, socket
 from pymcd.testing import MemcachedPair, MemcachedServer
-for start in (MemcachedServer().start, MemcachedPair().start):
-    try:
-        start()
-    except RuntimeError as error:
-        assert "process=True" in str(error), error
-    else:
-        raise AssertionError
+try:
+    MemcachedPair().start()
+except RuntimeError as error:
+    assert "process=True" in str(error), error
+else:
+    raise AssertionError
 
 def ask(request, end=b"\\r\\n"):
     with socket.create_connection(server.address) as client:
@@ -290,7 +376,12 @@ def ask(request, end=b"\\r\\n"):
             answer += client.recv(100)
         return answer
 
-with MemcachedServer(process=True) as server:
+with MemcachedServer() as server:
+    (line,) = server.log
+    assert line.startswith("gevent has replaced threads and sockets"), line
+    server.put("a", b"1", ttl=60)
+    server.restart(keep_items=True)
+    assert server.get("a").value == b"1"
     waiting = gevent.spawn(server.wait_for, "set", count=20, timeout=60)
     answers = [gevent.spawn(ask, b"set k%d 0 60 1\\r\\nx\\r\\n" % number) for number in range(20)]
     gevent.joinall(answers, raise_error=True)

@@ -1,0 +1,78 @@
+"""What a test runs in: whether threads are threads here, and in which event loop it is, if in any.
+
+The event loops are asked only where somebody has imported them.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Result = TypeVar("Result")
+
+
+def threads_replaced_by() -> str | None:
+    """Return the library that has taken away threads and sockets in this process, if one has.
+
+    There a thread is none, and trio's event loop finds no way to wait.
+    """
+    for library, module, question in (
+        ("gevent", "gevent.monkey", "is_module_patched"),
+        ("eventlet", "eventlet.patcher", "is_monkey_patched"),
+    ):
+        patcher = sys.modules.get(module)
+        if patcher is not None:
+            is_patched = getattr(patcher, question)
+            if any(is_patched(name) for name in ("select", "socket", "thread", "threading")):
+                return library
+    return None
+
+
+def event_loop() -> str | None:
+    """Return the name of the library whose event loop the caller would block."""
+    trio: Any = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_task():
+        return "trio"
+    return None if _asyncio_loop() is None else "asyncio"
+
+
+def _asyncio_loop() -> Any:
+    asyncio: Any = sys.modules.get("asyncio")
+    try:
+        return None if asyncio is None else asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+async def in_thread(work: Callable[[Callable[[], bool]], Result]) -> Result:
+    """Run what blocks in a thread of its own, and return what it returns.
+
+    It is handed a function, which says whether the result is still wanted.
+    """
+    abandoned = threading.Event()
+    try:
+        if event_loop() == "trio":
+            import trio
+
+            return await trio.to_thread.run_sync(
+                work,
+                lambda: not abandoned.is_set(),
+                abandon_on_cancel=True,
+                limiter=trio.CapacityLimiter(1),
+            )
+        from concurrent.futures import ThreadPoolExecutor
+
+        executor = ThreadPoolExecutor(1)
+        try:
+            awaited: Result = await _asyncio_loop().run_in_executor(
+                executor, work, lambda: not abandoned.is_set()
+            )
+            return awaited
+        finally:
+            executor.shutdown(wait=False)
+    finally:
+        abandoned.set()
