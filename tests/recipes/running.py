@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 #: So slow may a machine be; also the marker of the tests that run pytest.
 RUN_TIMEOUT_S = 600
-#: As from a shell, but for what this project alone has there, which takes a second to import, or
+#: As from a shell, but for what this project alone has there: that takes a second to import, or
 #: imports ssl before gevent does.
-OPTIONS = tuple("-q -p no:cacheprovider -p no:trio -p no:hypothesispytest -p no:anyio".split())
+_UNUSED = ("cacheprovider", "trio", "hypothesispytest", "anyio")
+OPTIONS = ("-q", *(word for name in _UNUSED for word in ("-p", f"no:{name}")))
 #: What this run of pytest tells its own children, and what makes hypothesis another one.
 _PRIVATE = ("PYTEST_", "COV_", "HYPOTHESIS_")
 
