@@ -8,7 +8,8 @@ then lives in the object that uses it.
 
 Defaults are those of memcached 1.6.45, whose `stats settings` also named most of the fields.
 Whatever a rule compares with another setting is checked last, as memcached does, with exit code 64.
-A value which is wrong in itself has the exit code of its rule: memcached's, mostly 1.
+A value which is wrong in itself has the exit code of its rule: memcached's for what memcached has,
+mostly 1, and 64 for what is ours.
 """
 
 from __future__ import annotations
@@ -349,9 +350,9 @@ def _int32(least: int, message: str) -> _Rule:
     return _Rule(lambda v: least <= v <= limits.INT32_MAX, message)
 
 
-def _seconds(what: str, exit_code: int = EXIT_FAILURE) -> _Rule:
+def _seconds(what: str) -> _Rule:
     message = f"The time to {what} must be a number of seconds, not negative"
-    return _Rule(lambda v: 0 <= v < INFINITY, message, exit_code)
+    return _Rule(lambda v: 0 <= v < INFINITY, message, EXIT_USAGE)
 
 
 def _is_site_host(host: str) -> bool:
@@ -446,17 +447,15 @@ _FIELD_RULES: dict[str, _Rule] = {
     "login_failure_delay_s": _Rule(
         lambda v: 0 <= v <= LOGIN_FAILURE_DELAY_MAX_S,
         f"The delay after a failed login must be 0 to {LOGIN_FAILURE_DELAY_MAX_S} seconds",
+        EXIT_USAGE,
     ),
     "login_timeout_s": _seconds("log in"),
-    "log_format": _one_of(LogFormat, "Unknown log format"),
-    "drain_delay_s": _Rule(
-        lambda v: v is None or 0 <= v < INFINITY,
-        "The time to drain must be a number of seconds, not negative",
-    ),
+    "log_format": _one_of(LogFormat, "Unknown log format", EXIT_USAGE),
+    "drain_delay_s": _seconds("drain")._replace(is_right=lambda v: v is None or 0 <= v < INFINITY),
     "shutdown_timeout_s": _seconds("shut down in"),
     "peers": _Rule(all, "ERROR: Empty peer.", EXIT_USAGE),
     "witness": _Rule(lambda v: v != "", "ERROR: Empty witness.", EXIT_USAGE),
-    "quorum_timeout_s": _seconds("wait for votes", EXIT_USAGE),
+    "quorum_timeout_s": _seconds("wait for votes"),
     "replication_listen": _Rule(all, "ERROR: Empty address to listen on for peers.", EXIT_USAGE),
     "replication_port": _Rule(
         lambda v: v == ANY_PORT or 1 <= v <= PORT_MAX,
@@ -484,7 +483,7 @@ _FIELD_RULES: dict[str, _Rule] = {
         lambda v: v is None or _is_name(v), f"Invalid node id {{!r}}: {_NAME_RULE}", EXIT_USAGE
     ),
     "cluster_id": _Rule(_is_name, f"Invalid cluster id {{!r}}: {_NAME_RULE}", EXIT_USAGE),
-    "sync_timeout_s": _seconds("wait for the first synchronisation", EXIT_USAGE),
+    "sync_timeout_s": _seconds("wait for the first synchronisation"),
     "tombstone_ttl_s": _Rule(
         lambda v: 0 < v < INFINITY,
         "The time to remember deletions must be a number of seconds above 0",

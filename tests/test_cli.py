@@ -514,10 +514,10 @@ REFUSED_BY_US: list[tuple[str, int, str]] = [
         1,
         "pymcd: option '--log-' is ambiguous; possibilities: '--log-file' '--log-format'",
     ),
-    ("--log-format xml", 1, "--log-format: Unknown log format (text, json)"),
+    ("--log-format xml", 64, "--log-format: Unknown log format (text, json)"),
     (
         "--shutdown-timeout soon",
-        1,
+        64,
         "--shutdown-timeout: The time to shut down in must be a number of seconds, not negative",
     ),
     ("--peer ,", 64, "--peer: ERROR: Empty peer."),

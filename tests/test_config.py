@@ -106,11 +106,11 @@ WRONG_ALONE: list[tuple[str, Any, int, str]] = [
     ("slab_automove_window_s", 1 << 63, 1, "slab_automove_window must be > 2 and < 1800"),
     ("hashpower_init", 11, 1, "Initial hashtable multiplier of 11 is too low"),
     ("memory_accounting", "guessed", 1, "Unknown memory_accounting option (memcached, resident)"),
-    ("log_format", "xml", 1, "Unknown log format (text, json)"),
+    ("log_format", "xml", 64, "Unknown log format (text, json)"),
     (
         "shutdown_timeout_s",
         float("nan"),
-        1,
+        64,
         "The time to shut down in must be a number of seconds, not negative",
     ),
     (

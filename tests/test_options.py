@@ -13,7 +13,7 @@ from pymcd import config
 from pymcd.arguments import ANSWERED, split_arguments
 from pymcd.config import Settings
 from pymcd.draft import ONLY_WITH_COUCHBASE, ONLY_WITH_PEERS, Draft
-from pymcd.exits import ConfigError
+from pymcd.exits import EXIT_USAGE, ConfigError
 from pymcd.options import (
     BY_NAME,
     EXTENDED,
@@ -307,3 +307,16 @@ REFUSED = [
 def test_what_a_row_refuses(name, word):
     with pytest.raises(ConfigError):
         noted(BY_NAME[name], word)
+
+
+@pytest.mark.parametrize("word", ["", "a b", "-1", "abc", "nan", "x" * 300, "\u0661"])
+@pytest.mark.parametrize("name", [each.name for each in OPTIONS if each.own and not each.is_flag])
+def test_a_bad_word_for_an_option_of_ours_is_wrong_usage(name, word):
+    """What is memcached's, its `-D` as well, has memcached's exit codes, mostly 1."""
+    codes = {1 if BY_NAME[name].is_memcacheds else EXIT_USAGE}
+    refusals: set[int] = set()
+    try:
+        noted(BY_NAME[name], word)
+    except ConfigError as error:
+        refusals.add(error.exit_code)
+    assert refusals <= codes

@@ -54,8 +54,15 @@ _SIGNALS: Final[Rows] = [
 ]
 _EXIT_CODES: Final[Rows] = [
     ("0", "it was told to end, or what was asked for is done"),
-    (str(EXIT_FAILURE), "an option is not known, or out of its range; a file cannot be read"),
-    (str(EXIT_USAGE), "words that do not go together, or are no address or port; no such tool"),
+    (
+        str(EXIT_FAILURE),
+        "an option is not known, or one of memcached's out of its range; a file cannot be read",
+    ),
+    (
+        str(EXIT_USAGE),
+        "words that do not go together, are no address or port, or are wrong for an option that"
+        " memcached does not have; no such tool",
+    ),
     (str(EXIT_NO_USER), "the user of -u does not exist"),
     (str(EXIT_OS_ERROR), "the system refuses: a port that is taken, a log that cannot be written"),
 ]
