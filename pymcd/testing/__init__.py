@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .asynchronous import AsyncMemcachedServer, serve
     from .calls import Call, CallLog
-    from .controls import Item
+    from .controls import Item, Snapshot
     from .faults import Fault, FaultBuilder
     from .pair import MemcachedPair
     from .server import MemcachedServer
@@ -30,6 +30,7 @@ __all__ = [
     "Item",
     "MemcachedPair",
     "MemcachedServer",
+    "Snapshot",
     "serve",
 ]
 
@@ -42,6 +43,7 @@ _HOMES = {
     "Item": "controls",
     "MemcachedPair": "pair",
     "MemcachedServer": "server",
+    "Snapshot": "controls",
     "serve": "asynchronous",
 }
 

@@ -10,15 +10,24 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .calls import Call, Wanted
-from .controls import Controls, good_count, good_item, good_seconds, too_few
+from .controls import (
+    Controls,
+    good_count,
+    good_item,
+    good_items,
+    good_seconds,
+    good_snapshot,
+    too_few,
+)
 from .engine import Engine, new_clock
 from .plan import ServePlan, taking
 from .ports import Port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable
+    from collections.abc import AsyncIterator, Iterable, Mapping
 
     from .certificates import Certificates
+    from .controls import Item, Snapshot
 
 
 class _TrioClock:
@@ -49,13 +58,18 @@ class AsyncMemcachedServer(Controls):
     ...         print(call, call.reply, bytes(await stream.receive_some()))
     ...         print((await server.stats())["get_misses"])
     ...         print(await server.drop_connections())
+    ...         await server.load({"b": b"2"})
+    ...         before = server.snapshot()
     ...         await server.reset()
+    ...         await server.restore(before)
+    ...         print("b" in server)
     ...         print(server.calls)
     >>> trio.run(main)
     None
     get a b'END\\r\\n' b'END\\r\\n'
     1
     1
+    True
     <CallLog: no calls>
     """
 
@@ -127,6 +141,14 @@ class AsyncMemcachedServer(Controls):
     async def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
         """Store an item, as `MemcachedServer.put` does."""
         await self._ask("put", *good_item(key, value, flags, ttl))
+
+    async def load(self, items: Mapping[str, bytes | Item] | Mapping[bytes, bytes | Item]) -> None:
+        """Store many items, as `MemcachedServer.load` does."""
+        await self._ask("load", good_items(items))
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """Have the items of a snapshot, as `MemcachedServer.restore` does."""
+        await self._ask("restore", good_snapshot(snapshot))
 
     async def reset(self) -> None:
         """Be as after the start, as `MemcachedServer.reset` does."""

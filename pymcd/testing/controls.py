@@ -8,6 +8,7 @@ into another thread or process or just so, is `_ask`.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item, as it was when it was asked for.
+    """One item, as it was when it was asked for, or as `load` shall store it.
 
     >>> from pymcd.testing import MemcachedServer
     >>> with MemcachedServer() as server:
@@ -35,13 +36,32 @@ class Item:
     key: bytes
     value: bytes
     #: What the client stored beside the value.
-    flags: int
+    flags: int = 0
     #: In seconds of Unix time on the server's clock; 0: never.
-    expires: int
+    expires: int = 0
     #: The cas unique: another one after each change.
-    cas: int
+    cas: int = 0
     #: In seconds of Unix time on the server's clock.
-    last_access: int
+    last_access: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The items of a server, and how far its clock was advanced; `restore` takes it.
+
+    >>> from pymcd.testing import MemcachedServer
+    >>> with MemcachedServer() as server:
+    ...     server.load({"a": b"1", "b": b"2"})
+    ...     server.snapshot()
+    <Snapshot: 2 items>
+    """
+
+    #: Items with their marks.
+    kept: tuple[tuple[Item, int], ...]
+    advanced_s: float
+
+    def __repr__(self) -> str:
+        return f"<Snapshot: {len(self.kept)} items>"
 
 
 class Controls:
@@ -83,6 +103,45 @@ class Controls:
         """
         item: Item | None = self._ask("get", good_key(key))
         return item
+
+    def __contains__(self, key: str | bytes) -> bool:
+        """Return whether a living item is there; no use of it.
+
+        >>> with MemcachedServer() as server:
+        ...     server.put("a", b"1")
+        ...     "a" in server, b"b" in server
+        (True, False)
+        """
+        return self.get(key) is not None
+
+    def __len__(self) -> int:
+        """Return how many living items there are.
+
+        >>> with MemcachedServer() as server:
+        ...     server.put("a", b"1")
+        ...     len(server)
+        1
+        """
+        return len(self.items())
+
+    def __bool__(self) -> bool:
+        """Return True, with no items, too."""
+        return True
+
+    def snapshot(self) -> Snapshot:
+        """Return all living items, and how far the clock is, for `restore`.
+
+        >>> with MemcachedServer() as server:
+        ...     server.put("a", b"1", ttl=60)
+        ...     before = server.snapshot()
+        ...     server.advance(61)
+        ...     server.put("b", b"2")
+        ...     server.restore(before)
+        ...     list(server.items())
+        [b'a']
+        """
+        snapshot: Snapshot = self._ask("snapshot")
+        return snapshot
 
     def evict(self, key: str | bytes) -> bool:
         """Evict an item, as the server does when it needs the memory; False: it is not there.
@@ -250,6 +309,33 @@ def good_item(
     if ttl != int(ttl):
         raise ValueError(f"ttl={ttl!r}: memcached knows whole seconds; 0 is for ever")
     return good_key(key), value, flags, int(ttl)
+
+
+def good_items(items: Mapping[Any, bytes | Item]) -> list[Item]:
+    """Return what `load` was given, or say what is wrong with it."""
+    if not isinstance(items, Mapping):
+        raise TypeError(
+            f"load() takes a dict of keys and values, not {type(items).__name__};"
+            ' write load({"a": b"1"})'
+        )
+    good = []
+    for key, value in items.items():
+        if isinstance(value, Item):
+            encoded, data, flags, expires = good_item(key, value.value, value.flags, value.expires)
+        else:
+            encoded, data, flags, expires = good_item(key, value, 0, 0)
+        good.append(Item(encoded, data, flags, expires))
+    return good
+
+
+def good_snapshot(snapshot: Snapshot) -> Snapshot:
+    """Return what `restore` was given, or say what is wrong with it."""
+    if not isinstance(snapshot, Snapshot):
+        raise TypeError(
+            f"restore() takes what snapshot() has returned, not {type(snapshot).__name__};"
+            " load() stores a dict"
+        )
+    return snapshot
 
 
 def good_seconds(seconds: float) -> float:

@@ -31,7 +31,7 @@ from ..server.maintenance import Chore
 from ..server.serving import Server
 from ..store.expiry import FlushHorizon
 from ..store.item import SHARED_MARKS
-from .controls import Item
+from .controls import Item, Snapshot
 from .links import Links
 from .scripted import Script, ScriptedPairedConnection
 
@@ -447,22 +447,40 @@ class Engine:
 
     async def put(self, key: bytes, value: bytes, flags: int, ttl: int) -> None:
         """Store an item, on all nodes of a pair."""
-        cache = self._cache_now()
         if ttl > limits.EXPTIME_RELATIVE_MAX_S:
             ttl += int(self.clock.realtime())
-        if self._node is not None:
-            command = b"ms %b %d F%d T%d\r\n%b\r\n" % (key, len(value), flags, ttl, value)
-            reply = await self._say(command)
-            if not reply.startswith(b"HD"):
-                raise RuntimeError(f"the item {key!r} was not stored: {reply.decode().rstrip()}")
-            return
-        before = cache.inspect(key)
-        expires_at = cache.expiry.expires_at(ttl)
+        await self._store(key, value, flags, exptime=ttl)
+
+    async def load(self, items: Sequence[Item]) -> None:
+        """Store items, all of them or none; `expires` of each is Unix time."""
+        cache = self._cache_now()
+        for item in items:
+            self._check_size(cache, item.key, item.value, item.flags)
+        for item in items:
+            exptime = item.expires
+            if 0 < exptime <= limits.EXPTIME_RELATIVE_MAX_S:
+                exptime = -1  # it ended in 1970, and this would mean that it has just begun
+            await self._store(item.key, item.value, item.flags, exptime)
+
+    @staticmethod
+    def _check_size(cache: Cache, key: bytes, value: bytes, flags: int) -> None:
         if not cache.fits(key, len(value), flags):
             raise ValueError(
                 f"the item {key!r} of {len(value)} bytes is too large for this server;"
                 " start it with a larger max_item_size="
             )
+
+    async def _store(self, key: bytes, value: bytes, flags: int, exptime: int) -> None:
+        cache = self._cache_now()
+        if self._node is not None:
+            command = b"ms %b %d F%d T%d\r\n%b\r\n" % (key, len(value), flags, exptime, value)
+            reply = await self._say(command)
+            if not reply.startswith(b"HD"):
+                raise RuntimeError(f"the item {key!r} was not stored: {reply.decode().rstrip()}")
+            return
+        before = cache.inspect(key)
+        expires_at = cache.expiry.expires_at(exptime)
+        self._check_size(cache, key, value, flags)
         if cache.create(key, value, flags, expires_at) is None:
             state = "is gone" if before else "was not stored"
             raise RuntimeError(f"there is no memory for the item, {key!r} {state}")
@@ -509,15 +527,31 @@ class Engine:
         """Return all living items as another engine can install them, each with its marks."""
         return [(self._shown(item), item.access & SHARED_MARKS) for item in self._living()]
 
+    def snapshot(self) -> Snapshot:
+        """Return what `restore` takes."""
+        return Snapshot(tuple(self.kept_items()), self.script.advanced_s)
+
+    async def restore(self, snapshot: Snapshot) -> None:
+        """Have the items of a snapshot and no others, and the clock as it was."""
+        if self._node is None:
+            self._begin_anew(snapshot.advanced_s)
+            self._install(snapshot.kept)
+            return
+        await self._say(b"flush_all\r\n")
+        await self.load([item for item, _ in snapshot.kept])
+
     def install(self, items: Iterable[tuple[Item, int]]) -> None:
         """Begin with items of another engine, before the first client comes."""
+        self._install(items)
+        self.server.service.cache.reset_counters()
+
+    def _install(self, items: Iterable[tuple[Item, int]]) -> None:
         cache = self.server.service.cache
         origin_s = cache.expiry.unix_time(0)
         for item, marks in items:
             expires_at = max(1, item.expires - origin_s) if item.expires else 0
             cache.install(item.key, item.value, item.flags, expires_at, item.cas, marks)
             cache.raise_cas_unique(item.cas)
-        cache.reset_counters()
 
     async def reset(self) -> None:
         """Be as after the start: no items, statistics, faults or calls; the clock is set back."""
@@ -534,21 +568,27 @@ class Engine:
             if not self.script.busy:
                 break
         if self._node is None:
-            service.cache.clear()
-            service.cache.horizon = FlushHorizon()
-            self.clock.advance(-self.script.advanced_s)
-            self.script.advanced_s = 0.0
-            # It may have started in what is the future now.
-            cache = service.cache
-            cache._started_at = min(cache._started_at, self.clock.monotonic())
-            service.tick()
-            for connection in service.connections.values():
-                connection.last_command_at = service.cache.now
+            self._begin_anew(0.0)
         else:
             await self._say(b"flush_all\r\n")
         service.reset_counters()
         self.script.record.clear()
         server.memory_log.lines.clear()
+
+    def _begin_anew(self, advanced_s: float) -> None:
+        """Have no items, on a clock that was advanced by so much in all."""
+        service = self.server.service
+        cache = service.cache
+        cache.clear()
+        cache.horizon = FlushHorizon()
+        self.clock.advance(advanced_s - self.script.advanced_s)
+        self.script.advanced_s = advanced_s
+        # It may have started in what is the future now.
+        cache._started_at = min(cache._started_at, self.clock.monotonic())
+        cache.now = 0  # no second that the clock shows: what is Unix time is to be seen anew
+        service.tick()
+        for connection in service.connections.values():
+            connection.last_command_at = cache.now
 
     # -- what is going on ----------------------------------------------------------------------
 

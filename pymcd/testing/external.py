@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 import pytest
 
 from ..addresses import AddressError, split_address
-from .controls import Item, good_item, good_key
+from ..limits import EXPTIME_RELATIVE_MAX_S
+from .controls import Item, good_item, good_items, good_key
 from .server import MemcachedServer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from .calls import CallLog
     from .faults import Fault, FaultBuilder
@@ -117,10 +118,21 @@ class ExternalServer(MemcachedServer):
     def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
         """Store an item; it counts as a set."""
         encoded, value, flags, ttl = good_item(key, value, flags, ttl)
-        command = b"set %b %d %d %d\r\n%b\r\n" % (encoded, flags, ttl, len(value), value)
-        reply = self._say(command)
+        if ttl > EXPTIME_RELATIVE_MAX_S:
+            ttl += int(self.stats()["time"])
+        self._store(Item(encoded, value, flags, ttl))
+
+    def load(self, items: Mapping[str, bytes | Item] | Mapping[bytes, bytes | Item]) -> None:
+        """Store many items; each counts as a set."""
+        for item in good_items(items):
+            self._store(item)
+
+    def _store(self, item: Item) -> None:
+        """Store an item that `expires` at what a `set` has there."""
+        head = b"set %b %d %d %d\r\n" % (item.key, item.flags, item.expires, len(item.value))
+        reply = self._say(head + item.value + b"\r\n")
         if reply != b"STORED\r\n":
-            raise RuntimeError(f"the item {key!r} was not stored: {reply.decode().rstrip()}")
+            raise RuntimeError(f"the item {item.key!r} was not stored: {reply.decode().rstrip()}")
 
     def stats(self, name: str = "") -> dict[str, str]:
         """Return a report."""

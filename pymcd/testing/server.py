@@ -8,18 +8,26 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..addresses import join_address
 from .calls import Call, Wanted
-from .controls import Controls, good_count, good_item, good_seconds, too_few
+from .controls import (
+    Controls,
+    good_count,
+    good_item,
+    good_items,
+    good_seconds,
+    good_snapshot,
+    too_few,
+)
 from .faults import Fault
 from .plan import ServerPlan, method_taking
 from .surroundings import event_loop, in_thread, threads_replaced_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from ..clock import OffsetClock
     from .certificates import Certificates
     from .childhost import ChildHost
-    from .controls import Item
+    from .controls import Item, Snapshot
     from .host import ThreadHost
 
 
@@ -31,6 +39,9 @@ _AFTER_CLIENTS = frozenset(
         "stats",
         "put",
         "evict",
+        "load",
+        "snapshot",
+        "restore",
         "reset",
         "advance",
         "script.record.snapshot",
@@ -353,6 +364,39 @@ class MemcachedServer(Controls):
         b'1'
         """
         self._ask("put", *good_item(key, value, flags, ttl))
+
+    def load(self, items: Mapping[str, bytes | Item] | Mapping[bytes, bytes | Item]) -> None:
+        """Store many items, of values or of items with flags and ends; all of them or none.
+
+        What is there already stays, unless its key is among them.
+
+        >>> from pymcd.testing import Item
+        >>> with MemcachedServer() as server:
+        ...     server.load({"a": b"1", "b": Item(b"b", b"2", flags=5)})
+        ...     server.get("b").flags
+        ...     with MemcachedServer() as another:
+        ...         another.load(server.items())
+        ...         len(another)
+        5
+        2
+        """
+        self._ask("load", good_items(items))
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Have the items that there were at the snapshot, no others, and the clock as it was.
+
+        Statistics, faults and calls stay. Of a pair both have the items, as stored anew.
+
+        >>> with MemcachedServer() as server:
+        ...     server.load({"a": b"1"})
+        ...     before = server.snapshot()
+        ...     for number in range(3):
+        ...         server.restore(before)
+        ...         server.put(f"b{number}", b"2")
+        ...     list(server.items())
+        [b'a', b'b2']
+        """
+        self._ask("restore", good_snapshot(snapshot))
 
     def reset(self) -> None:
         """Be as after the start: no items, statistics, faults or calls, and the clock set back.

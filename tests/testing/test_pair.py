@@ -71,6 +71,18 @@ def test_put_evict_and_reset(pair: MemcachedPair) -> None:
         assert pair.a.items() == pair.b.items() == {}
 
 
+def test_load_and_restore_are_for_both(pair: MemcachedPair) -> None:
+    pair.a.load({"a": b"1", "b": b"2"})
+    assert "a" in pair.b
+    before = pair.b.snapshot()
+    pair.a.put("a", b"3")
+    pair.a.put("c", b"3")
+    pair.b.restore(before)
+    pair.wait_in_sync()
+    for server in (pair.a, pair.b):
+        assert {key: item.value for key, item in server.items().items()} == {b"a": b"1", b"b": b"2"}
+
+
 @pytest.mark.parametrize("clock", ["real", "frozen"])
 def test_one_clock(clock: str) -> None:
     with MemcachedPair(clock=clock) as pair, raw(pair.a) as a, raw(pair.b) as b:

@@ -59,8 +59,12 @@ def test_what_every_server_can_do(memcached_server):
     assert (item.value, item.flags, item.key) == (b"x", 3, b"a")
     assert item.expires > 1_700_000_000 and item.cas
     server.put("b", b"2", ttl=60)
+    server.load({"c": b"3", "d": server.get("a")})
+    server.put("far", b"4", ttl=40 * 24 * 3600)
+    assert "far" in server and "e" not in server and server.get("d").flags == 3
+    assert abs(server.get("d").expires - item.expires) <= 1
     assert ask(server, b"get b\\r\\n").endswith(b"2\\r\\nEND\\r\\n")
-    assert server.stats()["curr_items"] == "2"
+    assert server.stats()["curr_items"] == "5"
     assert "item_size_max" in server.stats("settings")
     assert isinstance(server.connections, int)
     assert server.url == "%s:%d" % server.address
@@ -82,6 +86,8 @@ def test_empty_again(memcached_server):
     lambda server: server.restart(),
     lambda server: server.calls,
     lambda server: server.log,
+    lambda server: server.restore(server.snapshot()),
+    lambda server: len(server),
 ], ids=str)
 def test_what_only_the_fake_can_do(memcached_server, use):
     use(memcached_server)
@@ -160,13 +166,13 @@ def test_the_plugin_costs_nothing_where_it_is_not_used() -> None:
 
 def test_the_fixtures(tmp_path: Path) -> None:
     counts, output = run_suite(tmp_path)
-    assert counts == {"passed": 17}, output
+    assert counts == {"passed": 19}, output
 
 
 def test_on_a_server_that_is_there_already(tmp_path: Path) -> None:
     with MemcachedServer() as server:
         counts, output = run_suite(tmp_path, f"--memcached-server={server.url}")
-        assert counts == {"passed": 4, "skipped": 13}, output
+        assert counts == {"passed": 4, "skipped": 15}, output
         assert "advance is beyond a real memcached (--memcached-server)" in output
         assert "clock=, memory_limit= cannot be chosen for the server of" in output
         assert "two servers that replicate are not behind --memcached-server" in output

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pymcd.testing import MemcachedServer
+from pymcd.testing import Item, MemcachedServer
 
 from .helpers import RawClient, nothing_left, raw
 
@@ -192,6 +192,11 @@ WRONG: list[tuple[str, Callable[[MemcachedServer], Any], type[Exception], str]] 
     ("key of a number", lambda s: s.get(1), TypeError, "str or bytes"),  # type: ignore[arg-type]
     ("wait for nothing", lambda s: s.wait_for("get", count=0), ValueError, "1 call"),
     ("wait for unknown", lambda s: s.wait_for("got"), ValueError, "did you mean"),
+    ("load of a list", lambda s: s.load([("a", b"1")]), TypeError, 'write load({"a"'),  # type: ignore[arg-type]
+    ("load of a number", lambda s: s.load({1: b"1"}), TypeError, "str or bytes"),  # type: ignore[arg-type]
+    ("load of an empty key", lambda s: s.load({"": b"1"}), ValueError, "1 to 250"),
+    ("restore of a dict", lambda s: s.restore({}), TypeError, "load() stores a dict"),  # type: ignore[arg-type]
+    ("a number in it", lambda s: 1 in s, TypeError, "str or bytes"),  # type: ignore[operator]
     ("unknown report", lambda s: s.stats("bogus"), ValueError, "ERROR"),
     ("authority", lambda s: s.tls_ca_file, RuntimeError, "tls=True"),
 ]
@@ -364,6 +369,79 @@ def test_put_stores_what_clients_get() -> None:
         assert abs(far.expires - server.now - 40 * 24 * 3600 + 61) <= 1
 
 
+def test_load_stores_values_and_items() -> None:
+    with MemcachedServer(clock="frozen") as server, raw(server) as client:
+        server.put("other", b"1")
+        server.load({b"a": b"abc", b"\xc3\xa9": b"2"})
+        server.load({"b": Item(b"x", b"3", flags=7, expires=int(server.now) + 60)})
+        server.load({"over": Item(b"over", b"4", expires=60)})  # in 1970
+        assert client.ask(b"get a b\r\n", b"END\r\n") == (
+            b"VALUE a 0 3\r\nabc\r\nVALUE b 7 1\r\n3\r\nEND\r\n"
+        )
+        assert len(server) == 4
+        assert "é" in server
+        assert "over" not in server
+        assert server.stats()["cmd_set"] == "0"
+        server.advance(61)
+        assert "b" not in server
+        with MemcachedServer(clock="frozen") as another:
+            another.load(server.items())
+            assert {key: item.value for key, item in another.items().items()} == {
+                key: item.value for key, item in server.items().items()
+            }
+
+
+def test_load_stores_all_or_nothing() -> None:
+    with MemcachedServer(max_item_size=2048) as server:
+        with pytest.raises(ValueError, match="b'b' of 4000 bytes is too large"):
+            server.load({"a": b"1", "b": bytes(4000)})
+        with pytest.raises(TypeError, match=r"value\.encode\(\)"):
+            server.load({"a": b"1", "b": "2"})  # type: ignore[arg-type]
+        assert len(server) == 0
+        assert server  # though it is empty
+
+
+@pytest.mark.parametrize("clock", ["real", "frozen"])
+def test_restore_is_as_at_the_snapshot(clock: Any) -> None:
+    with MemcachedServer(clock=clock) as server, raw(server) as client:
+        client.ask(b"set a 5 100 1\r\nx\r\n")
+        client.ask(b"set b 0 0 1\r\ny\r\n")
+        server.advance(50)
+        before, snapshot, now = server.items(), server.snapshot(), server.now
+        for _ in range(3):
+            server.advance(60)
+            client.ask(b"flush_all 10\r\n")
+            client.ask(b"set c 0 0 1\r\nz\r\n")
+            client.ask(b"delete b\r\n")
+            server.restart(keep_items=True)
+            assert set(server.items()) - {b"d"} == {b"c"}
+            server.restore(snapshot)
+            assert 0 <= server.now - now < 30
+            assert {key: (item.value, item.flags, item.cas) for key, item in before.items()} == {
+                key: (item.value, item.flags, item.cas) for key, item in server.items().items()
+            }
+            assert abs(server.items()[b"a"].expires - before[b"a"].expires) <= 1
+            client.close()
+            client = RawClient(server.address)
+            # No cas unique is given out twice.
+            client.ask(b"set d 0 0 1\r\nz\r\n")
+            assert server.items()[b"d"].cas > max(item.cas for item in before.values())
+        server.advance(51)
+        assert set(server.items()) == {b"b", b"d"}
+        server.reset()
+        assert len(server) == 0
+        assert 0 <= now - server.now - 50 + 30 < 60
+        client.close()
+
+
+def test_what_a_snapshot_has_can_be_elsewhere() -> None:
+    with MemcachedServer() as one, MemcachedServer() as other:
+        one.load({b"%d" % number: b"x" for number in range(1000)})
+        other.put("a", b"1")
+        other.restore(one.snapshot())
+        assert set(other.items()) == set(one.items())
+
+
 def test_evict_is_an_eviction() -> None:
     with MemcachedServer() as server:
         server.put("a", b"1", ttl=60)
@@ -404,6 +482,18 @@ def test_reset_is_as_good_as_new() -> None:
         refusal.remove()
         with raw(server) as another:
             assert another.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
+
+
+def test_times_of_day_are_right_after_a_restart_and_a_reset() -> None:
+    with MemcachedServer(clock="frozen") as server:
+        server.advance(1000)
+        server.restart()
+        server.reset()
+        with raw(server) as client:
+            client.ask(b"set a 0 %d 1\r\nx\r\n" % (server.now + 60))
+        item = server.get("a")
+        assert item is not None
+        assert abs(item.expires - server.now - 60) <= 1
 
 
 def test_what_was_held_does_not_outlive_a_reset() -> None:
