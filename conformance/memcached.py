@@ -7,21 +7,14 @@ it was built for; nothing of it is installed, and `servers.reference_command` st
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 from .servers import FOLLOWED, followed_folder, reference_command, version_of
+from .trees import FetchError, make_tree
 
 SUITE = "sid"
-DEBOOTSTRAP = ("debootstrap", "--variant=minbase", "--include=memcached", SUITE)
-SHOWN_LINES = 5
-
-
-class FetchError(Exception):
-    """It is not to be had here, for the reason given."""
 
 
 def version_in(folder: Path) -> str:
@@ -40,31 +33,7 @@ def fetch(folder: Path) -> None:
     """
     if version_in(folder) == FOLLOWED:
         return
-    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-    program = shutil.which(DEBOOTSTRAP[0], path=path)
-    if program is None:
-        raise FetchError("no debootstrap installed (Debian: apt-get install debootstrap)")
-    if os.geteuid() != 0:
-        raise FetchError("debootstrap must be run as root")
-    # A folder that is half made is not gone on with.
-    draft = folder.with_name(folder.name + ".draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.parent.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run(
-        [program, *DEBOOTSTRAP[1:], str(draft)],
-        env=os.environ | {"PATH": path},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        last = "\n".join(done.stdout.splitlines()[-SHOWN_LINES:])
-        shutil.rmtree(draft, ignore_errors=True)
-        raise FetchError(f"debootstrap failed:\n{last}")
-    shutil.rmtree(folder, ignore_errors=True)
-    draft.rename(folder)
+    make_tree(folder, SUITE, ["memcached"])
     if (found := version_in(folder)) != FOLLOWED:
         raise FetchError(
             f"{SUITE} has {found or 'none'} now: --reference {folder} compares with it"

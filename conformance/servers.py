@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from conformance.clients.catalog import home
+from conformance.trees import command_of
 from pymcd.limits import MEMCACHED_VERSION
 
 if TYPE_CHECKING:
@@ -63,26 +64,13 @@ def find_memcached() -> tuple[str, ...] | None:
 
 
 def reference_command(path: str) -> tuple[str, ...]:
-    """Return the command which runs the memcached at `path`, a program or a debootstrap folder.
-
-    A program in a foreign tree must not load this system's libraries, so it is started by the
-    tree's own dynamic loader with the tree's library folders.
-    """
+    """Return the command which runs the memcached at `path`, a program or a debootstrap folder."""
     place = Path(path).resolve()
     if place.is_dir():
         place = place / "usr" / "bin" / "memcached"
     if not place.is_file():
         raise FileNotFoundError(f"no memcached at {place}")
-    tree = place.parents[2] if place.parent.name == "bin" else place.parent
-    if tree == Path("/"):
-        return (str(place),)
-    for loader in sorted(tree.glob("lib*/ld-linux*.so*")) + sorted(tree.glob("usr/lib*/ld-*.so*")):
-        folders = [
-            str(each)
-            for each in (*tree.glob("lib/*-linux-gnu*"), *tree.glob("usr/lib/*-linux-gnu*"))
-        ]
-        return (str(loader), "--library-path", ":".join(folders), str(place))
-    return (str(place),)
+    return command_of(place)
 
 
 @functools.cache
