@@ -16,12 +16,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 HOST = "127.0.0.1"
 START_TIMEOUT_S = 10.0
@@ -52,22 +52,44 @@ def free_port() -> int:
             return port
 
 
-def cpu_of(pid: int) -> float:
-    """User plus system time of a process so far, all its threads, in seconds."""
-    # The second field is the command in parentheses and may hold blanks.
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+class Cpu(NamedTuple):
+    """CPU time, in seconds."""
+
+    user_s: float
+    system_s: float
+
+    @property
+    def together_s(self) -> float:
+        return self.user_s + self.system_s
+
+    def since(self, before: Cpu) -> Cpu:
+        """Return what was used since an earlier reading."""
+        return Cpu(self.user_s - before.user_s, self.system_s - before.system_s)
+
+
+def cpu_of(*pids: int) -> Cpu:
+    """Return the time of these processes so far, all their threads."""
+    user = system = 0
+    for pid in pids:
+        # The second field is the command in parentheses and may hold blanks.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        user += int(fields[11])
+        system += int(fields[12])
+    return Cpu(user / TICKS_PER_S, system / TICKS_PER_S)
 
 
 def cpu_of_others() -> float:
-    """User plus system time of all processes but this one, its children and servers, so far."""
-    user, nice, system, _, _, irq, softirq = map(
-        int, Path("/proc/stat").read_text().split(maxsplit=8)[1:8]
+    """User plus system time of all processes but this one, its children and servers, so far.
+
+    With it goes what the host of a virtual machine has taken from it.
+    """
+    user, nice, system, _, _, irq, softirq, stolen = map(
+        int, Path("/proc/stat").read_text().split(maxsplit=9)[1:9]
     )
     # The loopback's network is made in interrupts, counted for the interrupted process as well.
-    machine_s = (user + nice + system + irq + softirq) / TICKS_PER_S
+    machine_s = (user + nice + system + irq + softirq + stolen) / TICKS_PER_S
     # A child's time is in os.times() once it was waited for.
-    running_s = sum(server.cpu_s() for server in Server.running)
+    running_s = sum(server.cpu().together_s for server in Server.running)
     return machine_s - sum(os.times()[:4]) - running_s
 
 
@@ -77,6 +99,11 @@ class Contender:
 
     name: str
     command: tuple[str, ...]
+    environment: tuple[tuple[str, str], ...] = ()  #: what it needs beside that of this process
+    label: str = ""  #: what tells it from others of that name
+
+    def __str__(self) -> str:
+        return self.label or self.name
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -95,11 +122,20 @@ class Contender:
     def version(self) -> str:
         try:
             done = subprocess.run(
-                [*self.command, "-V"], capture_output=True, text=True, timeout=10, cwd=CHECKOUT
+                [*self.command, "-V"],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                cwd=CHECKOUT,
+                env=os.environ | dict(self.environment),
             )
         except OSError as error:
             raise BenchError(f"cannot run {self.command[0]}: {error.strerror}") from error
         return done.stdout.strip() or f"unknown (exit code {done.returncode})"
+
+    def labelled(self) -> Contender:
+        """Return it with a name that tells its version, unless it has one."""
+        return self if self.label else replace(self, label=self.version())
 
     def start(self, *options: str, memory_limit_mb: int = 1024) -> Server:
         """Start on a free port of the loopback; returns when a connection succeeded."""
@@ -108,7 +144,7 @@ class Contender:
         command += ["-m", str(memory_limit_mb), *options]
         if os.geteuid() == 0:
             command += ["-u", "nobody"]
-        return Server(self.name, command, port)
+        return Server(str(self), command, port, dict(self.environment))
 
 
 class Server:
@@ -116,7 +152,9 @@ class Server:
 
     running: ClassVar[set[Server]] = set()
 
-    def __init__(self, name: str, command: Sequence[str], port: int) -> None:
+    def __init__(
+        self, name: str, command: Sequence[str], port: int, environment: Mapping[str, str]
+    ) -> None:
         self.name = name
         self.port = port
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by stop)
@@ -127,6 +165,7 @@ class Server:
             stdout=self._log,
             stderr=self._log,
             cwd=CHECKOUT,
+            env=os.environ | dict(environment),
         )
         self.pids: tuple[int, ...] = (self._process.pid,)
         try:
@@ -197,9 +236,9 @@ class Server:
         rows = (line.split() for line in reply.decode().splitlines())
         return {row[1]: int(row[2]) for row in rows if len(row) == 3 and row[2].isdigit()}
 
-    def cpu_s(self) -> float:
-        """User plus system time so far, all threads."""
-        return sum(map(cpu_of, self.pids))
+    def cpu(self) -> Cpu:
+        """Return the time used so far, by all threads."""
+        return cpu_of(*self.pids)
 
     def rss_bytes(self) -> int:
         return sum(self._memory(pid, "VmRSS") for pid in self.pids)

@@ -36,7 +36,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .contenders import HOST, BenchError, CpuWait, Server
+from .contenders import HOST, BenchError, Cpu, CpuWait, Server
 
 if TYPE_CHECKING:
     import random
@@ -118,11 +118,19 @@ class Window:
 
     seconds: float
     operations: int
-    cpu_s: float
+    cpu: Cpu
 
     @property
     def cpu_per_operation_us(self) -> float:
-        return self.cpu_s / self.operations * 1e6
+        return self.cpu.together_s / self.operations * 1e6
+
+    @property
+    def user_per_operation_us(self) -> float:
+        return self.cpu.user_s / self.operations * 1e6
+
+    @property
+    def system_per_operation_us(self) -> float:
+        return self.cpu.system_s / self.operations * 1e6
 
     @property
     def operations_per_s(self) -> float:
@@ -135,18 +143,18 @@ class Meter:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._before = server.stats()
-        self._cpu_s = server.cpu_s()
+        self._cpu = server.cpu()
         self._at_s = time.perf_counter()
 
     def window(self, set_share: float, value_bytes: int) -> Window:
         """Measure up to now, and refuse what was not the load that it should have been."""
         after = self._server.stats()
-        cpu_s = self._server.cpu_s() - self._cpu_s
+        cpu = self._server.cpu().since(self._cpu)
         seconds = time.perf_counter() - self._at_s
         done = {name: after.get(name, 0) - self._before.get(name, 0) for name in COUNTERS}
         if broken := broken_promises(done, set_share, value_bytes):
             raise BenchError(f"{self._server.name}: not true that {', '.join(broken)}")
-        return Window(seconds, done["cmd_get"] + done["cmd_set"], cpu_s)
+        return Window(seconds, done["cmd_get"] + done["cmd_set"], cpu)
 
 
 def broken_promises(done: Mapping[str, int], set_share: float, value_bytes: int) -> list[str]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from .contenders import HOST, BenchError, Contender, Server, free_port
 from .loads import SETTLE_S, Load, latencies, quantile, requests
-from .report import Row
+from .report import CpuRows, Row
 from .scenarios import FEW_ITEMS, KIB, ROOMY_MB, SEED, Scenario
 
 if TYPE_CHECKING:
@@ -113,13 +113,10 @@ class PairServer(Server):
         counters["cmd_set"] = max(counters["cmd_set"], other["cmd_set"])
         return counters
 
-    def cpu_s(self) -> float:
-        return sum(node.cpu_s() for node in self.nodes)
-
 
 def _alone(bench: Bench) -> Bench:
     """The same bench, with the subject by itself as the reference."""
-    return dataclasses.replace(bench, reference=Contender("alone", bench.subject.command))
+    return dataclasses.replace(bench, reference=dataclasses.replace(bench.subject, label="alone"))
 
 
 def paired_load(
@@ -139,22 +136,21 @@ def paired_load(
     )
     if at != "coordinator":
         throughput.bar = None
-    cpu = Row(scenario, "CPU of both nodes per request: pair, alone", "us")
+    cpu = CpuRows(scenario, "CPU of both nodes per request: pair, alone")
 
     def measure(contender: Contender) -> Window:
-        window_s = 1.0 if bench.quick else 3.0
         if contender is bench.subject:
             with PairServer(contender, "--replication-ack", ack, at=at) as pair:
-                window = load.run(pair, window_s)
+                window = load.run(pair, bench.window_s)
                 pair.check()
                 return window
         with contender.start(memory_limit_mb=ROOMY_MB) as server:
-            return load.run(server, window_s)
+            return load.run(server, bench.window_s)
 
     for ours, theirs in bench.paired(measure):
         throughput.add(ours.operations_per_s, theirs.operations_per_s)
-        cpu.add(ours.cpu_per_operation_us, theirs.cpu_per_operation_us)
-    return [throughput, cpu]
+        cpu.add(ours, theirs)
+    return [throughput, *cpu.rows]
 
 
 def added_latency(bench: Bench, scenario: str) -> list[Row]:

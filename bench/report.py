@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .contenders import Contender
+    from .loads import Window
 
 
 DISTURBED_SHARE = 0.05
@@ -42,6 +43,7 @@ class Row:
     subject: list[float] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
     others_share: float = 0.0  # of all CPUs, used by other processes meanwhile
+    subject_name: str = ""  #: what was measured, as "pymcd on CPython 3.13.5"
 
     def add(self, subject: float, reference: float) -> None:
         self.subject.append(subject)
@@ -66,15 +68,33 @@ class Row:
         return asdict(self) | derived
 
 
+class CpuRows:
+    """CPU per operation: all of it, and what of it the server and what the kernel took."""
+
+    def __init__(self, scenario: str, what: str, bar: float | None = None) -> None:
+        self.rows = [
+            Row(scenario, what, "us", bar=bar),
+            Row(scenario, "user part of it", "us"),
+            Row(scenario, "system part of it", "us"),
+        ]
+
+    def add(self, ours: Window, theirs: Window) -> None:
+        together, user, system = self.rows
+        together.add(ours.cpu_per_operation_us, theirs.cpu_per_operation_us)
+        user.add(ours.user_per_operation_us, theirs.user_per_operation_us)
+        system.add(ours.system_per_operation_us, theirs.system_per_operation_us)
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """A scenario that gave no figures, and why."""
 
+    subject: str
     scenario: str
     why: str
 
 
-def describe_machine(subject: Contender, reference: Contender) -> dict[str, str]:
+def describe_machine(subjects: Sequence[Contender], reference: Contender) -> dict[str, str]:
     """Name what the figures depend on; a figure without these says little."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -85,8 +105,7 @@ def describe_machine(subject: Contender, reference: Contender) -> dict[str, str]
     return {
         "machine": f"{os.cpu_count()} x {model}, {platform.system()} {platform.release()}",
         "load before": f"{load_1_min:.2f}" + (" (others are busy)" if load_1_min > 0.5 else ""),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        subject.name: subject.version(),
+        **{str(subject): subject.version() for subject in subjects},
         "reference": f"{reference.version()} -t 1",
         "date": time.strftime("%Y-%m-%d"),
     }
@@ -99,11 +118,11 @@ def number(value: float) -> str:
     return f"{value:.{1 if abs(value) >= 10 else 2 if abs(value) >= 1 else 3}f}"
 
 
-def table(rows: Sequence[Row], subject_name: str) -> str:
-    """Lay the rows out as text."""
-    if subject_name == "memcached":
-        subject_name = "itself"
-    lines = [["", "what", subject_name, "memcached", "unit", "ratio", "spread", "bar", ""]]
+def table(rows: Sequence[Row], subject: str, reference: str = "memcached") -> str:
+    """Lay the rows of one subject out as text."""
+    if subject == reference:
+        subject = "itself"
+    lines = [["", "what", subject, reference, "unit", "ratio", "spread", "bar", ""]]
     shown = ""
     for row in rows:
         ratios = row.ratios
@@ -133,10 +152,14 @@ def table(rows: Sequence[Row], subject_name: str) -> str:
             ]
         )
         shown = row.scenario
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    to_the_right = {2, 3, 5}
+    return lay_out(lines, to_the_right={2, 3, 5})
 
-    def lay(line: list[str]) -> str:
+
+def lay_out(lines: Sequence[Sequence[str]], *, to_the_right: set[int]) -> str:
+    """Lay cells out in columns, the first line as a heading."""
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+
+    def lay(line: Sequence[str]) -> str:
         cells = [
             cell.rjust(width) if column in to_the_right else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))

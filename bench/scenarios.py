@@ -15,7 +15,6 @@ import os
 import random
 import ssl
 import subprocess
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ from .loads import (
     quantile,
     requests,
 )
-from .report import DISTURBED_SHARE, Row
+from .report import DISTURBED_SHARE, CpuRows, Row
 from .tls_load import tls_load
 
 if TYPE_CHECKING:
@@ -65,6 +64,7 @@ class Bench:
     pairs: int
     quick: bool
     progress: Progress
+    window_s: float  #: of a steady load
     wait_s: float = 0.0
     # Of each run: CPU time of strangers, and how long it took.
     disturbances: list[tuple[float, float]] = field(default_factory=list)
@@ -82,7 +82,7 @@ class Bench:
             order = [self.subject, self.reference][:: 1 if pair % 2 == 0 else -1]
             results = []
             for contender in order:
-                what = f"pair {pair + 1}/{pairs}: {contender.name}"
+                what = f"pair {pair + 1}/{pairs}: {contender}"
                 self._wait_for_calm(what)
                 self.progress.step(what)
                 others_s, started_s = cpu_of_others(), time.perf_counter()
@@ -140,17 +140,17 @@ def steady_load(
 ) -> list[Row]:
     """CPU per operation and throughput under a load that a generator keeps up."""
     operation = "request" if load.keys_per_get == 1 else "key"
-    cpu = Row(scenario, f"CPU per {operation}", "us", bar=cpu_bar)
+    cpu = CpuRows(scenario, f"CPU per {operation}", cpu_bar)
     throughput = Row(scenario, f"{operation}s per second", "/s", bar=throughput_bar, at_least=True)
 
     def measure(contender: Contender) -> Window:
         with contender.start(*load.server_options, memory_limit_mb=ROOMY_MB) as server:
-            return load.run(server, 1.0 if bench.quick else 3.0)
+            return load.run(server, bench.window_s)
 
     for ours, theirs in bench.paired(measure):
-        cpu.add(ours.cpu_per_operation_us, theirs.cpu_per_operation_us)
+        cpu.add(ours, theirs)
         throughput.add(ours.operations_per_s, theirs.operations_per_s)
-    return [cpu, throughput]
+    return [*cpu.rows, throughput]
 
 
 def one_client(bench: Bench, scenario: str) -> list[Row]:
@@ -236,7 +236,7 @@ def scale(bench: Bench, scenario: str) -> list[Row]:
     with ExitStack() as running:
         servers: dict[int, list[Server]] = {}
         for contender in (bench.subject, bench.reference):
-            bench.progress.step(f"filling {contender.name}")
+            bench.progress.step(f"filling {contender}")
             servers[id(contender)] = []
             for items in (FEW_ITEMS, many):
                 server = running.enter_context(contender.start(memory_limit_mb=ROOMY_MB))
@@ -277,13 +277,15 @@ def startup(bench: Bench, scenario: str) -> list[Row]:
     """From exec to the first connection accepted, less what a bare interpreter takes."""
     over = Row(scenario, "listening, less bare Python", "ms", compare="own", bar=250.0)
 
-    def bare_python_s() -> float:
+    def bare_python_s(contender: Contender) -> float:
+        command = [*contender.command[: contender.command.index("-m")], "-c", "pass"]
         started_s = time.perf_counter()
-        subprocess.run([sys.executable, "-c", "pass"], check=True)
+        subprocess.run(command, env=os.environ | dict(contender.environment), check=True)
         return time.perf_counter() - started_s
 
     def measure(contender: Contender) -> float:
-        interpreter_s = bare_python_s() if contender.is_pymcd else 0.0
+        is_python = contender.is_pymcd and "-m" in contender.command
+        interpreter_s = bare_python_s(contender) if is_python else 0.0
         with contender.start() as server:
             return server.start_s - interpreter_s
 

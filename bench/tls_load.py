@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .contenders import HOST, REPLY_TIMEOUT_S, BenchError, Contender, Server, free_port
-from .report import Row
+from .report import CpuRows, Row
 
 if TYPE_CHECKING:
     from .clients import Clients
@@ -67,7 +67,7 @@ def start(contender: Contender, identity: Identity, tls_port: int) -> Server:
     command += ["-o", f"ssl_chain_cert={identity.chain_file},ssl_key={identity.key_file}"]
     if os.geteuid() == 0:
         command += ["-u", "nobody"]
-    return Server(contender.name, command, port)
+    return Server(str(contender), command, port, dict(contender.environment))
 
 
 def connect(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
@@ -86,7 +86,7 @@ def tls_load(
     throughput_bar: float | None = None,
 ) -> list[Row]:
     """CPU per request and throughput over TLS."""
-    cpu = Row(scenario, "CPU per request", "us", bar=cpu_bar)
+    cpu = CpuRows(scenario, "CPU per request", cpu_bar)
     throughput = Row(scenario, "requests per second", "/s", bar=throughput_bar, at_least=True)
     with tempfile.TemporaryDirectory() as folder:
         identity = make_identity(Path(folder), version)
@@ -95,9 +95,9 @@ def tls_load(
             tls_port = free_port()
             with start(contender, identity, tls_port) as server:
                 secured = partial(connect, tls_port, identity.context)
-                return load.run(server, 1.0 if bench.quick else 3.0, secured)
+                return load.run(server, bench.window_s, secured)
 
         for ours, theirs in bench.paired(measure):
-            cpu.add(ours.cpu_per_operation_us, theirs.cpu_per_operation_us)
+            cpu.add(ours, theirs)
             throughput.add(ours.operations_per_s, theirs.operations_per_s)
-    return [cpu, throughput]
+    return [*cpu.rows, throughput]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import platform
 import random
 import socket
 import subprocess
 import sys
+import venv
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import __main__ as command_line
-from bench import scenarios
+from bench import compare, interpreters, scenarios
 from bench.clients import APPLICATION, META, TEXT, WIDE_META, Clients, Dialect, Member
-from bench.contenders import BenchError, Contender, cpu_of
+from bench.contenders import BenchError, Contender, Cpu, cpu_of
 from bench.loads import KEY, Load, Window, broken_promises, quantile, requests
 from bench.pair import PAIR_SCENARIOS
 from bench.report import Progress, Row, number, table
@@ -73,8 +76,10 @@ def test_figures_as_json_have_what_is_derived():
 
 
 def test_cost_and_throughput_of_a_window():
-    window = Window(seconds=2.0, operations=100_000, cpu_s=0.5)
+    window = Window(seconds=2.0, operations=100_000, cpu=Cpu(user_s=0.3, system_s=0.2))
     assert window.cpu_per_operation_us == pytest.approx(5.0)
+    assert window.user_per_operation_us == pytest.approx(3.0)
+    assert window.system_per_operation_us == pytest.approx(2.0)
     assert window.operations_per_s == 50_000
 
 
@@ -172,7 +177,7 @@ def test_contender_that_cannot_be_run():
 
 @LINUX
 def test_cpu_time_of_a_process():
-    assert 0 <= cpu_of(os.getpid()) <= sum(os.times()[:2]) + 1
+    assert 0 <= cpu_of(os.getpid()).together_s <= sum(os.times()[:2]) + 1
 
 
 # -- loads ---------------------------------------------------------------------------------------
@@ -332,7 +337,7 @@ def run_pairs(
     monkeypatch.setattr(scenarios, "cpu_of_others", lambda: others_s)
     monkeypatch.setattr("bench.scenarios.time.perf_counter", lambda: at_s)
     monkeypatch.setattr(scenarios.Bench, "_wait_for_calm", lambda _bench, _what: None)
-    bench = scenarios.Bench(*SIDES, 3, True, Progress(1), wait_s)
+    bench = scenarios.Bench(*SIDES, 3, True, Progress(1), 1.0, wait_s)
     pairs = list(bench.paired(measure))
     return pairs, order, bench.others_share()
 
@@ -407,3 +412,100 @@ def test_server_that_does_not_exist(
     monkeypatch.setattr(sys, "argv", ["bench", "--subject", "/nonexistent/server", "get16"])
     assert command_line.main() == 1
     assert capsys.readouterr().err.startswith("bench: cannot run /nonexistent/server")
+
+
+def test_python_is_for_our_own_server(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    words = ["bench", "--python", sys.executable, "--subject", "memcached", "get16"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert command_line.main() == 1
+    assert "--subject for another server" in capsys.readouterr().err
+
+
+def test_each_subject_has_rows_and_failures_of_its_own():
+    def give(bench: scenarios.Bench, name: str) -> list[Row]:
+        if bench.subject.name == "memcached":
+            raise BenchError("it is away")
+        return [row((3, 2))]
+
+    benches = [
+        scenarios.Bench(each, SIDES[1], 1, True, Progress(2), window_s=1.0) for each in SIDES
+    ]
+    rows, failures = command_line.measure([scenarios.Scenario("get16", "", give)], benches)
+    assert [each.subject_name for each in rows] == ["pymcd"]
+    assert [(each.subject, each.scenario, each.why) for each in failures] == [
+        ("memcached", "get16", "it is away")
+    ]
+
+
+# -- interpreters --------------------------------------------------------------------------------
+
+
+def test_interpreter_is_asked_what_it_is():
+    found = interpreters.find(sys.executable)
+    assert found.name == f"{platform.python_implementation()} {platform.python_version()}"
+    contender = found.contender()
+    assert contender.command == (*found.command, "-m", "pymcd")
+    assert str(contender) == f"pymcd on {found.name}"
+    assert contender.is_pymcd
+    assert contender.version().startswith("pymcd ")
+
+
+def test_interpreter_without_the_packages_is_lent_them_and_nothing_else(tmp_path: Path):
+    venv.create(tmp_path / "bare", symlinks=True)
+    found = interpreters.find(str(tmp_path / "bare" / "bin" / "python"))
+    _, lent = dict(found.environment)["PYTHONPATH"].split(os.pathsep)
+    assert sorted(os.listdir(lent)) == sorted(interpreters.LENT)
+    assert found.contender().version().startswith("pymcd ")
+
+
+@pytest.mark.parametrize(
+    ("program", "says"),
+    [("/nonexistent/python", "No such file"), ("/bin/false", "no Python: it says nothing")],
+)
+def test_interpreter_that_is_none(program: str, says: str):
+    with pytest.raises(BenchError, match=f"--python {program}: .*{says}"):
+        interpreters.find(program)
+
+
+# -- comparing -----------------------------------------------------------------------------------
+
+
+def write_result(path: Path, **rows: Row) -> Path:
+    for name, each in rows.items():
+        each.scenario, each.subject_name = name, "pymcd"
+    path.write_text(json.dumps({"rows": [each.as_dict() for each in rows.values()]}))
+    return path
+
+
+def test_what_changed_between_two_results(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    old = write_result(
+        tmp_path / "old",
+        get16=row((2, 1), (2.2, 1)),
+        set16=row((2, 1), (2.2, 1)),
+        many=row((2, 1), (2.2, 1), at_least=True),
+        gone=row((1, 1)),
+    )
+    new = write_result(
+        tmp_path / "new",
+        many=row((1, 1), (1.1, 1), at_least=True),
+        get16=row((1.1, 1), (1, 1)),
+        set16=row((2.1, 1), (2.3, 1)),
+    )
+    assert compare.main([str(old), str(new)]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    assert [line.split()[-1] for line in lines] == ["better", "+4.8%", "WORSE"]
+    assert "-50.0%" in lines[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [(None, "No such file"), ("[]", "not a result"), ("{", "not a result")]
+)
+def test_result_that_cannot_be_read(
+    content: str | None, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    if content is not None:
+        (tmp_path / "old").write_text(content)
+    assert compare.main([str(tmp_path / "old"), str(tmp_path / "new")]) == 2
+    assert says in capsys.readouterr().err
