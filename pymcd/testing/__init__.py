@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from .asynchronous import AsyncMemcachedServer, serve
     from .calls import Call, CallLog
-    from .controls import Item, Snapshot
+    from .controls import Item, Items, Snapshot
     from .faults import Fault, FaultBuilder
+    from .findings import FaultWarning, VerifyError
     from .pair import MemcachedPair
     from .server import MemcachedServer
 
@@ -27,10 +28,13 @@ __all__ = [
     "CallLog",
     "Fault",
     "FaultBuilder",
+    "FaultWarning",
     "Item",
+    "Items",
     "MemcachedPair",
     "MemcachedServer",
     "Snapshot",
+    "VerifyError",
     "serve",
 ]
 
@@ -40,10 +44,13 @@ _HOMES = {
     "CallLog": "calls",
     "Fault": "faults",
     "FaultBuilder": "faults",
+    "FaultWarning": "findings",
     "Item": "controls",
+    "Items": "controls",
     "MemcachedPair": "pair",
     "MemcachedServer": "server",
     "Snapshot": "controls",
+    "VerifyError": "findings",
     "serve": "asynchronous",
 }
 

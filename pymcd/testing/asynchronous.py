@@ -20,6 +20,7 @@ from .controls import (
     too_few,
 )
 from .engine import Engine, new_clock
+from .findings import tell
 from .plan import ServePlan, taking
 from .ports import Port
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from .certificates import Certificates
     from .controls import Item, Snapshot
+    from .findings import Finding
 
 
 class _TrioClock:
@@ -80,6 +82,7 @@ class AsyncMemcachedServer(Controls):
         address: tuple[str, int] | None,
         certificates: Certificates | None = None,
     ) -> None:
+        super().__init__()
         self._certificates = certificates
         self._engine = engine
         self._nursery = nursery
@@ -217,17 +220,21 @@ async def serve(plan: ServePlan) -> AsyncIterator[AsyncMemcachedServer]:
         engine = Engine(plan, clock=clock, port=reserved, sockets=sockets)
         started = trio.Event()
         failure: BaseException | None = None
+        findings: list[Finding] = []
         async with trio.open_nursery() as nursery:
             nursery.start_soon(engine.run, started.set)
             await started.wait()
             address = None if reserved is None else (plan.host, reserved.number)
+            server = AsyncMemcachedServer(engine, nursery, address, certificates)
             try:
-                yield AsyncMemcachedServer(engine, nursery, address, certificates)
+                yield server
+                findings = server._take_findings()
             except BaseException as error:
                 failure = error  # which the nursery would wrap into a group
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
+        tell(findings)
     finally:
         if reserved is not None:
             reserved.close()

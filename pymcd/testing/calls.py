@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, overload
 
 from .requests import as_commands
@@ -37,12 +37,22 @@ class Call:
     keys: tuple[bytes, ...] = ()
     #: What the client wants to have back to know the answer by, or None.
     opaque: bytes | None = None
+    #: What is to be stored, or None.
+    value: bytes | None = None
+    #: What the client stores beside the value, or None.
+    client_flags: int | None = None
+    #: The expiration as it was sent: in seconds, in Unix time, -1; None: the command has none.
+    ttl: int | None = None
+    #: The client asked for no answer: by `noreply`, a quiet opcode, or the flag q.
+    noreply: bool = False
     #: What was sent back: b"" after `noreply`; None: nothing yet, or never.
     reply: bytes | None = None
     #: Which client, counted from 1 in the order in which they came.
     connection: int = 0
     #: When, in seconds of Unix time on the server's clock.
     at: float = 0.0
+    #: Among the calls of all servers of a process.
+    order: int = field(default=0, repr=False, compare=False)
 
     @property
     def key(self) -> bytes | None:
@@ -80,9 +90,11 @@ class Wanted:
 
     def fits(self, call: Call) -> bool:
         """Return whether a call is meant."""
-        return (self.commands is None or call.command in self.commands) and (
-            self.key is None or self.key in call.keys
-        )
+        return (self.commands is None or call.command in self.commands) and self.is_about(call)
+
+    def is_about(self, call: Call) -> bool:
+        """Return whether a call is on that key, whatever the command."""
+        return self.key is None or self.key in call.keys
 
     def among(self, calls: Iterable[Call]) -> list[Call]:
         """Return those that are meant."""

@@ -7,18 +7,22 @@ into another thread or process or just so, is `_ask`.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from ..limits import KEY_MAX_BYTES, UINT32_MAX
 from .calls import Call, CallLog, Wanted, as_key, describe
-from .faults import Action, Criteria, Fault, FaultBuilder
+from .faults import Criteria, Fault, FaultBuilder, Origin
+from .findings import Finding, caller, tell
 from .requests import as_commands
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import ItemsView, Iterable, Iterator, KeysView
+
+    from .actions import Action
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +68,69 @@ class Snapshot:
         return f"<Snapshot: {len(self.kept)} items>"
 
 
+_Other = TypeVar("_Other")
+
+
+# `Any`, as to type checkers a str can be in a dict of those alone.
+class Items(dict[Any, Item]):
+    """Living items by key. A key may be asked for as str or bytes; they come as bytes.
+
+    >>> from pymcd.testing import MemcachedServer
+    >>> with MemcachedServer() as server:
+    ...     server.put("user:1", b"ada")
+    ...     items = server.items()
+    >>> "user:1" in items, b"user:1" in items, "user:2" in items
+    (True, True, False)
+    >>> items["user:1"].value, list(items), list(items.keys())
+    (b'ada', [b'user:1'], [b'user:1'])
+    >>> [(key, item.value) for key, item in items.items()]
+    [(b'user:1', b'ada')]
+    """
+
+    def __iter__(self) -> Iterator[bytes]:
+        return super().__iter__()
+
+    def keys(self) -> KeysView[bytes]:  # type: ignore[override]  # it is just that
+        """Return the keys, as bytes."""
+        return super().keys()
+
+    def items(self) -> ItemsView[bytes, Item]:  # type: ignore[override]
+        """Return keys, as bytes, and items."""
+        return super().items()
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key.encode() if isinstance(key, str) else key)
+
+    def __getitem__(self, key: str | bytes) -> Item:
+        return super().__getitem__(key.encode() if isinstance(key, str) else key)
+
+    @overload
+    def get(self, key: str | bytes, default: None = None, /) -> Item | None: ...
+    @overload
+    def get(self, key: str | bytes, default: Item | _Other, /) -> Item | _Other: ...
+    def get(self, key: str | bytes, default: Any = None, /) -> Any:
+        """Return the item of a key, or something else.
+
+        >>> with MemcachedServer() as server:
+        ...     server.put("user:1", b"ada")
+        ...     server.items().get("user:1").value
+        ...     server.items().get("user:2", "nobody")
+        b'ada'
+        'nobody'
+        """
+        return super().get(key.encode() if isinstance(key, str) else key, default)
+
+
+#: Of faults, of all servers: one that a server does not know has ended there.
+_numbers: Final = itertools.count(1)
+
+
 class Controls:
     """The controls that do not depend on where the fake runs."""
+
+    def __init__(self) -> None:
+        #: Those that were not told yet what to do.
+        self._builders: list[FaultBuilder] = []
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         """Have the engine execute the method of that name."""
@@ -83,16 +148,17 @@ class Controls:
         """
         return float(self._ask("now"))
 
-    def items(self) -> dict[bytes, Item]:
-        """Return all living items by key; nothing changes by that.
+    def items(self) -> Items:
+        """Return all living items by key, asked for as str or bytes; nothing changes by that.
 
         >>> with MemcachedServer() as server:
         ...     server.put("a", b"1")
         ...     {key: item.value for key, item in server.items().items()}
+        ...     "a" in server.items()
         {b'a': b'1'}
+        True
         """
-        items: dict[bytes, Item] = self._ask("items")
-        return items
+        return Items(self._ask("items"))
 
     def get(self, key: str | bytes) -> Item | None:
         """Return one living item, or None. It counts in no statistic and moves nothing.
@@ -203,12 +269,14 @@ class Controls:
         times: int | None = None,
         probability: float = 1.0,
         seed: int = 0,
+        required: bool = True,
     ) -> FaultBuilder:
         """Choose the calls to which something shall happen; the `FaultBuilder` says what.
 
         Calls of that command (or of one of several), on that key, by that client (counted from 1);
         the first `times` of them; each with that probability, by a generator that starts from
-        `seed`. What is left out does not matter.
+        `seed`. What is left out does not matter. If it has happened less than `times` times when
+        the test is over, `verify()` fails, unless `required=False`.
 
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address)
@@ -228,13 +296,66 @@ class Controls:
             times,
             probability,
             seed,
+            required,
         )
+        said = {
+            "command": command,
+            "key": key,
+            "connection": connection,
+            "times": times,
+            "probability": None if probability == 1 else probability,
+            "seed": seed or None,
+        }
+        words = ", ".join(f"{name}={word!r}" for name, word in said.items() if word is not None)
 
-        def install(action: Action) -> Fault:
-            number: int = self._ask("script.faults.add", criteria, action)
-            return self._fault(number, "script.remove_fault")
+        def add(action: Action, origin: Origin) -> Fault:
+            number = next(_numbers)
+            self._ask("script.faults.add", number, criteria, action, origin)
+            return self._fault(number, "script.remove_fault", str(origin))
 
-        return FaultBuilder(install)
+        def told(builder: FaultBuilder) -> None:
+            if builder in self._builders:
+                self._builders.remove(builder)
+
+        builder = FaultBuilder(Origin(f"fault({words})", caller()), add, told)
+        self._builders.append(builder)
+        return builder
+
+    def verify(self) -> None:
+        """Raise `VerifyError` if the test has not tested what it says; all that is wrong together.
+
+        That is an exception, a failed assert or a wrong type out of a function given to a fault,
+        and a fault that happened less than `times` times. Warned of are a fault without an action,
+        and one on a key that no command asked for. Each is told once. The fixtures do this at their
+        end, and so does a `with` block that no exception has left.
+
+        >>> with MemcachedServer() as server:
+        ...     fault = server.fault(command="get", times=1).drop()
+        ...     try:
+        ...         server.verify()
+        ...     except AssertionError as error:
+        ...         print(type(error).__name__)
+        VerifyError
+        """
+        __tracebackhide__ = True
+        tell(self._take_findings())
+
+    def _take_findings(self) -> list[Finding]:
+        """Return what is wrong with the test so far, and was not told yet."""
+        found: list[Finding] = self._ask("script.take_findings")
+        return found + self._take_untold()
+
+    def _take_untold(self) -> list[Finding]:
+        builders, self._builders = self._builders, []
+        return [
+            Finding(
+                f"{builder.origin} was not told what to do: write what, as in"
+                f" {builder.origin.text}.drop()",
+                builder.origin.place,
+                harmless=True,
+            )
+            for builder in builders
+        ]
 
     def refuse_connections(self) -> Fault:
         """Refuse new connections; clients that are connected stay.
@@ -249,7 +370,9 @@ class Controls:
         ...     socket.create_connection(server.address).close()
         refused
         """
-        return self._fault(self._ask("server.refuse"), "server.accept_again")
+        number = next(_numbers)
+        self._ask("server.refuse", number)
+        return self._fault(number, "server.accept_again", "refuse_connections()")
 
     def pause(self) -> None:
         """Answer nobody from now on; connections are accepted, and what is sent is kept.
@@ -269,10 +392,12 @@ class Controls:
         """
         self._ask("resume")
 
-    def _fault(self, number: int, remove: str) -> Fault:
+    def _fault(self, number: int, remove: str, text: str) -> Fault:
         """Return the handle of a fault that the method `remove` ends."""
         return Fault(
-            lambda: self._ask(remove, number), lambda: self._ask("script.faults.met", number)
+            lambda: self._ask(remove, number),
+            lambda: self._ask("script.faults.met", number),
+            text,
         )
 
 

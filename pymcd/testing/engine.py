@@ -6,7 +6,6 @@ from wherever they are, by the names of its methods and of what it has.
 
 from __future__ import annotations
 
-import itertools
 import os
 import secrets
 import socket
@@ -190,7 +189,6 @@ class _FakeServer(Server):
         self._users = users
         self._script = script
         self.refusals: set[int] = set()
-        self._refusal_numbers = itertools.count(1)
         self._accepting_again = trio.Event()
         self.doors: list[_Door] = []
         self.links = Links()
@@ -248,9 +246,8 @@ class _FakeServer(Server):
         """Whether clients may connect now."""
         return self.ready.is_set() and not self.refusals
 
-    def refuse(self) -> int:
-        """Have the system refuse new clients; return the number of this refusal."""
-        number = next(self._refusal_numbers)
+    def refuse(self, number: int) -> None:
+        """Have the system refuse new clients, until the refusal of that number ends."""
         self.refusals.add(number)
         if len(self.refusals) == 1:
             self._accepting_again = trio.Event()
@@ -258,7 +255,6 @@ class _FakeServer(Server):
                 # Who is connected, for all that they know.
                 self.acceptor(door.endpoint).accept_some()
                 door.shut(self.hub)
-        return number
 
     def accept_again(self, number: int) -> int:
         """End one refusal, if it is there; the last one lets clients in again."""
@@ -308,6 +304,7 @@ class Engine:
             except ConfigError as error:
                 self.close()
                 raise OSError(error.message) from None
+        self.script.log_line = self.server.memory_log.line
         # Known from the start: a client may be refused before the server has listened once.
         self.server.doors = [
             _Door(endpoint) for endpoint in self.endpoints if endpoint.transport != "replication"

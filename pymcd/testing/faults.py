@@ -1,26 +1,29 @@
 """Faults: what shall go wrong, for which calls, and for how long.
 
-`FaultBuilder` is how a test says it, `Action` what it said, `FaultTable` where the server looks it
-up for each call. What an action does to a connection is in `scripted`.
+`FaultBuilder` is how a test says it, `FaultTable` where the server looks it up for each call, and
+keeps account of what became of it. What may be said is in `actions`; what that does to a connection
+is in `scripted`.
 """
 
 from __future__ import annotations
 
-import itertools
 import random
+import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, Self
 
-from .calls import Wanted
+from . import actions
+from .actions import GARBAGE_BYTES
+from .calls import Wanted, describe
+from .findings import Finding, Place, in_a_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from .actions import Action
     from .calls import Call
 
-Kind = Literal["delay", "stall", "drop", "reset", "reply", "truncate", "garbage", "out_of_memory"]
-
-GARBAGE_BYTES: Final = 64
+Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,7 @@ class Criteria(Wanted):
     times: int | None = None
     probability: float = 1.0
     seed: int = 0
+    required: bool = True
 
     def __post_init__(self) -> None:
         times, probability, connection = self.times, self.probability, self.connection
@@ -50,73 +54,141 @@ class Criteria(Wanted):
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
-    """What a fault does."""
+class Origin(NamedTuple):
+    """How a test has written a fault, and where."""
 
-    kind: Kind
-    seconds: float = 0.0
-    reply: Any = b""
-    size: int = 0
-    executed: bool = False
+    text: str
+    place: Place
+
+    def __str__(self) -> str:
+        return f"{self.text} at {self.place}"
 
 
 class Rule:
-    """One fault, as the server has it."""
+    """One fault, as the server has it. Two servers may share one."""
 
-    def __init__(self, number: int, criteria: Criteria, action: Action) -> None:
+    def __init__(self, number: int, criteria: Criteria, action: Action, origin: Origin) -> None:
         self.number = number
         self.criteria = criteria
         self.action = action
+        self.origin = origin
         self.random = random.Random(criteria.seed)
         self.met = 0  #: how many calls it was done to
+        self.asked = criteria.key is None  #: a command was about its key
+        self.told = False  #: what is wrong with it
+        self._lock = threading.Lock()
 
-    def wants(self, call: Call) -> bool:
-        """Return whether it is for that call; each question uses up its chance."""
+    def take(self, call: Call) -> bool:
+        """Return whether it happens to that call; each question uses up its chance."""
         criteria = self.criteria
-        return (
-            (criteria.times is None or self.met < criteria.times)
-            and (criteria.connection is None or call.connection == criteria.connection)
-            and criteria.fits(call)
-            and (criteria.probability >= 1 or self.random.random() < criteria.probability)
+        self.asked = self.asked or criteria.is_about(call)
+        with self._lock:
+            if (
+                (criteria.times is None or self.met < criteria.times)
+                and (criteria.connection is None or call.connection == criteria.connection)
+                and criteria.fits(call)
+                and (criteria.probability >= 1 or self.random.random() < criteria.probability)
+            ):
+                self.met += 1
+                return True
+        return False
+
+    def judge(self, calls: Sequence[Call]) -> Finding | None:
+        """Return what is wrong with a fault that is over, if something is; once."""
+        times = self.criteria.times
+        unused = times is not None and self.met < times and self.criteria.required
+        if self.told or (self.asked and not unused):
+            return None
+        self.told = True
+        key = self.criteria.key
+        if not self.asked:
+            assert key is not None
+            text = f"{self.origin}: no command asked for that key; there were: {describe(calls)}"
+            return Finding(text, self.origin.place, harmless=not unused)
+        happened = f"happened {self.met} of {times} times" if self.met else "never happened"
+        return Finding(
+            f"{self.origin} {happened}; write required=False if that is all right."
+            f" There were: {describe(calls)}",
+            self.origin.place,
         )
 
 
+#: Of faults that ended: how many calls they were done to.
+_METS_MAX: Final = 10_000
+
+
 class FaultTable:
-    """The faults of one server."""
+    """The faults of one server, and what went wrong with them."""
 
     def __init__(self) -> None:
         self._rules: dict[int, Rule] = {}
-        self._numbers = itertools.count(1)
+        self._mets: dict[int, int] = {}
+        self._ended: list[Rule] = []  #: those about which something may have to be told
+        self._failures: list[Finding] = []
 
-    def add(self, criteria: Criteria, action: Action) -> int:
-        """Have a fault happen from now on; return its number."""
-        number = next(self._numbers)
-        self._rules[number] = Rule(number, criteria, action)
-        return number
+    def add(self, number: int, criteria: Criteria, action: Action, origin: Origin) -> None:
+        """Have a fault of that number happen from now on."""
+        self.install(Rule(number, criteria, action, origin))
+
+    def install(self, rule: Rule) -> None:
+        """Have a fault happen from now on."""
+        self._rules[rule.number] = rule
 
     def remove(self, number: int) -> int:
         """End a fault, if it is there; return how many calls it was done to."""
-        met = self.met(number)
-        self._rules.pop(number, None)
-        return met
+        rule = self._rules.pop(number, None)
+        if rule is not None:
+            self._mets[number] = rule.met
+            if len(self._mets) > _METS_MAX:
+                del self._mets[next(iter(self._mets))]
+            if not rule.told:
+                self._ended.append(rule)
+        return self.met(number)
 
     def clear(self) -> None:
         """End all faults."""
-        self._rules.clear()
+        for number in list(self._rules):
+            self.remove(number)
 
     def met(self, number: int) -> int:
-        """Return how many calls a fault was done to."""
+        """Return how many calls a fault was done to, also when it has ended."""
         rule = self._rules.get(number)
-        return 0 if rule is None else rule.met
+        return self._mets.get(number, 0) if rule is None else rule.met
+
+    def mets(self) -> dict[int, int]:
+        """Return how many calls each fault was done to."""
+        return self._mets | {number: rule.met for number, rule in self._rules.items()}
+
+    def armed(self) -> list[str]:
+        """Return the faults that may happen, one line each."""
+        return [f"{rule.origin}, happened {rule.met} times" for rule in self._rules.values()]
 
     def pick(self, call: Call) -> Rule | None:
         """Return the fault for a call: of several, the one that was added last."""
+        picked: Rule | None = None
         for rule in reversed(self._rules.values()):
-            if rule.wants(call):
-                rule.met += 1
-                return rule
-        return None
+            if picked is None and rule.take(call):
+                picked = rule
+            elif not rule.asked:
+                rule.asked = rule.criteria.is_about(call)
+        return picked
+
+    def fail(self, rule: Rule, call: Call, error: BaseException) -> None:
+        """Take note of what a function of the test raised, or should not have returned."""
+        text = f"{rule.origin}: the function failed for {call}: {in_a_line(error)}"
+        if len(self._failures) < _FAILURES_MAX:
+            self._failures.append(Finding(text, rule.origin.place, error))
+
+    def take_findings(self, calls: Sequence[Call]) -> list[Finding]:
+        """Return what is wrong so far, and was not told yet."""
+        found, self._failures = self._failures, []
+        rules = [*self._ended, *self._rules.values()]
+        self._ended = []
+        return found + [each for rule in rules if (each := rule.judge(calls)) is not None]
+
+
+#: More of the same help nobody.
+_FAILURES_MAX: Final = 100
 
 
 class Fault:
@@ -137,9 +209,11 @@ class Fault:
     (False, 1)
     """
 
-    def __init__(self, remove: Callable[[], int], met: Callable[[], int]) -> None:
+    def __init__(self, remove: Callable[[], int], met: Callable[[], int], text: str) -> None:
+        """`text`: how it was written, and where."""
         self._remove = remove
         self._count = met
+        self._text = text
         self._met: int | None = None
 
     @property
@@ -174,13 +248,14 @@ class Fault:
         self.remove()
 
     def __repr__(self) -> str:
-        return f"<Fault: {'active' if self.active else 'removed'}>"
+        return f"<Fault {self._text}{'' if self.active else ', removed'}>"
 
 
 class FaultBuilder:
     """Says what shall happen to the calls that `fault()` chose; each method returns the `Fault`.
 
-    Of several faults that fit a call, the one that was added last happens.
+    Of several faults that fit a call, the one that was added last happens. None answers a client
+    that asked for no answer (`noreply`).
 
     >>> from contextlib import closing
     >>> from pymcd.testing import MemcachedServer
@@ -196,8 +271,23 @@ class FaultBuilder:
     True
     """
 
-    def __init__(self, install: Callable[[Action], Fault]) -> None:
-        self._install = install
+    def __init__(
+        self,
+        origin: Origin,
+        add: Callable[[Action, Origin], Fault],
+        told: Callable[[FaultBuilder], None],
+    ) -> None:
+        """`told` is called when this has been told what to do."""
+        self.origin = origin
+        self._add = add
+        self._told = told
+
+    def _install(
+        self, make: Callable[Arguments, Action], *wanted: Arguments.args, **more: Arguments.kwargs
+    ) -> Fault:
+        self._told(self)
+        action = make(*wanted, **more)
+        return self._add(action, self.origin._replace(text=f"{self.origin.text}.{action.text}"))
 
     def delay(self, seconds: float) -> Fault:
         """Execute and answer so many seconds later, on the server's clock.
@@ -220,10 +310,7 @@ class FaultBuilder:
         True
         b'END\\r\\n'
         """
-        if not 0 <= seconds < float("inf"):
-            instead = "; for ever is `.stall()`" if seconds == float("inf") else ""
-            raise ValueError(f"delay({seconds!r}): that takes seconds, 0 or more{instead}")
-        return self._install(Action("delay", seconds=float(seconds)))
+        return self._install(actions.delay, seconds)
 
     def stall(self) -> Fault:
         """Do not answer, as long as the fault is there; then execute and answer.
@@ -234,7 +321,7 @@ class FaultBuilder:
         Traceback (most recent call last):
         TimeoutError
         """
-        return self._install(Action("stall"))
+        return self._install(actions.stall)
 
     def drop(self, *, executed: bool = False) -> Fault:
         """Close the connection instead of an answer; with `executed` the command was done.
@@ -245,7 +332,7 @@ class FaultBuilder:
         Traceback (most recent call last):
         MemcacheUnexpectedCloseError
         """
-        return self._install(Action("drop", executed=executed))
+        return self._install(actions.drop, executed=executed)
 
     def reset(self, *, executed: bool = False) -> Fault:
         """Reset the connection instead of an answer: the client sees `ConnectionResetError`.
@@ -256,7 +343,7 @@ class FaultBuilder:
         Traceback (most recent call last):
         ConnectionResetError
         """
-        return self._install(Action("reset", executed=executed))
+        return self._install(actions.reset, executed=executed)
 
     def reply(self, reply: bytes | Callable[[Call], bytes]) -> Fault:
         """Answer this instead of executing: bytes, or what a function makes of the `Call`.
@@ -268,12 +355,7 @@ class FaultBuilder:
         ...     client.close()
         3
         """
-        if not isinstance(reply, bytes) and not callable(reply):
-            raise TypeError(
-                f"reply() takes bytes or a function of the call, not {reply!r};"
-                ' write b"SERVER_ERROR busy\\r\\n"'
-            )
-        return self._install(Action("reply", reply=reply))
+        return self._install(actions.reply, reply)
 
     def truncate(self, size: int) -> Fault:
         """Execute, send only the first bytes of the answer, and close.
@@ -284,9 +366,7 @@ class FaultBuilder:
         Traceback (most recent call last):
         MemcacheUnexpectedCloseError
         """
-        if not isinstance(size, int) or size < 0:
-            raise ValueError(f"truncate() takes how many bytes to send, 0 or more, not {size!r}")
-        return self._install(Action("truncate", size=size))
+        return self._install(actions.truncate, size)
 
     def garbage(self, size: int = GARBAGE_BYTES) -> Fault:
         """Execute, and send random bytes (by the fault's `seed`) and a line end for an answer.
@@ -297,9 +377,7 @@ class FaultBuilder:
         Traceback (most recent call last):
         MemcacheUnknownError
         """
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"garbage() takes how many bytes to send, 1 or more, not {size!r}")
-        return self._install(Action("garbage", size=size))
+        return self._install(actions.garbage, size)
 
     def out_of_memory(self) -> Fault:
         """Have the server find no memory for what is stored; other commands fail for it, too.
@@ -310,4 +388,4 @@ class FaultBuilder:
         Traceback (most recent call last):
         MemcacheServerError
         """
-        return self._install(Action("out_of_memory"))
+        return self._install(actions.out_of_memory)

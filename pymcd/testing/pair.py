@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from ..replication.roles import ALONE
 from .controls import good_seconds
 from .faults import Fault
+from .findings import tell
 from .plan import PairPlan, method_taking
 from .server import MemcachedServer
 from .surroundings import threads_replaced_by
@@ -113,10 +114,22 @@ class MemcachedPair:
         return self.start()
 
     def __exit__(self, *failure: object) -> None:
+        __tracebackhide__ = True
         self.stop()
+        if not any(failure):
+            self.verify()
 
     def __repr__(self) -> str:
         return f"<MemcachedPair {self.a!r} {self.b!r}>"
+
+    def verify(self) -> None:
+        """Raise `VerifyError` if the test has not tested what it says; as with one server.
+
+        >>> with MemcachedPair() as pair:
+        ...     pair.verify()
+        """
+        __tracebackhide__ = True
+        tell([*self.a._take_findings(), *self.b._take_findings()])
 
     # -- what happens to it --------------------------------------------------------------------
 
@@ -156,7 +169,7 @@ class MemcachedPair:
             server._ask("links.cut_all")
         # Each first waits whether the other comes back at once.
         self._within(5.0, lambda: all(server._ask("role") == ALONE for server in servers))
-        return _link_fault(servers, "links.mend")
+        return _link_fault("partition()", servers, "links.mend")
 
     def delay_link(self, seconds: float) -> Fault:
         """Have everything between the servers arrive so much later, in real time.
@@ -176,7 +189,7 @@ class MemcachedPair:
         servers = self._both("delay_link()")
         for server in servers:
             server._ask("links.delay", seconds)
-        return _link_fault(servers, "links.delay", 0.0)
+        return _link_fault(f"delay_link({seconds:g})", servers, "links.delay", 0.0)
 
     def kill(self, which: Which | str) -> None:
         """Kill one server, "a" or "b", as `kill -9` does; its address stays reserved.
@@ -265,7 +278,7 @@ class MemcachedPair:
         return True
 
 
-def _link_fault(servers: list[MemcachedServer], undo: str, *arguments: Any) -> Fault:
+def _link_fault(text: str, servers: list[MemcachedServer], undo: str, *arguments: Any) -> Fault:
     """Return the fault that is undone by a call of each server's engine."""
 
     def remove() -> int:
@@ -274,4 +287,4 @@ def _link_fault(servers: list[MemcachedServer], undo: str, *arguments: Any) -> F
                 server._ask(undo, *arguments)
         return 0
 
-    return Fault(remove, lambda: 0)
+    return Fault(remove, lambda: 0, text)

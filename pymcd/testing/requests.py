@@ -3,29 +3,39 @@
 The log and the faults need a name, keys and an end, before a command is executed. So the protocols
 read it, on a connection of their own whose handlers only take notes: what is one command here is
 one to the server. What is not whole, or not clear, is left to the server.
+
+Who asks for no answer gets none, or not each: `would_be_said` knows the rules of each protocol.
 """
 
 from __future__ import annotations
 
 import difflib
+import struct
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .. import limits
 from ..protocol import Connection
-from ..protocol.binary import run_binary
+from ..protocol.binary import HEADER_BYTES, KEY_NOT_FOUND, OK, RESPONSE_MAGIC
 from ..protocol.framing import run_text
 from ..protocol.login import login_bytes, run_login
 from ..protocol.meta import META_VERBS
+from ..protocol.metaflags import decode_flags
 from ..protocol.text import VERBS
-from ..protocol.tokens import split_line
+from ..protocol.tokens import (
+    decode_i32,
+    decode_loose_i32,
+    decode_loose_u32,
+    is_silenced,
+    split_line,
+)
 from ..protocol.trace import Tracer
 from ..protocol.verbs import LOCAL, Command, Verb
 from ..service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..protocol.binary import Request as BinaryRequest
     from ..protocol.connection import Runner
@@ -38,6 +48,8 @@ COMMANDS: Final = frozenset(
         *(each.name for each in Connection.tables.members if not each.name.startswith("0x")),
     )
 )
+#: Of whose quiet forms, in the binary protocol, misses are not answered; of others, successes.
+_READING_QUIETLY: Final = ("get", "gat")
 #: Those that always need memory.
 STORING: Final = frozenset(word.decode() for word, verb in VERBS.items() if verb.store)
 
@@ -64,13 +76,54 @@ class Request(NamedTuple):
     command: str
     keys: tuple[bytes, ...]
     opaque: bytes | None
-    end: int  #: where it ends in the buffer
-    binary: bool
+    end: int = -1  #: where it ends in the buffer
+    binary: bool = False
     swallow_bytes: int = 0  #: of a refused value that are still to come
+    opcode: int = 0  #: of a binary one
+    value: bytes | None = None  #: that is to be stored, if it is not refused
+    client_flags: int | None = None
+    ttl: int | None = None  #: as it was sent
+    quiet: bool = False  #: not all that could be answered is to be
 
 
 #: There is more of it to come.
-INCOMPLETE: Final = Request("", (), None, -1, binary=False)
+INCOMPLETE: Final = Request("", (), None)
+
+#: What a quiet meta command is not told. # protocol.txt, "Meta Commands", the flag q
+_META_UNSAID: Final = {"mg": (b"EN",), "ms": (b"HD",), "md": (b"HD",), "ma": (b"HD", b"VA")}
+_QUIET_META: Final = tuple(word.encode() for word in _META_UNSAID)
+_STATUS_AT: Final = 6  #: in the header of a binary reply
+#: Where text commands have an expiration, but for those that store.
+_TTL_AT: Final = {b"gat": 1, b"gats": 1, b"touch": 2}
+_STORE_EXTRAS: Final = struct.Struct(">II")
+_TTL_EXTRAS: Final = struct.Struct(">I")
+_ARITHMETIC_EXTRAS: Final = struct.Struct(">16xI")
+_DO_NOT_CREATE: Final = limits.UINT32_MAX  #: is no expiration
+
+
+def would_be_said(request: Request, reply: bytes) -> bool:
+    """Return whether the protocol has a client hear that reply to its request."""
+    if not request.quiet:
+        return True
+    if request.binary:
+        if len(reply) < HEADER_BYTES or reply[0] != RESPONSE_MAGIC:
+            return False
+        status = int.from_bytes(reply[_STATUS_AT : _STATUS_AT + 2], "big")
+        return status != (KEY_NOT_FOUND if request.command in _READING_QUIETLY else OK)
+    unsaid = _META_UNSAID.get(request.command)
+    return unsaid is not None and not reply.startswith(unsaid)
+
+
+class _Lazy(dict[int, Command]):
+    """By opcode, made when first asked for: most never are."""
+
+    def __init__(self, make: Callable[[int], Command]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, opcode: int) -> Command:
+        command = self[opcode] = self._make(opcode)
+        return command
 
 
 class RequestReader:
@@ -79,11 +132,11 @@ class RequestReader:
     def __init__(self, service: Service) -> None:
         self._service = Service(service.settings, service.clock, service.host)
         self._service.verbosity = 0
-        self._noted: tuple[str, tuple[bytes, ...], bytes | None] | None = None
+        self._noted: Request | None = None
         tables = Connection.tables
         self._verbs = {word: self._note_verb(verb) for word, verb in tables.verbs.items()}
         commands = tables.members if service.host.authenticator else tables.commands
-        self._commands = [self._note_command(command) for command in commands]
+        self._commands: Any = _Lazy(lambda opcode: self._note_command(commands[opcode]))
 
     def read(self, runner: Runner, buffer: bytes, position: int) -> Request | None:
         """Return the request that begins there; None: there is none, or it is not clear which."""
@@ -103,20 +156,16 @@ class RequestReader:
         if self._noted is None and reader.runner is run_text and end > position:
             words = split_line(buffer[position:end].rstrip(b"\r\n"))
             if words:  # which are no command
-                self._noted = _name(words), (), None
+                self._noted = Request(_name(words), (), None, quiet=is_silenced(words))
         if self._noted is None:
             return None
-        binary = reader.runner is run_binary
-        return Request(*self._noted, end, binary=binary, swallow_bytes=reader.swallow_bytes)
+        return self._noted._replace(end=end, swallow_bytes=reader.swallow_bytes)
 
     def _note_verb(self, verb: Verb) -> Verb:
         decode = verb.decode
 
         def note(connection: Connection, tokens: list[bytes]) -> None:
-            opaque = None
-            if tokens[0] in META_VERBS:
-                opaque = next((word[1:] for word in tokens[2:] if word[:1] == b"O"), None)
-            self._noted = _name(tokens), tuple(verb.keys(tokens)), opaque
+            self._noted = _read_line(verb, tokens)
 
         if decode is None:
             return replace(verb, handler=note)
@@ -125,19 +174,24 @@ class RequestReader:
             note(connection, tokens)
             return decode(connection, tokens)
 
-        return replace(verb, decode=note_and_decode, store=_execute_nothing)
+        def note_value(connection: Connection, header: type_Header, block: bytes) -> None:
+            assert self._noted is not None
+            self._noted = self._noted._replace(value=block)
+
+        return replace(verb, decode=note_and_decode, store=note_value)
 
     def _note_command(self, command: Command) -> Command:
         check = command.check
 
         def note(connection: Connection, request: BinaryRequest) -> None:
-            keys = () if not request.key or command.effect is LOCAL else (request.key,)
-            self._noted = command.name, keys, request.opaque
+            self._noted = _read_request(request)
 
         def note_and_check(
             connection: Connection, request: BinaryRequest, value_bytes: int
         ) -> bool:
             note(connection, request)
+            assert self._noted is not None
+            self._noted = self._noted._replace(value=None)  # it may be refused
             return check is None or check(connection, request, value_bytes)
 
         noting = copy(command)
@@ -145,8 +199,57 @@ class RequestReader:
         return noting
 
 
-def _execute_nothing(connection: Connection, header: type_Header, block: bytes) -> None:
-    """Take the place of what stores."""
+def _read_line(verb: Verb, tokens: list[bytes]) -> Request:
+    """Return what a line of text is about."""
+    word = tokens[0]
+    opaque = client_flags = ttl = None
+    if word in META_VERBS:
+        flags = decode_flags(tuple(tokens[3 if word == b"ms" else 2 :]))
+        opaque = next((word[1:] for word in tokens[2:] if word[:1] == b"O"), None)
+        client_flags = flags.client_flags if word == b"ms" else None
+        ttl = flags.touch_exptime
+        quiet = flags.quiet and word in _QUIET_META
+    elif verb.decode is not None:
+        quiet = is_silenced(tokens)
+        if len(tokens) > 4:
+            client_flags = decode_loose_u32(tokens, 2)
+            ttl = decode_loose_i32(tokens, 3)
+    else:
+        quiet = verb.is_quiet(tokens)
+        at = _TTL_AT.get(word, len(tokens))
+        ttl = decode_i32(tokens[at]) if at < len(tokens) else None
+    return Request(
+        _name(tokens),
+        tuple(verb.keys(tokens)),
+        opaque,
+        client_flags=client_flags,
+        ttl=ttl,
+        quiet=quiet,
+    )
+
+
+def _read_request(request: BinaryRequest) -> Request:
+    """Return what a binary request is about."""
+    command, extras = request.command, request.extras
+    client_flags = ttl = None
+    if command.touches:
+        (ttl,) = _TTL_EXTRAS.unpack(extras)
+    elif command.name in STORING and extras:
+        client_flags, ttl = _STORE_EXTRAS.unpack(extras)
+    elif command.name in ("incr", "decr"):
+        (ttl,) = _ARITHMETIC_EXTRAS.unpack(extras)
+        ttl = None if ttl == _DO_NOT_CREATE else ttl
+    return Request(
+        command.name,
+        () if not request.key or command.effect is LOCAL else (request.key,),
+        request.opaque,
+        binary=True,
+        opcode=command.opcode,
+        value=request.value if command.name in STORING else None,
+        client_flags=client_flags,
+        ttl=ttl,
+        quiet=command.quiet,
+    )
 
 
 def _read_login(buffer: bytes, position: int) -> Request | None:
@@ -164,7 +267,7 @@ def _read_login(buffer: bytes, position: int) -> Request | None:
     words[-1] = words[-1].rstrip(b"\r")
     verb = VERBS.get(words[0])
     keys = () if verb is None else tuple(verb.keys(words))
-    return Request(_name(words), keys, None, end, binary=False)
+    return Request(_name(words), keys, None, end)
 
 
 def _name(words: list[bytes]) -> str:

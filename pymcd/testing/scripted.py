@@ -23,7 +23,8 @@ from ..protocol.binary import NO_MEMORY, encode_error
 from ..protocol.framing import refuse_value
 from .calls import Call, CallRecord
 from .faults import FaultTable, Rule
-from .requests import INCOMPLETE, STORING, Request, RequestReader
+from .findings import Finding, in_a_line
+from .requests import INCOMPLETE, STORING, Request, RequestReader, would_be_said
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -32,10 +33,15 @@ if TYPE_CHECKING:
     from ..protocol.connection import Runner
     from ..store import Cache
 
-_OUT_OF_MEMORY: Final = b"SERVER_ERROR out of memory\r\n"
+#: Of memcached's error texts; more is cut off.
+_ERROR_MAX_BYTES: Final = 200
+#: Couchbase's number for an error of the server itself; memcached has none.
+_INTERNAL_ERROR: Final = 0x84
 #: Close without sending what is left: the other side sees a reset.
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 _HOLDING: Final = ("delay", "stall")
+#: Of calls of all servers.
+_order: Final = itertools.count(1)
 
 
 class Script:
@@ -49,6 +55,8 @@ class Script:
         self.paused = False
         self.executing = False  #: a command, right now
         self.advanced_s = 0.0  #: what the clock is ahead of the base clock
+        #: Writes a line of the server's log.
+        self.log_line: Callable[[str], None] = lambda line: None
         #: Has the host call `release_due` at once.
         self.wake: Callable[[], None] = lambda: None
         self._reader: RequestReader | None = None
@@ -78,6 +86,14 @@ class Script:
             if actor.rule is not None and actor.rule.number == number:
                 actor.release()
         return met
+
+    def take_findings(self) -> list[Finding]:
+        """Return what is wrong with the test so far, and was not told yet."""
+        return self.faults.take_findings(self.record.snapshot())
+
+    def close_books(self) -> tuple[list[Call], dict[int, int], list[Finding]]:
+        """Return what is to be known when this is no more: calls, the faults' counts, findings."""
+        return self.record.snapshot(), self.faults.mets(), self.take_findings()
 
     @property
     def busy(self) -> bool:
@@ -202,8 +218,13 @@ class Actor:
             request.command,
             request.keys,
             request.opaque,
+            value=request.value,
+            client_flags=request.client_flags,
+            ttl=request.ttl,
+            noreply=request.quiet,
             connection=self._number,
             at=script.clock.realtime(),
+            order=next(_order),
         )
         script.record.add(call)
         rule = self.rule = script.faults.pick(call)
@@ -219,31 +240,52 @@ class Actor:
         assert call is not None
         self._executing = True
         self._begin = len(connection.pieces)
-        action = None if self.rule is None else self.rule.action
-        if action is None or action.kind in (*_HOLDING, "truncate", "garbage") or action.executed:
-            self._run(connection)
-        elif (
-            action.kind == "out_of_memory"
-            and request.command in STORING
-            and not isinstance(connection, PairedConnection)  # which may execute it elsewhere
-        ):
+        rule = self.rule
+        said = None if rule is None else self._said_instead(connection, request, rule, call)
+        if said is None:
+            if rule is None or rule.action.kind != "out_of_memory":
+                self._run(connection)
+                return
             with no_memory(connection.cache):
                 self._run(connection)
-        else:
-            opcode = connection.buffer[connection.position + 1 :][:1]
-            connection.position = request.end
+            return
+        connection.position = request.end
+        if not would_be_said(request, said):
             said = b""
-            if action.kind == "out_of_memory":
-                said = _OUT_OF_MEMORY
-                if request.binary:
-                    said = encode_error(opcode[0], NO_MEMORY, request.opaque or b"")
-            elif action.kind == "reply":
-                reply = action.reply
-                said = reply if isinstance(reply, bytes) else reply(call)
-            if request.swallow_bytes:
-                refuse_value(connection, request.swallow_bytes, said)
-            elif said:
-                connection.reply(said)
+        if request.swallow_bytes:
+            refuse_value(connection, request.swallow_bytes, said)
+        elif said:
+            connection.reply(said)
+
+    def _said_instead(
+        self, connection: Connection, request: Request, rule: Rule, call: Call
+    ) -> bytes | None:
+        """Return what is answered instead of executing a request; None: it is to be executed."""
+        action = rule.action
+        if action.kind in ("drop", "reset"):
+            return None if action.executed else b""
+        if action.kind == "out_of_memory":
+            # Of a pair, another server may have to execute it.
+            if request.command in STORING and not isinstance(connection, PairedConnection):
+                return None
+            return encode_failure(request, NO_MEMORY, b"" if request.binary else b"out of memory")
+        if action.kind != "reply":
+            return None
+        if isinstance(action.reply, bytes):
+            return action.reply
+        try:
+            reply = action.reply(call)
+            if not isinstance(reply, bytes):
+                raise TypeError(f"it returned {reply!r}; return bytes, such as b'END\\r\\n'")
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # pytest's own are no exceptions
+            self._script.faults.fail(rule, call, error)
+            words = in_a_line(error)
+            self._script.log_line(f"{rule.origin}: the function failed for {call}: {words}")
+            told = f"{words} in {rule.origin.text}".encode(errors="replace")
+            return encode_failure(request, _INTERNAL_ERROR, told)
+        return reply
 
     def _run(self, connection: Connection, *, budget: int = 1) -> bool:
         """Have the real runner do one command."""
@@ -278,7 +320,8 @@ class Actor:
                 pieces[begin:] = [b"".join(pieces[begin:])[: action.size]]
                 self._close(connection)
             elif action.kind == "garbage":
-                pieces[begin:] = [rule.random.randbytes(action.size) + b"\r\n"]
+                if any(pieces[begin:]) or connection.source is not None:
+                    pieces[begin:] = [rule.random.randbytes(action.size) + b"\r\n"]
                 connection.source = None
             elif action.kind in ("drop", "reset"):
                 del pieces[begin:]
@@ -311,6 +354,14 @@ class ScriptedPairedConnection(PairedConnection):
         runner: Any = self.runner
         if isinstance(runner, Actor):
             runner.settle(self)
+
+
+def encode_failure(request: Request, status: int, text: bytes) -> bytes:
+    """Return how a server says in the client's protocol that it failed."""
+    text = b" ".join(text.split())[:_ERROR_MAX_BYTES]
+    if request.binary:
+        return encode_error(request.opcode, status, request.opaque or b"", text)
+    return b"SERVER_ERROR %b\r\n" % text
 
 
 def reset_on_close(connection: Connection) -> None:

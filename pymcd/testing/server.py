@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .certificates import Certificates
     from .childhost import ChildHost
     from .controls import Item, Snapshot
+    from .findings import Finding
     from .host import ThreadHost
 
 
@@ -94,6 +95,7 @@ class MemcachedServer(Controls):
 
     @method_taking(ServerPlan)
     def __init__(self, plan: ServerPlan) -> None:
+        super().__init__()
         self._plan = plan
         self._host: ThreadHost | ChildHost | None = None
         self._in_child = False
@@ -101,7 +103,9 @@ class MemcachedServer(Controls):
         self._port_number = plan.port
         self._certificates: Certificates | None = None
         self._last_calls: list[Call] = []
-        self._lives = 0  #: faults end with the one that they were made in
+        # Of engines that are no more.
+        self._mets: dict[int, int] = {}
+        self._findings: list[Finding] = []
         # Of a pair.
         self._partner: MemcachedServer | None = None
         self._clock: OffsetClock | None = None
@@ -117,7 +121,6 @@ class MemcachedServer(Controls):
         """
         if self._host is not None:
             raise RuntimeError("the server runs already; restart() it, or start another one")
-        self._lives += 1
         try:
             self._start()
         except BaseException:
@@ -174,13 +177,16 @@ class MemcachedServer(Controls):
                 self._certificates.remove()
                 self._certificates = None
 
-    def _end(self) -> None:
-        """Stop, but keep the port."""
+    def _end(self, *, for_good: bool = True) -> None:
+        """Stop, but keep the port; unless it is for good, faults go on in another engine."""
         host, self._host = self._host, None
         if host is None:
             return
         try:
-            self._last_calls = host.ask("script.record.snapshot")
+            if for_good:
+                self._last_calls, mets, findings = host.ask("script.close_books")
+                self._mets |= mets
+                self._findings += findings
         except RuntimeError:
             pass  # it ended by itself, or this is a forked child
         host.stop()
@@ -206,7 +212,7 @@ class MemcachedServer(Controls):
         host.check_process()
         items = host.ask("kept_items") if keep_items else ()
         engine = host.engine
-        self._end()
+        self._end(for_good=False)
         self._clock = engine.clock
         try:
             self._start(items, engine.script)
@@ -219,7 +225,10 @@ class MemcachedServer(Controls):
         return self.start()
 
     def __exit__(self, *failure: object) -> None:
+        __tracebackhide__ = True
         self.stop()
+        if not any(failure):
+            self.verify()
 
     async def __aenter__(self) -> Self:
         """Start on entry and stop on exit, as without `async`: that takes a millisecond or two."""
@@ -248,15 +257,18 @@ class MemcachedServer(Controls):
                     server._host.ask("settle_clients")
         return host.ask(name, *arguments)
 
-    def _fault(self, number: int, remove: str) -> Fault:
-        life = self._lives
-
+    def _fault(self, number: int, remove: str, text: str) -> Fault:
         def ask(name: str) -> int:
-            if self._host is None or self._lives != life:
-                return 0
-            return int(self._ask(name, number))
+            met = self._mets.get(number, 0)
+            return met if self._host is None else max(met, self._ask(name, number))
 
-        return Fault(lambda: ask(remove), lambda: ask("script.faults.met"))
+        return Fault(lambda: ask(remove), lambda: ask("script.faults.met"), text)
+
+    def _take_findings(self) -> list[Finding]:
+        found, self._findings = self._findings, []
+        if self._host is not None:
+            found += self._ask("script.take_findings")
+        return found + self._take_untold()
 
     # -- where it is ---------------------------------------------------------------------------
 

@@ -49,6 +49,7 @@ ANSWER = "the answer"
 def table() -> dict[str, dict[str, set[str]]]:
     """Return the page's table: by fault and column the words for what the client may see."""
     section = PAGE.read_text(encoding="utf-8").partition("\n## Every fault\n")[2]
+    section, _, _ = section.partition("\n## ")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in section.splitlines()

@@ -75,7 +75,7 @@ def has_example(name: str) -> bool:
         return True
     owner, _, member = name.partition(".")
     example = (inspect.getdoc(MEMBERS[owner]) or "").partition(">>>")[2]
-    return bool(member) and re.search(rf"\b(server|fault)\.{member}\b", example) is not None
+    return bool(member) and re.search(rf"\b(server|fault|items)\.{member}\b", example) is not None
 
 
 @pytest.mark.parametrize("name", ["MemcachedServer", "MemcachedPair"])

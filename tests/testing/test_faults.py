@@ -184,22 +184,6 @@ def test_reply_of_a_function(server: MemcachedServer, client: Any) -> None:
         assert client.get("echo") == b"ECHO"
 
 
-def test_a_function_that_raises_costs_the_connection_and_is_told(
-    server: MemcachedServer, client: Any, capfd: pytest.CaptureFixture[str]
-) -> None:
-    def fail(call: Call) -> bytes:
-        raise ZeroDivisionError(str(call))
-
-    with (
-        server.fault(command="get").reply(fail),
-        pytest.raises(exceptions.MemcacheUnexpectedCloseError),
-    ):
-        client.get("a")
-    assert client.get("a") is None
-    assert any("ZeroDivisionError" in line for line in server.log)
-    assert "ZeroDivisionError: get a" in capfd.readouterr().err
-
-
 def test_truncate(server: MemcachedServer, client: Any) -> None:
     server.put("a", b"1234567890")
     for size in (0, 5, 20):

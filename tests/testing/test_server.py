@@ -642,8 +642,8 @@ def test_the_log_is_kept_and_not_printed(capfd: pytest.CaptureFixture[str]) -> N
 
 HEAD = b"set a 0 0 2000000\r\n"
 REFUSED_FAULTS: list[tuple[str, Callable[[Any], object], bytes]] = [
-    ("none", lambda fault: None, b"SERVER_ERROR object too large for cache\r\n"),
-    ("a reply", lambda fault: fault.reply(b"NO\r\n"), b"NO\r\n"),
+    ("none", lambda server: None, b"SERVER_ERROR object too large for cache\r\n"),
+    ("a reply", lambda server: server.fault(command="set").reply(b"NO\r\n"), b"NO\r\n"),
 ]
 
 
@@ -651,7 +651,7 @@ REFUSED_FAULTS: list[tuple[str, Callable[[Any], object], bytes]] = [
                          ids=[c[0] for c in REFUSED_FAULTS])  # fmt: skip
 def test_a_refused_value_is_answered_when_all_of_it_is_there(inject: Any, reply: bytes) -> None:
     with MemcachedServer() as server, raw(server) as client, raw(server) as other:
-        inject(server.fault(command="set"))
+        inject(server)
         client.send(HEAD + bytes(1_000_000))
         other.ask(b"version\r\n")
         assert server.calls[0].reply is None
