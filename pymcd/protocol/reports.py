@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any, Final
 from .. import limits
 from ..config import PROTOCOL_NAMES
 from ..store.cache import TABLES
-from ..store.expiry import CLOCK_START_S
 from ..store.item import KEY_BINARY, SEGMENT_NAMES
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def general(service: Service) -> list[Row]:
 
     rows: list[Row] = [
         ("pid", host.pid),
-        ("uptime", cache.now - CLOCK_START_S),
+        ("uptime", max(0, cache.now - cache.started)),
         ("time", int(service.clock.realtime())),
         ("version", limits.MEMCACHED_VERSION),
         ("libevent", host.event_loop),
@@ -449,7 +448,7 @@ def connections(service: Service, asker: Connection) -> Iterator[list[Row]]:
                 rows += [
                     (f"{number}:addr", address),
                     (f"{number}:state", "conn_read" if udp else "conn_listening"),
-                    (f"{number}:secs_since_last_cmd", cache.now - CLOCK_START_S),
+                    (f"{number}:secs_since_last_cmd", max(0, cache.now - cache.started)),
                 ]
         yield rows
 

@@ -216,6 +216,7 @@ class Cache:
         self.clock = clock
         self._started_at = clock.monotonic()
         self.now = CLOCK_START_S  #: seconds since the start, plus CLOCK_START_S
+        self.started = CLOCK_START_S  #: the start itself, by `now`
         self.expiry = Expiry()
         self.horizon = FlushHorizon()
         self._flushing = False  #: the horizon is active: items met must be compared with it
@@ -301,6 +302,15 @@ class Cache:
         if now != self.now:
             self._set_now(now)
             self.on_second()
+
+    def count_from(self, monotonic_s: float) -> None:
+        """Count seconds from that moment on, and not from the start: the clock may go back to it.
+
+        Before anything is stored.
+        """
+        self._started_at = monotonic_s
+        self._set_now(int(self.clock.monotonic() - monotonic_s) + CLOCK_START_S)
+        self.started = self.now
 
     def seconds_of(self, monotonic_s: float) -> float:
         """Return what the cache's clock would show, were it not in whole seconds."""

@@ -8,6 +8,7 @@ crawler runs when there is something to reclaim and an idle server sleeps. `Flus
 from __future__ import annotations
 
 from collections import Counter
+from math import floor
 from typing import TYPE_CHECKING, Final
 
 from sortedcontainers import SortedList
@@ -69,14 +70,14 @@ class Expiry:
         elif exptime <= limits.EXPTIME_RELATIVE_MAX_S:
             result = self.now + exptime
         else:
-            result = max(EXPIRED, exptime - int(self.realtime_origin_s))
+            result = max(EXPIRED, exptime - floor(self.realtime_origin_s))
         if len(self._known) < 1024:
             self._known[exptime] = result
         return result
 
     def unix_time(self, expires_at: int) -> int:
         """Return Unix seconds for seconds on the cache's clock."""
-        return expires_at + int(self.realtime_origin_s)
+        return expires_at + floor(self.realtime_origin_s)
 
     def add(self, expires_at: int) -> None:
         """An item that ends then was linked."""

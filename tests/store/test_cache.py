@@ -758,6 +758,20 @@ class TestClockAndStatistics:
             timed.advance(0.5)
         assert seconds == [3, 4]
 
+    def test_a_clock_that_may_go_back_to_before_the_start(self):
+        timed = TimedCache()
+        cache, clock = timed.cache, timed.clock
+        cache.count_from(clock.monotonic() - 1000)
+        assert cache.now == cache.started == 1002
+        timed.set(b"a", exptime=60)
+        for seconds in (59, -1000, 941):
+            clock._monotonic_s += seconds
+            cache.tick()
+            assert cache.get(b"a") is not None
+            cache.check()
+        timed.advance(60)
+        assert cache.get(b"a") is None
+
     def test_reset_zeroes_what_was_counted_and_keeps_what_is(self):
         cache = cache_with()
         cache.get(b"k")

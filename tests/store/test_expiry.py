@@ -57,6 +57,16 @@ def test_equal_exptimes_share_one_number():
     assert expiry.expires_at(100_000) is expiry.expires_at(100_000)
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.25, 0.75])
+def test_a_clock_that_counts_from_before_1970(fraction):
+    expiry = Expiry()
+    expiry.tick(5000, 2000 + fraction - 5000)
+    in_50_s = MONTH_S + 50
+    expiry.tick(5000 + MONTH_S, 2000 + fraction - 5000)
+    assert expiry.expires_at(in_50_s) == 5000 - 2000 + in_50_s
+    assert expiry.unix_time(5000) == 2000
+
+
 def test_what_is_remembered_of_one_second_is_bounded():
     expiry = expiry_at(1000)
     for exptime in range(1, 5000):
