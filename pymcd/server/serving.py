@@ -95,6 +95,7 @@ class Server:
         settings: Settings,
         *,
         clock: Clock | None = None,
+        real_clock: Clock | None = None,
         log: Log | None = None,
         use_hub: bool = hasattr(select, "epoll"),
         certificates: Certificates | None = None,
@@ -104,9 +105,12 @@ class Server:
         heap: Heap | None = None,
         notifier: Notifier | None = None,
     ) -> None:
-        """`heap`: of the thread that will serve, if nobody else uses it."""
+        """`clock` is the items'; `real_clock` what all else goes by, if that is another one.
+
+        `heap`: of the thread that will serve, if nobody else uses it.
+        """
         clock = clock or SystemClock()
-        self._clock = clock  #: real, whatever `debugtime` does to that of the items
+        self._clock = real_clock or clock  #: whatever `debugtime` does to that of the items
         if settings.debug_commands and not isinstance(clock, OffsetClock):
             clock = OffsetClock(clock)
         self.settings = settings
@@ -164,7 +168,13 @@ class Server:
         self._shortage_said_at = -inf
         self.hub: Hub | None = None
         if use_hub:
-            self.hub = Hub(self.service, turn, on_close=self._gone, on_error=self._report)
+            self.hub = Hub(
+                self.service,
+                turn,
+                on_close=self._gone,
+                on_error=self._report,
+                monotonic=self._clock.monotonic,
+            )
         self.kickers: list[Kicker] = []
         if settings.idle_timeout_s:
             self.kickers.append(IdleKicker(self.service, settings.idle_timeout_s))

@@ -5,7 +5,8 @@ it in a thread for any kind of test, `MemcachedPair` runs two that replicate, `s
 the event loop of a trio test. The fixtures for pytest are in `plugin`.
 
 The names are imported when first used: pytest loads the plugin, and with it this module, in every
-run, also in those that want none of it.
+run, also in those that want none of it. Nor does `dir` know them before: freezegun looks at
+whatever `dir` names, in every module that there is.
 """
 
 from __future__ import annotations
@@ -61,7 +62,3 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f".{home}", __name__), name)
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from contextlib import asynccontextmanager
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from .calls import Call, Wanted
+from .clocks import FakeClock, realtime
 from .controls import (
     Controls,
     good_count,
@@ -19,13 +19,14 @@ from .controls import (
     good_snapshot,
     too_few,
 )
-from .engine import Engine, new_clock
+from .engine import Engine
 from .findings import tell
 from .plan import ServePlan, taking
 from .ports import Port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Mapping
+    from datetime import timedelta
 
     from .certificates import Certificates
     from .controls import Item, Snapshot
@@ -36,7 +37,7 @@ class _TrioClock:
     """The event loop's clock, so that trio's `MockClock` moves this server's time, too."""
 
     def __init__(self) -> None:
-        self._offset_s = time.time() - trio.current_time()
+        self._offset_s = realtime() - trio.current_time()
 
     def monotonic(self) -> float:
         return trio.current_time()
@@ -137,7 +138,7 @@ class AsyncMemcachedServer(Controls):
         self._nursery.start_soon(self._engine.serve_stream, server)
         return client
 
-    async def advance(self, seconds: float) -> None:
+    async def advance(self, seconds: float | timedelta) -> None:
         """Let time pass on the server's clock, as `MemcachedServer.advance` does."""
         await self._ask("advance", good_seconds(seconds))
 
@@ -206,7 +207,7 @@ async def serve(plan: ServePlan) -> AsyncIterator[AsyncMemcachedServer]:
     >>> trio.run(main)
     b'VERSION 1.6.45\\r\\n'
     """
-    clock = new_clock(plan.clock, _TrioClock())
+    clock = FakeClock(plan.clock, _TrioClock())
     on_port = plan.sockets and plan.unix_socket is None
     sockets = plan.sockets or plan.unix_socket is not None
     reserved = Port(plan.host, plan.port) if on_port else None

@@ -34,6 +34,7 @@ class ChildHost:
 
     def __init__(self, plan: Plan) -> None:
         """Start; return when a client would be answered."""
+        plan.check_process()
         package = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
         self._process = os.getpid()

@@ -11,6 +11,7 @@ import itertools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from ..limits import KEY_MAX_BYTES, UINT32_MAX
@@ -463,8 +464,10 @@ def good_snapshot(snapshot: Snapshot) -> Snapshot:
     return snapshot
 
 
-def good_seconds(seconds: float) -> float:
+def good_seconds(seconds: float | timedelta) -> float:
     """Return how far to move the clock, or say why that cannot be."""
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
     if not 0 <= seconds < float("inf"):
         raise ValueError(
             f"advance({seconds!r}): time only goes forward, by 0 seconds or more;"

@@ -10,7 +10,6 @@ import os
 import secrets
 import socket
 import sys
-import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +19,6 @@ import trio
 from .. import limits
 from ..arguments import split_arguments
 from ..auth import Authenticator, Users
-from ..clock import OffsetClock, SystemClock
 from ..draft import Draft
 from ..exits import ConfigError
 from ..protocol import Connection, PairedConnection
@@ -29,7 +27,8 @@ from ..server.log import Log
 from ..server.maintenance import Chore
 from ..server.serving import Server
 from ..store.expiry import FlushHorizon
-from ..store.item import SHARED_MARKS
+from ..store.item import MARK_BITS, MARKS_MASK, SHARED_MARKS
+from .clocks import FakeClock, monotonic
 from .controls import Item, Snapshot
 from .links import Links
 from .scripted import Script, ScriptedPairedConnection
@@ -55,6 +54,8 @@ _SETTLE_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.0005
 #: Turns of the hub for what clients have sent.
 _TURNS_TO_TAKE_IN: Final = 1000
+#: So far back before 1970 a clock may go that is somebody else's.
+_BACK_S: Final = 50 * 365 * 86_400
 
 #: Options that start the process of a server, which this is not; what to write instead.
 _INSTEAD: Final = {
@@ -117,7 +118,7 @@ class _LinkClock:
     """What replication goes by: its leases are real, its versions and the items share a time."""
 
     def __init__(self, items: Clock) -> None:
-        self.monotonic = time.monotonic
+        self.monotonic = monotonic
         self.realtime = items.realtime
 
 
@@ -180,7 +181,7 @@ class _FakeServer(Server):
         self,
         settings: Settings,
         *,
-        clock: OffsetClock,
+        clock: FakeClock,
         script: Script,
         users: Mapping[str, str] | None,
         use_hub: bool,
@@ -193,9 +194,13 @@ class _FakeServer(Server):
         self.doors: list[_Door] = []
         self.links = Links()
         super().__init__(
-            settings, clock=clock, log=self.memory_log, use_hub=use_hub, network=self.links
+            settings,
+            clock=clock,
+            real_clock=_LinkClock(clock),
+            log=self.memory_log,
+            use_hub=use_hub,
+            network=self.links,
         )
-        self._clock = _LinkClock(clock)
         self.releasing = Chore(script.release_due)
         script.wake = self.releasing.wake
         self.chores.append(self.releasing)
@@ -273,7 +278,7 @@ class Engine:
         self,
         plan: Plan,
         *,
-        clock: OffsetClock | None = None,
+        clock: FakeClock | None = None,
         port: Port | None = None,
         script: Script | None = None,
         sockets: bool = True,
@@ -283,10 +288,9 @@ class Engine:
 
         With a `script` this goes on where another engine, which is no more, has ended.
         """
-        self.frozen = plan.clock == "frozen"
-        self.clock = clock or new_clock(plan.clock)
+        self.clock = clock or FakeClock(plan.clock)
         self.settings = make_settings(plan, 0 if port is None else port.number, **settings)
-        self.script = script or Script(self.clock, frozen=self.frozen)
+        self.script = script or Script(self.clock)
         self.server = _FakeServer(
             self.settings,
             clock=self.clock,
@@ -294,6 +298,9 @@ class Engine:
             users=plan.users,
             use_hub=sockets and sys.platform == "linux",
         )
+        if self.clock.follows:
+            self.server.service.cache.count_from(-_BACK_S)
+            self.script.look = self.look
         self.endpoints: list[Endpoint] = []
         if sockets:
             try:
@@ -357,6 +364,7 @@ class Engine:
         Called before anything is asked of this engine: a client that was not waiting for a reply,
         as after `noreply`, may have sent it in this very moment, and a test counts on it.
         """
+        self.look()
         server = self.server
         hub = server.hub
         if hub is None or self.script.executing:
@@ -383,6 +391,53 @@ class Engine:
     def now(self) -> float:
         """Return the Unix time of this server."""
         return self.clock.realtime()
+
+    def look(self) -> None:
+        """See what time it is by a clock that others move, and have happen what is due by then.
+
+        What has ended is removed at once: it shall not live again when the clock goes back, and
+        not live or die by when the crawler comes round.
+        """
+        clock = self.clock
+        if not clock.follows:
+            return
+        service = self.server.service
+        cache = service.cache
+        before = cache.now
+        clock.look()
+        if cache.seconds_of(clock.monotonic()) < before:
+            self._bury()
+        service.tick()
+        if cache.now == before:
+            return
+        if cache.now < before:
+            self._go_back(before)
+        self._bury()
+        for kicker in self.server.kickers:
+            kicker.step()
+
+    def _bury(self) -> None:
+        """Remove all items that are dead by now."""
+        cache = self.server.service.cache
+        if cache.expiry.due() or cache.horizon.active(cache.now):
+            for item in list(cache.items()):
+                if cache.is_dead(item):
+                    cache.reclaim(item)
+
+    def _go_back(self, before: int) -> None:
+        """Have nothing stand in the future that has happened."""
+        service = self.server.service
+        cache = service.cache
+        if 0 < cache.horizon.oldest_live <= before:
+            cache.settle_flush()
+        for item in cache.items():
+            segment, expires_at, access = item.state
+            if access >> MARK_BITS > cache.now:
+                item.state = segment, expires_at, cache.now << MARK_BITS | access & MARKS_MASK
+        for connection in service.connections.values():
+            connection.last_command_at = min(connection.last_command_at, cache.now)
+            if connection.stranger_since is not None:
+                connection.stranger_since = min(connection.stranger_since, cache.now)
 
     async def advance(self, seconds: float) -> None:
         """Let time pass, and what is due with it happen."""
@@ -665,11 +720,3 @@ class Engine:
             and not node.changes.pending
             and node.drained()
         )
-
-
-def new_clock(kind: str, base: Clock | None = None) -> OffsetClock:
-    """Return the clock of a fake, "real" or "frozen"."""
-    clock = OffsetClock(base or SystemClock())
-    if kind == "frozen":
-        clock.pause()
-    return clock

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from .clocks import monotonic
 from .controls import check_parent
 
 if TYPE_CHECKING:
@@ -35,6 +36,19 @@ _PATIENCE_S: Final = 30.0
 
 #: Of this process; only for what a forked child must close.
 _hosts: weakref.WeakSet[ThreadHost] = weakref.WeakSet()
+
+
+class _LoopClock(trio.abc.Clock):
+    """The clock of an event loop: trio's own goes by a function that freezegun replaces."""
+
+    def start_clock(self) -> None:
+        pass
+
+    def current_time(self) -> float:
+        return monotonic()
+
+    def deadline_to_sleep_time(self, deadline: float) -> float:
+        return deadline - monotonic()
 
 
 class ThreadHost:
@@ -68,7 +82,7 @@ class ThreadHost:
 
         failure: BaseException | None = None
         try:
-            trio.run(self.engine.run, begin)
+            trio.run(self.engine.run, begin, clock=_LoopClock())
         except BaseException as error:
             failure = error
         if self._token is None:

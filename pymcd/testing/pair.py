@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..replication.roles import ALONE
+from .clocks import FakeClock, monotonic
 from .controls import good_seconds
 from .faults import Fault
 from .findings import tell
@@ -16,6 +17,7 @@ from .surroundings import threads_replaced_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import timedelta
 
     from .ports import Port
 
@@ -42,7 +44,8 @@ class MemcachedPair:
     Args:
         memory_limit: Of each server, in megabytes.
         max_item_size: In bytes.
-        clock: "real", or "frozen"; both servers share it. Replication itself goes by real time.
+        clock: "real", "frozen" or "host"; both servers share it. Replication itself goes by real
+            time.
         options: Further options of both, such as `["--replication-ack", "strict"]`. The
             acknowledgement time-out is 0.25 s here, so that a slow machine is no failure; a node
             that is killed is replaced after that time.
@@ -72,10 +75,9 @@ class MemcachedPair:
                 f"{library} has replaced threads and sockets in this process, so no pair can run in"
                 " threads of it; start each server with MemcachedServer(process=True)"
             )
-        from .engine import new_clock
         from .ports import Port
 
-        clock = new_clock(self._clock_kind)
+        clock = FakeClock(self._clock_kind)
         try:
             self._link_ports = [Port(_HOST), Port(_HOST)]
             own, other = (f"{_HOST}:{port.number}" for port in self._link_ports)
@@ -223,7 +225,7 @@ class MemcachedPair:
                 " a partition must be removed before"
             )
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float | timedelta) -> None:
         """Let time pass for the items of both.
 
         >>> with MemcachedPair() as pair:
@@ -232,7 +234,7 @@ class MemcachedPair:
         ...     pair.a.get("a"), pair.b.get("a")
         (None, None)
         """
-        good_seconds(seconds)
+        seconds = good_seconds(seconds)
         running = [server for server in (self.a, self.b) if server._host is not None]
         if not running:
             raise RuntimeError("the pair is not running; write `with MemcachedPair() as pair:`")
@@ -270,9 +272,9 @@ class MemcachedPair:
 
     @staticmethod
     def _within(timeout_s: float, condition: Callable[[], Any]) -> bool:
-        until = time.monotonic() + timeout_s
+        until = monotonic() + timeout_s
         while not condition():
-            if time.monotonic() > until:
+            if monotonic() > until:
                 return False
             time.sleep(_LOOK_EVERY_S)
         return True

@@ -17,7 +17,7 @@ from ..spelling import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-CLOCKS = ("real", "frozen")
+CLOCKS = ("real", "frozen", "host")
 PROTOCOLS = ("auto", "ascii", "binary")
 
 Arguments = ParamSpec("Arguments")
@@ -40,7 +40,7 @@ class PairPlan:
 
     def __post_init__(self) -> None:
         if self.clock not in CLOCKS:
-            raise ValueError(f'clock={self.clock!r}: write clock="real" or clock="frozen"')
+            raise ValueError(f'clock={self.clock!r}: write "real", "frozen" or "host"')
         if isinstance(self.options, str):
             words = self.options.split()
             raise TypeError(f"options={self.options!r}: write a list of words, {words!r}")
@@ -76,12 +76,25 @@ class Plan(PairPlan):
         if not isinstance(tls, bool | None) and not (isinstance(tls, tuple) and len(tls) == 2):
             raise ValueError(f'tls={tls!r}: write tls=True, or tls=("chain.pem", "key.pem")')
 
+    def check_process(self) -> None:
+        """Raise `ValueError` for what cannot be in a process of its own."""
+        if self.clock == "host":
+            raise ValueError(
+                'clock="host" follows time.time() of this process, which a server in a process of'
+                ' its own cannot see: write clock="frozen", and move it with advance()'
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServerPlan(Plan):
     """How a `MemcachedServer` shall be."""
 
     process: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.process:
+            self.check_process()
 
 
 @dataclass(frozen=True, kw_only=True)

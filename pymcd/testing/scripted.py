@@ -29,9 +29,9 @@ from .requests import INCOMPLETE, STORING, Request, RequestReader, would_be_said
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ..clock import OffsetClock
     from ..protocol.connection import Runner
     from ..store import Cache
+    from .clocks import FakeClock
 
 #: Of memcached's error texts; more is cut off.
 _ERROR_MAX_BYTES: Final = 200
@@ -47,9 +47,10 @@ _order: Final = itertools.count(1)
 class Script:
     """What a fake adds to one server: the log of calls, faults, and clients that are held."""
 
-    def __init__(self, clock: OffsetClock, *, frozen: bool) -> None:
+    def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
-        self.frozen = frozen
+        #: Has the host see what time it is, where that is not known before.
+        self.look: Callable[[], None] = lambda: None
         self.record = CallRecord()
         self.faults = FaultTable()
         self.paused = False
@@ -119,14 +120,14 @@ class Script:
 
     def release_due(self) -> float:
         """Go on with commands that were delayed long enough; return when the next one is due."""
-        now = self.clock.monotonic()
+        now = self.clock.waited()
         wait_s = inf
         for actor in list(self._actors.values()):
             if actor.held_until <= now:
                 actor.release()
             elif actor.held_until < inf:
                 wait_s = min(wait_s, actor.held_until - now)
-        return inf if self.frozen else wait_s
+        return inf if self.clock.frozen else wait_s
 
 
 class Actor:
@@ -139,6 +140,7 @@ class Actor:
         self._script = script
         self.runner: Runner = connection.runner
         self._number = number
+        self._last_command_at = connection.last_command_at
         self._request = INCOMPLETE
         self._call: Call | None = None  #: being executed, or waiting for that
         self._executing = False
@@ -146,8 +148,16 @@ class Actor:
 
     def __call__(self, connection: Connection, budget: int, /) -> bool:
         """Execute `budget` commands at most; True: there may be more."""
+        script = self._script
+        if script.clock.follows:
+            # It was told the time of whoever came last, and may have been silent for too long.
+            connection.last_command_at = self._last_command_at
+            script.look()
+            if connection.closing:
+                return False
+            connection.last_command_at = self._last_command_at = connection.cache.now
         more = True
-        self._script.executing = True
+        script.executing = True
         try:
             # Of a pair's connection one at a time, as its replies come later.
             for _ in range(1 if isinstance(connection, PairedConnection) else max(1, budget)):
@@ -161,7 +171,7 @@ class Actor:
                 ):
                     break
         finally:
-            self._script.executing = False
+            script.executing = False
         return more and not connection.closing
 
     @property
@@ -231,7 +241,7 @@ class Actor:
         if rule is not None and rule.action.kind in _HOLDING:
             self.held_until = inf
             if rule.action.kind == "delay":
-                self.held_until = script.clock.monotonic() + rule.action.seconds
+                self.held_until = script.clock.waited() + rule.action.seconds
             script.wake()
             script.record.tell()
 

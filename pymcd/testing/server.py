@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..addresses import join_address
 from .calls import Call, Wanted
+from .clocks import monotonic
 from .controls import (
     Controls,
     good_count,
@@ -23,10 +23,11 @@ from .surroundings import event_loop, in_thread, threads_replaced_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
+    from datetime import timedelta
 
-    from ..clock import OffsetClock
     from .certificates import Certificates
     from .childhost import ChildHost
+    from .clocks import FakeClock
     from .controls import Item, Snapshot
     from .findings import Finding
     from .host import ThreadHost
@@ -87,7 +88,8 @@ class MemcachedServer(Controls):
             protocol, or with protocol="ascii" by a first `set`, as memcached's `-Y`.
         tls: True for a certificate made for this test (`tls_ca_file` is its authority; that takes
             the package trustme), or the paths of a certificate chain and its key.
-        clock: "real", or "frozen", which only `advance` moves.
+        clock: "real"; "frozen", which only `advance` moves; or "host", which is what `time.time`
+            shows in this process: with freezegun or time-machine it goes forth and back.
         process: Run in a process of its own; where gevent or eventlet have replaced threads it
             does so by itself, and says so in its log.
         options: Further options of the command line, such as `["-M", "-o", "idle_timeout=5"]`.
@@ -108,7 +110,7 @@ class MemcachedServer(Controls):
         self._findings: list[Finding] = []
         # Of a pair.
         self._partner: MemcachedServer | None = None
-        self._clock: OffsetClock | None = None
+        self._clock: FakeClock | None = None
         self._settings: dict[str, Any] = {}
 
     # -- life ----------------------------------------------------------------------------------
@@ -354,10 +356,11 @@ class MemcachedServer(Controls):
 
     # -- what waits for the server ---------------------------------------------------------------
 
-    def advance(self, seconds: float) -> None:
+    def advance(self, seconds: float | timedelta) -> None:
         """Let time pass on the server's clock: items expire, and what waits for a time happens.
 
-        Expiry, a delayed flush_all, idle time-outs and delays of faults go by this clock.
+        Expiry, a delayed flush_all, idle time-outs and delays of faults go by this clock. In
+        seconds, or as a `timedelta`.
 
         >>> with MemcachedServer() as server:
         ...     server.put("a", b"1", ttl=60)
@@ -516,9 +519,9 @@ class MemcachedServer(Controls):
         timeout_s: float,
         is_wanted: Callable[[], bool] | None = None,
     ) -> list[Call]:
-        until = time.monotonic() + timeout_s
+        until = monotonic() + timeout_s
         while True:
-            left = max(0.0, until - time.monotonic())
+            left = max(0.0, until - monotonic())
             slice_s = left if is_wanted is None else min(left, _WAIT_SLICE_S)
             found = self._running().wait(wanted, count, slice_s)
             if found is not None:

@@ -33,6 +33,8 @@ EXPECTED = {
     "Threads",
     "Forked children",
     "Logins and Unix sockets",
+    "freezegun",
+    "time-machine",
 }
 
 #: What a recipe is run with.

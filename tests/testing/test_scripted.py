@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymcd.clock import OffsetClock
 from pymcd.config import Settings
 from pymcd.protocol import Connection
 from pymcd.service import Service
+from pymcd.testing.clocks import FakeClock
 from pymcd.testing.scripted import Script
 
 from ..clocks import ManualClock
@@ -80,7 +80,7 @@ conversations = st.one_of(
 
 def converse(pieces: list[bytes], connect: Callable[[Service], Connection]) -> tuple[bytes, bool]:
     """Feed a connection as the general driver does; return what it said, and whether it ended."""
-    service = Service(Settings(), OffsetClock(ManualClock()), make_host())
+    service = Service(Settings(), FakeClock("frozen", ManualClock()), make_host())
     connection = connect(service)
     service.connected(connection)
     said: list[bytes | memoryview] = []
@@ -100,8 +100,8 @@ def converse(pieces: list[bytes], connect: Callable[[Service], Connection]) -> t
 
 def watched(service: Service) -> Connection:
     connection = Connection(service)
-    assert isinstance(service.clock, OffsetClock)
-    script = Script(service.clock, frozen=True)
+    assert isinstance(service.clock, FakeClock)
+    script = Script(service.clock)
     script.take_on(connection)
     return connection
 

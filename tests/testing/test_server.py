@@ -216,7 +216,7 @@ def test_wrong_use_says_what_to_write(
 
 
 WRONG_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
-    ({"clock": "stopped"}, 'clock="frozen"'),
+    ({"clock": "stopped"}, '"frozen" or "host"'),
     ({"protocol": "udp"}, "binary"),
     ({"options": "-M -vv"}, "['-M', '-vv']"),
     ({"memory_limit": 0.5}, "megabytes"),

@@ -1,0 +1,464 @@
+"""The fake beside freezegun and time-machine: nothing hangs, and each clock is what it says."""
+
+from __future__ import annotations
+
+import datetime as dt
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pymcd.testing import MemcachedPair, MemcachedServer, serve
+from pymcd.testing.childhost import ChildHost
+from pymcd.testing.clocks import FakeClock, monotonic, realtime
+from pymcd.testing.plan import Plan
+
+from .helpers import raw
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+freezegun = pytest.importorskip("freezegun")
+time_machine = pytest.importorskip("time_machine")
+
+ROOT = Path(__file__).parents[2]
+THEN = dt.datetime(2020, 2, 29, 12, 0, 0, tzinfo=dt.UTC)
+HOUR = dt.timedelta(hours=1)
+LIFE = 60
+
+
+class Freezegun:
+    """Time stands where freezegun puts it."""
+
+    @staticmethod
+    @contextmanager
+    def at(moment: dt.datetime) -> Iterator[Callable[[dt.datetime], Any]]:
+        with freezegun.freeze_time(moment) as frozen:
+            yield frozen.move_to
+
+
+class FreezegunTicking:
+    """Time goes on from where freezegun puts it."""
+
+    @staticmethod
+    @contextmanager
+    def at(moment: dt.datetime) -> Iterator[Callable[[dt.datetime], Any]]:
+        with freezegun.freeze_time(moment, tick=True) as frozen:
+            yield frozen.move_to
+
+
+class TimeMachine:
+    """Time goes on from where time-machine puts it."""
+
+    @staticmethod
+    @contextmanager
+    def at(moment: dt.datetime) -> Iterator[Callable[[dt.datetime], Any]]:
+        with time_machine.travel(moment) as traveller:
+            yield traveller.move_to
+
+
+class TimeMachineFrozen:
+    """Time stands where time-machine puts it."""
+
+    @staticmethod
+    @contextmanager
+    def at(moment: dt.datetime) -> Iterator[Callable[[dt.datetime], Any]]:
+        with time_machine.travel(moment, tick=False) as traveller:
+            yield traveller.move_to
+
+
+LIBRARIES: list[Any] = [Freezegun, FreezegunTicking, TimeMachine, TimeMachineFrozen]
+every_library = pytest.mark.parametrize("library", LIBRARIES, ids=lambda each: each.__name__)
+every_clock = pytest.mark.parametrize("clock", ["real", "frozen", "host"])
+
+
+def set_text(key: bytes, exptime: int) -> bytes:
+    return b"set %b 0 %d 1\r\nx\r\n" % (key, exptime)
+
+
+# -- what must not hang ------------------------------------------------------------------------
+
+
+@every_library
+@every_clock
+def test_whatever_waits_goes_on(library: Any, clock: str) -> None:
+    with library.at(THEN), MemcachedServer(clock=clock) as server, raw(server) as client:
+        with pytest.raises(TimeoutError):
+            server.wait_for("get", timeout=0.01)
+        worker = threading.Thread(target=client.ask, args=(b"get a\r\n",))
+        worker.start()
+        assert [str(call) for call in server.wait_for("get")] == ["get a"]
+        worker.join()
+        with server.fault(command="get").delay(0.01) as fault:
+            client.send(b"get a\r\n")
+            if clock == "frozen":
+                server.wait_for("get", count=2)
+                server.advance(1)
+            assert client.read() == b"END\r\n"
+            assert fault.met == 1
+        server.restart(keep_items=True)
+
+
+@every_library
+@pytest.mark.parametrize("clock", ["real", "host"])
+def test_a_delay_that_began_before_ends(library: Any, clock: str) -> None:
+    with MemcachedServer(clock=clock) as server, raw(server) as client:
+        server.fault(command="get").delay(0.2)
+        client.send(b"get a\r\n")
+        server.wait_for("get")
+        with library.at(THEN):
+            assert client.read() == b"END\r\n"
+
+
+@pytest.mark.slow
+@every_library
+@every_clock
+def test_a_pair(library: Any, clock: str) -> None:
+    with library.at(THEN) as move_to, MemcachedPair(clock=clock) as pair:
+        pair.a.put("a", b"1", ttl=LIFE)
+        assert pair.b.get("a") is not None
+        with pair.partition():
+            pair.a.put("b", b"1")
+            assert pair.b.get("b") is None
+        pair.wait_in_sync()
+        pair.restart("b")
+        pair.wait_in_sync()
+        assert pair.b.get("b") is not None
+        if clock == "host":
+            move_to(THEN + HOUR)
+            assert pair.b.get("a") is None
+            with raw(pair.a) as client:
+                assert client.ask(set_text(b"c", LIFE)) == b"STORED\r\n"
+            move_to(THEN)
+        else:
+            pair.advance(LIFE + 1)
+            with raw(pair.a) as client:
+                assert client.ask(set_text(b"c", LIFE)) == b"STORED\r\n"
+        assert pair.a.get("a") is pair.b.get("a") is None
+        assert pair.b.get("c") is not None
+        pair.wait_in_sync()
+
+
+@every_library
+async def test_in_the_event_loop(library: Any) -> None:
+    async with serve(clock="host") as server, server.connect() as stream:
+        with library.at(THEN) as move_to:
+            await stream.send_all(set_text(b"a", LIFE))
+            assert await stream.receive_some() == b"STORED\r\n"
+            move_to(THEN + dt.timedelta(seconds=LIFE - 1))
+            assert server.get("a") is not None
+            move_to(THEN + dt.timedelta(seconds=LIFE + 1))
+            await stream.send_all(b"get a\r\n")
+            assert await stream.receive_some() == b"END\r\n"
+
+
+IMPORTED_WHILE_FROZEN = """
+import freezegun
+with freezegun.freeze_time("2020-02-29") as frozen:
+    import sys
+    assert "trio" not in sys.modules
+    from pymcd.testing import MemcachedPair, MemcachedServer
+    with MemcachedServer() as server:
+        try:
+            server.wait_for("get", timeout=0.01)
+        except TimeoutError:
+            pass
+        assert server.now > 1_700_000_000
+    with MemcachedServer(clock="host") as server:
+        assert server.now == 1582934400.0
+    with MemcachedPair() as pair:
+        pass
+print("good")
+"""
+
+
+NOT_IMPORTED = """
+import sys
+import pymcd.testing.plugin
+import freezegun
+with freezegun.freeze_time("2020-02-29"):
+    pass
+assert "trio" not in sys.modules, "what freezegun looks at is imported"
+print("good")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", [IMPORTED_WHILE_FROZEN, NOT_IMPORTED])
+def test_imported_while_time_stands_still(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        timeout=60,
+    )
+    assert (done.stdout, done.returncode) == ("good\n", 0), done.stderr
+
+
+# -- clocks that nobody moves ------------------------------------------------------------------
+
+
+@every_library
+def test_real_and_frozen_clocks_are_left_alone(library: Any) -> None:
+    began = time.time()
+    with (
+        MemcachedServer() as real,
+        MemcachedServer(clock="frozen") as frozen,
+        raw(real) as client,
+    ):
+        client.ask(set_text(b"a", LIFE))
+        frozen.put("a", b"1", ttl=LIFE)
+        then = frozen.now
+        for moment in (THEN, THEN + 100 * 365 * 24 * HOUR):
+            with (
+                library.at(moment),
+                MemcachedServer() as late,
+                MemcachedServer(clock="frozen") as late_frozen,
+            ):
+                for server in (real, frozen, late, late_frozen):
+                    assert began - 1 <= server.now < began + 600
+                assert frozen.now == then
+                assert client.ask(b"get a\r\n", b"END\r\n") != b"END\r\n"
+                assert frozen.get("a") is not None
+                assert abs(int(real.stats()["time"]) - began) < 600
+                assert int(real.stats()["uptime"]) < 600
+                real.advance(1)
+        assert 1 <= real.now - time.time() < 600
+
+
+@every_library
+def test_what_deadlines_go_by_is_left_alone(library: Any) -> None:
+    clock = FakeClock("real")
+    before = monotonic(), realtime(), clock.monotonic(), clock.realtime(), clock.waited()
+    with library.at(THEN):
+        between = monotonic(), realtime(), clock.monotonic(), clock.realtime(), clock.waited()
+    after = monotonic(), realtime(), clock.monotonic(), clock.realtime(), clock.waited()
+    assert all(a <= b <= c for a, b, c in zip(before, between, after, strict=True))
+
+
+# -- a clock that follows ----------------------------------------------------------------------
+
+
+@every_library
+def test_a_server_follows_in_both_directions(library: Any) -> None:
+    with MemcachedServer(clock="host") as server, raw(server) as client:
+        assert abs(server.now - time.time()) < 60
+        with library.at(THEN) as move_to:
+            assert 0 <= server.now - THEN.timestamp() < 60
+            client.ask(set_text(b"relative", LIFE))
+            client.ask(set_text(b"absolute", int(THEN.timestamp()) + LIFE))
+            client.ask(set_text(b"forever", 0))
+            client.ask(b"touch forever 0\r\n")
+            for second in (LIFE - 5, -7200, -100 * 365 * 86400, 0):
+                move_to(THEN + dt.timedelta(seconds=second))
+                for key in (b"relative", b"absolute", b"forever"):
+                    assert client.ask(b"get %b\r\n" % key, b"END\r\n") != b"END\r\n"
+                assert len(server.items()) == 3
+                rows = server.stats()
+                assert int(rows["time"]) - THEN.timestamp() - second in range(5)
+                assert int(rows["uptime"]) >= 0
+            move_to(THEN + dt.timedelta(seconds=LIFE + 1))
+            for key in (b"relative", b"absolute"):
+                assert client.ask(b"get %b\r\n" % key) == b"END\r\n"
+            assert list(server.items()) == [b"forever"]
+            client.ask(set_text(b"later", LIFE))
+        # Long ago by now.
+        assert client.ask(b"get later\r\n") == b"END\r\n"
+        assert list(server.items()) == [b"forever"]
+        assert abs(server.now - time.time()) < 60
+
+
+@every_library
+def test_what_has_ended_does_not_live_again(library: Any) -> None:
+    with (
+        library.at(THEN) as move_to,
+        MemcachedServer(clock="host") as server,
+        raw(server) as client,
+    ):
+        client.ask(set_text(b"a", LIFE))
+        client.ask(set_text(b"b", 0))
+        move_to(THEN + HOUR)
+        assert client.ask(b"get b\r\n", b"END\r\n") != b"END\r\n"  # nobody looks at a
+        client.ask(set_text(b"c", int(THEN.timestamp()) + 100))  # and this is over at once
+        move_to(THEN)
+        assert list(server.items()) == [b"b"]
+        client.ask(set_text(b"a", LIFE))
+        move_to(THEN + dt.timedelta(seconds=LIFE - 1))
+        assert server.get("a") is not None
+
+
+@every_library
+def test_flushes_in_both_directions(library: Any) -> None:
+    with (
+        library.at(THEN) as move_to,
+        MemcachedServer(clock="host") as server,
+        raw(server) as client,
+    ):
+        client.ask(set_text(b"a", 0))
+        move_to(THEN - HOUR)
+        client.ask(set_text(b"b", 0))
+        assert len(server.items()) == 2
+        assert client.ask(b"flush_all\r\n") == b"OK\r\n"
+        assert server.items() == {}  # and not only what is of the same time
+        client.ask(set_text(b"a", 0))
+        move_to(THEN + HOUR)
+        assert list(server.items()) == [b"a"]
+        client.ask(b"flush_all\r\n")
+        move_to(THEN)
+        assert server.items() == {}
+        client.ask(set_text(b"a", 0))
+        move_to(THEN + 2 * HOUR)
+        assert list(server.items()) == [b"a"]
+        client.ask(b"flush_all 100\r\n")
+        move_to(THEN + HOUR)
+        client.ask(set_text(b"b", 0))
+        move_to(THEN + 2 * HOUR + dt.timedelta(seconds=50))
+        assert set(server.items()) == {b"a", b"b"}
+        move_to(THEN + 2 * HOUR + dt.timedelta(seconds=102))
+        assert server.items() == {}
+
+
+@every_library
+def test_the_first_second_of_all(library: Any) -> None:
+    beginning = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    with (
+        library.at(beginning) as move_to,
+        MemcachedServer(clock="host") as server,
+        raw(server) as client,
+    ):
+        assert client.ask(set_text(b"a", LIFE)) == b"STORED\r\n"
+        assert client.ask(set_text(b"b", 0)) == b"STORED\r\n"
+        item = server.get("a")
+        assert item is not None
+        assert LIFE <= item.expires < LIFE + 5
+        move_to(beginning + dt.timedelta(seconds=LIFE + 1))
+        assert list(server.items()) == [b"b"]
+        move_to(beginning)
+        client.ask(b"flush_all\r\n")
+        assert server.items() == {}
+
+
+@every_library
+def test_no_command_is_executed_by_an_earlier_time(library: Any) -> None:
+    """The event loop reads its clock less often than there are commands."""
+    with (
+        library.at(THEN) as move_to,
+        MemcachedServer(clock="host") as server,
+        raw(server) as client,
+    ):
+        for number in range(100):
+            move_to(THEN + number * HOUR)
+            client.ask(set_text(b"a", LIFE))
+            move_to(THEN + number * HOUR + dt.timedelta(seconds=LIFE + 1))
+            assert client.ask(b"get a\r\n") == b"END\r\n"
+            assert server.calls[-1].at >= (THEN + number * HOUR).timestamp() + LIFE
+
+
+@every_library
+def test_idle_clients_are_closed_by_a_clock_that_follows(library: Any) -> None:
+    options = ["-o", "idle_timeout=10"]
+    with (
+        library.at(THEN) as move_to,
+        MemcachedServer(clock="host", options=options) as server,
+        raw(server) as one,
+        raw(server) as other,
+    ):
+        one.ask(b"version\r\n")
+        other.ask(b"version\r\n")
+        move_to(THEN + dt.timedelta(seconds=5))
+        other.ask(b"version\r\n")
+        move_to(THEN + dt.timedelta(seconds=14))
+        assert server.connections == 1
+        assert one.read() == b""
+        move_to(THEN + dt.timedelta(seconds=30))
+        # Whoever speaks after that time is too late, too.
+        assert other.ask(b"version\r\n") == b""
+        assert server.stats()["idle_kicks"] == "2"
+        move_to(THEN - HOUR)
+        with raw(server) as last:
+            last.ask(b"version\r\n")
+            move_to(THEN - 2 * HOUR)
+            last.ask(b"version\r\n")
+            move_to(THEN - 2 * HOUR + dt.timedelta(seconds=12))
+            assert server.connections == 0
+
+
+def test_advance_is_added_to_what_is_followed() -> None:
+    with freezegun.freeze_time(THEN), MemcachedServer(clock="host") as server:
+        server.put("a", b"1", ttl=LIFE)
+        server.advance(LIFE + 1)
+        assert server.now == THEN.timestamp() + LIFE + 1
+        assert server.get("a") is None
+        server.reset()
+        assert server.now == THEN.timestamp()
+
+
+def test_one_clock_for_all_that_takes_what_is_patched_by_hand(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with MemcachedServer(clock="host") as server, MemcachedServer() as real:
+        monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
+        assert server.now == 1_000_000.0
+        assert real.now > 1_700_000_000
+
+
+def test_restart_goes_on_following() -> None:
+    with freezegun.freeze_time(THEN) as frozen, MemcachedServer(clock="host") as server:
+        server.put("a", b"1", ttl=LIFE)
+        server.restart(keep_items=True)
+        assert server.get("a") is not None
+        frozen.tick(LIFE + 1)
+        assert server.get("a") is None
+
+
+def test_a_process_of_its_own_cannot_follow() -> None:
+    with pytest.raises(ValueError, match=r'clock="host".*advance'):
+        MemcachedServer(clock="host", process=True)
+    with pytest.raises(ValueError, match=r'clock="host".*advance'):
+        ChildHost(Plan(clock="host"))  # as where gevent has replaced threads
+
+
+@every_library
+@pytest.mark.slow
+def test_a_process_of_its_own_goes_by_its_own_clock(library: Any) -> None:
+    with library.at(THEN), MemcachedServer(process=True) as server:
+        assert server.now > 1_700_000_000
+        with pytest.raises(TimeoutError):
+            server.wait_for("get", timeout=0.01)
+
+
+@every_library
+def test_certificates_made_at_another_time(library: Any) -> None:
+    with library.at(THEN), MemcachedServer(tls=True) as server:
+        context = ssl.create_default_context(cafile=server.tls_ca_file)
+        with (
+            socket.create_connection(server.address) as sock,
+            context.wrap_socket(sock, server_hostname=server.host) as client,
+        ):
+            client.sendall(b"version\r\n")
+            assert client.recv(100).startswith(b"VERSION")
+
+
+# -- advance -----------------------------------------------------------------------------------
+
+
+def test_advance_takes_a_timedelta() -> None:
+    with MemcachedServer(clock="frozen") as server:
+        then = server.now
+        server.advance(dt.timedelta(days=1, milliseconds=500))
+        assert server.now - then == 86400.5
+        with pytest.raises(ValueError, match="only goes forward"):
+            server.advance(dt.timedelta(days=-1))
+    with MemcachedPair(clock="frozen") as pair:
+        then = pair.now
+        pair.advance(dt.timedelta(days=1))
+        assert pair.now - then == 86400
