@@ -94,7 +94,7 @@ USERS = {
     # The process and its machine are asked by whoever runs it; `sources` reads files.
     "os": {"sources", "startup", "server", "testing", "cli", "tools"},
     "resource": {"server"},
-    "signal": {"startup", "server"},
+    "signal": {"startup", "server", "testing"},
     "pwd": {"server"},
     "select": {"server"},
     "subprocess": {"testing"},

@@ -84,34 +84,34 @@ def make_settings(plan: Plan, port: int, **more: Any) -> Settings:
     try:
         draft.set("listen", (plan.host,))
         draft.set("port", port)
-        draft.set("unix_socket", plan.unix_socket)
+        draft.set("unix_socket", plan.socket_path)
         draft.set("memory_limit_bytes", plan.memory_limit << 20)
-        draft.set("item_size_max_bytes", plan.max_item_size)
-        if plan.max_item_size < draft.get("slab_chunk_max_bytes"):
-            # Which must divide both it and a page, and be some kilobytes.
-            chunk_bytes = plan.max_item_size & -plan.max_item_size
-            if chunk_bytes % 1024:
-                raise ValueError("max_item_size must be a multiple of 1024 bytes")
-            draft.set("slab_chunk_max_bytes", chunk_bytes)
+        draft.set("item_size_max_bytes", plan.item_size_bytes)
+        if plan.item_size_bytes % draft.get("slab_chunk_max_bytes"):
+            # Which must divide both it and a page.
+            draft.set("slab_chunk_max_bytes", plan.item_size_bytes & -plan.item_size_bytes)
         if plan.protocol != "auto":
             draft.set("protocol", plan.protocol)
         if plan.users is not None and plan.protocol != "ascii":
             draft.set("enable_sasl", value=True)
         if isinstance(plan.tls, tuple):
             draft.set("enable_ssl", value=True)
-            draft.set("ssl_chain_cert", plan.tls[0])
-            draft.set("ssl_key", plan.tls[1])
+            draft.set("ssl_chain_cert", str(plan.tls[0]))
+            draft.set("ssl_key", str(plan.tls[1]))
         for option, word, _ in split_arguments(plan.options):
             if option.name in _INSTEAD:
                 instead = _INSTEAD[option.name]
                 say = f"; write {instead}" if instead else ""
-                raise ValueError(f"--{option.name} is not for a server of tests{say}")
+                raise ValueError(
+                    f"options={list(plan.options)!r}: --{option.name} is not for a server of"
+                    f" tests{say}"
+                )
             option.apply(draft, word or "")
         for name, value in more.items():
             draft.set(name, value)
         return draft.build()
     except ConfigError as error:
-        raise ValueError(error.message) from None
+        raise ValueError(f"options={list(plan.options)!r}: {error.message}") from None
 
 
 class _LinkClock:
@@ -291,26 +291,30 @@ class Engine:
         self.clock = clock or FakeClock(plan.clock)
         self.settings = make_settings(plan, 0 if port is None else port.number, **settings)
         self.script = script or Script(self.clock)
-        self.server = _FakeServer(
-            self.settings,
-            clock=self.clock,
-            script=self.script,
-            users=plan.users,
-            use_hub=sockets and sys.platform == "linux",
-        )
+        try:
+            self.server = _FakeServer(
+                self.settings,
+                clock=self.clock,
+                script=self.script,
+                users=plan.users,
+                use_hub=sockets and sys.platform == "linux",
+            )
+        except ConfigError as error:
+            raise ValueError(f"options={list(plan.options)!r}: {error.message}") from None
         if self.clock.follows:
             self.server.service.cache.count_from(-_BACK_S)
             self.script.look = self.look
         self.endpoints: list[Endpoint] = []
         if sockets:
             try:
-                if plan.unix_socket is not None:
-                    self.endpoints = [open_unix_endpoint(self.settings, plan.unix_socket)]
+                if plan.socket_path is not None:
+                    self.endpoints = [open_unix_endpoint(self.settings, plan.socket_path)]
                 else:
                     self.endpoints = open_internet_endpoints(self.settings)
             except ConfigError as error:
                 self.close()
-                raise OSError(error.message) from None
+                place = "" if plan.unix_socket is None else f"unix_socket={plan.unix_socket!r}: "
+                raise OSError(place + error.message) from None
         self.script.log_line = self.server.memory_log.line
         # Known from the start: a client may be refused before the server has listened once.
         self.server.doors = [
@@ -320,8 +324,11 @@ class Engine:
 
     async def run(self, started: Callable[[], None]) -> None:
         """Serve until `stop`; `started` is called when a client, or a peer, would be answered."""
-        with self._scope:
-            await self.server.serve(self.endpoints, started=started)
+        try:
+            with self._scope:
+                await self.server.serve(self.endpoints, started=started)
+        except ConfigError as error:  # about a place that an option names
+            raise ValueError(error.message) from None
 
     def stop(self) -> None:
         """Have `run` return: all connections are closed at once, as if the process was killed."""

@@ -43,7 +43,11 @@ class MemcachedPair:
 
     Args:
         memory_limit: Of each server, in megabytes.
-        max_item_size: In bytes.
+        max_item_size: In bytes, or "2m".
+        protocol: "auto", "ascii" or "binary", of both.
+        users: Names and passwords for both, as of a `MemcachedServer`.
+        tls: True for a certificate made for this test (`tls_ca_file` is its authority), or the
+            paths of a certificate chain and its key. The servers talk to each other without.
         clock: "real", "frozen" or "host"; both servers share it. Replication itself goes by real
             time.
         options: Further options of both, such as `["--replication-ack", "strict"]`. The
@@ -57,6 +61,7 @@ class MemcachedPair:
         self.a, self.b = MemcachedServer(**arguments), MemcachedServer(**arguments)
         self.a._partner, self.b._partner = self.b, self.a
         self._clock_kind = plan.clock
+        self._tls = plan.tls
         self._link_ports: list[Port] = []
 
     # -- life ----------------------------------------------------------------------------------
@@ -79,6 +84,10 @@ class MemcachedPair:
 
         clock = FakeClock(self._clock_kind)
         try:
+            if self._tls is True:
+                from .certificates import Certificates
+
+                self.a._certificates = self.b._certificates = Certificates(_HOST)
             self._link_ports = [Port(_HOST), Port(_HOST)]
             own, other = (f"{_HOST}:{port.number}" for port in self._link_ports)
             for server, name, mine, theirs in (
@@ -252,6 +261,16 @@ class MemcachedPair:
         True
         """
         return (self.a if self.a._host is not None else self.b).now
+
+    @property
+    def tls_ca_file(self) -> str:
+        """With `tls=True`: the file with the authority of both, that clients must trust.
+
+        >>> with MemcachedPair(tls=True) as pair:
+        ...     pair.tls_ca_file == pair.a.tls_ca_file == pair.b.tls_ca_file
+        True
+        """
+        return self.a.tls_ca_file
 
     # -- helpers -------------------------------------------------------------------------------
 

@@ -30,7 +30,9 @@ class Port:
             self.number: int = self._sock.getsockname()[1]
         except OSError as error:
             self._sock.close()
-            instead = "; leave `port` out, and the system chooses a free one" if port else ""
+            instead = "; leave `port` out, and the system chooses a free one"
+            if not port:
+                instead = f'; host={host!r} is no address of this machine: write host="127.0.0.1"'
             raise OSError(
                 error.errno,
                 f"cannot listen on {join_address(host, port)}: {error.strerror}{instead}",

@@ -311,7 +311,7 @@ class MemcachedServer(Controls):
         True
         False
         """
-        return self._plan.unix_socket
+        return self._plan.socket_path
 
     @property
     def address(self) -> tuple[str, int]:
@@ -331,8 +331,8 @@ class MemcachedServer(Controls):
         ...     server.url == f"127.0.0.1:{server.port}"
         True
         """
-        if self._plan.unix_socket is not None:
-            return self._plan.unix_socket
+        if self._plan.socket_path is not None:
+            return self._plan.socket_path
         return join_address(self.host, self.port)
 
     @property
@@ -408,7 +408,7 @@ class MemcachedServer(Controls):
         ...     for number in range(3):
         ...         server.restore(before)
         ...         server.put(f"b{number}", b"2")
-        ...     list(server.items())
+        ...     sorted(server.items())
         [b'a', b'b2']
         """
         self._ask("restore", good_snapshot(snapshot))

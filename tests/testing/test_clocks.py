@@ -88,7 +88,7 @@ def set_text(key: bytes, exptime: int) -> bytes:
 
 @every_library
 @every_clock
-def test_whatever_waits_goes_on(library: Any, clock: str) -> None:
+def test_whatever_waits_goes_on(library: Any, clock: Any) -> None:
     with library.at(THEN), MemcachedServer(clock=clock) as server, raw(server) as client:
         with pytest.raises(TimeoutError):
             server.wait_for("get", timeout=0.01)
@@ -108,7 +108,7 @@ def test_whatever_waits_goes_on(library: Any, clock: str) -> None:
 
 @every_library
 @pytest.mark.parametrize("clock", ["real", "host"])
-def test_a_delay_that_began_before_ends(library: Any, clock: str) -> None:
+def test_a_delay_that_began_before_ends(library: Any, clock: Any) -> None:
     with MemcachedServer(clock=clock) as server, raw(server) as client:
         server.fault(command="get").delay(0.2)
         client.send(b"get a\r\n")
@@ -120,7 +120,7 @@ def test_a_delay_that_began_before_ends(library: Any, clock: str) -> None:
 @pytest.mark.slow
 @every_library
 @every_clock
-def test_a_pair(library: Any, clock: str) -> None:
+def test_a_pair(library: Any, clock: Any) -> None:
     with library.at(THEN) as move_to, MemcachedPair(clock=clock) as pair:
         pair.a.put("a", b"1", ttl=LIFE)
         assert pair.b.get("a") is not None

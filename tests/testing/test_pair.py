@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import socket
+import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,7 +86,7 @@ def test_load_and_restore_are_for_both(pair: MemcachedPair) -> None:
 
 
 @pytest.mark.parametrize("clock", ["real", "frozen"])
-def test_one_clock(clock: str) -> None:
+def test_one_clock(clock: Any) -> None:
     with MemcachedPair(clock=clock) as pair, raw(pair.a) as a, raw(pair.b) as b:
         a.ask(b"set a 0 60 1\r\n1\r\n")
         b.ask(b"set b 0 60 1\r\n2\r\n")
@@ -229,6 +231,37 @@ def test_options_are_for_both() -> None:
         pair.kill("b")
         with raw(pair.a) as client:
             assert client.ask(b"set a 0 0 1\r\nx\r\n").startswith(b"SERVER_ERROR")
+
+
+def test_a_pair_with_tls() -> None:
+    pytest.importorskip("trustme")
+    with MemcachedPair(tls=True) as pair:
+        context = ssl.create_default_context(cafile=pair.tls_ca_file)
+        for server, request, answer in (
+            (pair.a, b"set a 0 0 1\r\nx\r\n", b"STORED\r\n"),
+            (pair.b, b"get a\r\n", b"VALUE a 0 1\r\nx\r\nEND\r\n"),
+        ):
+            with (
+                socket.create_connection(server.address) as sock,
+                context.wrap_socket(sock, server_hostname="localhost") as client,
+            ):
+                client.sendall(request)
+                assert client.recv(100) == answer
+        pair.kill("a")
+        pair.restart("a")
+        pair.wait_in_sync()
+        assert value(pair.a, b"a") == b"x"
+
+
+def test_a_pair_with_users() -> None:
+    with MemcachedPair(users={"ada": "secret"}, protocol="ascii", max_item_size="2k") as pair:
+        pair.a.put("a", b"1")
+        for server in (pair.a, pair.b):
+            with raw(server) as client:
+                assert client.ask(b"get a\r\n") == b"CLIENT_ERROR unauthenticated\r\n"
+                assert client.ask(b"set x 0 0 10\r\nada secret\r\n") == b"STORED\r\n"
+                assert client.ask(b"get a\r\n", b"END\r\n") == b"VALUE a 0 1\r\n1\r\nEND\r\n"
+            assert server.stats("settings")["item_size_max"] == "2048"
 
 
 WRONG: list[tuple[Callable[[MemcachedPair], Any], type[Exception], str]] = [

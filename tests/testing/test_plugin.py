@@ -251,7 +251,7 @@ def test_markers(tmp_path: Path) -> None:
 WRONG_MARKERS = [
     ("memory_limits=8", "unexpected keyword argument 'memory_limits'; did you mean memory_limit?"),
     ("'2m'", 'takes arguments by name, as in @pytest.mark.memcached(clock="frozen")'),
-    ("clock='stopped'", 'write "real", "frozen" or "host"'),
+    ("clock='stopped'", 'clock="frozen" or clock="host"'),
 ]
 
 

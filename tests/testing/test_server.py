@@ -78,7 +78,7 @@ def test_a_server_that_cannot_start_leaves_nothing_behind() -> None:
             MemcachedServer(port=port).start()
         assert failure.value.errno == errno.EADDRINUSE
         with pytest.raises(ValueError, match="higher than"):
-            MemcachedServer(memory_limit=1, max_item_size=1 << 30).start()
+            MemcachedServer(options=["-m", "1", "-I", "1m"]).start()
         with pytest.raises(OSError, match="/nowhere/socket"):
             MemcachedServer(unix_socket="/nowhere/socket").start()
 
@@ -215,25 +215,92 @@ def test_wrong_use_says_what_to_write(
             assert client.ask(b"get a\r\n") == b"END\r\n"
 
 
+#: Each says the argument's name, and what to write.
 WRONG_ARGUMENTS: list[tuple[dict[str, Any], str]] = [
-    ({"clock": "stopped"}, '"frozen" or "host"'),
-    ({"protocol": "udp"}, "binary"),
-    ({"options": "-M -vv"}, "['-M', '-vv']"),
-    ({"memory_limit": 0.5}, "megabytes"),
+    *(
+        ({"memory_limit": wrong}, "megabytes, as in memory_limit=64")
+        for wrong in (0, 0.5, None, "64")
+    ),
+    ({"memory_limit": True}, "memory_limit=True: it is in whole megabytes"),
+    ({"memory_limit": 1}, "memory_limit=1: an item may be as large as half of it"),
+    ({"max_item_size": "100m"}, "write memory_limit=200 or more"),
+    *(
+        ({"max_item_size": wrong}, 'write bytes, as in max_item_size=4096, or max_item_size="2m"')
+        for wrong in ("1x", "", "m", "2 m", None, True, 1.5, -1, 0, 1023, "2g", b"2m")
+    ),
+    ({"max_item_size": 1500}, "max_item_size=1500: write a multiple of 1024"),
+    *(
+        ({"port": wrong}, f"port={wrong!r}: a port is a number up to 65535")
+        for wrong in (80000, -1, "11211", None, 1.5, True)
+    ),
+    *(
+        ({"host": wrong}, 'write an address, as in host="127.0.0.1"')
+        for wrong in ("", None, b"::1")
+    ),
+    ({"host": "192.0.2.1"}, "host='192.0.2.1' is no address of this machine"),
+    ({"unix_socket": ""}, "unix_socket='': a path of 0 bytes"),
+    ({"unix_socket": "x" * 108}, "a path of 108 bytes"),
+    ({"unix_socket": b"x"}, "unix_socket=b'x': a path is a str or a pathlib.Path"),
+    ({"unix_socket": 5}, "unix_socket=5: a path is a str or a pathlib.Path"),
+    ({"unix_socket": "x", "port": 1}, "port=1: with unix_socket= there is none"),
+    ({"unix_socket": "/tmp"}, "unix_socket='/tmp': failed to listen"),
+    *(({"protocol": wrong}, 'write protocol="auto"') for wrong in ("udp", "text", None, 1)),
+    *(({"clock": wrong}, '"frozen" or clock="host"') for wrong in ("stopped", None, 5)),
     ({"users": {}}, '"name": "password"'),
-    ({"tls": "cert.pem"}, "tls=True"),
+    ({"users": "a:b"}, 'users=\'a:b\': write users={"a": "b"}'),
+    *(
+        ({"users": wrong}, 'write users={"name": "password"}')
+        for wrong in (
+            "ada",
+            [("a", "b")],
+            5,
+            {"a": 1},
+            {1: "a"},
+            {"a": None},
+            {"": "a"},
+            {b"a": "b"},
+        )
+    ),
+    ({"users": {"a b": "c"}, "protocol": "ascii"}, "nobody could log in as 'a b'"),
+    *(
+        ({"tls": wrong}, 'write tls=True, or tls=("chain.pem", "key.pem")')
+        for wrong in ("cert.pem", ("nope.pem", "nope.key"), ("a",), ["a", "b"], 1)
+    ),
+    ({"tls": (None, None)}, "tls=None: a path is a str or a pathlib.Path"),
+    ({"tls": (__file__, __file__)}, "that is no certificate chain and its key, in PEM"),
+    *(({"process": wrong}, "write process=True, or leave it out") for wrong in ("yes", None, 1)),
+    ({"options": "-M -vv"}, "['-M', '-vv']"),
+    *(({"options": wrong}, "options=") for wrong in (None, 5, [1], [""], ["foo"], ["-m", "x"])),
+    ({"options": ["-m"]}, "options=['-m']: option requires an argument"),
+    ({"options": ["-I", "1"]}, "options=['-I', '1']: Item max size"),
     ({"options": ["-p", "11211"]}, "port="),
     ({"options": ["-l", "::1"]}, "host="),
     ({"options": ["-d"]}, "not for a server of tests"),
     ({"options": ["--bogus"]}, "unrecognized option"),
     ({"options": ["-x", "localhost"]}, "MemcachedPair"),
+    ({"options": ["-Y", "/nowhere"]}, "Could not open authfile [/nowhere]"),
 ]
 
 
 @pytest.mark.parametrize(("arguments", "words"), WRONG_ARGUMENTS, ids=lambda value: str(value))
 def test_wrong_arguments_say_what_to_write(arguments: dict[str, Any], words: str) -> None:
-    with nothing_left(), pytest.raises((ValueError, TypeError), match=re.escape(words)):
+    with nothing_left(), pytest.raises((ValueError, TypeError, OSError), match=re.escape(words)):
         MemcachedServer(**arguments).start()
+
+
+def test_arguments_have_names() -> None:
+    with pytest.raises(TypeError, match=r"^MemcachedServer.__init__\(\) takes .* by name"):
+        MemcachedServer("127.0.0.1", 11211)  # type: ignore[arg-type, call-arg]
+
+
+@pytest.mark.parametrize(
+    ("size", "item_bytes"),
+    [("2m", 2 << 20), ("1M", 1 << 20), ("4k", 4096), ("2048", 2048), (700 << 10, 700 << 10)],
+)
+def test_sizes(size: int | str, item_bytes: int) -> None:
+    with MemcachedServer(max_item_size=size) as server:
+        assert server.stats("settings")["item_size_max"] == str(item_bytes)
+        server.put("a", bytes(item_bytes - 1000))
 
 
 STOPPED: list[Callable[[MemcachedServer], Any]] = [
@@ -559,7 +626,7 @@ def test_what_clients_sent_before_is_done_before() -> None:
 
 def test_a_unix_socket(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
-    with MemcachedServer(unix_socket=path) as server, raw(server) as client:
+    with MemcachedServer(unix_socket=tmp_path / "socket") as server, raw(server) as client:
         assert server.url == path
         assert client.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
         with pytest.raises(RuntimeError, match="unix_socket"):
