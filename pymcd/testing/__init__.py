@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .calls import Call, CallLog
     from .controls import Item, Items, Snapshot
     from .faults import Fault, FaultBuilder
-    from .findings import FaultWarning, VerifyError
+    from .findings import ClockWarning, FaultWarning, VerifyError
     from .pair import MemcachedPair
     from .server import MemcachedServer
 
@@ -27,6 +27,7 @@ __all__ = [
     "AsyncMemcachedServer",
     "Call",
     "CallLog",
+    "ClockWarning",
     "Fault",
     "FaultBuilder",
     "FaultWarning",
@@ -45,6 +46,7 @@ _HOMES = {
     "CallLog": "calls",
     "Fault": "faults",
     "FaultBuilder": "faults",
+    "ClockWarning": "findings",
     "FaultWarning": "findings",
     "Item": "controls",
     "Items": "controls",

@@ -20,7 +20,7 @@ from .controls import (
     too_few,
 )
 from .engine import Engine
-from .findings import tell
+from .findings import caller, tell
 from .plan import ServePlan, taking
 from .ports import Port
 
@@ -140,7 +140,7 @@ class AsyncMemcachedServer(Controls):
 
     async def advance(self, seconds: float | timedelta) -> None:
         """Let time pass on the server's clock, as `MemcachedServer.advance` does."""
-        await self._ask("advance", good_seconds(seconds))
+        await self._ask("advance", good_seconds(seconds), caller())
 
     async def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
         """Store an item, as `MemcachedServer.put` does."""

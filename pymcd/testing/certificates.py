@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import os
 import shutil
 import weakref
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .plan import Plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PlanT = TypeVar("PlanT", bound=Plan)
 
@@ -30,8 +35,9 @@ class Certificates:
         folder = Path(mkdtemp(prefix="pymcd-testing-"))
         #: Called at the end of the process, if not before.
         self._remove = weakref.finalize(self, _remove, folder, os.getpid())
-        authority = trustme.CA()
-        certificate = authority.issue_cert(*dict.fromkeys([host, "localhost"]))
+        with _real_dates():
+            authority = trustme.CA()
+            certificate = authority.issue_cert(*dict.fromkeys([host, "localhost"]))
         self.ca_file = str(folder / "ca.pem")
         self._chain_file = str(folder / "chain.pem")
         self._key_file = str(folder / "key.pem")
@@ -47,6 +53,22 @@ class Certificates:
     def remove(self) -> None:
         """Delete the files."""
         self._remove()
+
+
+@contextmanager
+def _real_dates() -> Iterator[None]:
+    """Have `datetime.datetime` be itself for a moment, while freezegun has replaced it.
+
+    The package cryptography, which makes certificates, keeps the class that it finds there when it
+    is first used: if that is freezegun's it refuses, from then on, what is not of that class.
+    """
+    module: Any = dt
+    shown = module.datetime
+    module.datetime = next(each for each in shown.__mro__ if each.__module__ == "datetime")
+    try:
+        yield
+    finally:
+        module.datetime = shown
 
 
 def _remove(folder: Path, process: int) -> None:

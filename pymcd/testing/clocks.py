@@ -44,6 +44,11 @@ else:  # Windows, where no server runs, but `plan` and `server` can be imported
     from time import time as realtime
 
 
+def shown_time() -> float:
+    """Return the Unix time that this process shows its program, replaced or not."""
+    return time.time()  # found by its name, each time: that is how it is replaced
+
+
 class RealClock:
     """What `SystemClock` shows while nobody has replaced it."""
 
@@ -59,8 +64,7 @@ class _HostClock:
         self.look()
 
     def look(self) -> None:
-        # Found by its name, each time: that is how it is replaced.
-        self._seen_s = time.time()
+        self._seen_s = shown_time()
 
     def monotonic(self) -> float:
         return self._seen_s

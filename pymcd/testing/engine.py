@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..server.peering import Peering
     from ..store import Cache
     from ..store.item import Item as StoredItem
+    from .findings import Place
     from .plan import Plan
     from .ports import Port
 
@@ -446,10 +447,11 @@ class Engine:
             if connection.stranger_since is not None:
                 connection.stranger_since = min(connection.stranger_since, cache.now)
 
-    async def advance(self, seconds: float) -> None:
-        """Let time pass, and what is due with it happen."""
+    async def advance(self, seconds: float, place: Place) -> None:
+        """Let time pass, and what is due with it happen; a line of the test asks for it."""
         self.clock.advance(seconds)
         self.script.advanced_s += seconds
+        self.script.advanced_at = place
         await self.catch_up()
 
     async def catch_up(self) -> None:

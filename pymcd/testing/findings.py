@@ -50,6 +50,28 @@ class FaultWarning(UserWarning):
     """
 
 
+class ClockWarning(UserWarning):
+    """Warned of by `verify()`: a client's moment is past by the server's clock, not by its own.
+
+    >>> import time, warnings
+    >>> from pymcd.testing import ClockWarning, MemcachedServer
+    >>> from pymemcache import Client
+    >>> day = 24 * 60 * 60
+    >>> with warnings.catch_warnings(record=True) as caught:
+    ...     warnings.simplefilter("always")
+    ...     with MemcachedServer() as server:
+    ...         server.advance(40 * day)
+    ...         client = Client(server.address)
+    ...         client.set("a", "1", expire=int(time.time()) + 31 * day, noreply=False)
+    ...         client.get("a") is None
+    ...         client.close()
+    True
+    True
+    >>> caught[0].category is ClockWarning
+    True
+    """
+
+
 class Place(NamedTuple):
     """A line of a test."""
 
@@ -73,14 +95,16 @@ class Finding:
     """One thing that is wrong with a test."""
 
     text: str
-    place: Place
+    place: Place | None  #: None: where the test asks for findings
     error: BaseException | None = None  #: what was raised
-    #: Only warned of.
+    #: Only warned of, in this category.
     harmless: bool = False
+    category: type[UserWarning] = FaultWarning
 
     def __reduce__(self) -> tuple[type[Finding], tuple[object, ...]]:
         # On its way out of another process.
-        return Finding, (self.text, self.place, _portable(self.error), self.harmless)
+        error = _portable(self.error)
+        return Finding, (self.text, self.place, error, self.harmless, self.category)
 
 
 def _portable(error: BaseException | None) -> BaseException | None:
@@ -125,13 +149,13 @@ def describe(findings: list[Finding]) -> str:
 
 
 def _warn(findings: list[Finding]) -> None:
-    raised: list[FaultWarning] = []
+    raised: list[UserWarning] = []
     for finding in findings:
-        path, line = finding.place
+        path, line = finding.place or caller()
         try:
             # There, where the test says what was not meant.
-            warnings.warn_explicit(finding.text, FaultWarning, path, line)
-        except FaultWarning as warning:  # by the test's filters
+            warnings.warn_explicit(finding.text, finding.category, path, line)
+        except UserWarning as warning:  # by the test's filters
             raised.append(warning)
     if raised:
-        raise raised[0] if len(raised) == 1 else FaultWarning("\n".join(map(str, raised)))
+        raise raised[0] if len(raised) == 1 else type(raised[0])("\n".join(map(str, raised)))

@@ -10,7 +10,7 @@ from ..replication.roles import ALONE
 from .clocks import FakeClock, monotonic
 from .controls import good_seconds
 from .faults import Fault
-from .findings import tell
+from .findings import caller, tell
 from .plan import PairPlan, method_taking
 from .server import MemcachedServer
 from .surroundings import threads_replaced_by
@@ -248,7 +248,7 @@ class MemcachedPair:
         if not running:
             raise RuntimeError("the pair is not running; write `with MemcachedPair() as pair:`")
         # One clock: the second server has only to see what is due by now.
-        running[0]._ask("advance", seconds)
+        running[0]._ask("advance", seconds, caller())
         for server in running[1:]:
             server._ask("catch_up")
 

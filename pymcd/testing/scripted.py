@@ -18,12 +18,14 @@ from contextlib import contextmanager
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from ..limits import EXPTIME_RELATIVE_MAX_S
 from ..protocol import Connection, PairedConnection
 from ..protocol.binary import NO_MEMORY, encode_error
 from ..protocol.framing import refuse_value
 from .calls import Call, CallRecord
+from .clocks import shown_time
 from .faults import FaultTable, Rule
-from .findings import Finding, in_a_line
+from .findings import ClockWarning, Finding, in_a_line
 from .requests import INCOMPLETE, STORING, Request, RequestReader, would_be_said
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from ..protocol.connection import Runner
     from ..store import Cache
     from .clocks import FakeClock
+    from .findings import Place
 
 #: Of memcached's error texts; more is cut off.
 _ERROR_MAX_BYTES: Final = 200
@@ -60,6 +63,8 @@ class Script:
         self.log_line: Callable[[str], None] = lambda line: None
         #: Has the host call `release_due` at once.
         self.wake: Callable[[], None] = lambda: None
+        self.advanced_at: Place | None = None  #: the test's line that did so last
+        self._findings: list[Finding] = []
         self._reader: RequestReader | None = None
         self._actors: dict[int, Actor] = {}
         self._numbers = itertools.count(1)
@@ -90,7 +95,26 @@ class Script:
 
     def take_findings(self) -> list[Finding]:
         """Return what is wrong with the test so far, and was not told yet."""
-        return self.faults.take_findings(self.record.snapshot())
+        found, self._findings = self._findings, []
+        return found + self.faults.take_findings(self.record.snapshot())
+
+    def check_end(self, call: Call) -> None:
+        """Say so if a command names a moment that is past here, and not where the client is.
+
+        # protocol.txt, "Expiration times": beyond 30 days it is Unix time, of the client's clock.
+        """
+        ends_at = call.ttl or 0
+        if ends_at > EXPTIME_RELATIVE_MAX_S and shown_time() < ends_at <= self.clock.realtime():
+            text = (
+                f"{call} ends at once: more than 30 days are sent as a moment ({ends_at}), which is"
+                " past by this server's clock, and not by the program's; have both follow one, by"
+                ' clock="host" and freezegun or time-machine'
+            )
+            self.log_line(text)
+            if not self._findings:
+                self._findings.append(
+                    Finding(text, self.advanced_at, harmless=True, category=ClockWarning)
+                )
 
     def close_books(self) -> tuple[list[Call], dict[int, int], list[Finding]]:
         """Return what is to be known when this is no more: calls, the faults' counts, findings."""
@@ -237,6 +261,7 @@ class Actor:
             order=next(_order),
         )
         script.record.add(call)
+        script.check_end(call)
         rule = self.rule = script.faults.pick(call)
         if rule is not None and rule.action.kind in _HOLDING:
             self.held_until = inf

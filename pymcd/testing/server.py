@@ -18,6 +18,7 @@ from .controls import (
     too_few,
 )
 from .faults import Fault
+from .findings import caller
 from .plan import ServerPlan, method_taking
 from .surroundings import event_loop, in_thread, threads_replaced_by
 
@@ -368,7 +369,7 @@ class MemcachedServer(Controls):
         ...     server.get("a") is None
         True
         """
-        self._ask("advance", good_seconds(seconds))
+        self._ask("advance", good_seconds(seconds), caller())
 
     def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
         """Store an item; it counts in no statistic. `ttl` in seconds, 0 for ever.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import threading
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pymcd.testing import MemcachedPair, MemcachedServer, serve
+from pymcd.testing import ClockWarning, MemcachedPair, MemcachedServer, serve
 from pymcd.testing.childhost import ChildHost
 from pymcd.testing.clocks import FakeClock, monotonic, realtime
 from pymcd.testing.plan import Plan
@@ -446,6 +447,86 @@ def test_certificates_made_at_another_time(library: Any) -> None:
         ):
             client.sendall(b"version\r\n")
             assert client.recv(100).startswith(b"VERSION")
+
+
+# -- moments by two clocks ---------------------------------------------------------------------
+
+DAY = 24 * 60 * 60
+
+
+def ends_in(days: int) -> int:
+    return int(time.time()) + days * DAY
+
+
+@pytest.mark.parametrize("process", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_moment_that_is_past_only_here_is_warned_of(process: bool) -> None:
+    server = MemcachedServer(process=process).start()
+    with raw(server) as client:
+        client.ask(set_text(b"before", ends_in(31)))
+        server.advance(dt.timedelta(days=40))
+        line = sys._getframe().f_lineno - 1
+        client.ask(set_text(b"a", ends_in(31)))
+        client.ask(set_text(b"b", ends_in(31)))
+        assert server.items() == {}
+        assert [line.partition(":")[0] for line in server.log] == [
+            "set a ends at once",
+            "set b ends at once",
+        ]
+    with pytest.warns(ClockWarning, match=r"set a ends at once: .*clock=\"host\"") as caught:
+        server.verify()
+    assert [(each.filename, each.lineno) for each in caught] == [(__file__, line)]
+    server.stop()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"touch k %d\r\n",
+        b"gat %d k\r\n",
+        b"mg k T%d\r\n",
+        b"ms k 1 T%d\r\nx\r\n",
+    ],
+)
+def test_each_command_with_such_a_moment_is_warned_of(request_: bytes) -> None:
+    server = MemcachedServer().start()
+    server.put("k", b"1")
+    server.advance(40 * DAY)
+    with raw(server) as client:
+        client.ask(request_ % ends_in(31))
+    with pytest.warns(ClockWarning, match="ends at once"):
+        server.verify()
+    server.stop()
+
+
+def test_so_is_one_of_a_binary_client_and_of_one_that_travels() -> None:
+    server = MemcachedServer().start()
+    with raw(server) as client, freezegun.freeze_time(THEN):
+        client.ask_binary(0x01, b"a", struct.pack(">II", 0, ends_in(31)), b"x")
+    with pytest.warns(ClockWarning, match="set a ends at once"):
+        server.verify()
+    server.stop()
+
+
+def test_other_moments_are_not_warned_of() -> None:
+    with MemcachedServer() as server, raw(server) as client:
+        client.ask(set_text(b"a", ends_in(-1)))  # past for everybody
+        server.advance(40 * DAY)
+        client.ask(set_text(b"b", ends_in(-1)))
+        client.ask(set_text(b"c", ends_in(41)))
+        client.ask(set_text(b"d", 30 * DAY))
+        client.ask(set_text(b"e", -1))
+        client.ask(set_text(b"f", 0))
+        server.reset()
+        client.ask(set_text(b"g", ends_in(31)))
+        assert server.log == []
+    with (
+        MemcachedServer(clock="host") as server,
+        raw(server) as client,
+        freezegun.freeze_time(THEN) as frozen,
+    ):
+        frozen.tick(40 * DAY)
+        client.ask(set_text(b"a", ends_in(31)))
+        assert server.get("a") is not None
 
 
 # -- advance -----------------------------------------------------------------------------------
