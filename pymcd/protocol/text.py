@@ -317,10 +317,14 @@ _PLAIN_SET: Final = re.compile(
 ).fullmatch
 #: A reply with a larger value is sent in several chunks.
 _JOINED_VALUE_MAX_BYTES: Final = limits.REPLY_CHUNK_BYTES - limits.REPLY_LINE_MAX_BYTES
+#: The same of as many values as one run looks up.
+_JOINED_VALUES_MAX_BYTES: Final = (
+    limits.REPLY_CHUNK_BYTES - limits.RUN_KEYS_MAX * limits.REPLY_LINE_MAX_BYTES
+)
 
 
 def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) -> bytes | None:
-    """Answer one whole get of one key that hits, or one whole set without noreply; or ms, or mg.
+    """Answer one whole get of a key that hits or of several, one whole set without noreply, ms, mg.
 
     None: what is to be sent is in `pieces`, since it is large; or, if these are empty as before,
     nothing was done, and the general path has to look closer. With the gate of a pair only what
@@ -332,7 +336,10 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
         if data[-2:] == b"\r\n" and (gate is None or not gate.stance.remote):
             key = data[4:-2]
             item = connection.cache.hit(key)
-            if item is not None and (gate is None or item.cas_unique <= gate.commits.watermark):
+            if item is None:
+                if b" " in key:
+                    return _answer_several(connection, key, gate)
+            elif gate is None or item.cas_unique <= gate.commits.watermark:
                 value = item.value
                 size = len(value)
                 client_flags = item.client_flags
@@ -364,6 +371,42 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
     elif gate is None and verb[:1] == b"m":
         return answer_plain_meta(connection, data)
     return None
+
+
+def _answer_several(connection: Connection, words: bytes, gate: Gate | None) -> bytes | None:
+    """Answer a get of several keys if it is usual, and its answer one piece; None: nothing done."""
+    # Hot path: bench/ "multiget".
+    keys = words.split(b" ")
+    if (
+        b"\n" in words
+        or len(keys) > limits.RUN_KEYS_MAX
+        or not all(keys)
+        or max(map(len, keys)) > limits.KEY_MAX_BYTES
+    ):
+        return None
+    cache = connection.cache
+    items = cache.find_several(keys)
+    if items is None:
+        return None
+    if gate is not None:
+        # What is missing was perhaps deleted a moment ago, and is at others still.
+        watermark = gate.commits.watermark
+        if len(items) < len(keys) or any(item.cas_unique > watermark for item in items):
+            return None
+    pieces: list[bytes] = []
+    weight = 0
+    for item in items:
+        value = item.value
+        size = len(value)
+        weight += size
+        client_flags = item.client_flags
+        suffix = value_suffix(client_flags, size) if client_flags else _SUFFIXES[size]
+        pieces += (b"VALUE ", item.key, suffix, value, CRLF)
+    if weight > _JOINED_VALUES_MAX_BYTES:
+        return None
+    cache.hit_several(items, len(keys) - len(items))
+    pieces.append(b"END\r\n")
+    return b"".join(pieces)
 
 
 # -- the table ---------------------------------------------------------------------------------

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from pymcd import limits
 from pymcd.protocol import Connection
+from pymcd.protocol.text import answer_plain
 from tests.protocol.helpers import Client, make_service
 from tests.protocol.requests import BINARY, CUTS, GARBAGE, SMALL_ITEMS, TEXT, cut
 from tests.store.helpers import photograph
 
+from ..clocks import ManualClock
 from ..hosts import lend
 
 NOOP = b"\x80\x0a" + bytes(22)
@@ -318,3 +320,57 @@ def test_neither_a_reply_nor_a_run_is_large(words, size, number, reqs):
     if reqs >= 20 and number == 50:
         yields = client.service.counters.conn_yields
         assert yields == 0 or reqs == 20, "what ends earlier than -R says is no yield"
+
+
+#: What is there before, and gets of several keys.
+SEVERAL = {
+    "all there": (b"get a b c\r\n", True),
+    "some": (b"get a x b y\r\n", True),
+    "none": (b"get x y\r\n", True),
+    "one twice": (b"get a b a\r\n", True),
+    "with flags": (b"get flagged a\r\n", True),
+    "a value of no bytes": (b"get a empty\r\n", True),
+    "as many as one run has": (b"get" + b" a" * limits.RUN_KEYS_MAX + b"\r\n", True),
+    "one more": (b"get" + b" a" * (limits.RUN_KEYS_MAX + 1) + b"\r\n", False),
+    "more bytes than one piece": (b"get a large large\r\n", False),
+    "expired": (b"get a short b\r\n", False),
+    "a key that is too long": (b"get a %b\r\n" % (b"k" * 251), False),
+    "the longest key": (b"get a %b\r\n" % (b"k" * 250), True),
+    "two blanks": (b"get a  b\r\n", False),
+    "a blank first": (b"get  a b\r\n", False),
+    "a blank at the end": (b"get a b \r\n", False),
+    "two commands": (b"get a b\r\nget b c\r\n", False),
+    "a newline alone": (b"get a b\n", False),
+    "a return in a key": (b"get a\rb a\r\n", True),
+    "a NUL in a key": (b"get a\0 b\r\n", True),
+    "words that are one key in another protocol": (b"get spoken aloud\r\n", True),
+    "no end yet": (b"get a b", False),
+}
+BEFORE = (
+    b"set a 0 0 1\r\n1\r\nset b 0 0 2\r\n22\r\nset c 0 0 3\r\n333\r\nset flagged 7 0 1\r\nf\r\n"
+    b"set empty 0 0 0\r\n\r\nset short 0 1 1\r\ns\r\nset large 0 0 30000\r\n%b\r\n"
+    b"ms c3Bva2VuIGFsb3Vk 1 b\r\nx\r\n" % (b"l" * 30_000)
+)
+
+
+FLUSHES = {"": b"", "later": b"flush_all 100\r\n", "now": b"flush_all\r\nset a 0 0 1\r\n1\r\n"}
+
+
+@pytest.mark.parametrize("flush", FLUSHES)
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_keys_are_answered_alike_on_either_way(name: str, flush: str):
+    request, is_fast = SEVERAL[name]
+    clocks = ManualClock(), ManualClock()
+    slow, fast = (Client(make_service(clock)) for clock in clocks)
+    for client, clock in zip((slow, fast), clocks, strict=True):
+        client.send(BEFORE + FLUSHES[flush])
+        clock.advance(5)
+        client.service.tick()
+    for turn in range(3):  # the third one finds all marks set
+        answer = answer_plain(fast.connection, request)
+        if turn == 0:
+            assert (answer is not None) == (is_fast and flush != "now")
+        assert (respond(fast, request) if answer is None else answer) == slow.send(request)
+        assert photograph(fast.service.cache) == photograph(slow.service.cache)
+        assert fast.service.counters == slow.service.counters
+    fast.service.cache.check()

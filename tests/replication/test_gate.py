@@ -760,6 +760,7 @@ class TestWhoDecidesHasChanged:
         (b"mg k v\r\n", b"VA 3\r\nnew\r\n"),
         (b"mg aw== v b\r\n", b"VA 3\r\nnew\r\n"),
         (b"get gone\r\n", b"END\r\n"),
+        (b"get gone other\r\n", b"VALUE other 0 1\r\n1\r\nEND\r\n"),
         (b"mg gone v\r\n", b"EN\r\n"),
     ]
 
