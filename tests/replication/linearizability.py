@@ -370,7 +370,7 @@ def search(
     spare = ~must & (1 << count) - 1 if thrifty else 0
     for earlier in before:
         spare &= ~earlier
-    best: tuple[int, list[int], State] = (-1, [], initial)
+    best: tuple[int, _Path, State] = (-1, None, initial)
     #: Of what is spare as little as possible was done: the rest may still happen, or never.
     seen: dict[tuple[int, State], list[int]] = {(0, initial): [0]}
     stack: list[tuple[int, State, _Path]] = [(0, initial, None)]
@@ -417,11 +417,11 @@ def search(
             if all(each & ~used for each in known):
                 known.append(used)
                 stack.append(node)
-        if not following or not stack:
-            reached = (done & must).bit_count()
-            if reached > best[0]:
-                best = (reached, _unwind(path), state)
-    _, indices, state = best
+        reached = (done & must).bit_count()
+        if reached > best[0]:
+            best = (reached, path, state)
+    _, path, state = best
+    indices = _unwind(path)
     chosen = set(indices)
     rest = [index for index in range(count) if index not in chosen and must >> index & 1]
     deadline = min((ends[index] for index in rest), default=_NEVER)

@@ -306,6 +306,20 @@ def test_what_no_single_server_could_say_is_refused(name, history):
     assert verdict.explain()
 
 
+def test_what_is_explained_is_as_much_as_can_be():
+    """Though another beginning, of less use, came to an end that is as dead."""
+    history = [
+        op("set", 0, None, value=b"a"),
+        op("add", 1, 2, value=b"b"),
+        op("get", 3, 4, hit(b"b")),
+        op("set", 3, None, value=b"a"),
+        op("get", 5, 6, hit(b"c")),
+    ]
+    verdict = judge(history)[b"k"]
+    assert [each.verb for each in verdict.order if each.outcome] == ["add", "get"]
+    assert verdict.stuck == (history[4],)
+
+
 @pytest.mark.parametrize(("name", "history"), GOOD, ids=[name for name, _ in GOOD])
 def test_a_key_of_unknown_past_accepts_no_less(name, history):
     assert judge(history, initial=UNKNOWN) == {}
