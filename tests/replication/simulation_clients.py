@@ -45,6 +45,10 @@ STATUS: Final = {
 }
 
 
+#: What is said where a value is refused, and what was there is deleted.
+_REFUSALS: Final = (b"too large", b"out of memory")
+
+
 class Garbled(Exception):
     """A server said what no server says."""
 
@@ -652,6 +656,16 @@ class Login:
         return Pending(request, [], _answered(said[request.startswith(b"set")]))
 
 
+def see_error(operation: Operation) -> None:
+    """Have an operation be one that did something else, or perhaps nothing, as its answer says."""
+    error = operation.notes["error"]
+    assert isinstance(error, bytes)
+    operation.session = None  # it may not have happened at all
+    if operation.value and any(words in error.lower() for words in _REFUSALS):
+        # What was there is gone, perhaps, whatever its cas unique.
+        operation.verb, operation.compare = "delete", 0
+
+
 # -- who says it -------------------------------------------------------------------------------
 
 
@@ -860,10 +874,7 @@ class Client:
             self._pending.popleft()
             for operation in pending.operations:
                 if "error" in operation.notes:
-                    operation.session = None  # it may not have happened at all
-                    if len(operation.value) >= self.speech.item_bytes // 2:
-                        # What was there is gone, perhaps, whatever its cas unique.
-                        operation.verb, operation.compare = "delete", 0
+                    see_error(operation)
                 if operation.outcome is not None:
                     operation.returned_at = self.world.now
                     if operation.outcome.cas and operation.verb in ("get", "mg"):

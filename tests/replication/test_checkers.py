@@ -13,7 +13,7 @@ from tests.replication import checkers
 from tests.replication.helpers import Guest, make_group
 from tests.replication.linearizability import Operation, Outcome, judge
 from tests.replication.releases import TODAY
-from tests.replication.simulation_clients import Client, Pending, Speech
+from tests.replication.simulation_clients import Client, Pending, Speech, see_error
 from tests.replication.watch import Reach, Watch
 from tests.replication.world import Observation, Wire, World, constants
 from tests.store.helpers import make_cache
@@ -455,6 +455,28 @@ def test_a_flush_to_come_may_come_then_or_never():
 )
 def test_a_flush_to_come_may_be_called_off(other, eras, left):
     assert len(checkers.see_delays([said("flush", 10.0, delay=5), other], eras, 1.5)) == left
+
+
+# -- what is refused -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "verb"),
+    [
+        (b"SERVER_ERROR object too large for cache", "delete"),
+        (b"SERVER_ERROR out of memory storing object", "delete"),
+        (b"Out of memory allocating item", "delete"),
+        (b"SERVER_ERROR not replicated: no peer acknowledges", "cas"),
+        (b"SERVER_ERROR no quorum: too few of the nodes are there", "cas"),
+    ],
+)
+def test_who_is_refused_for_want_of_room_has_perhaps_deleted_what_was_there(error, verb):
+    """Who is refused because nobody acknowledges has perhaps stored it, however large it is."""
+    operation = Operation(b"k", "cas", 1.0, value=b"x" * 1000, compare=5, session="c1.1")
+    operation.notes["error"] = error
+    see_error(operation)
+    assert (operation.verb, operation.session) == (verb, None)
+    assert operation.compare == (5 if verb == "cas" else 0)
 
 
 # -- statistics --------------------------------------------------------------------------------
