@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from pymcd.replication.peer import Peer
 from pymcd.replication.roles import Role
 from pymcd.store import StoreMode
 from tests.replication import checkers
 from tests.replication.helpers import Guest, make_group
 from tests.replication.linearizability import Operation, Outcome, judge
 from tests.replication.releases import TODAY
+from tests.replication.simulation import Simulation
 from tests.replication.simulation_clients import Client, Pending, Speech, see_error
 from tests.replication.watch import Reach, Watch
 from tests.replication.world import Observation, Wire, World, constants
@@ -455,6 +459,28 @@ def test_a_flush_to_come_may_come_then_or_never():
 )
 def test_a_flush_to_come_may_be_called_off(other, eras, left):
     assert len(checkers.see_delays([said("flush", 10.0, delay=5), other], eras, 1.5)) == left
+
+
+def test_what_is_too_large_for_one_is_refused_before_it_is_met():
+    """What another one stored before lies there alone: that is said, and no fault."""
+    for seed in count():
+        hosts = Simulation(seed, more=frozenset({"item_sizes"}), nodes=3).hosts
+        small, middle, large = sorted(hosts, key=lambda host: host.settings.item_size_max_bytes)
+        sizes = [host.settings.item_size_max_bytes for host in (small, middle, large)]
+        if len(set(sizes)) == 3:
+            break
+    large.start()
+    node, slabs = large.node, large.node.cache.slabs
+    hello = node.membership.open_link(dialled=None).hello
+    for met, size in ((middle, sizes[1]), (small, sizes[0])):
+        assert slabs.item_size_max_bytes == sizes[0]
+        peer = node.view.peers[met.name] = Peer(met.name)
+        peer.hello = replace(hello, item_size_max=size - node.cache.overhead_bytes)
+        node.membership.be_alike()
+    assert slabs.item_size_max_bytes == sizes[0]
+    peer.hello = replace(hello, item_size_max=sizes[2])
+    node.membership.be_alike()
+    assert slabs.item_size_max_bytes == sizes[1]
 
 
 # -- what is refused -----------------------------------------------------------------------------

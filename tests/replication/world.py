@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from pymcd.replication.node import Node
     from pymcd.replication.peer import Peer
     from pymcd.service import Service
+    from pymcd.store.slabs import Slabs
 
 #: Unix time at the beginning of the world.
 BEGIN_S: Final = 1_800_000_000.0
@@ -632,6 +633,7 @@ class Host:
         )
         service.gate = self.node.gate
         if self.release is TODAY:
+            self._go_by_the_smallest(service.cache.slabs)
             self.use_secrets(self.secret, *self.other_secrets)
             self._watch_leases(self.node.gate)
         if self.counted is not None:
@@ -644,6 +646,24 @@ class Host:
             world.after(world.random.random() * DIAL_LOOK_S, self._dial, target, self.life, 0.05)
         world.after(world.random.random(), self._housekeeping, self.life)
         self.stir()
+
+    def _go_by_the_smallest(self, slabs: Slabs) -> None:
+        """Refuse what is too large for any node, though that one was not met yet.
+
+        What was stored before lies where it was stored, and nowhere else: nobody promises more.
+        """
+        hosts = self.world.hosts.values()
+        smallest = min(host.settings.item_size_max_bytes for host in hosts)
+        membership, peers = self.node.membership, self.node.view.peers
+        be_alike = membership.be_alike
+
+        def alike() -> None:
+            be_alike()
+            if len(peers) < len(hosts) - 1:
+                slabs.item_size_max_bytes = min(slabs.item_size_max_bytes, smallest)
+
+        membership.be_alike = alike  # type: ignore[method-assign]
+        slabs.item_size_max_bytes = smallest
 
     def stop(self, *, silent: bool = False) -> None:
         """Let the process die, as by kill -9; `silent`: the host with it, and nobody is told."""
