@@ -724,10 +724,14 @@ class Gate:
         with_others = self.stance.protecting and self._view.followers != [peer]
         if with_others and not admitted and self.clock.monotonic() >= self.open_until:
             # That it asks says nothing of the others: they may have gone on without us.
-            executed.executing.add(request)
             again = partial(self.execute_for, peer, request, protocol, commands, admitted=True)
             failed = partial(self._cannot_execute, peer)
-            self.wait_open(Postponed(executed, request, again, failed))
+            try:
+                executed.executing.add(request)
+                self.wait_open(Postponed(executed, request, again, failed))
+            except Exception:
+                executed.executing.discard(request)  # it asks again
+                raise
             return
         self.forwards_executed += 1
         # It is remembered before it is executed. Whatever goes wrong then, it was.

@@ -412,6 +412,22 @@ class TestExecutedOnceWhateverGoesWrong:
         group.settle()
         group.check_equal()
 
+    @pytest.mark.parametrize("at", range(12))
+    def test_nor_does_it_wait_for_a_lease_that_it_was_not_noted_for(self, at):
+        group = make_group("abc")
+        a, b = group["a"], group["b"]
+        Guest(a).ask(b"set n 0 0 1\r\n0\r\n")
+        peer, gate = a.peer("b"), gate_of(a)
+        group.clock.advance(0.5)
+        assert group.clock.monotonic() > gate.open_until
+        with suppress(MemoryError), shortage(at, MemoryError(), {Gate.execute_for.__code__}):
+            gate.execute_for(peer, 99, "text", b"incr n 1\r\n")
+        gate.check()
+        gate.execute_for(peer, 99, "text", b"incr n 1\r\n")
+        assert peer.executed.executing == {99}
+        group.advance(0.1)
+        assert a.values() == b.values() == {b"n": b"1"}
+
     def test_what_is_executed_once_nobody_else_decides(self):
         group = make_group()
         group.closes_on_error = True
