@@ -578,19 +578,22 @@ class Changes:
                 self.observe(newest)
         return position
 
-    def apply_state(self, record: tuple[Any, ...], origin_s: int, *, relay: bool) -> bool:
+    def apply_state(
+        self, record: tuple[Any, ...], origin_s: int, *, relay: bool, instead: bool = False
+    ) -> bool:
         """Take in the state of an item; False: what is here is as new or newer.
 
         `origin_s` is our origin by the sender's clock. With `relay` the change is also sent on,
-        to others.
+        to others. `instead`: of what is here, whatever its version.
         """
         _, key, value, client_flags, unix_end, cas_unique, version, marks = record
         cache = self.cache
-        if version < self.barrier or self.tombstones.get(key) >= version:
-            return False
         old = cache.linked(key)
-        if old is not None and self.version_of(old) >= version:
-            return False
+        if not instead:
+            if version < self.barrier or self.tombstones.get(key) >= version:
+                return False
+            if old is not None and self.version_of(old) >= version:
+                return False
         expires_at = 0
         if unix_end:
             if unix_end > UNIX_END_MAX:
@@ -638,11 +641,16 @@ class Changes:
         self.apply_state((STATE, key, value, *about, version, marks), origin_s, relay=False)
         return True
 
-    def apply_gone(self, key: bytes, version: int, *, relay: bool, told_by: str = "") -> bool:
+    def apply_gone(
+        self, key: bytes, version: int, *, relay: bool, told_by: str = "", instead: bool = False
+    ) -> bool:
         """Take in a deletion; False: what is here is newer.
 
-        `told_by`: a peer that is not one with us yet, and tells of before.
+        `told_by`: a peer that is not one with us yet, and tells of before. `instead`: of what is
+        here, whatever its version.
         """
+        if instead:
+            self.forget((key,))
         if version < self.barrier or self.tombstones.get(key) >= version:
             return False
         item = self.cache.linked(key)
@@ -738,16 +746,18 @@ class Changes:
         return bool(self.in_doubt) or self._flush_due_told is not None
 
     def undo_doubted(self) -> Iterator[tuple[tuple[Any, ...], int]]:
-        """Undo what is in doubt; yield what is to take its place, as far as there is anything.
+        """Undo what is in doubt, but for that in whose place something is to be taken: yield that.
 
-        A key is in doubt until the next one is asked for: what cannot be taken is wanted still.
+        A key is in doubt until the next one is asked for: what cannot be taken is wanted still, and
+        what is here of it stays, lest there be nothing.
         """
         if self._flush_due_told is not None:
             self.flush_due_version, self.flush_due_at = self._flush_due_told
             self._flush_due_told = None
         for key, told in list(self.in_doubt.items()):
-            self.forget((key,))
-            if told is not None:
+            if told is None:
+                self.forget((key,))
+            else:
                 yield told
             del self.in_doubt[key]
         self.tombstones.end_doubt(stands=False)
@@ -784,13 +794,15 @@ class Changes:
 
         `departed_version` is what the peer who has it still knew when it left.
         """
-        floor = self.tombstones.floor_for(peer)
         return (
-            departed_version < floor
-            and version <= floor
+            self.is_forgotten(version, peer, departed_version)
             and self.cache.linked(key) is None
             and not self.tombstones.get(key)
         )
+
+    def is_forgotten(self, version: int, peer: str, departed_version: int) -> bool:
+        """Return whether we would not know any more that what a peer has was deleted."""
+        return max(departed_version + 1, version) <= self.tombstones.floor_for(peer)
 
     def drop_unconfirmed(self, confirmed: Confirmed, version: int) -> Iterator[dict[bytes, int]]:
         """Drop, in slices, what a full copy did not name and is no newer than a version.

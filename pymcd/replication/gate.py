@@ -837,6 +837,8 @@ class Gate:
     def doubt_unstable(self) -> None:
         """Leave open whether what the coordinator executed last stands: another one decides now."""
         if self.unstable:
+            for batch in self.unstable:
+                batch.leader.has_doubted = True
             self.unstable_in_doubt += self.unstable
             self.unstable.clear()
             self.commits.give_up()
@@ -847,6 +849,7 @@ class Gate:
         It is answered as it was then. To execute it again would be to do it twice.
         """
         self.changes.end_doubt()
+        self._forget_who_has_doubted()
         while self.unstable_in_doubt:
             self._conclude_first(self.unstable_in_doubt)
         waiters = [*(waiter for _, waiter in self.redo), *self._results_in_doubt]
@@ -868,20 +871,30 @@ class Gate:
     def undo(self, peer: Peer) -> None:
         """Take back what is in doubt: a peer that decides has told all that it has in its place."""
         changes = self.changes
+        for each in self._view.peers.values():
+            if each.has_doubted:  # be it that not all of it can be undone
+                each.overrates_us = True
         for record, origin_s in changes.undo_doubted():
+            key, version = record[1], record[_VERSION_AT[record[0]]]
             if record[0] == Record.GONE:
-                changes.apply_gone(record[1], record[2], relay=False, told_by=peer.node_id)
-            elif self._may_be_deleted(peer, record[1], record[6]):
-                gone = records.encode_gone(record[1], record[6])
+                changes.apply_gone(key, version, relay=False, told_by=peer.node_id, instead=True)
+            elif version < changes.barrier:
+                changes.forget((key,))
+            elif changes.is_forgotten(version, peer.node_id, peer.departed_version):
+                gone = records.encode_gone(key, version)
                 peer.send(self.clock.monotonic(), Kind.CHANGES, gone)
+                changes.forget((key,))
             else:
-                changes.apply_state(record, origin_s, relay=False)
+                changes.apply_state(record, origin_s, relay=False, instead=True)
+        self._forget_who_has_doubted()
         self._results_in_doubt.clear()
-        if self.unstable_in_doubt:
-            self.unstable_in_doubt[-1].leader.overrates_us = True
-            self.unstable_in_doubt.clear()
+        self.unstable_in_doubt.clear()
         for forward in self.forwards.values():
             forward.in_doubt = False
+
+    def _forget_who_has_doubted(self) -> None:
+        for peer in self._view.peers.values():
+            peer.has_doubted = False
 
     def _conclude_first(self, batches: deque[Unstable]) -> None:
         """Do so for the oldest of these; it is forgotten when that is done."""

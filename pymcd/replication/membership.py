@@ -326,7 +326,7 @@ class Membership:
         # Both knew then what it gives us back of that, whoever it has it from now.
         peer.common_version = max(peer.common_version, peer.departed_version)
         peer.departed_version = 0
-        peer.known = peer.overrates_us = False
+        peer.known = peer.overrates_us = peer.has_doubted = False
         peer.copied_version = 0
         peer.lapses = 0
         peer.not_before = 0.0

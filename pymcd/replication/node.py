@@ -676,6 +676,9 @@ class Node:
             keys.update(dict.fromkeys(message.keys or ()))
             flushed = flushed or message.has_flush
         known_up_to = min(each.acked_version for each in others)
+        for peer in self.view.peers.values():
+            if peer.acked_version > known_up_to:
+                peer.has_doubted = True
         self.membership.doubt(keys, flushed=flushed, known_up_to=known_up_to)
         self.gate.take_back()
 

@@ -114,6 +114,7 @@ class Peer:
         self.common_version = 0
         self.known = False  #: it has been in sync with us since we started
         self.overrates_us = False  #: it believes that we have what we gave up
+        self.has_doubted = False  #: it has of what is in doubt here, and knows that we had it
         self.moved_at = -inf  #: when it last acknowledged anything, or its link came up
 
         self.clocks = PeerClocks()

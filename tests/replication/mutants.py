@@ -16,6 +16,8 @@ from functools import cache, partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+import pytest
+
 from pymcd.protocol.connection import Connection
 from pymcd.protocol.paired import PairedConnection
 from pymcd.replication import frames, records
@@ -505,6 +507,24 @@ def _forget_what_is_in_doubt(original: Any) -> Any:
     return doubt
 
 
+def _forget_before_it_is_taken(original: Any) -> Any:
+    def undo_doubted(self: Changes) -> Iterator[Any]:
+        for told in original(self):
+            self.forget((told[0][1],))
+            yield told
+
+    return undo_doubted
+
+
+def _run_short(number: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        test_doubt.TestNoMemory().test_and_what_is_here_stands_if_the_other_dies(patch, number)
+
+
+def _never_so(_: Any) -> property:
+    return property(lambda self: False, lambda self, value: None)
+
+
 def _tell_one_alone(original: Any) -> Any:
     def tell(self: Membership, peer: Peer, dropped: dict[bytes, int], now: float) -> None:
         peer.send(now, Kind.CHANGES, self.changes.tell_dropped(dropped, relay=False))
@@ -753,8 +773,8 @@ def _met_just_now(original: Any) -> Any:
 
 
 def _told_by_nobody(original: Any) -> Any:
-    def apply_gone(self: Changes, key: bytes, version: int, *, relay: bool, **by: str) -> bool:
-        return bool(original(self, key, version, relay=relay))
+    def apply_gone(self: Changes, key: bytes, version: int, **more: Any) -> bool:
+        return bool(original(self, key, version, **{**more, "told_by": ""}))
 
     return apply_gone
 
@@ -1236,6 +1256,16 @@ MUTANTS = [
         by_hand=partial(
             _THE_OTHER_DIES.test_before_it_has_said_anything, b"incr n 1\r\n", True, "semi"
         ),
+    ),
+    Mutant(
+        "what is in doubt goes before there is memory for what is in its place",
+        [(Changes, "undo_doubted", _forget_before_it_is_taken)],
+        by_hand=partial(_run_short, 0),
+    ),
+    Mutant(
+        "who has what was undone is not asked for it",
+        [(Peer, "has_doubted", _never_so)],
+        by_hand=test_doubt.test_what_a_coordinator_has_undone_is_asked_of_who_had_it_from_it,
     ),
     Mutant(
         "what is in doubt is dropped for the word of one that has begun anew",

@@ -7,7 +7,8 @@ that does not come.
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +19,9 @@ from pymcd.replication.peer import Phase
 from pymcd.replication.roles import ALONE, JOINING
 from tests.replication.helpers import Group, Guest, Host, Wire, make_group
 from tests.replication.test_telling import heal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LOCK = b"add lock 0 0 2\r\nc2\r\n"
 #: Before: lock = c1, n = 5, s = v. What is executed unheard -> its answer, and what stands then.
@@ -49,7 +53,7 @@ def fill(host: Host) -> None:
 
 
 def depose(
-    commands: bytes, *, sent: bool, frozen_s: float = 0.2, **settings
+    commands: bytes, *, sent: bool, frozen_s: float = 0.2, before: bytes = b"", **settings
 ) -> tuple[Group, Guest]:
     """Return a pair whose first node executed something unheard, and learns that it is deposed.
 
@@ -57,6 +61,7 @@ def depose(
     """
     group = make_group("ab", **settings)
     a, b = group["a"], group["b"]
+    Guest(a).ask(before)
     fill(a)
     group.wire("a", "b").stall(a)
     guest = Guest(a)
@@ -280,30 +285,110 @@ class TestThree:
         group.check()
 
 
-@pytest.mark.parametrize("number", range(3))
-def test_what_cannot_be_taken_in_its_place_is_wanted_still(monkeypatch, number):
-    """What is here of it is gone: if nobody sent it again, there would be one copy less."""
-    commands = b"set lock 0 0 2\r\nc3\r\nincr n 1\r\ntouch s 100\r\n"
-    group, _ = depose(commands, sent=True)
-    a = group["a"]
-    group.closes_on_error = True
-    applied = 0
-    apply_state = a.changes.apply_state
+class Shortage:
+    """There is no memory for one of the records that a server takes from others."""
 
-    def failing(*record: Any, **how: Any) -> None:
-        nonlocal applied
-        applied += 1
-        if applied == number + 1:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, host: Host, number: int) -> None:
+        host.group.closes_on_error = True
+        self.left = number
+        for name in ("apply_state", "apply_gone"):
+            apply = getattr(host.changes, name)
+            monkeypatch.setattr(host.changes, name, partial(self._apply, apply))
+
+    def _apply(self, apply: Callable[..., bool], *record: Any, **how: Any) -> bool:
+        self.left -= 1
+        if self.left == -1:
             raise MemoryError("no room")
-        apply_state(*record, **how)
+        return apply(*record, **how)
 
-    monkeypatch.setattr(a.changes, "apply_state", failing)
+
+@pytest.mark.parametrize("number", range(4))
+class TestNoMemory:
+    #: With what the other node has instead: of the last one that it was deleted.
+    COMMANDS = b"set lock 0 0 2\r\nc3\r\nincr n 1\r\ntouch s 100\r\nset d 0 0 1\r\n2\r\n"
+
+    def depose(self, monkeypatch: pytest.MonkeyPatch, number: int) -> Group:
+        group, _ = depose(self.COMMANDS, sent=True, before=b"set d 0 0 1\r\n1\r\ndelete d\r\n")
+        shortage = Shortage(monkeypatch, group["a"], number)
+        group.wire("a", "b").resume()
+        group.advance(0.1)
+        assert shortage.left < 0
+        return group
+
+    def test_what_cannot_be_taken_in_its_place_is_wanted_still(self, monkeypatch, number):
+        """If nobody sent it again, there would be one copy less."""
+        group = self.depose(monkeypatch, number)
+        heal(group)
+        assert group["a"].node.role == "follower"
+        assert group["a"].values() == BEFORE
+        group.check_equal()
+
+    def test_and_what_is_here_stands_if_the_other_dies(self, monkeypatch, number):
+        group = self.depose(monkeypatch, number)
+        group["b"].stop()
+        group.advance(1.5)
+        a = group["a"]
+        assert a.node.role == "alone"
+        undone = [b"lock", b"n", b"s", b"d"][:number]
+        stands = {b"lock": b"c3", b"n": b"6", b"d": b"2"}
+        assert a.values() == {
+            **BEFORE, **{key: value for key, value in stands.items() if key not in undone}
+        }  # fmt: skip
+        close(group)
+
+
+def test_what_was_undone_is_asked_of_who_gave_it_though_not_all_could_be(monkeypatch):
+    """c gives up what b, which goes on, has not got; then b is gone. That a has it a does not know
+    to be news.
+    """
+    group = make_group("abc", votes=False)
+    a, b, c = group.hosts.values()
+    Guest(a).ask(b"set m 0 0 1\r\n1\r\n")
+    fill(a)
+    group.wire("a", "b").stall(a)
+    Guest(a).feed(b"set k 0 0 1\r\n1\r\nincr m 1\r\n")
+    group.settle()
+    assert c.values() == {**BEFORE, b"k": b"1", b"m": b"2"}
+    shortage = Shortage(monkeypatch, c, len(BEFORE))
+    for other in "bc":
+        group.wire("a", other).cut()
+    group.advance(0.1)
+    assert (c.node.role, c.values(), shortage.left) == ("joining", {**BEFORE, b"m": b"2"}, -1)
+    b.stop()
+    group.advance(2.5)
+    assert c.node.role == "alone"
+    group.link("a", "c")
+    group.advance(2.0)
+    assert a.values() == c.values() == {**BEFORE, b"k": b"1", b"m": b"2"}
+    group.check_equal()
+
+
+def test_what_a_coordinator_has_undone_is_asked_of_who_had_it_from_it():
+    """a gives up what b, which goes on, has not got; then b is gone. That c has it c does not know
+    to be news: a told it.
+    """
+    group = make_group("abc", votes=False)
+    a, b, c = group.hosts.values()
+    fill(a)
+    group.wire("a", "b").stall(a)
+    group.wire("b", "c").cut()
+    Guest(a).feed(b"set k 0 0 1\r\n1\r\n")
+    group.settle()
+    group.wire("a", "c").cut()
+    a.frozen = True
+    Guest(b).feed(b"incr n 1\r\n")
+    group.advance(0.5)  # for so long that nothing of that is executed again
+    assert (b.node.role, c.node.role) == ("alone", "alone")
+    a.frozen = False
     group.wire("a", "b").resume()
     group.advance(0.1)
-    assert applied == number + 1
-    heal(group)
-    assert a.node.role == "follower"
-    assert a.values().keys() == BEFORE.keys()
+    assert a.values() == {**BEFORE, b"n": b"6"}
+    b.stop()
+    group.advance(2.0)
+    assert a.node.role == "alone"
+    group.link("a", "c")
+    group.advance(2.0)
+    assert a.values() == c.values() == {**BEFORE, b"k": b"1", b"n": b"6"}
     group.check_equal()
 
 
