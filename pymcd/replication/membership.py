@@ -582,7 +582,7 @@ class Membership:
         """Tell everybody what we are."""
         for peer in self._view.peers.values():
             peer.status_due = ""
-        self.send_statuses()
+        self._send_statuses_soon()
 
     def invite(self, peer: Peer) -> None:
         """Have a peer ask once more whether it may join us: it did so too early."""
@@ -594,7 +594,14 @@ class Membership:
         for peer in self._view.peers.values():
             peer.status = None
             peer.status_due = "ask"
-        self.send_statuses()
+        self._send_statuses_soon()
+
+    def _send_statuses_soon(self) -> None:
+        """Say it now, or in the next step: who becomes something has more to do than to say so."""
+        try:
+            self.send_statuses()
+        except MemoryError:
+            self._node.host.wake()
 
     def send_statuses(self) -> None:
         """Say what we are to whom it is due; what cannot be made now is so in the next step."""

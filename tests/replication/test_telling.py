@@ -277,12 +277,29 @@ class TestWhatItIs:
             peer.status = None
         with monkeypatch.context() as patch:
             patch.setattr(Status, "encode", none_left)
+            a.woken = False
+            (a.node.membership.ask_status if ask else a.node.membership.announce_status)()
+            assert a.woken
             with pytest.raises(MemoryError):
-                (a.node.membership.ask_status if ask else a.node.membership.announce_status)()
-        a.node.step()
+                a.node.step()
         group.settle()
         assert None not in [peer.status for peer in others]
         assert not ask or None not in [peer.status for peer in a.node.view.peers.values()]
+
+    def test_keeps_nobody_from_being_answered_if_it_could_not_be_said(self, monkeypatch):
+        group = make_group(witness=True)
+        a, b = group["a"], group["b"]
+        group.warm()
+        a.frozen = True
+        guest = Guest(b)
+        guest.feed(b"set k 0 0 1\r\n1\r\n")
+        group.closes_on_error = True
+        monkeypatch.setattr(Status, "encode", none_left)
+        group.advance(0.2)
+        assert b.node.role == "alone"
+        assert guest.take() == STORED
+        monkeypatch.undo()
+        b.node.check()
 
 
 class TestACoordinatorThatCannotTake:
