@@ -461,6 +461,25 @@ def test_a_flush_to_come_may_be_called_off(other, eras, left):
     assert len(checkers.see_delays([said("flush", 10.0, delay=5), other], eras, 1.5)) == left
 
 
+@pytest.mark.parametrize(
+    ("frozen_s", "takes_s", "found"), [(0.0, 0.25, 0), (0.0, 0.4, 1), (0.15, 0.4, 0), (0.1, 0.6, 1)]
+)
+def test_who_stands_still_cannot_leave(monkeypatch, frozen_s, takes_s, found):
+    host = Simulation(0, nodes=2).hosts[0]
+    world = host.world
+    host.start()
+    monkeypatch.setattr(host.node, "leave", lambda: world.now >= takes_s)
+    gone: list[float] = []
+    host.leave(9.0, lambda: gone.append(world.now))
+    world.run(0.2)
+    if frozen_s:
+        host.freeze()
+        world.at(0.2 + frozen_s, host.thaw)
+    world.run(1.0)
+    assert len(host.complaints) == found
+    assert gone
+
+
 def test_what_is_too_large_for_one_is_refused_before_it_is_met():
     """What another one stored before lies there alone: that is said, and no fault."""
     for seed in count():

@@ -744,6 +744,7 @@ class Host:
             now = self.world.now
             patient = now - began < patience_s
             if (self.node.awaited or not self.node.leave()) and patient:
+                hindered_at = max(hindered_at, self.thawed_at)
                 if self._is_hindered():
                     hindered_at = now
                 elif now - hindered_at > 2 * self.node.patience.ack_timeout_s + LEAVE_S:
