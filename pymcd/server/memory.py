@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import resource
+from mmap import MAP_ANONYMOUS, MAP_PRIVATE, mmap
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -58,7 +59,7 @@ class Memory:
         """`wake` has `recover` called; `left`: see `address_space_left`."""
         self._wake = wake
         self._left = left
-        self._spare: bytes | None = bytes(SPARE_BYTES)
+        self._spare: mmap | None = _take(SPARE_BYTES)
         self.shortages = 0
 
     def has_room(self) -> bool:
@@ -72,6 +73,7 @@ class Memory:
         """Give the spare back: there was a `MemoryError`."""
         self.shortages += 1
         if self._spare is not None:
+            self._spare.close()
             self._spare = None
             self._wake()
 
@@ -79,10 +81,21 @@ class Memory:
         """Take the spare again; return in how many seconds that is to be tried, if it failed."""
         if self._spare is None:
             try:
-                self._spare = bytes(SPARE_BYTES)
+                self._spare = _take(SPARE_BYTES)
             except MemoryError:
                 return RECOVER_AFTER_S
         return float("inf")
+
+
+def _take(size: int) -> mmap:
+    """Return memory straight from the system, which is not touched; or raise `MemoryError`.
+
+    Python's own `bytes` are, as soon as the allocator has some of that size to give out again.
+    """
+    try:
+        return mmap(-1, size, MAP_PRIVATE | MAP_ANONYMOUS)
+    except (OSError, OverflowError):
+        raise MemoryError from None
 
 
 def is_shortage(error: Exception) -> bool:

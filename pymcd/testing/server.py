@@ -23,7 +23,7 @@ from .plan import ServerPlan, method_taking
 from .surroundings import event_loop, in_thread, threads_replaced_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import timedelta
 
     from .certificates import Certificates
@@ -131,7 +131,7 @@ class MemcachedServer(Controls):
             raise
         return self
 
-    def _start(self, items: Iterable[tuple[Item, int]] = (), script: Any = None) -> None:
+    def _start(self, items: Sequence[tuple[Item, int]] = (), script: Any = None) -> None:
         """Start on the port that is reserved, if one is."""
         plan = self._plan
         if plan.tls is True:
@@ -158,7 +158,8 @@ class MemcachedServer(Controls):
             self._port = Port(plan.host, plan.port)
             self._port_number = self._port.number
         engine = Engine(plan, clock=self._clock, port=self._port, script=script, **self._settings)
-        engine.install(items)
+        if items:
+            engine.install(items)
         self._host = ThreadHost(engine)
 
     def stop(self) -> None:

@@ -67,6 +67,22 @@ def fail(
 # -- the spare, and room for items -------------------------------------------------------------
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="needs Linux's /proc")
+def test_the_spare_is_not_touched():
+    """Nor that of the next server, in a process that has many of them."""
+
+    def resident_bytes() -> int:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    for _ in range(5):
+        Memory(lambda: None)
+    before = resident_bytes()
+    memories = [Memory(lambda: None) for _ in range(4)]
+    assert resident_bytes() - before < module.SPARE_BYTES
+    assert len(memories) == 4
+
+
 def test_the_spare_goes_and_comes_back(monkeypatch):
     woken: list[bool] = []
     memory = Memory(lambda: woken.append(True))
