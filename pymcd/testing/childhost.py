@@ -80,10 +80,14 @@ class ChildHost:
         calls: list[Call] | None = self.ask("wait", wanted, count, min(timeout_s, WAIT_SLICE_S))
         return calls
 
-    def stop(self) -> None:
-        """End the process; return when it is gone."""
+    def stop(self, last: str | None = None) -> Any:
+        """End the process, after a last call; return when it is gone what that has returned."""
         if os.getpid() != self._process:
-            return
+            return None
+        value = None
+        if last is not None:
+            with suppress(RuntimeError):  # it has ended already
+                value = self.ask(last)
         stdin, stdout = self._child.stdin, self._child.stdout
         assert stdin is not None
         assert stdout is not None
@@ -96,3 +100,4 @@ class ChildHost:
             self._child.kill()
             self._child.wait()
         stdout.close()
+        return value

@@ -23,7 +23,7 @@ from .clocks import monotonic
 from .controls import check_parent
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from .calls import Call, Wanted
     from .engine import Engine
@@ -124,32 +124,57 @@ class ThreadHost:
             self._token.run_sync_soon(self._begin_answer, answer, method, arguments)
         return _wait_for(answer)
 
-    def _begin_answer(self, *call: Any) -> None:
-        with suppress(RuntimeError):  # no more tasks, and `_run` is about to say so
-            trio.lowlevel.spawn_system_task(self._answer, *call)
-
-    async def _answer(
+    def _begin_answer(
         self, answer: _Answer, method: Callable[..., Any], arguments: tuple[Any, ...]
     ) -> None:
         try:
             self.engine.take_in()
             value = method(*arguments)
-            if inspect.isawaitable(value):
-                value = await value
         except Exception as error:
-            answer.put((None, error))
+            self._end_answer(answer, None, error)
+            return
+        if not inspect.iscoroutine(value):
+            self._end_answer(answer, value)
+            return
+        try:
+            trio.lowlevel.spawn_system_task(self._answer, answer, value)
+        except RuntimeError:  # no more tasks, and `_run` is about to say so
+            value.close()
+
+    async def _answer(self, answer: _Answer, awaitable: Coroutine[Any, Any, Any]) -> None:
+        try:
+            value = await awaitable
+        except Exception as error:
+            self._end_answer(answer, None, error)
         else:
-            answer.put((value, None))
+            self._end_answer(answer, value)
+
+    def _end_answer(self, answer: _Answer, value: Any, error: Exception | None = None) -> None:
+        answer.put((value, error))
         with self._ending:
             self._open.discard(answer)
 
-    def stop(self) -> None:
-        """End the thread; return when it is gone and everything is closed."""
+    def stop(self, last: str) -> Any:
+        """End the thread; return when it is gone and everything is closed.
+
+        What is returned is that of a last method of the engine; None if it has ended by itself, or
+        if this is a forked child.
+        """
         if os.getpid() != self._process:
-            return
+            return None
+        value = None
+
+        def end() -> None:
+            nonlocal value
+            try:
+                self.engine.take_in()
+                value = attrgetter(last)(self.engine)()
+            finally:
+                self.engine.stop()
+
         if self._token is not None:
             with suppress(trio.RunFinishedError):
-                self._token.run_sync_soon(self.engine.stop)
+                self._token.run_sync_soon(end)
         self._thread.join(_PATIENCE_S)
         if self._thread.is_alive():
             raise RuntimeError(f"the server did not stop within {_PATIENCE_S:g} s")
@@ -157,6 +182,7 @@ class ThreadHost:
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure
+        return value
 
 
 _STOPPED_MEANWHILE: Final = "the server has stopped; start() it again"

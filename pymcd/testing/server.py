@@ -186,14 +186,11 @@ class MemcachedServer(Controls):
         host, self._host = self._host, None
         if host is None:
             return
-        try:
-            if for_good:
-                self._last_calls, mets, findings = host.ask("script.close_books")
-                self._mets |= mets
-                self._findings += findings
-        except RuntimeError:
-            pass  # it ended by itself, or this is a forked child
-        host.stop()
+        books = host.stop("script.close_books" if for_good else "now")
+        if for_good and books is not None:
+            self._last_calls, mets, findings = books
+            self._mets |= mets
+            self._findings += findings
 
     def restart(self, *, keep_items: bool = False) -> None:
         """Stop and start again at the same address, with or without the items.
