@@ -2,8 +2,10 @@
 
 Keys are listed on one connection, items fetched on another one, a few at a time, those used last
 first. Everything is done in short steps with pauses of several times their length, so that clients
-wait for one step at most, and have most of the processor. In a pair each step waits until the other
-node has what was filled before: a peer that is slow slows the fill, and not the clients.
+have most of the processor. A step takes what has come, stores it and asks for more: that comes in
+the pause. Between any two items clients who have asked meanwhile are served, so they wait for one
+item and not for a step. In a pair each step waits until the other node has what was filled before:
+a peer that is slow slows the fill, and not the clients.
 
 A source that goes away is looked for again for a while, and the fill goes on where it was.
 
@@ -14,7 +16,7 @@ write. A node that joins another one with data fills nothing, and one that decid
 from __future__ import annotations
 
 import time
-from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -25,9 +27,10 @@ from ..moving.plan import Plan
 from ..moving.source import fetch, list_keys
 from ..moving.talk import BusyError, TalkError
 from ..replication.waiting import Nobody
+from .calling import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from ..addresses import Address
     from ..moving.source import Fetched, Listing
@@ -37,12 +40,14 @@ if TYPE_CHECKING:
 
     Result = TypeVar("Result")
 
-#: Items fetched at a time, and how large they may be together: a step of 0.1 ms.
-BATCH_ITEMS: Final = 6
+#: Items fetched at a time, and how large they may be together.
+BATCH_ITEMS: Final = 10
 BATCH_BYTES: Final = 64 << 10
-#: What is read of a list of keys at a time, which takes about as long, and of items.
-LISTING_BYTES: Final = 3 << 10
+#: What is read of a list of keys at a time, for which nobody is served, and of items.
+LISTING_BYTES: Final = 2 << 10
 RECEIVE_BYTES: Final = 64 << 10
+#: What a step may take of the processor before no further item is stored in it.
+STEP_S: Final = 0.0003
 #: How many times as long as a step took the next one has to wait, and how long at least.
 PAUSE_FACTOR: Final = 4
 PAUSE_MIN_S: Final = 0.001
@@ -78,6 +83,41 @@ class _Turn(Nobody):
         self.over.set()
 
 
+class Pace:
+    """What a step has taken of the processor, and the rest that follows from it."""
+
+    def __init__(self, processor_s: Callable[[], float]) -> None:
+        """`processor_s` tells what this thread has had of the processor."""
+        self._processor_s = processor_s
+        self._took_s = 0.0  #: up to the last wait
+        self._since = processor_s()
+
+    @property
+    def spent(self) -> bool:
+        """Whether a step has taken what it may."""
+        return self._took_s + self._processor_s() - self._since >= STEP_S
+
+    async def rest(self) -> None:
+        """Let others have the processor, by what was taken of it; the next step begins."""
+        took_s = self._took_s + self._processor_s() - self._since
+        await trio.sleep(max(PAUSE_MIN_S, PAUSE_FACTOR * took_s))
+        self._took_s = 0.0
+        self._since = self._processor_s()
+
+    def aside(self, serve: Callable[[], bool]) -> bool:
+        """Have others served; what that takes is theirs. Return what it tells."""
+        self._took_s += self._processor_s() - self._since
+        done = serve()
+        self._since = self._processor_s()
+        return done
+
+    async def wait(self, wait: Callable[[], Awaitable[object]]) -> None:
+        """Wait for something: what others take meanwhile is theirs."""
+        self._took_s += self._processor_s() - self._since
+        await wait()
+        self._since = self._processor_s()
+
+
 class Filling:
     """One fill of one server."""
 
@@ -88,20 +128,24 @@ class Filling:
         *,
         say: Callable[[str], None],
         send_turn: Callable[[], None],
+        serve_others: Callable[[], bool] = lambda: False,
+        processor_s: Callable[[], float] = time.thread_time,
     ) -> None:
         """Begin to note what clients delete: this is to be made before the first may come in.
 
-        `say` is for the log; `send_turn` is called after items were stored.
+        `say` is for the log; `send_turn` is called after items were stored. `serve_others` serves
+        clients who have asked, and tells whether there were any.
         """
         self._service = service
         self._gate: Gate | None = service.gate
         self._source = source
         self._say = say
         self._send_turn = send_turn
+        self._serve_others = serve_others
         self._listed = 0
         self._ended = 0  #: were listed, and not found any more
         self._told_at = -inf
-        self._took_s = 0.0  #: of the processor, since the last rest
+        self._pace = Pace(processor_s)
         self._fill: Fill | None = None
         if self._leads:
             self._fill = Fill(service.cache, was_deleted=self._was_deleted)
@@ -170,8 +214,8 @@ class Filling:
         while True:
             plan = Plan(most_bytes, newest_first=True)
             try:
-                async with await self._connect() as stream:
-                    return plan, await self._talk(stream, list_keys(plan, time.time), LISTING_BYTES)
+                with await self._call() as call:
+                    return plan, await self._talk(call, list_keys(plan, time.time), LISTING_BYTES)
             except (OSError, BusyError, trio.TooSlowError) as error:
                 until = self._be_patient(until, error)
             await trio.sleep(RETRY_S)
@@ -187,36 +231,41 @@ class Filling:
         self._say(f"fill from {self._source}: {it}")
         return now + PATIENCE_S
 
-    async def _connect(self) -> trio.SocketStream:
+    async def _call(self) -> Call:
+        host, port = self._source
+        assert host is not None
         with trio.fail_after(SILENCE_S):
-            host, port = self._source
-            assert host is not None
-            return await trio.open_tcp_stream(host, port)
+            return await Call.open(host, port)
 
     async def _talk(
-        self, stream: trio.SocketStream, talk: Talk[Result], most_bytes: int = RECEIVE_BYTES
+        self, call: Call, talk: Talk[Result], most_bytes: int = RECEIVE_BYTES
     ) -> Result:
-        """Hold a talk, whose steps are as long as so many bytes make them."""
+        """Hold a talk, whose steps are as long as so many bytes make them.
+
+        What follows is of the same step as the last of these.
+        """
         try:
             to_send = next(talk)
             while True:
                 if to_send:
-                    with trio.fail_after(SILENCE_S):
-                        await _send(stream, to_send)
-                await self._rest()  # the answer comes meanwhile
-                with trio.fail_after(SILENCE_S):
-                    data = await _receive(stream, most_bytes)
-                began = time.thread_time()
+                    is_sent = call.send(to_send)
+                    while not is_sent:
+                        await self._wait_for_source(call.writable)
+                        is_sent = call.send(b"")
+                await self._pace.rest()  # the answer comes meanwhile
+                while (data := call.receive(most_bytes)) is None:
+                    await self._wait_for_source(call.readable)
+                self._gave_way()
+                if not data:
+                    raise ConnectionResetError("the connection was closed")
                 to_send = talk.send(data)
-                self._took_s += time.thread_time() - began
         except StopIteration as end:
             result: Result = end.value
             return result
 
-    async def _rest(self) -> None:
-        """Let others have the processor, by what was taken of it."""
-        took_s, self._took_s = self._took_s, 0.0
-        await trio.sleep(max(PAUSE_MIN_S, PAUSE_FACTOR * took_s))
+    async def _wait_for_source(self, wait: Callable[[], Awaitable[None]]) -> None:
+        with trio.fail_after(SILENCE_S):
+            await self._pace.wait(wait)
 
     # -- the items -----------------------------------------------------------------------------
 
@@ -226,11 +275,12 @@ class Filling:
         until = inf
         while wanted:
             try:
-                async with await self._connect() as stream:
+                with await self._call() as call:
                     while wanted:
-                        items = await self._talk(stream, fetch(wanted, listing, time.time))
+                        items = await self._talk(call, fetch(wanted, listing, time.time))
                         until = inf
                         self._ended += len(wanted) - len(items)
+                        self._gave_way()
                         wanted = plan.take(BATCH_ITEMS, BATCH_BYTES)
                         if not await self._store(fill, items):
                             return
@@ -245,17 +295,18 @@ class Filling:
         try:
             for value in staged:
                 await self._stage(value)
-            while not self._may_store():
-                await self._wait_to_store()
-            began = time.thread_time()
-            self._service.tick()
-            if fill.why_over or not self._leads:
-                return False
-            for item in items:
-                if not fill.ended:
-                    fill.take(item)
-            self._send_turn()
-            self._took_s += time.thread_time() - began
+            stored = 0
+            while stored < len(items):
+                if self._pace.spent:
+                    await self._wait_for_others()
+                    await self._pace.rest()
+                while not self._may_store():
+                    await self._wait_to_store()
+                self._service.tick()
+                if fill.why_over or not self._leads:
+                    return False
+                stored = self._store_some(fill, items, stored)
+                self._send_turn()
             await self._wait_for_others()
         finally:
             for value in staged:
@@ -263,13 +314,29 @@ class Filling:
                 self._gate.unstage(value)
         return True
 
+    def _store_some(self, fill: Fill, items: list[Fetched], at: int) -> int:
+        """Store items from there on, one at least and as many as a step may; return where it is.
+
+        Not more once clients were served between two of them: all may be different then.
+        """
+        for item in items[at:]:
+            fill.take(item)
+            at += 1
+            if fill.ended or self._pace.spent or self._gave_way():
+                break
+        return at
+
+    def _gave_way(self) -> bool:
+        """Serve clients who have asked meanwhile; return whether there were any."""
+        return self._pace.aside(self._serve_others)
+
     async def _wait_for_others(self) -> None:
         """Wait until the other nodes have what was filled."""
         gate, turn = self._gate, _Turn()
         if gate is not None and gate.stance.protecting and gate.unacked:
             gate.hold(turn)
             self._send_turn()
-            await turn.over.wait()
+            await self._pace.wait(turn.over.wait)
 
     def _is_large(self, item: Fetched) -> bool:
         """Whether others are to have the value before it is spoken of."""
@@ -282,7 +349,7 @@ class Filling:
         gate, turn = self._gate, _Turn()
         if gate is not None and self._leads and gate.stage(turn, value):
             self._send_turn()
-            await turn.over.wait()
+            await self._pace.wait(turn.over.wait)
 
     def _may_store(self) -> bool:
         """Whether what is executed in this step is so by whoever decides."""
@@ -296,31 +363,17 @@ class Filling:
         gate, turn = self._gate, _Turn()
         assert gate is not None
         if gate.stance.refusing:
-            await trio.sleep(RETRY_S)  # for a peer
+            await self._pace.wait(partial(trio.sleep, RETRY_S))  # for a peer
             return
         gate.wait_open(turn)
         self._send_turn()
-        await turn.over.wait()
+        await self._pace.wait(turn.over.wait)
 
     def _tell(self) -> None:
         """Say now and then how far it is."""
         if trio.current_time() >= self._told_at + TELL_EVERY_S:
             self._told_at = trio.current_time()
             self._say(f"fill from {self._source}: {self._how_far()}")
-
-
-async def _send(stream: trio.SocketStream, data: bytes) -> None:
-    with suppress(trio.BrokenResourceError):  # which is met again
-        await stream.send_all(data)
-
-
-async def _receive(stream: trio.SocketStream, most_bytes: int) -> bytes:
-    data = b""
-    with suppress(trio.BrokenResourceError):
-        data = bytes(await stream.receive_some(most_bytes))
-    if not data:
-        raise ConnectionResetError("the connection was closed")
-    return data
 
 
 def _in_words(error: Exception) -> str:

@@ -223,14 +223,18 @@ class Hub:
             ):
                 self._close(session)
 
-    def serve_ready(self, turns: int) -> None:
-        """Serve, in so many turns at most, who is ready now; never from within a turn."""
+    def serve_ready(self, turns: int) -> bool:
+        """Serve, in so many turns at most, who is ready now; never from within a turn.
+
+        Return whether there was anybody.
+        """
         self._service.tick()
-        for _ in range(turns):
+        for turn in range(turns):
             ready = self._rest or self._epoll.poll(0)
             if not ready and not self._busy:
-                break
+                return turn > 0
             self._turn(ready)
+        return turns > 0
 
     async def run(self, on_turn_end: Callable[[bool], None] | None = None) -> None:
         """Serve until cancelled.

@@ -550,6 +550,16 @@ class Server:
         if self.peering is not None:
             self.peering.send_turn()
 
+    def _serve_others(self) -> bool:
+        """Serve clients who have asked, in the midst of something longer; return whether any had.
+
+        Not from within a command.
+        """
+        if self.hub is None or not self.hub.serve_ready(1):
+            return False
+        self._send_turn()
+        return True
+
     # -- the pages -----------------------------------------------------------------------------
 
     def _make_web(self) -> WebServer:
@@ -576,7 +586,11 @@ class Server:
         from .filling import Filling  # which most servers need not load
 
         self._filling = Filling(
-            self.service, source, say=self.log.warning, send_turn=self._send_turn
+            self.service,
+            source,
+            say=self.log.warning,
+            send_turn=self._send_turn,
+            serve_others=self._serve_others,
         )
 
     async def _fill(self) -> None:

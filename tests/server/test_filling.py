@@ -140,6 +140,12 @@ LISTING = b"".join(
 )
 
 
+def all_of_it(question: bytes) -> bytes:
+    if question.startswith(b"lru_crawler"):
+        return LISTING + b"END\r\n"
+    return b"VA 3 f0 t-1\r\nold\r\n" * question.count(b"\n")
+
+
 async def test_it_goes_on_where_the_connection_broke(autojump_clock, nursery):
     left = 2
 
@@ -205,17 +211,14 @@ async def test_a_source_that_is_silent(autojump_clock, nursery):
 async def test_how_far_it_is_is_told_now_and_then(autojump_clock, nursery, monkeypatch):
     monkeypatch.setattr(filling, "PAUSE_MIN_S", 4.0)
 
-    def answer(question: bytes) -> bytes | None:
-        if question.startswith(b"lru_crawler"):
-            return LISTING + b"END\r\n"
-        return b"VA 3 f0 t-1\r\nold\r\n" * question.count(b"\n")
-
-    source = await Faulty(nursery, answer).start()
+    source = await Faulty(nursery, all_of_it).start()
     async with serving(clock=TrioClock(), fill_from=source) as server:
         await until(lambda: is_done(server))
         numbers = [int(line.removesuffix(" of 99 items filled")) for line in told(server)[1:-1]]
         assert len(numbers) >= 4, "three pauses of 4 s are 10 s and more"
-        assert all(0 < after - before <= 24 for before, after in pairwise(numbers))
+        assert all(
+            0 < after - before <= 4 * filling.BATCH_ITEMS for before, after in pairwise(numbers)
+        )
     nursery.cancel_scope.cancel()
 
 
@@ -226,6 +229,108 @@ async def test_a_server_that_stops_stops_filling(autojump_clock, nursery):
         server.stop()
         await server.finished.wait()
         assert server.service.cache.on_gone is None
+    nursery.cancel_scope.cancel()
+
+
+async def client_of(server: Running) -> socket.socket:
+    """Return a client that can send without giving way, once it was let in."""
+    client = socket.create_connection(("127.0.0.1", server.port))
+    await until(lambda: server.service.connections)
+    return client
+
+
+async def test_clients_are_served_between_two_items(autojump_clock, nursery, monkeypatch):
+    """Who asks in the midst of a step waits for one item, and not for the step."""
+
+    source = await Faulty(nursery, all_of_it).start()
+    async with serving(clock=TrioClock(), fill_from=source) as server:
+        cache = server.service.cache
+        client = await client_of(server)
+        usual = cache.store
+        seen: list[int | bool] = []
+
+        def store(*what, **more):
+            # The client's requests come while an item is stored.
+            client.send(b"get none\r\nmn\r\n")
+            answered = server.service.counters.bytes_written
+            if seen:
+                seen[-1] = answered > seen[-1]
+            seen.append(answered)
+            return usual(*what, **more)
+
+        monkeypatch.setattr(cache, "store", store)
+        await until(lambda: is_done(server))
+        assert len(seen) == 99
+        assert all(each is True for each in seen[:-1])
+        client.close()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_flush_between_two_items_ends_it(autojump_clock, nursery, monkeypatch):
+    source = await Faulty(nursery, all_of_it).start()
+    async with serving(clock=TrioClock(), fill_from=source) as server:
+        cache = server.service.cache
+        client = await client_of(server)
+        usual = cache.store
+
+        def store(*what, **more):
+            client.send(b"flush_all\r\n")
+            return usual(*what, **more)
+
+        monkeypatch.setattr(cache, "store", store)
+        await until(lambda: is_done(server))
+        assert "stopped, as clients flushed everything: 1 of 99 items filled" in told(server)[-1]
+        assert server.service.cache.item_count == 0
+        client.close()
+    nursery.cancel_scope.cancel()
+
+
+class Processor:
+    """What a thread has had of the processor, by hand."""
+
+    def __init__(self) -> None:
+        self.s = 0.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
+async def test_a_pace_rests_by_what_a_step_took(autojump_clock):
+    processor = Processor()
+    pace = filling.Pace(processor)
+    assert not pace.spent
+    processor.s += 0.01
+
+    def serve() -> bool:
+        processor.s += 5
+        return True
+
+    async def wait() -> None:
+        processor.s += 7
+        await trio.sleep(1)
+
+    assert pace.spent
+    assert pace.aside(serve)
+    await pace.wait(wait)
+    processor.s += 0.01
+    began = trio.current_time()
+    await pace.rest()
+    assert trio.current_time() - began == pytest.approx(0.02 * filling.PAUSE_FACTOR)
+    assert not pace.spent
+    began = trio.current_time()
+    await pace.rest()
+    assert trio.current_time() - began == pytest.approx(filling.PAUSE_MIN_S)
+
+
+async def test_a_step_stores_as_much_as_it_may(autojump_clock, nursery, monkeypatch):
+    """Where an item takes long, each one is a step."""
+    monkeypatch.setattr(filling, "STEP_S", 0.0)
+    monkeypatch.setattr(filling, "PAUSE_MIN_S", 1.0)
+
+    source = await Faulty(nursery, all_of_it).start()
+    async with serving(clock=TrioClock(), fill_from=source) as server:
+        await until(lambda: is_done(server))
+        assert float(told(server)[-1].rsplit("after ", 1)[1].split()[0]) >= 99
     nursery.cancel_scope.cancel()
 
 
