@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .asynchronous import AsyncMemcachedServer, serve
-    from .calls import Call, CallLog
+    from .calls import Call
     from .controls import Item, Items, Snapshot
     from .faults import Fault, FaultBuilder
     from .findings import ClockWarning, FaultWarning, VerifyError
     from .pair import MemcachedPair
+    from .record import CallLog
     from .server import MemcachedServer
 
 __all__ = [
@@ -43,7 +44,7 @@ __all__ = [
 _HOMES = {
     "AsyncMemcachedServer": "asynchronous",
     "Call": "calls",
-    "CallLog": "calls",
+    "CallLog": "record",
     "Fault": "faults",
     "FaultBuilder": "faults",
     "ClockWarning": "findings",

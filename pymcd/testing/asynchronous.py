@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from .calls import Call, Wanted
 from .clocks import FakeClock, realtime
 from .controls import (
     Controls,
@@ -23,14 +22,19 @@ from .engine import Engine
 from .findings import caller, tell
 from .plan import ServePlan, taking
 from .ports import Port
+from .sections import register
+from .wanted import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Mapping
     from datetime import timedelta
 
+    from .calls import Call
     from .certificates import Certificates
     from .controls import Item, Snapshot
     from .findings import Finding
+    from .requests import Commands
+    from .wanted import Key
 
 
 class _TrioClock:
@@ -90,6 +94,10 @@ class AsyncMemcachedServer(Controls):
         self._address = address
         self._called = trio.Event()
         engine.script.record.on_change = self._note_call
+        register(self)
+
+    def __repr__(self) -> str:
+        return f"<AsyncMemcachedServer {self._address or 'in memory'}>"
 
     def _note_call(self) -> None:
         self._called.set()
@@ -169,8 +177,8 @@ class AsyncMemcachedServer(Controls):
 
     async def wait_for(
         self,
-        command: str | Iterable[str] | None = None,
-        key: str | bytes | None = None,
+        command: Commands | None = None,
+        key: Key | None = None,
         *,
         count: int = 1,
         timeout: float = 5.0,  # noqa: ASYNC109 - as everywhere else in this package
@@ -184,7 +192,7 @@ class AsyncMemcachedServer(Controls):
                 if len(found) >= count:
                     return found
                 await self._called.wait()
-        raise too_few(self._engine.script.record.snapshot(), wanted, count, timeout)
+        raise too_few(self.calls, wanted, count, timeout)
 
 
 @asynccontextmanager

@@ -1,27 +1,19 @@
-"""What clients said: `Call`, the log of calls, and waiting for one.
-
-`CallRecord` is where the server notes; `CallLog` is what tests look at, wherever the server runs.
-"""
+"""`Call`: one command that a client sent."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, overload
+from typing import Final
 
-from .requests import as_commands
+from .requests import names_of
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-#: When there are more, the older half is forgotten.
-CALLS_MAX: Final = 100_000
-#: Named in the message when the calls that were waited for did not come.
-_CALLS_SHOWN: Final = 10
+_KEYS_SHOWN: Final = 3
+_SHOWN_BYTES: Final = 40
+#: What an error says is longer than what a value begins with.
+_REPLY_SHOWN_BYTES: Final = 100
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class Call:
     """One command that a client sent.
 
@@ -52,7 +44,12 @@ class Call:
     #: When, in seconds of Unix time on the server's clock.
     at: float = 0.0
     #: Among the calls of all servers of a process.
-    order: int = field(default=0, repr=False, compare=False)
+    order: int = field(default=0, compare=False)
+    #: Under which it is found: its own and those of its family; if empty, those of the command.
+    names: frozenset[str] = field(default=frozenset(), compare=False)
+
+    def __post_init__(self) -> None:
+        self.names = self.names or names_of(self.command)
 
     @property
     def key(self) -> bytes | None:
@@ -66,160 +63,36 @@ class Call:
     def __str__(self) -> str:
         return " ".join([self.command, *(key.decode("utf-8", "replace") for key in self.keys)])
 
+    def brief(self) -> str:
+        """Return what it was and what was answered, in a line.
 
-def as_key(key: str | bytes | None) -> bytes | None:
-    """Return a key as the server has it; a str is encoded as UTF-8."""
-    if key is None or isinstance(key, bytes):
-        return key
-    if isinstance(key, str):
-        return key.encode()
-    raise TypeError(f"a key is a str or bytes, not {type(key).__name__}: {key!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which calls are meant: of these commands, on that key; None: any."""
-
-    commands: frozenset[str] | None = None
-    key: bytes | None = None
-
-    @classmethod
-    def of(cls, command: str | Iterable[str] | None, key: str | bytes | None) -> Wanted:
-        """Return what a test has written."""
-        return cls(as_commands(command), as_key(key))
-
-    def fits(self, call: Call) -> bool:
-        """Return whether a call is meant."""
-        return (self.commands is None or call.command in self.commands) and self.is_about(call)
-
-    def is_about(self, call: Call) -> bool:
-        """Return whether a call is on that key, whatever the command."""
-        return self.key is None or self.key in call.keys
-
-    def among(self, calls: Iterable[Call]) -> list[Call]:
-        """Return those that are meant."""
-        return [call for call in calls if self.fits(call)]
-
-
-class CallLog(Sequence[Call]):
-    """The calls so far, oldest first: a sequence of `Call`.
-
-    >>> from pymcd.testing import MemcachedServer
-    >>> from pymemcache import Client
-    >>> with MemcachedServer() as server:
-    ...     client = Client(server.address)
-    ...     client.set("a", "1", noreply=False)
-    ...     [str(call) for call in server.calls]
-    ...     server.calls[-1].reply
-    ...     server.calls.of("get")
-    ...     client.close()
-    True
-    ['set a']
-    b'STORED\\r\\n'
-    []
-    """
-
-    def __init__(
-        self, snapshot: Callable[[], list[Call]], clear: Callable[[], None] = lambda: None
-    ) -> None:
-        self._snapshot = snapshot
-        self._clear = clear
-
-    def of(
-        self, command: str | Iterable[str] | None = None, key: str | bytes | None = None
-    ) -> list[Call]:
-        """Return the calls of a command (or of one of several), and of a key.
-
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address, default_noreply=False)
-        ...     values = client.get("a"), client.set("a", "1")
-        ...     [str(call) for call in server.calls.of("set")]
-        ...     len(server.calls.of(["get", "set"], "a"))
-        ...     client.close()
-        ['set a']
-        2
+        >>> Call("set", (b"a",), value=b"x" * 1000, ttl=60, noreply=True).brief()
+        "set a ttl=60 value=b'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx'... (1000 bytes) noreply"
         """
-        return Wanted.of(command, key).among(self._snapshot())
-
-    def clear(self) -> None:
-        """Forget all calls so far.
-
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address, default_noreply=False)
-        ...     value = client.get("a")
-        ...     server.calls.clear()
-        ...     len(server.calls)
-        ...     client.close()
-        0
-        """
-        self._clear()
-
-    @overload
-    def __getitem__(self, index: int) -> Call: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Call]: ...
-    def __getitem__(self, index: int | slice) -> Call | list[Call]:
-        return self._snapshot()[index]
-
-    def __len__(self) -> int:
-        return len(self._snapshot())
-
-    def __iter__(self) -> Iterator[Call]:
-        return iter(self._snapshot())
-
-    def __eq__(self, other: object) -> bool:
-        return list(self) == list(other) if isinstance(other, Sequence) else NotImplemented
-
-    __hash__ = None  # type: ignore[assignment]  # it changes
+        keys = [key.decode("utf-8", "replace") for key in self.keys[:_KEYS_SHOWN]]
+        if len(self.keys) > _KEYS_SHOWN:
+            keys.append(f"... ({len(self.keys)} keys)")
+        words = [self.command, *keys]
+        if self.ttl is not None:
+            words.append(f"ttl={self.ttl}")
+        if self.client_flags:
+            words.append(f"flags={self.client_flags}")
+        if self.value is not None:
+            words.append(f"value={shorten(self.value)}")
+        if self.noreply:
+            words.append("noreply")
+        elif self.reply is None:
+            words.append("(not answered)")
+        if self.reply:
+            words.append(f"-> {shorten(self.reply, _REPLY_SHOWN_BYTES)}")
+        return " ".join(words)
 
     def __repr__(self) -> str:
-        return f"<CallLog: {describe(self._snapshot())}>"
+        return f"<Call {self.brief()}>"
 
 
-class CallRecord:
-    """Where a server notes its calls. Written by its event loop, read by any thread."""
-
-    def __init__(self) -> None:
-        self._calls: list[Call] = []
-        self._changed = threading.Condition()
-        #: Called in the event loop after calls were added or answered.
-        self.on_change: Callable[[], None] = lambda: None
-
-    def add(self, call: Call) -> None:
-        """Note a call; tell nobody yet."""
-        if len(self._calls) >= CALLS_MAX:
-            self._calls = self._calls[CALLS_MAX // 2 :]
-        self._calls.append(call)
-
-    def tell(self) -> None:
-        """Wake those who wait for calls."""
-        with self._changed:
-            self._changed.notify_all()
-        self.on_change()
-
-    def snapshot(self) -> list[Call]:
-        """Return a list of the calls so far."""
-        return self._calls[:]
-
-    def clear(self) -> None:
-        """Forget the calls so far."""
-        self._calls = []
-
-    def wait(self, wanted: Wanted, count: int, timeout_s: float) -> list[Call] | None:
-        """Return the matching calls when there are `count`; None: that took too long."""
-        found: list[Call] = []
-
-        def enough() -> bool:
-            found[:] = wanted.among(self._calls)
-            return len(found) >= count
-
-        with self._changed:
-            return found if self._changed.wait_for(enough, timeout_s) else None
-
-
-def describe(calls: Sequence[Call]) -> str:
-    """Return the last calls in a few words."""
-    words = ", ".join(str(call) for call in calls[-_CALLS_SHOWN:])
-    if len(calls) > _CALLS_SHOWN:
-        return f"{len(calls)} calls, the last ones: {words}"
-    return words or "no calls"
+def shorten(value: object, most_bytes: int = _SHOWN_BYTES) -> str:
+    """Return a value in a few characters."""
+    if isinstance(value, bytes) and len(value) > most_bytes:
+        return f"{value[:most_bytes]!r}... ({len(value)} bytes)"
+    return repr(value)

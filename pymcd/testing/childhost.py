@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 from .controls import check_parent
 
 if TYPE_CHECKING:
-    from .calls import Call, Wanted
+    from .calls import Call
     from .plan import Plan
+    from .wanted import Wanted
 
 #: What runs there.
 _CHILD: Final = f"{__package__}.child"
@@ -62,8 +63,8 @@ class ChildHost:
                 data = pickle.dumps((name, arguments))
             except (pickle.PicklingError, AttributeError, TypeError) as error:
                 raise ValueError(
-                    "with process=True a reply is made of bytes, or by a function that another"
-                    f" process can import: {error}"
+                    "with process=True functions given to faults, or for keys, must be such that"
+                    f" another process can import them: {error}"
                 ) from None
             try:
                 stdin.write(data)

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
-from ..limits import KEY_MAX_BYTES, UINT32_MAX
-from .calls import Call, CallLog, Wanted, as_key, describe
+from ..limits import UINT32_MAX
 from .faults import Criteria, Fault, FaultBuilder, Origin
 from .findings import Finding, caller, tell
+from .record import AskedCalls, CallLog
 from .requests import as_commands
+from .wanted import Expected, as_keys, good_key
 
 if TYPE_CHECKING:
-    from collections.abc import ItemsView, Iterable, Iterator, KeysView
+    from collections.abc import ItemsView, Iterator, KeysView
 
     from .actions import Action
+    from .requests import Commands
+    from .wanted import Key, Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,11 @@ class Controls:
     def __init__(self) -> None:
         #: Those that were not told yet what to do.
         self._builders: list[FaultBuilder] = []
+
+    @property
+    def _is_running(self) -> bool:
+        """Whether it is, as far as that is known: it may be a test's that is over."""
+        return False
 
     def _ask(self, name: str, *arguments: Any) -> Any:
         """Have the engine execute the method of that name."""
@@ -253,19 +262,19 @@ class Controls:
         >>> call.command, call.keys, call.reply
         ('get', (b'a', b'b'), b'END\\r\\n')
         """
-        return CallLog(self._calls, lambda: self._ask("script.record.clear"))
+        return CallLog(AskedCalls(self._ask_record))
 
-    def _calls(self) -> list[Call]:
-        calls: list[Call] = self._ask("script.record.snapshot")
-        return calls
+    def _ask_record(self, name: str, *arguments: Any) -> Any:
+        """Have the server's `CallRecord` execute the method of that name."""
+        return self._ask(f"script.record.{name}", *arguments)
 
     # -- what goes wrong -----------------------------------------------------------------------
 
     def fault(
         self,
         *,
-        command: str | Iterable[str] | None = None,
-        key: str | bytes | None = None,
+        command: Commands | None = None,
+        key: Key | None = None,
         connection: int | None = None,
         times: int | None = None,
         probability: float = 1.0,
@@ -274,10 +283,10 @@ class Controls:
     ) -> FaultBuilder:
         """Choose the calls to which something shall happen; the `FaultBuilder` says what.
 
-        Calls of that command (or of one of several), on that key, by that client (counted from 1);
-        the first `times` of them; each with that probability, by a generator that starts from
-        `seed`. What is left out does not matter. If it has happened less than `times` times when
-        the test is over, `verify()` fails, unless `required=False`.
+        Calls of that command (or of one of several) on that key, written as for `CallLog.of`, by
+        that client (counted from 1); the first `times` of them; each with that probability, by a
+        generator that starts from `seed`. What is left out does not matter. If it has happened less
+        than `times` times when the test is over, `verify()` fails, unless `required=False`.
 
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address)
@@ -292,7 +301,7 @@ class Controls:
         """
         criteria = Criteria(
             as_commands(command),
-            None if key is None else good_key(key),
+            as_keys(key),
             connection,
             times,
             probability,
@@ -307,7 +316,7 @@ class Controls:
             "probability": None if probability == 1 else probability,
             "seed": seed or None,
         }
-        words = ", ".join(f"{name}={word!r}" for name, word in said.items() if word is not None)
+        words = ", ".join(f"{name}={_say(word)}" for name, word in said.items() if word is not None)
 
         def add(action: Action, origin: Origin) -> Fault:
             number = next(_numbers)
@@ -345,6 +354,11 @@ class Controls:
         """Return what is wrong with the test so far, and was not told yet."""
         found: list[Finding] = self._ask("script.take_findings")
         return found + self._take_untold()
+
+    def _armed(self) -> list[str]:
+        """Return the faults that may happen, one line each."""
+        armed: list[str] = self._ask("script.faults.armed")
+        return armed
 
     def _take_untold(self) -> list[Finding]:
         builders, self._builders = self._builders, []
@@ -402,6 +416,13 @@ class Controls:
         )
 
 
+def _say(word: object) -> str:
+    """Return how a test has written something, about."""
+    if isinstance(word, re.Pattern):
+        return f"re.compile({word.pattern!r})"
+    return getattr(word, "__name__", None) or repr(word)
+
+
 def check_parent(process: int) -> None:
     """Raise `RuntimeError` in another process than that one, which started a server."""
     if os.getpid() != process:
@@ -409,16 +430,6 @@ def check_parent(process: int) -> None:
             "this server belongs to the process that started it; a forked child can be its client,"
             " and only the parent can control it"
         )
-
-
-def good_key(key: str | bytes) -> bytes:
-    """Return a key as the server has it; raise `ValueError` if no server could."""
-    encoded = as_key(key)
-    if encoded is None:
-        raise TypeError("a key is a str or bytes, not None")
-    if not 0 < len(encoded) <= KEY_MAX_BYTES:
-        raise ValueError(f"a key has 1 to {KEY_MAX_BYTES} bytes, this has {len(encoded)}: {key!r}")
-    return encoded
 
 
 def good_item(
@@ -476,15 +487,13 @@ def good_seconds(seconds: float | timedelta) -> float:
     return seconds
 
 
-def too_few(calls: list[Call], wanted: Wanted, count: int, timeout_s: float) -> TimeoutError:
+def too_few(calls: CallLog, wanted: Wanted, count: int, timeout_s: float) -> TimeoutError:
     """Return what to raise when calls that were waited for did not come."""
-    what = " or ".join(sorted(wanted.commands)) if wanted.commands else "calls"
-    if wanted.key is not None:
-        what += f" of {wanted.key!r}"
-    found = len(wanted.among(calls))
+    there = list(calls)
+    found = len(wanted.among(there))
+    near = Expected(wanted).nearest(there, calls.forgotten)
     return TimeoutError(
-        f"waited {timeout_s:g} s for {count} {what}, there were {found};"
-        f" of everybody: {describe(calls)}"
+        f"waited {timeout_s:g} s for {count} of {wanted}, of which there were {found}; {near}"
     )
 
 

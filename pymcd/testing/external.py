@@ -14,14 +14,15 @@ import pytest
 
 from ..addresses import AddressError, split_address
 from ..limits import EXPTIME_RELATIVE_MAX_S
-from .controls import Item, good_item, good_items, good_key
+from .controls import Item, good_item, good_items
 from .server import MemcachedServer
+from .wanted import good_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .calls import CallLog
     from .faults import Fault, FaultBuilder
+    from .record import CallLog
 
 _OPTION: Final = "--memcached-server"
 _TIMEOUT_S: Final = 5.0

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, Self
 
 from . import actions
 from .actions import GARBAGE_BYTES
-from .calls import Wanted, describe
 from .findings import Finding, Place, in_a_line
+from .record import describe
+from .wanted import Expected, Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -81,7 +82,7 @@ class Rule:
     def take(self, call: Call) -> bool:
         """Return whether it happens to that call; each question uses up its chance."""
         criteria = self.criteria
-        self.asked = self.asked or criteria.is_about(call)
+        self.look(call)
         with self._lock:
             if (
                 (criteria.times is None or self.met < criteria.times)
@@ -93,22 +94,27 @@ class Rule:
                 return True
         return False
 
-    def judge(self, calls: Sequence[Call]) -> Finding | None:
+    def look(self, call: Call) -> None:
+        """Take note whether a call is about the key, whatever becomes of it."""
+        self.asked = self.asked or self.criteria.is_about(call)
+
+    def judge(self, calls: Sequence[Call], forgotten: int) -> Finding | None:
         """Return what is wrong with a fault that is over, if something is; once."""
         times = self.criteria.times
         unused = times is not None and self.met < times and self.criteria.required
         if self.told or (self.asked and not unused):
             return None
         self.told = True
-        key = self.criteria.key
+        try:
+            near = Expected(self.criteria).nearest(calls, forgotten)
+        except Exception:  # out of a function of the key, and told already
+            near = f"there were: {describe(calls)}"
         if not self.asked:
-            assert key is not None
-            text = f"{self.origin}: no command asked for that key; there were: {describe(calls)}"
+            text = f"{self.origin}: no command asked for that key; {near}"
             return Finding(text, self.origin.place, harmless=not unused)
         happened = f"happened {self.met} of {times} times" if self.met else "never happened"
         return Finding(
-            f"{self.origin} {happened}; write required=False if that is all right."
-            f" There were: {describe(calls)}",
+            f"{self.origin} {happened}; write required=False if that is all right; {near}",
             self.origin.place,
         )
 
@@ -167,10 +173,13 @@ class FaultTable:
         """Return the fault for a call: of several, the one that was added last."""
         picked: Rule | None = None
         for rule in reversed(self._rules.values()):
-            if picked is None and rule.take(call):
-                picked = rule
-            elif not rule.asked:
-                rule.asked = rule.criteria.is_about(call)
+            try:
+                if picked is None:
+                    picked = rule if rule.take(call) else None
+                else:
+                    rule.look(call)
+            except Exception as error:  # out of a function of the key
+                self.fail(rule, call, error)
         return picked
 
     def fail(self, rule: Rule, call: Call, error: BaseException) -> None:
@@ -179,12 +188,14 @@ class FaultTable:
         if len(self._failures) < _FAILURES_MAX:
             self._failures.append(Finding(text, rule.origin.place, error))
 
-    def take_findings(self, calls: Sequence[Call]) -> list[Finding]:
+    def take_findings(self, calls: Sequence[Call], forgotten: int) -> list[Finding]:
         """Return what is wrong so far, and was not told yet."""
         found, self._failures = self._failures, []
         rules = [*self._ended, *self._rules.values()]
         self._ended = []
-        return found + [each for rule in rules if (each := rule.judge(calls)) is not None]
+        return found + [
+            each for rule in rules if (each := rule.judge(calls, forgotten)) is not None
+        ]
 
 
 #: More of the same help nobody.

@@ -25,8 +25,9 @@ from .controls import check_parent
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from .calls import Call, Wanted
+    from .calls import Call
     from .engine import Engine
+    from .wanted import Wanted
 
     #: What becomes of one call: what it returned, or why it did not.
     _Answer = SimpleQueue[tuple[Any, BaseException | None]]

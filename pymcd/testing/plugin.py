@@ -7,12 +7,13 @@ can do is then skipped, with the reason.
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterator, Sequence
 
     from .external import Addresses
     from .pair import MemcachedPair
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 _OPTION = "--memcached-server"
 _MARKER = "memcached"
+#: Loaded with the first server.
+_SECTIONS = f"{__package__}.sections"
 _ADDRESSES: pytest.StashKey[Addresses] = pytest.StashKey()
 
 
@@ -156,3 +159,21 @@ def _server(
         except ValueError as error:
             raise pytest.UsageError(f"{_OPTION}={written}: {error}") from None
     return config.stash[_ADDRESSES].server()
+
+
+# -- reports -----------------------------------------------------------------------------------
+
+
+def pytest_runtest_logstart() -> None:
+    """Forget the servers of tests before."""
+    if _SECTIONS in sys.modules:  # there was a server
+        sys.modules[_SECTIONS].begin_test()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a failing test what its servers were asked, and which faults were there."""
+    report = yield
+    if report.failed and _SECTIONS in sys.modules:
+        report.sections += sys.modules[_SECTIONS].make_sections()
+    return report

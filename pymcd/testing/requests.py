@@ -13,14 +13,15 @@ import difflib
 import struct
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, get_args
 
 from .. import limits
 from ..protocol import Connection
 from ..protocol.binary import HEADER_BYTES, KEY_NOT_FOUND, OK, RESPONSE_MAGIC
 from ..protocol.framing import run_text
 from ..protocol.login import login_bytes, run_login
-from ..protocol.meta import META_VERBS
+from ..protocol.meta import ARITHMETIC_MODES, META_VERBS, STORE_MODES
 from ..protocol.metaflags import decode_flags
 from ..protocol.text import VERBS
 from ..protocol.tokens import (
@@ -31,41 +32,75 @@ from ..protocol.tokens import (
     split_line,
 )
 from ..protocol.trace import Tracer
-from ..protocol.verbs import LOCAL, Command, Verb
+from ..protocol.verbs import LOCAL, WRITES, Command, Verb
 from ..service import Service
+from ..store.status import StoreMode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ..protocol.binary import Request as BinaryRequest
     from ..protocol.connection import Runner
+    from ..protocol.metaflags import MetaFlags
     from ..protocol.verbs import type_Header
 
-#: Every name that a call may have, if the client speaks the protocol.
-COMMANDS: Final = frozenset(
-    (
-        *(word.decode() for word in VERBS),
-        *(each.name for each in Connection.tables.members if not each.name.startswith("0x")),
-    )
-)
+#: Every name that a call may have, if the client speaks the protocol; and families of them: what
+#: reads items, what writes them. With `=` in front: that very word, in any protocol.
+CommandName = Literal[
+    "add", "append", "cache_memlimit", "cas", "debugtime", "decr", "delete", "flush_all", "gat",
+    "gats", "get", "gets", "incr", "lru", "lru_crawler", "ma", "md", "me", "mg", "mn", "ms", "noop",
+    "prepend", "quit", "refresh_certs", "replace", "sasl_auth", "sasl_list", "sasl_step", "set",
+    "shutdown", "slabs", "stats", "touch", "verbosity", "version", "watch",
+    "reads", "writes",
+    "=add", "=append", "=cas", "=decr", "=delete", "=get", "=incr", "=prepend", "=replace", "=set",
+    "=touch",
+]  # fmt: skip
+if TYPE_CHECKING:
+    Commands = CommandName | Iterable[CommandName]
+
+COMMANDS: Final = frozenset(get_args(CommandName))
+#: What a command is, too, besides its own name: whoever asks for `get` means what any client does
+#: to read an item.
+_FAMILIES: Final[dict[str, tuple[str, ...]]] = {
+    "get": ("reads",),
+    "gets": ("get", "reads"),
+    "gat": ("get", "touch", "reads", "writes"),
+    "gats": ("get", "touch", "reads", "writes"),
+    "mg": ("get", "reads"),
+    "me": ("reads",),
+    "ms": ("writes",),  # what else depends on its mode
+    "md": ("delete", "writes"),
+    "ma": ("writes",),
+    **dict.fromkeys(
+        ("set", "add", "replace", "append", "prepend", "cas", "delete", "incr", "decr", "touch"),
+        ("writes",),
+    ),
+    "flush_all": ("writes",),
+}
 #: Of whose quiet forms, in the binary protocol, misses are not answered; of others, successes.
 _READING_QUIETLY: Final = ("get", "gat")
 #: Those that always need memory.
 STORING: Final = frozenset(word.decode() for word, verb in VERBS.items() if verb.store)
 
 
-def as_commands(command: str | Iterable[str] | None) -> frozenset[str] | None:
+@lru_cache(maxsize=1024)
+def names_of(command: str, *more: str) -> frozenset[str]:
+    """Return all names under which a call is found."""
+    return frozenset((command, f"={command}", *_FAMILIES.get(command, ()), *more))
+
+
+def as_commands(command: Commands | None) -> frozenset[str] | None:
     """Return the names of one command or several; raise `ValueError` for an unknown one."""
     if command is None:
         return None
-    names = [command] if isinstance(command, str) else list(command)
+    names: list[str] = [command] if isinstance(command, str) else [*command]
     for name in names:
         if name in COMMANDS:
             continue
         lowered = name.lower() if isinstance(name, str) else ""
         near = [lowered] if lowered in COMMANDS else difflib.get_close_matches(lowered, COMMANDS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        known = " ".join(sorted(COMMANDS))
+        known = " ".join(sorted(name for name in COMMANDS if name[0] != "="))
         raise ValueError(f"there is no command {name!r}{hint} The commands are: {known}")
     return frozenset(names)
 
@@ -84,6 +119,7 @@ class Request(NamedTuple):
     client_flags: int | None = None
     ttl: int | None = None  #: as it was sent
     quiet: bool = False  #: not all that could be answered is to be
+    names: frozenset[str] = frozenset()  #: under which it is found
 
 
 #: There is more of it to come.
@@ -156,7 +192,10 @@ class RequestReader:
         if self._noted is None and reader.runner is run_text and end > position:
             words = split_line(buffer[position:end].rstrip(b"\r\n"))
             if words:  # which are no command
-                self._noted = Request(_name(words), (), None, quiet=is_silenced(words))
+                name = _name(words)
+                self._noted = Request(
+                    name, (), None, quiet=is_silenced(words), names=names_of(name)
+                )
         if self._noted is None:
             return None
         return self._noted._replace(end=end, swallow_bytes=reader.swallow_bytes)
@@ -203,12 +242,15 @@ def _read_line(verb: Verb, tokens: list[bytes]) -> Request:
     """Return what a line of text is about."""
     word = tokens[0]
     opaque = client_flags = ttl = None
+    name = _name(tokens)
+    names = names_of(name)
     if word in META_VERBS:
         flags = decode_flags(tuple(tokens[3 if word == b"ms" else 2 :]))
         opaque = next((word[1:] for word in tokens[2:] if word[:1] == b"O"), None)
         client_flags = flags.client_flags if word == b"ms" else None
         ttl = flags.touch_exptime
         quiet = flags.quiet and word in _QUIET_META
+        names = names_of(name, *_meant(name, flags))
     elif verb.decode is not None:
         quiet = is_silenced(tokens)
         if len(tokens) > 4:
@@ -219,22 +261,38 @@ def _read_line(verb: Verb, tokens: list[bytes]) -> Request:
         at = _TTL_AT.get(word, len(tokens))
         ttl = decode_i32(tokens[at]) if at < len(tokens) else None
     return Request(
-        _name(tokens),
+        name,
         tuple(verb.keys(tokens)),
         opaque,
         client_flags=client_flags,
         ttl=ttl,
         quiet=quiet,
+        names=names,
     )
+
+
+def _meant(name: str, flags: MetaFlags) -> list[str]:
+    """Return what a meta command amounts to because of its flags."""
+    if name == "ms":
+        mode = STORE_MODES.get(flags.mode, StoreMode.SET)
+        if flags.cas_compare is not None and mode in (StoreMode.SET, StoreMode.REPLACE):
+            mode = StoreMode.CAS
+        return [mode.name.lower()]
+    if name == "ma":
+        return ["decr" if ARITHMETIC_MODES.get(flags.mode) else "incr"]
+    if name == "mg" and flags.effect is WRITES:
+        return ["writes"] if flags.touch_exptime is None else ["touch", "writes"]
+    return []
 
 
 def _read_request(request: BinaryRequest) -> Request:
     """Return what a binary request is about."""
     command, extras = request.command, request.extras
+    stores = command.name in STORING
     client_flags = ttl = None
     if command.touches:
         (ttl,) = _TTL_EXTRAS.unpack(extras)
-    elif command.name in STORING and extras:
+    elif stores and extras:
         client_flags, ttl = _STORE_EXTRAS.unpack(extras)
     elif command.name in ("incr", "decr"):
         (ttl,) = _ARITHMETIC_EXTRAS.unpack(extras)
@@ -245,10 +303,11 @@ def _read_request(request: BinaryRequest) -> Request:
         request.opaque,
         binary=True,
         opcode=command.opcode,
-        value=request.value if command.name in STORING else None,
+        value=request.value if stores else None,
         client_flags=client_flags,
         ttl=ttl,
         quiet=command.quiet,
+        names=names_of(command.name, *(["cas"] if stores and request.cas else [])),
     )
 
 
@@ -267,7 +326,8 @@ def _read_login(buffer: bytes, position: int) -> Request | None:
     words[-1] = words[-1].rstrip(b"\r")
     verb = VERBS.get(words[0])
     keys = () if verb is None else tuple(verb.keys(words))
-    return Request(_name(words), keys, None, end)
+    name = _name(words)
+    return Request(name, keys, None, end, names=names_of(name))
 
 
 def _name(words: list[bytes]) -> str:

@@ -22,10 +22,11 @@ from ..limits import EXPTIME_RELATIVE_MAX_S
 from ..protocol import Connection, PairedConnection
 from ..protocol.binary import NO_MEMORY, encode_error
 from ..protocol.framing import refuse_value
-from .calls import Call, CallRecord
+from .calls import Call
 from .clocks import shown_time
 from .faults import FaultTable, Rule
 from .findings import ClockWarning, Finding, in_a_line
+from .record import CallRecord
 from .requests import INCOMPLETE, STORING, Request, RequestReader, would_be_said
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class Script:
     def take_findings(self) -> list[Finding]:
         """Return what is wrong with the test so far, and was not told yet."""
         found, self._findings = self._findings, []
-        return found + self.faults.take_findings(self.record.snapshot())
+        return found + self.faults.take_findings(self.record.snapshot(), self.record.forgotten())
 
     def check_end(self, call: Call) -> None:
         """Say so if a command names a moment that is past here, and not where the client is.
@@ -116,9 +117,9 @@ class Script:
                     Finding(text, self.advanced_at, harmless=True, category=ClockWarning)
                 )
 
-    def close_books(self) -> tuple[list[Call], dict[int, int], list[Finding]]:
+    def close_books(self) -> tuple[CallRecord, dict[int, int], list[Finding]]:
         """Return what is to be known when this is no more: calls, the faults' counts, findings."""
-        return self.record.snapshot(), self.faults.mets(), self.take_findings()
+        return self.record, self.faults.mets(), self.take_findings()
 
     @property
     def busy(self) -> bool:
@@ -256,6 +257,7 @@ class Actor:
             client_flags=request.client_flags,
             ttl=request.ttl,
             noreply=request.quiet,
+            names=request.names,
             connection=self._number,
             at=script.clock.realtime(),
             order=next(_order),
@@ -363,8 +365,7 @@ class Actor:
                 if action.kind == "reset":
                     reset_on_close(connection)
                 self._close(connection)
-        call.reply = b"".join(pieces[begin:])
-        self._script.record.tell()
+        self._script.record.answered(call, b"".join(pieces[begin:]))
 
     @staticmethod
     def _close(connection: Connection) -> None:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..addresses import join_address
-from .calls import Call, Wanted
 from .clocks import monotonic
 from .controls import (
     Controls,
@@ -20,18 +19,24 @@ from .controls import (
 from .faults import Fault
 from .findings import caller
 from .plan import ServerPlan, method_taking
+from .record import CallRecord
+from .sections import register
 from .surroundings import event_loop, in_thread, threads_replaced_by
+from .wanted import Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import timedelta
 
+    from .calls import Call
     from .certificates import Certificates
     from .childhost import ChildHost
     from .clocks import FakeClock
     from .controls import Item, Snapshot
     from .findings import Finding
     from .host import ThreadHost
+    from .requests import Commands
+    from .wanted import Key
 
 
 #: What is asked of one of a pair when clients of both have been answered.
@@ -48,7 +53,10 @@ _AFTER_CLIENTS = frozenset(
         "reset",
         "advance",
         "script.record.snapshot",
+        "script.record.at",
+        "script.record.count",
         "script.record.clear",
+        "script.take_findings",
     )
 )
 
@@ -105,7 +113,7 @@ class MemcachedServer(Controls):
         self._port: Any = None  #: reserved
         self._port_number = plan.port
         self._certificates: Certificates | None = None
-        self._last_calls: list[Call] = []
+        self._last_calls = CallRecord()
         # Of engines that are no more.
         self._mets: dict[int, int] = {}
         self._findings: list[Finding] = []
@@ -129,6 +137,7 @@ class MemcachedServer(Controls):
         except BaseException:
             self.stop()
             raise
+        register(self)
         return self
 
     def _start(self, items: Sequence[tuple[Item, int]] = (), script: Any = None) -> None:
@@ -242,6 +251,10 @@ class MemcachedServer(Controls):
         state = "stopped" if self._host is None else f"at {self.url}"
         return f"<MemcachedServer {state}>"
 
+    @property
+    def _is_running(self) -> bool:
+        return self._host is not None
+
     def _running(self) -> ThreadHost | ChildHost:
         if self._host is None:
             raise RuntimeError(
@@ -264,6 +277,9 @@ class MemcachedServer(Controls):
             return met if self._host is None else max(met, self._ask(name, number))
 
         return Fault(lambda: ask(remove), lambda: ask("script.faults.met"), text)
+
+    def _armed(self) -> list[str]:
+        return [] if self._host is None else super()._armed()
 
     def _take_findings(self) -> list[Finding]:
         found, self._findings = self._findings, []
@@ -450,13 +466,15 @@ class MemcachedServer(Controls):
         """
         return int(self._ask("drop_connections"))
 
-    def _calls(self) -> list[Call]:
-        return self._last_calls[:] if self._host is None else super()._calls()
+    def _ask_record(self, name: str, *arguments: Any) -> Any:
+        if self._host is None:
+            return getattr(self._last_calls, name)(*arguments)
+        return super()._ask_record(name, *arguments)
 
     def wait_for(
         self,
-        command: str | Iterable[str] | None = None,
-        key: str | bytes | None = None,
+        command: Commands | None = None,
+        key: Key | None = None,
         *,
         count: int = 1,
         timeout: float = 5.0,
@@ -487,8 +505,8 @@ class MemcachedServer(Controls):
 
     async def wait_for_async(
         self,
-        command: str | Iterable[str] | None = None,
-        key: str | bytes | None = None,
+        command: Commands | None = None,
+        key: Key | None = None,
         *,
         count: int = 1,
         timeout: float = 5.0,  # noqa: ASYNC109 - as everywhere else in this package
@@ -526,4 +544,4 @@ class MemcachedServer(Controls):
             if found is not None:
                 return found
             if not left or not (is_wanted is None or is_wanted()):
-                raise too_few(self._calls(), wanted, count, timeout_s)
+                raise too_few(self.calls, wanted, count, timeout_s)

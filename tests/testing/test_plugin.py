@@ -360,3 +360,59 @@ def test_help_names_the_option() -> None:
     words = [sys.executable, "-m", "pytest", *OPTIONS, *loaded, "--help"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert "--memcached-server=HOST:PORT" in done.stdout
+
+
+REPORTED = """
+import socket
+import pytest
+from pymcd.testing import MemcachedServer
+
+def ask(server, request):
+    with socket.create_connection(server.address) as client:
+        client.sendall(request)
+        return client.recv(1000)
+
+def fail(call):
+    assert call.key == b"another"
+    return b"END\\r\\n"
+
+def test_a_failure(memcached_server):
+    memcached_server.fault(command="get", times=1).reply(fail)
+    memcached_server.fault(command="set", times=3).drop()
+    assert ask(memcached_server, b"get price\\r\\n") == b"END\\r\\n"
+
+def test_a_failure_in_a_block():
+    with MemcachedServer() as server:
+        ask(server, b"get cart\\r\\n")
+        server.calls.assert_called("set", "cart")
+
+def test_what_only_the_end_shows(memcached_server):
+    memcached_server.fault(command="get", times=1).reply(fail)
+    ask(memcached_server, b"get a\\r\\n")
+
+def test_all_is_well(memcached_server):
+    ask(memcached_server, b"get a\\r\\n")
+
+def test_without_a_server():
+    assert False
+"""
+
+
+def test_a_report_shows_calls_and_faults(tmp_path: Path) -> None:
+    counts, output = run_suite(tmp_path, suite=REPORTED)
+    # What was told with the failure of the test is no second one.
+    assert counts == {"passed": 2, "failed": 3, "error": 1}, output
+    first = output.partition("test_a_failure_in_a_block __")[0]
+    assert "- memcached calls -" in first, output
+    assert "connection 1: get price -> b\"SERVER_ERROR AssertionError: assert b'price'" in first
+    assert "- memcached faults -" in first
+    assert "fault(command='set', times=3).drop() at test_suite.py:17, happened 0 times" in first
+    assert "- memcached findings -" in first
+    assert "1. fault(command='get', times=1).reply(fail) at test_suite.py:16" in first
+    second = output.partition("test_a_failure_in_a_block __")[2].partition("test_without_a_server")[
+        0
+    ]
+    assert "get cart -> b'END\\r\\n'  (command)" in second
+    assert "connection 1: get cart -> b'END" in second
+    assert "calls.py" not in second  # where the assert is
+    assert "VerifyError: fault(command='get', times=1).reply(fail)" in output

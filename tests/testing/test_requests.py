@@ -221,4 +221,4 @@ def test_names_of_commands() -> None:
     assert as_commands("get") == frozenset({"get"})
     assert as_commands(("get", "noop", "mg")) == frozenset({"get", "noop", "mg"})
     with pytest.raises(ValueError, match="did you mean 'delete'"):
-        as_commands(["get", "delet"])
+        as_commands(["get", "delet"])  # type: ignore[list-item]

@@ -172,8 +172,8 @@ WRONG: list[tuple[str, Callable[[MemcachedServer], Any], type[Exception], str]] 
     ("back in time", lambda s: s.advance(-1), ValueError, "reset"),
     ("no time", lambda s: s.advance(float("nan")), ValueError, "forward"),
     ("for ever", lambda s: s.advance(float("inf")), ValueError, "forward"),
-    ("unknown command", lambda s: s.fault(command="gett"), ValueError, "did you mean 'get'"),
-    ("upper case", lambda s: s.fault(command="GET"), ValueError, "did you mean 'get'"),
+    ("unknown command", lambda s: s.fault(command="gett"), ValueError, "did you mean 'get'"),  # type: ignore[arg-type]
+    ("upper case", lambda s: s.fault(command="GET"), ValueError, "did you mean 'get'"),  # type: ignore[arg-type]
     ("command of bytes", lambda s: s.fault(command=[b"get"]), ValueError, "the commands are"),  # type: ignore[list-item]
     ("never", lambda s: s.fault(times=0), ValueError, "leave times out"),
     ("no chance", lambda s: s.fault(probability=0), ValueError, "probability=0.25"),
@@ -191,7 +191,7 @@ WRONG: list[tuple[str, Callable[[MemcachedServer], Any], type[Exception], str]] 
     ("long key", lambda s: s.get("a" * 251), ValueError, "1 to 250"),
     ("key of a number", lambda s: s.get(1), TypeError, "str or bytes"),  # type: ignore[arg-type]
     ("wait for nothing", lambda s: s.wait_for("get", count=0), ValueError, "1 call"),
-    ("wait for unknown", lambda s: s.wait_for("got"), ValueError, "did you mean"),
+    ("wait for unknown", lambda s: s.wait_for("got"), ValueError, "did you mean"),  # type: ignore[arg-type]
     ("load of a list", lambda s: s.load([("a", b"1")]), TypeError, 'write load({"a"'),  # type: ignore[arg-type]
     ("load of a number", lambda s: s.load({1: b"1"}), TypeError, "str or bytes"),  # type: ignore[arg-type]
     ("load of an empty key", lambda s: s.load({"": b"1"}), ValueError, "1 to 250"),
