@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from .checks import flag, is_number, is_whole
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -33,6 +35,8 @@ class Action:
 
 def delay(seconds: float) -> Action:
     """Execute and answer so many seconds later."""
+    if not is_number(seconds):
+        raise TypeError(f"delay({seconds!r}): write a number of seconds, as in delay(5)")
     if not 0 <= seconds < float("inf"):
         instead = "; for ever is `.stall()`" if seconds == float("inf") else ""
         raise ValueError(f"delay({seconds!r}): that takes seconds, 0 or more{instead}")
@@ -66,14 +70,14 @@ def reply(reply: bytes | Callable[[Call], bytes]) -> Action:
 
 def truncate(size: int) -> Action:
     """Execute, send only the first bytes of the answer, and close."""
-    if not isinstance(size, int) or size < 0:
+    if not is_whole(size) or size < 0:
         raise ValueError(f"truncate() takes how many bytes to send, 0 or more, not {size!r}")
     return Action("truncate", f"truncate({size})", size=size)
 
 
 def garbage(size: int = GARBAGE_BYTES) -> Action:
     """Execute, and send random bytes and a line end for an answer."""
-    if not isinstance(size, int) or size < 1:
+    if not is_whole(size) or size < 1:
         raise ValueError(f"garbage() takes how many bytes to send, 1 or more, not {size!r}")
     return Action("garbage", f"garbage({size})", size=size)
 
@@ -84,6 +88,7 @@ def out_of_memory() -> Action:
 
 
 def _executed(executed: bool) -> str:
+    flag("executed", executed)
     return "executed=True" if executed else ""
 
 

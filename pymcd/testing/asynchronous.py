@@ -2,39 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
+from .calls import Call
+from .certificates import Certificates
 from .clocks import FakeClock, realtime
 from .controls import (
     Controls,
+    Item,
+    Snapshot,
     good_count,
     good_item,
     good_items,
+    good_report,
     good_seconds,
     good_snapshot,
     too_few,
 )
 from .engine import Engine
-from .findings import caller, tell
+from .findings import Finding, caller, tell
 from .plan import ServePlan, taking
 from .ports import Port
+from .requests import Commands
 from .sections import register
-from .wanted import Wanted
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
-    from datetime import timedelta
-
-    from .calls import Call
-    from .certificates import Certificates
-    from .controls import Item, Snapshot
-    from .findings import Finding
-    from .requests import Commands
-    from .wanted import Key
+from .wanted import Key, Wanted
 
 
 class _TrioClock:
@@ -168,7 +165,7 @@ class AsyncMemcachedServer(Controls):
 
     async def stats(self, name: str = "") -> dict[str, str]:
         """Return a report, as `MemcachedServer.stats` does."""
-        rows: dict[str, str] = await self._ask("stats", name)
+        rows: dict[str, str] = await self._ask("stats", good_report(name))
         return rows
 
     async def drop_connections(self) -> int:
@@ -222,9 +219,7 @@ async def serve(plan: ServePlan) -> AsyncIterator[AsyncMemcachedServer]:
     certificates: Certificates | None = None
     try:
         if plan.tls is True:
-            from .certificates import Certificates as Maker
-
-            certificates = Maker(plan.host)
+            certificates = Certificates(plan.host)
             plan = certificates.add_to(plan)
         engine = Engine(plan, clock=clock, port=reserved, sockets=sockets)
         started = trio.Event()

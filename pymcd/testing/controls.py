@@ -10,24 +10,19 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import ItemsView, Iterator, KeysView, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+from typing import Any, Final, TypeVar, overload
 
 from ..limits import UINT32_MAX
+from .actions import Action
+from .checks import by_name, duration, is_number, is_whole
 from .faults import Criteria, Fault, FaultBuilder, Origin
 from .findings import Finding, caller, tell
 from .record import AskedCalls, CallLog
-from .requests import as_commands
-from .wanted import Expected, as_keys, good_key
-
-if TYPE_CHECKING:
-    from collections.abc import ItemsView, Iterator, KeysView
-
-    from .actions import Action
-    from .requests import Commands
-    from .wanted import Key, Wanted
+from .requests import Commands, as_commands
+from .wanted import Expected, Key, Wanted, as_keys, good_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +265,7 @@ class Controls:
 
     # -- what goes wrong -----------------------------------------------------------------------
 
+    @by_name
     def fault(
         self,
         *,
@@ -441,9 +437,11 @@ def good_item(
             f"put() stores bytes as a client would send them, not {type(value).__name__};"
             " write value.encode(), or store it with your client"
         )
-    if not 0 <= flags <= UINT32_MAX:
-        raise ValueError(f"flags={flags!r}: they are a number of 32 bits")
-    if ttl != int(ttl):
+    if not is_whole(flags) or not 0 <= flags <= UINT32_MAX:
+        raise ValueError(f"flags={flags!r}: they are a number of 32 bits, as in flags=1")
+    if not is_number(ttl):
+        raise TypeError(f"ttl={ttl!r}: write whole seconds, as in ttl=60; 0 is for ever")
+    if not abs(ttl) <= UINT32_MAX or ttl != int(ttl):
         raise ValueError(f"ttl={ttl!r}: memcached knows whole seconds; 0 is for ever")
     return good_key(key), value, flags, int(ttl)
 
@@ -479,6 +477,10 @@ def good_seconds(seconds: float | timedelta) -> float:
     """Return how far to move the clock, or say why that cannot be."""
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
+    if not is_number(seconds):
+        raise TypeError(
+            f"advance({seconds!r}): write a number of seconds, as in advance(60), or a timedelta"
+        )
     if not 0 <= seconds < float("inf"):
         raise ValueError(
             f"advance({seconds!r}): time only goes forward, by 0 seconds or more;"
@@ -499,7 +501,13 @@ def too_few(calls: CallLog, wanted: Wanted, count: int, timeout_s: float) -> Tim
 
 def good_count(count: int, timeout: float) -> None:
     """Say what is wrong with what `wait_for` was given."""
-    if not isinstance(count, int) or count < 1:
+    if not is_whole(count) or count < 1:
         raise ValueError(f"count={count!r}: wait_for() waits for 1 call or more")
-    if not timeout >= 0:
-        raise ValueError(f"timeout={timeout!r}: that takes seconds, 0 or more")
+    duration("timeout", timeout)
+
+
+def good_report(name: str) -> str:
+    """Return which report `stats` was asked for, or say what is wrong with that."""
+    if not isinstance(name, str) or not name.isprintable():
+        raise TypeError(f'stats({name!r}): write the name of a report, as in stats("items")')
+    return name

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import random
 import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple, ParamSpec, Self
+from typing import Final, NamedTuple, ParamSpec, Self
 
 from . import actions
-from .actions import GARBAGE_BYTES
+from .actions import GARBAGE_BYTES, Action
+from .calls import Call
+from .checks import flag, is_number, is_whole
 from .findings import Finding, Place, in_a_line
 from .record import describe
 from .wanted import Expected, Wanted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from .actions import Action
-    from .calls import Call
 
 Arguments = ParamSpec("Arguments")
 
@@ -39,16 +36,19 @@ class Criteria(Wanted):
 
     def __post_init__(self) -> None:
         times, probability, connection = self.times, self.probability, self.connection
-        if times is not None and (not isinstance(times, int) or times < 1):
+        if times is not None and (not is_whole(times) or times < 1):
             raise ValueError(
                 f"times={times!r}: a fault happens once or more often;"
                 " leave times out for one that happens until it is removed"
             )
-        if not 0 < probability <= 1:
+        if not is_number(probability) or not 0 < probability <= 1:
             raise ValueError(
                 f"probability={probability!r}: it is above 0 and at most 1, as in probability=0.25"
             )
-        if connection is not None and (not isinstance(connection, int) or connection < 1):
+        if not is_whole(self.seed):
+            raise TypeError(f"seed={self.seed!r}: write a whole number, as in seed=7")
+        flag("required", self.required)
+        if connection is not None and (not is_whole(connection) or connection < 1):
             raise ValueError(
                 f"connection={connection!r}: clients are counted from 1;"
                 " take the number from `server.calls[-1].connection`"

@@ -173,6 +173,9 @@ class ThreadHost:
             finally:
                 self.engine.stop()
 
+        if threading.current_thread() is self._thread:  # where Python collects garbage, say
+            end()
+            return value
         if self._token is not None:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(end)

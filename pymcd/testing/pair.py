@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..replication.roles import ALONE
+from .checks import duration, is_number
 from .clocks import FakeClock, monotonic
 from .controls import good_seconds
 from .faults import Fault
 from .findings import caller, tell
+from .lives import Life
 from .plan import PairPlan, method_taking
 from .server import MemcachedServer
 from .surroundings import threads_replaced_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import timedelta
 
     from .ports import Port
 
@@ -29,7 +31,7 @@ _LOOK_EVERY_S = 0.001
 _PATIENT = ("--replication-ack-timeout", "0.25")
 
 
-class MemcachedPair:
+class MemcachedPair(Life):
     """Two servers that behave as one: each is the other's peer, over sockets of loopback.
 
     A context manager; on entry they are in sync. `a` and `b` are each a `MemcachedServer`.
@@ -82,6 +84,7 @@ class MemcachedPair:
             )
         from .ports import Port
 
+        self._begin()
         clock = FakeClock(self._clock_kind)
         try:
             if self._tls is True:
@@ -113,6 +116,7 @@ class MemcachedPair:
         >>> pair = MemcachedPair().start()
         >>> pair.stop()
         """
+        self._over()
         ports, self._link_ports = self._link_ports, []
         with ExitStack() as stopping:
             for port in ports:
@@ -155,6 +159,7 @@ class MemcachedPair:
         ...     pair.b.get("a").value
         b'1'
         """
+        duration("timeout", timeout)
         self._both("wait_in_sync()")
         if not self._within(timeout, lambda: self.a._ask("settled") and self.b._ask("settled")):
             roles = f"a is {self.a._ask('role')}, b is {self.b._ask('role')}"
@@ -192,6 +197,10 @@ class MemcachedPair:
         ...     pair.b.get("a").value
         b'1'
         """
+        if not is_number(seconds):
+            raise TypeError(
+                f"delay_link({seconds!r}): write a number of seconds, as in delay_link(0.05)"
+            )
         if not 0 <= seconds < float("inf"):
             raise ValueError(
                 f"delay_link({seconds!r}): that takes seconds, 0 or more;"

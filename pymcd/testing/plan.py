@@ -17,6 +17,7 @@ from functools import partial, wraps
 from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeVar, get_args, get_type_hints
 
 from ..spelling import did_you_mean
+from .checks import flag, is_whole
 
 ClockKind = Literal["real", "frozen", "host"]
 Protocol = Literal["auto", "ascii", "binary"]
@@ -157,22 +158,6 @@ class ServePlan(Plan):
 
 
 # -- checks ------------------------------------------------------------------------------------
-
-
-def is_whole(value: object) -> bool:
-    """Return whether it is a number as one counts: True and False are none."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> bool:
-    """Return whether it is a number as one measures."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def flag(name: str, value: object) -> None:
-    """Raise `TypeError` for what is neither True nor False."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}={value!r}: write {name}=True, or leave it out")
 
 
 def _choice(name: str, value: object, choices: object) -> None:

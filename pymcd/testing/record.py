@@ -7,18 +7,12 @@ and for nothing more.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol, overload
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final, Protocol, Unpack, overload
 
 from .calls import Call
-from .wanted import Expected, Wanted
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Unpack
-
-    from .requests import Commands
-    from .wanted import Attributes, Key
+from .requests import Commands
+from .wanted import Attributes, Expected, Key, Wanted
 
 #: Of the calls that a server notes: keys, values, replies, and the rest of each.
 CALLS_MAX_BYTES: Final = 16 << 20

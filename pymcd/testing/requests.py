@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import struct
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import replace
 from functools import lru_cache
@@ -37,7 +38,7 @@ from ..service import Service
 from ..store.status import StoreMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ..protocol.binary import Request as BinaryRequest
     from ..protocol.connection import Runner
@@ -55,8 +56,7 @@ CommandName = Literal[
     "=add", "=append", "=cas", "=decr", "=delete", "=get", "=incr", "=prepend", "=replace", "=set",
     "=touch",
 ]  # fmt: skip
-if TYPE_CHECKING:
-    Commands = CommandName | Iterable[CommandName]
+Commands = CommandName | Iterable[CommandName]
 
 COMMANDS: Final = frozenset(get_args(CommandName))
 #: What a command is, too, besides its own name: whoever asks for `get` means what any client does
@@ -93,7 +93,10 @@ def as_commands(command: Commands | None) -> frozenset[str] | None:
     """Return the names of one command or several; raise `ValueError` for an unknown one."""
     if command is None:
         return None
-    names: list[str] = [command] if isinstance(command, str) else [*command]
+    several = isinstance(command, Iterable) and not isinstance(command, bytes)
+    names: list[str] = [command] if isinstance(command, str) else [*command] if several else []
+    if not names:
+        raise TypeError(f'command={command!r}: write a name or several, as in command="get"')
     for name in names:
         if name in COMMANDS:
             continue

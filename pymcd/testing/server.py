@@ -2,41 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from ..addresses import join_address
+from .calls import Call
+from .checks import by_name, flag
 from .clocks import monotonic
 from .controls import (
     Controls,
+    Item,
+    Snapshot,
     good_count,
     good_item,
     good_items,
+    good_report,
     good_seconds,
     good_snapshot,
     too_few,
 )
 from .faults import Fault
 from .findings import caller
+from .lives import Life
 from .plan import ServerPlan, method_taking
 from .record import CallRecord
+from .requests import Commands
 from .sections import register
 from .surroundings import event_loop, in_thread, threads_replaced_by
-from .wanted import Wanted
+from .wanted import Key, Wanted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from datetime import timedelta
-
-    from .calls import Call
     from .certificates import Certificates
     from .childhost import ChildHost
     from .clocks import FakeClock
-    from .controls import Item, Snapshot
     from .findings import Finding
     from .host import ThreadHost
-    from .requests import Commands
-    from .wanted import Key
 
 
 #: What is asked of one of a pair when clients of both have been answered.
@@ -69,7 +71,7 @@ _IN_CHILD: Final = (
 )
 
 
-class MemcachedServer(Controls):
+class MemcachedServer(Controls, Life):
     """A memcached for tests: the real server, in a thread of this process, on a free port.
 
     A context manager. Any client can use it, from threads, asyncio, Django or a forked child:
@@ -132,6 +134,8 @@ class MemcachedServer(Controls):
         """
         if self._host is not None:
             raise RuntimeError("the server runs already; restart() it, or start another one")
+        if self._partner is None:  # else it is the pair that is to be stopped
+            self._begin()
         try:
             self._start()
         except BaseException:
@@ -180,6 +184,7 @@ class MemcachedServer(Controls):
         >>> server.stop()
         >>> server.stop()
         """
+        self._over()
         try:
             self._end()
         finally:
@@ -201,6 +206,7 @@ class MemcachedServer(Controls):
             self._mets |= mets
             self._findings += findings
 
+    @by_name
     def restart(self, *, keep_items: bool = False) -> None:
         """Stop and start again at the same address, with or without the items.
 
@@ -215,6 +221,7 @@ class MemcachedServer(Controls):
         b'1'
         True
         """
+        flag("keep_items", keep_items)
         host: Any = self._running()
         if self._in_child:
             host.ask("restart", keep_items)
@@ -385,6 +392,7 @@ class MemcachedServer(Controls):
         """
         self._ask("advance", good_seconds(seconds), caller())
 
+    @by_name
     def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
         """Store an item; it counts in no statistic. `ttl` in seconds, 0 for ever.
 
@@ -448,7 +456,7 @@ class MemcachedServer(Controls):
         ...     server.stats()["curr_items"]
         '0'
         """
-        rows: dict[str, str] = self._ask("stats", name)
+        rows: dict[str, str] = self._ask("stats", good_report(name))
         return rows
 
     def drop_connections(self) -> int:
@@ -471,6 +479,7 @@ class MemcachedServer(Controls):
             return getattr(self._last_calls, name)(*arguments)
         return super()._ask_record(name, *arguments)
 
+    @by_name
     def wait_for(
         self,
         command: Commands | None = None,
