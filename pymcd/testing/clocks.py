@@ -84,6 +84,7 @@ class FakeClock(OffsetClock):
         self.frozen = kind == "frozen"
         if self.frozen:
             self.pause()
+        self.advanced_s = 0.0  #: by tests, in all
         self._waiting: OffsetClock = self if self._host is None else OffsetClock(base)
 
     @property
@@ -103,5 +104,6 @@ class FakeClock(OffsetClock):
     def advance(self, seconds: float) -> None:
         """Move time by `seconds`, also for who waits."""
         super().advance(seconds)
+        self.advanced_s += seconds
         if self._waiting is not self:
             self._waiting.advance(seconds)

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeVar, overload
 from ..limits import UINT32_MAX
 from .actions import Action
 from .checks import by_name, duration, is_number, is_whole
-from .faults import Criteria, Fault, FaultBuilder, Origin
+from .faults import Criteria, Fault, FaultBuilder, Origin, Rule
 from .findings import Finding, caller, tell
 from .record import AskedCalls, CallLog
 from .requests import Commands, as_commands
@@ -125,12 +125,92 @@ class Items(dict[Any, Item]):
 _numbers: Final = itertools.count(1)
 
 
-class Controls:
-    """The controls that do not depend on where the fake runs."""
+class FaultOwner:
+    """What can be told to go wrong: a server, or both of a pair."""
 
     def __init__(self) -> None:
         #: Those that were not told yet what to do.
         self._builders: list[FaultBuilder] = []
+
+    def _add_fault(self, rule: Rule) -> Fault:
+        """Have a fault happen from now on."""
+        raise NotImplementedError
+
+    @by_name
+    def fault(
+        self,
+        *,
+        command: Commands | None = None,
+        key: Key | None = None,
+        connection: int | None = None,
+        times: int | None = None,
+        probability: float = 1.0,
+        seed: int = 0,
+        required: bool = True,
+    ) -> FaultBuilder:
+        """Choose the calls to which something shall happen; the `FaultBuilder` says what.
+
+        Calls of that command (or of one of several) on that key, written as for `CallLog.of`, by
+        that client (counted from 1); the first `times` of them; each with that probability, by a
+        generator that starts from `seed`. What is left out does not matter. If it has happened less
+        than `times` times when the test is over, `verify()` fails, unless `required=False`.
+
+        >>> with MemcachedServer() as server:
+        ...     client = Client(server.address)
+        ...     with server.fault(command="get", key="a").drop():
+        ...         try:
+        ...             client.get("a")
+        ...         except Exception as error:
+        ...             print(type(error).__name__)
+        ...     client.get("a")
+        ...     client.close()
+        MemcacheUnexpectedCloseError
+        """
+        criteria = Criteria(
+            as_commands(command),
+            as_keys(key),
+            connection,
+            times,
+            probability,
+            seed,
+            required,
+        )
+        said = {
+            "command": command,
+            "key": key,
+            "connection": connection,
+            "times": times,
+            "probability": None if probability == 1 else probability,
+            "seed": seed or None,
+        }
+        words = ", ".join(f"{name}={_say(word)}" for name, word in said.items() if word is not None)
+
+        def add(action: Action, origin: Origin) -> Fault:
+            return self._add_fault(Rule(next(_numbers), criteria, action, origin))
+
+        def told(builder: FaultBuilder) -> None:
+            if builder in self._builders:
+                self._builders.remove(builder)
+
+        builder = FaultBuilder(Origin(f"fault({words})", caller()), add, told)
+        self._builders.append(builder)
+        return builder
+
+    def _take_untold(self) -> list[Finding]:
+        builders, self._builders = self._builders, []
+        return [
+            Finding(
+                f"{builder.origin} was not told what to do: write what, as in"
+                f" {builder.origin.text}.drop()",
+                builder.origin.place,
+                harmless=True,
+            )
+            for builder in builders
+        ]
+
+
+class Controls(FaultOwner):
+    """The controls that do not depend on where the fake runs."""
 
     @property
     def _is_running(self) -> bool:
@@ -265,68 +345,6 @@ class Controls:
 
     # -- what goes wrong -----------------------------------------------------------------------
 
-    @by_name
-    def fault(
-        self,
-        *,
-        command: Commands | None = None,
-        key: Key | None = None,
-        connection: int | None = None,
-        times: int | None = None,
-        probability: float = 1.0,
-        seed: int = 0,
-        required: bool = True,
-    ) -> FaultBuilder:
-        """Choose the calls to which something shall happen; the `FaultBuilder` says what.
-
-        Calls of that command (or of one of several) on that key, written as for `CallLog.of`, by
-        that client (counted from 1); the first `times` of them; each with that probability, by a
-        generator that starts from `seed`. What is left out does not matter. If it has happened less
-        than `times` times when the test is over, `verify()` fails, unless `required=False`.
-
-        >>> with MemcachedServer() as server:
-        ...     client = Client(server.address)
-        ...     with server.fault(command="get", key="a").drop():
-        ...         try:
-        ...             client.get("a")
-        ...         except Exception as error:
-        ...             print(type(error).__name__)
-        ...     client.get("a")
-        ...     client.close()
-        MemcacheUnexpectedCloseError
-        """
-        criteria = Criteria(
-            as_commands(command),
-            as_keys(key),
-            connection,
-            times,
-            probability,
-            seed,
-            required,
-        )
-        said = {
-            "command": command,
-            "key": key,
-            "connection": connection,
-            "times": times,
-            "probability": None if probability == 1 else probability,
-            "seed": seed or None,
-        }
-        words = ", ".join(f"{name}={_say(word)}" for name, word in said.items() if word is not None)
-
-        def add(action: Action, origin: Origin) -> Fault:
-            number = next(_numbers)
-            self._ask("script.faults.add", number, criteria, action, origin)
-            return self._fault(number, "script.remove_fault", str(origin))
-
-        def told(builder: FaultBuilder) -> None:
-            if builder in self._builders:
-                self._builders.remove(builder)
-
-        builder = FaultBuilder(Origin(f"fault({words})", caller()), add, told)
-        self._builders.append(builder)
-        return builder
-
     def verify(self) -> None:
         """Raise `VerifyError` if the test has not tested what it says; all that is wrong together.
 
@@ -355,18 +373,6 @@ class Controls:
         """Return the faults that may happen, one line each."""
         armed: list[str] = self._ask("script.faults.armed")
         return armed
-
-    def _take_untold(self) -> list[Finding]:
-        builders, self._builders = self._builders, []
-        return [
-            Finding(
-                f"{builder.origin} was not told what to do: write what, as in"
-                f" {builder.origin.text}.drop()",
-                builder.origin.place,
-                harmless=True,
-            )
-            for builder in builders
-        ]
 
     def refuse_connections(self) -> Fault:
         """Refuse new connections; clients that are connected stay.
@@ -402,6 +408,10 @@ class Controls:
         ...     server.resume()
         """
         self._ask("resume")
+
+    def _add_fault(self, rule: Rule) -> Fault:
+        self._ask("script.faults.add", rule.number, rule.criteria, rule.action, rule.origin)
+        return self._fault(rule.number, "script.remove_fault", str(rule.origin))
 
     def _fault(self, number: int, remove: str, text: str) -> Fault:
         """Return the handle of a fault that the method `remove` ends."""

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections import deque
 from functools import partial
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -450,7 +451,6 @@ class Engine:
     async def advance(self, seconds: float, place: Place) -> None:
         """Let time pass, and what is due with it happen; a line of the test asks for it."""
         self.clock.advance(seconds)
-        self.script.advanced_s += seconds
         self.script.advanced_at = place
         await self.catch_up()
 
@@ -590,7 +590,7 @@ class Engine:
 
     def snapshot(self) -> Snapshot:
         """Return what `restore` takes."""
-        return Snapshot(tuple(self.kept_items()), self.script.advanced_s)
+        return Snapshot(tuple(self.kept_items()), self.clock.advanced_s)
 
     async def restore(self, snapshot: Snapshot) -> None:
         """Have the items of a snapshot and no others, and the clock as it was."""
@@ -598,7 +598,7 @@ class Engine:
             self._begin_anew(snapshot.advanced_s)
             self._install(snapshot.kept)
             return
-        await self._say(b"flush_all\r\n")
+        await self.flush()
         await self.load([item for item, _ in snapshot.kept])
 
     def install(self, items: Iterable[tuple[Item, int]]) -> None:
@@ -616,10 +616,14 @@ class Engine:
 
     async def reset(self) -> None:
         """Be as after the start: no items, statistics, faults or calls; the clock is set back."""
-        server = self.server
-        service = server.service
-        for number in list(server.refusals):
-            server.accept_again(number)
+        await self.calm()
+        self._begin_anew(0.0)
+        self.forget()
+
+    async def calm(self) -> None:
+        """End all that goes wrong, and let happen what was held."""
+        for number in list(self.server.refusals):
+            self.server.accept_again(number)
         self.links.clear()
         self.script.clear_faults()
         self.script.resume()
@@ -628,24 +632,34 @@ class Engine:
             await trio.lowlevel.checkpoint()
             if not self.script.busy:
                 break
-        if self._node is None:
-            self._begin_anew(0.0)
-        else:
-            await self._say(b"flush_all\r\n")
-        service.reset_counters()
+
+    async def flush(self) -> None:
+        """Have no items, on all nodes of a pair."""
+        await self._say(b"flush_all\r\n")
+
+    def forget(self) -> None:
+        """Have no statistics, calls, and lines of the log."""
+        self.server.service.reset_counters()
         self.script.record.clear()
-        server.memory_log.lines.clear()
+        self.server.memory_log.lines.clear()
 
     def _begin_anew(self, advanced_s: float) -> None:
         """Have no items, on a clock that was advanced by so much in all."""
-        service = self.server.service
-        cache = service.cache
+        cache = self.server.service.cache
         cache.clear()
         cache.horizon = FlushHorizon()
-        self.clock.advance(advanced_s - self.script.advanced_s)
-        self.script.advanced_s = advanced_s
+        self.set_clock(advanced_s)
+
+    def set_clock(self, advanced_s: float) -> None:
+        """Have a clock that was advanced by so much in all; it may go back."""
+        service = self.server.service
+        cache = service.cache
+        self.clock.advance(advanced_s - self.clock.advanced_s)
         # It may have started in what is the future now.
-        cache._started_at = min(cache._started_at, self.clock.monotonic())
+        late_s = max(0, ceil(cache._started_at - self.clock.monotonic()))
+        cache._started_at -= late_s
+        if self._node is not None:
+            self._node.changes.origin_s -= late_s  # the Unix time of its second 0
         cache.now = 0  # no second that the clock shows: what is Unix time is to be seen anew
         service.tick()
         for connection in service.connections.values():

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..replication.roles import ALONE
+from .calls import Call
 from .checks import duration, is_number
 from .clocks import FakeClock, monotonic
-from .controls import good_seconds
-from .faults import Fault
+from .controls import FaultOwner, good_seconds
+from .faults import Fault, Rule
 from .findings import caller, tell
 from .lives import Life
 from .plan import PairPlan, method_taking
+from .record import CallLog
 from .server import MemcachedServer
 from .surroundings import threads_replaced_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from .ports import Port
 
 Which = Literal["a", "b"]
@@ -31,7 +33,7 @@ _LOOK_EVERY_S = 0.001
 _PATIENT = ("--replication-ack-timeout", "0.25")
 
 
-class MemcachedPair(Life):
+class MemcachedPair(FaultOwner, Life):
     """Two servers that behave as one: each is the other's peer, over sockets of loopback.
 
     A context manager; on entry they are in sync. `a` and `b` are each a `MemcachedServer`.
@@ -62,6 +64,9 @@ class MemcachedPair(Life):
         arguments = {**vars(plan), "host": _HOST, "options": [*_PATIENT, *plan.options]}
         self.a, self.b = MemcachedServer(**arguments), MemcachedServer(**arguments)
         self.a._partner, self.b._partner = self.b, self.a
+        super().__init__()
+        #: Faults of both, which are also those of a server that is restarted.
+        self._rules: dict[int, Rule] = {}
         self._clock_kind = plan.clock
         self._tls = plan.tls
         self._link_ports: list[Port] = []
@@ -117,6 +122,7 @@ class MemcachedPair(Life):
         >>> pair.stop()
         """
         self._over()
+        self._rules.clear()
         ports, self._link_ports = self._link_ports, []
         with ExitStack() as stopping:
             for port in ports:
@@ -144,7 +150,8 @@ class MemcachedPair(Life):
         ...     pair.verify()
         """
         __tracebackhide__ = True
-        tell([*self.a._take_findings(), *self.b._take_findings()])
+        untold = self._take_untold()
+        tell([*untold, *self.a._take_findings(), *self.b._take_findings()])
 
     # -- what happens to it --------------------------------------------------------------------
 
@@ -233,15 +240,75 @@ class MemcachedPair(Life):
         ...     pair.wait_in_sync()
         """
         server = self._server(which)
-        if not self._link_ports:
-            raise RuntimeError("the pair is not running; write `with MemcachedPair() as pair:`")
+        self._check_running()
         server._end()
         server._start()
+        for rule in self._rules.values():
+            server._ask("script.faults.install", rule)
         if not self._within(10.0, lambda: server._ask("accepting")):
             raise TimeoutError(
                 f"{which} found no peer in sync within 10 s, and lets no client in;"
                 " a partition must be removed before"
             )
+
+    def reset(self) -> None:
+        """Be as after the start: both run, in sync and on a clock that is set back.
+
+        No items, statistics, faults or calls. Clients stay connected, but to one that was killed.
+
+        >>> with MemcachedPair() as pair:
+        ...     pair.a.put("a", b"1")
+        ...     pair.kill("b")
+        ...     pair.reset()
+        ...     pair.b.items()
+        {}
+        """
+        self._check_running()
+        for rule in list(self._rules.values()):
+            self._end_fault(rule)
+        self._builders.clear()
+        running = [server for server in (self.a, self.b) if server._host is not None]
+        for server in running:
+            server._ask("calm")
+        for name, server in zip("ab", (self.a, self.b), strict=True):
+            if server not in running:
+                self.restart(name)
+        self.wait_in_sync()
+        self.a._set_clocks(0.0)
+        self.a._ask("flush")
+        self.wait_in_sync()
+        for server in (self.a, self.b):
+            server._ask("forget")
+
+    @property
+    def calls(self) -> CallLog:
+        """What clients said to either, in the order in which it was heard.
+
+        >>> with MemcachedPair() as pair:
+        ...     for server in (pair.b, pair.a):
+        ...         client = Client(server.address, default_noreply=False)
+        ...         value = client.get("a")
+        ...         client.close()
+        ...     len(pair.calls.of("get", "a"))
+        2
+        """
+        return CallLog(_CallsOfBoth([self.a.calls, self.b.calls]))
+
+    def _add_fault(self, rule: Rule) -> Fault:
+        """Have one fault happen at both: `times` is of all calls."""
+        self._check_running()
+        self._rules[rule.number] = rule
+        for server in (self.a, self.b):
+            if server._host is not None:
+                server._ask("script.faults.install", rule)
+        return Fault(lambda: self._end_fault(rule), lambda: rule.met, str(rule.origin))
+
+    def _end_fault(self, rule: Rule) -> int:
+        self._rules.pop(rule.number, None)
+        for server in (self.a, self.b):
+            if server._host is not None:
+                server._ask("script.remove_fault", rule.number)
+        return rule.met
 
     def advance(self, seconds: float | timedelta) -> None:
         """Let time pass for the items of both.
@@ -288,6 +355,10 @@ class MemcachedPair(Life):
             raise ValueError(f'there is no server {which!r}; write "a" or "b"')
         return self.a if which == "a" else self.b
 
+    def _check_running(self) -> None:
+        if not self._link_ports:
+            raise RuntimeError("the pair is not running; write `with MemcachedPair() as pair:`")
+
     def _both(self, what: str) -> list[MemcachedServer]:
         servers = [self.a, self.b]
         for name, server in zip("ab", servers, strict=True):
@@ -306,6 +377,29 @@ class MemcachedPair(Life):
                 return False
             time.sleep(_LOOK_EVERY_S)
         return True
+
+
+class _CallsOfBoth:
+    """The calls of several servers, as the source of one log."""
+
+    def __init__(self, logs: Sequence[CallLog]) -> None:
+        self._logs = logs
+
+    def snapshot(self) -> list[Call]:
+        return sorted((call for log in self._logs for call in log), key=attrgetter("order"))
+
+    def at(self, index: Any) -> Any:
+        return self.snapshot()[index]
+
+    def count(self) -> int:
+        return sum(map(len, self._logs))
+
+    def forgotten(self) -> int:
+        return sum(log.forgotten for log in self._logs)
+
+    def clear(self) -> None:
+        for log in self._logs:
+            log.clear()
 
 
 def _link_fault(text: str, servers: list[MemcachedServer], undo: str, *arguments: Any) -> Fault:

@@ -59,7 +59,6 @@ class Script:
         self.faults = FaultTable()
         self.paused = False
         self.executing = False  #: a command, right now
-        self.advanced_s = 0.0  #: what the clock is ahead of the base clock
         #: Writes a line of the server's log.
         self.log_line: Callable[[str], None] = lambda line: None
         #: Has the host call `release_due` at once.

@@ -52,7 +52,9 @@ _AFTER_CLIENTS = frozenset(
         "load",
         "snapshot",
         "restore",
-        "reset",
+        "calm",
+        "flush",
+        "forget",
         "advance",
         "script.record.snapshot",
         "script.record.at",
@@ -434,12 +436,16 @@ class MemcachedServer(Controls, Life):
         ...     sorted(server.items())
         [b'a', b'b2']
         """
-        self._ask("restore", good_snapshot(snapshot))
+        good_snapshot(snapshot)
+        if self._partner is not None:
+            self._set_clocks(snapshot.advanced_s)
+        self._ask("restore", snapshot)
 
     def reset(self) -> None:
         """Be as after the start: no items, statistics, faults or calls, and the clock set back.
 
-        Clients stay connected. For tests that share a server.
+        Clients stay connected. For tests that share a server. Of a pair this is for one server; but
+        items and clock are those of both.
 
         >>> with MemcachedServer() as server:
         ...     server.put("a", b"1")
@@ -447,7 +453,19 @@ class MemcachedServer(Controls, Life):
         ...     server.items()
         {}
         """
-        self._ask("reset")
+        if self._partner is None:
+            self._ask("reset")
+            return
+        self._ask("calm")
+        self._set_clocks(0.0)
+        self._ask("flush")
+        self._ask("forget")
+
+    def _set_clocks(self, advanced_s: float) -> None:
+        """Have a clock that was advanced by so much in all; of a pair, it is that of both."""
+        for server in (self, self._partner):
+            if server is not None and server._host is not None:
+                server._ask("set_clock", advanced_s)
 
     def stats(self, name: str = "") -> dict[str, str]:
         """Return a report, as the `stats` command gives it: "", "items", "slabs", "settings" ...

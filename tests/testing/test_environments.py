@@ -94,7 +94,7 @@ def test_a_thread_waits_for_what_another_does() -> None:
         client.ask(b"set b 0 0 1\r\nx\r\n")
         thread.join()
         assert [str(call) for call in found] == ["set b"]
-        with pytest.raises(TimeoutError, match="2 delete of b'c', there were 0"):
+        with pytest.raises(TimeoutError, match="2 of delete 'c', of which there were 0"):
             server.wait_for("delete", "c", count=2, timeout=0)
 
 
@@ -104,7 +104,7 @@ async def wait_in_a_loop(server: MemcachedServer, *, sleep: Callable[[float], An
     with raw(server) as client:
         client.send(b"set a 0 0 1\r\nx\r\n")
         assert [str(call) for call in await server.wait_for_async("set", "a")] == ["set a"]
-    with pytest.raises(TimeoutError, match="1 delete of b'c', there were 0"):
+    with pytest.raises(TimeoutError, match="1 of delete 'c', of which there were 0"):
         await server.wait_for_async("delete", "c", timeout=0)
     with pytest.raises(ValueError, match="count=0"):
         await server.wait_for_async("get", count=0)

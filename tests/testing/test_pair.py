@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pymcd.testing import MemcachedPair, MemcachedServer
+from pymcd.testing import MemcachedPair, MemcachedServer, VerifyError
 
 from .helpers import RawClient, nothing_left, raw
 
@@ -83,6 +83,90 @@ def test_load_and_restore_are_for_both(pair: MemcachedPair) -> None:
     pair.wait_in_sync()
     for server in (pair.a, pair.b):
         assert {key: item.value for key, item in server.items().items()} == {b"a": b"1", b"b": b"2"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clock", ["real", "frozen"])
+def test_reset_is_as_good_as_new(clock: Any) -> None:
+    with MemcachedPair(clock=clock) as pair, raw(pair.b) as client:
+        then = pair.now
+        for turn in range(3):
+            client.ask(b"set a 0 0 1\r\nx\r\n")
+            client.ask(b"flush_all 50\r\n")
+            pair.advance(1000)
+            pair.a.fault().reply(b"ERROR\r\n")
+            pair.fault(command="get").drop()
+            pair.b.refuse_connections()
+            pair.partition()
+            if turn:
+                pair.kill("a")
+            if turn == 2:
+                pair.a._start()  # whose clock begins in what will be the future
+            pair.reset()
+            assert 0 <= pair.now - then < 60
+            assert pair.a.items() == pair.b.items() == {}
+            assert list(pair.calls) == list(pair.a.calls) == []
+            assert pair.a.stats()["cmd_set"] == pair.b.stats()["cmd_set"] == "0"
+            with raw(pair.a) as other:
+                assert other.ask(b"set a 0 %d 1\r\nx\r\n" % (pair.now + 60)) == b"STORED\r\n"
+                client.ask(b"set b 0 100 1\r\nx\r\n")
+                pair.advance(58)
+                assert other.ask(b"get a\r\n", b"END\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\n"
+                pair.advance(5)
+                assert client.ask(b"get a\r\n") == other.ask(b"get a\r\n") == b"END\r\n"
+                assert other.ask(b"get b\r\n", b"END\r\n") == b"VALUE b 0 1\r\nx\r\nEND\r\n"
+
+
+def test_reset_of_one_sets_the_clock_of_both_back() -> None:
+    with MemcachedPair(clock="frozen") as pair:
+        then = pair.now
+        for one, other in ((pair.a, pair.b), (pair.b, pair.a)):
+            one.put("a", b"1")
+            other.advance(1000)
+            with raw(other) as client:
+                client.ask(b"version\r\n")
+            one.reset()
+            assert pair.a.now == pair.b.now == then
+            assert pair.a.items() == pair.b.items() == {}
+            assert other.calls
+            one.put("a", b"1", ttl=60)
+            assert "a" in other
+            other.advance(61)
+            assert "a" not in one
+            pair.reset()
+
+
+def test_calls_of_both_come_in_their_order(pair: MemcachedPair) -> None:
+    with raw(pair.a) as a, raw(pair.b) as b:
+        for number, client in enumerate((a, b, b, a, b, a)):
+            client.ask(b"get k%d\r\n" % number)
+    assert [call.key for call in pair.calls] == [b"k%d" % number for number in range(6)]
+    assert pair.calls[-1].key == b"k5"
+    assert len(pair.calls) == 6
+    pair.calls.assert_called_once("get", "k3")
+    pair.kill("a")
+    assert len(pair.calls) == 6
+    pair.calls.clear()
+    assert len(pair.b.calls) == 0
+
+
+@pytest.mark.slow
+def test_a_fault_of_both_happens_so_often_in_all(pair: MemcachedPair) -> None:
+    with raw(pair.a) as a, raw(pair.b) as b:
+        fault = pair.fault(command="get", times=2).reply(b"SERVER_ERROR busy\r\n")
+        answers = [client.ask(b"get k\r\n") for client in (a, b, a, b)]
+        assert answers == [b"SERVER_ERROR busy\r\n"] * 2 + [b"END\r\n"] * 2
+        assert fault.met == 2
+        with pair.fault(command="get").reply(b"SERVER_ERROR\r\n") as fault:
+            pair.kill("a")
+            pair.restart("a")
+            with raw(pair.a) as again:
+                assert again.ask(b"get k\r\n") == b.ask(b"get k\r\n") == b"SERVER_ERROR\r\n"
+        assert b.ask(b"get k\r\n") == b"END\r\n"
+        assert fault.met == 2
+        pair.fault(command="set", times=1).drop()
+        with pytest.raises(VerifyError, match="never happened"):
+            pair.verify()
 
 
 @pytest.mark.parametrize("clock", ["real", "frozen"])
