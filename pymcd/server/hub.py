@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 from collections import deque
 from functools import partial
@@ -71,9 +72,29 @@ AWAKE_S: Final = 0.0002
 _CHUNKS_PER_TURN: Final = 4
 _BYTES_PER_TURN: Final = 256 << 10
 
+#: Whether there is what a hub is made of.
+HUB_AVAILABLE: Final = hasattr(select, "epoll")
+
 _READ: Final = getattr(select, "EPOLLIN", 0)
 _WRITE: Final = getattr(select, "EPOLLOUT", 0)
 _GONE: Final = getattr(select, "EPOLLHUP", 0) | getattr(select, "EPOLLERR", 0)
+
+
+#: What is written to an eventfd.
+_ONE: Final = (1).to_bytes(8, sys.byteorder)
+#: Read of them at once, where each is kept.
+_RINGS_BYTES: Final = 512
+
+
+def _alarm() -> tuple[int, int]:
+    """Return a descriptor to wait for and one to ring at: the same, where there is eventfd."""
+    if hasattr(os, "eventfd"):
+        fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        return fd, fd
+    alarm, bell = os.pipe()
+    os.set_blocking(alarm, False)
+    os.set_blocking(bell, False)
+    return alarm, bell
 
 
 class Session(Holder):
@@ -153,7 +174,7 @@ class Hub:
         self._lent_to: dict[Session, None] = {}
         self._looked_at = 0.0
         self._stored = 0
-        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._alarm, self._bell = _alarm()
         self._epoll.register(self._alarm, _READ)
         self._parked = False
         self._tls_turn = tls_turn or Turn()
@@ -199,7 +220,8 @@ class Hub:
         for session in list(self._sessions.values()):
             self._close(session)
         self._epoll.close()
-        os.close(self._alarm)
+        for fd in {self._alarm, self._bell}:
+            os.close(fd)
 
     def shut(self, connection: Connection) -> None:
         """Close the client of one connection, if it is served here."""
@@ -410,7 +432,7 @@ class Hub:
                 session.hungry = True
                 self._enqueue(session)
         elif fd == self._alarm:
-            os.eventfd_read(fd)
+            os.read(fd, _RINGS_BYTES)
         elif fd in self._watched:
             self._watched[fd]()
 
@@ -614,7 +636,14 @@ class Hub:
             self._responders.pop(session.fd, None)
             session.lane.append(session)
             if self._parked:
-                os.eventfd_write(self._alarm, 1)
+                self._ring()
+
+    def _ring(self) -> None:
+        """Wake the hub, which is parked."""
+        try:
+            os.write(self._bell, _ONE)
+        except BlockingIOError:
+            pass  # it was woken often enough
 
     def _fail(self, session: Session, error: Exception) -> None:
         """End a session in whose commands we have a bug."""

@@ -39,7 +39,12 @@ RETRY_AFTER_S: Final = 10.0
 
 
 def tame_collector() -> None:
-    """Arrange for collections that are always short; for the whole process."""
+    """Arrange for collections that are always short; for the whole process.
+
+    PyPy's are so by themselves, and there is nothing to arrange.
+    """
+    if not hasattr(gc, "freeze"):
+        return
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, _NEVER, _NEVER)
@@ -47,6 +52,8 @@ def tame_collector() -> None:
 
 def freeze_survivors() -> float:
     """Exempt what has survived from any later collection."""
+    if not hasattr(gc, "freeze"):
+        return inf
     gc.freeze()
     return FREEZE_EVERY_S
 

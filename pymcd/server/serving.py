@@ -23,7 +23,6 @@ from __future__ import annotations
 import itertools
 import os
 import resource
-import select
 import socket
 import sys
 from functools import partial
@@ -34,7 +33,7 @@ import trio
 
 from ..clock import OffsetClock, SystemClock, suspended_s
 from ..config import PROTOCOL_NAMES
-from ..exits import ConfigError
+from ..exits import EXIT_USAGE, ConfigError
 from ..protocol import Connection, Executor, PairedConnection
 from ..protocol.binary import holds_request, run_binary
 from ..readiness import Readiness, State, readiness_of
@@ -43,7 +42,7 @@ from ..service import Host, Reception, Service
 from .accepting import Acceptor
 from .certificates import Certificates
 from .credentials import PeerSecrets, TextUsers, authenticator_for, sasl_authenticator
-from .hub import LINGER_S, Hub
+from .hub import HUB_AVAILABLE, LINGER_S, Hub
 from .listening import close_all, describe
 from .log import Log
 from .maintenance import Chore, IdleKicker, Kicker, LoginKicker
@@ -97,7 +96,7 @@ class Server:
         clock: Clock | None = None,
         real_clock: Clock | None = None,
         log: Log | None = None,
-        use_hub: bool = hasattr(select, "epoll"),
+        use_hub: bool = HUB_AVAILABLE,
         certificates: Certificates | None = None,
         secrets: PeerSecrets | None = None,
         etcd: Access | None = None,
@@ -109,6 +108,12 @@ class Server:
 
         `heap`: of the thread that will serve, if nobody else uses it.
         """
+        if settings.memory_accounting == "resident" and sys.implementation.name != "cpython":
+            raise ConfigError(
+                "memory_accounting=resident charges what items take in CPython, and this is"
+                f" {sys.implementation.name}; leave it out",
+                EXIT_USAGE,
+            )
         clock = clock or SystemClock()
         self._clock = real_clock or clock  #: whatever `debugtime` does to that of the items
         if settings.debug_commands and not isinstance(clock, OffsetClock):
