@@ -96,7 +96,7 @@ USERS = {
     "resource": {"server"},
     "signal": {"startup", "server", "testing"},
     "pwd": {"server"},
-    "select": {"server"},
+    "select": {"server", "testing"},
     "subprocess": {"testing"},
     "gc": {"server"},
 }

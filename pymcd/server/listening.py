@@ -70,6 +70,21 @@ class Endpoint(NamedTuple):
                 f"failed to listen on {self.address}: {error.strerror}", EXIT_OS_ERROR
             ) from None
 
+    def reopen(self, settings: Settings) -> Endpoint:
+        """Close, and return one for the same address where nobody listens.
+
+        So the system refuses who comes. To shut a listening socket down does so on Linux alone.
+        """
+        family, address = self.sock.family, self.sock.getsockname()
+        self.close()
+        if self.path is None:
+            sock = _bind(settings, family, socket.SOCK_STREAM, 0, address, listens=False)
+            return self._replace(sock=sock)
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        sock.bind(self.path)
+        return self._replace(sock=sock, inode=os.lstat(self.path).st_ino)
+
     def _forget_datagrams(self) -> None:
         """Throw away what came before anybody would have answered it."""
         for _ in range(_FORGOTTEN_DATAGRAMS_MAX):

@@ -25,12 +25,12 @@ from .controls import (
     good_snapshot,
     too_few,
 )
-from .engine import Engine
 from .findings import Finding, caller, tell
 from .plan import ServePlan, taking
 from .ports import Port
 from .requests import Commands
 from .sections import register
+from .surroundings import check_system
 from .wanted import Key, Wanted
 
 
@@ -79,7 +79,7 @@ class AsyncMemcachedServer(Controls):
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Any,
         nursery: trio.Nursery,
         address: tuple[str, int] | None,
         certificates: Certificates | None = None,
@@ -212,6 +212,9 @@ async def serve(plan: ServePlan) -> AsyncIterator[AsyncMemcachedServer]:
     >>> trio.run(main)
     b'VERSION 1.6.45\\r\\n'
     """
+    check_system()
+    from .engine import Engine
+
     clock = FakeClock(plan.clock, _TrioClock())
     on_port = plan.sockets and plan.unix_socket is None
     sockets = plan.sockets or plan.unix_socket is not None

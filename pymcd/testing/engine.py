@@ -6,10 +6,8 @@ from wherever they are, by the names of its methods and of what it has.
 
 from __future__ import annotations
 
-import os
 import secrets
-import socket
-import sys
+import weakref
 from collections import deque
 from functools import partial
 from math import ceil
@@ -23,6 +21,7 @@ from ..auth import Authenticator, Users
 from ..draft import Draft
 from ..exits import ConfigError
 from ..protocol import Connection, PairedConnection
+from ..server.hub import HUB_AVAILABLE
 from ..server.listening import Endpoint, open_internet_endpoints, open_unix_endpoint
 from ..server.log import Log
 from ..server.maintenance import Chore
@@ -31,14 +30,16 @@ from ..store.expiry import FlushHorizon
 from ..store.item import MARK_BITS, MARKS_MASK, SHARED_MARKS
 from .clocks import FakeClock, monotonic
 from .controls import Item, Snapshot
+from .intake import Intake
 from .links import Links
 from .scripted import Script, ScriptedPairedConnection
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from ..clock import Clock
-    from ..config import Settings
+    from ..config import Settings, Tls
     from ..replication.node import Node
     from ..server.hub import Hub
     from ..server.peering import Peering
@@ -149,29 +150,25 @@ class _Door:
         self.first = endpoint
         self.endpoint = endpoint
         self.scope = trio.CancelScope()  #: of listening there
+        self.is_shut = False
+        self.met = False  #: clients were let in, once at least
 
-    def shut(self, hub: Hub | None) -> None:
+    def shut(self, hub: Hub | None, settings: Settings) -> None:
         """Listen no more; the address stays ours. Doing so twice is harmless."""
         self.scope.cancel()
-        old = self.endpoint
-        if hub is not None:
-            hub.unwatch(old.sock.fileno())
-        if not old.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            return  # a second shutdown would be remembered, and passed on to its connections
-        if old.path is None:
-            old.sock.shutdown(socket.SHUT_RDWR)
+        if self.is_shut:
             return
-        # A Unix socket that was shut down never listens again.
-        if hub is None:
-            trio.lowlevel.notify_closing(old.sock)
-        old.close()
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        sock.bind(old.path)
-        self.endpoint = old._replace(sock=sock, inode=os.lstat(old.path).st_ino)
+        self.is_shut = True
+        sock = self.endpoint.sock
+        if hub is not None:
+            hub.unwatch(sock.fileno())
+        else:
+            trio.lowlevel.notify_closing(sock)
+        self.endpoint = self.endpoint.reopen(settings)
 
     def open(self, settings: Settings) -> None:
         """Listen again."""
+        self.is_shut = False
         self.scope = trio.CancelScope()
         self.endpoint.listen(settings)
 
@@ -194,6 +191,8 @@ class _FakeServer(Server):
         self.refusals: set[int] = set()
         self._accepting_again = trio.Event()
         self.doors: list[_Door] = []
+        self.accepted: weakref.WeakSet[socket.socket] = weakref.WeakSet()
+        self.intake = Intake()
         self.links = Links()
         super().__init__(
             settings,
@@ -222,6 +221,21 @@ class _FakeServer(Server):
         self.links.attach(peering, self._clients)
         return peering
 
+    def _welcome(self, endpoint: Endpoint, sock: socket.socket, address: object) -> None:
+        self.accepted.add(sock)
+        if self.hub is None:
+            self.intake.expect(sock)
+        super()._welcome(endpoint, sock, address)
+
+    async def _serve_stream(
+        self, stream: trio.abc.Stream, connection: Connection, tls: Tls | None = None
+    ) -> None:
+        if not isinstance(stream, trio.SocketStream):
+            await super()._serve_stream(stream, connection, tls)
+            return
+        with self.intake.note(stream, connection) as noted:
+            await super()._serve_stream(noted, connection, tls)
+
     def _admit(self, connection: Connection, protocol: str) -> None:
         super()._admit(connection, protocol)
         self._script.take_on(connection)
@@ -238,7 +252,8 @@ class _FakeServer(Server):
             await super()._listen(endpoint)
             return
         if self.refusals:
-            door.shut(self.hub)
+            door.shut(self.hub, self.settings)
+        door.met = True
         try:
             while True:
                 with door.scope:
@@ -261,7 +276,7 @@ class _FakeServer(Server):
             for door in self.doors:
                 # Who is connected, for all that they know.
                 self.acceptor(door.endpoint).accept_some()
-                door.shut(self.hub)
+                door.shut(self.hub, self.settings)
 
     def accept_again(self, number: int) -> int:
         """End one refusal, if it is there; the last one lets clients in again."""
@@ -299,7 +314,7 @@ class Engine:
                 clock=self.clock,
                 script=self.script,
                 users=plan.users,
-                use_hub=sockets and sys.platform == "linux",
+                use_hub=sockets and HUB_AVAILABLE,
             )
         except ConfigError as error:
             raise ValueError(f"options={list(plan.options)!r}: {error.message}") from None
@@ -348,9 +363,8 @@ class Engine:
         for door in server.doors:
             door.endpoint.sock.close()
         # As objects: descriptors that were closed by number would be closed again later.
-        if server.hub is not None:
-            for session in server.hub._sessions.values():
-                session.sock.close()
+        for sock in list(server.accepted):
+            sock.close()
         if server.peering is not None:
             for wire in server.peering._wires:
                 wire.sock.close()
@@ -371,18 +385,30 @@ class Engine:
         """Do what clients have sent so far, as far as that takes nobody else.
 
         Called before anything is asked of this engine: a client that was not waiting for a reply,
-        as after `noreply`, may have sent it in this very moment, and a test counts on it.
+        as after `noreply`, may have sent it in this very moment, and a test counts on it. Where
+        clients have tasks, `settle` waits for these.
         """
         self.look()
         server = self.server
-        hub = server.hub
-        if hub is None or self.script.executing:
+        if self.script.executing:
             return
         if server.lets_in:
             for door in server.doors:
                 server.acceptor(door.endpoint).accept_some()
-        # It waits meanwhile, between two of its turns.
-        hub.serve_ready(_TURNS_TO_TAKE_IN)
+        if server.hub is not None:
+            # It waits meanwhile, between two of its turns.
+            server.hub.serve_ready(_TURNS_TO_TAKE_IN)
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether each client has a task of its own, as where there is no hub."""
+        return self.server.hub is None
+
+    async def settle(self) -> None:
+        """Wait until clients' tasks have done what clients have sent."""
+        if self.has_tasks:
+            await self.server.intake.settle()
+            await self._let_go_of_closing()
 
     async def settle_clients(self) -> None:
         """Wait until no client of this node waits for the other one."""
@@ -724,14 +750,7 @@ class Engine:
 
     def accepting(self) -> bool:
         """Return whether clients are let in."""
-        return (
-            bool(self.server.reception.listening)
-            and self.server.ready.is_set()
-            and all(
-                endpoint.sock.fileno() in self.server.reception.listening
-                for endpoint in self.endpoints
-            )
-        )
+        return self.server.ready.is_set() and all(door.met for door in self.server.doors)
 
     def settled(self) -> bool:
         """Return whether the other node holds everything that this one does."""

@@ -130,7 +130,10 @@ class ThreadHost:
     ) -> None:
         try:
             self.engine.take_in()
-            value = method(*arguments)
+            if self.engine.has_tasks:
+                value = self._when_settled(method, arguments)
+            else:
+                value = method(*arguments)
         except Exception as error:
             self._end_answer(answer, None, error)
             return
@@ -141,6 +144,11 @@ class ThreadHost:
             trio.lowlevel.spawn_system_task(self._answer, answer, value)
         except RuntimeError:  # no more tasks, and `_run` is about to say so
             value.close()
+
+    async def _when_settled(self, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        await self.engine.settle()
+        value = method(*arguments)
+        return await value if inspect.iscoroutine(value) else value
 
     async def _answer(self, answer: _Answer, awaitable: Coroutine[Any, Any, Any]) -> None:
         try:
@@ -164,6 +172,9 @@ class ThreadHost:
         if os.getpid() != self._process:
             return None
         value = None
+        if self.engine.has_tasks:
+            with suppress(RuntimeError):  # it has ended by itself
+                self.ask("settle")
 
         def end() -> None:
             nonlocal value

@@ -20,7 +20,7 @@ from .lives import Life
 from .plan import PairPlan, method_taking
 from .record import CallLog
 from .server import MemcachedServer
-from .surroundings import threads_replaced_by
+from .surroundings import check_system, threads_replaced_by
 
 if TYPE_CHECKING:
     from .ports import Port
@@ -81,6 +81,7 @@ class MemcachedPair(FaultOwner, Life):
         """
         if self._link_ports:
             raise RuntimeError("the pair runs already; stop() it first, or start another one")
+        check_system()
         library = threads_replaced_by()
         if library is not None:
             raise RuntimeError(

@@ -14,7 +14,7 @@ import itertools
 import os
 import socket
 import struct
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -403,7 +403,8 @@ def reset_on_close(connection: Connection) -> None:
     """Have the system reset a client's connection when it is closed. Streams just end."""
     if connection.id <= 0 or connection.transport == "udp":
         return
-    with socket.socket(fileno=os.dup(connection.id)) as sock:
+    # Where the client has gone already, some systems know of no options any more.
+    with socket.socket(fileno=os.dup(connection.id)) as sock, suppress(OSError):
         # An option of the connection, not of this name for it.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
 

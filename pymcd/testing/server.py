@@ -30,7 +30,7 @@ from .plan import ServerPlan, method_taking
 from .record import CallRecord
 from .requests import Commands
 from .sections import register
-from .surroundings import event_loop, in_thread, threads_replaced_by
+from .surroundings import check_system, event_loop, in_thread, threads_replaced_by
 from .wanted import Key, Wanted
 
 if TYPE_CHECKING:
@@ -148,6 +148,7 @@ class MemcachedServer(Controls, Life):
 
     def _start(self, items: Sequence[tuple[Item, int]] = (), script: Any = None) -> None:
         """Start on the port that is reserved, if one is."""
+        check_system()
         plan = self._plan
         if plan.tls is True:
             from .certificates import Certificates

@@ -1,4 +1,4 @@
-"""What a test runs in: whether threads are threads here, and in which event loop it is, if in any.
+"""What a test runs in: which system, whether threads are threads, and in which event loop, if any.
 
 The event loops are asked only where somebody has imported them.
 """
@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Result = TypeVar("Result")
+
+
+def check_system() -> None:
+    """Raise `RuntimeError` where no server runs at all."""
+    if sys.platform == "win32":
+        raise RuntimeError(
+            "pymcd has no server for Windows: run the tests under WSL or in a container, or give"
+            " them a memcached that runs elsewhere, by pytest --memcached-server=HOST:PORT"
+        )
 
 
 def threads_replaced_by() -> str | None:
