@@ -111,7 +111,7 @@ class Beginning:
                     return False
         return True
 
-    def is_overdue(self, now: float, since: float, awake_since: float) -> bool:
+    def is_overdue(self, now: float, since: float, woke_at: float) -> bool:
         """Return whether nobody who has more was there for `--sync-timeout`, nor since then."""
         peers = self._view.peers.values()
         # A peer that has more but does not lead will, soon; one just linked will tell.
@@ -124,7 +124,7 @@ class Beginning:
         alone_since = max([since, *(peer.lease.heard_at for peer in peers if self._has_more(peer))])
         overdue = now - alone_since >= self._sync_timeout_s and not busy
         starts_alone = self._view.role is STARTING and not self._configured
-        return (overdue and now - awake_since >= LISTEN_S) or starts_alone
+        return (overdue and now - woke_at >= LISTEN_S) or starts_alone
 
     def somebody_has_more(self) -> bool:
         """Return whether a peer that is linked has data that we lack."""

@@ -58,10 +58,12 @@ class Wakefulness:
 
     def __init__(self) -> None:
         self.next_step_at = inf
-        #: What others said before has perhaps not been read yet.
+        #: What others said just before has perhaps not been read yet. A node that has much to do
+        #: is a little late again and again: that explains no silence of seconds.
         self.since = -inf
         self.overslept = False  #: for longer than STALE_S, and nobody has heard us since
-        self.woke_at = -inf  #: when it last had stood still for longer than that
+        #: When it last had stood still for longer than that: what was before is no silence either.
+        self.woke_at = -inf
 
     def note(self, now: float, tolerance_s: float, suspended_s: float = 0.0) -> float:
         """See whether a step comes later than was asked for: perhaps we were frozen; for how long.
@@ -171,12 +173,12 @@ class Lease:
         """Return for how long it has said nothing, or we could not hear."""
         return now - max(self.heard_at, awake_since)
 
-    def is_lost(self, now: float, asked_at: float, awake_since: float, patience: Patience) -> bool:
+    def is_lost(self, now: float, asked_at: float, awake: Wakefulness, patience: Patience) -> bool:
         """Return whether a peer of our view is to be given up. It was asked something then."""
-        silent_s = self.silent_s(now, awake_since)
-        if silent_s >= max(SILENCE_S, patience.lease_s):
+        if self.silent_s(now, awake.woke_at) >= max(SILENCE_S, patience.lease_s):
             return True
-        asked_at = max(asked_at, awake_since)
+        silent_s = self.silent_s(now, awake.since)
+        asked_at = max(asked_at, awake.since)
         overdue = now >= asked_at + patience.ack_timeout_s
         if overdue and silent_s >= patience.lease_s:
             return True
@@ -195,7 +197,7 @@ class Lease:
         # without it its lease must end, which what we say might prolong.
         if not self.muted_at:
             self.mute(now, asked_at)
-        return overdue and now >= max(self.muted_at, awake_since) + patience.lease_s
+        return overdue and now >= max(self.muted_at, awake.since) + patience.lease_s
 
     def is_ping_due(self, now: float, keep_warm_s: float | None) -> bool:
         """Return whether to say something; `keep_warm_s`: a lease that is to be kept."""

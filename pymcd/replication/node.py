@@ -818,11 +818,10 @@ class Node:
 
     def _is_lost(self, peer: Peer, now: float) -> bool:
         """Return whether a peer of our view is to be given up."""
-        since = self.awake.since
         channel = peer.channel
         if channel is not None and channel.broken and self.role is COORDINATOR:
-            return now >= max(channel.broken_at, since) + self.patience.lease_s
-        return peer.lease.is_lost(now, self.gate.waits_since(peer), since, self.patience)
+            return now >= channel.broken_at + self.patience.lease_s
+        return peer.lease.is_lost(now, self.gate.waits_since(peer), self.awake, self.patience)
 
     @property
     def _leader_is_muted(self) -> bool:
@@ -923,7 +922,7 @@ class Node:
             if not link.proven:
                 if now - link.opened_at >= HANDSHAKE_S:
                     link.close("handshake")
-            elif peer is not None and peer.lease.silent_s(now, self.awake.since) >= 2 * SILENCE_S:
+            elif peer is not None and peer.lease.silent_s(now, self.awake.woke_at) >= 2 * SILENCE_S:
                 link.close("silent")
 
     def _see_to_joining(self, now: float) -> None:
@@ -941,7 +940,7 @@ class Node:
             elif self.is_behind and not self.voting.required:
                 self._say_behind()
                 self._begin_when_overdue(now)
-            elif now - max(self.leader_lost_at, self.awake.since) >= JOIN_GRACE_S:
+            elif now - max(self.leader_lost_at, self.awake.woke_at) >= JOIN_GRACE_S:
                 self.begin()
         for peer in list(view.peers.values()):
             if peer.channel is None:
@@ -952,7 +951,8 @@ class Node:
                 self.membership.consider(peer)
                 continue
             if not peer.in_view and (
-                peer.lease.silent_s(now, self.awake.since) >= SILENCE_S or self._is_stuck(peer, now)
+                peer.lease.silent_s(now, self.awake.woke_at) >= SILENCE_S
+                or self._is_stuck(peer, now)
             ):
                 self.drop(peer)
                 self.membership.announce_status()
@@ -972,7 +972,7 @@ class Node:
             since = max(self.leader_lost_at, self.awake.woke_at)
         elif self.role is WAITING:
             since = max(self.voting.suspended_at, self.awake.woke_at)
-        if not self.beginning.is_overdue(now, since, self.awake.since):
+        if not self.beginning.is_overdue(now, since, self.awake.woke_at):
             if self.beginning.somebody_has_more():
                 self.voting.drop()
             return
@@ -998,7 +998,7 @@ class Node:
                 " could have data, and not all of them are there",
             )
         elif voting.seeking and self.role is not WAITING:
-            sought_s = now - max(voting.sought_since, self.awake.since)
+            sought_s = now - max(voting.sought_since, self.awake.woke_at)
             if sought_s >= self._quorum_timeout_s or self.role is JOINING:
                 self.wait()
         if self.role is WAITING and not voting.required:
@@ -1018,7 +1018,7 @@ class Node:
         assert channel is not None
         if not channel.unacked or not channel.flowing:
             return False
-        moved_at = max(channel.unacked[0].sent_at, peer.moved_at, self.awake.since)
+        moved_at = max(channel.unacked[0].sent_at, peer.moved_at, self.awake.woke_at)
         return now - moved_at >= 2 * SILENCE_S
 
     def _keep_in_touch(self, now: float) -> None:

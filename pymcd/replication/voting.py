@@ -151,7 +151,7 @@ class WitnessLink:
             self._node.complain(what, f"replication: {self.node_id} has no vote: {what}")
         if self.link is None:
             return
-        if self.lease.silent_s(now, self._node.awake.since) >= 2 * SILENCE_S:
+        if self.lease.silent_s(now, self._node.awake.woke_at) >= 2 * SILENCE_S:
             self.link.close("silent")
         elif self.lease.is_ping_due(now, None):
             self.lease.pinged_at = now

@@ -30,7 +30,7 @@ from pymcd.replication.commits import Commits
 from pymcd.replication.etcd import EtcdRegister
 from pymcd.replication.frames import FrameError, Kind
 from pymcd.replication.gate import Gate
-from pymcd.replication.lease import SILENCE_S, Lease
+from pymcd.replication.lease import SILENCE_S, Lease, Wakefulness
 from pymcd.replication.link import Link
 from pymcd.replication.membership import Membership
 from pymcd.replication.node import Node
@@ -407,11 +407,11 @@ def _remember_all(original: Any) -> Any:
 
 def _heard_once(original: Any) -> Any:
     def is_lost(
-        self: Lease, now: float, asked_at: float, awake_since: float, patience: Patience
+        self: Lease, now: float, asked_at: float, awake: Wakefulness, patience: Patience
     ) -> bool:
         echoed, self.echoed = self.echoed, max(self.echoed, self.answered)
         try:
-            return bool(original(self, now, asked_at, awake_since, patience))
+            return bool(original(self, now, asked_at, awake, patience))
         finally:
             self.echoed = echoed
 
@@ -419,7 +419,17 @@ def _heard_once(original: Any) -> Any:
 
 
 def _wait_for_ever(original: Any) -> Any:
-    return lambda self, now, *asked: self.silent_s(now, asked[1]) >= SILENCE_S
+    return lambda self, now, *asked: self.silent_s(now, asked[1].woke_at) >= SILENCE_S
+
+
+def _late_is_asleep(original: Any) -> Any:
+    def is_lost(
+        self: Lease, now: float, asked_at: float, awake: Wakefulness, patience: Patience
+    ) -> bool:
+        awake.woke_at = max(awake.woke_at, awake.since)
+        return bool(original(self, now, asked_at, awake, patience))
+
+    return is_lost
 
 
 def _later_always(original: Any) -> Any:
@@ -1098,6 +1108,11 @@ MUTANTS = [
         by_hand=partial(test_patience.test_what_is_sent_late_is_asked_then, "b is not heard", 0.06),
     ),
     Mutant("who does not answer is waited for", [(Lease, "is_lost", _wait_for_ever)]),
+    Mutant(
+        "who is a little late again and again forgives any silence",
+        [(Lease, "is_lost", _late_is_asleep)],
+        by_hand=partial(test_waiting.TestTooMuchToDo().test_nor_for_who_says_nothing, asked=True),
+    ),
     Mutant(
         "who is heard, and has once heard us, is waited for",
         [(Lease, "is_lost", _heard_once)],

@@ -24,6 +24,7 @@ PATIENCE = Patience(0.5)
 NOW = 100.0
 NEVER = inf
 TICK = 1 / 64
+AWAKE = Wakefulness()
 
 
 def lease_of(*, heard: float = NEVER, echoed: float = NEVER, answered: float = NEVER) -> Lease:
@@ -35,9 +36,16 @@ def lease_of(*, heard: float = NEVER, echoed: float = NEVER, answered: float = N
     return lease
 
 
+def awake_since(time: float) -> Wakefulness:
+    """Return how awake a node is that stood still up to that time."""
+    awake = Wakefulness()
+    awake.since = awake.woke_at = time
+    return awake
+
+
 LOST, MUTED, THERE = "lost", "muted", "there"
 #: What happened how many seconds ago -> verdict. `asked`: since when somebody waits for an answer;
-#: `awake`: since when we are not late ourselves.
+#: `awake`: since when we do not stand still ourselves; `late`: since when we are not late.
 VERDICTS = [
     ("it was just heard, nobody asks", {"heard": 0}, THERE),
     ("it has long said nothing, nobody asks", {"heard": SILENCE_S - TICK}, THERE),
@@ -62,6 +70,8 @@ VERDICTS = [
     ("nor when it was asked", {"heard": 60, "asked": 60, "awake": 0.5 - TICK}, MUTED),
     ("but we are for long enough", {"heard": 60, "asked": 60, "awake": 0.5}, LOST),
     ("we were late; since then it was heard", {"heard": 0.25, "asked": 60, "awake": 0.5}, MUTED),
+    ("we are late: perhaps it has answered", {"heard": 2, "asked": 0.5, "late": 0}, THERE),
+    ("that explains no long silence", {"heard": SILENCE_S, "asked": 0.5, "late": 0}, LOST),
 ]  # fmt: skip
 
 
@@ -76,7 +86,9 @@ class TestIsLost:
             answered=ago.get("answered", NEVER),
         )
         asked_at = NOW - ago["asked"] if "asked" in ago else inf
-        lost = lease.is_lost(NOW, asked_at, NOW - ago.get("awake", NEVER), PATIENCE)
+        awake = awake_since(NOW - ago.get("awake", NEVER))
+        awake.since = max(awake.since, NOW - ago.get("late", NEVER))
+        lost = lease.is_lost(NOW, asked_at, awake, PATIENCE)
         assert lost == (verdict == LOST)
         assert lease.muted_at == (NOW if verdict == MUTED else 0.0)
 
@@ -85,13 +97,13 @@ class TestIsLost:
         asked_at = NOW - 0.5
         for late_s, lost in ((0, False), (0.25, False), (0.375 - TICK, False), (0.375, True)):
             lease.heard(NOW + late_s, NOW + late_s, -inf)
-            assert lease.is_lost(NOW + late_s, asked_at, -inf, PATIENCE) == lost
+            assert lease.is_lost(NOW + late_s, asked_at, AWAKE, PATIENCE) == lost
             assert lease.muted_at == NOW
 
     def test_meanwhile_nothing_that_we_say_prolongs_its_lease(self):
         lease = lease_of(heard=0)
         lease.heard(NOW, 7.0, -inf)
-        lease.is_lost(NOW, NOW - 0.5, -inf, PATIENCE)
+        lease.is_lost(NOW, NOW - 0.5, AWAKE, PATIENCE)
         assert lease.their_time == -7.0
         lease.heard(NOW + 0.25, 8.0, -inf)
         assert lease.their_time == -8.0
@@ -103,7 +115,7 @@ class TestIsLost:
         assert not lease.muted_at
         assert lease.their_time == 9.0
         assert lease.answer_due  # it may have asked meanwhile
-        assert not lease.is_lost(NOW + 0.25, NOW - 0.5, -inf, PATIENCE)
+        assert not lease.is_lost(NOW + 0.25, NOW - 0.5, AWAKE, PATIENCE)
         lease.heard(NOW + 0.25, 10.0, NOW)
         assert lease.their_time == 10.0
 
@@ -111,7 +123,7 @@ class TestIsLost:
         """Two that wait for one another both hear that they are heard, and both go on."""
         lease = lease_of(heard=0)
         asked_at = NOW - 0.25
-        assert not lease.is_lost(NOW, asked_at, -inf, PATIENCE)
+        assert not lease.is_lost(NOW, asked_at, AWAKE, PATIENCE)
         assert lease.muted_at
         assert not lease.heard(NOW + TICK, 1.0, -(asked_at - TICK))  # an earlier question
         assert lease.muted_at
@@ -125,12 +137,12 @@ class TestIsLost:
             lease = lease_of(heard=0)
             asked_at = NOW - 0.5
             lease.heard(NOW, NOW, -asked_at)
-            assert not lease.is_lost(NOW + TICK - 0.5, asked_at, -inf, PATIENCE)
-            assert not lease.is_lost(NOW + TICK, asked_at, -inf, PATIENCE)
+            assert not lease.is_lost(NOW + TICK - 0.5, asked_at, AWAKE, PATIENCE)
+            assert not lease.is_lost(NOW + TICK, asked_at, AWAKE, PATIENCE)
             assert lease.muted_at
             lease.heard(NOW + 2 * TICK, NOW + 2 * TICK, -(asked_at + later_s))
             lease.heard(NOW + 0.375, NOW + 0.375, -asked_at)
-            assert lease.is_lost(NOW + TICK + 0.375, asked_at, -inf, PATIENCE) == lost
+            assert lease.is_lost(NOW + TICK + 0.375, asked_at, AWAKE, PATIENCE) == lost
 
     def test_nobody_has_answered_what_is_still_to_be_asked(self):
         lease = lease_of(heard=0)
@@ -140,25 +152,25 @@ class TestIsLost:
 
     def test_nor_when_nobody_waits_any_more(self):
         lease = lease_of(heard=0)
-        lease.is_lost(NOW, NOW - 0.5, -inf, PATIENCE)
-        assert not lease.is_lost(NOW + 1, inf, -inf, PATIENCE)
+        lease.is_lost(NOW, NOW - 0.5, AWAKE, PATIENCE)
+        assert not lease.is_lost(NOW + 1, inf, AWAKE, PATIENCE)
         assert not lease.muted_at
 
     def test_while_we_stood_still_its_lease_did_not_end_for_us(self):
         lease = lease_of(heard=0)
-        lease.is_lost(NOW, NOW - 0.5, -inf, PATIENCE)
-        awake_since = NOW + 60
+        lease.is_lost(NOW, NOW - 0.5, AWAKE, PATIENCE)
+        awake = awake_since(NOW + 60)
         lease.heard(NOW + 60.5, NOW + 60.5, -inf)
-        assert not lease.is_lost(NOW + 60.25, NOW, awake_since, PATIENCE)
-        lease.is_lost(NOW + 60.5, NOW, awake_since, PATIENCE)
-        assert lease.is_lost(NOW + 60.875, NOW, awake_since, PATIENCE)
+        assert not lease.is_lost(NOW + 60.25, NOW, awake, PATIENCE)
+        lease.is_lost(NOW + 60.5, NOW, awake, PATIENCE)
+        assert lease.is_lost(NOW + 60.875, NOW, awake, PATIENCE)
 
     @given(
         st.sampled_from([0.08, 0.5, 2.0, 4.5, 10.0, 60.0]),
         st.lists(
             st.tuples(
                 st.sampled_from(
-                    ["heard", "look", "ask", "answer", "doubt", "stop asking", "wake up"]
+                    ["heard", "look", "ask", "answer", "doubt", "stop asking", "wake up", "be late"]
                 ),
                 st.sampled_from([0.0, 0.01, 0.1, 0.5, 1.0, 2.9, 4.0, 7.0, 30.0]),
             ),
@@ -169,7 +181,7 @@ class TestIsLost:
         """Whatever we told it last: it answers for that long, and we must not go on before."""
         patience = Patience(ack_timeout_s)
         lease = Lease()
-        now, asked_at, awake_since = NOW, inf, -inf
+        now, asked_at, awake = NOW, inf, Wakefulness()
         lease.heard(now, now, -inf)
         told = lease.their_time  #: what it knows of being heard, at the latest
         for what, later_s in events:
@@ -185,8 +197,10 @@ class TestIsLost:
             elif what == "stop asking":
                 asked_at = inf
             elif what == "wake up":
-                awake_since = now
-            if lease.is_lost(now, asked_at, awake_since, patience):
+                awake = awake_since(now)
+            elif what == "be late":
+                awake.since = now
+            if lease.is_lost(now, asked_at, awake, patience):
                 assert told + patience.lease_s <= now
                 return
             told = max(told, lease.their_time)

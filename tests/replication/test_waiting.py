@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import given
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pymcd.replication import records
 from pymcd.replication.frames import Kind
 from pymcd.replication.gate import UNMET_MAX, Unstable
+from pymcd.replication.lease import SILENCE_S
 from pymcd.replication.peer import Peer
 from pymcd.replication.waiting import (
     REMEMBERED_BYTES,
@@ -490,6 +491,58 @@ class TestExecutedOnce:
 
 def roles(group: Group) -> list[str]:
     return [host.node.role for host in group.hosts.values() if host.alive]
+
+
+class TestTooMuchToDo:
+    """Whose steps come a little late, again and again: he knows all the same who is gone."""
+
+    LATE_S: Final = 0.05
+
+    def go_on(self, group: Group, seconds: float) -> None:
+        """Let time pass; all servers are late with whatever is due."""
+        group.settle()
+        end = group.clock.monotonic() + seconds
+        while group.clock.monotonic() < end:
+            due = min(host.step_at for host in group.hosts.values())
+            group.clock.advance(max(0.0, due - group.clock.monotonic()) + self.LATE_S)
+            for host in group.hosts.values():
+                host.step()
+            group.settle()
+        group.check()
+
+    def test_nobody_waits_for_votes_for_ever(self):
+        group = make_group(witness=True)
+        group["a"].stop()
+        assert group.witness is not None
+        group.witness.stop()
+        guest = Guest(group["b"])
+        guest.feed(b"get k\r\n")
+        del group.hosts["a"]
+        self.go_on(group, SILENCE_S + 1.5)
+        assert group["b"].node.role == "waiting"
+        assert guest.take().startswith(b"SERVER_ERROR no quorum")
+
+    @pytest.mark.parametrize("asked", [True, False])
+    def test_nor_for_who_says_nothing(self, asked):
+        group = make_group()
+        group.wire("a", "b").stall()
+        if asked:
+            Guest(group["b"]).feed(b"set k 0 0 1\r\n1\r\n")
+        self.go_on(group, SILENCE_S + 1.0)
+        assert roles(group) == ["alone", "alone"]
+        # A link on which nothing comes is given up.
+        self.go_on(group, SILENCE_S + 1.0)
+        assert not any(host.node.membership.links for host in group.hosts.values())
+
+    def test_who_does_answer_is_not_lost(self):
+        group = make_group()
+        guest = Guest(group["b"])
+        for _ in range(20):
+            guest.feed(b"set k 0 0 1\r\n1\r\n")
+            self.go_on(group, 0.3)
+            assert guest.take() == STORED
+        assert roles(group) == ["coordinator", "follower"]
+        assert group["a"].rows["degraded_count"] == 0
 
 
 @pytest.mark.parametrize("fast", [True, False])
