@@ -399,6 +399,8 @@ class PairedConnection(Connection):
             return False
         gate = self.gate
         if self.monotonic() >= gate.open_until and not self.admitted:
+            if self.pieces:
+                return True  # what is answered for good is sent first: that needs no lease
             self._wait(b"")
             gate.wait_open(self)
             return False
