@@ -85,6 +85,7 @@ class Lease:
     """What we and one peer have heard of each other."""
 
     __slots__ = (
+        "_unheard_at",
         "answer_due",
         "answered",
         "asked_at",
@@ -108,6 +109,9 @@ class Lease:
         #: moves only where it must, and then at once.
         self.offset_s = inf
         self.pinged_at = -inf
+        self._unheard_at = (
+            -inf
+        )  #: when the first ping was sent that it had not heard when we sent the last
         self.answer_due = False  #: it is to be told what we have received
 
     def heard(self, now: float, time: float, echo: float) -> bool:
@@ -162,19 +166,40 @@ class Lease:
     def forget(self) -> None:
         """Begin anew with a peer that has started anew: its clock, too."""
         self.their_time = self.muted_at = 0.0
-        self.echoed = self.answered = -inf
+        self.echoed = self.answered = self._unheard_at = -inf
         self.offset_s = inf
 
     def is_late(self, time: float) -> bool:
         """Return whether something was said, at that time of theirs, before what we have heard."""
         return time < abs(self.their_time)
 
+    @property
+    def heard_us_at(self) -> float:
+        """When we sent the last thing that it has seen, be it that it has muted us."""
+        return max(self.echoed, self.answered)
+
+    @property
+    def unheard_at(self) -> float:
+        """When we sent the first ping that it has not heard, for all we know; infinity: none."""
+        return self._unheard_at if self._unheard_at > self.heard_us_at else inf
+
     def silent_s(self, now: float, awake_since: float) -> float:
         """Return for how long it has said nothing, or we could not hear."""
         return now - max(self.heard_at, awake_since)
 
-    def is_lost(self, now: float, asked_at: float, awake: Wakefulness, patience: Patience) -> bool:
-        """Return whether a peer of our view is to be given up. It was asked something then."""
+    def is_lost(
+        self,
+        now: float,
+        asked_at: float,
+        awake: Wakefulness,
+        patience: Patience,
+        *,
+        moved_at: float = -inf,
+    ) -> bool:
+        """Return whether a peer of our view is to be given up. It was asked something then.
+
+        `moved_at`: when anything last came through that pings, or answers, may have to wait behind.
+        """
         if self.silent_s(now, awake.woke_at) >= max(SILENCE_S, patience.lease_s):
             return True
         silent_s = self.silent_s(now, awake.since)
@@ -182,22 +207,33 @@ class Lease:
         overdue = now >= asked_at + patience.ack_timeout_s
         if overdue and silent_s >= patience.lease_s:
             return True
-        if self.echoed < asked_at <= self.answered:
-            # It has heard that, and has muted us: it asks us, too, and is to hear our answer. Who
-            # can be heard, and does not hear us any more, is no help.
-            asked_at = nextafter(self.answered, inf)
+        if asked_at <= self.heard_us_at:
+            # It has heard that: it is others who do not answer, or it has muted us, as it asks us,
+            # too, and is to hear our answer. But who can be heard, and does not hear us any more,
+            # is no help.
+            if self.echoed < asked_at:
+                asked_at = nextafter(self.answered, inf)
+            else:
+                asked_at = max(self.unheard_at, moved_at)
+            asked_at = max(asked_at, awake.since)
             overdue = now >= asked_at + patience.ack_timeout_s
             answers = not overdue
         else:
-            answers = now < asked_at + patience.mute_s or self.echoed >= asked_at
+            answers = now < asked_at + patience.mute_s
         if answers:
-            self.unmute()  # if it has heard the question, it is others who do not answer
+            self.unmute()
             return False
         # We hear it, but it does not answer: perhaps it does not hear us. Before we may go on
         # without it its lease must end, which what we say might prolong.
         if not self.muted_at:
             self.mute(now, asked_at)
         return overdue and now >= max(self.muted_at, awake.since) + patience.lease_s
+
+    def pinged(self, now: float) -> None:
+        """Take note that it is asked for a sign of life."""
+        self.pinged_at = now
+        if self._unheard_at <= self.heard_us_at:
+            self._unheard_at = now
 
     def is_ping_due(self, now: float, keep_warm_s: float | None) -> bool:
         """Return whether to say something; `keep_warm_s`: a lease that is to be kept."""

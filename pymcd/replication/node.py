@@ -325,7 +325,7 @@ class Node:
         late for any lease. A follower would not get that.
         """
         now, channel, lease = self.clock.monotonic(), peer.channel, peer.lease
-        late = now - max(lease.echoed, lease.answered) >= self.patience.lease_s
+        late = now - lease.heard_us_at >= self.patience.lease_s
         if (
             peer not in self._losing
             or not self._only_silent
@@ -821,7 +821,10 @@ class Node:
         channel = peer.channel
         if channel is not None and channel.broken and self.role is COORDINATOR:
             return now >= channel.broken_at + self.patience.lease_s
-        return peer.lease.is_lost(now, self.gate.waits_since(peer), self.awake, self.patience)
+        asked_at, moved_at = self.gate.waits_since(peer), peer.moved_at
+        if channel is not None:
+            moved_at = max(moved_at, channel.part_arrived_at)
+        return peer.lease.is_lost(now, asked_at, self.awake, self.patience, moved_at=moved_at)
 
     @property
     def _leader_is_muted(self) -> bool:
@@ -837,7 +840,7 @@ class Node:
         """
         gate, leader = self.gate, self.view.leader
         assert leader is not None
-        if max(leader.lease.echoed, leader.lease.answered) >= gate.unheard_since:
+        if leader.lease.heard_us_at >= gate.unheard_since:
             gate.reopen()
         if not gate.somebody_waits:
             return
@@ -1024,8 +1027,9 @@ class Node:
     def _keep_in_touch(self, now: float) -> None:
         """Ping who has not heard of us, and keep leases while there is something to do."""
         active = now < self.gate.active_until
+        partners = self.view.partners()
         for peer in self.view.peers.values():
-            keep_s = self.patience.lease_s if active and peer.in_view else None
+            keep_s = self.patience.lease_s if active and peer in partners else None
             if peer.link is not None and peer.lease.is_ping_due(now, keep_s):
                 peer.ping(now, self.changes.times())
         self.membership.send_statuses()

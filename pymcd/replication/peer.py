@@ -464,7 +464,7 @@ class Peer:
 
     def ping(self, now: float, times: bytes) -> None:
         """Ask for a sign of life, and tell what our clocks show."""
-        self.lease.pinged_at = now
+        self.lease.pinged(now)
         self.signal(now, Kind.PING, times)
 
     def acknowledge(self, now: float) -> None:

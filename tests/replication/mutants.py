@@ -407,11 +407,16 @@ def _remember_all(original: Any) -> Any:
 
 def _heard_once(original: Any) -> Any:
     def is_lost(
-        self: Lease, now: float, asked_at: float, awake: Wakefulness, patience: Patience
+        self: Lease,
+        now: float,
+        asked_at: float,
+        awake: Wakefulness,
+        patience: Patience,
+        **more: float,
     ) -> bool:
         echoed, self.echoed = self.echoed, max(self.echoed, self.answered)
         try:
-            return bool(original(self, now, asked_at, awake, patience))
+            return bool(original(self, now, asked_at, awake, patience, **more))
         finally:
             self.echoed = echoed
 
@@ -419,15 +424,24 @@ def _heard_once(original: Any) -> Any:
 
 
 def _wait_for_ever(original: Any) -> Any:
-    return lambda self, now, *asked: self.silent_s(now, asked[1].woke_at) >= SILENCE_S
+    return lambda self, now, *asked, **more: self.silent_s(now, asked[1].woke_at) >= SILENCE_S
+
+
+def _for_ever(original: Any) -> Any:
+    return property(lambda self: inf)
 
 
 def _late_is_asleep(original: Any) -> Any:
     def is_lost(
-        self: Lease, now: float, asked_at: float, awake: Wakefulness, patience: Patience
+        self: Lease,
+        now: float,
+        asked_at: float,
+        awake: Wakefulness,
+        patience: Patience,
+        **more: float,
     ) -> bool:
         awake.woke_at = max(awake.woke_at, awake.since)
-        return bool(original(self, now, asked_at, awake, patience))
+        return bool(original(self, now, asked_at, awake, patience, **more))
 
     return is_lost
 
@@ -1109,13 +1123,18 @@ MUTANTS = [
     ),
     Mutant("who does not answer is waited for", [(Lease, "is_lost", _wait_for_ever)]),
     Mutant(
+        "who has heard a question may hear nothing any more",
+        [(Lease, "unheard_at", _for_ever)],
+        by_hand=test_three.test_who_hears_nobody_any_more_is_lost_though_it_has_heard_a_question,
+    ),
+    Mutant(
         "who is a little late again and again forgives any silence",
         [(Lease, "is_lost", _late_is_asleep)],
         by_hand=partial(test_waiting.TestTooMuchToDo().test_nor_for_who_says_nothing, asked=True),
     ),
     Mutant(
         "who is heard, and has once heard us, is waited for",
-        [(Lease, "is_lost", _heard_once)],
+        [(Lease, "is_lost", _heard_once), (Lease, "unheard_at", _for_ever)],
         by_hand=(lambda: _GONE.test_who_can_be_heard_and_does_not_hear_is_missed_like_any_other()),
     ),
     Mutant(

@@ -45,7 +45,8 @@ def awake_since(time: float) -> Wakefulness:
 
 LOST, MUTED, THERE = "lost", "muted", "there"
 #: What happened how many seconds ago -> verdict. `asked`: since when somebody waits for an answer;
-#: `awake`: since when we do not stand still ourselves; `late`: since when we are not late.
+#: `awake`: since when we do not stand still ourselves; `late`: since when we are not late;
+#: `pinged`: for the first time, and once more just now; `moved`: when anything large last did.
 VERDICTS = [
     ("it was just heard, nobody asks", {"heard": 0}, THERE),
     ("it has long said nothing, nobody asks", {"heard": SILENCE_S - TICK}, THERE),
@@ -66,6 +67,18 @@ VERDICTS = [
     ("and has not heard us since", {"heard": 0, "answered": 0.5 + TICK, "asked": 9}, MUTED),
     ("but has not muted us for long",
      {"heard": 0, "answered": 0.5 + TICK, "echoed": 9, "asked": 9}, THERE),
+    ("it has heard it, and hears us no more", {"heard": 0, "echoed": 1, "asked": 9, "pinged": 0.5},
+     MUTED),
+    ("but has not been asked again for long",
+     {"heard": 0, "echoed": 1, "asked": 9, "pinged": 0.5 - TICK}, THERE),
+    ("it has heard what it was asked again",
+     {"heard": 0, "echoed": 0.5, "asked": 9, "pinged": 0.5}, THERE),
+    ("the same, and it has muted us meanwhile",
+     {"heard": 0, "echoed": 1, "answered": 0.5, "asked": 9, "pinged": 0.5}, THERE),
+    ("the ping is behind what is large",
+     {"heard": 0, "echoed": 1, "asked": 9, "pinged": 0.5, "moved": 0.25}, THERE),
+    ("which does not move any more",
+     {"heard": 0, "echoed": 1, "asked": 9, "pinged": 0.75, "moved": 0.5}, MUTED),
     ("we were not there ourselves", {"heard": 60, "awake": 0}, THERE),
     ("nor when it was asked", {"heard": 60, "asked": 60, "awake": 0.5 - TICK}, MUTED),
     ("but we are for long enough", {"heard": 60, "asked": 60, "awake": 0.5}, LOST),
@@ -85,10 +98,14 @@ class TestIsLost:
             echoed=ago.get("echoed", NEVER),
             answered=ago.get("answered", NEVER),
         )
+        if "pinged" in ago:
+            lease.pinged(NOW - ago["pinged"])
+            lease.pinged(NOW)
         asked_at = NOW - ago["asked"] if "asked" in ago else inf
         awake = awake_since(NOW - ago.get("awake", NEVER))
         awake.since = max(awake.since, NOW - ago.get("late", NEVER))
-        lost = lease.is_lost(NOW, asked_at, awake, PATIENCE)
+        moved_at = NOW - ago.get("moved", NEVER)
+        lost = lease.is_lost(NOW, asked_at, awake, PATIENCE, moved_at=moved_at)
         assert lost == (verdict == LOST)
         assert lease.muted_at == (NOW if verdict == MUTED else 0.0)
 

@@ -830,3 +830,59 @@ def test_who_cannot_say_that_it_waits_does_not_go_on_as_what_it_was(monkeypatch)
     go_on(group)
     assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
     group.check_equal()
+
+
+def test_who_hears_nobody_any_more_is_lost_though_it_has_heard_a_question():
+    """A coordinator that waits for a third node, and then does not hear the one that asked."""
+    group = three()
+    group.wire("a", "c").stall(group["c"])
+    guest = Guest(group["b"])
+    guest.feed(b"set k 0 0 1\r\n1\r\n")
+    group.settle()
+    assert group["a"].values() == {b"k": b"1"}
+    group.wire("a", "b").stall(group["b"])
+    assert until_answered(group, guest, BOUND_S) == b"STORED\r\n"
+    group.advance(0.1)
+    assert group["b"].node.role in (COORDINATOR, FOLLOWER)
+    assert group["c"].node.role in (COORDINATOR, FOLLOWER)
+
+
+def test_nor_do_clients_of_one_that_joins_wait_for_it():
+    group = three()
+    a, b, c = group.hosts.values()
+    part(group, "ab", "bc")
+    assert Guest(a).ask(b"get k\r\n") == b"END\r\n"
+    Guest(a).feed(b"delete k\r\n")
+    group.advance(0.3)
+    # It is taken in as soon as c has consented, which is not heard.
+    group.wire("a", "c").stall(c)
+    meet(group, "ab")
+    group.advance(0.02)
+    assert roles(group) == [COORDINATOR, JOINING, FOLLOWER]
+    guest = Guest(b)
+    guest.feed(b"set k 0 0 1\r\n1\r\n")
+    group.settle()
+    assert a.values() == {b"k": b"1"}
+    group.wire("a", "b").stall(b)
+    group.advance(0.01)
+    late = Guest(b)
+    late.feed(b"set l 0 0 1\r\n1\r\n")
+    group.advance(BOUND_S)
+    assert guest.connection.closing
+    assert late.connection.closing
+    group.check()
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_what_the_coordinator_has_answered_waits_for_no_lease(fast):
+    group = three()
+    group.wire("a", "c").stall(group["c"])
+    guest = Guest(group["b"], fast=fast)
+    guest.feed(b"set k 0 0 1\r\n1\r\n")
+    group.settle()
+    group.wire("a", "b").stall(group["b"])
+    group.advance(0.07)
+    assert group.clock.monotonic() > group["b"].node.gate.open_until
+    group.wire("a", "c").resume()
+    assert guest.ask() == b"STORED\r\n"
+    group.check()
