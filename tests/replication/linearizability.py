@@ -151,6 +151,8 @@ def _store(state: Present | None, operation: Operation) -> tuple[str, State]:
                 )
                 if is_too_large:
                     return "not_stored", state
+                if operation.outcome is None:
+                    return "ok", UNKNOWN  # nobody heard whether there was room
             return "ok", _stored(operation, joined, state.flags)
     return "ok", _stored(operation, operation.value, operation.flags)
 

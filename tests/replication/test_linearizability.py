@@ -119,6 +119,19 @@ GOOD = [
             op("get", 6, 7, hit(bytes(950))),
         ],
     ),
+    *(
+        (
+            f"there was hardly room for an append that nobody answered, {name}",
+            [
+                op("set", 0, 1, value=bytes(500)),
+                op("get", 2, 3, hit(bytes(500), 7)),
+                op("append", 4, None, value=bytes(450), room=1000, session="c1"),
+                op("cas", 5, 6, outcome, value=b"b", compare=7, session="c1"),
+                op("get", 7, 8, hit(value)),
+            ],
+        )
+        for name, outcome, value in (("yes", EXISTS, bytes(950)), ("no", OK, b"b"))
+    ),
     (
         "append and prepend",
         [
