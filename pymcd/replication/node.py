@@ -846,10 +846,16 @@ class Node:
             return
         since = max(gate.waits_since(leader), self.awake.since)
         taken_in = leader.channel is not None and leader.channel.flowing
-        # Another one that is to go on waits first for the one that is lost, as we did.
-        others = [peer for peer in self.view.peers.values() if peer is not leader and peer.link]
-        patience_s = self.patience.ack_timeout_s * (2 if others else 1)
-        if (leader_lost or not taken_in) and now >= since + patience_s:
+        patience_s = self.patience.ack_timeout_s
+        until = since + patience_s
+        if any(peer is not leader and peer.link for peer in self.view.peers.values()):
+            # Another one that is to go on waits first for the one that is lost, as we did; but not
+            # one that does lead, and has heard that we would join it: it puts us off.
+            until += patience_s
+            leads = leader.status is not None and leader.status.role.leads
+            if leads and leader.lease.heard_us_at >= leader.asked_at:
+                until = min(until, max(since, leader.asked_at) + patience_s)
+        if (leader_lost or not taken_in) and now >= until:
             self.complain(
                 "unanswered",
                 f"replication: {leader.node_id} does not answer, and this node is not in sync; "

@@ -886,3 +886,26 @@ def test_what_the_coordinator_has_answered_waits_for_no_lease(fast):
     group.wire("a", "c").resume()
     assert guest.ask() == b"STORED\r\n"
     group.check()
+
+
+def test_clients_of_one_that_is_put_off_do_not_wait_until_it_is_taken_in():
+    """The coordinator could not take what a follower forwarded, and parts from it for a while."""
+    group = three()
+    group.closes_on_error = True
+    a, b, _ = group.hosts.values()
+    a.peer("b").lapses = 3
+
+    def fail(*arguments: Any) -> None:
+        del vars(a.node.gate)["execute_for"]
+        raise MemoryError
+
+    vars(a.node.gate)["execute_for"] = fail
+    guest = Guest(b)
+    guest.feed(b"set k 0 0 1\r\n1\r\n")
+    group.settle()
+    group.link("a", "b")
+    group.advance(2 * ACK_TIMEOUT_S)
+    assert b.node.role == JOINING
+    assert guest.connection.closing
+    group.advance(3.0)
+    assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
