@@ -789,20 +789,30 @@ def without(host: Host, hosts: Sequence[Host], end: float) -> list[tuple[float, 
 
 
 def outvoted(
-    host: Host, moments: Sequence[float], states: Sequence[dict[str, frozenset[str]]], end: float
+    host: Host,
+    moments: Sequence[float],
+    states: Sequence[dict[str, frozenset[str]]],
+    end: float,
+    hosts: Sequence[Host],
 ) -> list[tuple[float, float]]:
     """Return when a host did not reach most of the view that it was in: its clients wait for that.
 
-    `states`: whom each host reached, from those moments on.
+    `states`: whom each host reached, from those moments on. Which view it is who leads knows first:
+    others may have to do without who follows in it, and never hears of that.
     """
-    changes_at = [each.at for each in host.history]
+    histories = {each.name: each.history for each in (host, *hosts)}
+    changes_at = [each.at for history in histories.values() for each in history]
     found = []
     since: float | None = None
     view: set[str] = set()
     for moment in sorted({*moments, *changes_at, end}):
-        index = bisect_right(changes_at, moment) - 1
-        if index >= 0 and host.history[index].role in (*_ACTING, *_IN_VIEW):
-            view = {host.name, *host.history[index].partners}
+        seen = _seen_at(host.history, moment)
+        if seen is not None and seen.role in (*_ACTING, *_IN_VIEW):
+            led = _seen_at(histories.get(seen.coordinator, ()), moment)
+            if led is not None and led.role == "coordinator" and host.name in led.partners:
+                view = {led.coordinator, *led.partners}
+            else:
+                view = {host.name, *seen.partners}
         reached = states[max(bisect_right(moments, moment) - 1, 0)][host.name]
         if 2 * len(view & {host.name, *reached}) <= len(view) and moment < end:
             since = moment if since is None else since
@@ -810,6 +820,12 @@ def outvoted(
             found.append((since, moment + ASKED_AGAIN_S))
             since = None
     return found
+
+
+def _seen_at(history: Sequence[Observation], time: float) -> Observation | None:
+    """Return what a node was at a time."""
+    index = bisect_right([each.at for each in history], time) - 1
+    return history[index] if index >= 0 else None
 
 
 def _as_time_goes(

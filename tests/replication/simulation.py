@@ -903,7 +903,7 @@ class Simulation:
             refused = {}
             if three:
                 reach = self.reach.moments, self.reach.states, self.world.now
-                alone = {host.name: checkers.outvoted(host, *reach) for host in hosts}
+                alone = {host.name: checkers.outvoted(host, *reach, hosts) for host in hosts}
                 for host in hosts:
                     excused[host.name] += alone[host.name]
                     excused[host.name] += checkers.led_by_outvoted(host, alone, *reach)

@@ -123,13 +123,30 @@ def test_when_a_host_did_not_reach_most_of_its_view():
     states = [{"a": each} for each in (all_, one, none, one, none)]
     asked_again_s = checkers.ASKED_AGAIN_S
     # One of three may be gone, and nobody waits for it.
-    assert checkers.outvoted(a, moments, states, 9.0) == [
+    assert checkers.outvoted(a, moments, states, 9.0, [a]) == [
         (2.0, 3.0 + asked_again_s), (4.0, 9.0 + asked_again_s)
     ]  # fmt: skip
     a.history.append(seen(2.5, "coordinator", "b"))  # of two none
-    assert checkers.outvoted(a, moments, states, 9.0) == [(2.0, 9.0 + asked_again_s)]
+    assert checkers.outvoted(a, moments, states, 9.0, [a]) == [(2.0, 9.0 + asked_again_s)]
     a.history.append(seen(2.6, "alone"))
-    assert checkers.outvoted(a, moments, states, 9.0) == [(2.0, 2.6 + asked_again_s)]
+    assert checkers.outvoted(a, moments, states, 9.0, [a]) == [(2.0, 2.6 + asked_again_s)]
+
+
+def test_who_follows_does_not_know_yet_that_it_is_one_of_two():
+    """Its coordinator has gone on without the third, by the vote of that one."""
+    a: Any = Box(name="a", history=[])
+    b: Any = Box(name="b", history=[])
+    for at, partners in ((0.0, ("b", "c")), (2.0, ("b",))):
+        a.history.append(Observation(at, 1, "coordinator", 1, "a", partners, ready=True))
+    b.history.append(Observation(0.0, 1, "follower", 1, "a", ("a", "c"), ready=True))
+    moments, states = [0.0, 1.0], [{"b": frozenset("ac")}, {"b": frozenset("c")}]
+    lasts = [(2.0, 9.0 + checkers.ASKED_AGAIN_S)]
+    assert checkers.outvoted(b, moments, states, 9.0, [a, b]) == lasts
+    assert checkers.outvoted(b, moments, [states[0]] * 2, 9.0, [a, b]) == []
+    a.history.pop()  # it has not: then c decides with b
+    assert checkers.outvoted(b, moments, states, 9.0, [a, b]) == []
+    b.history.append(Observation(1.5, 1, "follower", 2, "c", ("c",), ready=True))
+    assert checkers.outvoted(b, moments, states, 9.0, [a, b]) == []
 
 
 @pytest.mark.parametrize(
