@@ -96,6 +96,8 @@ def _wrap(
                 connection.batch += encode(command)
             else:
                 execute(connection, command)
+        elif connection.gate.unheld and connection.gate.is_unheld(keys(command)):
+            refuse(connection, command)
         else:
             execute(connection, command)  # which may leave some of its keys for later
             connection.batch += encode(command)

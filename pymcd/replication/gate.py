@@ -30,7 +30,7 @@ from .versions import FOREVER, TAG_MASK, FutureError, version_at
 from .waiting import UNKNOWN, Executed, Forward, Postponed, Result
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..clock import Clock
     from ..store import Item
@@ -160,6 +160,9 @@ class Gate:
         self.redo: list[tuple[int, Waiter]] = []
         self._redo_since = inf
         self._results_in_doubt: list[Waiter] = []
+        #: In `strict`, of a node alone: what was changed and refused, as no other one is known to
+        #: have it. None: everything, by a flush. Who reads that is refused as well.
+        self.unheld: dict[bytes | None, None] = {}
         self.unstable: deque[Unstable] = deque()
         self.unstable_in_doubt: deque[Unstable] = deque()  #: of a coordinator before
         self._executed: list[tuple[Peer, int, Reply]] = []  #: in the batch that is gathered
@@ -798,6 +801,7 @@ class Gate:
             version=version,
             latest=None if self.changes.pending else self.cache.cas_unique,
         )
+        self._hide_unheld()
 
     # -- who decides has changed ---------------------------------------------------------------
 
@@ -833,6 +837,31 @@ class Gate:
         return any(
             None in batch.keys or any(key in batch.keys for key in keys) for batch in self.unstable
         )
+
+    def note_unheld(self, keys: Iterable[bytes], *, flushed: bool) -> None:
+        """Have nobody read what was changed here, and perhaps by no other node, if this one is to
+        be alone, and that is refused.
+        """
+        if self._view.ack_mode == "strict":
+            self.unheld.update(dict.fromkeys(keys))
+            if flushed:
+                self.unheld[None] = None
+            self._hide_unheld()
+
+    def _hide_unheld(self) -> None:
+        """Have nothing be read without a closer look."""
+        if self.unheld:
+            self.commits.begin_batch(ordinary=False)
+
+    def forget_unheld(self) -> None:
+        """Have all be read again: others hold it, or decide."""
+        if self.unheld:
+            self.unheld.clear()
+            self.commits.give_up()
+
+    def is_unheld(self, keys: list[bytes]) -> bool:
+        """Return whether any of these is as no other node is known to have it."""
+        return None in self.unheld or any(key in self.unheld for key in keys)
 
     def doubt_unstable(self) -> None:
         """Leave open whether what the coordinator executed last stands: another one decides now."""
@@ -1032,9 +1061,11 @@ class Gate:
             assert not commits.held or acked < commits.held[0][0], "waits for what all have"
         else:
             assert not waits, "waits for acknowledgement without need"
-            assert watermark is FOREVER or changes.pending or self.unstable, (
+            assert watermark is FOREVER or changes.pending or self.unstable or self.unheld, (
                 "readers are stopped without need"
             )
+        assert not self.unheld or (role is ALONE and stance.refusing), "refused without need"
+        assert not self.unheld or watermark is not FOREVER, "what nobody else holds may be read"
         if stance.leading:
             assert not self.forwards, "forwarded, though we decide"
             assert not self.unsent_forwards, "to be forwarded, though we decide"

@@ -28,7 +28,7 @@ from .messages import Grant, Hello, Join, Received, Status, View, Vote, Welcome
 from .peer import HOSTED, Peer, Phase
 from .report import Counts
 from .resync import WINDOW_BYTES
-from .roles import COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING, Data
+from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING, Data
 from .versions import CLOCK_SKEW_MAX_S, TAG_MASK, FutureError, epoch_limit, seconds_of
 
 if TYPE_CHECKING:
@@ -759,8 +759,11 @@ class Membership:
 
     def stand_by(self) -> None:
         """Count what is in doubt as done: nobody is left who can tell what came in its place."""
+        gate = self._node.gate
+        if self._view.role is ALONE:
+            gate.note_unheld(self.changes.in_doubt, flushed=self.flush_in_doubt)
         self.flush_in_doubt = False
-        self._node.gate.stand_by()
+        gate.stand_by()
 
     def _begin_with_nothing(self) -> None:
         """Undo a flush, which cannot be taken back by itself: who takes us in sends all it has."""

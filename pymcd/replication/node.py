@@ -232,6 +232,8 @@ class Node:
         if role in (ALONE, STARTING):
             self.behind_since = inf
         self.gate.unheard_since = inf
+        if role is not ALONE:
+            self.gate.forget_unheld()
         if role is JOINING:
             self.gate.joining_since = self.clock.monotonic()
             self.gate.hand_on()
@@ -374,6 +376,8 @@ class Node:
                 self._doubt(unacked, *lost)
                 self._rejoin(lost[0])
             else:
+                keys, flushed = self._untold(unacked)
+                self.gate.note_unheld(keys, flushed=flushed)
                 self._lead_on()
         else:
             leader = view.leader
@@ -670,17 +674,22 @@ class Node:
 
     def _doubt(self, unacked: list[Unacked], *others: Peer) -> None:
         """Leave open whether what was executed here, and these have not seen, is to stand."""
-        keys = dict.fromkeys(self.changes.fresh)
-        flushed = self.changes.fresh_flush
-        for message in unacked:
-            keys.update(dict.fromkeys(message.keys or ()))
-            flushed = flushed or message.has_flush
+        keys, flushed = self._untold(unacked)
         known_up_to = min(each.acked_version for each in others)
         for peer in self.view.peers.values():
             if peer.acked_version > known_up_to:
                 peer.has_doubted = True
         self.membership.doubt(keys, flushed=flushed, known_up_to=known_up_to)
         self.gate.take_back()
+
+    def _untold(self, unacked: list[Unacked]) -> tuple[dict[bytes, None], bool]:
+        """Return what has changed here and others have not seen; and whether there was a flush."""
+        keys = dict.fromkeys(self.changes.fresh)
+        flushed = self.changes.fresh_flush
+        for message in unacked:
+            keys.update(dict.fromkeys(message.keys or ()))
+            flushed = flushed or message.has_flush
+        return keys, flushed
 
     def _rejoin(self, peer: Peer, waited_since: float = inf) -> None:
         """Come in sync again with a peer that decides, or soon will.

@@ -1123,6 +1123,15 @@ MUTANTS = [
     ),
     Mutant("who does not answer is waited for", [(Lease, "is_lost", _wait_for_ever)]),
     Mutant(
+        "what strict refuses is shown to others",
+        [(Gate, "note_unheld", _nothing)],
+        by_hand=partial(
+            test_node.TestLoss().test_nor_does_strict_show_it_to_others,
+            b"set k 0 0 1\r\n2\r\n",
+            fast=True,
+        ),
+    ),
+    Mutant(
         "who has heard a question may hear nothing any more",
         [(Lease, "unheard_at", _for_ever)],
         by_hand=test_three.test_who_hears_nobody_any_more_is_lost_though_it_has_heard_a_question,

@@ -76,6 +76,17 @@ def parted() -> Scene:
     return Scene(group["a"])
 
 
+def refusing() -> Scene:
+    """Alone, by strict rules: a change that was refused is shown to nobody."""
+    group = make_group(replication_ack="strict")
+    group.warm()
+    group.wire("a", "b").cut()
+    Guest(group["a"]).feed(b"set k 0 0 1\r\n1\r\n")
+    group.advance(1)
+    assert group["a"].node.gate.unheld
+    return Scene(group["a"])
+
+
 def coordinator() -> Scene:
     return Scene(make_group()["a"])
 
@@ -267,6 +278,8 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
     ("waits for acknowledgement without need", alone,
      put(commits__holding=[Nobody()], commits__watermark=0)),
     ("readers are stopped without need", alone, put(commits__watermark=0)),
+    ("refused without need", alone, put(gate__unheld={b"k": None}, commits__watermark=0)),
+    ("what nobody else holds may be read", refusing, put(commits__watermark=FOREVER)),
     ("forwarded, though we decide", alone, put(gate__forwards={1: FORWARD})),
     ("to be forwarded, though we decide", alone, put(gate__unsent_forwards=[FORWARD])),
     ("led by another still, though we decide", alone,

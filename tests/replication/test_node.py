@@ -730,7 +730,7 @@ class TestLoss:
         group = make_group(replication_ack="strict")
         group.warm()
         guest, other = Guest(group["a"]), Guest(group["a"], fast=False)
-        assert guest.ask(SET) == STORED
+        assert guest.ask(SET) == guest.ask(b"set m 0 0 1\r\n1\r\n") == STORED
         group.wire("a", "b").cut()
         guest.feed(b"set k 0 0 1\r\n2\r\n")
         answer, _ = wait_for(guest, 1)
@@ -744,13 +744,44 @@ class TestLoss:
         assert guest.ask(b"set k 0 0 1 noreply\r\n5\r\ndelete k noreply\r\nversion\r\n") == (
             b"VERSION 1.6.45\r\n"
         )
-        assert guest.ask(b"get k\r\n").startswith(b"VALUE k 0 1\r\n")
+        assert guest.ask(b"get m\r\n") == b"VALUE m 0 1\r\n1\r\nEND\r\n"
         (reply,) = binary.decode(Guest(group["a"]).ask(binary.store(binary.SET, b"k", b"3")))
         assert reply.status == 0x86
         assert reply.value == b"Not replicated: no peer"
         group.link("a", "b")
         group.advance(2)
         assert guest.ask(b"set k 0 0 1\r\n4\r\n") == STORED
+        group.check_equal()
+
+    @pytest.mark.parametrize("change", [b"set k 0 0 1\r\n2\r\n", b"delete k\r\n", b"flush_all\r\n"])
+    @pytest.mark.parametrize("fast", [True, False])
+    def test_nor_does_strict_show_it_to_others(self, change, fast):
+        """If this node dies as well, the other one goes on without that."""
+        group = make_group(replication_ack="strict")
+        group.warm()
+        guest, reader = Guest(group["a"]), Guest(group["a"], fast=fast)
+        for key in (b"k", b"m", b"n"):
+            assert guest.ask(b"set %b 0 0 1\r\n1\r\n" % key) == STORED
+        group.wire("a", "b").stall()
+        guest.feed(change)
+        waits = Guest(group["a"])
+        waits.feed(b"get k\r\n")
+        refusal, _ = wait_for(guest, 1)
+        assert refusal.startswith(b"SERVER_ERROR not replicated")
+        assert waits.take() == refusal
+        for get in (b"get k\r\n", b"get m k\r\n", b"mg k v\r\n", b"gat 0 k\r\n"):
+            assert reader.ask(get) == refusal
+        (reply,) = binary.decode(Guest(group["a"]).ask(binary.request(binary.GET, b"k")))
+        assert reply.status == 0x86
+        flushed = change.startswith(b"flush_all")
+        shown = b"VALUE m 0 1\r\n1\r\nEND\r\n"
+        assert reader.ask(b"get m\r\n") == (refusal if flushed else shown)
+        group.check()
+        group.wire("a", "b").cut()
+        group.link("a", "b")
+        group.advance(1.0)
+        assert roles(group) == ["coordinator", "follower"]
+        assert b"VALUE k 0 1\r\n1\r\n" not in reader.ask(b"get k m n\r\n")
         group.check_equal()
 
     def test_strict_refuses_followers_clients_as_well(self):
