@@ -403,6 +403,8 @@ class PairedConnection(Connection):
         if self.monotonic() >= gate.open_until and not self.admitted:
             if self.pieces:
                 return True  # what is answered for good is sent first: that needs no lease
+            if not self.has_more and self.dropping is None and self.awaited is None:
+                return False  # nor does who has nothing to be executed
             self._wait(b"")
             gate.wait_open(self)
             return False

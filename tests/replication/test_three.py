@@ -885,6 +885,13 @@ def test_what_the_coordinator_has_answered_waits_for_no_lease(fast):
     assert group.clock.monotonic() > group["b"].node.gate.open_until
     group.wire("a", "c").resume()
     assert guest.ask() == b"STORED\r\n"
+    assert not group["b"].node.gate.somebody_waits  # there is nothing to be executed, either
+    # What the same client asks next waits for one word, not for two.
+    guest.feed(b"set k 0 0 1\r\n2\r\n")
+    group.advance(0.07)
+    assert guest.take() == b""
+    group.wire("a", "b").resume()
+    assert guest.ask() == b"STORED\r\n"
     group.check()
 
 
