@@ -178,7 +178,8 @@ class Server:
                 turn,
                 on_close=self._gone,
                 on_error=self._report,
-                monotonic=self._clock.monotonic,
+                # A clock of the items alone may stand still; who waits for that would for ever.
+                monotonic=(real_clock or SystemClock()).monotonic,
             )
         self.kickers: list[Kicker] = []
         if settings.idle_timeout_s:
