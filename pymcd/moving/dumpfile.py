@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from zlib import crc32
 
 from .. import limits
+from .counting import items_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,7 +113,7 @@ class DumpReader:
         if self.complete and self._buffer:
             raise self._damage(_MORE)
         if not self.complete:
-            raise DumpError(f"it was cut off after {self.items:,} items")
+            raise DumpError(f"it was cut off after {items_in_words(self.items)}")
 
     def _read_line(self, line: bytes) -> None:
         if not self._headed:
@@ -153,7 +154,7 @@ class DumpReader:
         return Record(body[:key_bytes], body[key_bytes:-1], int(line[4]), int(line[5]))
 
     def _damage(self, what: str) -> DumpError:
-        return DumpError(f"it is damaged after {self.items:,} items: {what}")
+        return DumpError(f"it is damaged after {items_in_words(self.items)}: {what}")
 
 
 _NO_DUMP: Final = "it is no dump of pymcd"

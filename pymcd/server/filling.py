@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import trio
 
+from ..moving.counting import items_in_words
 from ..moving.filling import Fill, Outcome
 from ..moving.plan import Plan
 from ..moving.source import fetch, list_keys
@@ -191,7 +192,7 @@ class Filling:
     def _how_far(self) -> str:
         assert self._fill is not None
         outcomes = self._fill.outcomes
-        words = [f"{outcomes[Outcome.FILLED]:,} of {self._listed:,} items {Outcome.FILLED}"]
+        words = [f"{outcomes[Outcome.FILLED]:,} of {items_in_words(self._listed)} {Outcome.FILLED}"]
         words += [
             f"{number:,} {each}"
             for each in Outcome
@@ -204,7 +205,7 @@ class Filling:
     def _tell_of(self, plan: Plan, listing: Listing) -> None:
         missing = max(plan.left_out, listing.has - plan.count)
         more = f"; {missing:,} more are not listed" if missing > 0 else ""
-        self._say(f"fill from {self._source}: begins with {plan.count:,} items{more}")
+        self._say(f"fill from {self._source}: begins with {items_in_words(plan.count)}{more}")
 
     # -- the source ----------------------------------------------------------------------------
 

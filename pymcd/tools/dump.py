@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ..exits import EXIT_FAILURE, EXIT_USAGE
+from ..moving.counting import items_in_words
 from ..moving.dumpfile import HEAD, Record, encode_end, encode_record
 from ..moving.plan import Plan
 from ..moving.source import NEVER, can_be_fetched, fetch, list_keys
@@ -150,7 +151,7 @@ class _Dump:
     def _fail(self, why: str) -> int:
         how_far = "; nothing is written"
         if self._items:
-            how_far = f", after {self._items:,} of {self._plan.count:,} items"
+            how_far = f", after {self._items:,} of {items_in_words(self._plan.count)}"
             if self._part:
                 how_far += f"; those are in {self._part}, for pymcd load --partial"
         elif self._part:
@@ -161,7 +162,9 @@ class _Dump:
 
     def _conclude(self, listing: Listing) -> int:
         where = "" if self._path == "-" else f" to {self._path}"
-        said = f"dumped {self._items:,} items, {_size(self._bytes)}, from {self._name}{where}"
+        said = (
+            f"dumped {items_in_words(self._items)}, {_size(self._bytes)}, from {self._name}{where}"
+        )
         (complain if self._path == "-" else tell)(said)
         code = 0
         if self._unspeakable:

@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from ..exits import EXIT_FAILURE, EXIT_USAGE
+from ..moving.counting import items_in_words
 from ..moving.dumpfile import DumpError, DumpReader
 from ..moving.target import Outcome, store
 from .asking import (
@@ -112,6 +113,8 @@ class _Load:
                     size = os.fstat(file.fileno()).st_size
                     if not partial:
                         self._look_through(file)
+                        if self._whole < self._skip:
+                            return self._skips_all(name, self._whole)
                 with Visit(*self._where) as visit, progress("loading", size) as advance:
                     self._store_all(visit, file, advance)
         except DumpError as error:
@@ -124,7 +127,11 @@ class _Load:
             return self._fail(f"{name}: {error.strerror}", whole=True)
         except KeyboardInterrupt:
             return self._fail("interrupted", whole=True)
-        return self._conclude()
+        return self._conclude() if self._done >= self._skip else self._skips_all(name, self._done)
+
+    def _skips_all(self, name: str, items: int) -> int:
+        there = f"it has {items_in_words(items)}, and --skip {self._skip} goes beyond that"
+        return self._fail(f"{name}: {there}", whole=True)
 
     def _look_through(self, file: BinaryIO) -> None:
         """Read a whole file; raise `DumpError` if it is not whole."""
@@ -172,7 +179,8 @@ class _Load:
     def _fail(self, why: str, *, whole: bool) -> int:
         how_far = "; nothing was loaded"
         if self._done > self._skip:
-            how_far = f"; {self._done:,} items are done ({self._counts()})"
+            verb = "is" if self._done == 1 else "are"
+            how_far = f"; {items_in_words(self._done)} {verb} done ({self._counts()})"
             if whole:
                 how_far += f": go on with --skip {self._done}"
         elif self._whole and not whole:

@@ -169,14 +169,14 @@ def test_a_source_that_goes_leaves_what_it_gave(tmp_path, capsys, monkeypatch):
     with Served() as target:
         assert cli.main(["load", part, target.address]) == 1
         assert capsys.readouterr().err == (
-            f"pymcd load: {part}: it was cut off after 1 items; nothing was loaded;"
+            f"pymcd load: {part}: it was cut off after 1 item; nothing was loaded;"
             " --partial takes what is whole\n"
         )
         assert target.items() == {}
         assert cli.main(["load", "--partial", part, target.address]) == 0
         assert capsys.readouterr() == (
             f"loaded into {target.address}: 1 stored\n",
-            f"pymcd load: {part}: it was cut off after 1 items; what is before that was taken\n",
+            f"pymcd load: {part}: it was cut off after 1 item; what is before that was taken\n",
         )
         assert len(target.items()) == 1
 
@@ -249,6 +249,40 @@ def test_a_target_that_stops_is_gone_on_with(tmp_path, capsys, monkeypatch):
     with Served() as target:
         assert cli.main(["load", "--skip", "2", str(path), target.address]) == 0
     assert target.items().keys() == {b"c", b"d", b"e"}
+
+
+@pytest.mark.parametrize("partial", [False, True])
+def test_there_must_be_as_much_as_is_skipped(tmp_path, capsys, partial):
+    path = tmp_path / "items"
+    path.write_bytes(b"".join(dump_of(b"a", b"b"))[: -1 if partial else None])
+    words = ["load", *(["--partial"] if partial else []), str(path)]
+    with Served() as target:
+        assert cli.main([*words, target.address, "--skip", "2"]) == 0
+        assert capsys.readouterr().out == f"loaded into {target.address}: 0 stored\n"
+        assert cli.main([*words, target.address, "--skip", "3"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"pymcd load: {path}: it has 2 items, and --skip 3 goes beyond that; nothing was loaded"
+    )
+
+
+def test_standard_input_must_have_as_much_as_is_skipped(stdin, capsys):
+    stdin(b"".join(dump_of(b"a")))
+    with Served() as target:
+        assert cli.main(["load", "-", target.address, "--skip", "7"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        "pymcd load: standard input: it has 1 item, and --skip 7 goes beyond that;"
+        " nothing was loaded\n",
+    )
+
+
+def test_one_item_is_told_of_as_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(load, "BATCH_ITEMS", 1)
+    path = tmp_path / "items"
+    path.write_bytes(b"".join(dump_of(b"a", b"b")))
+    with Served(answers=2) as target:
+        assert cli.main(["load", str(path), target.address]) == 1
+    assert "; 1 item is done (1 stored): go on with --skip 1\n" in capsys.readouterr().err
 
 
 def test_a_target_that_is_full_says_so(tmp_path, capsys):
