@@ -16,6 +16,7 @@ from .clocks import FakeClock, realtime
 from .controls import (
     Controls,
     Item,
+    KeyT,
     Snapshot,
     good_count,
     good_item,
@@ -151,7 +152,7 @@ class AsyncMemcachedServer(Controls):
         """Store an item, as `MemcachedServer.put` does."""
         await self._ask("put", *good_item(key, value, flags, ttl))
 
-    async def load(self, items: Mapping[str, bytes | Item] | Mapping[bytes, bytes | Item]) -> None:
+    async def load(self, items: Mapping[KeyT, bytes | Item]) -> None:
         """Store many items, as `MemcachedServer.load` does."""
         await self._ask("load", good_items(items))
 

@@ -69,6 +69,8 @@ class Snapshot:
 
 
 _Other = TypeVar("_Other")
+#: Of what `load` takes: a dict of str is not one of "str | bytes" to a type checker.
+KeyT = TypeVar("KeyT", bound=str | bytes)
 
 
 # `Any`, as to type checkers a str can be in a dict of those alone.

@@ -14,7 +14,7 @@ import pytest
 
 from ..addresses import AddressError, split_address
 from ..limits import EXPTIME_RELATIVE_MAX_S
-from .controls import Item, good_item, good_items
+from .controls import Item, KeyT, good_item, good_items
 from .server import MemcachedServer
 from .wanted import good_key
 
@@ -123,7 +123,7 @@ class ExternalServer(MemcachedServer):
             ttl += int(self.stats()["time"])
         self._store(Item(encoded, value, flags, ttl))
 
-    def load(self, items: Mapping[str, bytes | Item] | Mapping[bytes, bytes | Item]) -> None:
+    def load(self, items: Mapping[KeyT, bytes | Item]) -> None:
         """Store many items; each counts as a set."""
         for item in good_items(items):
             self._store(item)

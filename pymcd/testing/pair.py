@@ -141,6 +141,13 @@ class MemcachedPair(FaultOwner, Life):
         if not any(failure):
             self.verify()
 
+    async def __aenter__(self) -> Self:
+        """Start on entry and stop on exit, as without `async`."""
+        return self.__enter__()
+
+    async def __aexit__(self, *failure: object) -> None:
+        self.__exit__(*failure)
+
     def __repr__(self) -> str:
         return f"<MemcachedPair {self.a!r} {self.b!r}>"
 

@@ -14,6 +14,7 @@ from .clocks import monotonic
 from .controls import (
     Controls,
     Item,
+    KeyT,
     Snapshot,
     good_count,
     good_item,
@@ -406,7 +407,7 @@ class MemcachedServer(Controls, Life):
         """
         self._ask("put", *good_item(key, value, flags, ttl))
 
-    def load(self, items: Mapping[str, bytes | Item] | Mapping[bytes, bytes | Item]) -> None:
+    def load(self, items: Mapping[KeyT, bytes | Item]) -> None:
         """Store many items, of values or of items with flags and ends; all of them or none.
 
         What is there already stays, unless its key is among them.

@@ -193,7 +193,7 @@ WRONG: list[tuple[str, Callable[[MemcachedServer], Any], type[Exception], str]] 
     ("wait for nothing", lambda s: s.wait_for("get", count=0), ValueError, "1 call"),
     ("wait for unknown", lambda s: s.wait_for("got"), ValueError, "did you mean"),  # type: ignore[arg-type]
     ("load of a list", lambda s: s.load([("a", b"1")]), TypeError, 'write load({"a"'),  # type: ignore[arg-type]
-    ("load of a number", lambda s: s.load({1: b"1"}), TypeError, "str or bytes"),  # type: ignore[arg-type]
+    ("load of a number", lambda s: s.load({1: b"1"}), TypeError, "str or bytes"),  # type: ignore[type-var]
     ("load of an empty key", lambda s: s.load({"": b"1"}), ValueError, "1 to 250"),
     ("restore of a dict", lambda s: s.restore({}), TypeError, "load() stores a dict"),  # type: ignore[arg-type]
     ("a number in it", lambda s: 1 in s, TypeError, "str or bytes"),  # type: ignore[operator]
@@ -463,7 +463,7 @@ def test_load_stores_all_or_nothing() -> None:
         with pytest.raises(ValueError, match="b'b' of 4000 bytes is too large"):
             server.load({"a": b"1", "b": bytes(4000)})
         with pytest.raises(TypeError, match=r"value\.encode\(\)"):
-            server.load({"a": b"1", "b": "2"})  # type: ignore[arg-type]
+            server.load({"a": b"1", "b": "2"})  # type: ignore[dict-item]
         assert len(server) == 0
         assert server  # though it is empty
 
