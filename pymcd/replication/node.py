@@ -677,7 +677,7 @@ class Node:
         keys, flushed = self._untold(unacked)
         known_up_to = min(each.acked_version for each in others)
         for peer in self.view.peers.values():
-            if peer.acked_version > known_up_to:
+            if peer.node_id in self.view.members:  # acknowledged or not
                 peer.has_doubted = True
         self.membership.doubt(keys, flushed=flushed, known_up_to=known_up_to)
         self.gate.take_back()

@@ -1308,7 +1308,10 @@ MUTANTS = [
     Mutant(
         "who has what was undone is not asked for it",
         [(Peer, "has_doubted", _never_so)],
-        by_hand=test_doubt.test_what_a_coordinator_has_undone_is_asked_of_who_had_it_from_it,
+        by_hand=partial(
+            test_doubt.test_what_a_coordinator_has_undone_is_asked_of_who_had_it_from_it,
+            acknowledged=False,
+        ),
     ),
     Mutant(
         "what is in doubt is dropped for the word of one that has begun anew",

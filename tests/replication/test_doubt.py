@@ -363,7 +363,8 @@ def test_what_was_undone_is_asked_of_who_gave_it_though_not_all_could_be(monkeyp
     group.check_equal()
 
 
-def test_what_a_coordinator_has_undone_is_asked_of_who_had_it_from_it():
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_what_a_coordinator_has_undone_is_asked_of_who_had_it_from_it(acknowledged):
     """a gives up what b, which goes on, has not got; then b is gone. That c has it c does not know
     to be news: a told it.
     """
@@ -372,6 +373,8 @@ def test_what_a_coordinator_has_undone_is_asked_of_who_had_it_from_it():
     fill(a)
     group.wire("a", "b").stall(a)
     group.wire("b", "c").cut()
+    if not acknowledged:
+        group.wire("a", "c").stall(c)
     Guest(a).feed(b"set k 0 0 1\r\n1\r\n")
     group.settle()
     group.wire("a", "c").cut()
