@@ -283,7 +283,7 @@ class Changes:
             version = self.version_of(item)
             if version > self.departed_version:
                 writer = self.writers.get(version & TAG_MASK, "")
-                self.tombstones.add(item.key, version - 1, told_by=writer)
+                self.tombstones.add(item.key, version - 1, written_by=writer)
         if self.exceptions.count:
             before = self.exceptions.pop(item.key)
             if before and self.fresh.get(item.key) is item:

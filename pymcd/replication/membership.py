@@ -893,7 +893,8 @@ class Membership:
                 gate.undo(peer)
         if view.role is STARTING and peer.clocks.version_s:
             self.changes.begin_at(now + peer.clocks.version_s)
-        if welcome.replace and self.changes.cache.item_count:  # else there is nothing to replace
+        peer.resync.replace_up_to = welcome.replace
+        if welcome.replace and self.cache.item_count:  # else there is nothing to replace
             peer.resync.expect_all(welcome.replace)
         # There may be something here that the other has lost, if it is not the one that we were in
         # sync with, or that this was copied from.
@@ -1113,6 +1114,7 @@ class Membership:
         peer.copies_broken = 0
         peer.joined_at = now
         peer.resync.mode = "in_sync"
+        self.changes.tombstones.told_all(peer.node_id, peer.resync.replace_up_to)
         self.wants_all = False
 
     def announce_roll(self) -> None:

@@ -505,6 +505,7 @@ class Node:
             self.membership.be_alike()
         if untold or (in_view and lacks_more):
             peer.acked_sequence = -1
+        self.changes.tombstones.told_a_part(peer.node_id)
         self.note_departures()
         self.host.view_changed()
         return unacked

@@ -93,7 +93,11 @@ class Tombstones:
         self.size_bytes = 0
         self.floor = 0
         self.forgotten = 0  #: the latest version of all that were forgotten
-        #: By who told of them: the latest version of those for which there was no room.
+        #: By who wrote what was evicted here: the latest version of that, where there was no room
+        #: for its trace.
+        self._written: dict[str, int] = {}
+        #: By who is telling us of those of before: the latest version of those for which there was
+        #: no room. Who has told a part is no measure: what else it has we lack.
         self._told: dict[str, int] = {}
         self._flushed = 0  #: what is older says nothing any more
         #: Whether all that is known here is known by every peer. Set by the node.
@@ -107,19 +111,21 @@ class Tombstones:
         """Return the version at which a key was deleted; 0: it was not."""
         return self.versions.get(key, 0)
 
-    def add(self, key: bytes, version: int, *, told_by: str = "") -> None:
+    def add(self, key: bytes, version: int, *, told_by: str = "", written_by: str = "") -> None:
         """Note a deletion; an older one of the same key gives way.
 
         A peer that tells of one remembers it, too: if there is no room that is forgotten for which
         only others need us. Were the floor to rise by all that a peer tells of when it comes back,
-        it would have to replace what it holds.
+        it would have to replace what it holds. So it is with the trace of what a peer has written.
         """
+        known_to = told_by or written_by
         before = self.versions.pop(key, None)
         if before is None:
             size_bytes = self.size_bytes + len(key) + TOMBSTONE_BYTES
-            if told_by and size_bytes > self.limit_bytes and self._oldest >= self._flushed:
+            if known_to and size_bytes > self.limit_bytes and self._oldest >= self._flushed:
                 if not self.shared:
-                    self._told[told_by] = max(version, self._told.get(told_by, 0))
+                    forgotten = self._told if told_by else self._written
+                    forgotten[known_to] = max(version, forgotten.get(known_to, 0))
                 return
             self.size_bytes = size_bytes
         elif before > version:
@@ -136,6 +142,7 @@ class Tombstones:
     def clear(self) -> dict[bytes, int]:
         """Forget all deletions, and that any was forgotten before; return what held them."""
         before, self.versions = self.versions, OrderedDict()
+        self._written.clear()
         self._told.clear()
         self.size_bytes = self.floor = self.forgotten = self._flushed = self._floor_in_doubt = 0
         return before
@@ -173,6 +180,17 @@ class Tombstones:
         if self.forgotten > version:
             self.floor = max(self.floor, self.forgotten)
 
+    def told_all(self, peer: str, forgotten_there: int) -> None:
+        """Count as forgotten here what a peer told of, and had to forget: we have all it has."""
+        self.floor = max(self.floor, self._told.pop(peer, 0), forgotten_there)
+
+    def told_a_part(self, peer: str) -> None:
+        """Take note that a peer tells no more, and perhaps has not told all.
+
+        Others, who have what we lack, need not drop that.
+        """
+        self._told.pop(peer, None)
+
     def doubt(self, version: int) -> None:
         """Take note that what was deleted later than a version perhaps comes to nothing.
 
@@ -191,7 +209,8 @@ class Tombstones:
 
     def floor_for(self, peer: str) -> int:
         """Return the latest version that had to be forgotten though this peer may not know it."""
-        return max([self.floor, *(told for by, told in self._told.items() if by != peer)])
+        forgotten = [*self._written.items(), *self._told.items()]
+        return max([self.floor, *(version for known_to, version in forgotten if known_to != peer)])
 
     def items(self) -> Iterator[tuple[bytes, int]]:
         """Yield keys and versions. Nothing may change meanwhile."""

@@ -49,6 +49,7 @@ from . import (
     test_doubt,
     test_evictions,
     test_flushes,
+    test_forgotten,
     test_gate,
     test_mad_peers,
     test_membership,
@@ -1003,6 +1004,16 @@ MUTANTS = [
         by_hand=partial(
             test_changes.TestWhatIsNoNews().test_a_deletion_of_before_makes_no_room, relay=False
         ),
+    ),
+    Mutant(
+        "who was told a part has others drop what it lacks",
+        [(Tombstones, "told_a_part", _nothing)],
+        by_hand=partial(test_forgotten.test_who_was_told_a_part_has_others_drop_nothing, anew=True),
+    ),
+    Mutant(
+        "who was told all knows nothing of what others had to forget",
+        [(Tombstones, "told_all", _nothing)],
+        by_hand=test_forgotten.test_who_was_told_all_knows_for_others_what_it_had_to_forget,
     ),
     Mutant(
         "what is taken back makes room among our deletions",

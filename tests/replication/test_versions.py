@@ -203,6 +203,31 @@ class TestTombstones:
             tombstones.add(key, version)
         assert tombstones.floor == 2
 
+    @pytest.mark.parametrize(
+        ("forgotten_there", "had_told", "floor"), [(0, True, 3), (9, True, 9), (0, False, 1)]
+    )
+    def test_who_has_told_a_part_is_no_measure(self, forgotten_there, had_told, floor):
+        tombstones = Tombstones(TOMBSTONE_BYTES + 1)
+        tombstones.shared = False
+        for version, key in enumerate([b"a", b"b"], 1):
+            tombstones.add(key, version)
+        tombstones.add(b"c", 3, told_by="p")
+        assert (tombstones.floor_for("p"), tombstones.floor_for("q")) == (1, 3)
+        if had_told:
+            tombstones.told_all("p", forgotten_there)
+        else:
+            tombstones.told_a_part("p")
+        assert (tombstones.floor_for("p"), tombstones.floor_for("q")) == (floor, floor)
+
+    def test_what_a_peer_wrote_needs_no_trace_for_it(self):
+        tombstones = Tombstones(TOMBSTONE_BYTES + 1)
+        tombstones.shared = False
+        for version, key in enumerate([b"a", b"b"], 1):
+            tombstones.add(key, version, written_by="p")
+        for _ in range(2):
+            assert (tombstones.floor_for("p"), tombstones.floor_for("q")) == (0, 2)
+            tombstones.told_a_part("p")
+
     @pytest.mark.parametrize("shared", [True, False])
     def test_one_that_a_peer_tells_of_makes_no_room_but_others_may_not_know_it(self, shared):
         tombstones = Tombstones(2 * (TOMBSTONE_BYTES + 1))
