@@ -90,7 +90,7 @@ class Unstable(NamedTuple):
 
     leader: Peer
     ticket: int
-    keys: dict[bytes | None, None]  #: None: a flush
+    keys: dict[bytes | None, int]  #: None: a flush; and the versions of these changes
     executed: list[tuple[str, int, Reply]]  #: for which node, request and reply
 
 
@@ -618,7 +618,8 @@ class Gate:
                             raise FutureError
                         newest = version
                     if self.unstable and kind != Record.FLUSH_AT:
-                        self.unstable[-1].keys[None if kind == Record.FLUSH else record[1]] = None
+                        key = None if kind == Record.FLUSH else record[1]
+                        self.unstable[-1].keys.setdefault(key, version)
                         # By its cas unique a reader sees whether to look closer.
                         of_item = kind in (Record.STATE, Record.ALTERED)
                         self.commits.hide_from(record[5] if of_item else version)
@@ -821,7 +822,8 @@ class Gate:
     @property
     def common_version(self) -> int:
         """Up to which version all who follow the same coordinator have everything."""
-        return min(self.commits.watermark, self.cache.cas_unique)
+        unstable = [version - 1 for batch in self.unstable for version in batch.keys.values()]
+        return min([self.cache.cas_unique, *unstable])
 
     def take_over(self) -> None:
         """Stand by what the coordinator executed last, though others may not have seen it."""

@@ -321,7 +321,7 @@ class Membership:
             self._node.lose([peer], "restarted")
         elif peer.channel is not None:
             self._node.drop(peer)
-        peer.status = None
+        peer.status, peer.followed = None, ""
         peer.acked_sequence = -1
         # Both knew then what it gives us back of that, whoever it has it from now.
         peer.common_version = max(peer.common_version, peer.departed_version)
@@ -646,6 +646,8 @@ class Membership:
             peer.link.close("clock")
             return
         peer.status = status
+        if status.role is FOLLOWER:
+            peer.followed = status.coordinator
         assert peer.link is not None
         peer.said_after = peer.link.opened_at
         self._node.host.view_changed()
@@ -1152,7 +1154,7 @@ class Membership:
         self.hear_epoch(said.epoch)
         for node_id in {*view.members}.difference(said.members) & view.peers.keys():
             # It was in sync with us, though we never told it.
-            view.peers[node_id].was_in_sync(self._node.gate.common_version)
+            view.peers[node_id].was_in_sync(peer.node_id, self._node.gate.common_version)
         view.epoch = said.epoch
         view.coordinator = peer.node_id
         view.members = said.members

@@ -228,6 +228,8 @@ class Node:
     def become(self, role: Role) -> None:
         """Become something else; what follows from that for the connections."""
         before = self.role
+        if before is FOLLOWER:
+            self._note_followers()
         self.view.become(role)
         if role in (ALONE, STARTING):
             self.behind_since = inf
@@ -536,7 +538,6 @@ class Node:
         """Serve nobody, keep what there is, and go on asking."""
         view = self.view
         unacked: list[Unacked] = []
-        self._note_followers()
         followers, followed = list(view.followers), self.is_followed
         for peer in view.peers.values():
             peer.stop_asking()
@@ -577,10 +578,10 @@ class Node:
 
         We never told each other.
         """
-        if self.role is FOLLOWER:
-            for node_id in self.view.members:
-                if node_id in self.view.peers:
-                    self.view.peers[node_id].was_in_sync(self.gate.common_version)
+        coordinator = self.view.coordinator
+        for node_id in self.view.members:
+            if node_id in self.view.peers and node_id != coordinator:
+                self.view.peers[node_id].was_in_sync(coordinator, self.gate.common_version)
 
     def begin_again_with(self, peer: Peer) -> None:
         """Part from the former life of a peer of our view: only its new one may let us go on."""
@@ -628,7 +629,6 @@ class Node:
     def go_alone(self) -> None:
         """Decide by ourselves from now on."""
         view = self.view
-        self._note_followers()
         self._drop_stale()
         view.epoch = view.next_epoch(self.changes.tag)
         self.went_on_at = self.clock.monotonic()

@@ -84,6 +84,7 @@ class Peer:
         self.met_at = -inf  #: when that one has proven itself
         self.status: Status | None = None  #: what it said last of itself
         self.said_after = -inf  #: when its link was opened, and it said that later
+        self.followed = ""  #: whom it said last that it follows, since it started
         self.status_due: str | None = None  #: what we are is to be said to it, with that word
         self.connects = 0
         self.last_error = "-"
@@ -132,10 +133,12 @@ class Peer:
         self.phase = phase
         self.in_view = phase in IN_VIEW
 
-    def was_in_sync(self, version: int) -> None:
+    def was_in_sync(self, coordinator: str, version: int) -> None:
         """Take note that it followed another as we did, and had all up to that version."""
         self.known = True
         self.common_version = version
+        if self.followed == coordinator:  # else it may have started anew since
+            self.departed_version = max(self.departed_version, version)
 
     def stop_asking(self) -> None:
         """Expect no answer to what we asked, if we did."""

@@ -1016,6 +1016,14 @@ MUTANTS = [
         by_hand=test_forgotten.test_who_was_told_all_knows_for_others_what_it_had_to_forget,
     ),
     Mutant(
+        "who follows another as we do lacks what we had to forget",
+        [(Peer, "was_in_sync", _nothing)],
+        by_hand=partial(
+            test_forgotten.test_who_followed_the_same_one_drops_nothing_for_what_had_to_be_forgotten,
+            votes=True,
+        ),
+    ),
+    Mutant(
         "what is taken back makes room among our deletions",
         [(Changes, "_unlink", _leave_traces)],
         by_hand=test_changes.TestTakingBack().test_what_goes_for_the_word_of_another_makes_no_room,

@@ -98,3 +98,47 @@ def test_who_was_told_all_knows_for_others_what_it_had_to_forget():
     group.link("b", "c")
     group.advance(3.0)
     assert group["b"].values() == group["c"].values() == {}
+
+
+@pytest.mark.parametrize("votes", [True, False])
+def test_who_followed_the_same_one_drops_nothing_for_what_had_to_be_forgotten(votes):
+    """Both had all that there was; what one has evicted since lives on with the other."""
+    group = deleting(votes=votes)
+    b, c = group["b"], group["c"]
+    store(group, *ITEMS, b"x", b"y", b"z")
+    cut_off(group, "b")
+    delete(group, b"x", b"y", b"z")
+    for other in "ac":
+        group.link(other, "b")
+    group.advance(3.0)
+    assert c.changes.tombstones.floor > 0
+    item = c.cache.linked(b"e")
+    assert item is not None
+    c.cache.unlink(item)
+    group["a"].stop()
+    group.advance(5.0)
+    assert c.node.role is FOLLOWER
+    assert sorted(b.values()) == ITEMS
+
+
+def test_nor_for_what_it_takes_back():
+    """c has what a did last, and b has not: what b has instead is no older than all they had."""
+    group = deleting()
+    a, b, c = group.hosts.values()
+    store(group, b"x", b"y", b"z")
+    store(group, b"n", value=b"5")
+    cut_off(group, "b")
+    delete(group, b"x", b"y", b"z")
+    for other in "ac":
+        group.link(other, "b")
+    group.advance(3.0)
+    assert c.changes.tombstones.floor > 0
+    group.warm()
+    group.wire("a", "b").stall(a)
+    Guest(a).feed(b"incr n 1\r\n")
+    group.settle()
+    assert (b.values(), c.values()) == ({b"n": b"5"}, {b"n": b"6"})
+    a.stop()
+    group.advance(5.0)
+    assert c.node.role is FOLLOWER
+    assert b.values() == c.values() == {b"n": b"5"}
