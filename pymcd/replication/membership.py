@@ -909,7 +909,10 @@ class Membership:
     ) -> None:
         """Begin to send a peer what it may lack."""
         changes = self.changes
-        if peer.resync.begin(changes, peer.acked_sequence, wants or [], whole=whole):
+        acked_version = peer.acked_version if peer.in_view else 0
+        if peer.resync.begin(
+            changes, peer.acked_sequence, wants or [], whole=whole, acked_version=acked_version
+        ):
             self.counts.full_resyncs += 1
         else:
             self.counts.partial_resyncs += 1
@@ -1006,6 +1009,7 @@ class Membership:
             and resync.sent_all
             and resync.got_all
             and not resync.under_way
+            and not resync.is_outrun
             and not self._node.gate.deferred
             and now >= peer.not_before
         ):
@@ -1025,7 +1029,7 @@ class Membership:
         if view.role is FOLLOWER:
             return
         resync = peer.resync
-        if resync.dropping is not None or not resync.is_almost_sent:
+        if resync.dropping is not None or not resync.is_almost_sent or resync.is_outrun:
             # Once we hold nothing any more that it does not, and can tell it the rest at once.
             resync.proposed = True
             return

@@ -454,6 +454,9 @@ class Node:
         """Give up the channels on which something could not be sent."""
         for peer in list(self.view.peers.values()):
             channel = peer.channel
+            if channel is not None and peer.in_view and peer.resync.is_outrun:
+                channel.untold = True
+                channel.break_off("what was deleted meanwhile")
             if channel is not None and channel.broken:
                 if channel.broken_at == inf:
                     self.complain(
@@ -1032,9 +1035,11 @@ class Node:
             voting.seek(self.go_alone)
 
     def _is_stuck(self, peer: Peer, now: float) -> bool:
-        """Return whether a resync makes no progress though the peer is there: begin it anew."""
+        """Return whether to begin a resync anew: it makes no progress, or was in vain."""
         channel = peer.channel
         assert channel is not None
+        if peer.resync.is_outrun:
+            return True
         if not channel.unacked or not channel.flowing:
             return False
         moved_at = max(channel.unacked[0].sent_at, peer.moved_at, self.awake.woke_at)

@@ -34,7 +34,11 @@ class Resync:
         self.owes_flushes = False  #: nor are flushes
         self.mode = "idle"  #: as `stats replication` shows it
         self.keys_sent = 0
-        self.forgotten_before = 0  #: when it began, as `Tombstones.forgotten`
+        self.forgotten_before = 0  #: when it first began, as `Tombstones.forgotten`
+        #: It is told all that there is, once more or in place of what it lacks, and deletions of
+        #: what it may have are forgotten: it would keep that.
+        self.is_outrun = False
+        self._since = -1  #: it is told what changed after that; -1: all that there is
         self.keys_total = 0  #: as many as there were at the beginning
         self.sent_all = False  #: it was told that it has everything
         self.got_all = False  #: it told us so
@@ -56,22 +60,38 @@ class Resync:
         return self.todo is None and len(self.behind) <= SLICE_ITEMS
 
     def begin(
-        self, changes: Changes, acked_sequence: int, wants: list[bytes], *, whole: bool
+        self,
+        changes: Changes,
+        acked_sequence: int,
+        wants: list[bytes],
+        *,
+        whole: bool,
+        acked_version: int = 0,
     ) -> bool:
         """Begin to send what a peer may lack; return whether that is everything.
 
-        It has our log up to a sequence number; -1: that is not known.
+        It has our log up to a sequence number; -1: that is not known. `acked_version`: up to which
+        it knows what was deleted; 0: what was so before this began.
         """
         missed = None if whole or acked_sequence < 0 else changes.since(acked_sequence)
+        self._since = -1 if missed is None else acked_sequence
+        if self.mode == "idle":
+            self.forgotten_before = changes.tombstones.forgotten
+        elif missed is None:
+            self._note_forgotten(changes, acked_version)
         self.mode = "sending_full" if missed is None else "sending_partial"
         self.todo = _keys_to_send(changes, wants, missed)
         self.keys_sent = 0
-        self.forgotten_before = changes.tombstones.forgotten
         everything = len(changes.tombstones) + changes.cache.item_count
         # It may be fewer, where keys have changed more than once.
         most = everything if missed is None else changes.sequence - acked_sequence
         self.keys_total = len(wants) + min(most, everything)
         return missed is None
+
+    def _note_forgotten(self, changes: Changes, acked_version: int = 0) -> None:
+        """See whether deletions were forgotten of what the peer may have."""
+        if changes.tombstones.forgotten > max(self.forgotten_before, acked_version):
+            self.is_outrun = True
 
     def next_slice(self, changes: Changes) -> list[bytes]:
         """Take the records of the next keys; none of them may be known any more."""
@@ -81,7 +101,7 @@ class Resync:
             pieces += changes.flush_records()
         size = 0
         for _ in range(SLICE_ITEMS):
-            key = self._next_key()
+            key = self._next_key(changes)
             if key is None:
                 break
             self.keys_sent += 1
@@ -102,12 +122,14 @@ class Resync:
             return ()
         return (records.encode_gone(key, forgotten),)
 
-    def _next_key(self) -> bytes | None:
+    def _next_key(self, changes: Changes) -> bytes | None:
         if self.todo is not None:
             key = next(self.todo, None)
             if key is not None:
                 return key
             self.todo = None
+            if self._since >= 0 and changes.since(self._since) is None:
+                self._note_forgotten(changes)  # as the log was too short
         return self.behind.popitem()[0] if self.behind else None
 
     def fall_behind(self, keys: Iterable[bytes], most: int) -> bool:

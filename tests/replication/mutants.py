@@ -1024,6 +1024,11 @@ MUTANTS = [
         ),
     ),
     Mutant(
+        "who is told all once more keeps what was deleted and forgotten meanwhile",
+        [(Resync, "_note_forgotten", _nothing)],
+        by_hand=test_forgotten.test_nor_if_the_log_falls_short_of_what_it_is_to_be_told,
+    ),
+    Mutant(
         "what is taken back makes room among our deletions",
         [(Changes, "_unlink", _leave_traces)],
         by_hand=test_changes.TestTakingBack().test_what_goes_for_the_word_of_another_makes_no_room,

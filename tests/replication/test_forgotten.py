@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pymcd.replication.peer import Phase
-from pymcd.replication.roles import FOLLOWER, JOINING, STARTING
+from pymcd.replication.roles import COORDINATOR, FOLLOWER, JOINING, STARTING
 from pymcd.replication.versions import TOMBSTONE_BYTES
 from tests.replication.helpers import Group, Guest, Wire, make_group
 from tests.replication.world import constants
@@ -142,3 +142,74 @@ def test_nor_for_what_it_takes_back():
     group.advance(5.0)
     assert c.node.role is FOLLOWER
     assert b.values() == c.values() == {b"n": b"5"}
+
+
+@pytest.mark.parametrize("outrun", ["a follower", "who joins", "who is joined"])
+def test_who_is_outrun_by_deletions_keeps_nothing_of_them(outrun):
+    """More has changed than may wait for it, so it is sent all that there is: not what is gone."""
+    group = Group(
+        "ab", replication_backlog_bytes=ROOM, replication_queue=2, replication_ack="async"
+    )
+    in_view = outrun == "a follower"
+    # Of two that lead, b joins a.
+    teller, other = group.hosts.values() if outrun != "who is joined" else (group["b"], group["a"])
+    teller.node.go_alone()
+    if outrun == "who is joined":
+        other.node.go_alone()
+    guest = Guest(teller)
+    for key in ITEMS:
+        guest.ask(b"set %b 0 0 1\r\n1\r\n" % key)
+    wire = group.link("a", "b") if in_view else Wire(group["a"], group["b"])
+    while other.values() != teller.values():
+        for silent in (other, teller):  # one speaks, then the other one
+            wire.resume()
+            wire.stall(silent)
+            group.settle()
+    if in_view:
+        group.advance(0.1)
+    assert teller.peer(other.name).in_view is in_view
+    wire.stall(other)
+    with constants({"QUEUE_BYTES": 0, "BATCH_MAX": 1}):
+        for key in ITEMS[:7]:
+            guest.ask(b"delete %b\r\n" % key)
+        guest.ask(b"set x 0 0 1\r\n1\r\n")
+        wire.resume()
+        group.advance(2.0)
+    group.advance(20.0)
+    assert {host.node.role for host in group.hosts.values()} == {COORDINATOR, FOLLOWER}
+    assert sorted(teller.values()) == sorted(other.values()) == [*ITEMS[7:], b"x"]
+
+
+def test_nor_if_the_log_falls_short_of_what_it_is_to_be_told():
+    """What was deleted while it was away is told to it from the log, until that is too short."""
+    group = make_group("ab", replication_backlog_bytes=ROOM)
+    a, b = group["a"], group["b"]
+    store(group, *ITEMS)
+    b.frozen = True  # it is a that goes on
+    group.wire("a", "b").cut()
+    group.advance(1.0)
+    b.frozen = False
+    delete(group, ITEMS[0])
+    assert a.changes.tombstones.get(ITEMS[0])
+    guest = Guest(a)
+    with constants({"WINDOW_BYTES": 1}):  # nothing follows the welcome before that is acknowledged
+        wire = Wire(a, b)
+        for silent in (b, a) * 20:  # one speaks, then the other one
+            if a.peer("b").resync.mode != "idle":
+                break
+            wire.resume()
+            wire.stall(silent)
+            group.settle()
+        assert a.peer("b").resync.mode == "sending_partial"
+        assert a.peer("b").resync.todo is not None
+        wire.stall(b)
+        delete(group, ITEMS[1])
+        for number in range(40):
+            guest.ask(b"set k%d 0 0 1\r\n1\r\n" % number)
+        assert not a.changes.tombstones.get(ITEMS[0])
+        wire.resume()
+        group.advance(2.0)
+    group.advance(5.0)
+    assert {a.node.role, b.node.role} == {COORDINATOR, FOLLOWER}
+    group.check_equal()
+    assert ITEMS[0] not in b.values()
