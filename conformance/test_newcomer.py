@@ -1,4 +1,5 @@
-"""Who has nothing but the source follows README.md and docs/install.md, as they are printed.
+"""Who has nothing but the source follows README.md and docs/install.md, as they are printed;
+and installs the server for tests as docs/testing.md says.
 
 What pip wants is fetched once, from the internet; the hosts on which commands are typed have none.
 """
@@ -6,6 +7,7 @@ What pip wants is fetched once, from the internet; the hosts on which commands a
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -30,7 +32,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(2 * PATIENCE_S)]
 
 #: What a newcomer types, at most, before a session has survived.
 COMMANDS_MAX = 8
-INSTALL = [block for block in blocks(DOCS / "install.md") if block.is_typed]
+INSTALL = [
+    block
+    for page in ("install.md", "testing.md")
+    for block in blocks(DOCS / page)
+    if block.is_typed and re.search(r"\bpipx? install\b", block.text)
+]
 #: Those of README that say how to use it; the last one runs all tests, as .ci/run does.
 SECTIONS = ("Install", "One server", "A pair", "In tests")
 
@@ -49,8 +56,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "-q",
         "-w",
         str(folder),
-        "hatchling",
-        "editables",
+        *("hatchling", "editables"),
+        *("pip", "setuptools", "wheel"),  # as pipx wants them of the latest
     ]
     done = subprocess.run(
         [*fetch, f"{ROOT}[all,test]"], capture_output=True, text=True, check=False
@@ -93,10 +100,13 @@ def test_a_newcomer_follows_readme(stage: Stage) -> None:
     print(f"{typed} commands, {taken_s:.0f} s until a session had survived")
 
 
-@pytest.mark.parametrize("block", INSTALL, ids=lambda block: block.section)
+@pytest.mark.parametrize("block", INSTALL, ids=lambda block: f"{block.paper}: {block.section}")
 def test_install(stage: Stage, block: Block) -> None:
     if block.is_for_root and not stage.as_root:
         pytest.skip("is for root")
     if block.section == "With pipx" and shutil.which("pipx") is None:
         pytest.skip("needs pipx")
+    if block.paper == "docs/testing.md":
+        # Into the environment that somebody's tests run in.
+        stage.type(Command((HERE,), "python3 -m venv ~/tests && PATH=~/tests/bin:$PATH"))
     stage.play(block)

@@ -18,3 +18,6 @@ settings.register_profile(
     "ci", deadline=None, suppress_health_check=_SLOW, derandomize=True, max_examples=100
 )
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+# They are for this run, not for one that a test starts.
+os.environ.pop("PYTEST_ADDOPTS", None)

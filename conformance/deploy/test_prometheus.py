@@ -12,11 +12,13 @@ import pytest
 from conformance.pair.nodes import Pair
 from conformance.servers import PYMCD, ROOT, Server
 from conformance.trial import free_port
+from tests.papers.blocks import DOCS, block
 
 from .install import program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 FOLDER = ROOT / "docs" / "deploy" / "prometheus"
 
@@ -41,6 +43,12 @@ def promtool(*words: str, said: str = "") -> None:
 
 def test_the_rules_are_rules() -> None:
     promtool("check", "rules", "pymcd.rules.yml")
+
+
+def test_who_copies_the_page_has_a_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "prometheus.yml"
+    file.write_text(block(DOCS / "monitoring.md", "Prometheus", "/etc/prometheus/prometheus.yml"))
+    promtool("check", "config", str(file))
 
 
 def test_alerts_go_off_when_they_should() -> None:

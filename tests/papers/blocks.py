@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -137,3 +138,14 @@ def block(paper: Path, section: str, file: str = "", language: str = "") -> str:
         and (not language or each.language == language)
     )
     return found
+
+
+def main(paper: str, section: str) -> None:
+    """Print what a section tells to type: `python -m tests.papers.blocks README.md Install`."""
+    found = [each for each in blocks(ROOT / paper) if each.section == section and each.is_typed]
+    assert found, f"{paper} has nothing to type in {section!r}"
+    sys.stdout.writelines(each.text for each in found)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -2,18 +2,69 @@
 
 from __future__ import annotations
 
-#: What is not tried here as a file or a command, and who does try it, as it is printed.
-TRIED_BY: dict[tuple[str, str], str] = {
-    ("docs/testing.md", "python"): "tests/recipes",
-    ("docs/testing.md", "sh"): "tests/recipes",
-    ("docs/contributing.md", "python"): "tests/test_papers.py",
-    ("docs/contributing.md", "sh"): ".ci/run",
-    ("docs/deploy.md", "sh"): "conformance/deploy/test_systemd.py",
-    ("docs/front.md", "java"): "conformance/front/addresses.py",
-    ("docs/capacity.md", "java"): "conformance/shards/clients.py",
+from typing import Final, NamedTuple
+
+
+class Elsewhere(NamedTuple):
+    """Blocks that are not tried here, who does try them as they are printed, and why so."""
+
+    blocks: int
+    by: str
+    reason: str
+
+
+_PIP: Final = "pip fetches what it needs"
+_PIECE: Final = "a piece of code for a place that only its test knows"
+_JAVA: Final = "Java, with jars from Maven Central"
+
+#: By paper, section and language.
+ELSEWHERE: Final[dict[tuple[str, str, str], Elsewhere]] = {
+    ("README.md", "Install", "sh"): Elsewhere(1, "conformance/test_newcomer.py", _PIP),
+    ("README.md", "In tests", "python"): Elsewhere(1, "conformance/test_newcomer.py", _PIP),
+    ("README.md", "In tests", "sh"): Elsewhere(1, "conformance/test_newcomer.py", _PIP),
+    ("README.md", "Documentation", "sh"): Elsewhere(1, ".ci/run", "it runs all tests, and so this"),
+    ("docs/capacity.md", "Ketama in the client", "java"): Elsewhere(
+        1, "conformance/shards/page.py", _JAVA
+    ),
+    ("docs/contributing.md", "Set up", "sh"): Elsewhere(1, ".ci/run", _PIP),
+    **{
+        ("docs/contributing.md", section, "python"): Elsewhere(1, "tests/test_papers.py", _PIECE)
+        for section in (
+            "A text command",
+            "A binary opcode",
+            "A meta flag",
+            "An option",
+            "Somebody new who listens",
+        )
+    },
+    ("docs/deploy.md", "systemd", "sh"): Elsewhere(
+        1, "conformance/deploy/test_systemd.py", "a real systemd"
+    ),
+    ("docs/deploy.md", "Containers", "sh"): Elsewhere(
+        2, "conformance/deploy/test_container.py", "an engine of containers, and images"
+    ),
+    ("docs/deploy.md", "Kubernetes", "sh"): Elsewhere(
+        1, "conformance/deploy/test_kubernetes.py", "what kubectl talks to"
+    ),
+    ("docs/front.md", "Variations", "haproxy"): Elsewhere(
+        2, "conformance/front/haproxy.py", "lines for a file that is printed before"
+    ),
+    ("docs/front.md", "Clients that know both nodes", "java"): Elsewhere(
+        1, "conformance/front/haproxy.py", _JAVA
+    ),
+    **{
+        ("docs/install.md", section, "sh"): Elsewhere(1, "conformance/test_newcomer.py", _PIP)
+        for section in ("With pipx", "With venv", "For a host")
+    },
+    ("docs/monitoring.md", "Prometheus", "yml"): Elsewhere(
+        1, "conformance/deploy/test_prometheus.py", "promtool, which is large"
+    ),
+    ("docs/testing.md", "A memcached for your tests", "sh"): Elsewhere(
+        1, "conformance/test_newcomer.py", _PIP
+    ),
 }
-#: Lines for a file that is printed elsewhere on the page.
-LINES_OF_A_FILE = {("Variations", "haproxy"): "conformance/front/haproxy.py"}
+#: Papers whose examples in Python are run by tests/recipes, whatever their number.
+RECIPES: Final = ("docs/testing.md",)
 
 #: What is there before a section of a paper begins: another section was done, maybe elsewhere.
 SECRET = ("docs/pair.md", "On two hosts", 1)
@@ -26,16 +77,19 @@ GIVEN = {
     ("docs/couchbase.md", "Start"): SECRET,
 }
 
-#: Commands that need what no test has, and who tries what they do.
-NEEDS = {
-    "pip": "the internet: conformance/test_newcomer.py",
-    "pipx": "the internet: conformance/test_newcomer.py",
-    "git": "the internet",
-    "docker": "a daemon",
-    "etcdctl": "an etcd: conformance/pair/test_etcd.py",
-    "kubectl": "a cluster",
-    "redis-cli": "a Redis: tests/papers/test_migrate.py",
-    "systemd-analyze": "systemd",
+#: What is typed before a section that no page tells to type: others' servers.
+STARTED: Final[dict[tuple[str, str], str]] = {
+    ("docs/migrate.md", "Sessions from Redis"): """\
+redis-server --daemonize yes --save '' --bind 0.0.0.0 --protected-mode no         # on redis-1
+until redis-cli ping; do sleep 0.1; done                                         # on redis-1
+redis-cli set PHPREDIS_SESSION:a 'user|s:5:"alice";' EX 1440                      # on redis-1
+pymcd -u nobody -d                                                               # on cache-1
+""",
+    ("docs/pair.md", "An etcd as the witness"): """\
+etcd --data-dir etcd >etcd.log 2>&1 &
+until etcdctl endpoint health 2>etcdctl.log; do sleep 0.1; done
+""",
+    ("docs/testing.md", "A real memcached"): "memcached -u nobody -l 127.0.0.1 -d\n",
 }
 
 #: How a file of this language is read by its program; `{}` is its path.

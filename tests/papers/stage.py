@@ -34,6 +34,7 @@ ADDRESSES = {
     "cache-2": "10.0.0.6",
     "cache-3": "10.0.0.7",
     "old-1": "10.0.0.4",
+    "redis-1": "10.0.0.8",
     "web-1": "10.0.0.20",
 }
 #: How slow a machine may be. What is printed takes a second or two, if nothing is installed.
@@ -73,7 +74,9 @@ def serves(text: str) -> bool:
     """Return whether a command starts a server."""
     return bool(
         re.search(
-            r"(?:^|[;&(]\s*)(?:\w+=\S+ )?pymcd(?: witness| -(?![hiV]\b|-version|-help))", text
+            r"(?:^|[;&(]\s*)(?:\w+=\S+ )?"
+            r"(?:pymcd(?: witness| -(?![hiV]\b|-version|-help))|docker run .*-p )",
+            text,
         )
     )
 

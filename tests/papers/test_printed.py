@@ -1,8 +1,8 @@
 """Every command and every file of README.md and docs/ is tried as it is printed.
 
 The blocks of a section are done in their order, on hosts of their own: as root, and as a user if no
-paragraph before one says "as root". What needs a program that is not here is skipped, and says
-so; what needs the internet is tried by conformance/.
+paragraph before one says "as root". What needs a program that is not here is skipped, and says so;
+what is tried elsewhere is named in `rules`, with a reason, block by block.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from .blocks import HERE, NODES, PAPERS, README, Block, blocks
-from .rules import GIVEN, LINES_OF_A_FILE, NEEDS, READ_BY, TRIED_BY
+from tests.recipes.document import recipes
+
+from .blocks import HERE, NODES, PAPERS, README, ROOT, Block, blocks
+from .rules import ELSEWHERE, GIVEN, READ_BY, RECIPES, STARTED
 from .stage import PATH, Stage, goes_on, serves, why_not
 
 BLOCKS = [block for paper in PAPERS for block in blocks(paper)]
@@ -29,11 +31,18 @@ _BEGINS = re.compile(r"[;|&({]+|\n|\b(?:do|then|else|until|while|if|exec|!) ")
 _WORDS_OF_A_SHELL = ("#", "do", "done", "fi", "}", ")", "for", "[[")
 
 
+def is_elsewhere(block: Block) -> bool:
+    """Return whether somebody else tries it."""
+    if block.paper in RECIPES and block.language == "python":
+        return True
+    return (block.paper, block.section, block.language) in ELSEWHERE
+
+
 def sections() -> dict[str, list[Block]]:
     """Return what is tried here, by section."""
     found: dict[str, list[Block]] = {}
     for block in BLOCKS:
-        if (block.paper, block.language) not in TRIED_BY and (block.file or block.is_typed):
+        if not is_elsewhere(block) and (block.file or block.is_typed):
             found.setdefault(f"{block.paper}: {block.section}", []).append(block)
     return found
 
@@ -87,8 +96,6 @@ def missing(block: Block) -> str:
                     return name
         return "" if program == "python" or shutil.which(program, path=PATH) else program
     for name in sorted(programs(block)):
-        if name in NEEDS:
-            return NEEDS[name]
         if (
             name not in functions_before(block)
             and subprocess.run(
@@ -135,20 +142,51 @@ def before(paper: str, section: str) -> list[Block]:
     return [*before(*place), *SECTIONS[": ".join(place)][:count]]
 
 
+def place(section: str) -> tuple[str, str]:
+    """Return the paper and the title of a section."""
+    first = SECTIONS[section][0]
+    return first.paper, first.section
+
+
+def prepared(section: str) -> list[Block]:
+    """Return what was typed before a section begins."""
+    paper, title = place(section)
+    started = STARTED.get((paper, title))
+    given = before(paper, title)
+    return given if started is None else [*given, Block(paper, title, "sh", started, "")]
+
+
+TRIALS = [
+    pytest.param(section, as_root, id=f"{section}-{'root' if as_root else 'user'}")
+    for section, todo in SECTIONS.items()
+    for as_root in (True, False)
+    if as_root or not any(block.is_for_root for block in [*prepared(section), *todo])
+]
+
+
+def examples(section: str) -> dict[str, str]:
+    """Return the files that who reads a page of recipes has when the section is reached."""
+    paper, title = place(section)
+    if paper not in RECIPES:
+        return {}
+    first, *rest = recipes((ROOT / paper).read_text("utf-8"))
+    return next((each for each in rest if each.title == title), first).files
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("as_root", [True, False], ids=["root", "user"])
-@pytest.mark.parametrize("section", SECTIONS)
+@pytest.mark.parametrize(("section", "as_root"), TRIALS)
 def test_as_printed(section, as_root, tmp_path):
-    todo = SECTIONS[section]
-    given = before(todo[0].paper, todo[0].section)
+    todo, given = SECTIONS[section], prepared(section)
     if why := why_not():
         pytest.skip(why)
     if as_root and os.geteuid() != 0:
         pytest.skip("not root")
-    if not as_root and any(block.is_for_root for block in [*given, *todo]):
-        pytest.skip("is for root")
     hosts = {
-        name for block in todo if block.is_typed for each in block.commands() for name in each.hosts
+        name
+        for block in [*given, *todo]
+        if block.is_typed
+        for each in block.commands()
+        for name in each.hosts
     }
     if os.geteuid() != 0 and hosts - {HERE}:
         pytest.skip("several hosts: not root")
@@ -159,6 +197,8 @@ def test_as_printed(section, as_root, tmp_path):
         for block in given:
             stage.play(block)
         stage.forget()
+        for name, text in examples(section).items():
+            stage.host(HERE).write(name, text)
         for block in todo:
             printed = stage.play(block)
             if block.language == "console":
@@ -181,8 +221,7 @@ def test_every_block_is_something():
         if not block.file
         and not block.is_typed
         and block.language != "text"
-        and (block.paper, block.language) not in TRIED_BY
-        and (block.section, block.language) not in LINES_OF_A_FILE
+        and not is_elsewhere(block)
     ]
     assert unknown == []
 
@@ -197,10 +236,18 @@ def test_readme_is_for_everybody():
     assert not any(block.is_for_root for block in blocks(README))
 
 
-def test_what_is_tried_elsewhere_is_there():
-    papers = {(block.paper, block.language) for block in BLOCKS}
-    assert set(TRIED_BY) <= papers
-    assert set(LINES_OF_A_FILE) <= {(block.section, block.language) for block in BLOCKS}
+@pytest.mark.parametrize("where", ELSEWHERE, ids=" ".join)
+def test_what_is_tried_elsewhere_is_there(where):
+    """Block by block: what is added to a section is to be tried as well."""
+    count, by, reason = ELSEWHERE[where]
+    places = [(block.paper, block.section, block.language) for block in BLOCKS]
+    assert places.count(where) == count
+    assert reason
+    assert re.search(rf"\b{Path(where[0]).stem}(?:\b|_)", (ROOT / by).read_text("utf-8")), by
+
+
+def test_what_is_before_a_section_is_there():
+    assert {f"{paper}: {section}" for paper, section in STARTED} <= set(SECTIONS)
     for paper, section, count in GIVEN.values():
         assert len(SECTIONS[f"{paper}: {section}"]) >= count
     for paper, section in GIVEN:
@@ -265,6 +312,8 @@ def test_a_paper_in_blocks():
         ("pymcd witness --listen '*'", True, True),
         ("pymcd replication cache-1", False, False),
         ("pymcd -V; pymcd -h", False, False),
+        ("docker run --rm -p 127.0.0.1:11211:11211 pymcd -m 512", True, True),
+        ("docker run --rm pymcd pymcd --help", False, False),
     ],
 )
 def test_what_keeps_its_terminal(text, is_one, keeps):
