@@ -148,12 +148,15 @@ class FaultOwner:
         times: int | None = None,
         probability: float = 1.0,
         seed: int = 0,
+        skip: int = 0,
+        after: float | timedelta = 0,
         required: bool = True,
     ) -> FaultBuilder:
         """Choose the calls to which something shall happen; the `FaultBuilder` says what.
 
         Calls of that command (or of one of several) on that key, written as for `CallLog.of`, by
-        that client (counted from 1); the first `times` of them; each with that probability, by a
+        that client (counted from 1); not the first `skip` of them, and none before so many seconds
+        of the server's clock (`after`); then `times` of them; each with that probability, by a
         generator that starts from `seed`. What is left out does not matter. If it has happened less
         than `times` times when the test is over, `verify()` fails, unless `required=False`.
 
@@ -176,6 +179,8 @@ class FaultOwner:
             probability,
             seed,
             required,
+            skip,
+            good_after(after),
         )
         said = {
             "command": command,
@@ -184,6 +189,8 @@ class FaultOwner:
             "times": times,
             "probability": None if probability == 1 else probability,
             "seed": seed or None,
+            "skip": skip or None,
+            "after": after or None,
         }
         words = ", ".join(f"{name}={_say(word)}" for name, word in said.items() if word is not None)
 
@@ -509,6 +516,14 @@ def too_few(calls: CallLog, wanted: Wanted, count: int, timeout_s: float) -> Tim
     return TimeoutError(
         f"waited {timeout_s:g} s for {count} of {wanted}, of which there were {found}; {near}"
     )
+
+
+def good_after(after: float | timedelta) -> float:
+    """Return after how many seconds a fault begins, or say why that cannot be."""
+    seconds = after.total_seconds() if isinstance(after, timedelta) else after
+    if not is_number(seconds) or not 0 <= seconds < float("inf"):
+        raise ValueError(f"after={after!r}: it is how many seconds go well before, 0 or more")
+    return float(seconds)
 
 
 def good_count(count: int, timeout: float) -> None:

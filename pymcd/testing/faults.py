@@ -10,11 +10,11 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, ParamSpec, Self
 
 from . import actions
-from .actions import GARBAGE_BYTES, Action
+from .actions import GARBAGE_BYTES, Action, Seconds, Step
 from .calls import Call
 from .checks import flag, is_number, is_whole
 from .findings import Finding, Place, in_a_line
@@ -33,9 +33,13 @@ class Criteria(Wanted):
     probability: float = 1.0
     seed: int = 0
     required: bool = True
+    skip: int = 0
+    after_s: float = 0.0
 
     def __post_init__(self) -> None:
         times, probability, connection = self.times, self.probability, self.connection
+        if not is_whole(self.skip) or self.skip < 0:
+            raise ValueError(f"skip={self.skip!r}: it is how many calls go well before, 0 or more")
         if times is not None and (not is_whole(times) or times < 1):
             raise ValueError(
                 f"times={times!r}: a fault happens once or more often;"
@@ -73,26 +77,55 @@ class Rule:
         self.criteria = criteria
         self.action = action
         self.origin = origin
+        #: A sequence is done once.
+        self.times = criteria.times or len(action.steps) or None
         self.random = random.Random(criteria.seed)
+        self.starts_at: float | None = None  #: on the server's clock
         self.met = 0  #: how many calls it was done to
         self.asked = criteria.key is None  #: a command was about its key
         self.told = False  #: what is wrong with it
+        self._skipped = 0
+        self._seeded: dict[int, random.Random] = {}
         self._lock = threading.Lock()
 
-    def take(self, call: Call) -> bool:
-        """Return whether it happens to that call; each question uses up its chance."""
+    def begin(self, now: float) -> None:
+        """Have it happen from now on, or from when it shall."""
+        if self.starts_at is None:
+            self.starts_at = now + self.criteria.after_s
+
+    def take(self, call: Call, now: float) -> Action | None:
+        """Return what happens to that call, if it does; each question uses up its chance."""
         criteria = self.criteria
         self.look(call)
         with self._lock:
             if (
-                (criteria.times is None or self.met < criteria.times)
-                and (criteria.connection is None or call.connection == criteria.connection)
-                and criteria.fits(call)
-                and (criteria.probability >= 1 or self.random.random() < criteria.probability)
+                (self.times is not None and self.met >= self.times)
+                or (criteria.connection is not None and call.connection != criteria.connection)
+                or not criteria.fits(call)
+                or now < (self.starts_at or 0.0)
             ):
-                self.met += 1
-                return True
-        return False
+                return None
+            if self._skipped < criteria.skip:
+                self._skipped += 1
+                return None
+            if criteria.probability < 1 and self.random.random() >= criteria.probability:
+                return None
+            steps = self.action.steps
+            action = steps[self.met % len(steps)] if steps else self.action
+            self.met += 1
+        return self.choose(action)
+
+    def choose(self, action: Action) -> Action:
+        """Return an action with the seconds that chance has chosen."""
+        seconds = action.seconds
+        if not callable(seconds):
+            return action
+        source = self.random
+        if action.seed is not None:
+            source = self._seeded.setdefault(id(action), random.Random(action.seed))
+        chosen = seconds(source)
+        actions.check_seconds("delay", chosen)
+        return replace(action, seconds=chosen)
 
     def look(self, call: Call) -> None:
         """Take note whether a call is about the key, whatever becomes of it."""
@@ -100,7 +133,7 @@ class Rule:
 
     def judge(self, calls: Sequence[Call], forgotten: int) -> Finding | None:
         """Return what is wrong with a fault that is over, if something is; once."""
-        times = self.criteria.times
+        times = self.times
         unused = times is not None and self.met < times and self.criteria.required
         if self.told or (self.asked and not unused):
             return None
@@ -119,6 +152,13 @@ class Rule:
         )
 
 
+class Picked(NamedTuple):
+    """What happens to one call, and by which fault."""
+
+    rule: Rule
+    action: Action
+
+
 #: Of faults that ended: how many calls they were done to.
 _METS_MAX: Final = 10_000
 
@@ -126,11 +166,15 @@ _METS_MAX: Final = 10_000
 class FaultTable:
     """The faults of one server, and what went wrong with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = lambda: 0.0) -> None:
+        """`now`: the server's clock, for those that wait."""
+        self._now = now
         self._rules: dict[int, Rule] = {}
         self._mets: dict[int, int] = {}
         self._ended: list[Rule] = []  #: those about which something may have to be told
         self._failures: list[Finding] = []
+        #: Writes a line of the server's log.
+        self.log_line: Callable[[str], None] = lambda line: None
 
     def add(self, number: int, criteria: Criteria, action: Action, origin: Origin) -> None:
         """Have a fault of that number happen from now on."""
@@ -138,6 +182,7 @@ class FaultTable:
 
     def install(self, rule: Rule) -> None:
         """Have a fault happen from now on."""
+        rule.begin(self._now())
         self._rules[rule.number] = rule
 
     def remove(self, number: int) -> int:
@@ -169,24 +214,60 @@ class FaultTable:
         """Return the faults that may happen, one line each."""
         return [f"{rule.origin}, happened {rule.met} times" for rule in self._rules.values()]
 
-    def pick(self, call: Call) -> Rule | None:
-        """Return the fault for a call: of several, the one that was added last."""
-        picked: Rule | None = None
-        for rule in reversed(self._rules.values()):
+    def pick(self, call: Call) -> Picked | None:
+        """Return the fault for a call: of several, the one that was there first.
+
+        Whoever only looks has then looked.
+        """
+        picked: Picked | None = None
+        now = self._now()
+        for rule in list(self._rules.values()):
             try:
-                if picked is None:
-                    picked = rule if rule.take(call) else None
+                if rule.action.kind == "look":
+                    if rule.take(call, now) is not None:
+                        rule.action.reply(call)
+                elif picked is None:
+                    action = rule.take(call, now)
+                    picked = (
+                        None if action is None else Picked(rule, self._resolve(rule, call, action))
+                    )
                 else:
                     rule.look(call)
-            except Exception as error:  # out of a function of the key
-                self.fail(rule, call, error)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # pytest's own are no exceptions
+                self._fail(rule, call, error)
         return picked
 
-    def fail(self, rule: Rule, call: Call, error: BaseException) -> None:
+    def _resolve(self, rule: Rule, call: Call, action: Action) -> Action:
+        """Return what is to be done where a function says it."""
+        if action.kind != "reply" or isinstance(action.reply, bytes):
+            return action
+        try:
+            said = action.reply(call)
+            if isinstance(said, bytes):
+                return actions.reply(said)
+            if not isinstance(said, Action) and not callable(said):
+                raise TypeError(
+                    f"it returned {said!r}; return bytes, such as b'END\\r\\n', or `ok` of"
+                    " pymcd.testing.actions to let the call through"
+                )
+            return self._resolve(rule, call, rule.choose(actions.as_action(said)))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            words = self._fail(rule, call, error)
+            told = f"{words} in {rule.origin.text}".encode(errors="replace")
+            return Action("server_error", "", reply=told)
+
+    def _fail(self, rule: Rule, call: Call, error: BaseException) -> str:
         """Take note of what a function of the test raised, or should not have returned."""
-        text = f"{rule.origin}: the function failed for {call}: {in_a_line(error)}"
+        words = in_a_line(error)
+        text = f"{rule.origin}: the function failed for {call}: {words}"
+        self.log_line(text)
         if len(self._failures) < _FAILURES_MAX:
             self._failures.append(Finding(text, rule.origin.place, error))
+        return words
 
     def take_findings(self, calls: Sequence[Call], forgotten: int) -> list[Finding]:
         """Return what is wrong so far, and was not told yet."""
@@ -265,8 +346,8 @@ class Fault:
 class FaultBuilder:
     """Says what shall happen to the calls that `fault()` chose; each method returns the `Fault`.
 
-    Of several faults that fit a call, the one that was added last happens. None answers a client
-    that asked for no answer (`noreply`).
+    Of several faults that fit a call, the one that was made first happens; those that are used up
+    are none. None answers a client that asked for no answer (`noreply`).
 
     >>> from contextlib import closing
     >>> from pymcd.testing import MemcachedServer
@@ -300,9 +381,11 @@ class FaultBuilder:
         action = make(*wanted, **more)
         return self._add(action, self.origin._replace(text=f"{self.origin.text}.{action.text}"))
 
-    def delay(self, seconds: float) -> Fault:
+    def delay(self, seconds: Seconds, *, seed: int | None = None) -> Fault:
         """Execute and answer so many seconds later, on the server's clock.
 
+        A function of a `random.Random`, such as `uniform(0.01, 0.2)` of `pymcd.testing.actions`,
+        chooses them anew for each call: the same ones with the same `seed`.
         `advance` ends the wait as time does; with a frozen clock nothing else does. A client that
         leaves before takes its command with it.
 
@@ -321,7 +404,7 @@ class FaultBuilder:
         True
         b'END\\r\\n'
         """
-        return self._install(actions.delay, seconds)
+        return self._install(actions.delay, seconds, seed=seed)
 
     def stall(self) -> Fault:
         """Do not answer, as long as the fault is there; then execute and answer.
@@ -356,8 +439,10 @@ class FaultBuilder:
         """
         return self._install(actions.reset, executed=executed)
 
-    def reply(self, reply: bytes | Callable[[Call], bytes]) -> Fault:
+    def reply(self, reply: bytes | Callable[[Call], bytes | Step]) -> Fault:
         """Answer this instead of executing: bytes, or what a function makes of the `Call`.
+
+        It may also return what shall be done, of `pymcd.testing.actions`: `ok` lets it through.
 
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
@@ -400,3 +485,85 @@ class FaultBuilder:
         MemcacheServerError
         """
         return self._install(actions.out_of_memory)
+
+    def server_error(self, words: str = "busy") -> Fault:
+        """Answer with an error of the server, in the words of the client's protocol.
+
+        >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
+        ...     with server.fault().server_error("busy"):
+        ...         client.get("a")
+        Traceback (most recent call last):
+        MemcacheServerError: b'busy'
+        """
+        return self._install(actions.server_error, words)
+
+    def miss(self) -> Fault:
+        """Execute and answer as if no item was there; if nothing is stored by that, it still is.
+
+        >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
+        ...     server.put("a", b"1")
+        ...     with server.fault(command="get").miss():
+        ...         client.get("a") is None
+        ...     client.get("a")
+        True
+        b'1'
+        """
+        return self._install(actions.miss)
+
+    def chunks(self, size: int) -> Fault:
+        """Execute, and send the answer in parts of so many bytes, each by itself.
+
+        >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
+        ...     with server.fault(command="get").chunks(1):
+        ...         client.get("a") is None
+        True
+        """
+        return self._install(actions.chunks, size)
+
+    def bandwidth(self, bytes_s: int) -> Fault:
+        """Execute, and send no more than so many bytes a second, on the server's clock.
+
+        >>> import socket
+        >>> with MemcachedServer(clock="frozen") as server:
+        ...     fault = server.fault().bandwidth(8)
+        ...     with socket.create_connection(server.address) as client:
+        ...         client.sendall(b"version\\r\\n")
+        ...         call = server.wait_for("version")
+        ...         server.advance(1)
+        ...         client.recv(100)
+        b'VERSION '
+        """
+        return self._install(actions.bandwidth, bytes_s)
+
+    def sequence(self, *steps: Step) -> Fault:
+        """Do one after the other, each to one call; then the fault is over.
+
+        With `times` it goes round until there were so many calls.
+
+        >>> from pymcd.testing.actions import ok, server_error
+        >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
+        ...     fault = server.fault(command="get").sequence(ok, server_error("busy"), ok)
+        ...     for attempt in range(3):
+        ...         try:
+        ...             print(client.get("a"))
+        ...         except Exception as error:
+        ...             print(error)
+        None
+        b'busy'
+        None
+        """
+        return self._install(actions.sequence, *steps)
+
+    def look(self, function: Callable[[Call], object]) -> Fault:
+        """Have a function see each call before it is executed; what it returns changes nothing.
+
+        All functions that look see a call, whatever else happens to that.
+
+        >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
+        ...     seen = []
+        ...     with server.fault(command="get").look(seen.append):
+        ...         value = client.get("a")
+        >>> [str(call) for call in seen]
+        ['get a']
+        """
+        return self._install(actions.look, function)

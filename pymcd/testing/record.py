@@ -17,6 +17,7 @@ from .wanted import Attributes, Expected, Key, Wanted
 #: Of the calls that a server notes: keys, values, replies, and the rest of each.
 CALLS_MAX_BYTES: Final = 16 << 20
 _CALL_BYTES: Final = 400
+_KEY_BYTES: Final = 48
 #: Named in messages.
 _CALLS_SHOWN: Final = 10
 

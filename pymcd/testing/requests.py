@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from ..protocol.connection import Runner
     from ..protocol.metaflags import MetaFlags
     from ..protocol.verbs import type_Header
+    from ..store.cache import Counters
 
 #: Every name that a call may have, if the client speaks the protocol; and families of them: what
 #: reads items, what writes them. With `=` in front: that very word, in any protocol.
@@ -153,6 +154,14 @@ def would_be_said(request: Request, reply: bytes) -> bool:
     return unsaid is not None and not reply.startswith(unsaid)
 
 
+class Missed(NamedTuple):
+    """What comes of a request where there are no items."""
+
+    reply: bytes
+    stores: bool
+    counted: Counters
+
+
 class _Lazy(dict[int, Command]):
     """By opcode, made when first asked for: most never are."""
 
@@ -192,6 +201,10 @@ class RequestReader:
             reader.forget_value()
             return INCOMPLETE
         end = reader.position
+        if reader.retrieval is not None:  # so long a get is not cut into words at once
+            end += reader.retrieval.line_bytes + reader.retrieval.skip_bytes
+            words = split_line(buffer[position:end].rstrip(b"\r\n"))
+            self._noted = _read_line(VERBS[words[0]], words)
         if self._noted is None and reader.runner is run_text and end > position:
             words = split_line(buffer[position:end].rstrip(b"\r\n"))
             if words:  # which are no command
@@ -202,6 +215,25 @@ class RequestReader:
         if self._noted is None:
             return None
         return self._noted._replace(end=end, swallow_bytes=reader.swallow_bytes)
+
+    def answer_without_items(self, runner: Runner, request: Request, data: bytes) -> Missed:
+        """Return what a server without any items answers, and whether it then has some."""
+        if isinstance(runner, Tracer):
+            runner = runner.runner
+        cache = self._service.cache
+        self._service.tick()
+        client = Connection(self._service, trusted=True)
+        client.runner = runner
+        client.receive_data(data)
+        more = True
+        while more or client.retrieval is not None:
+            more = runner(client, 1)
+        counted = cache.counters
+        cache.reset_counters()
+        stores = cache.item_count > 0
+        if stores:
+            cache.clear()
+        return Missed(b"".join(client.pieces), stores, counted)
 
     def _note_verb(self, verb: Verb) -> Verb:
         decode = verb.decode

@@ -15,6 +15,7 @@ import os
 import socket
 import struct
 from contextlib import contextmanager, suppress
+from dataclasses import fields
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,8 +25,8 @@ from ..protocol.binary import NO_MEMORY, encode_error
 from ..protocol.framing import refuse_value
 from .calls import Call
 from .clocks import shown_time
-from .faults import FaultTable, Rule
-from .findings import ClockWarning, Finding, in_a_line
+from .faults import FaultTable, Picked
+from .findings import ClockWarning, Finding
 from .record import CallRecord
 from .requests import INCOMPLETE, STORING, Request, RequestReader, would_be_said
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from ..protocol.connection import Runner
     from ..store import Cache
+    from .actions import Action
     from .clocks import FakeClock
     from .findings import Place
 
@@ -44,6 +46,9 @@ _INTERNAL_ERROR: Final = 0x84
 #: Close without sending what is left: the other side sees a reset.
 _LINGER_RESET: Final = struct.pack("ii", 1, 0)
 _HOLDING: Final = ("delay", "stall")
+#: What is sent by and by.
+_SLOW: Final = ("chunks", "bandwidth")
+_PARTS_A_SECOND: Final = 50
 #: Of calls of all servers.
 _order: Final = itertools.count(1)
 
@@ -56,7 +61,8 @@ class Script:
         #: Has the host see what time it is, where that is not known before.
         self.look: Callable[[], None] = lambda: None
         self.record = CallRecord()
-        self.faults = FaultTable()
+        self.faults = FaultTable(clock.waited)
+        self.faults.log_line = lambda line: self.log_line(line)
         self.paused = False
         self.executing = False  #: a command, right now
         #: Writes a line of the server's log.
@@ -89,7 +95,7 @@ class Script:
         """End a fault; whom it held goes on. Returns how many calls it was done to."""
         met = self.faults.remove(number)
         for actor in list(self._actors.values()):
-            if actor.rule is not None and actor.rule.number == number:
+            if actor.is_held_by(number):
                 actor.release()
         return met
 
@@ -148,10 +154,39 @@ class Script:
         wait_s = inf
         for actor in list(self._actors.values()):
             if actor.held_until <= now:
-                actor.release()
+                actor.go_on()
             elif actor.held_until < inf:
                 wait_s = min(wait_s, actor.held_until - now)
         return inf if self.clock.frozen else wait_s
+
+
+class _Rest:
+    """What is left of a reply that is sent by and by."""
+
+    def __init__(self, picked: Picked, reply: bytes, now: float) -> None:
+        self.picked = picked
+        self.left = reply
+        self.hurries = False  #: nothing keeps it back any more
+        self._since = now
+        self._sent = 0
+
+    def take(self, now: float) -> bytes:
+        """Return the part that is due."""
+        size = self.picked.action.size
+        if self.hurries:
+            size = len(self.left)
+        elif self.picked.action.kind == "bandwidth":
+            # A little more, as time is no whole number.
+            size = max(0, int(size * (now - self._since) + 1e-6) - self._sent)
+        part, self.left = self.left[:size], self.left[size:]
+        self._sent += len(part)
+        return part
+
+    def due_at(self) -> float:
+        """Return when there is the next part: some of a second's, or a byte."""
+        bytes_s = self.picked.action.size
+        size = min(len(self.left), max(1, bytes_s // _PARTS_A_SECOND))
+        return self._since + (self._sent + size) / bytes_s
 
 
 class Actor:
@@ -159,7 +194,8 @@ class Actor:
 
     def __init__(self, script: Script, connection: Connection, number: int) -> None:
         self.connection = connection
-        self.rule: Rule | None = None
+        self._picked: Picked | None = None  #: what happens to that call
+        self._rest: _Rest | None = None  #: of its reply, which is sent by and by
         self.held_until = -inf  #: on the server's clock; nothing is executed before
         self._script = script
         self.runner: Runner = connection.runner
@@ -192,6 +228,7 @@ class Actor:
                     or connection.source is not None
                     or connection.watching
                     or connection.delayed
+                    or self._rest is not None  # each part is sent by itself
                 ):
                     break
         finally:
@@ -201,10 +238,26 @@ class Actor:
     @property
     def busy(self) -> bool:
         """Whether a command has come that was not answered yet."""
-        return self._call is not None
+        return self._call is not None or self._rest is not None
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether there is more of a reply to be sent."""
+        return self._rest is not None
+
+    def is_held_by(self, number: int) -> bool:
+        """Return whether a fault of that number keeps its client waiting."""
+        picked = self._picked if self._rest is None else self._rest.picked
+        return picked is not None and picked.rule.number == number
 
     def release(self) -> None:
-        """Hold the connection no longer."""
+        """Hold the connection no longer; what is left of a reply is sent at once."""
+        if self._rest is not None:
+            self._rest.hurries = True
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Execute, or send, what was due only now."""
         if self.held_until > -inf:
             self.held_until = -inf
             self.connection.wake()
@@ -216,6 +269,8 @@ class Actor:
         script = self._script
         if script.paused or self.held_until > -inf:
             return False
+        if self._rest is not None:
+            return self._send_part(connection, self._rest)
         if self._executing and connection.swallow_bytes:
             # The value that came with it is refused: there is an answer when it is all here.
             self._begin = len(connection.pieces)
@@ -243,7 +298,11 @@ class Actor:
             while connection.retrieval is not None:  # so that all of a reply is at hand
                 self._run(connection)
             self.settle(connection)
-        return connection.retrieval is not None or connection.position < len(connection.buffer)
+        return (
+            connection.retrieval is not None
+            or connection.position < len(connection.buffer)
+            or self._rest is not None
+        )
 
     def _accept(self, request: Request) -> None:
         script = self._script
@@ -263,23 +322,23 @@ class Actor:
         )
         script.record.add(call)
         script.check_end(call)
-        rule = self.rule = script.faults.pick(call)
-        if rule is not None and rule.action.kind in _HOLDING:
+        picked = self._picked = script.faults.pick(call)
+        if picked is not None and picked.action.kind in _HOLDING:
             self.held_until = inf
-            if rule.action.kind == "delay":
-                self.held_until = script.clock.waited() + rule.action.seconds
+            seconds = picked.action.seconds
+            if picked.action.kind == "delay":
+                assert not callable(seconds)
+                self.held_until = script.clock.waited() + seconds
             script.wake()
             script.record.tell()
 
     def _execute(self, connection: Connection, request: Request) -> None:
-        call = self._call
-        assert call is not None
         self._executing = True
         self._begin = len(connection.pieces)
-        rule = self.rule
-        said = None if rule is None else self._said_instead(connection, request, rule, call)
+        action = None if self._picked is None else self._picked.action
+        said = None if action is None else self._said_instead(connection, request, action)
         if said is None:
-            if rule is None or rule.action.kind != "out_of_memory":
+            if action is None or action.kind != "out_of_memory":
                 self._run(connection)
                 return
             with no_memory(connection.cache):
@@ -294,34 +353,46 @@ class Actor:
             connection.reply(said)
 
     def _said_instead(
-        self, connection: Connection, request: Request, rule: Rule, call: Call
+        self, connection: Connection, request: Request, action: Action
     ) -> bytes | None:
         """Return what is answered instead of executing a request; None: it is to be executed."""
-        action = rule.action
-        if action.kind in ("drop", "reset"):
-            return None if action.executed else b""
-        if action.kind == "out_of_memory":
-            # Of a pair, another server may have to execute it.
-            if request.command in STORING and not isinstance(connection, PairedConnection):
-                return None
-            return encode_failure(request, NO_MEMORY, b"" if request.binary else b"out of memory")
-        if action.kind != "reply":
+        match action.kind:
+            case "drop" | "reset":
+                return None if action.executed else b""
+            case "reply":
+                return bytes(action.reply)
+            case "server_error":
+                return encode_failure(request, _INTERNAL_ERROR, action.reply)
+            case "miss":
+                return self._miss(connection, request)
+            case "out_of_memory":
+                # Of a pair, another server may have to execute it.
+                if request.command in STORING and not isinstance(connection, PairedConnection):
+                    return None
+                words = b"" if request.binary else b"out of memory"
+                return encode_failure(request, NO_MEMORY, words)
+        return None
+
+    def _miss(self, connection: Connection, request: Request) -> bytes | None:
+        """Return what is answered where no item is; None: something is stored, by executing it."""
+        if not request.keys or request.swallow_bytes:
             return None
-        if isinstance(action.reply, bytes):
-            return action.reply
-        try:
-            reply = action.reply(call)
-            if not isinstance(reply, bytes):
-                raise TypeError(f"it returned {reply!r}; return bytes, such as b'END\\r\\n'")
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # pytest's own are no exceptions
-            self._script.faults.fail(rule, call, error)
-            words = in_a_line(error)
-            self._script.log_line(f"{rule.origin}: the function failed for {call}: {words}")
-            told = f"{words} in {rule.origin.text}".encode(errors="replace")
-            return encode_failure(request, _INTERNAL_ERROR, told)
-        return reply
+        data = connection.buffer[connection.position : request.end]
+        reader = self._script.reader(connection)
+        missed = reader.answer_without_items(self.runner, request, data)
+        cache = connection.cache
+        if not missed.stores:
+            counters = cache.counters
+            for each in fields(counters):
+                more = getattr(missed.counted, each.name)
+                setattr(counters, each.name, getattr(counters, each.name) + more)
+            return missed.reply
+        # Of a pair it is not for this server to have something go.
+        for key in () if isinstance(connection, PairedConnection) else request.keys:
+            item = cache.linked(key)
+            if item is not None:
+                cache.unlink(item)
+        return None
 
     def _run(self, connection: Connection, *, budget: int = 1) -> bool:
         """Have the real runner do one command."""
@@ -347,11 +418,11 @@ class Actor:
             return
         self._call = None
         self._executing = False
-        rule, self.rule = self.rule, None
+        picked, self._picked = self._picked, None
         pieces = connection.pieces
         begin = self._begin
-        if rule is not None:
-            action = rule.action
+        if picked is not None:
+            rule, action = picked
             if action.kind == "truncate":
                 pieces[begin:] = [b"".join(pieces[begin:])[: action.size]]
                 self._close(connection)
@@ -364,7 +435,29 @@ class Actor:
                 if action.kind == "reset":
                     reset_on_close(connection)
                 self._close(connection)
-        self._script.record.answered(call, b"".join(pieces[begin:]))
+        reply = b"".join(pieces[begin:])
+        self._script.record.answered(call, reply)
+        if picked is not None and picked.action.kind in _SLOW and reply and not connection.closing:
+            del pieces[begin:]
+            self._rest = _Rest(picked, reply, self._script.clock.waited())
+            connection.wake()
+
+    def _send_part(self, connection: Connection, rest: _Rest) -> bool:
+        """Send what is due of a reply; False: nothing more can be done now."""
+        now = self._script.clock.waited()
+        part = rest.take(now)
+        if part:
+            connection.reply(part)
+            connection.fill_run()
+        if not rest.left:
+            self._rest = None
+            return connection.position < len(connection.buffer)
+        if rest.hurries or rest.picked.action.kind == "chunks":
+            connection.wake()
+            return True
+        self.held_until = rest.due_at()
+        self._script.wake()
+        return False
 
     @staticmethod
     def _close(connection: Connection) -> None:
@@ -378,17 +471,23 @@ class ScriptedPairedConnection(PairedConnection):
     def run(self) -> bool:
         more = super().run()
         if not self.waiting:
-            self._settle()
+            more = self._settle() or more
         return more
 
     def released(self) -> None:
-        self._settle()
+        more = self._settle()
         super().released()
+        if more:
+            self.wake()
 
-    def _settle(self) -> None:
+    def _settle(self) -> bool:
+        """Take note of a reply; True: it is not sent yet."""
         runner: Any = self.runner
-        if isinstance(runner, Actor):
-            runner.settle(self)
+        if not isinstance(runner, Actor):
+            return False
+        had_rest = runner.has_rest
+        runner.settle(self)
+        return runner.has_rest and not had_rest
 
 
 def encode_failure(request: Request, status: int, text: bytes) -> bytes:

@@ -311,12 +311,13 @@ def test_a_fault_is_for_the_calls_that_were_chosen(server: MemcachedServer) -> N
         assert fault.met == 2
 
 
-def test_the_fault_added_last_happens(server: MemcachedServer) -> None:
+def test_the_fault_made_first_happens(server: MemcachedServer) -> None:
     with raw(server) as client:
-        with server.fault().reply(b"1\r\n"):
-            with server.fault().reply(b"2\r\n"):
-                assert client.ask(b"get a\r\n") == b"2\r\n"
+        first = server.fault().reply(b"1\r\n")
+        with server.fault().reply(b"2\r\n"):
             assert client.ask(b"get a\r\n") == b"1\r\n"
+            first.remove()
+            assert client.ask(b"get a\r\n") == b"2\r\n"
         assert client.ask(b"get a\r\n") == b"END\r\n"
 
 
@@ -413,3 +414,11 @@ def test_a_get_of_many_keys_is_one_call(server: MemcachedServer, keys: int) -> N
             assert client.read(end=b"the server closes before") == reply[:100]
     assert [call.command for call in server.calls] == ["set", "get", "get", "version", "get"]
     assert [call.reply for call in server.calls.of("get")] == [reply, reply, reply[:100]]
+
+
+def test_a_fault_of_a_get_of_many_keys(server: MemcachedServer) -> None:
+    line = b"get" + b" k" * 5000 + b"\r\n"
+    with raw(server) as client, server.fault(key="k", times=1).reply(b"X\r\n") as fault:
+        assert client.ask(line + b"version\r\n", end=b"1.6.45\r\n") == b"X\r\nVERSION 1.6.45\r\n"
+        assert fault.met == 1
+    assert server.calls[0].keys == (b"k",) * 5000

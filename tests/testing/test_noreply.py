@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from pymcd.testing import FaultBuilder, MemcachedServer
+from pymcd.testing.actions import ok
 
 from .helpers import HEADER, RawClient, raw
 
@@ -99,6 +100,11 @@ EXECUTED, PREVENTED = True, False
 AS_EVER: list[tuple[str, Callable[[FaultBuilder], object], bool]] = [
     ("delay", lambda fault: fault.delay(0), EXECUTED),
     ("garbage", lambda fault: fault.garbage(), EXECUTED),
+    ("chunks", lambda fault: fault.chunks(1), EXECUTED),
+    ("bandwidth", lambda fault: fault.bandwidth(1), EXECUTED),
+    ("ok", lambda fault: fault.sequence(ok), EXECUTED),
+    ("look", lambda fault: fault.look(lambda call: b"X"), EXECUTED),
+    ("let through", lambda fault: fault.reply(lambda call: ok), EXECUTED),
 ]
 CLOSING: list[tuple[str, Callable[[FaultBuilder], object], bool]] = [
     ("drop", lambda fault: fault.drop(), PREVENTED),
@@ -185,6 +191,31 @@ def test_of_a_reply_only_what_the_protocol_says(server: MemcachedServer, quiet: 
 def test_no_memory(server: MemcachedServer, quiet: Quiet) -> None:
     with raw(server) as client, server.fault(connection=1, times=1).out_of_memory():
         assert behind(client, quiet) == quiet.no_memory
+
+
+@every_request
+def test_a_server_error(server: MemcachedServer, quiet: Quiet) -> None:
+    with raw(server) as client, server.fault(connection=1, times=1).server_error("busy"):
+        heard = behind(client, quiet)
+    if is_binary(quiet):
+        assert heard == answer(quiet.request[1], 0x84, b"busy")
+    else:  # behind q errors are told, behind noreply nothing is
+        assert heard == (b"" if b"noreply" in quiet.request else BUSY_LINE)
+    assert not quiet.done(server) or quiet.done is nothing_shows
+
+
+#: What is said where there is no item: what the flag q and quiet opcodes leave.
+MISSED = {
+    "meta arithmetic": b"NF\r\n",
+    "meta delete": b"NF\r\n",
+    "binary delete": answer(0x14, NOT_FOUND, b"Not found"),
+}
+
+
+@every_request
+def test_a_miss(server: MemcachedServer, quiet: Quiet) -> None:
+    with raw(server) as client, server.fault(connection=1, times=1).miss():
+        assert behind(client, quiet) == MISSED.get(quiet.name, b"")
 
 
 @every_request

@@ -121,6 +121,18 @@ WRONG_FAULTS: list[Row] = [
         for wrong in each(-1, "1", None)
     ),
     *(("garbage", (wrong,), {}, "garbage() takes how many bytes") for wrong in each(0, "1", None)),
+    *(("chunks", (wrong,), {}, "chunks() takes how many bytes") for wrong in each(0, "1", None)),
+    *(("bandwidth", (wrong,), {}, "bandwidth() takes bytes") for wrong in each(0, 0.5, None)),
+    *(
+        ("server_error", (wrong,), {}, 'as in server_error("busy")')
+        for wrong in each("", b"busy", None, "two\nlines")
+    ),
+    *(
+        ("sequence", (wrong,), {}, "take it from pymcd.testing.actions")
+        for wrong in each(b"END\r\n", None, 5)
+    ),
+    ("sequence", (), {}, "as in sequence(reset, delay(1), ok)"),
+    *(("look", (wrong,), {}, "look() takes a function") for wrong in each(b"END\r\n", None)),
     *(
         (name, (), {"executed": wrong}, "write executed=True")
         for name in ("drop", "reset")
