@@ -1,4 +1,4 @@
-"""Items move from a real memcached to pymcd and back: by a file, and by `--fill-from`."""
+"""By a file, and by `--fill-from`: what comes over is what there was."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import pytest
 
-from .servers import Server
+from conformance.servers import Server
 
 if TYPE_CHECKING:
     import socket

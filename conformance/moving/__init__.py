@@ -1,0 +1,1 @@
+"""Items move from a real memcached to pymcd and back."""
