@@ -11,6 +11,8 @@ A source that goes away is looked for again for a while, and the fill goes on wh
 
 In a pair the node that decides fills; the others get what it fills as they get what its clients
 write. A node that joins another one with data fills nothing, and one that decides no longer stops.
+None goes on in its place: of what clients deleted before it came, the others know nothing, so it
+would come back. Who decides then says so, and how a person can have the rest.
 """
 
 from __future__ import annotations
@@ -63,6 +65,9 @@ SILENCE_S: Final = 10.0
 TELL_EVERY_S: Final = 10.0
 #: Nothing is begun when the lease ends within so long: a step must be done by then.
 _LEASE_MARGIN_S: Final = 0.01
+
+
+_THE_REST: Final = "pymcd dump and pymcd load bring the rest"
 
 
 class _Turn(Nobody):
@@ -147,6 +152,8 @@ class Filling:
         self._ended = 0  #: were listed, and not found any more
         self._told_at = -inf
         self._pace = Pace(processor_s)
+        #: What /readyz says more, if the fill ended and perhaps not everything is here.
+        self.shortfall = ""
         self._fill: Fill | None = None
         if self._leads:
             self._fill = Fill(service.cache, was_deleted=self._was_deleted)
@@ -160,16 +167,31 @@ class Filling:
 
     async def run(self) -> None:
         """Fill until nothing is left, or nothing more may be filled; say how far that came."""
+        source = self._source
         if self._fill is None:
-            self._say(f"fill from {self._source}: left to the node that coordinates")
+            self._say(f"fill from {source}: left to the node that coordinates")
+            await self._outlive()
             return
         began = self._told_at = trio.current_time()
+        why = "stopped, as this server stops:"
         try:
             why = await self._run(self._fill)
         finally:
             self._fill.end()
-        seconds = trio.current_time() - began
-        self._say(f"fill from {self._source}: {why} {self._how_far()}, after {seconds:.1f} s")
+            seconds = trio.current_time() - began
+            rest = f"; {_THE_REST}" if self.shortfall else ""
+            said = f"{why} {self._how_far()}, after {seconds:.1f} s{rest}"
+            self._say(f"fill from {source}: {said}")
+
+    async def _outlive(self) -> None:
+        """Wait until this node decides, and say what the loss of the one that filled means."""
+        while not self._leads:  # noqa: ASYNC110 - a role that changes tells nobody here
+            await trio.sleep(RETRY_S)
+        self.shortfall = f"the node that filled from {self._source} is gone, perhaps too early"
+        self._say(
+            f"fill from {self._source}: the node that filled is gone; if its log does not say"
+            f" that the fill was done, {_THE_REST}"
+        )
 
     async def _run(self, fill: Fill) -> str:
         """Return how it ended."""
@@ -182,12 +204,17 @@ class Filling:
             self._tell_of(plan, listing)
             await self._take_all(fill, plan, listing)
         except (OSError, TalkError, trio.TooSlowError) as error:
+            self._fall_short()
             return f"stopped, as it {_in_words(error)}:"
         if fill.why_over:
             return f"stopped, as {fill.why_over}:"
         if not self._leads:
+            self._fall_short()
             return "stopped, as another node decides now:"
         return "done:"
+
+    def _fall_short(self) -> None:
+        self.shortfall = f"the fill from {self._source} did not come to its end"
 
     def _how_far(self) -> str:
         assert self._fill is not None

@@ -386,6 +386,8 @@ class Server:
         found = readiness_of(node, draining=self._stopping.is_set())
         if found.ready and not self._is_open:
             return Readiness(False, State.STARTING, "the port is about to open")
+        if self._filling is not None and self._filling.shortfall:
+            return found._replace(reason=f"{found.reason}; {self._filling.shortfall}")
         return found
 
     def reload(self) -> None:

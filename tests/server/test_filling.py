@@ -60,6 +60,8 @@ async def test_all_comes_over(autojump_clock):
             assert photograph(server) == photograph(source)
             assert told(server)[0] == f"begins with {NUMBER} items"
             assert told(server)[1].startswith(f"done: {NUMBER} of {NUMBER} items filled, after ")
+            assert told(server)[1].endswith(" s")
+            assert server.readiness().reason == "there are no peers"
             assert server.service.cache.on_gone is None
             server.service.cache.check()
 
@@ -107,6 +109,12 @@ async def test_a_source_that_does_not_answer_is_given_up(autojump_clock):
         _, line = told(server)
         assert line.startswith("stopped, as it does not answer (")
         assert "0 of 0 items filled, after 3" in line
+        assert line.endswith(" s; pymcd dump and pymcd load bring the rest")
+        assert server.readiness() == (
+            True,
+            "single",
+            f"there are no peers; the fill from 127.0.0.1:{port} did not come to its end",
+        )
 
 
 class Faulty:
@@ -394,6 +402,17 @@ async def test_who_decides_no_longer_stops(autojump_clock, monkeypatch):
             await leader.finished.wait()
             assert leader.service.cache.on_gone is None
             assert not any(line.startswith("done") for line in told(leader) + told(follower))
+            assert told(leader)[-1].startswith("stopped, as this server stops: ")
+            await until(lambda: len(told(follower)) > 1)
+            assert told(follower) == [
+                "left to the node that coordinates",
+                "the node that filled is gone; if its log does not say that the fill was done,"
+                " pymcd dump and pymcd load bring the rest",
+            ]
+            assert follower.readiness().ready
+            assert follower.readiness().reason.endswith(
+                f"; the node that filled from 127.0.0.1:{source.port} is gone, perhaps too early"
+            )
             filled = follower.service.cache.item_count
             await trio.sleep(10)
             assert follower.service.cache.item_count == filled
