@@ -52,6 +52,16 @@ def test_what_is_spread_needs_hardly_more(value_bytes, seed):
     assert limit_mb <= need.limit_mb <= limit_mb * 1.03
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("value_bytes", [1000, 2000, 5000])
+@pytest.mark.parametrize(("limit_mb", "more_mb"), [(32, 3), (64, 4)])
+def test_less_memory_leaves_more_to_chance(value_bytes, limit_mb, more_mb):
+    for seed in range(2):
+        number = first_refused(limit_mb, value_bytes // 2, value_bytes * 2, seed)
+        need = need_of(number - 1, value_bytes // 2, value_bytes * 2)
+        assert limit_mb <= need.limit_mb <= limit_mb + more_mb
+
+
 @pytest.mark.parametrize("seed", range(40))
 def test_small_servers_are_never_told_too_little(seed):
     choose = random.Random(seed)
