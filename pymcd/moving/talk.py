@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from io import BytesIO
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from .. import limits
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     #: Yields what to send, is sent what came (empty: the connection has ended).
     Talk = Generator[bytes, bytes, Result]
 
+_LINE_END: Final = b"\r\n"
 #: No line that answers is longer, but for what is no answer.
 _LINE_MAX_BYTES: Final = 4096
 #: No value is longer. # memcached: -I
@@ -76,21 +78,32 @@ class Input:
         """Read so many bytes, and the end of the line behind them."""
         if size > _VALUE_MAX_BYTES:
             raise TalkError("answers something that cannot be understood")
-        missing = self.at + size + 2 - len(self.data)
-        if missing > 0:
-            pieces = [self.data]
-            while missing > 0:
-                piece = yield b""
-                if not piece:
-                    raise TalkError("closed the connection")
-                pieces.append(piece)
-                missing -= len(piece)
-            self.data = b"".join(pieces)
         begin = self.at
         self.at = end = begin + size + 2
-        if self.data[end - 2 : end] != b"\r\n":
+        if end > len(self.data):
+            return (yield from self._arriving_block(size, begin))
+        if self.data[end - 2 : end] != _LINE_END:
             raise TalkError("answers something that cannot be understood")
         return self.data[begin : end - 2]
+
+    def _arriving_block(self, size: int, begin: int) -> Talk[bytes]:
+        """Read a block of which something is still to come.
+
+        What gathers becomes the value, without a copy: of a large one that would take long.
+        """
+        gathered = BytesIO()
+        gathered.write(self.data[begin : begin + size])
+        behind = self.data[begin + size :]
+        while (missing := size - gathered.tell()) or len(behind) < len(_LINE_END):
+            piece = yield b""
+            if not piece:
+                raise TalkError("closed the connection")
+            gathered.write(piece[:missing])
+            behind += piece[missing:]
+        self.data, self.at = behind, len(_LINE_END)
+        if not behind.startswith(_LINE_END):
+            raise TalkError("answers something that cannot be understood")
+        return gathered.getvalue()
 
     def _more(self, send: bytes = b"") -> Talk[None]:
         data = yield send
