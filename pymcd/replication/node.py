@@ -378,8 +378,9 @@ class Node:
                 self._doubt(unacked, *lost)
                 self._rejoin(lost[0])
             else:
-                keys, flushed = self._untold(unacked)
-                self.gate.note_unheld(keys, flushed=flushed)
+                if not view.followers:
+                    keys, flushed = self._untold(unacked)
+                    self.gate.note_unheld(keys, flushed=flushed)
                 self._lead_on()
         else:
             leader = view.leader

@@ -784,6 +784,28 @@ class TestLoss:
         assert b"VALUE k 0 1\r\n1\r\n" not in reader.ask(b"get k m n\r\n")
         group.check_equal()
 
+    def test_strict_refuses_nothing_where_another_follower_is_left(self):
+        """Nor is it shown before that one has it."""
+        group = make_group("abc", votes=False, replication_ack="strict")
+        group.warm()
+        group.wire("a", "b").stall(group["b"])
+        group.wire("a", "c").stall(group["c"])
+        guest, reader = Guest(group["a"]), Guest(group["a"])
+        guest.feed(SET)
+        group.settle()
+        group["c"].stop()
+        group["c"].start()
+        group.link("c", "a")
+        assert group["a"].node.role == "coordinator"
+        group.check()
+        reader.feed(b"get k\r\n")
+        group.settle()
+        assert guest.take() == reader.take() == b""
+        group.wire("a", "b").resume()
+        group.settle()
+        assert guest.take() == STORED
+        assert reader.take() == b"VALUE k 0 1\r\n1\r\nEND\r\n"
+
     def test_strict_refuses_followers_clients_as_well(self):
         group = make_group(replication_ack="strict")
         guest = Guest(group["b"])
