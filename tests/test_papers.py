@@ -293,9 +293,9 @@ def test_links_lead_somewhere(paper):
 
 def test_every_page_is_in_the_index():
     pages = {path.name for path in DOCS.glob("*.md")} - {"index.md"}
-    assert set(re.findall(r"\]\((\w+\.md)\)", (DOCS / "index.md").read_text("utf-8"))) == pages
+    assert set(re.findall(r"\]\(([\w-]+\.md)\)", (DOCS / "index.md").read_text("utf-8"))) == pages
     told = (ROOT / ".mkdocs.yml").read_text("utf-8")
-    assert set(re.findall(r"- (\w+\.md)$", told, re.MULTILINE)) == pages | {"index.md"}
+    assert set(re.findall(r"- ([\w-]+\.md)$", told, re.MULTILINE)) == pages | {"index.md"}
 
 
 def test_extras_that_are_named_exist():

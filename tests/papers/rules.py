@@ -62,9 +62,12 @@ ELSEWHERE: Final[dict[tuple[str, str, str], Elsewhere]] = {
     ("docs/testing.md", "A memcached for your tests", "sh"): Elsewhere(
         1, "conformance/test_newcomer.py", _PIP
     ),
+    ("docs/testing-recipes.md", "GitHub Actions", "yaml"): Elsewhere(
+        1, "tests/recipes/test_recipes.py", "a workflow is read by GitHub"
+    ),
 }
 #: Papers whose examples in Python are run by tests/recipes, whatever their number.
-RECIPES: Final = ("docs/testing.md",)
+RECIPES: Final = ("docs/testing.md", "docs/testing-recipes.md")
 
 #: What is there before a section of a paper begins: another section was done, maybe elsewhere.
 SECRET = ("docs/pair.md", "On two hosts", 1)
@@ -89,7 +92,7 @@ pymcd -u nobody -d                                                              
 etcd --data-dir etcd >etcd.log 2>&1 &
 until etcdctl endpoint health 2>etcdctl.log; do sleep 0.1; done
 """,
-    ("docs/testing.md", "A real memcached"): "memcached -u nobody -l 127.0.0.1 -d\n",
+    ("docs/testing-recipes.md", "A real memcached"): "memcached -u nobody -l 127.0.0.1 -d\n",
 }
 
 #: How a file of this language is read by its program; `{}` is its path.

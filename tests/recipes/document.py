@@ -1,6 +1,6 @@
-"""Cut the examples out of docs/testing.md.
+"""Cut the examples out of docs/testing.md and docs/testing-recipes.md.
 
-A section of the page is one recipe: its Python blocks become one test file, but for a block whose
+A section of a page is one recipe: its Python blocks become one test file, but for a block whose
 first line is a comment with a file's name, which becomes that file. So page and test cannot differ.
 """
 
@@ -13,7 +13,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "testing.md"
+DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+#: Where one begins, and all the rest.
+PAGES = (DOCS / "testing.md", DOCS / "testing-recipes.md")
 TEST_FILE = "test_recipe.py"
 
 # A heading, or a block of any language: what looks like a heading in a block is a comment.
@@ -58,16 +60,18 @@ def _imported(text: str) -> set[str]:
 
 
 def _parts(page: str | None) -> list[re.Match[str]]:
-    return list(_PART.finditer(PAGE.read_text(encoding="utf-8") if page is None else page))
+    if page is None:
+        page = "".join(path.read_text(encoding="utf-8") for path in PAGES)
+    return list(_PART.finditer(page))
 
 
 def titles(page: str | None = None) -> list[str]:
-    """Return the headings of the page, in its order."""
+    """Return the headings of a page, or of both, in their order."""
     return [part["title"] for part in _parts(page) if part["title"] is not None]
 
 
 def recipes(page: str | None = None) -> list[Recipe]:
-    """Return the recipes of the page, in its order."""
+    """Return the recipes of a page, or of both, in their order."""
     found: list[Recipe] = []
     for part in _parts(page):
         if part["title"] is not None:

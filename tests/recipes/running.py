@@ -40,6 +40,21 @@ def run_pytest(folder: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def run_django(folder: Path) -> str:
+    """Run Django's tests in `folder`, as from a shell; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "test", "--settings=settings"],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=RUN_TIMEOUT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
 def counts(said: str) -> dict[str, int]:
     """Return the numbers of pytest's last line: {"passed": 3, "skipped": 1}."""
     return {

@@ -1,4 +1,4 @@
-"""Every fault, met by real client libraries: what each makes of it is as docs/testing.md tells."""
+"""Every fault, met by real client libraries: each makes of it what the page of recipes tells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from pymcd.testing import MemcachedServer
 
 from .clients import CLIENTS, PATIENT_S, Client, connect
-from .document import PAGE
+from .document import PAGES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +48,7 @@ ANSWER = "the answer"
 
 def table() -> dict[str, dict[str, set[str]]]:
     """Return the page's table: by fault and column the words for what the client may see."""
-    section = PAGE.read_text(encoding="utf-8").partition("\n## Every fault\n")[2]
+    section = PAGES[1].read_text(encoding="utf-8").partition("\n### Every fault\n")[2]
     section, _, _ = section.partition("\n## ")
     rows = [
         [cell.strip() for cell in line.strip("|").split("|")]

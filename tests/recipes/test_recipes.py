@@ -1,4 +1,4 @@
-"""Each example of docs/testing.md runs as its reader runs it: by pytest, in its own process."""
+"""Each example of testing.md and testing-recipes.md runs as its reader runs it, in a process."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ import pytest
 
 from pymcd.testing import MemcachedServer
 
-from .document import PAGE, TEST_FILE, Recipe, recipes, titles
-from .running import RUN_TIMEOUT_S, counts, run_pytest
+from .document import PAGES, TEST_FILE, Recipe, recipes, titles
+from .running import RUN_TIMEOUT_S, counts, run_django, run_pytest
 
 RECIPES = recipes()
 
-#: What the page must have, so that no recipe goes missing by a mistake in the markup.
+#: What the pages must have, so that no recipe goes missing by a mistake in the markup.
 EXPECTED = {
     "A memcached for your tests",
+    "Fixtures",
+    "What was asked",
+    "Django's own runner",
+    "FastAPI under asyncio",
+    "Celery",
+    "aiocache",
+    "dogpile.cache",
+    "freezegun",
+    "time-machine",
     "Without pytest",
     "Looking inside",
     "pymemcache",
@@ -33,12 +42,14 @@ EXPECTED = {
     "Threads",
     "Forked children",
     "Logins and Unix sockets",
-    "freezegun",
-    "time-machine",
 }
 
 #: What a recipe is run with.
-ARGUMENTS = {"pytest-xdist": ["-n", "2"], "hypothesis": ["-p", "hypothesispytest"]}
+ARGUMENTS = {
+    "pytest-xdist": ["-n", "2"],
+    "hypothesis": ["-p", "hypothesispytest"],
+    "FastAPI under asyncio": ["-p", "anyio"],
+}
 
 
 @pytest.mark.slow
@@ -48,6 +59,9 @@ def test_recipe(recipe: Recipe, tmp_path):
     if missing := recipe.missing():
         pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[recipes]'")
     recipe.write(tmp_path)
+    if recipe.title == "Django's own runner":
+        assert "Ran 2 tests" in run_django(tmp_path)
+        return
     said = run_pytest(tmp_path, *ARGUMENTS.get(recipe.title, ()), TEST_FILE)
     # Nothing was skipped, and nothing gave a warning.
     assert set(counts(said)) == {"passed"}, said
@@ -57,11 +71,29 @@ def test_no_recipe_is_missing():
     assert {recipe.title for recipe in RECIPES} >= EXPECTED
 
 
-def test_links_of_the_page_lead_somewhere():
-    anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles()}
-    links = re.findall(r"\]\(#([^)]*)\)", PAGE.read_text(encoding="utf-8"))
+def test_links_of_the_pages_lead_somewhere():
+    texts = {path.name: path.read_text(encoding="utf-8") for path in PAGES}
+    anchors = {
+        name: {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles(text)}
+        for name, text in texts.items()
+    }
+    links = [
+        (page or name, anchor)
+        for name, text in texts.items()
+        for page, anchor in re.findall(r"\]\(([\w.-]*)#([^)]*)\)", text)
+    ]
     assert links
-    assert set(links) - anchors == set()
+    assert [link for link in links if link[1] not in anchors[link[0]]] == []
+
+
+def test_the_workflow_is_one():
+    yaml = pytest.importorskip("yaml")
+    section = PAGES[1].read_text(encoding="utf-8").partition("### GitHub Actions\n")[2]
+    block = section.partition("```yaml\n")[2].partition("```")[0]
+    (job,) = yaml.safe_load(block)["jobs"].values()
+    commands = [step["run"] for step in job["steps"] if "run" in step]
+    assert commands[-1].split() == ["python", "-m", "pymcd.testing", "--", "npm", "test"]
+    assert all(set(step) <= {"uses", "with", "run"} for step in job["steps"])
 
 
 SMALL_PAGE = """\
