@@ -5,8 +5,10 @@ The event loops are asked only where somebody has imported them.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -21,6 +23,12 @@ def check_system() -> None:
         raise RuntimeError(
             "pymcd has no server for Windows: run the tests under WSL or in a container, or give"
             " them a memcached that runs elsewhere, by pytest --memcached-server=HOST:PORT"
+        )
+    if not isinstance(os, ModuleType):
+        raise RuntimeError(
+            "pyfakefs has replaced the functions by which a server reads and writes: start it"
+            " before, in a process of its own, as by @pytest.mark.memcached(process=True) and"
+            " `def test(memcached_server, fs)`"
         )
 
 

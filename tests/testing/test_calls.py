@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import struct
-import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -253,6 +252,7 @@ def test_the_newest_call_is_kept_however_large_it_is() -> None:
 
 def test_small_calls_are_bounded_too() -> None:
     record = CallRecord()
+    tracemalloc = pytest.importorskip("tracemalloc", reason="PyPy has none")
     tracemalloc.start()
     for number in range(100_000):
         call = Call("get", (b"%020d" % number,))

@@ -129,6 +129,25 @@ def test_what_items_really_take_is_known_of_one_interpreter(
         assert int(other.stats()["hash_bytes"]) >= 0
 
 
+# -- files that are none -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [{}, {"process": True}, {"tls": True}])
+def test_a_server_is_not_started_in_a_file_system_that_is_none(arguments: dict[str, bool]) -> None:
+    patcher = pytest.importorskip("pyfakefs.fake_filesystem_unittest").Patcher
+    with patcher(), pytest.raises(RuntimeError, match=r"process=True\).*memcached_server, fs"):
+        MemcachedServer(**arguments).start()  # type: ignore[arg-type]
+
+
+def test_one_that_was_started_before_in_a_process_goes_on() -> None:
+    patcher = pytest.importorskip("pyfakefs.fake_filesystem_unittest").Patcher
+    with MemcachedServer(process=True) as server, patcher(), raw(server) as client:
+        assert client.ask(b"set a 0 60 1\r\nx\r\n") == b"STORED\r\n"
+        server.advance(61)
+        assert client.ask(b"get a\r\n") == b"END\r\n"
+        assert len(server.calls) == 2
+
+
 # -- Windows -----------------------------------------------------------------------------------
 
 ON_WINDOWS = """
