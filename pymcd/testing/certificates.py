@@ -12,12 +12,12 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .plan import Plan
+from .plan import CommonPlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PlanT = TypeVar("PlanT", bound=Plan)
+PlanT = TypeVar("PlanT", bound=CommonPlan)
 
 
 class Certificates:

@@ -1,4 +1,4 @@
-"""What runs in a child process: a `MemcachedServer` like any other, asked by `childhost`.
+"""What runs in a child process: a `MemcachedServer` or a pair like any other, asked by `childhost`.
 
 It ends when its input does.
 """
@@ -11,6 +11,8 @@ import sys
 from typing import Any
 
 from ..startup import open_standard_descriptors
+from .pair import MemcachedPair
+from .plan import PairPlan, ServerPlan
 from .server import MemcachedServer
 
 
@@ -21,7 +23,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     calls = sys.stdin.buffer
-    server: MemcachedServer | None = None
+    running: MemcachedServer | MemcachedPair | None = None
     while True:
         try:
             name, arguments = pickle.load(calls)
@@ -30,25 +32,41 @@ def main() -> None:
         if name == "end":
             break
         try:
-            if server is None:
-                (plan,) = arguments
-                server = MemcachedServer(**{**vars(plan), "process": False})
-                server.start()
-                value: Any = server._port_number
-            elif name == "wait":
-                value = server._running().wait(*arguments)
-            elif name == "restart":
-                server.restart(keep_items=arguments[0])
-                value = None
+            if running is None:
+                running, value = begin(*arguments)
             else:
-                value = server._ask(name, *arguments)
+                value = answer(running, name, arguments)
             outcome = ("return", value)
         except Exception as error:
             outcome = ("raise", error)
         answers.write(pickle.dumps(outcome))
         answers.flush()
-    if server is not None:
-        server.stop()
+    if running is not None:
+        running.stop()
+
+
+def begin(plan: PairPlan | ServerPlan) -> tuple[MemcachedServer | MemcachedPair, Any]:
+    """Start what is wanted; return it, and its ports."""
+    arguments = {**vars(plan), "process": False}
+    if isinstance(plan, PairPlan):
+        pair = MemcachedPair(**arguments).start()
+        return pair, {"a": pair.a._port_number, "b": pair.b._port_number}
+    server = MemcachedServer(**arguments).start()
+    return server, server._port_number
+
+
+def answer(running: MemcachedServer | MemcachedPair, name: str, arguments: tuple[Any, ...]) -> Any:
+    """Return what a call returns: of the server, or of a pair, or of one of its servers."""
+    if isinstance(running, MemcachedPair):
+        which, _, name = name.partition(":")
+        if which == "pair":
+            return getattr(running, name)(*arguments)
+        running = running._server(which)
+    if name == "wait":
+        return running._running().wait(*arguments)
+    if name == "restart":
+        return running.restart(keep_items=arguments[0])
+    return running._ask(name, *arguments)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from .controls import check_parent
 
 if TYPE_CHECKING:
     from .calls import Call
-    from .plan import Plan
+    from .plan import CommonPlan
     from .wanted import Wanted
 
 #: What runs there.
@@ -31,9 +31,9 @@ _PATIENCE_S: Final = 30.0
 
 
 class ChildHost:
-    """Runs one server in a child process."""
+    """Runs one server in a child process, or both of a pair in one."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: CommonPlan) -> None:
         """Start; return when a client would be answered."""
         plan.check_process()
         package = str(Path(__file__).parents[2])
@@ -47,7 +47,7 @@ class ChildHost:
             env={**os.environ, "PYTHONPATH": path},
         )
         try:
-            self.port: int = self.ask("begin", plan)
+            self.port: Any = self.ask("begin", plan)  #: of a pair: of "a" and of "b"
         except BaseException:
             self.stop()
             raise
@@ -101,4 +101,29 @@ class ChildHost:
             self._child.kill()
             self._child.wait()
         stdout.close()
+        return value
+
+
+class ChildOfPair:
+    """One server of a pair whose process is a child's."""
+
+    def __init__(self, child: ChildHost, which: str) -> None:
+        self._child = child
+        self._which = which
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Have its engine execute a method; return what that returns."""
+        return self._child.ask(f"{self._which}:{name}", *arguments)
+
+    def wait(self, wanted: Wanted, count: int, timeout_s: float) -> list[Call] | None:
+        """Return the matching calls when there are `count`; None: that takes longer."""
+        calls: list[Call] | None = self.ask("wait", wanted, count, min(timeout_s, WAIT_SLICE_S))
+        return calls
+
+    def stop(self, last: str) -> Any:
+        """Kill it, after a last call; return what that has returned."""
+        value = None
+        with suppress(RuntimeError):  # it has ended already
+            value = self.ask(last)
+            self._child.ask("pair:kill", self._which)
         return value

@@ -10,11 +10,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from ..replication.roles import ALONE
+from .actions import Action
 from .calls import Call
 from .checks import duration, is_number
 from .clocks import FakeClock, monotonic
 from .controls import FaultOwner, good_seconds
-from .faults import Fault, Rule
+from .faults import Criteria, Fault, Origin, Rule
 from .findings import caller, tell
 from .lives import Life
 from .plan import PairPlan, method_taking
@@ -23,6 +24,7 @@ from .server import MemcachedServer
 from .surroundings import check_system, threads_replaced_by
 
 if TYPE_CHECKING:
+    from .childhost import ChildHost
     from .ports import Port
 
 Which = Literal["a", "b"]
@@ -54,6 +56,8 @@ class MemcachedPair(FaultOwner, Life):
             paths of a certificate chain and its key. The servers talk to each other without.
         clock: "real", "frozen" or "host"; both servers share it. Replication itself goes by real
             time.
+        process: Run both in one process of its own, as they do by themselves where gevent or
+            eventlet have replaced threads.
         options: Further options of both, such as `["--replication-ack", "strict"]`. The
             acknowledgement time-out is 0.25 s here, so that a slow machine is no failure; a node
             that is killed is replaced after that time.
@@ -62,13 +66,14 @@ class MemcachedPair(FaultOwner, Life):
     @method_taking(PairPlan)
     def __init__(self, plan: PairPlan) -> None:
         arguments = {**vars(plan), "host": _HOST, "options": [*_PATIENT, *plan.options]}
+        arguments["process"] = False  # each: it is the pair that runs in one
         self.a, self.b = MemcachedServer(**arguments), MemcachedServer(**arguments)
         self.a._partner, self.b._partner = self.b, self.a
         super().__init__()
         #: Faults of both, which are also those of a server that is restarted.
         self._rules: dict[int, Rule] = {}
-        self._clock_kind = plan.clock
-        self._tls = plan.tls
+        self._plan = plan
+        self._child: ChildHost | None = None
         self._link_ports: list[Port] = []
 
     # -- life ----------------------------------------------------------------------------------
@@ -79,42 +84,60 @@ class MemcachedPair(FaultOwner, Life):
         >>> pair = MemcachedPair().start()
         >>> pair.stop()
         """
-        if self._link_ports:
+        if self._link_ports or self._child is not None:
             raise RuntimeError("the pair runs already; stop() it first, or start another one")
         check_system()
-        library = threads_replaced_by()
-        if library is not None:
-            raise RuntimeError(
-                f"{library} has replaced threads and sockets in this process, so no pair can run in"
-                " threads of it; start each server with MemcachedServer(process=True)"
-            )
-        from .ports import Port
-
         self._begin()
-        clock = FakeClock(self._clock_kind)
         try:
-            if self._tls is True:
+            plan = self._plan
+            if plan.tls is True:
                 from .certificates import Certificates
 
                 self.a._certificates = self.b._certificates = Certificates(_HOST)
-            self._link_ports = [Port(_HOST), Port(_HOST)]
-            own, other = (f"{_HOST}:{port.number}" for port in self._link_ports)
-            for server, name, mine, theirs in (
-                (self.a, "a", own, other),
-                (self.b, "b", other, own),
-            ):
-                server._clock = clock
-                server._settings = {
-                    "node_id": name,
-                    "replication_listen": (mine,),
-                    "peers": (theirs,),
-                }
-                server.start()
-            self.wait_in_sync()
+                plan = self.a._certificates.add_to(plan)
+            if plan.process or threads_replaced_by() is not None:
+                self._start_child(plan)
+            else:
+                self._start_threads()
         except BaseException:
             self.stop()
             raise
         return self
+
+    def _start_child(self, plan: PairPlan) -> None:
+        from .childhost import ChildHost
+
+        self._child = ChildHost(plan)
+        for which, server in (("a", self.a), ("b", self.b)):
+            server._in_child = True
+            server._port_number = self._child.port[which]
+            self._attach(which)
+
+    def _attach(self, which: str) -> None:
+        """Have a server be one in the child."""
+        from .childhost import ChildOfPair
+
+        assert self._child is not None
+        self._server(which)._host = ChildOfPair(self._child, which)
+
+    def _start_threads(self) -> None:
+        from .ports import Port
+
+        clock = FakeClock(self._plan.clock)
+        self._link_ports = [Port(_HOST), Port(_HOST)]
+        own, other = (f"{_HOST}:{port.number}" for port in self._link_ports)
+        for server, name, mine, theirs in (
+            (self.a, "a", own, other),
+            (self.b, "b", other, own),
+        ):
+            server._clock = clock
+            server._settings = {
+                "node_id": name,
+                "replication_listen": (mine,),
+                "peers": (theirs,),
+            }
+            server.start()
+        self.wait_in_sync()
 
     def stop(self) -> None:
         """Stop both; nothing is left behind. Doing so twice is harmless.
@@ -125,7 +148,10 @@ class MemcachedPair(FaultOwner, Life):
         self._over()
         self._rules.clear()
         ports, self._link_ports = self._link_ports, []
+        child, self._child = self._child, None
         with ExitStack() as stopping:
+            if child is not None:
+                stopping.callback(child.stop)
             for port in ports:
                 stopping.callback(port.close)
             stopping.callback(self.b.stop)
@@ -250,6 +276,10 @@ class MemcachedPair(FaultOwner, Life):
         server = self._server(which)
         self._check_running()
         server._end()
+        if self._child is not None:
+            self._child.ask("pair:restart", which)
+            self._attach(which)
+            return
         server._start()
         for rule in self._rules.values():
             server._ask("script.faults.install", rule)
@@ -272,6 +302,12 @@ class MemcachedPair(FaultOwner, Life):
         {}
         """
         self._check_running()
+        if self._child is not None:
+            self._child.ask("pair:reset")
+            self._builders.clear()
+            for which in ("a", "b"):
+                self._attach(which)
+            return
         for rule in list(self._rules.values()):
             self._end_fault(rule)
         self._builders.clear()
@@ -305,11 +341,34 @@ class MemcachedPair(FaultOwner, Life):
     def _add_fault(self, rule: Rule) -> Fault:
         """Have one fault happen at both: `times` is of all calls."""
         self._check_running()
-        self._rules[rule.number] = rule
+        number, child = rule.number, self._child
+        if child is not None:
+            child.ask("pair:_install_fault", number, rule.criteria, rule.action, rule.origin)
+            return Fault(
+                lambda: int(child.ask("pair:_remove_fault", number)),
+                lambda: int(child.ask("pair:_met", number)),
+                str(rule.origin),
+            )
+        self._rules[number] = rule
         for server in (self.a, self.b):
             if server._host is not None:
                 server._ask("script.faults.install", rule)
         return Fault(lambda: self._end_fault(rule), lambda: rule.met, str(rule.origin))
+
+    # Asked for by name from another process, which cannot send a rule.
+
+    def _install_fault(
+        self, number: int, criteria: Criteria, action: Action, origin: Origin
+    ) -> None:
+        self._add_fault(Rule(number, criteria, action, origin))
+
+    def _remove_fault(self, number: int) -> int:
+        rule = self._rules.get(number)
+        return 0 if rule is None else self._end_fault(rule)
+
+    def _met(self, number: int) -> int:
+        rule = self._rules.get(number)
+        return 0 if rule is None else rule.met
 
     def _end_fault(self, rule: Rule) -> int:
         self._rules.pop(rule.number, None)
@@ -364,7 +423,7 @@ class MemcachedPair(FaultOwner, Life):
         return self.a if which == "a" else self.b
 
     def _check_running(self) -> None:
-        if not self._link_ports:
+        if not self._link_ports and self._child is None:
             raise RuntimeError("the pair is not running; write `with MemcachedPair() as pair:`")
 
     def _both(self, what: str) -> list[MemcachedServer]:

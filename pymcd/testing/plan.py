@@ -83,6 +83,14 @@ class CommonPlan:
         """`max_item_size` as a number."""
         return int(self.max_item_size)
 
+    def check_process(self) -> None:
+        """Raise `ValueError` for what cannot be in a process of its own."""
+        if self.clock == "host":
+            raise ValueError(
+                'clock="host" follows time.time() of this process, which a server in a process of'
+                ' its own cannot see: write clock="frozen", and move it with advance()'
+            )
+
     def _set(self, name: str, value: object) -> None:
         # Frozen: only before anybody has seen it.
         object.__setattr__(self, name, value)
@@ -91,6 +99,14 @@ class CommonPlan:
 @dataclass(frozen=True, kw_only=True)
 class PairPlan(CommonPlan):
     """How both servers of a pair shall be."""
+
+    process: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        flag("process", self.process)
+        if self.process:
+            self.check_process()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,14 +139,6 @@ class Plan(CommonPlan):
     def socket_path(self) -> str | None:
         """`unix_socket` as a str."""
         return None if self.unix_socket is None else os.fspath(self.unix_socket)
-
-    def check_process(self) -> None:
-        """Raise `ValueError` for what cannot be in a process of its own."""
-        if self.clock == "host":
-            raise ValueError(
-                'clock="host" follows time.time() of this process, which a server in a process of'
-                ' its own cannot see: write clock="frozen", and move it with advance()'
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,7 +36,7 @@ from .wanted import Key, Wanted
 
 if TYPE_CHECKING:
     from .certificates import Certificates
-    from .childhost import ChildHost
+    from .childhost import ChildHost, ChildOfPair
     from .clocks import FakeClock
     from .findings import Finding
     from .host import ThreadHost
@@ -113,7 +113,7 @@ class MemcachedServer(Controls, Life):
     def __init__(self, plan: ServerPlan) -> None:
         super().__init__()
         self._plan = plan
-        self._host: ThreadHost | ChildHost | None = None
+        self._host: ThreadHost | ChildHost | ChildOfPair | None = None
         self._in_child = False
         self._port: Any = None  #: reserved
         self._port_number = plan.port
@@ -266,7 +266,7 @@ class MemcachedServer(Controls, Life):
     def _is_running(self) -> bool:
         return self._host is not None
 
-    def _running(self) -> ThreadHost | ChildHost:
+    def _running(self) -> ThreadHost | ChildHost | ChildOfPair:
         if self._host is None:
             raise RuntimeError(
                 "the server is not running; use it inside `with MemcachedServer() as server:`,"

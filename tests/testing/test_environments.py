@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from pymcd.testing import Call, MemcachedServer
+from pymcd.testing import Call, MemcachedPair, MemcachedServer
 
 from .helpers import RawClient, nothing_left, raw
 
@@ -354,6 +354,38 @@ def test_a_process_that_dies_is_noticed() -> None:
             server.items()
 
 
+@pytest.mark.slow
+def test_a_pair_in_a_process_can_do_the_same() -> None:
+    with nothing_left(), MemcachedPair(process=True, clock="frozen") as pair:
+        then = pair.now
+        with raw(pair.a) as a, raw(pair.b) as b:
+            assert a.ask(b"set a 0 60 1\r\nx\r\n") == b"STORED\r\n"
+            assert b.ask(b"get a\r\n", b"END\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\n"
+            fault = pair.fault(command="get", times=2).reply(b"SERVER_ERROR busy\r\n")
+            answers = [client.ask(b"get a\r\n") for client in (a, b, a)]
+            assert answers[:2] == [b"SERVER_ERROR busy\r\n"] * 2
+            assert fault.met == 2
+            assert [str(call) for call in pair.calls] == ["set a", *["get a"] * 4]
+            with pair.partition():
+                pair.a.put("cut", b"1")
+                assert "cut" not in pair.b
+            pair.wait_in_sync()
+            pair.advance(61)
+            assert set(pair.b.items()) == {b"cut"}
+            address = pair.a.address
+            pair.kill("a")
+            assert a.read() == b""
+            assert len(pair.a.calls) == 3
+            pair.b.put("b", b"1")
+            pair.restart("a")
+            assert pair.a.address == address
+            assert "b" in pair.a
+            pair.kill("b")
+            pair.reset()
+            assert pair.now == then
+            assert pair.a.items() == pair.b.items() == {}
+
+
 # -- gevent ------------------------------------------------------------------------------------
 
 GEVENT = """
@@ -361,12 +393,9 @@ from gevent import monkey
 monkey.patch_all()
 import gevent, socket
 from pymcd.testing import MemcachedPair, MemcachedServer
-try:
-    MemcachedPair().start()
-except RuntimeError as error:
-    assert "process=True" in str(error), error
-else:
-    raise AssertionError
+with MemcachedPair() as pair:
+    pair.a.put("a", b"1")
+    assert "a" in pair.b
 
 def ask(request, end=b"\\r\\n"):
     with socket.create_connection(server.address) as client:
