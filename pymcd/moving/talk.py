@@ -35,6 +35,13 @@ class TalkError(Exception):
     """A server that does not do what it is asked for, and why, in a few words."""
 
 
+class ClosedError(TalkError):
+    """A server that closed the connection."""
+
+    def __init__(self, more: str = "") -> None:
+        super().__init__(f"closed the connection{more}")
+
+
 class BusyError(TalkError):
     """A server that would do it a little later."""
 
@@ -97,7 +104,7 @@ class Input:
         while (missing := size - gathered.tell()) or len(behind) < len(_LINE_END):
             piece = yield b""
             if not piece:
-                raise TalkError("closed the connection")
+                raise ClosedError
             gathered.write(piece[:missing])
             behind += piece[missing:]
         self.data, self.at = behind, len(_LINE_END)
@@ -108,7 +115,7 @@ class Input:
     def _more(self, send: bytes = b"") -> Talk[None]:
         data = yield send
         if not data:
-            raise TalkError("closed the connection")
+            raise ClosedError
         self.data = self.data[self.at :] + data
         self.at = 0
 

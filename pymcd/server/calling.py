@@ -23,6 +23,7 @@ class Call:
         self._stream = stream
         self._fd = stream.socket.fileno()
         self._unsent = b""
+        self.heard = False  #: anything at all
 
     @classmethod
     async def open(cls, host: str, port: int) -> Self:
@@ -55,11 +56,13 @@ class Call:
     def receive(self, most_bytes: int) -> bytes | None:
         """Return what has come, of that at most; empty: nothing more will; None: nothing yet."""
         try:
-            return os.read(self._fd, most_bytes)
+            data = os.read(self._fd, most_bytes)
         except BlockingIOError:
             return None
         except ConnectionError:
             return b""
+        self.heard = self.heard or bool(data)
+        return data
 
     async def readable(self) -> None:
         """Wait until there is something to receive."""

@@ -67,6 +67,8 @@ TELL_EVERY_S: Final = 10.0
 _LEASE_MARGIN_S: Final = 0.01
 
 
+_CLOSED: Final = "the connection was closed"
+_CLOSED_AT_ONCE: Final = f"{_CLOSED} at once: it may want TLS, or speak the binary protocol alone"
 _THE_REST: Final = "pymcd dump and pymcd load bring the rest"
 
 
@@ -285,7 +287,7 @@ class Filling:
                     await self._wait_for_source(call.readable)
                 self._gave_way()
                 if not data:
-                    raise ConnectionResetError("the connection was closed")
+                    raise ConnectionResetError(_CLOSED if call.heard else _CLOSED_AT_ONCE)
                 to_send = talk.send(data)
         except StopIteration as end:
             result: Result = end.value

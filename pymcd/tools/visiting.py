@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from ..moving.talk import BusyError, Input, TalkError, refusal
+from ..moving.talk import BusyError, ClosedError, Input, TalkError, refusal
 from .asking import AskError, connected, in_words
 
 if TYPE_CHECKING:
@@ -89,7 +89,10 @@ def patiently(visit: Callable[[], Result]) -> Result:
 def _greet(access: Access) -> Talk[None]:
     """Find out whether a server speaks text, and log in if there must be a login."""
     came = Input()
-    line = yield from came.ask(b"version\r\n")
+    try:
+        line = yield from came.ask(b"version\r\n")
+    except ClosedError:
+        raise ClosedError(": it may want TLS (--tls), or speak the binary protocol alone") from None
     if b"unauthenticated" in line and access.user:
         # protocol.txt, "Authentication". Where nobody need log in, this would store an item.
         token = f"{access.user} {access.password}".encode(errors="surrogateescape")

@@ -208,6 +208,23 @@ async def test_a_source_that_refuses(autojump_clock, nursery, said, why):
     nursery.cancel_scope.cancel()
 
 
+async def test_a_source_that_closes_at_once(autojump_clock, nursery):
+    async def close(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.aclose()
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, close, listeners)
+    port = listeners[0].socket.getsockname()[1]
+    async with serving(clock=TrioClock(), fill_from=f"127.0.0.1:{port}") as server:
+        await until(lambda: is_done(server))
+        assert told(server)[-1].startswith(
+            "stopped, as it does not answer (the connection was closed at once: it may want TLS,"
+            " or speak the binary protocol alone): 0 of 0 items filled"
+        )
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_source_that_is_silent(autojump_clock, nursery):
     source = await Faulty(nursery, lambda question: b"").start()
     async with serving(clock=TrioClock(), fill_from=source) as server:

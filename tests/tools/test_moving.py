@@ -285,6 +285,17 @@ def test_one_item_is_told_of_as_one(tmp_path, capsys, monkeypatch):
     assert "; 1 item is done (1 stored): go on with --skip 1\n" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("tool", ["dump", "load"])
+def test_a_server_that_closes_at_once_may_speak_otherwise(tool, tmp_path, capsys):
+    path = tmp_path / "items"
+    path.write_bytes(b"".join(dump_of(b"a")))
+    with Served(answers=0) as server:
+        names = [server.address, "-"] if tool == "dump" else [str(path), server.address]
+        assert cli.main([tool, *names]) == 1
+    said = "closed the connection: it may want TLS (--tls), or speak the binary protocol alone"
+    assert said in capsys.readouterr().err
+
+
 def test_a_target_that_is_full_says_so(tmp_path, capsys):
     path = tmp_path / "items"
     keys = [b"%d" % number for number in range(3000)]
