@@ -136,7 +136,7 @@ class _Dump:
 
     def _write(self, visit: Visit, listing: Listing, file: BinaryIO) -> None:
         file.write(HEAD)
-        with progress("dumping", self._plan.count) as advance:
+        with progress("dumping", self._plan.count, counted=True) as advance:
             while wanted := self._plan.take(BATCH_ITEMS, BATCH_BYTES):
                 items = visit.talk(fetch(wanted, listing, time.time))
                 now = time.time()

@@ -115,7 +115,10 @@ class _Load:
                         self._look_through(file)
                         if self._whole < self._skip:
                             return self._skips_all(name, self._whole)
-                with Visit(*self._where) as visit, progress("loading", size) as advance:
+                with (
+                    Visit(*self._where) as visit,
+                    progress("loading", size, counted=False) as advance,
+                ):
                     self._store_all(visit, file, advance)
         except DumpError as error:
             if not partial or not self._done:

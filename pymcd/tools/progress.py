@@ -13,8 +13,11 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
-    """Show how much of so much is done; what is yielded is told of more."""
+def progress(label: str, length: int, *, counted: bool) -> Iterator[Callable[[int], None]]:
+    """Show how much of so much is done; what is yielded is told of more.
+
+    `counted`: as numbers, else as a share: those of bytes do not fit into 80 columns.
+    """
     if not sys.stderr.isatty():
         yield lambda step: None
         return
@@ -22,7 +25,8 @@ def progress(label: str, length: int) -> Iterator[Callable[[int], None]]:
         length=length,
         label=label,
         file=sys.stderr,
-        show_pos=True,
+        show_pos=counted,
+        show_percent=not counted,
         update_min_steps=max(1, length // 200),
     ) as bar:
         yield bar.update

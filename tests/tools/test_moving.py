@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from pymcd import cli
 from pymcd.auth import Authenticator, decode_text_users
 from pymcd.moving.dumpfile import HEAD, Record, encode_end, encode_record
 from pymcd.tools import load
+from pymcd.tools.progress import progress
 from tests.protocol.helpers import Client, make_service
 
 from ..hosts import lend
@@ -283,6 +285,19 @@ def test_one_item_is_told_of_as_one(tmp_path, capsys, monkeypatch):
     with Served(answers=2) as target:
         assert cli.main(["load", str(path), target.address]) == 1
     assert "; 1 item is done (1 stored): go on with --skip 1\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("length", "counted"), [(500_000_000, True), (64 << 40, False)], ids=["dump", "load"]
+)
+def test_progress_stays_within_80_columns(length, counted, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress("loading", length, counted=counted) as advance:
+        advance(length // 2)
+        advance(length - length // 2)
+    lines = re.sub(r"\x1b\[\S*?[a-zA-Z]", "", capsys.readouterr().err).splitlines()
+    assert max(map(len, lines)) < 80
+    assert "50%" in "".join(lines) or "250000000/500000000" in "".join(lines)
 
 
 @pytest.mark.parametrize("tool", ["dump", "load"])
