@@ -1,6 +1,6 @@
-"""Three client libraries behind one pair of methods, so that each can meet the same faults.
+"""Six clients, of five libraries, behind one pair of methods, so that each meets the same faults.
 
-`get` and `set` raise what the library raises: that is what the tests are about.
+`get` and `set` return and raise what the library does: that is what the tests are about.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Client(Protocol):
     """What the tests use of a client library."""
 
     def get(self, key: str) -> bytes | None: ...
-    def set(self, key: str, value: bytes) -> None: ...
+    def set(self, key: str, value: bytes) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -39,8 +39,8 @@ class Pymemcache:
         value: bytes | None = self._client.get(key)
         return value
 
-    def set(self, key: str, value: bytes) -> None:
-        assert self._client.set(key, value, noreply=False)
+    def set(self, key: str, value: bytes) -> bool:
+        return bool(self._client.set(key, value, noreply=False))
 
     def close(self) -> None:
         self._client.close()
@@ -49,19 +49,65 @@ class Pymemcache:
 class Pylibmc:
     """pylibmc, which is libmemcached in C; here with the text protocol."""
 
+    binary = False
+
     def __init__(self, server: MemcachedServer, timeout_s: float) -> None:
         import pylibmc
 
         # libmemcached waits for a socket with poll(), for so many milliseconds.
         behaviors = {"_poll_timeout": int(timeout_s * 1000), "connect_timeout": 30_000}
-        self._client = pylibmc.Client([server.url], binary=False, behaviors=behaviors)
+        self._client = pylibmc.Client([server.url], binary=self.binary, behaviors=behaviors)
 
     def get(self, key: str) -> bytes | None:
         value: bytes | None = self._client.get(key)
         return value
 
-    def set(self, key: str, value: bytes) -> None:
-        assert self._client.set(key, value)
+    def set(self, key: str, value: bytes) -> bool:
+        return bool(self._client.set(key, value))
+
+    def close(self) -> None:
+        self._client.disconnect_all()
+
+
+class PylibmcBinary(Pylibmc):
+    """The same with the binary protocol."""
+
+    binary = True
+
+
+class PythonMemcached:
+    """python-memcached, which takes what fails for a miss."""
+
+    def __init__(self, server: MemcachedServer, timeout_s: float) -> None:
+        import memcache
+
+        self._client = memcache.Client([server.url], socket_timeout=timeout_s, dead_retry=0)
+
+    def get(self, key: str) -> bytes | None:
+        value: bytes | None = self._client.get(key)
+        return value
+
+    def set(self, key: str, value: bytes) -> bool:
+        return bool(self._client.set(key, value))
+
+    def close(self) -> None:
+        self._client.disconnect_all()
+
+
+class Bmemcached:
+    """python-binary-memcached, which speaks the binary protocol."""
+
+    def __init__(self, server: MemcachedServer, timeout_s: float) -> None:
+        import bmemcached
+
+        self._client = bmemcached.Client((server.url,), socket_timeout=timeout_s)
+
+    def get(self, key: str) -> bytes | None:
+        value: bytes | str | None = self._client.get(key)
+        return value.encode() if isinstance(value, str) else value
+
+    def set(self, key: str, value: bytes) -> bool:
+        return bool(self._client.set(key, value))
 
     def close(self) -> None:
         self._client.disconnect_all()
@@ -84,8 +130,8 @@ class Aiomcache:
         value: bytes | None = self._run(self._client.get(key.encode()))
         return value
 
-    def set(self, key: str, value: bytes) -> None:
-        assert self._run(self._client.set(key.encode(), value))
+    def set(self, key: str, value: bytes) -> bool:
+        return bool(self._run(self._client.set(key.encode(), value)))
 
     def close(self) -> None:
         self._loop.run_until_complete(self._client.close())
@@ -98,10 +144,16 @@ CLIENTS: dict[str, Callable[[MemcachedServer, float], Client]] = {
     "pymemcache": Pymemcache,
     "pylibmc": Pylibmc,
     "aiomcache": Aiomcache,
+    "pylibmc binary": PylibmcBinary,
+    "python-memcached": PythonMemcached,
+    "bmemcached": Bmemcached,
 }
+#: Where the name of the client is not that of the module.
+_MODULES = {"pylibmc binary": "pylibmc", "python-memcached": "memcache"}
 
 
 def connect(name: str, server: MemcachedServer, timeout_s: float = PATIENT_S) -> Client:
     """Return a client of the named library; skip the test where that is not installed."""
-    pytest.importorskip(name, reason=f"needs {name}: pip install -e '.[recipes]'")
+    module = _MODULES.get(name, name)
+    pytest.importorskip(module, reason=f"needs {name}: pip install -e '.[recipes]'")
     return CLIENTS[name](server, timeout_s)
