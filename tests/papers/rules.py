@@ -65,6 +65,9 @@ ELSEWHERE: Final[dict[tuple[str, str, str], Elsewhere]] = {
     ("docs/testing-recipes.md", "GitHub Actions", "yaml"): Elsewhere(
         1, "tests/recipes/test_recipes.py", "a workflow is read by GitHub"
     ),
+    ("docs/testing-recipes.md", "Systems and interpreters", "ini"): Elsewhere(
+        1, "tests/recipes/test_surroundings.py", "a line of a file"
+    ),
 }
 #: Papers whose examples in Python are run by tests/recipes, whatever their number.
 RECIPES: Final = ("docs/testing.md", "docs/testing-recipes.md")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -15,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pymcd.testing import MemcachedServer, serve
+
+from .document import PAGES
+from .running import RUN_TIMEOUT_S, counts, run_pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,20 +202,14 @@ import gevent
 from pymcd.testing import MemcachedServer
 from pymemcache.client.base import Client
 
-try:
-    MemcachedServer().start()
-except RuntimeError as error:
-    assert "process=True" in str(error), error
-else:
-    raise AssertionError("started")
-
 def visit(server):
     client = Client(server.address, no_delay=True, default_noreply=False)
     visits = [client.incr("visits", 1) for _ in range(20)]
     client.close()
     return visits
 
-with MemcachedServer(process=True, clock="frozen") as server:
+with MemcachedServer(clock="frozen") as server:  # in a process of its own by itself
+    assert any("process" in line for line in server.log), server.log
     server.put("visits", b"0")
     greenlets = [gevent.spawn(visit, server) for _ in range(8)]
     with server.fault(command="incr", times=3).delay(5):
@@ -262,3 +260,34 @@ def test_a_test_that_fails_leaves_nothing():
         with pytest.raises(ZeroDivisionError):
             fail()
     assert left() == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(RUN_TIMEOUT_S)
+def test_pytest_socket_lets_a_server_of_tests_be(tmp_path):
+    """With the line of docs/testing-recipes.md, and nobody else."""
+    pytest.importorskip("pytest_socket", reason="needs pytest-socket: pip install -e '.[recipes]'")
+    (line,) = re.findall(r"```ini\n(addopts = .*)\n```", PAGES[-1].read_text("utf-8"))
+    (tmp_path / "pytest.ini").write_text(f"[pytest]\n{line}\n")
+    (tmp_path / "test_it.py").write_text(SHUT_IN)
+    assert counts(run_pytest(tmp_path))["passed"] == 2
+
+
+SHUT_IN = """
+import socket
+
+import pymemcache
+import pytest
+import pytest_socket
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_client(local, memcached_server_factory, tmp_path):
+    path = str(tmp_path / "socket") if local else None
+    server = memcached_server_factory(unix_socket=path)
+    client = pymemcache.Client(path or server.address, default_noreply=False)
+    assert client.set("a", "1")
+    client.close()
+    with pytest.raises(pytest_socket.SocketConnectBlockedError):
+        socket.create_connection(("192.0.2.1", 80), timeout=1)
+"""
