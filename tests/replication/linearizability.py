@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: States that one search visits at most.
 VISITS_MAX: Final = 200_000
+#: So many ways to have come to the same state are looked at in the time of one visit.
+KNOWN_PER_VISIT: Final = 20
 #: What of an item's size is not its value, at most.
 ITEM_HEAD_MAX_BYTES: Final = 400
 _NEVER: Final = float("inf")
@@ -416,6 +418,7 @@ def search(
         for node in following:
             used = node[0] & spare
             known = seen.setdefault((node[0] & ~spare, node[1]), [])
+            visits += len(known) // KNOWN_PER_VISIT
             if all(each & ~used for each in known):
                 known.append(used)
                 stack.append(node)
