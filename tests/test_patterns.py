@@ -32,8 +32,8 @@ PACKAGE = Path(pymcd.__file__).parent
 SIMPLE = {kinds.LITERAL, kinds.NOT_LITERAL, kinds.IN, kinds.ANY}
 #: Repetitions of a fixed number of times cost as much as what they repeat.
 BOUNDED = 300
-#: What these read is from whoever starts the server, or ours: the help.
-OPERATOR = {"options", "sources", "completion", "manual"}
+#: What these read is from whoever starts the server or writes a test, or ours: the help.
+OPERATOR = {"options", "sources", "completion", "manual", "wanted"}
 #: The others try each place of a text.
 ANCHORED = {"match", "fullmatch"}
 
