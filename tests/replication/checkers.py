@@ -882,6 +882,21 @@ def refused(
     return found
 
 
+def are_linked(hosts: Sequence[Host], in_time_s: float) -> bool:
+    """Return whether each who follows hears who decides in time, and is heard by it.
+
+    Else one that they count as in sync is about to be lost, and they do not know it yet.
+    """
+    wires = [
+        wire
+        for leads in hosts
+        for other in hosts
+        if leads.node.role == "coordinator" and other is not leads
+        for wire in (leads.wire_to(other.name), other.wire_to(leads.name))
+    ]
+    return all(wire and not wire.dead and wire.late_s < in_time_s for wire in wires)
+
+
 def is_under_way(hosts: Sequence[Host]) -> bool:
     """Return whether a node has told another one something, and does not know that it has it."""
     return any(

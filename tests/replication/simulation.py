@@ -776,11 +776,16 @@ class Simulation:
         if any(host.leaving for host in self.hosts):
             return False
         state = checkers.Timeline(self.hosts).at(self.world.now)
-        return all(host.node.ready for host in self.hosts) and all(
-            len(checkers.group_of(host.name, state)) == len(self.hosts) for host in self.hosts
+        return (
+            all(host.node.ready for host in self.hosts)
+            and all(
+                len(checkers.group_of(host.name, state)) == len(self.hosts) for host in self.hosts
+            )
+            and checkers.are_linked(self.hosts, self._in_time_s)
         )
 
     def _settle(self) -> None:
+        """Let all be in sync, and stay so."""
         world = self.world
         for client in self.clients:
             client.left = min(client.left, 5)
@@ -788,12 +793,12 @@ class Simulation:
         while world.now < end:
             world.run(world.now + 0.25)
             if self._at_rest():
-                break
-        else:
-            roles = {host.name: host.history[-1] for host in self.hosts}
-            busy = [client.name for client in self.clients if not client.idle]
-            self.report.found.append(f"does not come to rest: {roles}, clients {busy}")
-        world.run(world.now + 0.5)
+                world.run(world.now + 0.5)
+                if self._at_rest():
+                    return
+        roles = {host.name: host.history[-1] for host in self.hosts}
+        busy = [client.name for client in self.clients if not client.idle]
+        self.report.found.append(f"does not come to rest: {roles}, clients {busy}")
 
     def _recite(self) -> None:
         """Read every key from every node."""
@@ -815,7 +820,12 @@ class Simulation:
                 return
 
     def _let_arrive(self) -> None:
-        """Wait for what is under way: an item may have ended just now, or a vote been told."""
+        """Wait for what is under way: an item may have ended just now, or a vote been told.
+
+        Or a node been lost meanwhile, for want of memory: then it is to come back.
+        """
+        if not self.report.found and not self._at_rest():
+            self._settle()
         end = self.world.now + 1.0
         while self.world.now < end and checkers.is_under_way(self.hosts):
             self.world.run(self.world.now + 0.01)

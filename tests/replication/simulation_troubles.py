@@ -164,9 +164,13 @@ def late_handshake(simulation: Simulation) -> None:
         for end in wire.ends:
             end.late_s = 0.0
 
-    simulation.world.after(_LATE_TIMES * late_s, be_in_time)
+    def be_lost() -> None:
+        if not simulation.ending:
+            wire.cut(silent=True)
+
+    simulation.until(_LATE_TIMES * late_s, be_in_time)
     if random_.random() < 0.3:
-        simulation.world.after(random_.uniform(0.0, 2.5 * late_s), lambda: wire.cut(silent=True))
+        simulation.world.after(random_.uniform(0.0, 2.5 * late_s), be_lost)
     if random_.random() < 0.5:
         began, life = simulation.world.now, host.life
 

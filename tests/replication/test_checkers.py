@@ -12,7 +12,7 @@ import pytest
 from pymcd.replication.peer import Peer
 from pymcd.replication.roles import Role
 from pymcd.store import StoreMode
-from tests.replication import checkers
+from tests.replication import checkers, simulation_troubles
 from tests.replication.helpers import Guest, make_group
 from tests.replication.linearizability import Operation, Outcome, judge
 from tests.replication.releases import TODAY
@@ -476,6 +476,105 @@ def test_a_flush_to_come_may_come_then_or_never():
 )
 def test_a_flush_to_come_may_be_called_off(other, eras, left):
     assert len(checkers.see_delays([said("flush", 10.0, delay=5), other], eras, 1.5)) == left
+
+
+def in_sync(nodes: int) -> tuple[Simulation, Any, list[Any]]:
+    """Return a world, who decides there, and who follows it."""
+    simulation = Simulation(0, nodes=nodes)
+    for host in simulation.hosts:
+        host.start()
+    while not simulation._at_rest():
+        simulation.world.run(simulation.world.now + 0.25)
+        assert simulation.world.now < 5.0
+    followers = [host for host in simulation.hosts if host.node.role == "follower"]
+    (leads,) = {*simulation.hosts}.difference(followers)
+    return simulation, leads, followers
+
+
+def lose_unnoticed(wire: Wire) -> None:
+    wire.cut(silent=True)
+
+
+def be_late(wire: Wire) -> None:
+    wire.ends[0].late_s = 1.0
+
+
+def have_said_late(wire: Wire) -> None:
+    """What is said from now on comes behind that."""
+    be_late(wire)
+    wire.ends[0].send(b"word")
+    wire.ends[0].late_s = 0.0
+
+
+def be_slow(wire: Wire) -> None:
+    wire.ends[0].late_s = 0.01
+
+
+@pytest.mark.parametrize("nodes", [2, 3])
+@pytest.mark.parametrize(
+    ("happens", "rests"),
+    [(lose_unnoticed, False), (be_late, False), (have_said_late, False), (be_slow, True)],
+)
+def test_who_is_about_to_be_lost_is_not_at_rest(nodes, happens, rests):
+    """Though all of them say still that they are in sync."""
+    simulation, leads, followers = in_sync(nodes)
+    for host in followers:
+        for one, other in ((leads, host), (host, leads)):
+            assert one.wire_to(other.name) is leads.wire_to(host.name)
+    happens(leads.wire_to(followers[-1].name))
+    assert all(len(host.node.view.members) == nodes for host in simulation.hosts)
+    assert simulation._at_rest() is rests
+
+
+def test_two_who_follow_need_not_hear_each_other():
+    simulation, _, (one, other) = in_sync(3)
+    lose_unnoticed(one.wire_to(other.name))
+    assert simulation._at_rest()
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.3, 0.6])
+def test_the_end_is_there_when_it_lasts(after_s):
+    """Whoever is lost while all others come to rest is waited for."""
+    simulation, leads, followers = in_sync(3)
+    host = followers[0]
+    wire = leads.wire_to(host.name)
+    simulation.world.after(after_s, lose_unnoticed, wire)
+    simulation._settle()
+    assert wire.dead
+    assert simulation._at_rest()
+    assert leads.wire_to(host.name) is not wire
+    assert not simulation.report.found
+
+
+def test_who_is_lost_while_all_is_read_is_waited_for():
+    simulation, leads, followers = in_sync(3)
+    wire = leads.wire_to(followers[0].name)
+    lose_unnoticed(wire)
+    simulation._let_arrive()
+    assert leads.wire_to(followers[0].name) is not wire
+    assert simulation._at_rest()
+    assert not simulation.report.found
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_no_words_are_late_any_more_when_all_is_healed(number):
+    """Nor are they lost: what was to happen later does not."""
+    simulation = Simulation(number, more=frozenset({"late_handshake"}), nodes=3)
+    for host in simulation.hosts:
+        host.start()
+    world = simulation.world
+    world.run(1.0)
+    simulation_troubles.late_handshake(simulation)
+    wires = [wire for wire in world.wires if any(end.late_s for end in wire.ends)]
+    assert wires
+    simulation.ending = True
+    simulation._heal()
+    assert not any(end.late_s for wire in wires for end in wire.ends)
+    lost = []
+    for wire in wires:
+        wire.cut = lambda **how: lost.append(how)  # type: ignore[method-assign]
+    world.run(world.now + 10.0)
+    assert not lost
 
 
 @pytest.mark.parametrize(
