@@ -713,15 +713,24 @@ def _waits(history: list[Operation]) -> Iterator[tuple[Operation, float, float]]
     """Yield for whom a client waited, since when, and until when he was answered, or gave up.
 
     What a server reads later than what the same client has said before, it executes when that is
-    answered: so each has a round trip of its own.
+    answered: so each has a round trip of its own. What is not answered is waited for as well, by
+    what the client says next: its server knows when it was done.
     """
     answered_at: dict[object, float] = {}
+    silent: dict[object, list[tuple[float, float]]] = {}
     for operation in history:
         notes, begin, end = operation.notes, operation.invoked_at, operation.returned_at
+        said_at, session = begin, notes.get("said_on", operation.session)
         if "read_later" in notes:
             begin = max(begin, answered_at.get(notes["read_later"], begin))
+        for before, until in silent.get(session, ()):
+            if before < said_at:  # else they are read together, unless told otherwise
+                begin = max(begin, until)
         if end is not None:
-            answered_at[operation.session] = end
+            answered_at[session] = end
+        elif isinstance(done_at := notes.get("done_at"), float):
+            answered_at[session] = end = done_at
+            silent.setdefault(session, []).append((said_at, done_at))
         elif isinstance(gave_up_at := notes.get("gave_up"), float):
             end = gave_up_at
         if end is not None and "blocked" not in notes:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections import deque
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from .linearizability import ITEM_HEAD_MAX_BYTES, Operation, Outcome
@@ -813,6 +814,7 @@ class Client:
                     operation.notes["refused"] = refused
                 operation.node = self._host.name
                 operation.notes["life"] = self._host.life
+                operation.notes["said_on"] = operation.session  # whatever becomes of that
                 if visit.blocked_until > self.world.now:
                     operation.notes["blocked"] = True
                 self.history.append(operation)
@@ -824,10 +826,16 @@ class Client:
             size = self.read_bytes
             pieces = [data[start : start + size] for start in range(0, len(data), size)]
         self._note_later_reads(batch, len(pieces[0] or pieces[1]))
+        silent = self._silent(batch)
+        position = 0
         for piece in pieces:
             if piece:
+                position += len(piece)
+                whole = []
+                while silent and silent[0][0] <= position:
+                    whole += silent.popleft()[1]
                 self._leaves_at = max(self._leaves_at, self.world.now + random_.random() * 0.0005)
-                self.world.at(self._leaves_at, self._reach, visit, piece)
+                self.world.at(self._leaves_at, self._reach, visit, piece, whole)
         self._token += 1
         if self._pending:
             self.world.after(self.timeout_s, self._give_up, self._token)
@@ -844,10 +852,20 @@ class Client:
                 for operation in pending.operations:
                     operation.notes["read_later"] = operation.session
 
-    def _reach(self, visit: Visit, data: bytes) -> None:
+    @staticmethod
+    def _silent(batch: list[Pending]) -> deque[tuple[int, list[Operation]]]:
+        """Return to which commands of what is said at once is no reply, and where they end."""
+        ends = accumulate(len(pending.request) for pending in batch)
+        return deque(
+            (end, pending.operations)
+            for end, pending in zip(ends, batch, strict=True)
+            if pending.parse is _parse_nothing
+        )
+
+    def _reach(self, visit: Visit, data: bytes, silent: list[Operation]) -> None:
         """Arrive at the host, whether it is awake or not."""
         if visit.host.alive and visit.life == visit.host.life:
-            visit.host.post(visit, visit.feed, data, life=visit.life)
+            visit.host.post(visit, visit.feed, data, silent, life=visit.life)
         elif visit is self._visit and visit.host.connected:
             self._lost()
 

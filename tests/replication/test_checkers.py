@@ -17,7 +17,13 @@ from tests.replication.helpers import Guest, make_group
 from tests.replication.linearizability import Operation, Outcome, judge
 from tests.replication.releases import TODAY
 from tests.replication.simulation import Simulation
-from tests.replication.simulation_clients import Client, Pending, Speech, see_error
+from tests.replication.simulation_clients import (
+    Client,
+    Pending,
+    Speech,
+    _parse_nothing,
+    see_error,
+)
 from tests.replication.watch import Reach, Watch
 from tests.replication.world import Observation, Wire, World, constants
 from tests.store.helpers import make_cache
@@ -323,6 +329,77 @@ def test_what_is_read_later_waits_its_turn(read_later, found):
     late = [waits(1.0, 1.1), waits(1.0, 1.5)]
     late[1].notes["read_later"] = late[0].session = "c1"
     assert len(checkers.check_patience(late, [a], 0.26, {}, roles)) == 1
+
+
+@pytest.mark.parametrize(
+    ("said_at", "done_at", "answered_at", "found"),
+    [
+        (1.0, 1.2, 1.4, 0),  # each within the bound
+        (1.0, None, 1.4, 1),  # nobody knows of it
+        (1.0, 1.2, 1.5, 1),
+        (1.0, 1.3, 1.5, 1),  # nobody hears of it, but it has waited for too long
+        (1.0, 1.06, 1.4, 1),  # it was done before
+        (1.1, 1.2, 1.4, 1),  # at once with what is answered
+        (1.1, 1.3, 1.4, 1),
+    ],
+)
+@pytest.mark.parametrize("may_have_failed", [False, True])
+def test_what_is_said_behind_what_is_not_answered_waits_its_turn(
+    said_at, done_at, answered_at, found, may_have_failed
+):
+    a: Any = Box(name="a", history=[seen(0, "follower", "b")])
+    silent, _ = history = [waits(said_at, None), waits(1.1, answered_at)]
+    for each in history:
+        each.notes["said_on"] = each.session = "c1"
+    if done_at is not None:
+        silent.notes["done_at"] = done_at
+    if may_have_failed:
+        silent.session = None
+    roles = frozenset({"follower"})
+    assert len(checkers.check_patience(history, [a], 0.26, {}, roles)) == found
+    if not found:
+        silent.notes["said_on"] = "c2"
+        assert len(checkers.check_patience(history, [a], 0.26, {}, roles)) == 1
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("role", ["coordinator", "follower"])
+def test_a_server_knows_when_what_it_does_not_answer_is_done(role, fast):
+    """Not before others have it; and until then nothing is done that is said behind it."""
+    simulation, leads, (follows,) = in_sync(2)
+    world = simulation.world
+    host = leads if role == "coordinator" else follows
+    while (visit := host.connect(lambda data: None))._fast is not fast:
+        pass
+    silent = [waits(world.now, None) for _ in range(3)]
+    for each in silent:
+        words = b"set k 0 0 1 noreply\r\n1\r\n"
+        host.post(visit, visit.feed, words, [each], life=host.life)
+    for pair in ("ab", "ba"):
+        world.block(*pair)
+    began = world.now
+    world.run(began + 0.02)
+    assert not any("done_at" in each.notes for each in silent)
+    for pair in ("ab", "ba"):
+        world.unblock(*pair)
+    world.run(began + 0.5)
+    done_at = [each.notes["done_at"] for each in silent]
+    assert began + 0.02 < done_at[0] < done_at[1] < done_at[2] < began + 0.2
+
+
+def test_what_is_not_answered_is_handed_on_with_the_read_that_ends_it():
+    def answer(buffer: bytes, operations: list[Operation]) -> int:
+        return len(buffer)
+
+    batch = [
+        Pending(b"a" * length, [waits(1.0, None)], parse)
+        for length, parse in ((10, answer), (5, _parse_nothing), (7, answer), (3, _parse_nothing))
+    ]
+    said = Client._silent(batch)
+    assert [end for end, _ in said] == [15, 25]
+    assert [each for _, operations in said for each in operations] == [
+        batch[1].operations[0], batch[3].operations[0]
+    ]  # fmt: skip
 
 
 def test_a_follower_executes_what_it_reads_later_one_after_the_other():

@@ -30,7 +30,7 @@ from .shortage import shortage
 from .work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from pymcd.auth import Authenticator
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from pymcd.replication.peer import Peer
     from pymcd.service import Service
     from pymcd.store.slabs import Slabs
+
+    from .linearizability import Operation
 
 #: Unix time at the beginning of the world.
 BEGIN_S: Final = 1_800_000_000.0
@@ -417,7 +419,8 @@ class Visit:
         self.lost = False
         #: The client reads nothing until then.
         self.blocked_until = 0.0
-        self._unread: deque[bytes] = deque()
+        self._unread: deque[tuple[bytes, Sequence[Operation]]] = deque()
+        self._reading: list[Operation] = []  #: silent ones that were read, and are not done yet
         self._suspended = False
         #: Whether to be driven as the hub does it, or as the driver for any stream does.
         self._fast = host.world.random.random() < 0.5
@@ -434,19 +437,27 @@ class Visit:
         self._suspended = False
         if reply and not self.closed:
             self._send(reply)
+        self._note_done()
         if self._unread:
             self.wake()
+
+    def _note_done(self) -> None:
+        """Note when what was read is done, of which no client is told that."""
+        if self._reading and not self._suspended and not self.connection.waiting:
+            for operation in self._reading:
+                operation.notes["done_at"] = self.host.world.now
+            self._reading = []
 
     def wake(self) -> None:
         """Look again, soon: there is something to be sent. Called from within the core."""
         self.host.woken[self] = None
         self.host.stir()
 
-    def feed(self, data: bytes) -> None:
-        """Take what the client sent; in a turn of the host."""
+    def feed(self, data: bytes, silent: Sequence[Operation] = ()) -> None:
+        """Take what the client sent; in a turn of the host. `silent`: to what is no reply."""
         if self.closed or self.connection.closing:
             return
-        self._unread.append(data)
+        self._unread.append((data, silent))
         if not self._suspended:
             self.pump(only_this=len(self._unread) == 1)
 
@@ -468,9 +479,11 @@ class Visit:
                 self._send(bytes(chunk))
                 more = True
             if not more:
+                self._note_done()
                 if not self._unread or connection.waiting or connection.closing:
                     break
-                data = self._unread.popleft()
+                data, silent = self._unread.popleft()
+                self._reading += silent
                 connection.last_command_at = connection.cache.now
                 if self._fast:
                     reply = connection.respond(data)
