@@ -784,7 +784,6 @@ class Membership:
                 self._node.configured, {peer.node_id}
             ):
                 self.stand_by()  # nobody has what the former life of that one had instead
-        floor = self.changes.tombstones.floor_for(peer.node_id)
         unstable, flushed = self._node.gate.unstable_keys()
         wants = list(dict.fromkeys([*self.changes.in_doubt, *unstable]))
         too_many = len(wants) > WANTS_MAX
@@ -799,10 +798,19 @@ class Membership:
             leads=view.role.leads,
             left=peer.left.epoch,
             pending=list(self._node.gate.forwards),
-            replace=floor if floor > peer.departed_version else 0,
+            replace=self._to_be_replaced(peer),
         )
         peer.asked_to_replace = join.replace > 0
         peer.signal(self.clock.monotonic(), Kind.JOIN, join.encode())
+
+    def _to_be_replaced(self, peer: Peer) -> int:
+        """Return up to which version a peer is to replace what it holds; 0: it need not.
+
+        What is in doubt as soon as it takes us in is no reason for that.
+        """
+        floor = self.changes.tombstones.floor_for(peer.node_id)
+        floor = min(floor, self._node.gate.common_version)
+        return floor if floor > peer.departed_version else 0
 
     def _join_arrived(self, peer: Peer, join: Join, now: float) -> None:
         view, gate = self._view, self._node.gate
@@ -824,8 +832,7 @@ class Membership:
                 return  # it asks again, when we have gone on without it; or we join it
         gate.send_batch()
         peer.open_channel(view.next_epoch(self.changes.tag), Phase.HOSTING)
-        floor = self.changes.tombstones.floor_for(peer.node_id)
-        replaces = floor > peer.departed_version
+        to_be_replaced = self._to_be_replaced(peer)
         if join.replace:
             peer.resync.expect_all(join.replace, join.wants)
         replies = peer.executed.replies
@@ -839,7 +846,7 @@ class Membership:
             wants=[],
             all=bool(join.replace) or self.wants_all or peer.overrates_us,
             done=done,
-            replace=floor if replaces else 0,
+            replace=to_be_replaced,
         )
         replies.clear()
         for number in known.keys() - done.keys():
@@ -847,7 +854,7 @@ class Membership:
         peer.executed.repeats_up_to = max(join.pending, default=0)
         # If the welcome is lost, they are asked for once more.
         peer.send(now, Kind.WELCOME, welcome.encode(), results=list(done.items()))
-        self.begin_resync(peer, join.wants, whole=join.all or replaces)
+        self.begin_resync(peer, join.wants, whole=join.all or to_be_replaced > 0)
 
     def _welcome_arrived(self, peer: Peer, welcome: Welcome, epoch: int, now: float) -> None:
         self.hear_epoch(epoch)
@@ -866,8 +873,7 @@ class Membership:
         if peer.in_view:
             raise FrameError("a welcome, though we decide for it")
         gate.send_batch()
-        floor = self.changes.tombstones.floor_for(peer.node_id)
-        if floor > peer.departed_version and not (peer.asked_to_replace and welcome.all):
+        if self._to_be_replaced(peer) and not (peer.asked_to_replace and welcome.all):
             # Since we asked that which is answered here, deletions had to be forgotten that it was
             # to hear of: ask once more. Who is to replace what it holds wants all.
             self._node.drop(peer)

@@ -100,8 +100,9 @@ class Tombstones:
         #: no room. Who has told a part is no measure: what else it has we lack.
         self._told: dict[str, int] = {}
         self._flushed = 0  #: what is older says nothing any more
-        #: Whether all that is known here is known by every peer. Set by the node.
         self._floor_in_doubt = 0  #: what the floor was when it came to be in doubt
+        self._written_in_doubt: dict[str, int] = {}
+        #: Whether all that is known here is known by every peer. Set by the node.
         self.shared = True
 
     def __len__(self) -> int:
@@ -143,6 +144,7 @@ class Tombstones:
         """Forget all deletions, and that any was forgotten before; return what held them."""
         before, self.versions = self.versions, OrderedDict()
         self._written.clear()
+        self._written_in_doubt.clear()
         self._told.clear()
         self.size_bytes = self.floor = self.forgotten = self._flushed = self._floor_in_doubt = 0
         return before
@@ -192,7 +194,7 @@ class Tombstones:
         self._told.pop(peer, None)
 
     def doubt(self, version: int) -> None:
-        """Take note that what was deleted later than a version perhaps comes to nothing.
+        """Take note that what was deleted, or written, after a version perhaps comes to nothing.
 
         What of that had to be forgotten is no reason to take for deleted what others have. Below
         zero: it is not known what others have.
@@ -200,12 +202,20 @@ class Tombstones:
         if 0 <= version < self.floor:
             self._floor_in_doubt = max(self._floor_in_doubt, self.floor)
             self.floor = version
+        for writer, written in self._written.items():
+            if 0 <= version < written:
+                before = self._written_in_doubt.get(writer, 0)
+                self._written_in_doubt[writer] = max(before, written)
+                self._written[writer] = version
 
     def end_doubt(self, *, stands: bool) -> None:
         """Take note whether that stands, or came to nothing."""
         if stands:
             self.floor = max(self.floor, self._floor_in_doubt)
+            for writer, written in self._written_in_doubt.items():
+                self._written[writer] = max(written, self._written[writer])
         self._floor_in_doubt = 0
+        self._written_in_doubt.clear()
 
     def floor_for(self, peer: str) -> int:
         """Return the latest version that had to be forgotten though this peer may not know it."""

@@ -780,6 +780,23 @@ def _open_for_ever(original: Any) -> Any:
     return refresh_lease
 
 
+def _all_that_was_forgotten(original: Any) -> Any:
+    def to_be_replaced(self: Membership, peer: Peer) -> int:
+        floor = self.changes.tombstones.floor_for(peer.node_id)
+        return floor if floor > peer.departed_version else 0
+
+    return to_be_replaced
+
+
+def _only_deletions(original: Any) -> Any:
+    def doubt(self: Tombstones, version: int) -> None:
+        written, self._written = self._written, {}
+        original(self, version)
+        self._written = written
+
+    return doubt
+
+
 def _keep_unstable(original: Any) -> Any:
     def take_over(self: Gate) -> None:
         unstable = list(self.unstable)
@@ -1174,6 +1191,16 @@ MUTANTS = [
         "what was deleted in doubt, and had to be forgotten, is taken for deleted",
         [(Tombstones, "doubt", _nothing)],
         by_hand=lambda: test_doubt.test_who_asks_for_what_is_in_doubt_has_not_deleted_it(False),
+    ),
+    Mutant(
+        "what will be in doubt, and had to be forgotten, is taken for deleted",
+        [(Membership, "_to_be_replaced", _all_that_was_forgotten)],
+        by_hand=partial(test_forgotten.test_nor_for_what_is_to_be_in_doubt, "deleted", votes=False),
+    ),
+    Mutant(
+        "what was written in doubt, and evicted, takes others' items with it",
+        [(Tombstones, "doubt", _only_deletions)],
+        by_hand=partial(test_forgotten.test_nor_for_what_is_to_be_in_doubt, "evicted", votes=True),
     ),
     Mutant(
         "who parts from the former life of one executes again what others have",

@@ -7,7 +7,7 @@ import pytest
 from pymcd.replication.peer import Phase
 from pymcd.replication.roles import COORDINATOR, FOLLOWER, JOINING, STARTING
 from pymcd.replication.versions import TOMBSTONE_BYTES
-from tests.replication.helpers import Group, Guest, Wire, make_group
+from tests.replication.helpers import Group, Guest, Host, Wire, make_group
 from tests.replication.world import constants
 
 #: Of tombstones there is room for one.
@@ -30,6 +30,12 @@ def delete(group: Group, *keys: bytes) -> None:
     for key in keys:
         Guest(group["a"]).feed(b"delete %b\r\n" % key)
         group.settle()
+
+
+def evict(host: Host, key: bytes) -> None:
+    item = host.cache.linked(key)
+    assert item is not None
+    host.cache.unlink(item)
 
 
 def cut_off(group: Group, name: str) -> None:
@@ -112,9 +118,7 @@ def test_who_followed_the_same_one_drops_nothing_for_what_had_to_be_forgotten(vo
         group.link(other, "b")
     group.advance(3.0)
     assert c.changes.tombstones.floor > 0
-    item = c.cache.linked(b"e")
-    assert item is not None
-    c.cache.unlink(item)
+    evict(c, b"e")
     group["a"].stop()
     group.advance(5.0)
     assert c.node.role is FOLLOWER
@@ -142,6 +146,38 @@ def test_nor_for_what_it_takes_back():
     group.advance(5.0)
     assert c.node.role is FOLLOWER
     assert b.values() == c.values() == {b"n": b"5"}
+
+
+@pytest.mark.parametrize("votes", [True, False])
+@pytest.mark.parametrize("what", ["deleted", "evicted"])
+def test_nor_for_what_is_to_be_in_doubt(what, votes):
+    """c forgets what a did last, and b never heard of it: b, which decides, need not drop a thing.
+
+    What c has evicted before lives on with it.
+    """
+    group = deleting(votes=votes)
+    a, b, c = group.hosts.values()
+    store(group, *ITEMS, b"x", b"y", b"z")
+    cut_off(group, "b")
+    for other in "ac":
+        group.link(other, "b")
+    group.advance(3.0)
+    group.warm()
+    evict(c, b"e")
+    group.wire("a", "b").stall(a)
+    words = b"delete %b\r\n" if what == "deleted" else b"append %b 0 0 1\r\n+\r\n"
+    for key in (b"x", b"y", b"z"):
+        Guest(a).feed(words % key)
+        group.settle()
+        if what == "evicted":
+            evict(c, key)
+    assert sorted(c.values()) == sorted({*ITEMS} - {b"e"})
+    assert c.changes.tombstones.floor_for("b") > c.node.gate.common_version
+    a.stop()
+    group.advance(5.0)
+    assert (b.node.role, c.node.role) == (COORDINATOR, FOLLOWER)
+    assert sorted(b.values()) == [*ITEMS, b"x", b"y", b"z"]
+    group.check()
 
 
 @pytest.mark.parametrize("outrun", ["a follower", "who joins", "who is joined"])

@@ -196,6 +196,32 @@ class TestTombstones:
         tombstones.end_doubt(stands=True)
         assert tombstones.floor == floor
 
+    @pytest.mark.parametrize(
+        ("known_up_to", "doubted", "stands", "after"),
+        [(1, 1, True, 4), (1, 1, False, 1), (4, 4, True, 4), (4, 4, False, 4), (-1, 4, False, 4)],
+    )
+    def test_so_is_what_others_wrote_and_was_evicted(self, known_up_to, doubted, stands, after):
+        tombstones = Tombstones(0)
+        tombstones.shared = False
+        for version, writer in enumerate("pqrp", 1):
+            tombstones.add(b"k%d" % version, version, written_by=writer)
+
+        def floors():
+            assert tombstones.floor_for("p") == min(3, tombstones.floor_for("q"))
+            return tombstones.floor_for("q")
+
+        assert floors() == 4
+        tombstones.doubt(known_up_to)
+        tombstones.doubt(known_up_to)
+        assert floors() == doubted
+        tombstones.end_doubt(stands=stands)
+        assert floors() == after
+        tombstones.end_doubt(stands=True)
+        assert floors() == after
+        tombstones.clear()
+        tombstones.end_doubt(stands=True)
+        assert floors() == 0
+
     def test_the_floor_tells_of_one_that_a_peer_may_not_know(self):
         tombstones = Tombstones(TOMBSTONE_BYTES + 1)
         tombstones.shared = False
