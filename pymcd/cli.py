@@ -126,7 +126,7 @@ def _settings(given: list[Given], path: str | None) -> Settings:
         draft.set("debug_commands", True)
     settings = draft.build()
     notices = [*passed_over, *draft.notices] if settings.verbose else []
-    for notice in [*misspelt(environment), *draft.warnings, *notices]:
+    for notice in [*misspelt(environment), *draft.warnings.values(), *notices]:
         complain(f"warning: {notice}")
     return settings
 

@@ -27,14 +27,15 @@ ONLY_WITH_COUCHBASE = {"couchbase-name": "couchbase_name", "couchbase-peer": "co
 class Draft:
     """Settings in the making.
 
-    `notices` are remarks for who runs with `-v`, `warnings` those for everybody. `where` is the
-    place that is being read (see `Given`), and goes in front of what is wrong with it.
+    `notices` are remarks for who runs with `-v`, `warnings` those for everybody, by the option that
+    they are about: what it is given last counts. `where` is the place that is being read (see
+    `Given`), and goes in front of what is wrong with it.
     """
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
         self.notices: list[str] = []
-        self.warnings: list[str] = []
+        self.warnings: dict[str, str] = {}
         self.slab_chunk_max_given = False
         self.where = ""
         #: By setting, and by setting and word.
@@ -53,6 +54,13 @@ class Draft:
         if name in self.values:
             return self.values[name]
         return Settings.__dataclass_fields__[name].default
+
+    def warn(self, option: str, words: str) -> None:
+        """Have everybody told this of an option; no words: there is nothing to tell."""
+        if words:
+            self.warnings[option] = words
+        else:
+            self.warnings.pop(option, None)
 
     def notice(self, words: str) -> None:
         """Remember a remark, once."""

@@ -216,13 +216,15 @@ def _napi_ids(draft: Draft, text: str) -> None:
 
 def _threads(draft: Draft, text: str) -> None:
     draft.set("threads", _integer_or_zero(text))
-    if draft.get("threads") > 64:
-        draft.notice("-t is only reported: one thread serves all connections")
+    threads = draft.get("threads")
+    # memcached 1.6.45 says something from 65 on: that there are too many.
+    said = f"-t {threads} has no effect: a server uses one core; for more start several"
+    draft.warn("-t", said if threads > 1 else "")
 
 
 def _memory_file(draft: Draft, text: str) -> None:
     draft.set("memory_file", _text(text))
-    draft.warnings = ["-e has no effect here: the cache starts empty"] if text else []
+    draft.warn("-e", "-e has no effect here: the cache starts empty" if text else "")
 
 
 def _extended(draft: Draft, text: str) -> None:

@@ -660,6 +660,22 @@ def test_a_cache_that_is_not_kept_is_said_to_everybody(capsys):
     assert capsys.readouterr().err == "warning: -e has no effect here: the cache starts empty\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["-t", "1"], ""),
+        (["-t", "4", "-t", "1"], ""),
+        (
+            ["-t", "1", "-t", "2"],
+            "warning: -t 2 has no effect: a server uses one core; for more start several\n",
+        ),
+    ],
+)
+def test_threads_that_do_nothing_are_said_to_everybody(words, said, capsys):
+    assert cli.main(words) == 0
+    assert capsys.readouterr().err == said
+
+
 def test_variables_of_others_are_said_to_who_asks(capsys, tmp_path):
     path = tmp_path / "sysconfig"
     path.write_text("PORT=5\nTZ=UTC\n")
