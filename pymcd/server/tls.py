@@ -45,7 +45,7 @@ from .certificates import error_string, reason_of
 from .maintenance import Chore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..clock import Clock
     from ..config import Settings, Tls
@@ -67,6 +67,7 @@ _HEADER_BYTES: Final = 5
 _ALERT_PATIENCE_S: Final = 1.0
 _SEAL_MIN_BYTES: Final = 1 << 10
 _SEAL_MAX_BYTES: Final = 1 << 20
+_PIPE_SEAL_BYTES: Final = 64 << 10
 
 
 class Turn:
@@ -245,10 +246,19 @@ async def _tell_why(tls: trio.SSLStream[trio.abc.Stream], stream: trio.abc.Strea
 class TlsEnd:
     """One end of a connection with TLS, without its socket."""
 
-    def __init__(self, context: ssl.SSLContext, *, server_side: bool, seal_bytes: int) -> None:
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        seal_bytes: int,
+        server_hostname: str | None = None,
+    ) -> None:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side, server_hostname=server_hostname
+        )
         self.seal_bytes = seal_bytes
         self._unfed = b""  #: received, and OpenSSL has not seen it yet
         self._to_come = 0  #: bytes of the record of which OpenSSL has seen the beginning
@@ -316,6 +326,40 @@ class TlsEnd:
             self._tls.write(data[start : start + self.seal_bytes])
             parts.append(self._outgoing.read())
         return b"".join(parts)
+
+
+class TlsPipe(TlsEnd):
+    """TLS with another server. What is said before the handshake is done is sent then."""
+
+    def __init__(
+        self, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
+    ) -> None:
+        super().__init__(
+            context,
+            server_side=server_side,
+            seal_bytes=_PIPE_SEAL_BYTES,
+            server_hostname=server_hostname,
+        )
+        self._early = b""  #: what was said before the handshake was done
+        if not server_side:
+            try:
+                self._shake_hands()
+            except ssl.SSLWantReadError:
+                pass
+
+    def open(self, data: bytes) -> bytes:
+        """Return what can be read of all that has come; raise `ssl.SSLError`."""
+        self._unfed = data
+        return self._open(len(data))
+
+    def seal(self, pieces: Iterable[bytes | memoryview]) -> bytes:
+        """Return what to send for these pieces, and for what OpenSSL has to say itself."""
+        sealed = self._outgoing.read()
+        self._early += b"".join(pieces)
+        if self.established:
+            sealed += self._seal(self._early)
+            self._early = b""
+        return sealed
 
 
 class TlsSession(TlsEnd):

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 
 from ..replication.roles import Data
 from .certificates import reason_of
-from .tls import TlsEnd
+from .tls import TlsPipe
 
 if TYPE_CHECKING:
     import socket
@@ -36,13 +36,12 @@ if TYPE_CHECKING:
 RECEIVE_BYTES: Final = 64 << 10
 #: More pieces are joined before they are sent. # POSIX: IOV_MAX is 16 at least
 _PIECES_MAX: Final = 16
-_SEAL_BYTES: Final = 64 << 10
 _NOTHING: Final = memoryview(b"")
 #: In a handshake: followed by one of `Data`.
 PROTOCOL: Final = "pymcd-replication/"
 
 
-class WireTls(TlsEnd):
+class WireTls(TlsPipe):
     """TLS of one wire."""
 
     def __init__(self, context: ssl.SSLContext, *, server_side: bool, data: Data) -> None:
@@ -50,33 +49,13 @@ class WireTls(TlsEnd):
         context.set_alpn_protocols(
             [PROTOCOL + data] if server_side else [PROTOCOL + each for each in Data]
         )
-        super().__init__(context, server_side=server_side, seal_bytes=_SEAL_BYTES)
-        self._early = b""  #: what the link said before the handshake was done
-        if not server_side:
-            try:
-                self._shake_hands()
-            except ssl.SSLWantReadError:
-                pass
+        super().__init__(context, server_side=server_side)
 
     @property
     def their_data(self) -> str | None:
         """What who was called has, as far as he said so."""
         said = self._tls.selected_alpn_protocol()
         return None if said is None else said.removeprefix(PROTOCOL)
-
-    def open(self, data: bytes) -> bytes:
-        """Return what can be read of all that has come; raise `ssl.SSLError`."""
-        self._unfed = data
-        return self._open(len(data))
-
-    def seal(self, pieces: list[bytes | memoryview]) -> bytes:
-        """Return what to send for these pieces, and for what OpenSSL has to say itself."""
-        sealed = self._outgoing.read()
-        self._early += b"".join(pieces)
-        if self.established:
-            sealed += self._seal(self._early)
-            self._early = b""
-        return sealed
 
 
 class Network:
