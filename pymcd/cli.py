@@ -148,6 +148,12 @@ def check_start(settings: Settings) -> None:
         _, warning = read_secrets(settings.replication_secret_file)
         if warning:
             complain(f"warning: {warning}")
+    if settings.fill_from is not None and settings.fill_from_login_file is not None:
+        from .sources import read_login
+
+        _, warning = read_login(settings.fill_from_login_file)
+        if warning:
+            complain(f"warning: {warning}")
     from .server.daemon import account_to_become
 
     account_to_become(settings.user)

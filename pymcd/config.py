@@ -190,6 +190,9 @@ class Settings:
 
     # Where a running server is whose items are to be taken over.
     fill_from: str | None = None
+    fill_from_login_file: str | None = None
+    fill_from_tls: bool = False
+    fill_from_ca_file: str | None = None  # who vouches for that server; means TLS
 
     # The bucket that clients of Couchbase see. `couchbase` is where it is asked for; None: nowhere.
     couchbase: str | None = None
@@ -232,6 +235,17 @@ class Settings:
         if self.fill_from is None:
             return None
         return _parse_address(self.fill_from, CLIENT_PORT, "fill_from")
+
+    @property
+    def fills_by_tls(self) -> bool:
+        """Whether TLS is spoken with the server whose items are to be taken over."""
+        is_wanted = self.fill_from_tls or self.fill_from_ca_file is not None
+        return self.fill_from is not None and is_wanted
+
+    @property
+    def needs_certificates(self) -> bool:
+        """Whether TLS is spoken with anybody but an etcd."""
+        return self.enable_ssl or self.replication_tls or self.fills_by_tls
 
     def replication_listeners(self) -> list[Address]:
         """Return where peers may dial us; a port of -1 is any free one.

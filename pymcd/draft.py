@@ -23,6 +23,12 @@ ONLY_WITH_PEERS = {
 
 ONLY_WITH_COUCHBASE = {"couchbase-name": "couchbase_name", "couchbase-peer": "couchbase_peers"}
 
+ONLY_WITH_A_SOURCE = {
+    "fill-from-login-file": "fill_from_login_file",
+    "fill-from-tls": "fill_from_tls",
+    "fill-from-ca-file": "fill_from_ca_file",
+}
+
 
 class Draft:
     """Settings in the making.
@@ -87,6 +93,8 @@ class Draft:
             self._notice_idle(ONLY_WITH_PEERS, "--peer")
         if not self.get("couchbase"):
             self._notice_idle(ONLY_WITH_COUCHBASE, "--couchbase")
+        if not self.get("fill_from"):
+            self._notice_idle(ONLY_WITH_A_SOURCE, "--fill-from")
         try:
             return Settings(**values)
         except ConfigError as error:

@@ -687,6 +687,22 @@ _MOVING = (
         " are served; to be left out at the next start (default port 11211)",
         _store("fill_from", _text),
     ),
+    _option(
+        "--fill-from-login-file=FILE",
+        "file with the login that it wants, a line user:password as for -Y",
+        _store("fill_from_login_file", _text),
+    ),
+    _option(
+        "--fill-from-tls",
+        "speak TLS with it; its certificate must be for HOST and be trusted here, and that of -o"
+        " ssl_chain_cert is shown to it",
+        _switch("fill_from_tls"),
+    ),
+    _option(
+        "--fill-from-ca-file=FILE",
+        "speak TLS with it; its certificate must be signed by this authority",
+        _store("fill_from_ca_file", _text),
+    ),
 )
 
 _BUCKET = (

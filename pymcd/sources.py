@@ -180,14 +180,7 @@ def read_secrets(path: str) -> tuple[list[bytes], str]:
     Each line is one, without blanks around it; what is no text is one secret as it stands. Raises
     `ConfigError`.
     """
-    try:
-        with open(path, "rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(SECRET_MAX_BYTES + 1)
-    except OSError as error:
-        raise ConfigError(f"Could not open secret file [{path}]: {error.strerror}") from None
-    if len(content) > SECRET_MAX_BYTES:
-        raise ConfigError(f"Secret file [{path}] is longer than {SECRET_MAX_BYTES} bytes")
+    content, warning = _read_private("secret", path)
     secrets = [line.strip() for line in content.splitlines() if line.strip()]
     if not secrets:
         raise ConfigError(f"Secret file [{path}] is empty")
@@ -196,14 +189,44 @@ def read_secrets(path: str) -> tuple[list[bytes], str]:
         secrets = [content.strip()]
     if len(secrets) > SECRETS_MAX:
         raise ConfigError(f"Secret file [{path}] has more than {SECRETS_MAX} lines")
-    if mode & stat.S_IROTH:
-        return secrets, f"secret file [{path}] can be read by everyone here: chmod o-r it"
-    if any(len(secret) < SECRET_SHORT_BYTES for secret in secrets):
+    if not warning and any(len(secret) < SECRET_SHORT_BYTES for secret in secrets):
         return secrets, (
             f"secret in [{path}] is short enough to be guessed: use {SECRET_SHORT_BYTES} bytes"
             " or more"
         )
-    return secrets, ""
+    return secrets, warning
+
+
+def read_login(path: str) -> tuple[bytes, str]:
+    """Return a login as it is said to another server, and what to warn of, which is mostly nothing.
+
+    The file has a line `user:password`, as that of `-Y`; the first counts. Raises `ConfigError`.
+    """
+    content, warning = _read_private("login", path)
+    lines = [line for line in content.splitlines() if line.strip()]
+    user, colon, password = lines[0].partition(b":") if lines else (b"", b"", b"")
+    if not (user and colon and password):
+        raise ConfigError(f"Login file [{path}] has no line user:password")
+    # protocol.txt, "Authentication": a blank stands between the two.
+    if b" " in user:
+        raise ConfigError(f"Login file [{path}] has a user with a blank, who cannot log in")
+    return user + b" " + password, warning
+
+
+def _read_private(what: str, path: str) -> tuple[bytes, str]:
+    """Return what is in a file that is not for everyone, and a warning if it is."""
+    try:
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(SECRET_MAX_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"Could not open {what} file [{path}]: {error.strerror}") from None
+    if len(content) > SECRET_MAX_BYTES:
+        name = what.capitalize()
+        raise ConfigError(f"{name} file [{path}] is longer than {SECRET_MAX_BYTES} bytes")
+    if mode & stat.S_IROTH:
+        return content, f"{what} file [{path}] can be read by everyone here: chmod o-r it"
+    return content, ""
 
 
 def _is_text(lines: list[bytes]) -> bool:

@@ -563,6 +563,11 @@ REFUSED_BY_US: list[tuple[str, int, str]] = [
         "Could not open secret file [/nonexistent]: No such file or directory",
     ),
     (
+        "--fill-from a --fill-from-login-file /nonexistent",
+        1,
+        "Could not open login file [/nonexistent]: No such file or directory",
+    ),
+    (
         "-Y /nonexistent",
         1,
         "Could not open authfile [/nonexistent] for reading, error No such file or directory",
@@ -723,6 +728,34 @@ def test_the_secret_of_the_pair(content, mode, exit_code, message, serving, tmp_
     assert cli.main(["-x", "10.0.0.2", "--replication-secret-file", str(path)]) == exit_code
     assert capsys.readouterr().err == (message.format(path) + "\n" if message else "")
     assert len(serving.served) == (exit_code == 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "exit_code", "message"),
+    [
+        (b"alice:pa:ss word\n", 0o600, 0, ""),
+        (b"\r\nalice:x\r\nbob:y\r\n", 0o640, 0, ""),
+        (b"a:b", 0o644, 0, "warning: login file [{}] can be read by everyone here: chmod o-r it"),
+        (b"", 0o600, 1, "Login file [{}] has no line user:password"),
+        (b"secretive\n", 0o600, 1, "Login file [{}] has no line user:password"),
+        (b":b\n", 0o600, 1, "Login file [{}] has no line user:password"),
+        (b"a:\n", 0o600, 1, "Login file [{}] has no line user:password"),
+        (b"a b:c\n", 0o600, 1, "Login file [{}] has a user with a blank, who cannot log in"),
+        (b"s" * 4097, 0o600, 1, "Login file [{}] is longer than 4096 bytes"),
+    ],
+)
+def test_the_login_of_a_fill(content, mode, exit_code, message, serving, tmp_path, capsys):
+    path = tmp_path / "login"
+    path.write_bytes(content)
+    path.chmod(mode)
+    assert cli.main(["--fill-from", "old", "--fill-from-login-file", str(path)]) == exit_code
+    assert capsys.readouterr().err == (message.format(path) + "\n" if message else "")
+    assert len(serving.served) == (exit_code == 0)
+
+
+def test_what_only_a_fill_needs_has_no_effect_without_one(capsys):
+    assert cli.main(["-v", "--fill-from-tls"]) == 0
+    assert capsys.readouterr().err == "warning: --fill-from-tls has no effect without --fill-from\n"
 
 
 def test_a_variable_of_no_option_is_said_to_everybody(monkeypatch, capsys, serving):

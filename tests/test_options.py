@@ -12,7 +12,7 @@ import pytest
 from pymcd import config
 from pymcd.arguments import ANSWERED, split_arguments
 from pymcd.config import Settings
-from pymcd.draft import ONLY_WITH_COUCHBASE, ONLY_WITH_PEERS, Draft
+from pymcd.draft import ONLY_WITH_A_SOURCE, ONLY_WITH_COUCHBASE, ONLY_WITH_PEERS, Draft
 from pymcd.exits import EXIT_USAGE, ConfigError
 from pymcd.options import (
     BY_NAME,
@@ -80,6 +80,9 @@ EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "quorum-timeout": ("2.5", {"quorum_timeout_s": 2.5}),
     "tombstone-ttl": ("60", {"tombstone_ttl_s": 60.0}),
     "fill-from": ("old:11", {"fill_from": "old:11"}),
+    "fill-from-login-file": ("/l", {"fill_from_login_file": "/l"}),
+    "fill-from-tls": ("", {"fill_from_tls": True}),
+    "fill-from-ca-file": ("/c", {"fill_from_ca_file": "/c"}),
     "couchbase": ("*:91", {"couchbase": "*:91"}),
     "couchbase-name": ("h", {"couchbase_name": "h"}),
     "couchbase-peer": ("a:1:2,b", {"couchbase_peers": ("a:1:2", "b")}),
@@ -226,7 +229,7 @@ def test_every_setting_can_be_said():
 
 
 def test_tables_beside_the_options_name_options():
-    for table in (ONLY_WITH_PEERS, ONLY_WITH_COUCHBASE):
+    for table in (ONLY_WITH_PEERS, ONLY_WITH_COUCHBASE, ONLY_WITH_A_SOURCE):
         for name, field in table.items():
             assert list(EXAMPLES[name][1]) == [field]
     assert {letter: option.name for letter, option in REPCACHED_LETTERS.items()} == {

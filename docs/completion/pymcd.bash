@@ -35,7 +35,7 @@ _pymcd() {
         --protocol|-B) words="auto ascii binary" ;;
         --replication-ack) words="async semi strict" ;;
         --log-format) words="text json" ;;
-        --unix-socket|-s|--pidfile|-P|--memory-file|-e|--auth-file|-Y|--replication-secret-file|--config|--log-file)
+        --unix-socket|-s|--pidfile|-P|--memory-file|-e|--auth-file|-Y|--replication-secret-file|--fill-from-login-file|--fill-from-ca-file|--config|--log-file)
             compopt -o filenames 2>/dev/null
             COMPREPLY=($(compgen -f -- "$word"))
             return
@@ -58,7 +58,7 @@ _pymcd() {
             return
             ;;
         *)
-            words="--port= --udp-port= --unix-socket= --unix-mask= --listen= --listen-backlog= --daemon --pidfile= --user= --enable-coredumps --lock-memory --enable-largepages --threads= --napi-ids= --verbose --memory-limit= --disable-evictions --max-item-size= --slab-growth-factor= --slab-min-size= --memory-file= --conn-limit= --max-reqs-per-event= --disable-cas --protocol= --prefix-delimiter= --enable-shutdown --disable-flush-all --disable-dumping --disable-watch --enable-sasl --auth-file= --login-timeout= --login-failure-delay= --enable-ssl --peer= --replication-listen= --replication-port= --replication-secret-file= --replication-tls --replication-ack= --replication-ack-timeout= --replication-queue= --replication-backlog= --node-id= --cluster-id= --sync-timeout= --force-empty --witness= --quorum-timeout= --tombstone-ttl= --fill-from= --couchbase= --couchbase-name= --couchbase-peer= --extended= --config= --log-file= --log-format= --http= --drain-delay= --shutdown-timeout= --help --license --version -p -U -s -a -l -b -d -P -u -r -k -L -t -N -v -m -M -I -f -n -e -c -R -C -B -D -A -F -X -W -S -Y -Z -x -o -h -i -V"
+            words="--port= --udp-port= --unix-socket= --unix-mask= --listen= --listen-backlog= --daemon --pidfile= --user= --enable-coredumps --lock-memory --enable-largepages --threads= --napi-ids= --verbose --memory-limit= --disable-evictions --max-item-size= --slab-growth-factor= --slab-min-size= --memory-file= --conn-limit= --max-reqs-per-event= --disable-cas --protocol= --prefix-delimiter= --enable-shutdown --disable-flush-all --disable-dumping --disable-watch --enable-sasl --auth-file= --login-timeout= --login-failure-delay= --enable-ssl --peer= --replication-listen= --replication-port= --replication-secret-file= --replication-tls --replication-ack= --replication-ack-timeout= --replication-queue= --replication-backlog= --node-id= --cluster-id= --sync-timeout= --force-empty --witness= --quorum-timeout= --tombstone-ttl= --fill-from= --fill-from-login-file= --fill-from-tls --fill-from-ca-file= --couchbase= --couchbase-name= --couchbase-peer= --extended= --config= --log-file= --log-format= --http= --drain-delay= --shutdown-timeout= --help --license --version -p -U -s -a -l -b -d -P -u -r -k -L -t -N -v -m -M -I -f -n -e -c -R -C -B -D -A -F -X -W -S -Y -Z -x -o -h -i -V"
             [[ $tool ]] || words="serve completion dump help load passwd replication size witness $words"
             ;;
     esac

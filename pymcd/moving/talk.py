@@ -9,7 +9,7 @@ from __future__ import annotations
 import binascii
 import re
 from io import BytesIO
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from .. import limits
 
@@ -123,6 +123,33 @@ class Input:
         """Send a question; read the first line of the answer."""
         yield from self._more(question)
         return (yield from self.line())
+
+
+class Door(NamedTuple):
+    """How we come in where not everybody may, and what a person is told who has to say it."""
+
+    login: bytes  #: name, a blank, password; empty: none
+    login_option: str
+    tls_option: str
+
+
+def greet(door: Door) -> Talk[None]:
+    """Find out whether a server speaks text, and log in if there must be a login."""
+    came = Input()
+    try:
+        line = yield from came.ask(b"version\r\n")
+    except ClosedError:
+        more = f": it may want TLS ({door.tls_option}), or speak the binary protocol alone"
+        raise ClosedError(more) from None
+    if b"unauthenticated" in line and door.login:
+        # protocol.txt, "Authentication". Where nobody need log in, this would store an item.
+        line = yield from came.ask(b"set login 0 0 %d\r\n%b\r\n" % (len(door.login), door.login))
+        if line != b"STORED":
+            raise TalkError("refuses the login")
+    elif b"unauthenticated" in line:
+        raise TalkError(f"wants a login ({door.login_option})")
+    elif not line.startswith((b"VERSION", b"ERROR")):  # the latter: it hides its version
+        raise refusal(line)
 
 
 def refusal(line: bytes) -> TalkError:

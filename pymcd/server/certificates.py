@@ -43,20 +43,20 @@ class _EncryptedKeyError(Exception):
 
 
 class Certificates:
-    """The contexts of a server's TLS listeners, and of its links to other nodes."""
+    """The contexts of a server's TLS listeners, of its links to other nodes, and of a fill."""
 
     def __init__(self, settings: Settings) -> None:
         """Load everything; raise `ConfigError`."""
         self._settings = settings
         # A daemon changes its directory.
         self._folder = os.getcwd()
-        #: By the kind of a listener, or by which end of a link this is.
+        #: By the kind of a listener, by which end of a link this is, or what for we call others.
         self._loaded = self._state()
         self._problem: ConfigError | None = None  #: with what was tried last
         self._contexts = self._load()
 
     def context(self, name: str) -> ssl.SSLContext:
-        """Return the context for a new client of such a listener, or for a new link."""
+        """Return the context for a new client of such a listener, a new link, or a new call."""
         return self._contexts[name]
 
     def refresh(self) -> str:
@@ -86,7 +86,12 @@ class Certificates:
 
     def _state(self) -> State | None:
         settings = self._settings
-        files = (settings.ssl_chain_cert, settings.ssl_key, settings.ssl_ca_cert)
+        files = (
+            settings.ssl_chain_cert,
+            settings.ssl_key,
+            settings.ssl_ca_cert,
+            settings.fill_from_ca_file,
+        )
         return state_of(*(self._path(name) for name in files if name is not None))
 
     def _load(self) -> dict[str, ssl.SSLContext]:
@@ -102,6 +107,8 @@ class Certificates:
             # Both ends are ours; the oldest OpenSSL that Python takes knows it.
             accepts.minimum_version = dials.minimum_version = ssl.TLSVersion.TLSv1_3
             accepts.num_tickets = 0  # links are few and last
+        if self._settings.fills_by_tls:
+            contexts["fills"] = self._filling_context()
         return contexts
 
     def _context(
@@ -109,24 +116,45 @@ class Certificates:
     ) -> ssl.SSLContext:
         # memcached: ssl_init, load_server_certificates
         settings = self._settings
-        context = ssl.SSLContext(protocol)
+        context = self._bare_context(protocol)
         context.check_hostname = False  # of a peer, see `wire`; clients have none
-        with warnings.catch_warnings():
-            # Who asks for TLS 1.0 has been told by others.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            context.minimum_version = ssl.TLSVersion[_VERSIONS[settings.ssl_min_version]]
-        context.options |= ssl.OP_NO_RENEGOTIATION
         self._load_key(context)
         if settings.ssl_ca_cert is not None and verify_mode is not ssl.CERT_NONE:
             self._load_authorities(context, "CA certificate", settings.ssl_ca_cert)
         context.verify_mode = verify_mode
+        self._choose_ciphers(context)
+        return context
+
+    def _filling_context(self) -> ssl.SSLContext:
+        """Return the context of a client of another server, which has to prove its name."""
+        settings = self._settings
+        context = self._bare_context(ssl.PROTOCOL_TLS_CLIENT)
+        if settings.ssl_chain_cert is not None:  # it may want to see ours
+            self._load_key(context)
+        if settings.fill_from_ca_file is None:
+            context.load_default_certs()
+        else:
+            self._load_authorities(context, "CA certificate", settings.fill_from_ca_file)
+        self._choose_ciphers(context)
+        return context
+
+    def _bare_context(self, protocol: int) -> ssl.SSLContext:
+        context = ssl.SSLContext(protocol)
+        with warnings.catch_warnings():
+            # Who asks for TLS 1.0 has been told by others.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            context.minimum_version = ssl.TLSVersion[_VERSIONS[self._settings.ssl_min_version]]
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        return context
+
+    def _choose_ciphers(self, context: ssl.SSLContext) -> None:
+        ciphers = self._settings.ssl_ciphers
         try:
-            context.set_ciphers(settings.ssl_ciphers or "DEFAULT")
+            context.set_ciphers(ciphers or "DEFAULT")
         except ssl.SSLError:
             raise ConfigError(
-                f"Error setting the provided cipher(s): {settings.ssl_ciphers}", EXIT_USAGE
+                f"Error setting the provided cipher(s): {ciphers}", EXIT_USAGE
             ) from None
-        return context
 
     def _load_key(self, context: ssl.SSLContext) -> None:
         """Load the certificate chain and its private key."""

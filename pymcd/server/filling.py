@@ -17,6 +17,7 @@ would come back. Who decides then says so, and how a person can have the rest.
 
 from __future__ import annotations
 
+import ssl
 import time
 from functools import partial
 from math import inf
@@ -28,9 +29,10 @@ from ..moving.counting import items_in_words
 from ..moving.filling import Fill, Outcome
 from ..moving.plan import Plan
 from ..moving.source import fetch, list_keys
-from ..moving.talk import BusyError, TalkError
+from ..moving.talk import BusyError, Door, TalkError, greet
 from ..replication.waiting import Nobody
 from .calling import Call
+from .certificates import reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,7 +70,12 @@ _LEASE_MARGIN_S: Final = 0.01
 
 
 _CLOSED: Final = "the connection was closed"
-_CLOSED_AT_ONCE: Final = f"{_CLOSED} at once: it may want TLS, or speak the binary protocol alone"
+_LOGIN_OPTION: Final = "--fill-from-login-file"
+_TLS_OPTION: Final = "--fill-from-tls"
+_CLOSED_AT_ONCE: Final = (
+    f"{_CLOSED} at once: it may want TLS ({_TLS_OPTION}), or speak the binary protocol alone"
+)
+_NO_TLS: Final = f"{_CLOSED} in the TLS handshake"
 _THE_REST: Final = "pymcd dump and pymcd load bring the rest"
 
 
@@ -134,6 +141,8 @@ class Filling:
         service: Service,
         source: Address,
         *,
+        login: bytes = b"",
+        context: Callable[[], ssl.SSLContext] | None = None,
         say: Callable[[str], None],
         send_turn: Callable[[], None],
         serve_others: Callable[[], bool] = lambda: False,
@@ -141,12 +150,15 @@ class Filling:
     ) -> None:
         """Begin to note what clients delete: this is to be made before the first may come in.
 
+        The source may want a `login`, see `moving.talk`, and TLS, for which there is a `context`.
         `say` is for the log; `send_turn` is called after items were stored. `serve_others` serves
         clients who have asked, and tells whether there were any.
         """
         self._service = service
         self._gate: Gate | None = service.gate
         self._source = source
+        self._door = Door(login, login_option=_LOGIN_OPTION, tls_option=_TLS_OPTION)
+        self._context = context
         self._say = say
         self._send_turn = send_turn
         self._serve_others = serve_others
@@ -245,6 +257,7 @@ class Filling:
             plan = Plan(most_bytes, newest_first=True)
             try:
                 with await self._call() as call:
+                    await self._talk(call, greet(self._door))
                     return plan, await self._talk(call, list_keys(plan, time.time), LISTING_BYTES)
             except (OSError, BusyError, trio.TooSlowError) as error:
                 until = self._be_patient(until, error)
@@ -264,8 +277,9 @@ class Filling:
     async def _call(self) -> Call:
         host, port = self._source
         assert host is not None
+        context = None if self._context is None else self._context()
         with trio.fail_after(SILENCE_S):
-            return await Call.open(host, port)
+            return await Call.open(host, port, context)
 
     async def _talk(
         self, call: Call, talk: Talk[Result], most_bytes: int = RECEIVE_BYTES
@@ -287,11 +301,19 @@ class Filling:
                     await self._wait_for_source(call.readable)
                 self._gave_way()
                 if not data:
-                    raise ConnectionResetError(_CLOSED if call.heard else _CLOSED_AT_ONCE)
+                    raise ConnectionResetError(self._closed(call))
                 to_send = talk.send(data)
         except StopIteration as end:
             result: Result = end.value
             return result
+        except ssl.SSLError as error:  # which no patience mends
+            reason = reason_of(error).rstrip(".")
+            raise TalkError(f"cannot be talked to by TLS ({reason})") from None
+
+    def _closed(self, call: Call) -> str:
+        if call.heard:
+            return _CLOSED
+        return _CLOSED_AT_ONCE if self._context is None else _NO_TLS
 
     async def _wait_for_source(self, wait: Callable[[], Awaitable[None]]) -> None:
         with trio.fail_after(SILENCE_S):
@@ -306,6 +328,7 @@ class Filling:
         while wanted:
             try:
                 with await self._call() as call:
+                    await self._talk(call, greet(self._door))
                     while wanted:
                         items = await self._talk(call, fetch(wanted, listing, time.time))
                         until = inf

@@ -20,6 +20,7 @@ import trio
 from ..auth import preload
 from ..clock import SystemClock
 from ..exits import EXIT_USAGE, ConfigError
+from ..sources import read_login
 from . import daemon
 from .certificates import Certificates
 from .credentials import PeerSecrets
@@ -53,11 +54,14 @@ def run(settings: Settings, signals: Signals) -> int:
     log = Log(path=settings.log_file, line_format=settings.log_format, realtime=clock.realtime)
     # memcached's order: whatever needs root first, whatever belongs to the user last.
     certificates = None
-    if settings.enable_ssl or settings.replication_tls:
+    if settings.needs_certificates:
         certificates = Certificates(settings)
     secrets = None
     if settings.replicated and settings.replication_secret_file is not None:
         secrets = PeerSecrets(settings.replication_secret_file, log.warning)
+    fill_login = b""
+    if settings.fill_from is not None and settings.fill_from_login_file is not None:
+        fill_login, _ = read_login(settings.fill_from_login_file)
     if settings.ssl_kernel_tls:
         log.warning("warning: ssl_kernel_tls has no effect here.  proceeding without.")
     if settings.enable_coredumps:
@@ -115,6 +119,7 @@ def run(settings: Settings, signals: Signals) -> int:
             certificates=certificates,
             secrets=secrets,
             etcd=etcd,
+            fill_login=fill_login,
             heap=heap,
             notifier=notifier,
         )

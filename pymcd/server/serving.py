@@ -100,6 +100,7 @@ class Server:
         certificates: Certificates | None = None,
         secrets: PeerSecrets | None = None,
         etcd: Access | None = None,
+        fill_login: bytes = b"",
         network: Network | None = None,
         heap: Heap | None = None,
         notifier: Notifier | None = None,
@@ -129,6 +130,7 @@ class Server:
         logging = Chore(lambda: inf if self.log.flush() else _LOG_RETRY_S)
         self.log.on_kept = logging.rouse
         self.chores = [maintaining, logging]
+        self._fill_login = fill_login
         self._notifier = notifier
         if notifier is not None:
             notifying = Chore(lambda: notifier.step(self.readiness()))
@@ -139,7 +141,7 @@ class Server:
         turn = Turn()
         self.tls: TlsServer | None = None
         self._certificates: Certificates | None = None
-        if settings.enable_ssl or settings.replication_tls:
+        if settings.needs_certificates:
             self._certificates = certificates or Certificates(settings)
             if settings.enable_ssl:
                 self.tls = TlsServer(self._certificates, settings, clock, turn, self._say)
@@ -593,9 +595,15 @@ class Server:
             return
         from .filling import Filling  # which most servers need not load
 
+        context = None
+        if self.settings.fills_by_tls:
+            assert self._certificates is not None
+            context = partial(self._certificates.context, "fills")
         self._filling = Filling(
             self.service,
             source,
+            login=self._fill_login,
+            context=context,
             say=self.log.warning,
             send_turn=self._send_turn,
             serve_others=self._serve_others,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
-from ..moving.talk import BusyError, ClosedError, Input, TalkError, refusal
+from ..moving.talk import BusyError, Door, TalkError, greet
 from .asking import AskError, connected, in_words
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Visit:
         with in_words():
             self._stream = connected(*place, access)
         try:
-            self.talk(_greet(access))
+            self.talk(greet(_door_of(access)))
         except BaseException:
             self._stream.close()
             raise
@@ -86,20 +86,6 @@ def patiently(visit: Callable[[], Result]) -> Result:
         time.sleep(_BUSY_RETRY_S)
 
 
-def _greet(access: Access) -> Talk[None]:
-    """Find out whether a server speaks text, and log in if there must be a login."""
-    came = Input()
-    try:
-        line = yield from came.ask(b"version\r\n")
-    except ClosedError:
-        raise ClosedError(": it may want TLS (--tls), or speak the binary protocol alone") from None
-    if b"unauthenticated" in line and access.user:
-        # protocol.txt, "Authentication". Where nobody need log in, this would store an item.
-        token = f"{access.user} {access.password}".encode(errors="surrogateescape")
-        line = yield from came.ask(b"set login 0 0 %d\r\n%b\r\n" % (len(token), token))
-        if line != b"STORED":
-            raise TalkError("refuses the login")
-    elif b"unauthenticated" in line:
-        raise TalkError("wants a login (--user)")
-    elif not line.startswith(b"VERSION"):
-        raise refusal(line)
+def _door_of(access: Access) -> Door:
+    login = f"{access.user} {access.password}" if access.user else ""
+    return Door(login.encode(errors="surrogateescape"), login_option="--user", tls_option="--tls")

@@ -87,11 +87,19 @@ async def serving(
     clock: Any = None,
     heap: Any = None,
     notifier: Any = None,
+    fill_login: bytes = b"",
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """Run a server while the block does; at its end the server is stopped at once."""
     values = {"port": -1, "listen": ("127.0.0.1",), **settings}
-    server = Running(Settings(**values), use_hub=use_hub, clock=clock, heap=heap, notifier=notifier)
+    server = Running(
+        Settings(**values),
+        use_hub=use_hub,
+        clock=clock,
+        heap=heap,
+        notifier=notifier,
+        fill_login=fill_login,
+    )
     server.endpoints = open_internet_endpoints(server.settings) if endpoints is None else endpoints
     started = trio.Event()
 

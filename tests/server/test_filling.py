@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -13,11 +13,13 @@ from pymcd.server import filling
 from pymcd.store import StoreMode
 
 from ..clocks import ManualClock
+from .authority import HOST, shared_authority
 from .helpers import Running, TrioClock, ask, serving
 from .test_pair import LARGE, pair, role
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 NUMBER = 200
 
@@ -208,7 +210,18 @@ async def test_a_source_that_refuses(autojump_clock, nursery, said, why):
     nursery.cancel_scope.cancel()
 
 
-async def test_a_source_that_closes_at_once(autojump_clock, nursery):
+@pytest.mark.parametrize(
+    ("tls", "why"),
+    [
+        (
+            False,
+            "the connection was closed at once: it may want TLS (--fill-from-tls), or speak the"
+            " binary protocol alone",
+        ),
+        (True, "the connection was closed in the TLS handshake"),
+    ],
+)
+async def test_a_source_that_closes_at_once(autojump_clock, nursery, tls, why):
     async def close(stream: trio.SocketStream) -> None:
         await stream.receive_some()
         await stream.aclose()
@@ -216,12 +229,11 @@ async def test_a_source_that_closes_at_once(autojump_clock, nursery):
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     nursery.start_soon(trio.serve_listeners, close, listeners)
     port = listeners[0].socket.getsockname()[1]
-    async with serving(clock=TrioClock(), fill_from=f"127.0.0.1:{port}") as server:
+    source = f"127.0.0.1:{port}"
+    async with serving(clock=TrioClock(), fill_from=source, fill_from_tls=tls) as server:
         await until(lambda: is_done(server))
-        assert told(server)[-1].startswith(
-            "stopped, as it does not answer (the connection was closed at once: it may want TLS,"
-            " or speak the binary protocol alone): 0 of 0 items filled"
-        )
+        stopped = f"stopped, as it does not answer ({why}): 0 of 0 items filled"
+        assert told(server)[-1].startswith(stopped)
     nursery.cancel_scope.cancel()
 
 
@@ -433,3 +445,92 @@ async def test_who_decides_no_longer_stops(autojump_clock, monkeypatch):
             filled = follower.service.cache.item_count
             await trio.sleep(10)
             assert follower.service.cache.item_count == filled
+
+
+def source_settings(tmp_path: Path, **settings: Any) -> dict[str, Any]:
+    """Return the settings of a source that wants TLS, and a login by text."""
+    users = tmp_path / "users"
+    users.write_bytes(b"alice:pa:ss word\n")
+    others = {"auth_file": str(users), "protocol": "ascii", **settings}
+    return shared_authority().settings(**others)
+
+
+def fill_settings(source: Running, **settings: Any) -> dict[str, Any]:
+    return {
+        "clock": TrioClock(),
+        "fill_from": f"{HOST}:{source.port}",
+        "fill_from_ca_file": shared_authority().ca_file,
+        "fill_login": b"alice pa:ss word",
+        **settings,
+    }
+
+
+async def test_a_source_that_wants_tls_and_a_login(autojump_clock, tmp_path):
+    async with serving(clock=TrioClock(), **source_settings(tmp_path)) as source:
+        put(source)
+        source.service.cache.store(StoreMode.SET, b"large", LARGE, 0, 0)
+        async with serving(**fill_settings(source)) as server:
+            await until(lambda: is_done(server))
+            assert f"done: {NUMBER + 1} of {NUMBER + 1} items filled" in told(server)[-1]
+            assert photograph(server) == photograph(source)
+
+
+async def test_a_source_that_wants_to_see_a_certificate(autojump_clock, tmp_path):
+    authority = shared_authority()
+    wants = source_settings(tmp_path, ssl_verify_mode=2, ssl_ca_cert=authority.ca_file)
+    async with serving(clock=TrioClock(), **wants) as source:
+        put(source)
+        own = authority.settings(enable_ssl=False)
+        async with serving(**fill_settings(source, **own)) as server:
+            await until(lambda: is_done(server))
+            assert told(server)[-1].startswith(f"done: {NUMBER} of {NUMBER} items filled")
+        async with serving(**fill_settings(source)) as server:
+            await until(lambda: is_done(server))
+            assert told(server)[-1].startswith(
+                "stopped, as it cannot be talked to by TLS (tlsv13 alert certificate required): 0"
+            )
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"fill_login": b""}, "it wants a login (--fill-from-login-file)"),
+        ({"fill_login": b"alice pa"}, "it refuses the login"),
+        ({"fill_from_ca_file": None, "fill_from_tls": True}, "it cannot be talked to by TLS ("),
+        ({"fill_from_ca_file": None}, "it does not answer (the connection was closed at once: it"),
+    ],
+)
+async def test_a_source_that_lets_nobody_in_so(autojump_clock, tmp_path, changed, why):
+    async with serving(clock=TrioClock(), **source_settings(tmp_path)) as source:
+        put(source)
+        async with serving(**fill_settings(source, **changed)) as server:
+            await until(lambda: is_done(server))
+            assert told(server)[-1].startswith(f"stopped, as {why}")
+            assert server.service.cache.item_count == 0
+
+
+async def test_a_source_is_to_be_who_it_is_called(autojump_clock, tmp_path):
+    async with serving(clock=TrioClock(), **source_settings(tmp_path)) as source:
+        address = f"127.0.0.1:{source.port}"
+        async with serving(**fill_settings(source, fill_from=address)) as server:
+            await until(lambda: is_done(server))
+            assert told(server)[-1].startswith(
+                "stopped, as it cannot be talked to by TLS (certificate verify failed: IP address"
+                " mismatch, certificate is not valid for '127.0.0.1'): 0 of 0 items filled"
+            )
+
+
+async def test_a_source_without_tls(autojump_clock):
+    async with serving(clock=TrioClock()) as source, serving(**fill_settings(source)) as server:
+        await until(lambda: is_done(server))
+        assert told(server)[-1].startswith("stopped, as it cannot be talked to by TLS (")
+
+
+async def test_a_login_that_nobody_wants_is_no_item(autojump_clock):
+    async with serving(clock=TrioClock()) as source:
+        put(source)
+        login = {"fill_from_ca_file": None}
+        async with serving(**fill_settings(source, **login)) as server:
+            await until(lambda: is_done(server))
+            assert told(server)[-1].startswith(f"done: {NUMBER} of {NUMBER} items filled")
+            assert source.service.cache.item_count == NUMBER
