@@ -61,6 +61,13 @@ class Tls(Protocol):
         """Begin to count anew."""
 
 
+class Filling(Protocol):
+    """What a host says of the items that it takes over from another server."""
+
+    def rows(self) -> list[tuple[str, Any]]:
+        """Return the rows of `stats fill`, values without blanks."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Host:
     """What only the host of a service knows or can do."""
@@ -113,6 +120,8 @@ class Service:
         self.connections_peak = 0
         #: This server as one of several that replicate; None: it stands alone.
         self.gate: Gate | None = None
+        #: What another server has becomes ours, or did; None: nothing of that kind.
+        self.filling: Filling | None = None
 
         #: Prefix statistics and watchers, in use or not; the cache's listener while they are.
         self.recorder = Recorder(self)

@@ -47,6 +47,22 @@ class Outcome(StrEnum):
     NO_ROOM = "without room"
 
 
+class Stage(StrEnum):
+    """How far a fill has come."""
+
+    LISTING = "listing"
+    FILLING = "filling"
+    DONE = "done"
+    STOPPED = "stopped"  #: what was still to come may not be filled any more
+    SHORT = "short"  #: it did not come to its end: perhaps not everything is here
+    LEFT = "left"  #: to the node that coordinates
+
+    @property
+    def under_way(self) -> bool:
+        """Whether there is more to come."""
+        return self in (Stage.LISTING, Stage.FILLING)
+
+
 class Fill:
     """Takes in items of another server. `end` it: until then, keys are noted."""
 

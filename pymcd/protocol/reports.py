@@ -219,6 +219,11 @@ def replication(service: Service) -> list[Row]:
     ]
 
 
+def fill(service: Service) -> list[Row]:
+    """Return the rows of `stats fill`. Values are words without blanks."""
+    return [("state", "off")] if service.filling is None else service.filling.rows()
+
+
 def settings_in_force(service: Service) -> list[Row]:
     """Return the rows of `stats settings`. # memcached: process_stat_settings"""
     settings = service.settings
@@ -537,4 +542,9 @@ def _cachedump_part(
 
 
 #: What both protocols report on under the same word.
-BY_WORD: Final = {b"items": items, b"slabs": slabs, b"replication": replication}
+BY_WORD: Final = {
+    b"items": items,
+    b"slabs": slabs,
+    b"replication": replication,
+    b"fill": fill,
+}

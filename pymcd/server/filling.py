@@ -19,14 +19,15 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections import Counter
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import trio
 
 from ..moving.counting import items_in_words
-from ..moving.filling import Fill, Outcome
+from ..moving.filling import Fill, Outcome, Stage
 from ..moving.plan import Plan
 from ..moving.source import fetch, list_keys
 from ..moving.talk import BusyError, Door, TalkError, greet
@@ -163,14 +164,19 @@ class Filling:
         self._send_turn = send_turn
         self._serve_others = serve_others
         self._listed = 0
-        self._ended = 0  #: were listed, and not found any more
+        self._not_found = 0  #: were listed, and are not there any more
         self._told_at = -inf
         self._pace = Pace(processor_s)
         #: What /readyz says more, if the fill ended and perhaps not everything is here.
         self.shortfall = ""
         self._fill: Fill | None = None
+        self._state = Stage.LEFT
+        self._reason = ""  #: why it ended before its end
+        self._began = self._ended = 0.0
         if self._leads:
             self._fill = Fill(service.cache, was_deleted=self._was_deleted)
+            self._state = Stage.LISTING
+            self._began = trio.current_time()
 
     @property
     def _leads(self) -> bool:
@@ -179,6 +185,20 @@ class Filling:
     def _was_deleted(self, key: bytes) -> bool:
         return self._gate is not None and self._gate.changes.tombstones.get(key) != 0
 
+    def rows(self) -> list[tuple[str, Any]]:
+        """Return what `stats fill` says."""
+        outcomes: Counter[Outcome] = Counter() if self._fill is None else self._fill.outcomes
+        now = trio.current_time() if self._state.under_way else self._ended
+        return [
+            ("state", self._state),
+            ("source", self._source),
+            ("reason", self._reason.replace(" ", "_") or "-"),
+            ("seconds", f"{now - self._began:.3f}"),
+            ("listed", self._listed),
+            *[(each.name.lower(), outcomes[each]) for each in Outcome],
+            ("not_found", self._not_found),
+        ]
+
     async def run(self) -> None:
         """Fill until nothing is left, or nothing more may be filled; say how far that came."""
         source = self._source
@@ -186,49 +206,51 @@ class Filling:
             self._say(f"fill from {source}: left to the node that coordinates")
             await self._outlive()
             return
-        began = self._told_at = trio.current_time()
-        why = "stopped, as this server stops:"
+        self._began = self._told_at = trio.current_time()
+        how = Stage.STOPPED, "this server stops"
         try:
-            why = await self._run(self._fill)
+            how = await self._run(self._fill)
         finally:
             self._fill.end()
-            seconds = trio.current_time() - began
-            rest = f"; {_THE_REST}" if self.shortfall else ""
-            said = f"{why} {self._how_far()}, after {seconds:.1f} s{rest}"
+            self._ended = trio.current_time()
+            self._state, self._reason = how
+            rest = ""
+            if self._state is Stage.SHORT:
+                self.shortfall = f"the fill from {source} did not come to its end"
+                rest = f"; {_THE_REST}"
+            why = f"stopped, as {self._reason}" if self._reason else self._state
+            said = f"{why}: {self._how_far()}, after {self._ended - self._began:.1f} s{rest}"
             self._say(f"fill from {source}: {said}")
 
     async def _outlive(self) -> None:
         """Wait until this node decides, and say what the loss of the one that filled means."""
         while not self._leads:  # noqa: ASYNC110 - a role that changes tells nobody here
             await trio.sleep(RETRY_S)
+        self._state, self._reason = Stage.SHORT, "the node that filled is gone"
         self.shortfall = f"the node that filled from {self._source} is gone, perhaps too early"
         self._say(
             f"fill from {self._source}: the node that filled is gone; if its log does not say"
             f" that the fill was done, {_THE_REST}"
         )
 
-    async def _run(self, fill: Fill) -> str:
-        """Return how it ended."""
+    async def _run(self, fill: Fill) -> tuple[Stage, str]:
+        """Return how it ended, and why before its end."""
         memory_bytes = self._service.cache.slabs.limit_bytes
         most_bytes = max(KEYS_MIN_BYTES, memory_bytes // KEYS_SHARE)
         plan = Plan(most_bytes, newest_first=True)
         try:
             plan, listing = await self._list(most_bytes)
             self._listed = plan.count
+            self._state = Stage.FILLING
             self._tell_of(plan, listing)
             await self._take_all(fill, plan, listing)
         except (OSError, TalkError, trio.TooSlowError) as error:
-            self._fall_short()
-            return f"stopped, as it {_in_words(error)}:"
+            return Stage.SHORT, f"it {_in_words(error)}"
         if fill.why_over:
-            return f"stopped, as {fill.why_over}:"
+            return Stage.STOPPED, fill.why_over
         if not self._leads:
-            self._fall_short()
-            return "stopped, as another node decides now:"
-        return "done:"
-
-    def _fall_short(self) -> None:
-        self.shortfall = f"the fill from {self._source} did not come to its end"
+            return Stage.SHORT, "another node decides now"
+        return Stage.DONE, ""
 
     def _how_far(self) -> str:
         assert self._fill is not None
@@ -239,8 +261,8 @@ class Filling:
             for each in Outcome
             if (number := outcomes[each]) and each is not Outcome.FILLED
         ]
-        if self._ended:
-            words.append(f"{self._ended:,} not found any more")
+        if self._not_found:
+            words.append(f"{self._not_found:,} not found any more")
         return ", ".join(words)
 
     def _tell_of(self, plan: Plan, listing: Listing) -> None:
@@ -332,7 +354,7 @@ class Filling:
                     while wanted:
                         items = await self._talk(call, fetch(wanted, listing, time.time))
                         until = inf
-                        self._ended += len(wanted) - len(items)
+                        self._not_found += len(wanted) - len(items)
                         self._gave_way()
                         wanted = plan.take(BATCH_ITEMS, BATCH_BYTES)
                         if not await self._store(fill, items):

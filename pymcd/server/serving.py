@@ -608,6 +608,7 @@ class Server:
             send_turn=self._send_turn,
             serve_others=self._serve_others,
         )
+        self.service.filling = self._filling
 
     async def _fill(self) -> None:
         await self.ready.wait()

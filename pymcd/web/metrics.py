@@ -44,6 +44,7 @@ class Report(StrEnum):
     POOL = "stats slabs, of all classes"
     REPLICATION = "stats replication"
     PEER = "stats replication, of each peer"
+    FILL = "stats fill"
     SERVER = "the server"
 
 
@@ -72,6 +73,14 @@ def _count(value: str) -> int:
 
 def _decides(role: str) -> int:
     return int(role in ("alone", "coordinator"))
+
+
+def _is_under_way(state: str) -> int:
+    return int(state in ("listing", "filling"))
+
+
+def _is_short(state: str) -> int:
+    return int(state == "short")
 
 
 class Sample(NamedTuple):
@@ -779,6 +788,34 @@ _OURS: Final = (
         _PEER,
         "differs",
         _count,
+    ),
+    # What another server has.
+    _read(
+        "pymcd_fill_running",
+        "1: items of another server are being taken over.",
+        Report.FILL,
+        "state",
+        _is_under_way,
+    ),
+    _read(
+        "pymcd_fill_short",
+        "1: that did not come to its end; perhaps not everything is here.",
+        Report.FILL,
+        "state",
+        _is_short,
+    ),
+    _gauge(
+        "pymcd_fill_listed_items", "Items that the other server has listed.", Report.FILL, "listed"
+    ),
+    Metric(
+        "pymcd_fill_items_total",
+        "counter",
+        "Items of that list by what became of them.",
+        Report.FILL,
+        tuple(
+            Sample((row,), f'outcome="{row}"')
+            for row in ("filled", "there", "gone", "over", "too_large", "no_room", "not_found")
+        ),
     ),
 )
 

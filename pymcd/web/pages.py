@@ -89,6 +89,8 @@ class Pages:
             for rows in of_peers:
                 label = f'peer="{escaped(rows["node_id"])}"'
                 found[Report.PEER].append(Instance(rows, label))
+        if service.filling is not None:
+            found[Report.FILL].append(Instance(dict(service.filling.rows())))
         yield b""
         for slab_class in cache.slabs:
             if not slab_class.pages:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -502,6 +502,18 @@ def test_replication():
     assert client.send(b"stats replication\r\n") == (
         b"STAT state in_sync\r\nSTAT queue_items 24\r\nSTAT peer_0:lag_ms 0.500\r\nEND\r\n"
     )
+
+
+class FakeFilling:
+    def rows(self) -> list[tuple[str, Any]]:
+        return [("state", "filling"), ("filled", 5)]
+
+
+def test_fill():
+    client = Client()
+    assert client.send(b"stats fill\r\n") == b"STAT state off\r\nEND\r\n"
+    client.service.filling = FakeFilling()
+    assert client.send(b"stats fill\r\n") == (b"STAT state filling\r\nSTAT filled 5\r\nEND\r\n")
 
 
 def test_general_without_the_optional_parts():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
+from pymcd.protocol import reports
 from pymcd.server import filling
 from pymcd.store import StoreMode
 
@@ -68,6 +69,46 @@ async def test_all_comes_over(autojump_clock):
             server.service.cache.check()
 
 
+def rows(server: Running) -> dict[str, str]:
+    """Return what a client is told of the fill."""
+    return {name: str(value) for name, value in reports.fill(server.service)}
+
+
+async def test_how_far_it_is_can_be_asked(autojump_clock, nursery):
+    source = await Faulty(nursery, all_of_it).start()
+    async with serving(clock=TrioClock(), fill_from=source) as server:
+        assert rows(server) == {
+            "state": "listing",
+            "source": source,
+            "reason": "-",
+            "seconds": "0.000",
+            "listed": "0",
+            "filled": "0",
+            "there": "0",
+            "gone": "0",
+            "over": "0",
+            "too_large": "0",
+            "no_room": "0",
+            "not_found": "0",
+        }
+        await until(lambda: server.service.cache.item_count)
+        found = rows(server)
+        assert (found["state"], found["listed"]) == ("filling", "99")
+        assert 0 < int(found["filled"]) < 99
+        assert float(found["seconds"]) > 0
+        await until(lambda: is_done(server))
+        found = rows(server)
+        assert (found["state"], found["reason"], found["filled"]) == ("done", "-", "99")
+        await trio.sleep(100)
+        assert rows(server) == found
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_fills_nothing(autojump_clock):
+    async with serving(clock=TrioClock()) as server:
+        assert rows(server) == {"state": "off"}
+
+
 async def test_clients_come_first(autojump_clock):
     async with serving(clock=TrioClock()) as source:
         put(source)
@@ -94,6 +135,8 @@ async def test_a_flush_ends_it(autojump_clock):
             assert await ask(stream, b"flush_all\r\n") == b"OK\r\n"
             await until(lambda: is_done(server))
             assert told(server)[-1].startswith("stopped, as clients flushed everything: ")
+            found = rows(server)
+            assert (found["state"], found["reason"]) == ("stopped", "clients_flushed_everything")
             assert await ask(stream, b"get 1\r\n", end=b"END\r\n") == b"END\r\n"
 
 
@@ -112,6 +155,10 @@ async def test_a_source_that_does_not_answer_is_given_up(autojump_clock):
         assert line.startswith("stopped, as it does not answer (")
         assert "0 of 0 items filled, after 3" in line
         assert line.endswith(" s; pymcd dump and pymcd load bring the rest")
+        found = rows(server)
+        assert found["state"] == "short"
+        assert found["reason"].startswith("it_does_not_answer_(")
+        assert found["seconds"].startswith("3")
         assert server.readiness() == (
             True,
             "single",
@@ -438,6 +485,9 @@ async def test_who_decides_no_longer_stops(autojump_clock, monkeypatch):
                 "the node that filled is gone; if its log does not say that the fill was done,"
                 " pymcd dump and pymcd load bring the rest",
             ]
+            found = rows(follower)
+            assert (found["state"], found["reason"]) == ("short", "the_node_that_filled_is_gone")
+            assert rows(leader)["state"] == "stopped"
             assert follower.readiness().ready
             assert follower.readiness().reason.endswith(
                 f"; the node that filled from 127.0.0.1:{source.port} is gone, perhaps too early"

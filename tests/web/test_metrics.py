@@ -11,6 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pymcd.config import Settings
+from pymcd.moving.filling import Outcome, Stage
 from pymcd.readiness import State, readiness_of
 from pymcd.server.lag import Lag
 from pymcd.service import Service
@@ -98,6 +99,17 @@ class Tls:
         """Nothing is counted."""
 
 
+class Fills:
+    """What a host says that fills itself."""
+
+    def __init__(self, state: Stage = Stage.FILLING) -> None:
+        self._state = state
+
+    def rows(self) -> list[tuple[str, Any]]:
+        counts = [(each.name.lower(), number) for number, each in enumerate(Outcome)]
+        return [("state", self._state), ("listed", 9), *counts, ("not_found", 8)]
+
+
 def scrape(service: Service, node: Node | None = None) -> str:
     """Return the text of a server."""
 
@@ -121,6 +133,7 @@ def single(**settings: Any) -> Service:
     values = {"temporary_ttl_s": 60, "idle_timeout_s": 5, **settings}
     service = Service(Settings(**values), ManualClock(), make_host(tls=Tls()))
     service.cache.store(StoreMode.SET, b"secret-key", b"secret-value")
+    service.filling = Fills()
     return service
 
 
@@ -215,6 +228,30 @@ def test_a_single_server():
     assert of(text, "memcached_lru_crawler_enabled") == 1
     assert "pymcd_replication" not in text
     assert "pymcd_peer" not in text
+
+
+@pytest.mark.parametrize("state", Stage)
+def test_a_fill(state):
+    service = single()
+    service.filling = Fills(state)
+    text = scrape(service)
+    assert of(text, "pymcd_fill_running") == state.under_way
+    assert of(text, "pymcd_fill_short") == (state is Stage.SHORT)
+    assert of(text, "pymcd_fill_listed_items") == 9
+    assert {
+        outcome: of(text, "pymcd_fill_items_total", outcome=outcome)
+        for outcome in (*(each.name.lower() for each in Outcome), "not_found")
+    } == {
+        "filled": 0,
+        "there": 1,
+        "gone": 2,
+        "over": 3,
+        "too_large": 4,
+        "no_room": 5,
+        "not_found": 8,
+    }
+    service.filling = None
+    assert "pymcd_fill" not in scrape(service)
 
 
 def test_a_cas_is_no_set_beside():
