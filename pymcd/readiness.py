@@ -23,6 +23,7 @@ class State(StrEnum):
 
     SINGLE = "single"
     ALONE = "alone"
+    READ_ONLY = "read_only"
     IN_SYNC = "in_sync"
     STARTING = "starting"
     JOINING = "joining"
@@ -35,6 +36,7 @@ class State(StrEnum):
 STATES: Final[dict[State, tuple[bool, str]]] = {
     State.SINGLE: (True, "it has no peers"),
     State.ALONE: (True, "no peer is in sync, and it serves what it has"),
+    State.READ_ONLY: (True, "no peer is in sync, and all writes are refused, as it is `strict`"),
     State.IN_SYNC: (True, "a peer has all that it has"),
     State.STARTING: (False, "it has nothing yet: it looks for its peers, or copies from one"),
     State.JOINING: (False, "others went on without it, and it has yet to catch up"),
@@ -72,6 +74,8 @@ def readiness_of(node: Node | None, *, draining: bool) -> Readiness:
     state = _OF_ROLE[node.standing]
     if node.withheld:
         state = State.REFUSED
+    elif state is State.ALONE and node.view.stance.refusing:
+        state = State.READ_ONLY
     return _readiness(state, reason_of(node))
 
 

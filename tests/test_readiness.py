@@ -100,6 +100,10 @@ def _no_other() -> Host:
     return make_group("a")["a"]
 
 
+def _no_other_and_strict() -> Host:
+    return make_group("a", replication_ack="strict")["a"]
+
+
 def _catching_up() -> Host:
     group = make_group("abc", votes=False)
     group.wire("b", "c").stall()
@@ -164,10 +168,15 @@ CASES: list[tuple[Callable[[], Host], State, str]] = [
     (_left, State.ALONE, f"no other node is in sync; waiting for {B}"),
     (
         _strict,
-        State.ALONE,
+        State.READ_ONLY,
         f"no other node is in sync; waiting for {B}; nothing can be written",
     ),
     (_no_other, State.ALONE, "there is no other node with data"),
+    (
+        _no_other_and_strict,
+        State.READ_ONLY,
+        "there is no other node with data; nothing can be written",
+    ),
     (_catching_up, State.JOINING, "others went on without it; waiting for b"),
     (_taken_in, State.JOINING, "others went on without it; catching up with b"),
     (

@@ -37,10 +37,9 @@ def _starting(node: Node) -> str:
 
 
 def _alone(node: Node) -> str:
-    missing = _missing(node)
-    if not node.configured:
-        return "there is no other node with data"
-    reason = f"no other node is in sync; waiting for {missing or 'it to catch up'}"
+    reason = "there is no other node with data"
+    if node.configured:
+        reason = f"no other node is in sync; waiting for {_missing(node) or 'it to catch up'}"
     return f"{reason}; nothing can be written" if node.view.stance.refusing else reason
 
 
