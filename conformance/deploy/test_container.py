@@ -97,6 +97,7 @@ def test_what_the_page_says_brings_a_pair_up(tmp_path: Path) -> None:
         source = tmp_path / HERE / "home" / "pymcd"
         ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info")
         shutil.copytree(ROOT, source, ignore=ignored)
+        shutil.copy(ROOT / ".dockerignore", source)
 
         def ask(*words: str, answer: str) -> None:
             requests = "".join(f"{word}\\r\\n" for word in words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import tomllib
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -58,6 +59,26 @@ def test_what_is_copied_is_there() -> None:
     for words in instructions("COPY"):
         source = next(word for word in words.split() if not word.startswith("--"))
         assert (ROOT / source).exists()
+
+
+def test_what_is_sent_to_docker_is_what_the_image_is_made_of() -> None:
+    everything, *lines = (ROOT / ".dockerignore").read_text().splitlines()[1:]
+    assert everything == "*"
+    sent = [line[1:] for line in lines if line.startswith("!")]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = [
+        "pyproject.toml",
+        project["project"]["readme"],
+        *project["project"]["license-files"],
+        *wheel["packages"],
+        *wheel["shared-data"],
+        *(each.split()[-2] for each in instructions("COPY") if not each.startswith(". ")),
+    ]
+    for path in needed:
+        assert any(f"{path}/".startswith(f"{each}/") for each in sent), path
+    for each in sent:
+        assert any(f"{path}/".startswith(f"{each}/") for path in needed), each
 
 
 #: Words behind `docker run pymcd`, and what is then run.
