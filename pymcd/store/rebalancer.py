@@ -301,9 +301,10 @@ class Rebalancer:
 
         A class with pages to spare which stayed calm all through the window returns one to the
         pool. Else, if the class that evicts has much younger items than another with pages to
-        spare, it gets one of those. # memcached: slab_automove_run
+        spare, it gets one of those. Before the first page there is nothing to look at.
+        # memcached: slab_automove_run
         """
-        if self.automove != 1 or not self.enabled:
+        if self.automove != 1 or not self.enabled or not self._slabs.malloced_pages:
             return False
         now = self._cache.now
         if now == self._sampled_at:

@@ -291,6 +291,14 @@ def test_the_maintainer_follows_a_lowered_limit_within_a_second():
 # -- automove ------------------------------------------------------------------------------------
 
 
+def test_a_server_without_a_page_is_not_observed():
+    store = Store()
+    store.clock.advance(1)
+    store.cache.tick()
+    assert not store.rebalancer.observe()
+    assert not any(history.samples for history in store.rebalancer._histories)
+
+
 def test_spare_pages_return_to_the_pool_when_calm():
     store = filled(6)
     moves: list[tuple[int, int]] = []
