@@ -353,7 +353,8 @@ class Server:
                         accepting.start_soon(self._open_when_ready, others, accepting)
                     else:
                         self._open(others, accepting)
-                    accepting.start_soon(self._fill)
+                    if self.settings.fill_source() is not None:
+                        accepting.start_soon(self._fill)
                     started()
                     await self._stopping.wait()
                     await self._be_avoided()
@@ -612,11 +613,11 @@ class Server:
 
     async def _fill(self) -> None:
         await self.ready.wait()
-        if self._filling is not None:
-            try:
-                await self._filling.run()
-            except Exception as error:
-                self._mishap(error)
+        assert self._filling is not None
+        try:
+            await self._filling.run()
+        except Exception as error:
+            self._mishap(error)
 
     # -- the bucket ----------------------------------------------------------------------------
 
