@@ -30,6 +30,7 @@ from ..store.expiry import FlushHorizon
 from ..store.item import MARK_BITS, MARKS_MASK, SHARED_MARKS
 from .clocks import FakeClock, monotonic
 from .controls import Item, Snapshot
+from .freeing import take_apart
 from .intake import Intake
 from .links import Links
 from .scripted import Script, ScriptedPairedConnection
@@ -203,7 +204,6 @@ class _FakeServer(Server):
             network=self.links,
         )
         self.releasing = Chore(script.release_due)
-        script.wake = self.releasing.wake
         self.chores.append(self.releasing)
 
     def _authenticator(self) -> Authenticator | None:
@@ -320,7 +320,7 @@ class Engine:
             raise ValueError(f"options={list(plan.options)!r}: {error.message}") from None
         if self.clock.follows:
             self.server.service.cache.count_from(-_BACK_S)
-            self.script.look = self.look
+        self.script.attach(self.server.memory_log.line, self.server.releasing.wake, self.look)
         self.endpoints: list[Endpoint] = []
         if sockets:
             try:
@@ -332,7 +332,6 @@ class Engine:
                 self.close()
                 place = "" if plan.unix_socket is None else f"unix_socket={plan.unix_socket!r}: "
                 raise OSError(place + error.message) from None
-        self.script.log_line = self.server.memory_log.line
         # Known from the start: a client may be refused before the server has listened once.
         self.server.doors = [
             _Door(endpoint) for endpoint in self.endpoints if endpoint.transport != "replication"
@@ -350,6 +349,12 @@ class Engine:
     def stop(self) -> None:
         """Have `run` return: all connections are closed at once, as if the process was killed."""
         self._scope.cancel()
+
+    def fall_apart(self) -> None:
+        """Have the server be freed at once, after `run`; script and clock stay."""
+        self.script.detach()
+        take_apart(self.server.service)
+        vars(self.server).clear()
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
         """Serve one client over a stream."""

@@ -106,9 +106,9 @@ class ThreadHost:
 
     def ask(self, name: str, *arguments: Any) -> Any:
         """Have the engine execute a method in its event loop; return what that returns."""
-        method: Callable[..., Any] = attrgetter(name)(self.engine)
         self.check_process()
         if threading.current_thread() is self._thread:
+            method = self._method(name)
             if inspect.iscoroutinefunction(method):
                 raise RuntimeError(
                     f"{name}() waits for the server, so it cannot be called inside it (from a"
@@ -119,11 +119,16 @@ class ThreadHost:
         with self._ending:
             if self._ended:
                 raise RuntimeError(_STOPPED_MEANWHILE)
+            method = self._method(name)
             self._open.add(answer)
         assert self._token is not None
         with suppress(trio.RunFinishedError):  # `_run` is about to say so
             self._token.run_sync_soon(self._begin_answer, answer, method, arguments)
         return _wait_for(answer)
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        method: Callable[..., Any] = attrgetter(name)(self.engine)
+        return method
 
     def _begin_answer(
         self, answer: _Answer, method: Callable[..., Any], arguments: tuple[Any, ...]
@@ -194,6 +199,7 @@ class ThreadHost:
         if self._thread.is_alive():
             raise RuntimeError(f"the server did not stop within {_PATIENCE_S:g} s")
         _hosts.discard(self)
+        self.engine.fall_apart()
         if self.failure is not None:
             failure, self.failure = self.failure, None
             raise failure

@@ -36,6 +36,7 @@ from ..protocol.trace import Tracer
 from ..protocol.verbs import LOCAL, WRITES, Command, Verb
 from ..service import Service
 from ..store.status import StoreMode
+from .freeing import take_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,6 +186,11 @@ class RequestReader:
         self._verbs = {word: self._note_verb(verb) for word, verb in tables.verbs.items()}
         commands = tables.members if service.host.authenticator else tables.commands
         self._commands: Any = _Lazy(lambda opcode: self._note_command(commands[opcode]))
+
+    def fall_apart(self) -> None:
+        """Be freed at once; this is of no use any more."""
+        take_apart(self._service)
+        vars(self).clear()
 
     def read(self, runner: Runner, buffer: bytes, position: int) -> Request | None:
         """Return the request that begins there; None: there is none, or it is not clear which."""

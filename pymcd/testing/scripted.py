@@ -58,22 +58,39 @@ class Script:
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
-        #: Has the host see what time it is, where that is not known before.
-        self.look: Callable[[], None] = lambda: None
         self.record = CallRecord()
         self.faults = FaultTable(clock.waited)
-        self.faults.log_line = lambda line: self.log_line(line)
         self.paused = False
         self.executing = False  #: a command, right now
-        #: Writes a line of the server's log.
-        self.log_line: Callable[[str], None] = lambda line: None
-        #: Has the host call `release_due` at once.
-        self.wake: Callable[[], None] = lambda: None
+        self.attach(lambda line: None, wake=lambda: None, look=lambda: None)
         self.advanced_at: Place | None = None  #: the test's line that did so last
         self._findings: list[Finding] = []
         self._reader: RequestReader | None = None
         self._actors: dict[int, Actor] = {}
         self._numbers = itertools.count(1)
+
+    def attach(
+        self,
+        log_line: Callable[[str], None],
+        wake: Callable[[], None],
+        look: Callable[[], None],
+    ) -> None:
+        """Be that of a server.
+
+        `log_line` writes a line of its log; `wake` has it call `release_due` at once; `look` has
+        it see what time it is.
+        """
+        self.log_line = self.faults.log_line = log_line
+        self.wake = wake
+        self.look = look
+
+    def detach(self) -> None:
+        """Know nothing of a server that is no more."""
+        self.attach(lambda line: None, wake=lambda: None, look=lambda: None)
+        self._actors.clear()
+        if self._reader is not None:
+            self._reader.fall_apart()
+            self._reader = None
 
     def take_on(self, connection: Connection) -> None:
         """Stand between a new connection and its runner."""
@@ -89,7 +106,9 @@ class Script:
 
     def let_go(self, connection: Connection) -> None:
         """Forget a connection that is gone."""
-        self._actors.pop(connection.id, None)
+        actor = self._actors.pop(connection.id, None)
+        if actor is not None:
+            connection.runner = actor.runner  # without this cycle it is freed at once
 
     def remove_fault(self, number: int) -> int:
         """End a fault; whom it held goes on. Returns how many calls it was done to."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import collections
 import errno
+import gc
 import re
 import socket
 import ssl
@@ -11,6 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pymcd.server.hub import Hub
+from pymcd.server.serving import Server
+from pymcd.service import Service
+from pymcd.store import Cache
+from pymcd.store.item import Item as StoredItem
+from pymcd.store.item import Segment, SlabClass
 from pymcd.testing import Item, MemcachedServer
 
 from .helpers import RawClient, nothing_left, raw
@@ -30,6 +38,29 @@ def _warm() -> None:
 
 
 # -- life --------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not hasattr(gc, "freeze"), reason="this Python frees nothing at once")
+def test_a_stopped_server_is_not_left_to_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = parts_of_servers()
+        with MemcachedServer() as server, raw(server) as client:
+            for number in range(3):
+                client.ask(b"set key%d 0 0 1\r\nx\r\n" % number)
+            server.restart(keep_items=True)
+            assert parts_of_servers() != before
+        assert parts_of_servers() == before
+        assert [call.key for call in server.calls] == [b"key0", b"key1", b"key2"]
+    finally:
+        gc.enable()
+
+
+def parts_of_servers() -> dict[type, int]:
+    """Count the objects that there are."""
+    kinds = StoredItem, Segment, SlabClass, Cache, Service, Server, Hub
+    return collections.Counter(type(each) for each in gc.get_objects() if isinstance(each, kinds))
 
 
 @pytest.mark.slow
