@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from conformance.trial import PATIENCE_S, TrialError
@@ -11,7 +11,7 @@ from .load import Load, Request
 from .nodes import Pair
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from conformance.trial import Run
 
@@ -61,32 +61,45 @@ def race(connections: Sequence[Blocking], request: bytes) -> list[bytes]:
     return [connection.line() for connection in connections]
 
 
-def adds(connections: Sequence[Blocking], rounds: int, name: str) -> tuple[int, int]:
+@contextmanager
+def connected(nodes: Sequence[Node]) -> Iterator[list[Blocking]]:
+    """Connect to each of these nodes; to one that is there twice, twice."""
+    with ExitStack() as open_connections:
+        connections = []
+        for node in nodes:
+            connections.append(Blocking(node))
+            open_connections.callback(connections[-1].close)
+        yield connections
+
+
+def adds(nodes: Sequence[Node], rounds: int, name: str) -> tuple[int, int]:
     """Concurrent adds of one key: rounds with several winners, rounds with none."""
     double = none = 0
-    for number in range(rounds):
-        # Who is asked first changes.
-        first = number % len(connections)
-        order = [*connections[first:], *connections[:first]]
-        answers = race(order, b"add %b:%d 0 60 1\r\nx\r\n" % (name.encode(), number))
-        won = answers.count(b"STORED\r\n")
-        double += won > 1
-        none += won == 0
+    with connected(nodes) as connections:
+        for number in range(rounds):
+            # Who is asked first changes.
+            first = number % len(connections)
+            order = [*connections[first:], *connections[:first]]
+            answers = race(order, b"add %b:%d 0 60 1\r\nx\r\n" % (name.encode(), number))
+            won = answers.count(b"STORED\r\n")
+            double += won > 1
+            none += won == 0
     return double, none
 
 
-def cas_wins(connections: Sequence[Blocking], rounds: int, name: str) -> tuple[int, int]:
+def cas_wins(nodes: Sequence[Node], rounds: int, name: str) -> tuple[int, int]:
     """Concurrent cas of one item with the same unique: rounds won twice, rounds won by none."""
     key = name.encode()
-    connections[0].send(b"set %b 0 0 1\r\n0\r\n" % key)
-    connections[0].line()
     double = none = 0
-    for _ in range(rounds):
-        unique = connections[0].gets(key)
-        answers = race(connections, b"cas %b 0 0 1 %d\r\nx\r\n" % (key, unique))
-        won = answers.count(b"STORED\r\n")
-        double += won > 1
-        none += won == 0
+    with connected(nodes) as connections:
+        connections[0].send(b"set %b 0 0 1\r\n0\r\n" % key)
+        connections[0].line()
+        for _ in range(rounds):
+            unique = connections[0].gets(key)
+            answers = race(connections, b"cas %b 0 0 1 %d\r\nx\r\n" % (key, unique))
+            won = answers.count(b"STORED\r\n")
+            double += won > 1
+            none += won == 0
     return double, none
 
 
@@ -115,22 +128,19 @@ def incr_lost(pair: Pair, each: int, name: str) -> tuple[int, int, int]:
 def locks(run: Run) -> None:
     """Concurrent add, incr and cas on both nodes, at no delay of the link and at 2 ms."""
     rounds = run.times(1000)
-    with Pair() as pair, ExitStack() as open_connections:
-        pair.wait_in_sync()
-        connections = []
-        for node in (*pair.nodes, *pair.nodes):
-            connections.append(Blocking(node))
-            open_connections.callback(connections[-1].close)
+    with Pair() as pair:
         for delay_s in LINK_DELAYS_S:
             pair.delay(delay_s)
-            contend(run, pair, connections, rounds, f"link delay {delay_s * 1e3:g} ms")
+            contend(
+                run, pair, [*pair.nodes, *pair.nodes], rounds, f"link delay {delay_s * 1e3:g} ms"
+            )
 
 
-def contend(run: Run, pair: Pair, connections: Sequence[Blocking], rounds: int, where: str) -> None:
-    """Have all connections ask for the same at once, with each command that must be atomic."""
+def contend(run: Run, pair: Pair, nodes: Sequence[Node], rounds: int, where: str) -> None:
+    """Ask for the same at once, by a connection to each of these, with what must be atomic."""
     contests: dict[str, Contest] = {
-        "add": lambda name: (rounds, *adds(connections, rounds, name)),
-        "cas": lambda name: (rounds, *cas_wins(connections, rounds, name)),
+        "add": lambda name: (rounds, *adds(nodes, rounds, name)),
+        "cas": lambda name: (rounds, *cas_wins(nodes, rounds, name)),
         "incr": lambda name: incr_lost(pair, max(rounds // 8, 1), name),
     }
     said = {

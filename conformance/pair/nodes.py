@@ -304,14 +304,20 @@ class Pair:
     def undisturbed(self, act: Callable[[int], T]) -> T | None:
         """Do something while all are in sync; None: at each attempt a node went on by itself.
 
-        So they do when they get no CPU, and what is atomic in sync is not promised then. `act` is
-        given the number of the attempt.
+        So they do when they get no CPU, and what is atomic in sync is not promised then; whom the
+        other gave up closes his clients' connections. `act` is given the number of the attempt.
         """
         for attempt in range(ATTEMPTS):
             self.wait_in_sync()
             before = [node.times_alone() for node in self.nodes]
-            result = act(attempt)
+            broken = None
+            try:
+                result = act(attempt)
+            except (TrialError, OSError) as error:
+                broken = error
             if before == [node.times_alone() for node in self.nodes] and self.in_sync():
+                if broken is not None:
+                    raise broken
                 return result
         return None
 

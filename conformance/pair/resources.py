@@ -11,7 +11,7 @@ from conformance.servers import PYMCD, Server
 from conformance.trial import TrialError
 
 from .load import Ledger, Load, read, read_items, store, writer
-from .locks import Blocking, contend
+from .locks import contend
 from .nodes import Pair, resident_bytes
 from .partitions import settled
 
@@ -133,12 +133,8 @@ def memory(run: Run) -> None:
 
 def three(run: Run) -> None:
     """A mesh of three: locks, a node killed under load, its return, one cut off and back."""
-    with Pair(count=3) as pair, ExitStack() as closing:
-        pair.wait_in_sync()
-        connections = [Blocking(node) for node in pair.nodes]
-        for each in connections:
-            closing.callback(each.close)
-        contend(run, pair, connections, run.count(300), "three nodes")
+    with Pair(count=3) as pair:
+        contend(run, pair, pair.nodes, run.count(300), "three nodes")
         total = wrong = judged = 0
         for number in range(run.times(3)):
             victim = number % 3
