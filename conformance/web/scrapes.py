@@ -8,17 +8,16 @@ whether the text is made in one piece.
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import subprocess
 import threading
 import time
 from contextlib import ExitStack
-from shutil import which
 from typing import TYPE_CHECKING
 
 from conformance.clock import now_s
+from conformance.deploy.install import program
 from conformance.servers import PYMCD, Server
 from conformance.trial import TrialError, free_port, quantile
 
@@ -168,12 +167,12 @@ def _waits_s(server: Server, asker: Asker) -> list[float]:
 
 
 def _check_by_promtool(run: Run, text: str) -> None:
-    program = which("promtool", path=os.environ.get("PATH", "") + ":/usr/bin")
-    if program is None:
-        run.problem("not read by promtool, which is not here (Debian: apt-get install prometheus)")
+    promtool = program("promtool")
+    if promtool is None:
+        run.problem("promtool is not here: `python -m conformance.deploy.install` fetches it")
         return
     done = subprocess.run(
-        [program, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
     )
     complaints = (done.stdout + done.stderr).splitlines()
     run.figure("complaints of promtool", len(complaints) or done.returncode, 0)
