@@ -3,10 +3,10 @@
 A `TlsSession` stands between the hub and a `Connection`, without a socket: sealed bytes in, sealed
 bytes out, over `ssl.MemoryBIO`. The hub calls its `respond` where it would call the connection's,
 and seals what it sends in other ways. What it has in common with the TLS of a link to a peer
-(`wire`) is `TlsEnd`. Where there is no hub, `open_stream` puts trio's `SSLStream` below the stream
-driver. That would serve everybody, but at five times the cost. CPU per request, 16 clients over TLS
-1.3 with one request at a time each, 1 KB values, 90 % gets, on an otherwise quiet machine with two
-CPUs:
+(`wire`) and of a call (`calling`) is `TlsEnd`; what those two have in common is `TlsPipe`. Where
+there is no hub, `open_stream` puts trio's `SSLStream` below the stream driver. That would serve
+everybody, but at five times the cost. CPU per request, 16 clients over TLS 1.3 with one request at
+a time each, 1 KB values, 90 % gets, on an otherwise quiet machine with two CPUs:
 
     memcached -t 1                       6.5 us     153,000 requests a second
     this, bench/ "tls16"                11.2 us      89,000
