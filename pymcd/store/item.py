@@ -14,7 +14,6 @@ reference count alone and the garbage collector never has to look for it.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -42,12 +41,13 @@ MARKS_MASK: Final = (1 << MARK_BITS) - 1
 SHARED_MARKS: Final = STALE | WIN_SENT | KEY_BINARY | UNSPEAKABLE
 
 #: What ends a word or a line of the text protocols.
-_find_unspeakable: Final = re.compile(rb"[\n ]").search
+_BLANK, _NEWLINE = b" \n"
 
 
 def key_marks(key: bytes) -> int:
     """Return the marks for a key that came by another way than a word of a text command."""
-    return UNSPEAKABLE if _find_unspeakable(key) else 0
+    # Hot path: bench/ "binary16". A fifth of what a pattern takes.
+    return UNSPEAKABLE if _BLANK in key or _NEWLINE in key else 0
 
 
 #: Segment (None: unlinked), `expires_at`, and last access << MARK_BITS | marks.
