@@ -266,7 +266,6 @@ class Cache:
             is_dead=self.is_dead,
             remove=self.unlink,
             move=self._move,
-            size_of=self.size_of,
             now=lambda: self.now,
             on_evict=lambda item: self.on_evict(item),
             states=self._states,
@@ -337,7 +336,8 @@ class Cache:
 
     def is_dead(self, item: Item) -> bool:
         """Return whether an item is expired or flushed, though still linked."""
-        return (0 < item.expires_at <= self.now) or (self._flushing and self.horizon.covers(item))
+        expires_at = item.state[1]
+        return (0 < expires_at <= self.now) or (self._flushing and self.horizon.covers(item))
 
     # -- reading ---------------------------------------------------------------------------
 
@@ -457,21 +457,25 @@ class Cache:
                 self._touch_access(item)
                 item.segment.to_head(item)  # type: ignore[union-attr]
             return
-        if not item.access & FETCHED:
-            item.mark(FETCHED, self._states)
-            return
-        item.mark(ACTIVE, self._states)
-        self._promote(item)
+        # Hot path: bench/ "get16". Of a load on few items every second get comes through here.
+        segment, expires_at, access = item.state
+        if access & FETCHED:
+            self._promote(item, ACTIVE)
+        else:
+            item.state = self._states.of(segment, expires_at, access | FETCHED)
 
-    def _promote(self, item: Item) -> None:
+    def _promote(self, item: Item, marks: int = 0) -> None:
+        """Take note of an access, and have an item leave COLD that is ACTIVE, or is so marked."""
         # memcached: do_item_update. It queues this for the maintainer; a move costs us no lock.
-        segment = item.segment
+        segment, expires_at, access = item.state
         assert segment is not None
-        if segment.kind == COLD and item.access & ACTIVE:
-            segment.slab_class.moves_to_warm += 1
-            item.unmark(ACTIVE, self._states)
-            self._move(item, segment.slab_class.warm)
-        self._touch_access(item)
+        access = self._fresh_access | (access & MARKS_MASK) | marks
+        if access & ACTIVE and segment.kind == COLD:
+            slab_class = segment.slab_class
+            slab_class.moves_to_warm += 1
+            self._move(item, slab_class.warm, access & ~ACTIVE)
+        else:
+            item.state = self._states.of(segment, expires_at, access)
 
     def _touch_access(self, item: Item) -> None:
         segment, expires_at, access = item.state
@@ -1126,14 +1130,16 @@ class Cache:
         cold.link_last(item, self._states.of(cold, expires_at, access))
         cold.bytes += size
 
-    def _move(self, item: Item, segment: Segment) -> None:
-        """Put a linked item at the head of another segment of its class."""
-        size = self.size_of(item)
-        before, expires_at, access = item.state
+    def _move(self, item: Item, segment: Segment, access: int) -> None:
+        """Put a linked item at the head of another segment of its class, with that `access`."""
+        # Hot path: bench/ "get16", "set16".
+        before, expires_at, _ = item.state
         assert before is not None
+        size = self.overhead_bytes + len(item.key) + len(item.value)
+        if item.client_flags:
+            size += self._client_flags_bytes
+        before.pass_on(item, segment, self._states.of(segment, expires_at, access))
         before.bytes -= size
-        before.unlink(item)
-        segment.link(item, self._states.of(segment, expires_at, access))
         segment.bytes += size
 
     # -- memory ----------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -196,7 +197,7 @@ class TestPullTail:
         cache, slab_class = timed.cache, class_of(timed, b"0")
         for item in list(slab_class.hot):
             item.mark(FETCHED | ACTIVE, cache._states)
-            cache._move(item, slab_class.warm)
+            cache._move(item, slab_class.warm, item.access)
         for item in slab_class.warm:
             item.mark(ACTIVE, cache._states)
         assert cache.lru.pull_tail(slab_class.warm, total_bytes=1) == PULL_TRIES
@@ -435,6 +436,34 @@ class TestEviction:
             timed.set(b"%d" % number, HALF_PAGE)
         assert timed.cache.inspect(b"small") is not None
         assert timed.cache.item_count == 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_short_way_moves_what_pulling_each_tail_does(seed: int):
+    """What is not dead and needs no thought leaves HOT and WARM without a pull."""
+
+    def play(*, short: bool) -> tuple[list[list[bytes]], list[int], list[tuple[int, int]]]:
+        rng = random.Random(seed)
+        timed = TimedCache()
+        cache = timed.cache
+        names = [b"%d" % number for number in range(60)]
+        slab_class = cache.slabs.classes[0]
+        if not short:
+            cache.lru._shift = lambda segment, **bounds: 0  # type: ignore[method-assign]
+        for _ in range(40):
+            for name in rng.sample(names, 10):
+                timed.set(name)
+            for name in rng.choices(names, k=30):
+                cache.get(name)
+            cache.lru.juggle(slab_class, temporary=False, most=500)
+            cache.check()
+            timed.advance(rng.choice((0, 1)))
+        moves = [slab_class.moves_to_cold, slab_class.moves_to_warm, slab_class.moves_within_lru]
+        assert all(moves)
+        ages = sorted((int(item.key), item.access) for item in cache.items())
+        return [keys(segment) for segment in slab_class.segments], moves, ages
+
+    assert play(short=True) == play(short=False)
 
 
 def test_check_notices_a_broken_list():
