@@ -264,6 +264,7 @@ class Cache:
         self.lru = Lru(
             settings,
             is_dead=self.is_dead,
+            is_flushing=lambda: self._flushing,
             remove=self.unlink,
             move=self._move,
             now=lambda: self.now,
@@ -473,7 +474,8 @@ class Cache:
         if access & ACTIVE and segment.kind == COLD:
             slab_class = segment.slab_class
             slab_class.moves_to_warm += 1
-            self._move(item, slab_class.warm, access & ~ACTIVE)
+            warm = slab_class.warm
+            self._move(item, warm, self._states.of(warm, expires_at, access & ~ACTIVE))
         else:
             item.state = self._states.of(segment, expires_at, access)
 
@@ -635,11 +637,10 @@ class Cache:
             if client_flags:
                 item.client_flags = client_flags  # type: ignore[misc]  # it is a FlaggedItem
             if segment.kind != self._first_segment:
-                segment.unlink(item)
+                first = slab_class.segments[self._first_segment]
+                segment.pass_on(item, first, self._fresh_state(first, expires_at))
                 segment.bytes -= size
-                segment = slab_class.segments[self._first_segment]
-                segment.link(item, self._fresh_state(segment, expires_at))
-                segment.bytes += size
+                first.bytes += size
             else:
                 if segment.head is not item:
                     segment.to_head(item)
@@ -1130,15 +1131,15 @@ class Cache:
         cold.link_last(item, self._states.of(cold, expires_at, access))
         cold.bytes += size
 
-    def _move(self, item: Item, segment: Segment, access: int) -> None:
-        """Put a linked item at the head of another segment of its class, with that `access`."""
+    def _move(self, item: Item, segment: Segment, state: State) -> None:
+        """Put a linked item at the head of another segment of its class; `state` names that."""
         # Hot path: bench/ "get16", "set16".
-        before, expires_at, _ = item.state
+        before = item.state[0]
         assert before is not None
         size = self.overhead_bytes + len(item.key) + len(item.value)
         if item.client_flags:
             size += self._client_flags_bytes
-        before.pass_on(item, segment, self._states.of(segment, expires_at, access))
+        before.pass_on(item, segment, state)
         before.bytes -= size
         segment.bytes += size
 

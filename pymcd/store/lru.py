@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..config import Settings
-    from .item import Item, SlabClass, StatePool
+    from .item import Item, SlabClass, State, StatePool
 
 #: How many items one pull looks at before it gives up. # memcached: lru_pull_tail
 PULL_TRIES: Final = 5
@@ -43,8 +43,9 @@ class Lru:
     settings: InitVar[Settings]
     _: KW_ONLY
     is_dead: Callable[[Item], bool]
+    is_flushing: Callable[[], bool]  #: else only an item with an end can be dead
     remove: Callable[[Item], None]
-    move: Callable[[Item, Segment, int], None]
+    move: Callable[[Item, Segment, State], None]
     now: Callable[[], int]
     on_evict: Callable[[Item], None]
     states: StatePool
@@ -96,7 +97,7 @@ class Lru:
                     done += 1
                 elif not evict and item.access & ACTIVE and self.segmented:
                     slab_class.moves_to_warm += 1
-                    self.move(item, slab_class.warm, item.access & ~ACTIVE)
+                    self._move(item, slab_class.warm, item.access & ~ACTIVE)
                     done += 1
                 break
             if segment.kind == TEMP:
@@ -105,7 +106,7 @@ class Lru:
                 done += 1
                 if segment.kind == HOT:
                     slab_class.moves_to_warm += 1
-                    self.move(item, slab_class.warm, item.access & ~ACTIVE)
+                    self._move(item, slab_class.warm, item.access & ~ACTIVE)
                     break
                 slab_class.moves_within_lru += 1
                 item.unmark(ACTIVE, self.states)
@@ -117,7 +118,7 @@ class Lru:
                 or self.now() - item.last_access > max_age_s
             ):
                 slab_class.moves_to_cold += 1
-                self.move(item, slab_class.cold, item.access)
+                self._move(item, slab_class.cold, item.access)
                 done += 1
             break
         return done
@@ -127,22 +128,33 @@ class Lru:
         # Hot path: bench/ "get16", "set16". As many items come through here as are asked for.
         slab_class = segment.slab_class
         warm, cold = slab_class.warm, slab_class.cold
-        is_dead, move = self.is_dead, self.move
+        is_dead, flushing = self.is_dead, self.is_flushing()
+        move, state_of = self.move, self.states.of
         oldest = self.now() - max_age_s
         moved = to_cold = 0
+        # Neighbours often have one state: what comes of it is kept.
+        before: State | None = None
+        after = segment.fresh
         while moved < most:
             item = segment.tail
-            if item is None or is_dead(item):
+            if item is None:
                 break
-            access = item.state[2]
+            state = item.state
+            _, expires_at, access = state
+            if (expires_at or flushing) and is_dead(item):
+                break
             if access & ACTIVE:
+                if state is not before:
+                    before, after = state, state_of(warm, expires_at, access & ~ACTIVE)
                 if segment is warm:
-                    item.unmark(ACTIVE, self.states)
+                    item.state = after
                     segment.to_head(item)
                 else:
-                    move(item, warm, access & ~ACTIVE)
+                    move(item, warm, after)
             elif segment.bytes > share_bytes or access >> MARK_BITS < oldest:
-                move(item, cold, access)
+                if state is not before:
+                    before, after = state, state_of(cold, expires_at, access)
+                move(item, cold, after)
                 to_cold += 1
             else:
                 break
@@ -153,6 +165,9 @@ class Lru:
         else:
             slab_class.moves_to_warm += moved - to_cold
         return moved
+
+    def _move(self, item: Item, segment: Segment, access: int) -> None:
+        self.move(item, segment, self.states.of(segment, item.expires_at, access))
 
     def evict(self, item: Item, slab_class: SlabClass) -> None:
         """Remove a living item for the sake of others, and count that."""

@@ -197,7 +197,7 @@ class TestPullTail:
         cache, slab_class = timed.cache, class_of(timed, b"0")
         for item in list(slab_class.hot):
             item.mark(FETCHED | ACTIVE, cache._states)
-            cache._move(item, slab_class.warm, item.access)
+            cache.lru._move(item, slab_class.warm, item.access)
         for item in slab_class.warm:
             item.mark(ACTIVE, cache._states)
         assert cache.lru.pull_tail(slab_class.warm, total_bytes=1) == PULL_TRIES
