@@ -181,7 +181,8 @@ class Guests:
             if self._rest_s >= REST_MIN_S:
                 rest_s, self._rest_s = self._rest_s, 0.0
                 await trio.sleep(rest_s)
-            await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.checkpoint()
         return result
 
     async def send(self, stream: trio.abc.Stream, data: bytes) -> None:
