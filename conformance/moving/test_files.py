@@ -7,12 +7,13 @@ import re
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 import pytest
 
 from conformance.servers import Server
+from conformance.tls import HOST, TlsServer, shared_identity
 
 if TYPE_CHECKING:
     import socket
@@ -107,6 +108,38 @@ def run(*words: str) -> str:
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+class Locked(TlsServer):
+    """A server that wants TLS and a login."""
+
+    def connect(self, timeout_s: float = 30.0) -> Any:
+        stream = super().connect(timeout_s)
+        stream.sendall(b"set login 0 0 10\r\nada secret\r\n")
+        assert stream.recv(100) == b"STORED\r\n"
+        return stream
+
+
+@pytest.mark.parametrize("source", ["memcached", "pymcd"])
+def test_a_server_that_wants_tls_and_a_login_is_filled_from(
+    source, reference, subject, tmp_path: Path
+):
+    users = tmp_path / "users"
+    users.write_text("ada:secret\n")
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    identity = shared_identity()
+    wants = (*identity.switches(), "-Y", str(users))
+    with Locked(reference if source == "memcached" else subject, wants) as old:
+        put_items(old)
+        expected = items_of(old)
+        has = ("--fill-from-login-file", str(users), "--fill-from-ca-file", identity.ca_file)
+        with Server(subject, ["--fill-from", f"{HOST}:{old.port}", *has]) as new:
+            until = time.monotonic() + 60
+            while "done: " not in new.log():
+                assert time.monotonic() < until, new.log()
+                time.sleep(0.05)
+            assert unlike(items_of(new), expected, FILL_S) == []
 
 
 def test_by_files_to_pymcd_and_back(reference, subject, tmp_path: Path):
