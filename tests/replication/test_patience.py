@@ -228,3 +228,29 @@ def test_of_three(lost, asked, failure):
     heard, waited_s = wait(guest)
     assert heard == b"STORED\r\n"
     assert waited_s <= 2 * ACK_TIMEOUT_S + 0.02 + LATE_S
+
+
+@pytest.mark.parametrize("said", ["", "that it leads"])
+def test_of_three_who_has_our_vote_has_waited_for_who_is_lost(said):
+    """It goes on at once. If it dies at that, our clients wait once more, and not twice."""
+    group = make_group("abc")
+    Guest(group["a"]).ask(b"set k 0 0 1\r\n1\r\n")
+    group.warm()
+    a, b, c = group.hosts.values()
+
+    def look() -> None:
+        status = c.peer("b").status
+        if c.node.role == "joining" and (not said or (status and status.role.leads)):
+            b.frozen = True
+            group.wire("b", "c").stall()
+
+    group.advance(0.002)
+    c.view_changed = look
+    a.frozen = True
+    guest = Guest(c)
+    guest.feed(SET)
+    heard, waited_s = wait(guest)
+    assert b.frozen
+    assert heard == PARTED
+    # It was told that the one that is lost does not answer, and had its own word of that.
+    assert waited_s <= 2 * ACK_TIMEOUT_S + ACK_TIMEOUT_S / 4 + 0.02 + LATE_S
