@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from pymcd.store import StoreMode
 from tests.replication import checkers, simulation_troubles
 from tests.replication.helpers import Guest, make_group
 from tests.replication.linearizability import Operation, Outcome, judge
-from tests.replication.releases import TODAY
+from tests.replication.releases import TODAY, previous
 from tests.replication.simulation import Simulation
 from tests.replication.simulation_clients import (
     Client,
@@ -985,3 +986,16 @@ def test_what_is_read_once_more_at_the_end_was_perhaps_read_before():
     said = [(each.session, each.outcome is None) for each in history[2:]]
     assert said == [("final.1", True), ("final.2", False)]
     assert not judge(history)
+
+
+@pytest.mark.parametrize(("is_late", "of_today", "found"), [(0, 1, 0), (1, 1, 1), (1, 0, 0)])
+def test_late_words_are_told_apart_since_this_release(is_late, of_today, found):
+    """A world in which all three were of the release before failed by them."""
+    (host, *_) = Simulation(0).hosts
+    host.release = TODAY if of_today else previous()
+    says: Any = Box(host=Box(name="b"), life=1)
+    host.note_words(says, 2.0, is_status=False)
+    host.note_words(says, 1.0 if is_late else 3.0, is_status=True)
+    assert len(host.complaints) == found
+    lease = sys.modules[previous().node.__module__.replace(".node", ".lease")].Lease()
+    assert not hasattr(lease, "is_late")

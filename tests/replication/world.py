@@ -907,7 +907,8 @@ class Host:
         """Note that what another host said then is heard; `is_status`: and what it says it is."""
         who = (end.host.name, end.life)
         last = self._words.get(who, -_EVER)
-        if is_status and said_at < last - LATE_S:
+        # Nodes of the last release know of no late words: they go by what came last.
+        if is_status and said_at < last - LATE_S and self.release is TODAY:
             self.complain(
                 f"goes by what {end.host.name} said at {said_at:.3f}, and has heard it since:"
                 f" {last:.3f}"
