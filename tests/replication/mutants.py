@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from pymcd.protocol import text
 from pymcd.protocol.connection import Connection
 from pymcd.protocol.paired import PairedConnection
 from pymcd.replication import frames, records
@@ -780,6 +781,13 @@ def _open_for_ever(original: Any) -> Any:
     return refresh_lease
 
 
+def _as_if_alone(original: Any) -> Any:
+    def answer_several(connection: Connection, words: bytes, gate: Gate | None) -> Any:
+        return original(connection, words, None)
+
+    return answer_several
+
+
 def _all_that_was_forgotten(original: Any) -> Any:
     def to_be_replaced(self: Membership, peer: Peer) -> int:
         floor = self.changes.tombstones.floor_for(peer.node_id)
@@ -978,6 +986,11 @@ MUTANTS = [
         ),
     ),
     Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
+    Mutant(
+        "of several keys some are read that not all hold",
+        [(text, "_answer_several", _as_if_alone)],
+        more=frozenset({"several", "hot_keys"}),
+    ),
     Mutant("nobody needs a lease", [(Gate, "refresh_lease", _no_lease)]),
     Mutant("an empty node's emptiness wins", [(Membership, "_join_arrived", _emptiness_wins)]),
     Mutant("a lost link is a lost peer", [(Membership, "link_down", _alone_at_once)]),

@@ -247,6 +247,8 @@ class Simulation:
             speech.own_cas = 0.5
         if "deletions" in more:
             speech.deleting_random = self.stream("deletions")
+        if "several" in more:
+            speech.several_random = self.stream("several")
         if "own_cas" in more:
             speech.own_cas = 1.0
         if "delayed_flushes" in more:

@@ -256,6 +256,8 @@ class Speech:
         self.mortal_random = mortal_random
         self.delayed_random: random.Random | None = None  #: chooses delays of flushes, if there are
         self.deleting_random: random.Random | None = None  #: chooses what is deleted, if much is
+        #: Chooses what else a get of the text protocol asks for, if each asks for several keys.
+        self.several_random: random.Random | None = None
         self.item_bytes = 1 << 20  #: what no node has room for is larger
         self._last = 0
         self.own_cas = 0.1  #: how often a client of meta commands chooses the cas unique
@@ -331,7 +333,11 @@ class Speech:
         if protocol == "meta":
             return Pending(b"mg %b v f c\r\n" % key, [Operation(key, "mg", 0)], _parse_meta)
         word = self.random.choice((b"get", b"gets", b"gets"))
-        if self.random.random() < 0.2:
+        several = self.several_random
+        if several is not None:
+            word = b"get"
+            keys = list(dict.fromkeys([key, *several.choices(self.keys, k=2)]))
+        elif self.random.random() < 0.2:
             keys = list(dict.fromkeys([key, *self.random.choices(self.all_keys, k=2)]))
         else:
             keys = [key]

@@ -575,6 +575,8 @@ CONDITIONS: Final = {
     "busy": Condition(0.03, {}),
     #: A third of what clients say deletes.
     "deletions": Condition(0.1, {}),
+    #: Each get of the text protocol asks for several keys, and for no cas uniques.
+    "several": Condition(0.1, {}),
     #: Whoever can chooses the cas unique of what he stores; others read it without one.
     "own_cas": Condition(0.1, {}),
     #: All ask for the same one or two keys all the time, and hosts die while much is under way.
