@@ -885,16 +885,17 @@ class Simulation:
             )
             if not self.lossy:
                 found += checkers.check_locks(history, eras)
+            # Without room for tombstones a resync replaces what was written apart; where there are
+            # votes, nothing is.
+            forgetful = "small_backlog" in self.conditions or "tiny_log" in self.more
+            replaces = forgetful and not voting
             found += checkers.check_final(
                 history,
                 eras,
                 hosts,
                 skew_spread_s=self._skew_spread_s(),
-                # Without room for tombstones a resync replaces what was written apart.
                 # What the first node has room for it keeps, whatever the others evict.
-                lossy="small_backlog" in self.conditions
-                or "tiny_log" in self.more
-                or (self.lossy and hosts[0].life > 1),
+                lossy=replaces or (self.lossy and hosts[0].life > 1),
                 protected_only=self.lossy,
             )
         three = len(hosts) > 2
