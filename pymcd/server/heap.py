@@ -16,6 +16,7 @@ items, in which case the first block ends it; where there are many holes, it is 
 
 from __future__ import annotations
 
+import os
 import sys
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -39,6 +40,7 @@ MORE_BYTES: Final = 2 << 20
 MORE_PART: Final = 16
 _DONT_NEED: Final = 4  # MADV_DONTNEED, where there is glibc
 _PAGE_BYTES: Final = 4096
+_STATM: Final = "/proc/self/statm"
 
 
 class Library(Protocol):
@@ -51,8 +53,8 @@ class Library(Protocol):
 
 
 def glibc() -> Library | None:
-    """Return the C library, if it is the one whose heap is known here."""
-    if sys.platform != "linux":
+    """Return the C library, if its heap is known here, and how much memory the process has."""
+    if sys.platform != "linux" or not os.path.exists(_STATM):
         return None
     try:
         import ctypes
@@ -71,7 +73,7 @@ def glibc() -> Library | None:
 
 def resident_bytes() -> int:
     """Return how much memory this process has."""
-    with open("/proc/self/statm", "rb", buffering=0) as file:
+    with open(_STATM, "rb", buffering=0) as file:
         return int(file.read(200).split()[1]) * _PAGE_BYTES
 
 

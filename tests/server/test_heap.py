@@ -269,3 +269,11 @@ def test_memory_really_goes_back():
     assert held > 25
     assert after < 10
     assert steps > 3
+
+
+def test_where_the_system_does_not_tell_how_much_the_process_has_its_heap_is_left_alone(
+    tmp_path, monkeypatch
+):
+    """As in a root folder without /proc."""
+    monkeypatch.setattr(module, "_STATM", str(tmp_path / "statm"))
+    assert glibc() is None
