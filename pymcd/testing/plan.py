@@ -231,7 +231,8 @@ def _certificate(tls: tuple[Path, ...]) -> tuple[str, str]:
 
     if len(tls) != 2:
         raise ValueError(f"tls={tls!r}: {_WRITE_TLS}")
-    chain, key = (_path("tls", path) for path in tls)
+    # Not a generator: PyPy would say that of what it raises it cannot unpack anything.
+    chain, key = [_path("tls", path) for path in tls]
     for path in (chain, key):
         try:
             os.stat(path)
