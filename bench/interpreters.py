@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 
 from conformance.clients.catalog import home
 from conformance.trees import FetchError, command_of, make_tree, tree_of
+from pymcd.startup import PYPY_COLLECTOR
 
 from .contenders import CHECKOUT, BenchError, Contender
 
@@ -74,6 +75,8 @@ def find(path: str) -> Interpreter:
     command = command_of(program)
     # Told where its library is, as it looks for it beside the loader that starts it.
     environment = {"PYTHONHOME": str(tree / "usr")} if tree and "pypy" not in program.name else {}
+    # What a server on PyPy would start itself again for, which it cannot do without that loader.
+    environment |= PYPY_COLLECTOR if tree and "pypy" in program.name else {}
     try:
         done = subprocess.run(
             [*command, "-c", _ABOUT],

@@ -29,7 +29,7 @@ from .arguments import ArgumentError, Given, split_arguments
 from .exits import EXIT_FAILURE, EXIT_USAGE, ConfigError
 from .options import ENVIRONMENT_PREFIX
 from .spelling import did_you_mean
-from .startup import Signals, own_stderr
+from .startup import Signals, own_stderr, restart_with_short_collections
 from .tools import TOOLS
 from .tools.telling import complain, tell
 
@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None, signals: Signals | None = None) -> 
         return EXIT_USAGE
     if signals is not None:
         own_stderr()
-        return serve(words, signals)
+        return serve(words, signals, restart_with_short_collections)
     signals = Signals()
     signals.hear()
     try:
@@ -84,8 +84,11 @@ def use(name: str, words: list[str]) -> int:
     return run(words)
 
 
-def serve(words: list[str], signals: Signals) -> int:
-    """Answer `-h`, `-i`, `-V`, or run the server until it is stopped; return the exit code."""
+def serve(words: list[str], signals: Signals, before_all: Callable[[], None] = lambda: None) -> int:
+    """Answer `-h`, `-i`, `-V`, or run the server until it is stopped; return the exit code.
+
+    `before_all`: what to do as soon as it is clear that a server is to run.
+    """
     try:
         given = split_arguments(words)
         if given and given[-1].option.name in _ANSWERS:
@@ -96,6 +99,7 @@ def serve(words: list[str], signals: Signals) -> int:
                 gather([given])
             _ANSWERS[given[-1].option.name]()
             return 0
+        before_all()
         paths = [text for option, text, _ in given if option.name == "config" and text]
         settings = _settings(given, paths[-1] if paths else None)
         check_start(settings)

@@ -23,12 +23,12 @@ import pymcd.server
 from pymcd import cli, tools
 from pymcd.options import EXTENDED, OPTIONS, SECTIONS
 from pymcd.server import daemon
+from pymcd.startup import Signals
 from pymcd.tools import TOOLS
 from pymcd.tools import help as tool_help
 
 if TYPE_CHECKING:
     from pymcd.config import Settings
-    from pymcd.startup import Signals
 
 MIB = 1 << 20
 
@@ -968,3 +968,17 @@ def test_memcacheds_letters_are_all_there():
 def test_every_row_after_o_is_in_the_table():
     tried = {word.partition("=")[0] for names, _ in EXTENDED_ACCEPTED for word in names.split(",")}
     assert tried - {""} == set(EXTENDED)
+
+
+@pytest.mark.parametrize(
+    ("words", "restarted"),
+    [([], 1), (["-p", "0"], 1), (["serve"], 1), (["-V"], 0), (["-h"], 0), (["-p", "x"], 1)],
+)
+def test_only_what_serves_is_started_again_for_short_collections(words, restarted, monkeypatch):
+    times: list[None] = []
+    monkeypatch.setattr(cli, "own_stderr", lambda: None)
+    monkeypatch.setattr(cli, "restart_with_short_collections", lambda: times.append(None))
+    cli.main(words, Signals())
+    assert len(times) == restarted
+    cli.main(words)  # in a process that is not ours
+    assert len(times) == restarted

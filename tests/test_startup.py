@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pymcd.startup import WANTED, Signals
+from pymcd.startup import PYPY_COLLECTOR, WANTED, Signals, restart_with_short_collections
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,3 +180,54 @@ def test_what_is_wrong_is_said_to_nobody_rather_than_waited_for():
     assert subprocess.run(command, stderr=writer, timeout=60, check=False).returncode == 1
     os.close(writer)
     os.close(reader)
+
+
+# -- PyPy's collector --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def restarts(monkeypatch) -> list[tuple]:
+    """Stand for PyPy, whose collector nobody has said anything to; what would be executed."""
+    monkeypatch.setattr(sys.implementation, "name", "pypy")
+    for name in PYPY_COLLECTOR:
+        monkeypatch.delenv(name, raising=False)
+    return []
+
+
+def restart(restarts: list[tuple]) -> None:
+    restart_with_short_collections(lambda *arguments: restarts.append(arguments))
+
+
+def test_on_pypy_the_same_command_is_started_with_short_collections(restarts, monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["pypy3", "-m", "pymcd", "-p", "0"])
+    restart(restarts)
+    ((program, words, environment),) = restarts
+    assert (program, words) == (sys.executable, ["pypy3", "-m", "pymcd", "-p", "0"])
+    assert environment == os.environ | PYPY_COLLECTOR
+
+
+@pytest.mark.parametrize("name", PYPY_COLLECTOR)
+def test_whoever_has_said_how_pypy_collects_is_left_alone(name, restarts, monkeypatch):
+    monkeypatch.setenv(name, "16MB")
+    restart(restarts)
+    assert restarts == []
+
+
+def test_a_restart_ends_with_the_first(restarts, monkeypatch):
+    for name, value in PYPY_COLLECTOR.items():
+        monkeypatch.setenv(name, value)
+    restart(restarts)
+    assert restarts == []
+
+
+def test_other_interpreters_are_not_started_again(restarts, monkeypatch):
+    monkeypatch.setattr(sys.implementation, "name", "cpython")
+    restart(restarts)
+    assert restarts == []
+
+
+def test_who_cannot_be_started_again_goes_on(restarts):
+    def fail(*arguments: object) -> None:
+        raise FileNotFoundError
+
+    restart_with_short_collections(fail)

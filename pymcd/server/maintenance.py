@@ -41,7 +41,7 @@ RETRY_AFTER_S: Final = 10.0
 def tame_collector() -> None:
     """Arrange for collections that are always short; for the whole process.
 
-    PyPy's are so by themselves, and there is nothing to arrange.
+    Of PyPy's there is nothing to arrange any more (see `startup`).
     """
     if not hasattr(gc, "freeze"):
         return
