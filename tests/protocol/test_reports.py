@@ -10,6 +10,7 @@ import pytest
 from pymcd import limits
 from pymcd.protocol import reports
 
+from ..interpreters import of_cpython
 from .helpers import Client, make_service
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def test_a_cachedump_goes_on_where_it_was(gone: int) -> None:
     assert rest.endswith(b"END\r\n")
 
 
+@of_cpython("objects are counted by who refers to them")
 @pytest.mark.parametrize(
     "request_of_much",
     [b"stats cachedump 1 0\r\n", b"stats sizes\r\n", b"lru_crawler metadump all\r\n"],

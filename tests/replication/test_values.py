@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -129,6 +128,7 @@ class TestOfClients:
         guest.feed(*read[:-1])
         group.warm()
         greatest = 0
+        tracemalloc = pytest.importorskip("tracemalloc", reason="PyPy has none")
         tracemalloc.start()
         try:
             guest.unread.append(read[-1])
@@ -495,6 +495,7 @@ class TestReplies:
         group = self.begin()
         (asker,) = self.forward(group, self.GET)
         greatest, busy = 0, True
+        tracemalloc = pytest.importorskip("tracemalloc", reason="PyPy has none")
         tracemalloc.start()
         try:
             while busy:

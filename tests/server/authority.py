@@ -9,10 +9,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-import trustme
+import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    import trustme
 
 HOST = "localhost"
 
@@ -21,7 +23,9 @@ class Authority:
     """One authority, a server certificate of its own, and the files that `-o ssl_*` names."""
 
     def __init__(self, folder: Path) -> None:
-        self.ca = trustme.CA()
+        # Not at the head: what needs no certificate is tested where there can be none.
+        made_by = pytest.importorskip("trustme", reason="needs trustme to make certificates")
+        self.ca = made_by.CA()
         self.folder = folder
         self.ca_file = str(folder / "ca.pem")
         self.ca.cert_pem.write_to_path(self.ca_file)

@@ -11,10 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from pymcd.config import Settings
 from pymcd.exits import EXIT_USAGE, ConfigError
@@ -62,16 +58,18 @@ def _write(name: str, content: Callable[[Authority], bytes]) -> Callable[[Author
     return write
 
 
-def _encrypted(authority: Authority) -> bytes:
-    key = serialization.load_pem_private_key(authority.key_pem, None)
-    encryption = serialization.BestAvailableEncryption(b"secret")
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
+def _encrypted(encoding: str) -> Callable[[Authority], bytes]:
+    def content(authority: Authority) -> bytes:
+        from cryptography.hazmat.primitives import serialization
 
+        key = serialization.load_pem_private_key(authority.key_pem, None)
+        encryption = serialization.BestAvailableEncryption(b"secret")
+        private_format = serialization.PrivateFormat.PKCS8
+        return key.private_bytes(
+            getattr(serialization.Encoding, encoding), private_format, encryption
+        )
 
-def _encrypted_der(authority: Authority) -> bytes:
-    key = serialization.load_pem_private_key(authority.key_pem, None)
-    encryption = serialization.BestAvailableEncryption(b"secret")
-    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, encryption)
+    return content
 
 
 junk = _write("junk.pem", lambda authority: JUNK)
@@ -79,8 +77,8 @@ empty = _write("empty.pem", lambda authority: b"")
 cut_off = _write("cut.pem", lambda authority: authority.chain_pem[:300])
 cut_key = _write("cut.key", lambda authority: authority.key_pem[:100])
 foreign = _write("foreign.pem", lambda authority: new_authority().key_pem)
-encrypted = _write("encrypted.pem", _encrypted)
-encrypted_der = _write("encrypted.der", _encrypted_der)
+encrypted = _write("encrypted.pem", _encrypted("PEM"))
+encrypted_der = _write("encrypted.der", _encrypted("DER"))
 
 # Settings (a function makes the file it names), and what is said; `~` stands for the folder.
 REFUSED = [
@@ -152,14 +150,20 @@ def test_the_key_may_be_in_the_chain_file(authority: Authority) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="keys in DER need Linux")
-@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
-@pytest.mark.parametrize("kind", [trustme.KeyType.ECDSA, trustme.KeyType.RSA])
-def test_a_key_in_der(authority: Authority, form: PrivateFormat, kind: trustme.KeyType) -> None:
-    certificate = authority.ca.issue_cert("localhost", key_type=kind)
+@pytest.mark.parametrize("form", ["PKCS8", "TraditionalOpenSSL"])
+@pytest.mark.parametrize("kind", ["ECDSA", "RSA"])
+def test_a_key_in_der(authority: Authority, form: str, kind: str) -> None:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from trustme import KeyType
+
+    certificate = authority.ca.issue_cert("localhost", key_type=KeyType[kind])
     key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
     assert isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey))
     path = authority.folder / "key.der"
-    path.write_bytes(key.private_bytes(Encoding.DER, form, NoEncryption()))
+    plain = serialization.NoEncryption()
+    private_format = getattr(serialization.PrivateFormat, form)
+    path.write_bytes(key.private_bytes(serialization.Encoding.DER, private_format, plain))
     certificate.cert_chain_pems[0].write_to_path(authority.chain_file)
     certificates = load(authority, ssl_key=str(path), ssl_keyformat=2)
     assert shown_to(certificates, authority.client()) is not None

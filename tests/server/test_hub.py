@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 if not hasattr(select, "epoll"):
     pytest.skip("needs epoll", allow_module_level=True)
 
-from pymcd.server.hub import _CHUNKS_PER_TURN, LOOK_AT_CLOCK_EVERY_BYTES, Hub
+from pymcd.server.hub import _CHUNKS_PER_TURN, LOOK_AT_CLOCK_EVERY_BYTES, Hub, _alarm
 
 from ..clocks import ManualClock
 
@@ -905,7 +905,7 @@ def test_a_value_that_is_an_item_still_costs_nothing(request_of_much: bytes) -> 
         host.hub.close_all()
         assert under_way.held_bytes == 0
         host.hub._epoll = select.epoll()
-        host.hub._alarm = host.hub._bell = os.eventfd(0)
+        host.hub._alarm, host.hub._bell = _alarm()
 
 
 def test_who_reads_slowly_gets_its_answer_though_the_value_is_gone() -> None:

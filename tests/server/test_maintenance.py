@@ -12,6 +12,7 @@ import trio.testing
 from pymcd.server import maintenance
 from pymcd.server.maintenance import RETRY_AFTER_S, Chore
 
+from ..interpreters import of_cpython
 from .helpers import TrioClock, ask, serving
 
 
@@ -110,6 +111,7 @@ def collector() -> object:
     gc.set_threshold(*threshold)
 
 
+@of_cpython("a collector of generations, which can be told when to work")
 def test_collections_are_short_for_ever(collector: object) -> None:
     maintenance.tame_collector()
     examined: list[int] = []

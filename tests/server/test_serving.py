@@ -19,6 +19,7 @@ from pymcd.protocol.verbs import LOCAL, Verb, no_keys
 from pymcd.server.listening import open_unix_endpoint
 
 from ..clocks import ManualClock
+from ..interpreters import of_cpython
 from .helpers import ask, read_all, read_until, serving
 
 if TYPE_CHECKING:
@@ -342,6 +343,7 @@ async def test_nothing_is_left_behind(use_hub: bool) -> None:
     assert len(os.listdir("/dev/fd")) == before
 
 
+@of_cpython("objects die by reference count")
 @pytest.mark.skipif(not HAS_EPOLL, reason="needs epoll")
 async def test_a_closed_connection_dies_by_reference_count(use_hub: bool) -> None:
     if not use_hub:

@@ -32,6 +32,7 @@ from pymcd.service import Service
 
 from ..clocks import ManualClock
 from ..hosts import make_host
+from ..interpreters import of_cpython
 from .authority import HOST, Authority, Wire, new_authority, shared_authority
 from .helpers import Running, TrioClock, ask, read_all, read_until, serving
 
@@ -737,6 +738,7 @@ async def test_stopping_says_farewell(use_hub: bool, authority: Authority) -> No
         await server.finished.wait()
 
 
+@of_cpython("objects die by reference count")
 @pytest.mark.skipif(not HAS_EPOLL, reason="needs epoll")
 async def test_a_closed_session_dies_by_reference_count(authority: Authority) -> None:
     def alive() -> list[object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tracemalloc
 from io import BytesIO
 from typing import Any
 
@@ -28,6 +27,7 @@ from pymcd.store.item import (
 from pymcd.store.rebalancer import Rebalancer
 from pymcd.store.status import Lookup
 from tests.clocks import ManualClock
+from tests.interpreters import of_cpython
 from tests.store.helpers import MEBIBYTE, TimedCache, make_cache, photograph
 
 SET, ADD, REPLACE, APPEND, PREPEND, CAS = StoreMode
@@ -619,6 +619,7 @@ class TestMemory:
         assert cache.size_of(item) == cache.item_bytes
         cache.check()
 
+    @of_cpython("an object tells its size")
     @pytest.mark.slow
     @pytest.mark.parametrize("flagged", [False, True])
     @pytest.mark.parametrize("ends", [0, 1, 5000, 1 << 30])
@@ -947,6 +948,7 @@ def test_a_value_stays_whole_where_there_is_no_room_for_more():
 @pytest.mark.parametrize("mode", [StoreMode.APPEND, StoreMode.PREPEND])
 def test_a_large_value_that_grows_is_not_copied(mode):
     cache = make_cache(memory_limit_bytes=1 << 30, item_size_max_bytes=256 << 20)
+    tracemalloc = pytest.importorskip("tracemalloc", reason="PyPy has none")
     tracemalloc.start()
     try:
         cache.store(StoreMode.SET, b"k", bytes(50 << 20))
