@@ -37,12 +37,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marker."""
+    """Register the marker, and see which servers are there."""
     config.addinivalue_line(
         "markers",
         f"{_MARKER}(**arguments): what the servers of memcached_server, memcached_pair and"
         ' memcached_server_factory shall be, as in max_item_size=2048, clock="frozen"',
     )
+    written = config.getoption(_OPTION)
+    if written is None:
+        return
+    from .external import Addresses
+
+    worker = getattr(config, "workerinput", {"workerid": "gw0", "workercount": 1})
+    number, workers = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    try:
+        config.stash[_ADDRESSES] = Addresses(written.split(",")[number::workers])
+    except ValueError as error:
+        raise pytest.UsageError(f"{_OPTION}={written}: {error}") from None
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -67,7 +78,7 @@ def memcached_server(request: pytest.FixtureRequest) -> Iterator[MemcachedServer
 @pytest.fixture
 def memcached_pair(request: pytest.FixtureRequest) -> Iterator[MemcachedPair]:
     """Two servers that replicate, for this test alone: a running `MemcachedPair`."""
-    if request.config.getoption(_OPTION):
+    if _ADDRESSES in request.config.stash:
         pytest.skip(f"two servers that replicate are not behind {_OPTION}")
     from .pair import MemcachedPair
 
@@ -101,7 +112,12 @@ def _factory(
 
     with ExitStack() as servers:
 
-        def start(**arguments: Any) -> MemcachedServer:
+        def start(*given: Any, **arguments: Any) -> MemcachedServer:
+            if given:
+                raise TypeError(
+                    f"memcached_server_factory() takes its arguments by name, as in port=0, not"
+                    f" {given[0]!r}"
+                )
             return servers.enter_context(_server(request, marked, arguments))
 
         yield start
@@ -138,10 +154,9 @@ def _server(
     request: pytest.FixtureRequest, marked: dict[str, Any], arguments: dict[str, Any] | None = None
 ) -> MemcachedServer:
     """Return a server of the command line, or else a new one, that is not started yet."""
-    config = request.config
-    written = config.getoption(_OPTION)
+    addresses = request.config.stash.get(_ADDRESSES, None)
     arguments = arguments or {}
-    if not written:
+    if addresses is None:
         from .server import MemcachedServer
 
         server: MemcachedServer = _made(MemcachedServer, marked, **arguments)
@@ -149,16 +164,7 @@ def _server(
     if marked or arguments:
         words = ", ".join(f"{name}=" for name in {**marked, **arguments})
         pytest.skip(f"{words} cannot be chosen for the server of {_OPTION}")
-    if _ADDRESSES not in config.stash:
-        from .external import Addresses
-
-        worker = getattr(config, "workerinput", {"workerid": "gw0", "workercount": 1})
-        number, workers = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
-        try:
-            config.stash[_ADDRESSES] = Addresses(written.split(",")[number::workers])
-        except ValueError as error:
-            raise pytest.UsageError(f"{_OPTION}={written}: {error}") from None
-    return config.stash[_ADDRESSES].server()
+    return addresses.server()
 
 
 # -- reports -----------------------------------------------------------------------------------

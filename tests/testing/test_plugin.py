@@ -181,9 +181,16 @@ def test_on_a_server_that_is_there_already(tmp_path: Path) -> None:
         assert server.calls.of("set", "a")
 
 
-def test_a_wrong_address_is_told(tmp_path: Path) -> None:
-    _, output = run_suite(tmp_path, "--memcached-server=nonsense")
-    assert "'nonsense' is no HOST:PORT" in output
+@pytest.mark.parametrize("wrong", ["nonsense", "", "127.0.0.1:80000", "127.0.0.1:11211,"])
+def test_a_wrong_address_is_told_before_any_test(tmp_path: Path, wrong: str) -> None:
+    counts, output = run_suite(tmp_path, f"--memcached-server={wrong}")
+    assert counts == {}
+    assert output.startswith(f"ERROR: --memcached-server={wrong}: ")
+    assert "is no HOST:PORT" in output
+    assert output.strip().count("\n") == 0
+
+
+def test_a_server_that_is_not_there_is_told(tmp_path: Path) -> None:
     with MemcachedServer() as server:
         url = server.url
     _, output = run_suite(tmp_path, f"--memcached-server={url}", "-x")
@@ -291,6 +298,18 @@ def test_one(memcached_server_factory, number):
 """,
     )
     assert counts == {"passed": 400}, output
+
+
+@pytest.mark.parametrize(
+    "fixture", ["memcached_server_factory", "memcached_server_session_factory"]
+)
+def test_a_factory_takes_its_arguments_by_name(
+    fixture: str, request: pytest.FixtureRequest
+) -> None:
+    with pytest.raises(
+        TypeError, match=r"factory\(\) takes its arguments by name, .* not 'frozen'"
+    ):
+        request.getfixturevalue(fixture)("frozen")
 
 
 TWO_SERVERS = """
