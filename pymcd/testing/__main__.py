@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -82,13 +83,22 @@ def main(words: Sequence[str]) -> int:
     try:
         server = MemcachedServer(**vars(arguments)).start()
     except (ValueError, TypeError) as error:
-        parser.error(str(error))
+        parser.error(_as_typed(str(error)))
     except OSError as error:
-        parser.exit(EXIT_OS_ERROR, f"{_NAME}: {error.strerror or error}\n")
+        parser.exit(EXIT_OS_ERROR, f"{_NAME}: {_as_typed(error.strerror or str(error))}\n")
     try:
         return _run(command, server)
     finally:
         server.stop()
+
+
+def _as_typed(message: str) -> str:
+    """Return what is said of an argument as it is said of the option."""
+
+    def option(found: re.Match[str]) -> str:
+        return f"--{found[0].strip('`').replace('_', '-')}"
+
+    return re.sub(r"\b(?:host|port|memory_limit|max_item_size)(?==)|`port`", option, message)
 
 
 def _run(command: list[str], server: MemcachedServer) -> int:
@@ -131,4 +141,6 @@ def _in_foreground() -> bool:
 
 if __name__ == "__main__":
     open_standard_descriptors()
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback before there is a command
     sys.exit(main(sys.argv[1:]))

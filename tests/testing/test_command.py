@@ -74,6 +74,24 @@ def test_signals_are_passed_on(number: signal.Signals, code: int) -> None:
     assert (running.returncode, said) == (code, b"")
 
 
+def test_an_interrupt_before_there_is_a_command_is_no_traceback(tmp_path: Path) -> None:
+    # In the place of what takes longest to import.
+    (tmp_path / "trio.py").write_text("print('begun', flush=True); import time; time.sleep(60)")
+    running = subprocess.Popen(
+        [*TOOL, "--", "true"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert running.stdout is not None
+    assert running.stdout.readline() == b"begun\n"
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate()
+    assert (running.returncode, said) == (-signal.SIGINT, b"")
+
+
 WRONG: list[tuple[str, list[str], int, str]] = [
     ("not there", ["--", "no-such-command"], 127, "no-such-command: command not found"),
     ("no program", ["--", "/etc/passwd"], 126, "/etc/passwd: Permission denied"),
@@ -81,9 +99,12 @@ WRONG: list[tuple[str, list[str], int, str]] = [
     ("no dashes", ["npm", "test"], 64, "what is 'npm'? The command to run comes after --"),
     ("unknown option", ["--prot=1", "--", "true"], 64, "what is '--prot=1'?"),
     ("port of letters", ["--port=x", "--", "true"], 64, "invalid int value: 'x'"),
-    ("high port", ["--port=80000", "--", "true"], 64, "port=80000: a port is a number up to"),
-    ("odd size", ["-I", "1x", "--", "true"], 64, "max_item_size='1x': write bytes"),
+    ("high port", ["--port=80000", "--", "true"], 64, "--port=80000: a port is a number up to"),
+    ("odd size", ["-I", "1x", "--", "true"], 64, "--max-item-size='1x': write bytes"),
+    ("what to write", ["-I", "1x", "--", "true"], 64, 'or --max-item-size="2m"'),
+    ("little memory", ["-m", "1", "--", "true"], 64, "write --memory-limit=2 or more"),
     ("no address", ["--host=192.0.2.1", "--", "true"], 71, "cannot listen on 192.0.2.1:0"),
+    ("which address", ["--host=192.0.2.1", "--", "true"], 71, 'write --host="127.0.0.1"'),
 ]
 
 
@@ -101,7 +122,7 @@ def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = run(f"--port={taken.getsockname()[1]}", "--", "true")
     assert done.returncode == 71
-    assert "Address already in use; leave `port` out" in done.stderr
+    assert "Address already in use; leave --port out" in done.stderr
 
 
 def test_help() -> None:
