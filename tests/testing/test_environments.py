@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -240,7 +241,7 @@ def test_a_forked_child_keeps_no_socket_of_the_server() -> None:
         child = os.fork()
         if child == 0:
             os.read(reading, 1)  # until the parent has looked
-            os._exit(0)
+            os._exit(server._port._sock is not None)
         try:
             assert server.drop_connections() == 1
             assert client.read() == b""
@@ -249,9 +250,10 @@ def test_a_forked_child_keeps_no_socket_of_the_server() -> None:
                 RawClient(address)
         finally:
             os.write(writing, b"x")
-            os.waitpid(child, 0)
+            _, status = os.waitpid(child, 0)
             os.close(reading)
             os.close(writing)
+    assert status == 0
 
 
 @pytestmark_fork
@@ -350,6 +352,27 @@ def test_a_process_that_dies_is_noticed() -> None:
         child: Any = server._host
         child._child.kill()
         child._child.wait()
+        with pytest.raises(RuntimeError, match="has ended"):
+            server.items()
+
+
+@pytest.mark.slow
+def test_an_answer_that_nobody_waited_for_is_not_taken_for_another_one() -> None:
+    def time_out(*_: object) -> None:
+        raise TimeoutError("of the test")
+
+    def ask_until_then(server: MemcachedServer) -> None:
+        while True:
+            server.stats()
+
+    with MemcachedServer(process=True) as server:
+        handler = signal.signal(signal.SIGALRM, time_out)
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(TimeoutError, match="of the test"):
+                ask_until_then(server)
+        finally:
+            signal.signal(signal.SIGALRM, handler)
         with pytest.raises(RuntimeError, match="has ended"):
             server.items()
 
