@@ -306,6 +306,7 @@ class Engine:
         With a `script` this goes on where another engine, which is no more, has ended.
         """
         self.clock = clock or FakeClock(plan.clock)
+        self._port = port
         self.settings = make_settings(plan, 0 if port is None else port.number, **settings)
         self.script = script or Script(self.clock)
         try:
@@ -363,6 +364,8 @@ class Engine:
     def close_copies(self) -> None:
         """Close, in a forked child, the copies of all sockets; nothing happens to the server."""
         server = self.server
+        if self._port is not None:
+            self._port.close()
         for endpoint in self.endpoints:
             endpoint.sock.close()
         for door in server.doors:
