@@ -448,21 +448,30 @@ def check_parent(process: int) -> None:
 
 
 def good_item(
-    key: str | bytes, value: bytes, flags: int, ttl: float
+    key: str | bytes,
+    value: bytes,
+    flags: int,
+    ttl: float,
+    *,
+    call: str = "put()",
+    end: str = "ttl",
 ) -> tuple[bytes, bytes, int, int]:
     """Return what `put` was given, or say what is wrong with it."""
+    encoded = good_key(key)
     if not isinstance(value, bytes):
         raise TypeError(
-            f"put() stores bytes as a client would send them, not {type(value).__name__};"
-            " write value.encode(), or store it with your client"
+            f"{call} stores bytes as a client would send them, and the value of {key!r} is"
+            f" {type(value).__name__}; write value.encode(), or store it with your client"
         )
     if not is_whole(flags) or not 0 <= flags <= UINT32_MAX:
         raise ValueError(f"flags={flags!r}: they are a number of 32 bits, as in flags=1")
     if not is_number(ttl):
-        raise TypeError(f"ttl={ttl!r}: write whole seconds, as in ttl=60; 0 is for ever")
+        raise TypeError(f"{end}={ttl!r}: write whole seconds, as in {end}=60; 0 is for ever")
     if not abs(ttl) <= UINT32_MAX or ttl != int(ttl):
-        raise ValueError(f"ttl={ttl!r}: memcached knows whole seconds; 0 is for ever")
-    return good_key(key), value, flags, int(ttl)
+        raise ValueError(
+            f"{end}={ttl!r}: memcached knows whole seconds, up to {UINT32_MAX}; 0 is for ever"
+        )
+    return encoded, value, flags, int(ttl)
 
 
 def good_items(items: Mapping[Any, bytes | Item]) -> list[Item]:
@@ -474,12 +483,20 @@ def good_items(items: Mapping[Any, bytes | Item]) -> list[Item]:
         )
     good = []
     for key, value in items.items():
-        if isinstance(value, Item):
-            encoded, data, flags, expires = good_item(key, value.value, value.flags, value.expires)
-        else:
-            encoded, data, flags, expires = good_item(key, value, 0, 0)
+        written = value if isinstance(value, Item) else Item(b"", value)
+        encoded, data, flags, expires = good_item(
+            key, written.value, written.flags, written.expires, call="load()", end="expires"
+        )
         good.append(Item(encoded, data, flags, expires))
     return good
+
+
+def too_large(key: bytes, value: bytes) -> str:
+    """Return what to say of an item that a server does not take."""
+    return (
+        f"the item {key!r} of {len(value)} bytes is too large for this server;"
+        " start it with a larger max_item_size="
+    )
 
 
 def good_snapshot(snapshot: Snapshot) -> Snapshot:

@@ -14,7 +14,7 @@ import pytest
 
 from ..addresses import AddressError, split_address
 from ..limits import EXPTIME_RELATIVE_MAX_S
-from .controls import Item, KeyT, good_item, good_items
+from .controls import Item, KeyT, good_item, good_items, too_large
 from .server import MemcachedServer
 from .wanted import good_key
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _OPTION: Final = "--memcached-server"
 _TIMEOUT_S: Final = 5.0
+_TOO_LARGE: Final = b"SERVER_ERROR object too large for cache\r\n"
 
 
 class Addresses:
@@ -132,6 +133,8 @@ class ExternalServer(MemcachedServer):
         """Store an item that `expires` at what a `set` has there."""
         head = b"set %b %d %d %d\r\n" % (item.key, item.flags, item.expires, len(item.value))
         reply = self._say(head + item.value + b"\r\n")
+        if reply == _TOO_LARGE:
+            raise ValueError(too_large(item.key, item.value))
         if reply != b"STORED\r\n":
             raise RuntimeError(f"the item {item.key!r} was not stored: {reply.decode().rstrip()}")
 

@@ -11,6 +11,7 @@ import os
 import sys
 import warnings
 import weakref
+from typing import NoReturn
 
 from .findings import Place, caller
 
@@ -36,6 +37,13 @@ class Life:
         """Take note that it is stopped."""
         self._begun = None
         _living.discard(self)
+
+    def __reduce__(self) -> NoReturn:
+        kind = type(self).__name__
+        raise TypeError(
+            f"a {kind} cannot be copied, or sent to another process: it is this one that stops it;"
+            " hand on the address, which is all that a client needs"
+        )
 
     def __del__(self) -> None:
         if self._begun is not None and not sys.is_finalizing():

@@ -398,7 +398,8 @@ class MemcachedServer(Controls, Life):
 
     @by_name
     def put(self, key: str | bytes, value: bytes, *, flags: int = 0, ttl: int = 0) -> None:
-        """Store an item; it counts in no statistic. `ttl` in seconds, 0 for ever.
+        """Store an item; it counts in no statistic, but of a pair as a set. `ttl` in seconds, 0
+        for ever.
 
         >>> with MemcachedServer() as server:
         ...     server.put("a", b"1", ttl=60)
@@ -427,7 +428,9 @@ class MemcachedServer(Controls, Life):
     def restore(self, snapshot: Snapshot) -> None:
         """Have the items that there were at the snapshot, no others, and the clock as it was.
 
-        Statistics, faults and calls stay. Of a pair both have the items, as stored anew.
+        Statistics, faults and calls stay. Of a pair both have the items, as stored anew. Of another
+        server's snapshot: raises `ValueError`, and changes nothing, if one of its items is too
+        large here, and `RuntimeError` if there is no memory for all of them.
 
         >>> with MemcachedServer() as server:
         ...     server.load({"a": b"1"})

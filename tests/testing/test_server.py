@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import copy
 import errno
 import gc
+import pickle
 import re
 import socket
 import ssl
@@ -19,7 +21,7 @@ from pymcd.service import Service
 from pymcd.store import Cache
 from pymcd.store.item import Item as StoredItem
 from pymcd.store.item import Segment, SlabClass
-from pymcd.testing import Item, MemcachedServer
+from pymcd.testing import Item, MemcachedPair, MemcachedServer
 
 from .helpers import RawClient, nothing_left, raw
 
@@ -38,6 +40,16 @@ def _warm() -> None:
 
 
 # -- life --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_server_is_one_of_its_kind(duplicate: Callable[[object], object]) -> None:
+    with MemcachedServer() as server:
+        with pytest.raises(TypeError, match="hand on the address"):
+            duplicate(server)
+        assert server.port
+    with pytest.raises(TypeError, match="hand on the address"):
+        duplicate(MemcachedPair())
 
 
 @pytest.mark.skipif(not hasattr(gc, "freeze"), reason="this Python frees nothing at once")
@@ -458,7 +470,7 @@ def test_put_stores_what_clients_get() -> None:
         server.put("far", b"1", ttl=40 * 24 * 3600)
         server.put("over", b"1", ttl=-1)
         assert client.ask(b"get a\r\n", b"END\r\n") == b"VALUE a 4 4\r\nabcd\r\nEND\r\n"
-        assert server.stats()["cmd_set"] == "0"
+        assert server.stats()["cmd_set"] == server.stats()["total_items"] == "0"
         assert server.get("over") is None
         server.advance(61)
         assert server.get("a") is None
@@ -497,6 +509,35 @@ def test_load_stores_all_or_nothing() -> None:
             server.load({"a": b"1", "b": "2"})  # type: ignore[dict-item]
         assert len(server) == 0
         assert server  # though it is empty
+
+
+def test_restore_leaves_statistics_alone() -> None:
+    with MemcachedServer() as server, raw(server) as client:
+        client.ask(b"set a 0 0 1\r\nx\r\n")
+        server.restore(server.snapshot())
+        stats = server.stats()
+        assert (stats["cmd_set"], stats["total_items"], stats["curr_items"]) == ("1", "1", "1")
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_restore_of_what_is_too_large_changes_nothing(pair: bool) -> None:
+    kind: Any = MemcachedPair if pair else MemcachedServer
+    with MemcachedServer() as large, kind(max_item_size=2048) as small:
+        server = small.a if pair else small
+        server.put("a", b"1")
+        large.load({"b": b"2", "c": bytes(4000)})
+        with pytest.raises(ValueError, match="b'c' of 4000 bytes is too large"):
+            server.restore(large.snapshot())
+        assert set(server.items()) == {b"a"}
+
+
+@pytest.mark.parametrize("options", [[], ["-M"]])
+def test_restore_of_too_many_items_says_so(options: list[str]) -> None:
+    arguments: dict[str, Any] = {"memory_limit": 2, "max_item_size": 1024, "options": options}
+    with MemcachedServer() as large, MemcachedServer(**arguments) as small:
+        large.load({f"k{number}": bytes(900) for number in range(3000)})
+        with pytest.raises(RuntimeError, match=r"all 3000 items .* a larger memory_limit="):
+            small.restore(large.snapshot())
 
 
 @pytest.mark.parametrize("clock", ["real", "frozen"])

@@ -18,7 +18,7 @@ import pytest
 import trio
 
 import pymcd.testing
-from pymcd.testing import MemcachedPair, MemcachedServer, serve
+from pymcd.testing import Item, MemcachedPair, MemcachedServer, serve
 
 from .test_examples import MEMBERS
 
@@ -64,7 +64,10 @@ WRONG: list[Row] = [
     *(("put", ("a", b""), {"ttl": wrong}, f"ttl={wrong!r}: ") for wrong in each(0.5, NAN, ENDLESS)),
     ("put", ("a", b"", 60), {}, "without a name: write flags=60 or ttl=60"),
     *(("load", (wrong,), {}, 'write load({"a": b"1"})') for wrong in each(None, [], "a", 1)),
-    ("load", ({"a": "1"},), {}, "write value.encode()"),
+    ("load", ({"a": "1"},), {}, "load() stores bytes"),
+    ("load", ({"a": "1"},), {}, "the value of 'a' is str; write value.encode()"),
+    ("load", ({"a": Item(b"a", b"", expires=1 << 40)},), {}, "expires=1099511627776: "),
+    ("load", ({"a": Item(b"a", b"", flags=-1)},), {}, "flags=-1: "),
     ("load", ({"": b"1"},), {}, "a key has 1 to 250 bytes"),
     *(
         ("restore", (wrong,), {}, "takes what snapshot() has returned")
