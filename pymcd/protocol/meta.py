@@ -51,6 +51,7 @@ from .tokens import (
     NON_NUMERIC,
     TOO_LARGE,
     WORD_BYTE,
+    Texts,
     decode_i32,
 )
 from .verbs import READS, WRITES, Effect, Verb, no_keys
@@ -87,6 +88,8 @@ _STORED = Status.STORED
 _SET, _CAS = StoreMode.SET, StoreMode.CAS
 _JOINING: Final = (StoreMode.APPEND, StoreMode.PREPEND)
 _STALE_OR_WIN_SENT: Final = STALE | WIN_SENT
+#: What answers mg, where only the value is asked for.
+_VALUE_LINES: Final = Texts(b"VA %d\r\n")
 
 
 def _line(flags: MetaFlags, key: bytes, code: bytes) -> bytes:
@@ -217,11 +220,14 @@ def _answer_mg(connection: Connection, item: Item, line: bytes, *, with_value: b
 
 def _plain_answer(cache: Cache, item: Item, flags: MetaFlags) -> bytes:
     """Return the line that answers a hit, where the order of the flags does not matter."""
-    values: list[int | bytes] = [len(item.value)] if flags.value else []
-    now = cache.now
-    for ask in flags.asks:
-        values.append(ask(item, now))  # noqa: PERF401  # faster for so few: bench/ "metaflags16"
-    line = flags.template % tuple(values)
+    if flags.only_value:
+        line = _VALUE_LINES[len(item.value)]
+    else:
+        values: list[int | bytes] = [len(item.value)] if flags.value else []
+        now = cache.now
+        for ask in flags.asks:
+            values.append(ask(item, now))  # noqa: PERF401  # faster for few: bench/ "metaflags16"
+        line = flags.template % tuple(values)
     if item.state[2] & _STALE_OR_WIN_SENT:
         line = b"%b%b\r\n" % (line[:-2], _win(cache, item, won=False))
     return line

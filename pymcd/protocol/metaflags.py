@@ -161,6 +161,7 @@ class MetaFlags:
     #: Otherwise: the answer of mg to a hit, and what is to be filled in behind the size.
     template: bytes = b""
     asks: tuple[Callable[[Item, int], int | bytes], ...] = ()
+    only_value: bool = False  #: ... where that is nothing
     #: ms stores whatever is there, under the key as it came, with the next cas unique.
     plain_set: bool = False
 
@@ -236,6 +237,7 @@ def _make_template(flags: MetaFlags) -> None:
             asks.append(row.asks)
     flags.template = template + CRLF
     flags.asks = tuple(asks)
+    flags.only_value = flags.value and not flags.steps
 
 
 def decode_key(word: bytes) -> bytes | None:

@@ -31,6 +31,7 @@ from .tokens import (
     NON_NUMERIC,
     TOO_LARGE,
     WORD_BYTE,
+    Texts,
     decode_i32,
     decode_loose_i32,
     decode_loose_u32,
@@ -77,24 +78,9 @@ def value_suffix(client_flags: int, length: int) -> bytes:
     return b" %d %d\r\n" % (client_flags, length)
 
 
-class _Texts(dict[int, bytes]):
-    """What is said of lengths. Most come again and again: that is faster than `value_suffix`."""
-
-    def __init__(self, form: bytes) -> None:
-        super().__init__()
-        self._form = form
-
-    def __missing__(self, length: int) -> bytes:
-        if len(self) >= _TEXTS_KEPT_MAX:
-            self.clear()
-        text = self[length] = self._form % length
-        return text
-
-
-_TEXTS_KEPT_MAX: Final = 4096
-_DIGITS: Final = _Texts(b"%d")
+_DIGITS: Final = Texts(b"%d")
 #: As `value_suffix` says it, where there are no client flags.
-_SUFFIXES: Final = _Texts(b" 0 %d\r\n")
+_SUFFIXES: Final = Texts(b" 0 %d\r\n")
 
 
 # -- retrieval ---------------------------------------------------------------------------------

@@ -39,6 +39,22 @@ _INT64_MAX: Final = (1 << 63) - 1
 _NUMBER_32_MAX_BYTES: Final = 11
 _NUMBER_64_MAX_BYTES: Final = 22
 
+_TEXTS_KEPT_MAX: Final = 4096
+
+
+class Texts(dict[int, bytes]):
+    """What is said of lengths, in that form. Most come again and again: that is faster."""
+
+    def __init__(self, form: bytes) -> None:
+        super().__init__()
+        self._form = form
+
+    def __missing__(self, length: int) -> bytes:
+        if len(self) >= _TEXTS_KEPT_MAX:
+            self.clear()
+        text = self[length] = self._form % length
+        return text
+
 
 def split_line(line: bytes) -> list[bytes]:
     """Cut a command line into words: at blanks only."""
