@@ -1,4 +1,4 @@
-"""The command line: `python -m bench [options] [scenario ...]` and `compare OLD NEW`."""
+"""The command line: `python -m bench [options] [scenario ...]`, `compare`, `page`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from conformance.servers import find_memcached
 from .compare import main as compare
 from .contenders import BenchError, Contender
 from .interpreters import find, usual
+from .page import main as page
 from .pair import PAIR_SCENARIOS
 from .report import Failure, Progress, describe_machine, table
-from .scenarios import SCENARIOS, Bench
+from .runs import Bench
+from .scenarios import OTHER_SCENARIOS, SCENARIOS
 
 if TYPE_CHECKING:
     from .report import Row
@@ -26,19 +28,21 @@ if TYPE_CHECKING:
 
 
 def parser() -> argparse.ArgumentParser:
-    names, paired = (
+    names, others, paired = (
         "\n".join(f"  {scenario.name:<13} {scenario.about}" for scenario in scenarios)
-        for scenarios in (SCENARIOS, PAIR_SCENARIOS)
+        for scenarios in (SCENARIOS, OTHER_SCENARIOS, PAIR_SCENARIOS)
     )
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Compare pymcd's cost with a real memcached's, both on this machine.",
         epilog=f"scenarios (default: all of these):\n{names}\n\n"
+        f"only when asked for:\n{others}\n\n"
         f"a pair beside the subject alone, in the columns of subject and reference:\n{paired}\n\n"
         "Needs memcached and memcaslap (Debian: memcached, libmemcached-tools). Ratios are\n"
         "medians of pairs of runs; --subject memcached shows how far apart two equal servers are.\n"
-        "python -m bench compare OLD NEW: two results of --json beside each other.",
+        "python -m bench compare OLD NEW: two results of --json beside each other.\n"
+        "python -m bench page RESULT...: docs/speed.md from results of --json.",
     )
     parser.add_argument("scenario", nargs="*", metavar="SCENARIO", help="what to measure")
     parser.add_argument(
@@ -82,7 +86,6 @@ def parser() -> argparse.ArgumentParser:
         " pairs again that they, or the host, disturbed, as often as there are pairs",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw the ratios (PNG or SVG)")
     return parser
 
 
@@ -111,8 +114,12 @@ def contenders(options: argparse.Namespace) -> tuple[list[Contender], Contender]
 def main() -> int:
     if sys.argv[1:2] == ["compare"]:
         return compare(sys.argv[2:])
+    if sys.argv[1:2] == ["page"]:
+        return page(sys.argv[2:])
     options = parser().parse_args()
-    known = {scenario.name: scenario for scenario in [*SCENARIOS, *PAIR_SCENARIOS]}
+    known = {
+        scenario.name: scenario for scenario in [*SCENARIOS, *OTHER_SCENARIOS, *PAIR_SCENARIOS]
+    }
     unknown = [name for name in options.scenario if name not in known]
     if unknown:
         print(f"bench: no scenario named {', '.join(unknown)}; see --help", file=sys.stderr)
@@ -123,12 +130,6 @@ def main() -> int:
     if options.window is not None and not options.window > 0:
         print("bench: --window wants seconds, more than 0", file=sys.stderr)
         return 2
-    if options.plot:
-        try:
-            from .plot import draw
-        except ModuleNotFoundError:
-            print("bench: --plot needs matplotlib: pip install -e '.[bench]'", file=sys.stderr)
-            return 2
     chosen = [known[name] for name in options.scenario] or SCENARIOS
     # Stop the servers and show what there is, however this ends.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -167,9 +168,6 @@ def main() -> int:
             "failures": [asdict(failure) for failure in failures],
         }
         options.json.write_text(json.dumps(result, indent=1) + "\n")
-    if options.plot and rows:
-        first = str(subjects[0])
-        draw([row for row in rows if row.subject_name == first], machine, first, options.plot)
     return 1 if failures else 0
 
 

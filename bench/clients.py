@@ -11,22 +11,29 @@ request is the server's own. Throughput is a different matter: where these clien
 than memcached, they and not memcached set its pace, and the ratio of throughput flatters pymcd.
 What it would be under clients that are never in the way is the inverse of the ratio of CPU; a
 scenario with a bar on throughput shows both.
+
+How many requests a server finds at a wake-up swings between one and all, with the speed of both
+sides and with what else the machine does, and the CPU of a request by half with it. Clients "in
+step" leave that to nothing: they share the server's CPU, neither interrupts the other, and all of
+them ask before the server has its turn. It is the load with the fewest wake-ups that there is, so
+what it says of a ratio is one end.
 """
 
 from __future__ import annotations
 
 import gc
+import os
 import random
 import select
 import ssl
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Self
 
 from .contenders import REPLY_TIMEOUT_S, BenchError
-from .loads import KEY, Meter, Window
+from .loads import KEY, RESUME_S, Meter, Window, placed
 
 if TYPE_CHECKING:
     import socket
@@ -108,6 +115,7 @@ class Clients:
     value_bytes: int = 1 << 10
     keys: int = 10_000
     server_options: tuple[str, ...] = ()
+    in_step: bool = False  #: all ask at once, when all have their answers, on the server's CPU
 
     @property
     def keys_per_get(self) -> int:
@@ -141,23 +149,53 @@ class Clients:
         rng.shuffle(ways)
         return [way(KEY % number, value) for way, number in zip(ways, numbers, strict=True)]
 
-    def run(self, server: Server, window_s: float, connect: Connect | None = None) -> Window:
-        """Load the server and measure a window of the steady state.
+    @contextmanager
+    def on(self, server: Server, connect: Connect | None = None) -> Iterator[_Driven]:
+        """Load the server; the clients stand still but for what is measured.
 
         `connect` opens the clients' connections; without it they are the server's plain ones.
         """
         self.preload(server)
         connect = connect or server.connect
-        with Crowd(server, connect, self.script(), self.connections) as crowd:
-            crowd.drive(WARM_UP_S)
+        with Crowd(server, connect, self.script(), self.connections, self.in_step) as crowd:
+            crowd.drive(max(WARM_UP_S, server.warm_up_s))
+            yield _Driven(self, server, crowd)
+
+
+@contextmanager
+def taking_turns(server: Server) -> Iterator[None]:
+    """Have the server and this process share a CPU, each until it has nothing more to do."""
+    threads = [int(each) for pid in server.pids for each in os.listdir(f"/proc/{pid}/task")]
+    with placed(server, together=True):
+        for thread in (0, *threads):
+            os.sched_setscheduler(thread, os.SCHED_BATCH, os.sched_param(0))
+        try:
+            yield
+        finally:
+            for thread in (0, *threads):
+                os.sched_setscheduler(thread, os.SCHED_OTHER, os.sched_param(0))
+
+
+class _Driven:
+    """Clients of one server, driven for as long as it is measured."""
+
+    def __init__(self, clients: Clients, server: Server, crowd: Crowd) -> None:
+        self._clients = clients
+        self._server = server
+        self._crowd = crowd
+
+    def measure(self, seconds: float) -> Window:
+        crowd, server = self._crowd, self._server
+        with taking_turns(server) if self._clients.in_step else nullcontext():
+            crowd.drive(RESUME_S)
             meter = Meter(server)
             crowd.answers = 0
-            crowd.drive(window_s)
-            answers = crowd.answers
-            window = meter.window(self.set_share, self.value_bytes)
+            crowd.drive(seconds)
+            window = meter.window(self._clients.set_share, self._clients.value_bytes)
         # Counted by two: an answer that is on its way may be missing on one side.
-        if abs(window.operations - answers) > self.connections:
-            raise BenchError(f"{server.name} counted {window.operations}, clients {answers}")
+        if abs(window.operations - crowd.answers) > self._clients.connections:
+            counted = f"counted {window.operations}, clients {crowd.answers}"
+            raise BenchError(f"{server.name} {counted}")
         return window
 
 
@@ -165,9 +203,15 @@ class Crowd:
     """Connections that each wait for one answer, then send the next request."""
 
     def __init__(
-        self, server: Server, connect: Connect, script: list[Exchange], connections: int
+        self,
+        server: Server,
+        connect: Connect,
+        script: list[Exchange],
+        connections: int,
+        in_step: bool = False,
     ) -> None:
         self._server = server
+        self._least = connections if in_step else 1
         self.answers = 0
         self._open = ExitStack()
         self._poller = self._open.enter_context(select.epoll())
@@ -190,22 +234,33 @@ class Crowd:
 
     def drive(self, seconds: float) -> None:
         """Keep all connections busy for so long; each still has a request out afterwards."""
-        members, poll, clock = self._members, self._poller.poll, time.perf_counter
-        deadline_s = clock() + seconds
-        gc.disable()
-        try:
-            while clock() < deadline_s:
-                ready = poll(REPLY_TIMEOUT_S)
-                if not ready:
-                    raise BenchError(f"{self._server.name} does not answer")
-                answered = [members[fd] for fd, _ in ready if members[fd].receive()]
-                for member in answered:
-                    member.ask()
-                self.answers += len(answered)
-        except ConnectionError as error:
-            raise BenchError(f"{self._server.name}: {error}") from None
-        finally:
-            gc.enable()
+        deadline_s = time.perf_counter() + seconds
+        with _undisturbed(self._server):
+            while time.perf_counter() < deadline_s:
+                self._go_on()
+
+    def _go_on(self) -> None:
+        members = self._members
+        answered: list[Member] = []
+        while len(answered) < self._least:
+            ready = self._poller.poll(REPLY_TIMEOUT_S)
+            if not ready:
+                raise BenchError(f"{self._server.name} does not answer")
+            answered += [members[fd] for fd, _ in ready if members[fd].receive()]
+        for member in answered:
+            member.ask()
+        self.answers += len(answered)
+
+
+@contextmanager
+def _undisturbed(server: Server) -> Iterator[None]:
+    gc.disable()
+    try:
+        yield
+    except ConnectionError as error:
+        raise BenchError(f"{server.name}: {error}") from None
+    finally:
+        gc.enable()
 
 
 class Member:

@@ -61,7 +61,9 @@ class Interpreter:
     def contender(self) -> Contender:
         """Return this checkout's server on this Python."""
         command = (*self.command, "-m", "pymcd")
-        return Contender("pymcd", command, self.environment, label=f"pymcd on {self.name}")
+        label = f"pymcd on {self.name}"
+        runtime = self.name.rpartition(".")[0]
+        return Contender("pymcd", command, self.environment, label=label, runtime=runtime)
 
 
 def find(path: str) -> Interpreter:

@@ -1,11 +1,11 @@
 """Ways to put work on a server: memcaslap, a blocking client, a filler.
 
 memcaslap (libmemcached-tools, written in C) makes the loads of which CPU and throughput are
-measured. It runs until it is stopped, and the measurement is a window cut from its middle: two
-readings of the server's `stats` and CPU time. So neither its start nor its first sets count, and
-operations are what the server itself counted, keys for multi-gets. Every window is checked: gets
-must be hits, the bytes sent must be as many as the values weigh, sets must have the share asked for
-and nothing may be evicted; else the figure is refused.
+measured. It runs until it is stopped, and what is measured are windows cut from its middle, two
+readings of the server's `stats` and CPU time each; between them it stands still. So neither its
+start nor its first sets count, and operations are what the server itself counted, keys for
+multi-gets. Every window is checked: gets must be hits, the bytes sent must be as many as the values
+weigh, sets must have the share asked for and nothing may be evicted; else the figure is refused.
 
 memcaslap's ways, found by trying: without -o every set stores a new key, and a memcached that only
 ever grows spends most of a 16 KB set on page faults, twice as much in one run as in the next. So
@@ -25,6 +25,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -32,11 +33,12 @@ import tempfile
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .contenders import HOST, BenchError, Cpu, CpuWait, Server
+from .contenders import HOST, BenchError, Cpu, CpuWait, Server, generators
 
 if TYPE_CHECKING:
     import random
@@ -48,6 +50,7 @@ GENERATOR = "memcaslap"
 WARM_UP_OPERATIONS = 5000
 WARM_UP_TIMEOUT_S = 15.0
 SETTLE_S = 0.3
+RESUME_S = 0.05
 COUNTERS = ("cmd_get", "cmd_set", "get_hits", "evictions", "bytes_read", "bytes_written")
 FILL_CHUNK_KEYS = 500
 PAUSE_CHUNK_KEYS = 100
@@ -87,8 +90,9 @@ class Load:
             command += ["-d", str(self.keys_per_get)]
         return [*command, *self.generator_options]
 
-    def run(self, server: Server, window_s: float) -> Window:
-        """Load the server with memcaslap and measure a window of the steady state."""
+    @contextmanager
+    def on(self, server: Server) -> Iterator[_Memcaslap]:
+        """Load the server with memcaslap; it stands still but for what is measured."""
         if shutil.which(GENERATOR) is None:
             raise BenchError(f"{GENERATOR} is not installed (Debian: libmemcached-tools)")
         with tempfile.TemporaryDirectory() as folder:
@@ -100,16 +104,41 @@ class Load:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
+            generators.add(generator.pid)
             try:
                 _warm_up(server, generator, gets_too=self.set_share < 1)
-                meter = Meter(server)
-                time.sleep(window_s)
-                if generator.poll() is not None:
-                    raise BenchError(f"{GENERATOR} stopped early on {server.name}")
-                return meter.window(self.set_share, self.value_bytes)
+                pressure = _Memcaslap(self, server, generator)
+                pressure.hold()
+                yield pressure
             finally:
                 generator.kill()
                 generator.wait()
+                generators.discard(generator.pid)
+
+
+class _Memcaslap:
+    """A memcaslap that stands still and goes on: to start it takes longer than a slice."""
+
+    def __init__(self, load: Load, server: Server, generator: subprocess.Popen[bytes]) -> None:
+        self._load = load
+        self._server = server
+        self._generator = generator
+
+    def hold(self) -> None:
+        self._generator.send_signal(signal.SIGSTOP)
+
+    def measure(self, seconds: float) -> Window:
+        """Let it go on and measure so long a time of the steady state."""
+        self._generator.send_signal(signal.SIGCONT)
+        try:
+            time.sleep(RESUME_S)
+            meter = Meter(self._server)
+            time.sleep(seconds)
+            if self._generator.poll() is not None:
+                raise BenchError(f"{GENERATOR} stopped early on {self._server.name}")
+            return meter.window(self._load.set_share, self._load.value_bytes)
+        finally:
+            self.hold()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +147,21 @@ class Window:
 
     seconds: float
     operations: int
-    cpu: Cpu
+    cpus: tuple[Cpu, ...]  #: of each of its processes
+    wakeups: int = 0  #: of all threads
+
+    def __add__(self, other: Window) -> Window:
+        return Window(
+            self.seconds + other.seconds,
+            self.operations + other.operations,
+            tuple(map(Cpu.plus, self.cpus, other.cpus)),
+            self.wakeups + other.wakeups,
+        )
+
+    @property
+    def cpu(self) -> Cpu:
+        """The time of all its processes."""
+        return reduce(Cpu.plus, self.cpus)
 
     @property
     def cpu_per_operation_us(self) -> float:
@@ -133,6 +176,10 @@ class Window:
         return self.cpu.system_s / self.operations * 1e6
 
     @property
+    def operations_per_wakeup(self) -> float:
+        return self.operations / max(self.wakeups, 1)
+
+    @property
     def operations_per_s(self) -> float:
         return self.operations / self.seconds
 
@@ -143,18 +190,20 @@ class Meter:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._before = server.stats()
-        self._cpu = server.cpu()
+        self._cpus = server.cpus()
+        self._wakeups = server.wakeups()
         self._at_s = time.perf_counter()
 
     def window(self, set_share: float, value_bytes: int) -> Window:
         """Measure up to now, and refuse what was not the load that it should have been."""
         after = self._server.stats()
-        cpu = self._server.cpu().since(self._cpu)
+        cpus = tuple(map(Cpu.since, self._server.cpus(), self._cpus))
         seconds = time.perf_counter() - self._at_s
         done = {name: after.get(name, 0) - self._before.get(name, 0) for name in COUNTERS}
         if broken := broken_promises(done, set_share, value_bytes):
             raise BenchError(f"{self._server.name}: not true that {', '.join(broken)}")
-        return Window(seconds, done["cmd_get"] + done["cmd_set"], cpu)
+        wakeups = self._server.wakeups() - self._wakeups
+        return Window(seconds, done["cmd_get"] + done["cmd_set"], cpus, wakeups)
 
 
 def broken_promises(done: Mapping[str, int], set_share: float, value_bytes: int) -> list[str]:
@@ -184,7 +233,7 @@ def _warm_up(server: Server, generator: subprocess.Popen[bytes], *, gets_too: bo
         if time.perf_counter() > deadline:
             raise BenchError(f"the load does not reach {server.name}")
         time.sleep(0.05)
-    time.sleep(SETTLE_S)
+    time.sleep(max(SETTLE_S, server.warm_up_s))
 
 
 def fill(

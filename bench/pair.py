@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-    from .loads import Request, Window
-    from .scenarios import Bench
+    from .loads import Request
+    from .runs import Bench, Pressure
 
 IN_SYNC_TIMEOUT_S = 10.0
 POLL_S = 0.005
@@ -74,6 +75,7 @@ class PairServer(Server):
         self.loaded = self.nodes[roles.index(at)]
         self.other = self.nodes[1 - roles.index(at)]
         self.port = self.loaded.port
+        self.warm_up_s = self.loaded.warm_up_s
         self.pids = self.loaded.pids + self.other.pids
 
     def _roles_in_sync(self) -> list[str]:
@@ -124,33 +126,47 @@ def paired_load(
     scenario: str,
     *,
     load: Load,
-    bar: float,
+    bar: float | None = None,
+    cpu_bars: tuple[float, float] | None = None,
     ack: str = "semi",
     at: str = "coordinator",
 ) -> list[Row]:
-    """Requests a second of a pair beside those of the server alone; CPU, for information."""
+    """Requests a second of a pair beside those of the server alone; CPU of each node.
+
+    With two CPUs for two nodes and a generator the former measure the scheduler as well. `cpu_bars`
+    are of the loaded node and of the other one.
+    """
     bench = _alone(bench)
     place = "" if at == "coordinator" else f", at the {at}"
     throughput = Row(
         scenario, f"requests per second, {ack}{place}: pair, alone", "/s", bar=bar, at_least=True
     )
-    if at != "coordinator":
-        throughput.bar = None
-    cpu = CpuRows(scenario, "CPU of both nodes per request: pair, alone")
+    loaded_bar, other_bar = cpu_bars or (None, None)
+    other = "follower" if at == "coordinator" else "coordinator"
+    nodes = [
+        CpuRows(scenario, f"CPU of the {at} per request: pair, alone", loaded_bar),
+        CpuRows(scenario, f"CPU of the {other} per request: pair, alone", other_bar),
+    ]
 
-    def measure(contender: Contender) -> Window:
+    @contextmanager
+    def press(contender: Contender) -> Iterator[Pressure]:
         if contender is bench.subject:
             with PairServer(contender, "--replication-ack", ack, at=at) as pair:
-                window = load.run(pair, bench.window_s)
+                with load.on(pair) as pressure:
+                    yield pressure
                 pair.check()
-                return window
-        with contender.start(memory_limit_mb=ROOMY_MB) as server:
-            return load.run(server, bench.window_s)
+        else:
+            with (
+                contender.start(memory_limit_mb=ROOMY_MB) as server,
+                load.on(server) as pressure,
+            ):
+                yield pressure
 
-    for ours, theirs in bench.paired(measure):
+    for ours, theirs in bench.steady(press):
         throughput.add(ours.operations_per_s, theirs.operations_per_s)
-        cpu.add(ours, theirs)
-    return [throughput, *cpu.rows]
+        for rows, cpu in zip(nodes, ours.cpus, strict=True):
+            rows.add(dataclasses.replace(ours, cpus=(cpu,)), theirs)
+    return [throughput, *(row for rows in nodes for row in rows.rows)]
 
 
 def added_latency(bench: Bench, scenario: str) -> list[Row]:
@@ -245,17 +261,17 @@ PAIR_SCENARIOS = [
     Scenario(
         "pair16",
         "a pair beside the server alone: 16 connections, sets of 1 KB",
-        partial(paired_load, load=_SETS_16, bar=0.5),
+        partial(paired_load, load=_SETS_16, bar=0.6, cpu_bars=(1.5, 0.9)),
     ),
     Scenario(
         "pair64",
         "the same, 64 connections",
-        partial(paired_load, load=Load(64, 1.0, KIB), bar=0.75),
+        partial(paired_load, load=Load(64, 1.0, KIB), bar=0.8, cpu_bars=(1.5, 0.9)),
     ),
     Scenario(
         "pairread16",
         "the same, 16 connections, 90 % gets",
-        partial(paired_load, load=Load(16, 0.1, KIB), bar=0.8),
+        partial(paired_load, load=Load(16, 0.1, KIB), bar=0.85),
     ),
     Scenario(
         "pairasync16",
@@ -265,7 +281,12 @@ PAIR_SCENARIOS = [
     Scenario(
         "pairforward16",
         "sets of 16 connections at the follower",
-        partial(paired_load, load=_SETS_16, bar=0.5, at="follower"),
+        partial(paired_load, load=_SETS_16, at="follower"),
+    ),
+    Scenario(
+        "pairforward64",
+        "the same, 64 connections",
+        partial(paired_load, load=Load(64, 1.0, KIB), at="follower"),
     ),
     Scenario("pairlatency", "one client: what a set takes longer in a pair", added_latency),
     Scenario("pairlag", "how long until the other node shows a set", lag),

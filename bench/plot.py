@@ -1,12 +1,8 @@
-"""The result as a picture. Knows rows only; the one module that needs matplotlib.
-
-Left what is compared with memcached, as a multiple of it; right what has a bar of its own, as a
-share of that bar. A mark shows each bar.
-"""
+"""The two pictures of docs/speed.md. Knows results only; the one module that needs matplotlib."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 
@@ -14,91 +10,95 @@ mpl.use("Agg")  # before pyplot looks for a display
 
 import matplotlib.pyplot as plt
 
-from .report import number
+from .results import LOADS, OURS, SYSTEM, USER, named
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
 
-    from .report import Row
+    from .results import Results
 
-WITHIN = "#3b7ea1"
-SHORT = "#c8553d"
-NO_BAR = "#b5b8bd"
+SERVER = "#3b7ea1"
+KERNEL = "#b9c4cc"
+PYTHONS = ["#9cc3d8", "#3b7ea1", "#1c4a63", "#c8893d"]
 INK = "#2b2d33"
-ROW_INCHES = 0.34
-MOST_SHOWN = 3.0  # longer bars are cut and say so
+TITLE: dict[str, Any] = {"loc": "left", "fontsize": 11, "color": INK, "fontweight": "bold"}
+BAR_INCHES = 0.34
+PARTS_OF = [("get16", "gets"), ("set16", "sets")]
 
 
-def draw(rows: Sequence[Row], machine: dict[str, str], subject: str, path: Path) -> None:
-    """Write the picture; the format follows the file's suffix."""
-    compared = [row for row in rows if row.compare == "ratio"]
-    own = [row for row in rows if row.compare == "own" and row.bar is not None]
-    panels = [panel for panel in (compared, own) if panel]
-    heights = [len(panel) for panel in panels]
+def draw_microseconds(results: Results, path: Path) -> None:
+    """Show what a get and a set cost each server: a bar of two parts."""
+    shown = [(scenario, words) for scenario, words in PARTS_OF if results.subjects_of(scenario)]
+    if not shown:
+        return
+    bars = [1 + len(results.subjects_of(scenario)) for scenario, _ in shown]
     figure, axes = plt.subplots(
-        len(panels),
+        len(shown),
         1,
-        figsize=(9.5, sum(heights) * ROW_INCHES + 1.0 * len(panels) + 0.9),
-        gridspec_kw={"height_ratios": heights},
+        figsize=(9, sum(bars) * BAR_INCHES + 0.75 * len(shown) + 0.5),
+        gridspec_kw={"height_ratios": bars},
+        sharex=True,
         squeeze=False,
         layout="constrained",
     )
-    for axis, panel in zip(axes[:, 0], panels, strict=True):
-        if panel is compared:
-            _panel(axis, panel, [row.value for row in panel], [row.bar for row in panel])
-            axis.axvline(1, color=INK, linewidth=1)
-            axis.set_title(f"{subject} as a multiple of memcached (1 = equal, | = bar)", **TITLE)
-        else:
-            shares = [row.value / row.bar for row in panel if row.bar]
-            _panel(axis, panel, shares, [1.0] * len(panel))
-            axis.set_title(f"{subject} as a share of its bar (|)", **TITLE)
-    figure.suptitle(
-        f"{machine['machine']}; {machine['python']}; {machine['reference']}; {machine['date']}",
-        fontsize=8,
-        color="#6a6d75",
-        x=0.01,
-        ha="left",
-    )
-    figure.savefig(path, dpi=150)
+    for axis, (scenario, words) in zip(axes[:, 0], shown, strict=True):
+        subjects = results.subjects_of(scenario)
+        names = ["memcached", *subjects]
+        user, system = (
+            [
+                results.theirs(scenario, what) or 0.0,
+                *(results.ours(subject, scenario, what) or 0.0 for subject in subjects),
+            ]
+            for what in (USER, SYSTEM)
+        )
+        places = range(len(names))
+        axis.barh(places, system, color=KERNEL, label="in the kernel: sockets")
+        axis.barh(places, user, left=system, color=SERVER, label="in the server itself")
+        for place, parts in enumerate(zip(system, user, strict=True)):
+            axis.text(sum(parts) + 0.1, place, f"{sum(parts):.1f}", va="center", fontsize=9)
+        axis.set_yticks(list(places), names, fontsize=9)
+        title = f"Microseconds of CPU for a request, 90 % {words} of 1 KB, 16 connections"
+        axis.set_title(title, **TITLE)
+        _plain(axis, len(names))
+        axis.margins(x=0.08)
+    axes[0, 0].legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
+    figure.savefig(path, dpi=130)
     plt.close(figure)
 
 
-PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
-TITLE = {"loc": "left", "fontsize": 11, "color": INK, "fontweight": "bold"}
-
-
-def _panel(
-    axis: Axes, rows: Sequence[Row], lengths: Sequence[float], bars: Sequence[float | None]
-) -> None:
-    colours = {None: NO_BAR, True: WITHIN, False: SHORT}
-    places = range(len(rows))
-    axis.barh(
-        places,
-        [min(length, MOST_SHOWN) for length in lengths],
-        height=0.62,
-        color=[colours[row.passes] for row in rows],
+def draw_multiples(results: Results, path: Path) -> None:
+    """Show the CPU of each load as a multiple of memcached's, a bar for each Python."""
+    subjects = [name for name in results.subjects if name.startswith(OURS)]
+    shown = [each for each in LOADS if any(results.row(name, *each[:2]) for name in subjects)]
+    if not shown:
+        return
+    thick = 0.8 / len(subjects)
+    figure, axis = plt.subplots(
+        figsize=(9, len(shown) * len(subjects) * 0.2 + len(shown) * 0.12 + 1.1),
+        layout="constrained",
     )
-    for place, (row, length, bar) in enumerate(zip(rows, lengths, bars, strict=True)):
-        if bar is not None:
-            axis.plot([bar, bar], [place - 0.42, place + 0.42], color=INK, linewidth=2.2)
-        if row.compare == "ratio":
-            text = f"{row.value:.2f}"
-            if bar is not None:
-                text += f"  ({'at least' if row.at_least else 'at most'} {bar:g})"
-        else:
-            text = f"{number(row.value)} {row.unit}  (at most {row.bar:g})"
-        if length > MOST_SHOWN:
-            text = f"> {text}"
-        end = max(min(length, MOST_SHOWN), bar or 0)
-        if row.compare == "ratio" and abs(end - 1) < 0.05:
-            end = 1.0  # do not print over the line at 1
-        axis.text(end + 0.03, place, text, va="center", fontsize=8.5, color=INK, bbox=PAPER)
-    axis.set_yticks(list(places), [f"{row.scenario}: {row.what}" for row in rows], fontsize=8.5)
-    axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.set_xlim(0, max(min(max(lengths), MOST_SHOWN), *(bar or 0 for bar in bars)) + 0.75)
+    for index, (subject, colour) in enumerate(zip(subjects, PYTHONS, strict=False)):
+        for place, (scenario, what, _) in enumerate(shown):
+            ratio = results.ratio(subject, scenario, what)
+            if ratio is None:
+                continue
+            at = place - 0.4 + (index + 0.5) * thick
+            label = named(subject) if place == 0 else None
+            axis.barh(at, ratio, height=thick * 0.9, color=colour, label=label)
+            axis.text(ratio + 0.02, at, f"{ratio:.2f}", va="center", fontsize=8, color=INK)
+    axis.axvline(1, color=INK, linewidth=1.2)
+    axis.set_yticks(range(len(shown)), [words for _, _, words in shown], fontsize=9)
+    axis.set_title("CPU time of a request, memcached = 1", **TITLE)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False)
+    _plain(axis, len(shown))
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _plain(axis: Axes, bars: int) -> None:
+    axis.set_ylim(bars - 0.4, -0.6)
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", labelsize=8)
     axis.xaxis.grid(visible=True, color="#e6e7ea")

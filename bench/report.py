@@ -26,6 +26,27 @@ if TYPE_CHECKING:
 DISTURBED_SHARE = 0.05
 
 
+@dataclass(frozen=True, slots=True)
+class Bars:
+    """What a figure may be at most, by the Python that the server runs on.
+
+    Nothing is asked of PyPy where `pypy` is not said. Of other versions of CPython it is what is
+    asked of the next one that is older.
+    """
+
+    cpython311: float
+    cpython314: float
+    pypy: float | None = None
+
+    def of(self, runtime: str) -> float | None:
+        """Return the bar of a Python, as "CPython 3.12"; of an unknown one that of 3.11."""
+        name, _, version = runtime.partition(" ")
+        if name == "PyPy":
+            return self.pypy
+        newer = version and tuple(map(int, version.split("."))) >= (3, 14)
+        return self.cpython314 if newer else self.cpython311
+
+
 @dataclass(slots=True)
 class Row:
     """One line of the result.
@@ -69,20 +90,26 @@ class Row:
 
 
 class CpuRows:
-    """CPU per operation: all of it, and what of it the server and what the kernel took."""
+    """CPU per operation: all of it, what of it the server and what the kernel took.
+
+    Beside it how many there are between two times that the server sleeps, as waking up is dear: two
+    results that differ in this are of different loads.
+    """
 
     def __init__(self, scenario: str, what: str, bar: float | None = None) -> None:
         self.rows = [
             Row(scenario, what, "us", bar=bar),
             Row(scenario, "user part of it", "us"),
             Row(scenario, "system part of it", "us"),
+            Row(scenario, "requests between sleeps", ""),
         ]
 
     def add(self, ours: Window, theirs: Window) -> None:
-        together, user, system = self.rows
+        together, user, system, awake = self.rows
         together.add(ours.cpu_per_operation_us, theirs.cpu_per_operation_us)
         user.add(ours.user_per_operation_us, theirs.user_per_operation_us)
         system.add(ours.system_per_operation_us, theirs.system_per_operation_us)
+        awake.add(ours.operations_per_wakeup, theirs.operations_per_wakeup)
 
 
 @dataclass(frozen=True, slots=True)

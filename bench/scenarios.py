@@ -1,124 +1,55 @@
 """What is measured, and the bars: the table `SCENARIOS`.
 
-A scenario is a function that takes a `Bench` and returns rows. Most are a `Load` for memcaslap and
-a few words. Runs come in pairs, one of each side, whose order alternates (A B, B A, ...), so
-that a machine that warms up or slows down favours nobody; every run has a fresh server. Other
-processes spoil more than they slow down: a server that gets less CPU finds more requests at each
-wake-up and does each for less, C and Python not alike. So their share is shown. A load for another
-protocol is one more line with `generator_options` or a `Dialect`, another kind of server one more
-`Contender`.
+A scenario is a function that takes a `Bench` (see `runs`) and returns rows. Most are a `Load` for
+memcaslap and a few words. A load for another protocol is one more line with `generator_options` or
+a `Dialect`, another kind of server one more `Contender`.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import resource
 import ssl
 import subprocess
 import time
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from .clients import APPLICATION, META, TEXT, WIDE_META, Clients
-from .contenders import BenchError, cpu_of_others
+from .contenders import BenchError
 from .loads import (
+    KEY,
+    SETTLE_S,
     Load,
     Pauses,
-    Window,
     fill,
     fill_watching,
     latencies,
     quantile,
     requests,
 )
-from .report import DISTURBED_SHARE, CpuRows, Row
+from .paced import half_load, soak
+from .report import Bars, CpuRows, Row
 from .tls_load import tls_load
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .contenders import Contender, Server
-    from .report import Progress
-
-T = TypeVar("T")
+    from .runs import Bench, Pressure
 
 KIB = 1 << 10
 MIB = 1 << 20
-CPUS = os.cpu_count() or 1
-CALM_S = 0.5
 SEED = 1
 ROOMY_MB = 4096  # nothing may be evicted where that is not the question
 FEW_ITEMS = 10_000
 GROWTH_LIMIT_MB = 128
 GROWTH_TIMES = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Bench:
-    """Who is compared, and how thoroughly."""
-
-    subject: Contender
-    reference: Contender
-    pairs: int
-    quick: bool
-    progress: Progress
-    window_s: float  #: of a steady load
-    wait_s: float = 0.0
-    # Of each run: CPU time of strangers, and how long it took.
-    disturbances: list[tuple[float, float]] = field(default_factory=list)
-
-    def paired(self, measure: Callable[[Contender], T], pairs: int = 0) -> Iterator[tuple[T, T]]:
-        """Measure both sides in turn; yields (subject's, reference's) for each pair.
-
-        Who waits for calm has a pair that others disturbed measured again, whatever it gave, as
-        often as there are pairs; what was disturbed after that counts.
-        """
-        pairs = pairs or self.pairs
-        repeats = pairs if self.wait_s else 0
-        pair = 0
-        while pair < pairs:
-            order = [self.subject, self.reference][:: 1 if pair % 2 == 0 else -1]
-            results = []
-            for contender in order:
-                what = f"pair {pair + 1}/{pairs}: {contender}"
-                self._wait_for_calm(what)
-                self.progress.step(what)
-                others_s, started_s = cpu_of_others(), time.perf_counter()
-                results.append(measure(contender))
-                seconds = time.perf_counter() - started_s
-                self.disturbances.append((cpu_of_others() - others_s, seconds))
-            if repeats and _share(self.disturbances[-2:]) > DISTURBED_SHARE:
-                repeats -= 1
-                del self.disturbances[-2:]
-                continue
-            pair += 1
-            subject, reference = results if order[0] is self.subject else results[::-1]
-            yield subject, reference
-
-    def others_share(self) -> float:
-        """Tell which share of all CPUs strangers had since this was last asked."""
-        share = _share(self.disturbances)
-        self.disturbances.clear()
-        return share
-
-    def _wait_for_calm(self, what: str) -> None:
-        deadline_s = time.perf_counter() + self.wait_s
-        while time.perf_counter() < deadline_s:
-            others_s = cpu_of_others()
-            time.sleep(CALM_S)
-            if (cpu_of_others() - others_s) / CALM_S / CPUS < DISTURBED_SHARE:
-                return
-            self.progress.note(f"{what} waits: others are busy")
-
-
-def _share(disturbances: list[tuple[float, float]]) -> float:
-    """Tell which share of all CPUs others had in these runs."""
-    others_s = sum(others_s for others_s, _ in disturbances)
-    seconds = sum(seconds for _, seconds in disturbances)
-    # /proc counts in hundredths of a second: of short runs it says nothing.
-    return max(others_s / seconds / CPUS, 0.0) if seconds > 1 else 0.0
+IDLE_CONNECTIONS = 1000
+IDLE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,19 +66,25 @@ def steady_load(
     scenario: str,
     *,
     load: Load | Clients,
-    cpu_bar: float | None = None,
+    cpu_bars: Bars | None = None,
     throughput_bar: float | None = None,
 ) -> list[Row]:
     """CPU per operation and throughput under a load that a generator keeps up."""
     operation = "request" if load.keys_per_get == 1 else "key"
+    cpu_bar = cpu_bars.of(bench.subject.runtime) if cpu_bars else None
     cpu = CpuRows(scenario, f"CPU per {operation}", cpu_bar)
     throughput = Row(scenario, f"{operation}s per second", "/s", bar=throughput_bar, at_least=True)
 
-    def measure(contender: Contender) -> Window:
-        with contender.start(*load.server_options, memory_limit_mb=ROOMY_MB) as server:
-            return load.run(server, bench.window_s)
+    @contextmanager
+    def press(contender: Contender) -> Iterator[Pressure]:
+        options = load.server_options
+        with (
+            contender.start(*options, memory_limit_mb=ROOMY_MB) as server,
+            load.on(server) as pressure,
+        ):
+            yield pressure
 
-    for ours, theirs in bench.paired(measure):
+    for ours, theirs in bench.steady(press):
         cpu.add(ours, theirs)
         throughput.add(ours.operations_per_s, theirs.operations_per_s)
     return [*cpu.rows, throughput]
@@ -166,8 +103,8 @@ def one_client(bench: Bench, scenario: str) -> list[Row]:
             fill(server, FEW_ITEMS, KIB)
             servers[id(contender)] = server
         for together, where in ((True, "same CPU"), (False, "another CPU")):
-            p50 = Row(scenario, f"p50, client on {where}", "us", bar=1.5)
-            p99 = Row(scenario, f"p99, client on {where}", "us")
+            p50 = Row(scenario, f"p50, client on {where}", "us", bar=1.25)
+            p99 = Row(scenario, f"p99, client on {where}", "us", bar=1.5)
 
             def measure(contender: Contender, together: bool = together) -> list[float]:
                 server = servers[id(contender)]
@@ -227,7 +164,7 @@ def memory_growth(
 
 def scale(bench: Bench, scenario: str) -> list[Row]:
     """Latency with many items over latency with few, each side against itself."""
-    many = 100_000 if bench.quick else 1_000_000
+    many = 100_000 if bench.quick else 3_000_000
     count = 5_000 if bench.quick else 20_000
     p50 = Row(scenario, f"p50, {many:,} / {FEW_ITEMS:,} items", "x", compare="own", bar=1.3)
     p999 = Row(scenario, "p99.9, the same", "x", compare="own", bar=3.0)
@@ -273,6 +210,39 @@ def pauses(bench: Bench, scenario: str) -> list[Row]:
     return [longest, own]
 
 
+def idle_connections(bench: Bench, scenario: str) -> list[Row]:
+    """What connections cost that have asked once and are silent since."""
+    seconds = IDLE_S / 5 if bench.quick else IDLE_S
+    cpu = Row(scenario, "CPU, of one core", "%", compare="own", bar=0.3)
+    memory = Row(scenario, "memory per connection", "bytes", compare="own", bar=6 * KIB)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+    def measure(contender: Contender) -> tuple[float, float]:
+        with (
+            contender.start("-c", str(2 * IDLE_CONNECTIONS)) as server,
+            ExitStack() as connections,
+        ):
+            fill(server, 1, KIB)
+            empty_bytes = server.rss_bytes()
+            for _ in range(IDLE_CONNECTIONS):
+                connection = connections.enter_context(server.connect())
+                connection.sendall(b"get %b\r\n" % (KEY % 0))
+                if not connection.recv(4096).startswith(b"VALUE"):
+                    raise BenchError(f"{contender} does not serve {IDLE_CONNECTIONS} connections")
+            time.sleep(SETTLE_S)
+            before = [cpu.together_s for cpu in server.cpus()]
+            time.sleep(seconds)
+            used_s = sum(cpu.together_s for cpu in server.cpus()) - sum(before)
+            grown_bytes = server.rss_bytes() - empty_bytes
+            return used_s / seconds, grown_bytes / IDLE_CONNECTIONS
+
+    for ours, theirs in bench.paired(measure, pairs=1):
+        cpu.add(ours[0] * 100, theirs[0] * 100)
+        memory.add(ours[1], theirs[1])
+    return [cpu, memory]
+
+
 def startup(bench: Bench, scenario: str) -> list[Row]:
     """From exec to the first connection accepted, less what a bare interpreter takes."""
     over = Row(scenario, "listening, less bare Python", "ms", compare="own", bar=250.0)
@@ -300,32 +270,53 @@ SCENARIOS = [
     Scenario(
         "get16",
         "16 connections, 90 % gets, 1 KB values",
-        partial(steady_load, load=Load(16, 0.1, KIB), cpu_bar=1.5, throughput_bar=0.75),
+        partial(
+            steady_load,
+            load=Load(16, 0.1, KIB),
+            cpu_bars=Bars(1.25, 1.15, pypy=1.0),
+            throughput_bar=0.75,
+        ),
     ),
     Scenario(
         "get128",
         "128 connections, 90 % gets, 1 KB values",
-        partial(steady_load, load=Load(128, 0.1, KIB), cpu_bar=1.6, throughput_bar=0.7),
+        partial(
+            steady_load, load=Load(128, 0.1, KIB), cpu_bars=Bars(1.35, 1.2), throughput_bar=0.7
+        ),
     ),
     Scenario(
         "set16",
         "16 connections, 90 % sets, 1 KB values",
-        partial(steady_load, load=Load(16, 0.9, KIB), cpu_bar=1.8),
+        partial(steady_load, load=Load(16, 0.9, KIB), cpu_bars=Bars(1.4, 1.25, pypy=1.2)),
     ),
     Scenario(
         "big16",
         "16 connections, 30 % sets, 16 KB values",
-        partial(steady_load, load=Load(16, 0.3, 16 * KIB), cpu_bar=1.5),
+        partial(steady_load, load=Load(16, 0.3, 16 * KIB), cpu_bars=Bars(1.25, 1.2)),
     ),
     Scenario(
         "multiget",
         "16 connections, gets of 20 keys, 1 KB values",
-        partial(steady_load, load=Load(16, 0.1, KIB, keys_per_get=20), cpu_bar=2.0),
+        partial(steady_load, load=Load(16, 0.1, KIB, keys_per_get=20), cpu_bars=Bars(1.6, 1.4)),
     ),
     Scenario(
         "binary16",
         "16 connections, 90 % gets, 1 KB values, binary protocol",
-        partial(steady_load, load=Load(16, 0.1, KIB, generator_options=("-B",)), cpu_bar=1.8),
+        partial(
+            steady_load,
+            load=Load(16, 0.1, KIB, generator_options=("-B",)),
+            cpu_bars=Bars(1.45, 1.3),
+        ),
+    ),
+    Scenario(
+        "step16",
+        "get16 by clients that ask all at once",
+        partial(steady_load, load=Clients(TEXT, in_step=True)),
+    ),
+    Scenario(
+        "stepset16",
+        "set16 by the same",
+        partial(steady_load, load=Clients(TEXT, set_share=0.9, in_step=True)),
     ),
     Scenario(
         "text16",
@@ -335,7 +326,7 @@ SCENARIOS = [
     Scenario(
         "meta16",
         "16 connections, 90 % mg, 10 % ms, 1 KB values",
-        partial(steady_load, load=Clients(META), cpu_bar=1.8),
+        partial(steady_load, load=Clients(META), cpu_bars=Bars(1.45, 1.3)),
     ),
     Scenario(
         "metaflags16",
@@ -358,10 +349,11 @@ SCENARIOS = [
             throughput_bar=0.4,
         ),
     ),
+    Scenario("half", "how long requests take at half load", half_load),
     Scenario("one", "one client that waits for each answer", one_client),
-    Scenario("rss1k", "memory per item, 1 KB", partial(memory_per_item, value_bytes=KIB, bar=1.2)),
+    Scenario("rss1k", "memory per item, 1 KB", partial(memory_per_item, value_bytes=KIB, bar=1.08)),
     Scenario(
-        "rss100", "memory per item, 100 B", partial(memory_per_item, value_bytes=100, bar=1.9)
+        "rss100", "memory per item, 100 B", partial(memory_per_item, value_bytes=100, bar=1.7)
     ),
     Scenario(
         "growth1k",
@@ -373,7 +365,13 @@ SCENARIOS = [
         "the same, 100 B values, -o memory_accounting=resident",
         partial(memory_growth, value_bytes=100, own_options=("-o", "memory_accounting=resident")),
     ),
-    Scenario("scale", "latency with 1,000,000 items against 10,000", scale),
+    Scenario("scale", "latency with 3,000,000 items against 10,000", scale),
     Scenario("pauses", "longest silence on the way to 3,000,000 items", pauses),
+    Scenario("idle1000", f"{IDLE_CONNECTIONS:,} connections that are silent", idle_connections),
     Scenario("startup", "time to listen", startup),
+]
+
+#: Those that are only measured when asked for.
+OTHER_SCENARIOS = [
+    Scenario("soak", "ten minutes at half load, values of 64 B to 512 KB", soak),
 ]

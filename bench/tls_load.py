@@ -14,6 +14,7 @@ import os
 import socket
 import ssl
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,9 +24,10 @@ from .contenders import HOST, REPLY_TIMEOUT_S, BenchError, Contender, Server, fr
 from .report import CpuRows, Row
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .clients import Clients
-    from .loads import Window
-    from .scenarios import Bench
+    from .runs import Bench, Pressure
 
 MEMORY_LIMIT_MB = 1024
 
@@ -91,13 +93,17 @@ def tls_load(
     with tempfile.TemporaryDirectory() as folder:
         identity = make_identity(Path(folder), version)
 
-        def measure(contender: Contender) -> Window:
+        @contextmanager
+        def press(contender: Contender) -> Iterator[Pressure]:
             tls_port = free_port()
-            with start(contender, identity, tls_port) as server:
-                secured = partial(connect, tls_port, identity.context)
-                return load.run(server, bench.window_s, secured)
+            secured = partial(connect, tls_port, identity.context)
+            with (
+                start(contender, identity, tls_port) as server,
+                load.on(server, secured) as pressure,
+            ):
+                yield pressure
 
-        for ours, theirs in bench.paired(measure):
+        for ours, theirs in bench.steady(press):
             cpu.add(ours, theirs)
             throughput.add(ours.operations_per_s, theirs.operations_per_s)
     return [*cpu.rows, throughput]

@@ -10,6 +10,9 @@ import socket
 import subprocess
 import sys
 import venv
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +20,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import __main__ as command_line
-from bench import compare, interpreters, scenarios
+from bench import compare, contenders, interpreters, page, runs
 from bench.clients import APPLICATION, META, TEXT, WIDE_META, Clients, Dialect, Member
 from bench.contenders import BenchError, Contender, Cpu, cpu_of
 from bench.loads import KEY, Load, Window, broken_promises, quantile, requests
+from bench.paced import VALUE_BYTES, Shopper, zipf_keys
 from bench.pair import PAIR_SCENARIOS
-from bench.report import Progress, Row, number, table
-from bench.scenarios import SCENARIOS
+from bench.report import Bars, Progress, Row, number, table
+from bench.results import ALL, SYSTEM, USER, Results
+from bench.scenarios import OTHER_SCENARIOS, SCENARIOS, Scenario
 
 from .protocol.helpers import Client
 
@@ -76,11 +81,35 @@ def test_figures_as_json_have_what_is_derived():
 
 
 def test_cost_and_throughput_of_a_window():
-    window = Window(seconds=2.0, operations=100_000, cpu=Cpu(user_s=0.3, system_s=0.2))
+    window = Window(2.0, 100_000, (Cpu(user_s=0.3, system_s=0.2),))
     assert window.cpu_per_operation_us == pytest.approx(5.0)
     assert window.user_per_operation_us == pytest.approx(3.0)
     assert window.system_per_operation_us == pytest.approx(2.0)
     assert window.operations_per_s == 50_000
+
+
+def test_windows_add_up_by_process():
+    window = Window(1.0, 10, (Cpu(0.3, 0.2), Cpu(0.1, 0.0)))
+    window += Window(0.5, 5, (Cpu(0.1, 0.1), Cpu(0.2, 0.1)))
+    assert (window.seconds, window.operations) == (1.5, 15)
+    assert window.cpus[0] == pytest.approx((0.4, 0.3))
+    assert window.cpus[1] == pytest.approx((0.3, 0.1))
+    assert window.cpu.together_s == pytest.approx(1.1)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "bar"),
+    [
+        ("", 1.4),
+        ("CPython 3.11", 1.4),
+        ("CPython 3.13", 1.4),
+        ("CPython 3.14", 1.25),
+        ("CPython 3.15", 1.25),
+        ("PyPy 8.0", 1.2),
+    ],
+)
+def test_bar_by_python(runtime: str, bar: float):
+    assert Bars(1.4, 1.25, pypy=1.2).of(runtime) == bar
 
 
 @pytest.mark.parametrize(
@@ -130,23 +159,6 @@ def test_table_calls_memcached_against_memcached_itself():
     assert "itself" in table([row((1, 1))], "memcached").splitlines()[0]
 
 
-@pytest.mark.slow
-def test_picture(tmp_path: Path):
-    pytest.importorskip("matplotlib", reason="the picture wants the extra `bench`")
-    from bench.plot import draw
-
-    rows = [
-        row((3, 2), bar=1.8),
-        row((9, 2), bar=1.8),
-        row((1, 1)),
-        row((170, 5), compare="own", bar=250.0),
-    ]
-    machine = {"machine": "m", "python": "p", "reference": "r", "date": "d"}
-    picture = tmp_path / "figures.png"
-    draw(rows, machine, "pymcd", picture)
-    assert picture.read_bytes().startswith(b"\x89PNG")
-
-
 # -- servers -------------------------------------------------------------------------------------
 
 
@@ -178,6 +190,15 @@ def test_contender_that_cannot_be_run():
 @LINUX
 def test_cpu_time_of_a_process():
     assert 0 <= cpu_of(os.getpid()).together_s <= sum(os.times()[:2]) + 1
+
+
+@LINUX
+def test_generator_that_runs_is_no_stranger(monkeypatch: pytest.MonkeyPatch):
+    before_s = contenders.cpu_of_others()
+    times = {7: Cpu(3.0, 2.0)}
+    monkeypatch.setattr(contenders, "cpu_of", times.__getitem__)
+    monkeypatch.setattr(contenders, "generators", {7})
+    assert contenders.cpu_of_others() < before_s
 
 
 # -- loads ---------------------------------------------------------------------------------------
@@ -314,63 +335,177 @@ def test_member_whose_server_goes_away(ends: tuple[socket.socket, socket.socket]
         member.receive()
 
 
-# -- pairs ---------------------------------------------------------------------------------------
+# -- requests at a pace --------------------------------------------------------------------------
+
+
+def shopper(connection: socket.socket, *, sets: bool) -> Shopper:
+    rng = random.Random(1)
+    share = 0.0 if sets else 1.0
+    rng.random = lambda: share  # type: ignore[method-assign]
+    return Shopper(connection, cycle([b"a", b"b"]), rng)
+
+
+def test_shopper_stores_what_was_not_there(ends: tuple[socket.socket, socket.socket]):
+    ours, theirs = ends
+    one = shopper(ours, sets=False)
+    one._rng.random = iter([1.0, 0.0]).__next__  # type: ignore[method-assign]
+    one.ask()
+    assert theirs.recv(100) == b"get a\r\n"
+    theirs.send(b"EN")
+    assert not one.receive()
+    theirs.send(b"D\r\n")
+    assert not one.receive()
+    least, _ = VALUE_BYTES
+    request = theirs.recv(1000)
+    assert request.startswith(b"set a 0 0 %d\r\n" % least)
+    assert len(request) == len(b"set a 0 0 64\r\n") + least + 2
+    theirs.send(b"STORED\r\n")
+    assert one.receive()
+    assert (one.hits, one.misses) == (0, 1)
+
+
+def test_shopper_takes_a_value_of_any_size(ends: tuple[socket.socket, socket.socket]):
+    ours, theirs = ends
+    one = shopper(ours, sets=True)
+    one.ask()
+    value = theirs.recv(1000).partition(b"\r\n")[2]
+    theirs.send(b"STORED\r\n")
+    assert one.receive()
+    one._rng.random = lambda: 1.0  # type: ignore[method-assign]
+    one.ask()
+    assert theirs.recv(100) == b"get b\r\n"
+    theirs.send(b"VALUE b 0 64\r\n")
+    assert not one.receive()
+    theirs.send(value[:30])
+    assert not one.receive()
+    theirs.send(value[30:] + b"END\r\n")
+    assert one.receive()
+    assert (one.hits, one.misses) == (1, 0)
+
+
+@pytest.mark.parametrize("answer", [b"VALUE a 0 3\r\nxyz\r\nEND\r\n", b"ERROR\r\n"])
+def test_shopper_refuses_a_wrong_answer(ends: tuple[socket.socket, socket.socket], answer: bytes):
+    ours, theirs = ends
+    one = shopper(ours, sets=False)
+    one.ask()
+    theirs.send(answer)
+    with pytest.raises(BenchError, match="wrong answer"):
+        one.receive()
+
+
+def test_keys_by_zipfs_law():
+    keys = zipf_keys(random.Random(1))
+    counts = Counter(next(keys) for _ in range(10_000))
+    assert [key for key, _ in counts.most_common(2)] == [KEY % 0, KEY % 1]
+    assert counts[KEY % 0] / counts[KEY % 1] == pytest.approx(2, rel=0.2)
+
+
+# -- runs ----------------------------------------------------------------------------------------
 
 SIDES = (Contender("pymcd", ("a",)), Contender("memcached", ("b",)))
 
 
-def run_pairs(
-    monkeypatch: pytest.MonkeyPatch, *, wait_s: float, busy_runs: set[int]
-) -> tuple[list[tuple[str, str]], list[str], float]:
-    """Measure three pairs of 10 s each side, some beside others who take half the machine."""
-    at_s = others_s = 0.0
-    order: list[str] = []
+class Machine:
+    """A machine on which a run takes 10 s, some beside others who take half of it."""
 
-    def measure(contender: Contender) -> str:
-        nonlocal at_s, others_s
-        at_s += 10
-        if len(order) in busy_runs:
-            others_s += 5 * scenarios.CPUS
-        order.append(contender.name)
-        return f"{contender.name} {len(order) - 1}"
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, busy_runs: set[int]) -> None:
+        self.busy_runs = busy_runs
+        self.order: list[str] = []
+        self.at_s = self.others_s = 0.0
+        monkeypatch.setattr(runs, "cpu_of_others", lambda: self.others_s)
+        monkeypatch.setattr("bench.runs.time.perf_counter", lambda: self.at_s)
+        monkeypatch.setattr(runs.Bench, "_wait_for_calm", lambda _bench, _what: None)
 
-    monkeypatch.setattr(scenarios, "cpu_of_others", lambda: others_s)
-    monkeypatch.setattr("bench.scenarios.time.perf_counter", lambda: at_s)
-    monkeypatch.setattr(scenarios.Bench, "_wait_for_calm", lambda _bench, _what: None)
-    bench = scenarios.Bench(*SIDES, 3, True, Progress(1), 1.0, wait_s)
-    pairs = list(bench.paired(measure))
-    return pairs, order, bench.others_share()
+    def run(self, contender: Contender) -> str:
+        self.at_s += 10
+        if len(self.order) in self.busy_runs:
+            self.others_s += 5 * runs.CPUS
+        self.order.append(contender.name)
+        return f"{contender.name} {len(self.order) - 1}"
+
+    @contextmanager
+    def press(self, contender: Contender) -> Iterator[Machine.Pressure]:
+        yield Machine.Pressure(self, contender)
+
+    @dataclass
+    class Pressure:
+        machine: Machine
+        contender: Contender
+
+        def measure(self, seconds: float) -> Window:
+            number = len(self.machine.order)
+            self.machine.run(self.contender)
+            return Window(seconds, 10**number, (Cpu(1.0, 1.0),))
+
+
+def bench_of(*, pairs: int = 3, window_s: float = 1.0, wait_s: float = 0.0) -> runs.Bench:
+    return runs.Bench(*SIDES, pairs, True, Progress(1), window_s, wait_s)
 
 
 def test_order_of_pairs_alternates(monkeypatch: pytest.MonkeyPatch):
-    pairs, order, share = run_pairs(monkeypatch, wait_s=0, busy_runs={1})
-    assert [name[0] for name in order] == ["p", "m", "m", "p", "p", "m"]
-    assert pairs == [
+    machine = Machine(monkeypatch, busy_runs={1})
+    bench = bench_of()
+    assert list(bench.paired(machine.run)) == [
         ("pymcd 0", "memcached 1"),
         ("pymcd 3", "memcached 2"),
         ("pymcd 4", "memcached 5"),
     ]
-    assert share == pytest.approx(0.5 / 6)
+    assert [name[0] for name in machine.order] == ["p", "m", "m", "p", "p", "m"]
+    assert bench.others_share() == pytest.approx(0.5 / 6)
 
 
 def test_disturbed_pair_is_measured_again_by_who_waits_for_calm(monkeypatch: pytest.MonkeyPatch):
-    pairs, order, share = run_pairs(monkeypatch, wait_s=1, busy_runs={3})
-    assert len(order) == 8
+    machine = Machine(monkeypatch, busy_runs={3})
+    bench = bench_of(wait_s=1)
+    pairs = list(bench.paired(machine.run))
+    assert len(machine.order) == 8
     assert pairs[1] == ("pymcd 5", "memcached 4")
-    assert share == 0
+    assert bench.others_share() == 0
 
 
 def test_pairs_are_measured_again_only_so_often(monkeypatch: pytest.MonkeyPatch):
-    pairs, order, share = run_pairs(monkeypatch, wait_s=1, busy_runs=set(range(100)))
-    assert (len(pairs), len(order)) == (3, 12)
-    assert share == pytest.approx(0.5)
+    machine = Machine(monkeypatch, busy_runs=set(range(100)))
+    bench = bench_of(wait_s=1)
+    assert len(list(bench.paired(machine.run))) == 3
+    assert len(machine.order) == 12
+    assert bench.others_share() == pytest.approx(0.5)
+
+
+def test_steady_load_is_measured_in_slices_that_alternate(monkeypatch: pytest.MonkeyPatch):
+    machine = Machine(monkeypatch, busy_runs=set())
+    bench = bench_of(pairs=1, window_s=3 * runs.SLICE_S)
+    [(subject, reference)] = bench.steady(machine.press)
+    assert [name[0] for name in machine.order] == ["p", "m", "m", "p", "p", "m"]
+    assert (subject.operations, reference.operations) == (11_001, 100_110)
+    assert subject.seconds == pytest.approx(3 * runs.SLICE_S)
+    assert subject.cpu.together_s == pytest.approx(6)
+
+
+def test_round_that_others_disturb_is_refused(monkeypatch: pytest.MonkeyPatch):
+    machine = Machine(monkeypatch, busy_runs={0, 3})
+    bench = bench_of(pairs=1, window_s=2 * runs.SLICE_S)
+    [(subject, _)] = bench.steady(machine.press)
+    # The first two rounds, of four slices, do not count.
+    assert subject.operations == 10**4 + 10**7
+    assert bench.others_share() == 0
+
+
+def test_where_others_are_always_busy_the_least_disturbed_rounds_count(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    machine = Machine(monkeypatch, busy_runs={0, 1, 2, 3, 4, 6, 7})
+    bench = bench_of(pairs=1, window_s=2 * runs.SLICE_S)
+    [(subject, _)] = bench.steady(machine.press)
+    assert len(machine.order) == 8
+    assert subject.operations == 10**4 + 10**0
+    assert bench.others_share() == pytest.approx(0.375)
 
 
 # -- the command line ----------------------------------------------------------------------------
 
 
 def test_scenarios_have_names_of_their_own():
-    names = [scenario.name for scenario in (*SCENARIOS, *PAIR_SCENARIOS)]
+    names = [scenario.name for scenario in (*SCENARIOS, *OTHER_SCENARIOS, *PAIR_SCENARIOS)]
     assert len(set(names)) == len(names)
 
 
@@ -384,7 +519,7 @@ def test_help_names_all_scenarios():
     )
     assert done.returncode == 0
     assert done.stderr == ""
-    for scenario in (*SCENARIOS, *PAIR_SCENARIOS):
+    for scenario in (*SCENARIOS, *OTHER_SCENARIOS, *PAIR_SCENARIOS):
         assert f"  {scenario.name} " in done.stdout
 
 
@@ -424,15 +559,13 @@ def test_python_is_for_our_own_server(
 
 
 def test_each_subject_has_rows_and_failures_of_its_own():
-    def give(bench: scenarios.Bench, name: str) -> list[Row]:
+    def give(bench: runs.Bench, name: str) -> list[Row]:
         if bench.subject.name == "memcached":
             raise BenchError("it is away")
         return [row((3, 2))]
 
-    benches = [
-        scenarios.Bench(each, SIDES[1], 1, True, Progress(2), window_s=1.0) for each in SIDES
-    ]
-    rows, failures = command_line.measure([scenarios.Scenario("get16", "", give)], benches)
+    benches = [runs.Bench(each, SIDES[1], 1, True, Progress(2), window_s=1.0) for each in SIDES]
+    rows, failures = command_line.measure([Scenario("get16", "", give)], benches)
     assert [each.subject_name for each in rows] == ["pymcd"]
     assert [(each.subject, each.scenario, each.why) for each in failures] == [
         ("memcached", "get16", "it is away")
@@ -449,6 +582,7 @@ def test_interpreter_is_asked_what_it_is():
     assert contender.command == (*found.command, "-m", "pymcd")
     assert str(contender) == f"pymcd on {found.name}"
     assert contender.is_pymcd
+    assert contender.runtime == found.name.rpartition(".")[0]
     assert contender.version().startswith("pymcd ")
 
 
@@ -467,6 +601,121 @@ def test_interpreter_without_the_packages_is_lent_them_and_nothing_else(tmp_path
 def test_interpreter_that_is_none(program: str, says: str):
     with pytest.raises(BenchError, match=f"--python {program}: .*{says}"):
         interpreters.find(program)
+
+
+# -- the page ------------------------------------------------------------------------------------
+
+RESULT = {
+    "machine": {"machine": "2 x CPU", "reference": "memcached 1.6.45 -t 1", "date": "2026-01-01"},
+    "pairs": 5,
+}
+
+
+def named_row(
+    subject: str, scenario: str, what: str, ours: float, theirs: float
+) -> dict[str, object]:
+    made = Row(scenario, what, "us", subject_name=subject)
+    made.add(ours, theirs)
+    return made.as_dict()
+
+
+def results(*rows: dict[str, object]) -> Results:
+    return Results([RESULT | {"rows": list(rows)}])
+
+
+def load_rows(subject: str, scenario: str, user: float, system: float) -> list[dict[str, object]]:
+    figures = {ALL: user + system, USER: user, SYSTEM: system}
+    return [named_row(subject, scenario, what, us, 2.0) for what, us in figures.items()]
+
+
+PAGE = "text\n<!-- bench: {} -->\nold\n<!-- bench end -->\nmore\n"
+
+
+@pytest.mark.parametrize(
+    ("block", "lines"),
+    [
+        (
+            "machine",
+            [
+                "Measured 2026-01-01 on 2 x CPU, beside memcached 1.6.45 -t 1; medians of 5 pairs"
+                " of runs."
+            ],
+        ),
+        (
+            "parts",
+            [
+                "|  | server | kernel | together | of memcached's |",
+                "| --- | --- | --- | --- | --- |",
+                "| memcached | 2.00 | 2.00 | 2.00 | 1 |",
+                "| pymcd on CPython 3.11.2 | 2.50 | 3.00 | 5.50 | 2.75x |",
+                "| pymcd on CPython 3.14.0 | 1.50 | 3.00 | 4.50 | 2.25x |",
+            ],
+        ),
+        (
+            "loads",
+            [
+                "| CPU time of a request | memcached | CPython 3.11.2 | CPython 3.14.0 |",
+                "| --- | --- | --- | --- |",
+                "| 16 connections, 90 % gets, 1 KB | 2.00 us | 2.75x | 2.25x |",
+                "| 16 connections, 90 % sets, 1 KB | 2.00 us | 3.50x |  |",
+            ],
+        ),
+        (
+            "pairs",
+            [
+                "| load | pair, per second | alone |  | CPU of the coordinator | of the follower |",
+                "| --- | --- | --- | --- | --- | --- |",
+                "| 16 connections, sets, CPython 3.11.2 | 60,000 | 100,000 | 0.60x"
+                " | 1.40x | 0.80x |",
+            ],
+        ),
+        (
+            "soak",
+            ["old"],
+        ),
+    ],
+)
+def test_page_is_filled_in(block: str, lines: list[str]):
+    old, new = "pymcd on CPython 3.11.2", "pymcd on CPython 3.14.0"
+    got, silent = page.fill(
+        PAGE.format(block),
+        results(
+            *load_rows(old, "get16", 2.5, 3.0),
+            *load_rows(new, "get16", 1.5, 3.0),
+            *load_rows(old, "set16", 4.0, 3.0),
+            named_row(old, "pair16", "requests per second, semi: pair, alone", 60_000, 100_000),
+            named_row(old, "pair16", "CPU of the coordinator per request: pair, alone", 1.4, 1),
+            named_row(old, "pair16", "CPU of the follower per request: pair, alone", 0.8, 1),
+        ),
+    )
+    head, *table, end, more = got.splitlines()[1:]
+    assert (head, end, more) == (f"<!-- bench: {block} -->", "<!-- bench end -->", "more")
+    assert table == lines
+    assert silent == (["soak"] if block == "soak" else [])
+
+
+def test_page_that_wants_what_there_is_not():
+    with pytest.raises(ValueError, match="no table is named nonesuch"):
+        page.fill(PAGE.format("nonesuch"), results())
+
+
+def test_page_of_this_project_has_all_tables():
+    assert set(page.BLOCKS) == {found[1] for found in page.BLOCK.findall(page.PAGE.read_text())}
+
+
+@pytest.mark.slow
+def test_pictures(tmp_path: Path):
+    pytest.importorskip("matplotlib", reason="the pictures want the extra `bench`")
+    from bench.plot import draw_microseconds, draw_multiples
+
+    got = results(
+        *load_rows("pymcd on CPython 3.11.2", "get16", 2.5, 3.0),
+        *load_rows("pymcd on CPython 3.14.0", "get16", 1.5, 3.0),
+    )
+    for draw in (draw_microseconds, draw_multiples):
+        draw(got, tmp_path / "picture.png")
+        assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+        (tmp_path / "picture.png").unlink()
 
 
 # -- comparing -----------------------------------------------------------------------------------
