@@ -267,7 +267,8 @@ class MemcachedPair(FaultOwner, Life):
     def restart(self, which: Which | str) -> None:
         """Start a server that was killed, empty and at the same address; or kill it before.
 
-        Returns when it lets clients in, which is when it is in sync with the other.
+        Returns when it lets clients in, which is when it is in sync with the other. If that one is
+        dead, too, it returns at once: clients are let in when both are back.
 
         >>> with MemcachedPair() as pair:
         ...     pair.restart("a")
@@ -283,6 +284,9 @@ class MemcachedPair(FaultOwner, Life):
         server._start()
         for rule in self._rules.values():
             server._ask("script.faults.install", rule)
+        other = self.b if server is self.a else self.a
+        if not other._is_running:
+            return
         if not self._within(10.0, lambda: server._ask("accepting")):
             raise TimeoutError(
                 f"{which} found no peer in sync within 10 s, and lets no client in;"

@@ -210,6 +210,25 @@ def test_no_acknowledged_write_is_lost_when_one_is_killed(pair: MemcachedPair, v
         assert len(dying.items()) == 51
 
 
+@pytest.mark.parametrize("process", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("again", ["restart", "reset"])
+def test_both_may_be_dead_at_once(process: bool, again: str) -> None:
+    with MemcachedPair(process=process) as pair:
+        pair.a.put("k", b"1")
+        pair.kill("a")
+        pair.kill("b")
+        if again == "reset":
+            pair.reset()
+        else:
+            pair.restart("b")
+            pair.restart("a")
+        pair.wait_in_sync()
+        with raw(pair.a) as a, raw(pair.b) as b:
+            assert a.ask(b"set k 0 0 1\r\n2\r\n") == b"STORED\r\n"
+            assert b.ask(b"get k\r\n", b"END\r\n") == b"VALUE k 0 1\r\n2\r\nEND\r\n"
+        assert len(pair.a) == 1
+
+
 def cas_unique(client: RawClient) -> int:
     """Return that of k, which is its version; 0: there is none."""
     words = client.ask(b"gets k\r\n", b"END\r\n").split()
