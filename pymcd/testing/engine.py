@@ -6,7 +6,9 @@ from wherever they are, by the names of its methods and of what it has.
 
 from __future__ import annotations
 
+import errno
 import secrets
+import socket
 import weakref
 from collections import deque
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from .. import limits
 from ..arguments import split_arguments
 from ..auth import Authenticator, Users
 from ..draft import Draft
-from ..exits import ConfigError
+from ..exits import EXIT_OS_ERROR, ConfigError
 from ..protocol import Connection, PairedConnection
 from ..server.hub import HUB_AVAILABLE
 from ..server.listening import Endpoint, open_internet_endpoints, open_unix_endpoint
@@ -37,7 +39,6 @@ from .links import Links
 from .scripted import Script, ScriptedPairedConnection
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..clock import Clock
@@ -117,6 +118,14 @@ def make_settings(plan: Plan, port: int, **more: Any) -> Settings:
         return draft.build()
     except ConfigError as error:
         raise ValueError(f"options={list(plan.options)!r}: {error.message}") from None
+
+
+def _check_nobody_listens(path: str) -> None:
+    """Raise `ConfigError` where a server is: ours would take its place, as memcached's does."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        if probe.connect_ex(path) in (0, errno.EAGAIN):
+            raise ConfigError("a server listens there already; write another path", EXIT_OS_ERROR)
 
 
 @contextmanager
@@ -340,6 +349,7 @@ class Engine:
         if sockets:
             try:
                 if plan.socket_path is not None:
+                    _check_nobody_listens(plan.socket_path)
                     self.endpoints = [open_unix_endpoint(self.settings, plan.socket_path)]
                 else:
                     self.endpoints = open_internet_endpoints(self.settings)

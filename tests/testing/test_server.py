@@ -713,6 +713,21 @@ def test_a_unix_socket(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("process", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_unix_socket_of_another_server_is_not_taken(tmp_path: Path, process: bool) -> None:
+    path = tmp_path / "socket"
+    with MemcachedServer(unix_socket=path) as server:
+        with pytest.raises(OSError, match=r"unix_socket=.*a server listens there already; write"):
+            MemcachedServer(unix_socket=path, process=process).start()
+        assert path.exists()
+        server.restart()
+    with socket.socket(socket.AF_UNIX) as dead:  # of a process that was killed
+        dead.bind(str(path))
+    with MemcachedServer(unix_socket=path, process=process):
+        pass
+    assert not path.exists()
+
+
 def test_an_address_of_ipv6() -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
