@@ -96,11 +96,23 @@ def _wide_meta_get(key: bytes, value: bytes) -> Exchange:
     return b"mg %b k f s v\r\n" % key, b"%b%b\r\n" % (head, value)
 
 
+def _redis_set(key: bytes, value: bytes) -> Exchange:
+    words = (len(key), key, len(value), value)
+    return b"*3\r\n$3\r\nSET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % words, b"+OK\r\n"
+
+
+def _redis_get(key: bytes, value: bytes) -> Exchange:
+    request = b"*2\r\n$3\r\nGET\r\n$%d\r\n%b\r\n" % (len(key), key)
+    return request, b"$%d\r\n%b\r\n" % (len(value), value)
+
+
 #: The classic commands at their plainest.
 TEXT = Dialect(_text_set, _text_get)
 #: The same with client flags and a time to live, as libraries send them for objects and sessions.
 APPLICATION = Dialect(_application_set, _application_get)
 META = Dialect(_meta_set, _meta_get)
+#: Of Redis, for servers that a user might choose instead.
+REDIS = Dialect(_redis_set, _redis_get)
 #: Meta commands with several flags each.
 WIDE_META = Dialect(_wide_meta_set, _wide_meta_get)
 

@@ -44,6 +44,10 @@ PAIRS = [
     ("pairasync16", "16 connections, sets, `async`"),
     ("pairforward16", "16 connections, sets at the follower"),
 ]
+PEERS = [
+    ("redis16", "CPU per request: pymcd, redis-server", "16 connections, 90 % gets, 1 KB"),
+    ("redisset16", "CPU per request: pymcd, redis-server", "16 connections, 90 % sets, 1 KB"),
+]
 SOAK = [
     ("p99 at half load", "of 100 requests the slowest", "us"),
     ("p99.9 at half load", "of 1,000 requests the slowest", "us"),
@@ -67,9 +71,13 @@ def _lay(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _compared(
-    results: Results, what: str, wanted: Sequence[tuple[str, str, str]], unit: str
+    results: Results,
+    what: str,
+    wanted: Sequence[tuple[str, str, str]],
+    unit: str,
+    beside: str = "memcached",
 ) -> str:
-    """Lay out figures of memcached, and what each of ours is of them."""
+    """Lay out another server's figures, and what each of ours is of them."""
     present = [each for each in wanted if results.theirs(each[0], each[1]) is not None]
     subjects = [
         name for name in results.subjects if any(results.row(name, *e[:2]) for e in present)
@@ -81,7 +89,7 @@ def _compared(
         + [_times(results.ratio(subject, scenario, row)) for subject in subjects]
         for scenario, row, words in present
     ]
-    return _lay([what, "memcached", *map(named, subjects)], lines)
+    return _lay([what, beside, *map(named, subjects)], lines)
 
 
 def machine(results: Results) -> str:
@@ -120,6 +128,11 @@ def times(results: Results) -> str:
 def memory(results: Results) -> str:
     """Compare what items and connections take."""
     return _compared(results, "resident memory", MEMORY, "bytes")
+
+
+def peers(results: Results) -> str:
+    """Compare the CPU time of a request with that of Redis."""
+    return _compared(results, "CPU time of a request", PEERS, "us", beside="Redis")
 
 
 def pairs(results: Results) -> str:
@@ -162,7 +175,7 @@ def soak(results: Results) -> str:
 
 
 BLOCKS: dict[str, Callable[[Results], str]] = {
-    maker.__name__: maker for maker in (machine, parts, loads, times, memory, pairs, soak)
+    maker.__name__: maker for maker in (machine, parts, loads, times, memory, peers, pairs, soak)
 }
 
 

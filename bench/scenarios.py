@@ -32,6 +32,7 @@ from .loads import (
     requests,
 )
 from .paced import half_load, soak
+from .peers import beside_peer
 from .report import Bars, CpuRows, Row
 from .tls_load import tls_load
 
@@ -373,5 +374,15 @@ SCENARIOS = [
 
 #: Those that are only measured when asked for.
 OTHER_SCENARIOS = [
+    Scenario(
+        "redis16",
+        "text16 beside redis-server, in the columns of memcached",
+        partial(beside_peer, program="redis-server", set_share=0.1),
+    ),
+    Scenario(
+        "redisset16",
+        "the same, 90 % sets",
+        partial(beside_peer, program="redis-server", set_share=0.9),
+    ),
     Scenario("soak", "ten minutes at half load, values of 64 B to 512 KB", soak),
 ]

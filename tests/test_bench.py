@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import __main__ as command_line
-from bench import compare, contenders, interpreters, page, runs
-from bench.clients import APPLICATION, META, TEXT, WIDE_META, Clients, Dialect, Member
+from bench import compare, contenders, interpreters, page, peers, runs
+from bench.clients import APPLICATION, META, REDIS, TEXT, WIDE_META, Clients, Dialect, Member
 from bench.contenders import BenchError, Contender, Cpu, cpu_of
 from bench.loads import KEY, Load, Window, broken_promises, quantile, requests
 from bench.paced import VALUE_BYTES, Shopper, zipf_keys
@@ -274,6 +274,36 @@ def test_dialect_knows_the_right_answers(dialect: Dialect):
         for way in (dialect.store, dialect.fetch):
             request, answer = way(b"key", value)
             assert server.send(request) == answer
+
+
+def test_words_of_redis():
+    request, answer = REDIS.store(b"key", b"value")
+    assert request == b"*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$5\r\nvalue\r\n"
+    assert answer == b"+OK\r\n"
+    request, answer = REDIS.fetch(b"key", b"value")
+    assert request == b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n"
+    assert answer == b"$5\r\nvalue\r\n"
+
+
+def test_counters_of_redis():
+    info = (
+        "# Stats\r\nkeyspace_hits:90\r\nkeyspace_misses:10\r\nevicted_keys:1\r\n"
+        "total_net_input_bytes:1000\r\ntotal_net_output_bytes:2000\r\n"
+        "cmdstat_set:calls=7,usec=20,usec_per_call=2.8\r\n"
+    )
+    assert peers.counters_of(info) == {
+        "cmd_get": 100,
+        "cmd_set": 7,
+        "get_hits": 90,
+        "evictions": 1,
+        "bytes_read": 1000,
+        "bytes_written": 2000,
+    }
+
+
+def test_peer_that_is_not_installed():
+    with pytest.raises(BenchError, match="nonesuch is not installed"):
+        peers.start("nonesuch")
 
 
 def test_script_has_each_key_once_and_sets_their_share():
