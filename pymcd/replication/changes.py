@@ -290,11 +290,16 @@ class Changes:
                 # It goes before it was sent: what is sent needs its version still.
                 self.exceptions.set(item.key, before)
 
-    def leave_traces(self, keys: dict[bytes, Item | None]) -> None:
-        """Have what has changed, and is gone by now, leave a trace as well."""
+    def leave_traces(self, keys: dict[bytes, Item | None], version: int) -> None:
+        """Have what has changed since that version, and is gone by now, leave a trace as well."""
         for key, item in keys.items():
-            if item is not None and not item.linked and not self.tombstones.get(key):
-                self.tombstones.add(key, self.cache.cas_unique)
+            if item is not None:
+                self.leave_trace(key, version)
+
+    def leave_trace(self, key: bytes, version: int) -> None:
+        """Have others keep nothing as old as that of an item that is gone."""
+        if self.cache.linked(key) is None and not self.tombstones.get(key):
+            self.tombstones.add(key, version)
 
     def flushed(self, cas_unique: int) -> None:
         self.barrier = cas_unique

@@ -499,7 +499,7 @@ class Gate:
         # What goes before it is told leaves a trace, so that the peer does not keep the older one.
         changes.departed_version = min(changes.departed_version, peer.lacks_after)
         if peer.in_view:
-            changes.leave_traces(keys)
+            changes.leave_traces(keys, self.cache.cas_unique)
 
     def _cannot_send(
         self, error: Exception, keys: dict[bytes, Item | None], ticket: int, now: float
@@ -827,6 +827,10 @@ class Gate:
 
     def take_over(self) -> None:
         """Stand by what the coordinator executed last, though others may not have seen it."""
+        for batch in self.unstable:
+            for key, version in batch.keys.items():
+                if key is not None:
+                    self.changes.leave_trace(key, version - 1)
         while self.unstable:
             self._conclude_first(self.unstable)
             self.commits.give_up()

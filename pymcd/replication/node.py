@@ -513,8 +513,21 @@ class Node:
             peer.acked_sequence = -1
         self.changes.tombstones.told_a_part(peer.node_id)
         self.note_departures()
+        if in_view:
+            self._leave_traces(unacked, peer.acked_version)
         self.host.view_changed()
         return unacked
+
+    def _leave_traces(self, unacked: list[Unacked], version: int) -> None:
+        """Have items that have changed, and are gone by now, leave a trace for a peer that is lost.
+
+        What is as old as that version it has, and may not keep. What it perhaps did receive, it
+        may: that was evicted here.
+        """
+        for message in unacked:
+            self.changes.leave_traces(message.keys or {}, version)
+            version = message.version or version
+        self.changes.leave_traces(self.changes.fresh, version)
 
     def _successor(self, leader: Peer) -> Peer | None:
         """Return who is to go on when the coordinator of several is gone; None: we are."""

@@ -928,6 +928,7 @@ _PARTED: Final = test_report.TestAfterAPartition()
 _ANEW: Final = test_three.TestOneAfterTheOther()
 _TOGETHER: Final = test_node.TestTogether()
 _RETURNING: Final = test_node.TestReturning()
+_NOT_ACKED: Final = test_evictions.TestNotAcknowledged()
 _ONCE: Final = test_waiting.TestExecutedOnce()
 
 MUTANTS = [
@@ -1075,6 +1076,16 @@ MUTANTS = [
             test_evictions.test_what_is_evicted_does_not_return_with_who_got_it_in_a_copy_that_broke_off,
             "after",
         ),
+    ),
+    Mutant(
+        "what is evicted, and was not acknowledged by one that is lost, leaves no trace",
+        [(Node, "_leave_traces", _nothing)],
+        by_hand=partial(_NOT_ACKED.test_to_who_follows, True, b"set k 0 0 1\r\n2\r\n"),
+    ),
+    Mutant(
+        "what a follower has evicted, and another one perhaps lacks, leaves no trace",
+        [(Changes, "leave_trace", _nothing)],
+        by_hand=lambda: _NOT_ACKED.test_by_one_that_goes_on_in_its_place(True),
     ),
     Mutant("differences between clocks move expiry", [(Changes, "origin_by", _ignore_skew)]),
     Mutant(

@@ -233,3 +233,75 @@ def test_what_was_under_way_to_who_was_taken_in_is_not_taken_for_known():
     group.advance(5.0)
     group.check_equal()
     assert a.values() == {}
+
+
+class TestNotAcknowledged:
+    """What was told to one that is lost, and is gone by then, takes what it replaced with it."""
+
+    @pytest.mark.parametrize("words", [b"set k 0 0 1\r\n2\r\n", b"touch k 99\r\n"])
+    @pytest.mark.parametrize("sent", [True, False])
+    def test_to_who_follows(self, sent, words):
+        group = make_group()
+        a, b = group.hosts.values()
+        store(Guest(a), b"k", b"1")
+        group.warm()
+        group.advance(0.002)
+        group.wire("a", "b").stall()
+        guest = Guest(a)
+        guest.feed(words)
+        if sent:
+            group.settle()
+        evict(a, b"k")
+        group.advance(0.5)
+        assert a.node.role == "alone"
+        assert guest.take()
+        group.wire("a", "b").cut()
+        group.link("a", "b")
+        group.advance(3.0)
+        assert b.node.role == "follower"
+        assert a.values() == b.values() == {}
+        group.check_equal()
+
+    def test_but_not_what_took_its_place(self):
+        """It has received that: only that it did is not known."""
+        group = make_group()
+        a, b = group.hosts.values()
+        store(Guest(a), b"k", b"1")
+        group.warm()
+        group.advance(0.002)
+        group.wire("a", "b").stall(b)
+        guest = Guest(a)
+        guest.feed(b"set k 0 0 1\r\n2\r\n")
+        group.settle()
+        assert b.values() == {b"k": b"2"}
+        evict(a, b"k")
+        group.advance(0.5)
+        assert a.node.role == "alone"
+        assert guest.take() == STORED
+        group.wire("a", "b").cut()
+        group.link("a", "b")
+        group.advance(3.0)
+        assert b.node.role == "follower"
+        assert b.values() == {b"k": b"2"}
+        group.check()
+
+    @pytest.mark.parametrize("votes", [True, False])
+    def test_by_one_that_goes_on_in_its_place(self, votes):
+        """Of two followers the one had it, and no room; the other one has the older one."""
+        group = make_group("abc", votes=votes)
+        a, b, c = group.hosts.values()
+        for key in (b"k", b"x", b"y"):
+            store(Guest(a), key, b"1")
+        group.warm()
+        group.advance(0.002)
+        group.wire("a", "c").stall(a)
+        guest = Guest(a)
+        guest.feed(b"set k 0 0 1\r\n2\r\n")
+        group.settle()
+        assert not guest.take()
+        evict(b, b"k")
+        a.stop()
+        group.advance(3.0)
+        assert (b.node.role, c.node.role) == ("coordinator", "follower")
+        assert b.values() == c.values() == {b"x": b"1", b"y": b"1"}
+        group.check_equal()
