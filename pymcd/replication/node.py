@@ -876,13 +876,14 @@ class Node:
         patience_s = self.patience.ack_timeout_s
         until = since + patience_s
         if any(peer is not leader and peer.link for peer in self.view.peers.values()):
-            if leader.status is not None and leader.status.role.leads:
-                # It can take us in as soon as it hears that we would join it.
-                until = max(until, min(leader.asked_at, until) + patience_s)
-            elif not self.voting.required:
-                # Who is to go on waits first for the one that is lost, as we did. Who has asked for
-                # our vote has done that.
-                until += patience_s
+            # Another one that is to go on waits first for the one that is lost, as we did. Where
+            # there are votes it has done that, as it had ours; nor does one that leads, and has
+            # heard that we would join it: it puts us off.
+            until += patience_s
+            leads = leader.status is not None and leader.status.role.leads
+            heard = leader.lease.heard_us_at >= leader.asked_at
+            if self.voting.required or (leads and heard):
+                until = min(until, max(since, leader.asked_at) + patience_s)
         if (leader_lost or not taken_in) and now >= until:
             self.complain(
                 "unanswered",
