@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import sys
 import time
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..clock import OffsetClock
+from .checks import is_number
 
 if TYPE_CHECKING:
     from ..clock import Clock
@@ -44,9 +46,17 @@ else:  # Windows, where no server runs, but `plan` and `server` can be imported
     from time import time as realtime
 
 
-def shown_time() -> float:
-    """Return the Unix time that this process shows its program, replaced or not."""
-    return time.time()  # found by its name, each time: that is how it is replaced
+def shown_time() -> float | None:
+    """Return the Unix time that this process shows its program; None: that is no time.
+
+    A test may have put anything in its place: a mock that was not told what to return, or that has
+    returned all that it had.
+    """
+    try:
+        shown: object = time.time()  # found by its name, each time: that is how it is replaced
+    except Exception:
+        return None
+    return float(shown) if is_number(shown) and isfinite(shown) else None  # type: ignore[arg-type]
 
 
 class RealClock:
@@ -61,10 +71,16 @@ class _HostClock:
     """The Unix time of this process, as it was when it was last looked at."""
 
     def __init__(self) -> None:
+        self._seen_s = realtime()
+        self.stood_still = False  #: as no time was shown
         self.look()
 
     def look(self) -> None:
-        self._seen_s = shown_time()
+        shown_s = shown_time()
+        if shown_s is None:
+            self.stood_still = True
+        else:
+            self._seen_s = shown_s
 
     def monotonic(self) -> float:
         return self._seen_s
@@ -96,6 +112,14 @@ class FakeClock(OffsetClock):
         """See what time it is by now."""
         if self._host is not None:
             self._host.look()
+
+    def take_stood_still(self) -> bool:
+        """Return whether there was nothing to follow since this was asked last."""
+        host = self._host
+        stood_still = host is not None and host.stood_still
+        if host is not None:
+            host.stood_still = False
+        return stood_still
 
     def waited(self) -> float:
         """Return seconds by which delays end: with a clock that somebody stops, they must, too."""

@@ -60,8 +60,8 @@ _SETTLE_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.0005
 #: Turns of the hub for what clients have sent.
 _TURNS_TO_TAKE_IN: Final = 1000
-#: So far back before 1970 a clock may go that is somebody else's.
-_BACK_S: Final = 50 * 365 * 86_400
+#: So far back before 1970 a clock may go that is somebody else's: to where `datetime` begins.
+_BACK_S: Final = 1970 * 366 * 86_400
 
 #: Options that start the process of a server, which this is not; what to write instead.
 _INSTEAD: Final = {

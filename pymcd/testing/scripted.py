@@ -49,6 +49,15 @@ _HOLDING: Final = ("delay", "stall")
 #: What is sent by and by.
 _SLOW: Final = ("chunks", "bandwidth")
 _PARTS_A_SECOND: Final = 50
+_STOOD_STILL: Final = (
+    'time.time() showed no number for a while, so clock="host" stood still; where a mock is in its'
+    ' place, write what that returns, as in patch("time.time", return_value=1e9)'
+)
+#: What to do where a server and the program have not the same time.
+_FOLLOW: Final = 'have both follow one, by clock="host" and freezegun or time-machine'
+_FOLLOW_TOO: Final = (
+    "move both by freezegun or time-machine, as advance() moves nothing but the server"
+)
 #: Of calls of all servers.
 _order: Final = itertools.count(1)
 
@@ -59,7 +68,7 @@ class Script:
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.record = CallRecord()
-        self.faults = FaultTable(clock.waited)
+        self.faults = FaultTable(clock.monotonic)
         self.paused = False
         self.executing = False  #: a command, right now
         self.attach(lambda line: None, wake=lambda: None, look=lambda: None)
@@ -121,6 +130,8 @@ class Script:
     def take_findings(self) -> list[Finding]:
         """Return what is wrong with the test so far, and was not told yet."""
         found, self._findings = self._findings, []
+        if self.clock.take_stood_still():
+            found.append(Finding(_STOOD_STILL, None, harmless=True, category=ClockWarning))
         return found + self.faults.take_findings(self.record.snapshot(), self.record.forgotten())
 
     def check_end(self, call: Call) -> None:
@@ -129,12 +140,22 @@ class Script:
         # protocol.txt, "Expiration times": beyond 30 days it is Unix time, of the client's clock.
         """
         ends_at = call.ttl or 0
-        if ends_at > EXPTIME_RELATIVE_MAX_S and shown_time() < ends_at <= self.clock.realtime():
-            text = (
-                f"{call} ends at once: more than 30 days are sent as a moment ({ends_at}), which is"
-                " past by this server's clock, and not by the program's; have both follow one, by"
-                ' clock="host" and freezegun or time-machine'
+        if EXPTIME_RELATIVE_MAX_S < ends_at <= self.clock.realtime():
+            why = (
+                f"more than 30 days are sent as a moment ({ends_at}), which is past by this"
+                " server's clock, and not by the program's; "
+            ) + (_FOLLOW_TOO if self.clock.follows else _FOLLOW)
+        elif ends_at < -EXPTIME_RELATIVE_MAX_S:
+            ends_at += 1 << 32  # as it was sent
+            why = (
+                f"a moment beyond 19 January 2038 ({ends_at}) is a negative number to memcached;"
+                " have the program's time be an earlier one"
             )
+        else:
+            return
+        shown_s = shown_time()
+        if shown_s is not None and shown_s < ends_at:
+            text = f"{call} ends at once: {why}"
             self.log_line(text)
             if not self._findings:
                 self._findings.append(

@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import pytest
 
@@ -412,6 +413,69 @@ def test_one_clock_for_all_that_takes_what_is_patched_by_hand(
         assert real.now > 1_700_000_000
 
 
+@every_library
+def test_a_fault_that_waits_goes_by_what_is_followed(library: Any) -> None:
+    with library.at(THEN) as move_to, MemcachedServer(clock="host") as server:
+        server.put("a", b"1")
+        fault = server.fault(command="get", after=HOUR).miss()
+        with raw(server) as client:
+            assert client.ask(b"get a\r\n", b"END\r\n") != b"END\r\n"
+            move_to(THEN + 2 * HOUR)
+            assert client.ask(b"get a\r\n", b"END\r\n") == b"END\r\n"
+            move_to(THEN)
+            assert client.ask(b"get a\r\n", b"END\r\n") != b"END\r\n"
+        assert fault.met == 1
+
+
+@pytest.mark.parametrize(
+    "instead",
+    [
+        mock.MagicMock(),  # patch("time.time") alone
+        mock.Mock(side_effect=[]),
+        lambda: None,
+        lambda: "noon",
+        lambda: float("nan"),
+        lambda: float("inf"),
+    ],
+    ids=["mock", "used up", "None", "text", "nan", "inf"],
+)
+def test_what_is_no_time_is_not_followed(instead: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = MemcachedServer(clock="host").start()
+    with raw(server) as client:
+        client.ask(set_text(b"a", LIFE))
+        before = server.now
+        with monkeypatch.context() as patching:
+            patching.setattr(time, "time", instead)
+            assert client.ask(b"get a\r\n", b"END\r\n") == b"VALUE a 0 1\r\nx\r\nEND\r\n"
+            assert server.now == before
+            client.ask(set_text(b"b", 1_000_000_000))  # by whose clock is that past?
+        with pytest.warns(ClockWarning, match=r"time.time\(\) showed no number.*return_value"):
+            server.verify()
+        monkeypatch.setattr(time, "time", lambda: before + LIFE + 1)
+        assert client.ask(b"get a\r\n", b"END\r\n") == b"END\r\n"
+    server.verify()
+    server.stop()
+    with monkeypatch.context() as patching:
+        patching.setattr(time, "time", instead)
+        server.start()  # there is a time outside
+        assert server.now > 1_700_000_000
+        server.stop()
+    server._take_findings()
+
+
+@pytest.mark.parametrize("year", [1, 1900, 1969, 1970, 2037, 9999])
+def test_any_year_can_be_followed(year: int) -> None:
+    with (
+        freezegun.freeze_time(dt.datetime(year, 12, 30)) as frozen,
+        MemcachedServer(clock="host") as server,
+    ):
+        server.put("a", b"1", ttl=LIFE)
+        frozen.tick(LIFE - 1)
+        assert server.get("a") is not None
+        frozen.tick(2)
+        assert server.get("a") is None
+
+
 def test_restart_goes_on_following() -> None:
     with freezegun.freeze_time(THEN) as frozen, MemcachedServer(clock="host") as server:
         server.put("a", b"1", ttl=LIFE)
@@ -498,6 +562,32 @@ def test_each_command_with_such_a_moment_is_warned_of(request_: bytes) -> None:
     server.stop()
 
 
+@pytest.mark.parametrize("clock", ["real", "host"])
+def test_a_moment_beyond_what_memcached_can_count_is_warned_of(clock: Any) -> None:
+    with freezegun.freeze_time("2040-02-29"):
+        server = MemcachedServer(clock=clock).start()
+        with raw(server) as client:
+            assert client.ask(set_text(b"a", ends_in(31))) == b"STORED\r\n"
+            assert client.ask(b"get a\r\n") == b"END\r\n"  # as in memcached
+        with pytest.warns(ClockWarning, match="set a ends at once: a moment beyond .* 2038"):
+            server.verify()
+        server.stop()
+
+
+def test_a_server_that_follows_and_was_advanced_is_told_why() -> None:
+    with freezegun.freeze_time(THEN):
+        server = MemcachedServer(clock="host").start()
+        server.advance(40 * DAY)
+        with raw(server) as client:
+            client.ask(set_text(b"a", ends_in(31)))
+        with pytest.warns(
+            ClockWarning, match=r"advance\(\) moves nothing but the server"
+        ) as caught:
+            server.verify()
+        assert 'clock="host"' not in str(caught[0].message)
+        server.stop()
+
+
 def test_so_is_one_of_a_binary_client_and_of_one_that_travels() -> None:
     server = MemcachedServer().start()
     with raw(server) as client, freezegun.freeze_time(THEN):
@@ -516,6 +606,7 @@ def test_other_moments_are_not_warned_of() -> None:
         client.ask(set_text(b"d", 30 * DAY))
         client.ask(set_text(b"e", -1))
         client.ask(set_text(b"f", 0))
+        client.ask(set_text(b"h", -30 * DAY))
         server.reset()
         client.ask(set_text(b"g", ends_in(31)))
         assert server.log == []
