@@ -19,14 +19,13 @@ from dataclasses import fields
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from ..limits import EXPTIME_RELATIVE_MAX_S
 from ..protocol import Connection, PairedConnection
 from ..protocol.binary import NO_MEMORY, encode_error
 from ..protocol.framing import refuse_value
 from .calls import Call
-from .clocks import shown_time
 from .faults import FaultTable, Picked
 from .findings import ClockWarning, Finding
+from .moments import Moments
 from .record import CallRecord
 from .requests import INCOMPLETE, STORING, Request, RequestReader, would_be_said
 
@@ -53,11 +52,6 @@ _STOOD_STILL: Final = (
     'time.time() showed no number for a while, so clock="host" stood still; where a mock is in its'
     ' place, write what that returns, as in patch("time.time", return_value=1e9)'
 )
-#: What to do where a server and the program have not the same time.
-_FOLLOW: Final = 'have both follow one, by clock="host" and freezegun or time-machine'
-_FOLLOW_TOO: Final = (
-    "move both by freezegun or time-machine, as advance() moves nothing but the server"
-)
 #: Of calls of all servers.
 _order: Final = itertools.count(1)
 
@@ -72,6 +66,7 @@ class Script:
         self.paused = False
         self.executing = False  #: a command, right now
         self.attach(lambda line: None, wake=lambda: None, look=lambda: None)
+        self._moments = Moments(clock)
         self.advanced_at: Place | None = None  #: the test's line that did so last
         self._findings: list[Finding] = []
         self._reader: RequestReader | None = None
@@ -135,32 +130,15 @@ class Script:
         return found + self.faults.take_findings(self.record.snapshot(), self.record.forgotten())
 
     def check_end(self, call: Call) -> None:
-        """Say so if a command names a moment that is past here, and not where the client is.
-
-        # protocol.txt, "Expiration times": beyond 30 days it is Unix time, of the client's clock.
-        """
-        ends_at = call.ttl or 0
-        if EXPTIME_RELATIVE_MAX_S < ends_at <= self.clock.realtime():
-            why = (
-                f"more than 30 days are sent as a moment ({ends_at}), which is past by this"
-                " server's clock, and not by the program's; "
-            ) + (_FOLLOW_TOO if self.clock.follows else _FOLLOW)
-        elif ends_at < -EXPTIME_RELATIVE_MAX_S:
-            ends_at += 1 << 32  # as it was sent
-            why = (
-                f"a moment beyond 19 January 2038 ({ends_at}) is a negative number to memcached;"
-                " have the program's time be an earlier one"
-            )
-        else:
+        """Say so if an item does not end when its program has meant; with a test, once."""
+        text = self._moments.see(call)
+        if text is None:
             return
-        shown_s = shown_time()
-        if shown_s is not None and shown_s < ends_at:
-            text = f"{call} ends at once: {why}"
-            self.log_line(text)
-            if not self._findings:
-                self._findings.append(
-                    Finding(text, self.advanced_at, harmless=True, category=ClockWarning)
-                )
+        self.log_line(text)
+        if not self._findings:
+            self._findings.append(
+                Finding(text, self.advanced_at, harmless=True, category=ClockWarning)
+            )
 
     def close_books(self) -> tuple[CallRecord, dict[int, int], list[Finding]]:
         """Return what is to be known when this is no more: calls, the faults' counts, findings."""

@@ -562,6 +562,36 @@ def test_each_command_with_such_a_moment_is_warned_of(request_: bytes) -> None:
     server.stop()
 
 
+@pytest.mark.parametrize(
+    ("ahead_days", "later_days", "words"),
+    [(10, 25, "has ended 864000 s earlier"), (-10, 35, "ends 864000 s later")],
+)
+@pytest.mark.parametrize("request_", [b"get k\r\n", b"mg k\r\n"])
+def test_who_asks_for_what_ends_when_nobody_meant_is_warned(
+    ahead_days: int, later_days: int, words: str, request_: bytes
+) -> None:
+    server = MemcachedServer(clock="frozen").start()
+    here = dt.datetime.fromtimestamp(server.now, dt.UTC)
+    with freezegun.freeze_time(here - dt.timedelta(days=ahead_days)):
+        with raw(server) as client:
+            client.ask(set_text(b"k", ends_in(31)))
+            client.ask(set_text(b"other", LIFE))
+            server.advance(1)
+            client.ask(request_)
+            assert server.log == []
+            server.advance(dt.timedelta(days=later_days))
+            client.ask(request_)
+            assert len(server.log) == 1
+            with pytest.warns(ClockWarning, match=words):
+                server.verify()
+            server.advance(dt.timedelta(days=20))  # it has ended for everybody
+            client.ask(request_)
+            assert len(server.log) == 1
+            client.ask(set_text(b"k", LIFE))
+            client.ask(request_)
+        server.stop()
+
+
 @pytest.mark.parametrize("clock", ["real", "host"])
 def test_a_moment_beyond_what_memcached_can_count_is_warned_of(clock: Any) -> None:
     with freezegun.freeze_time("2040-02-29"):
