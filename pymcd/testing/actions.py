@@ -19,7 +19,7 @@ from random import Random
 from typing import Any, Final, Literal
 
 from .calls import Call
-from .checks import flag, is_number, is_whole
+from .checks import flag, is_number, is_whole, not_asynchronous
 
 Kind = Literal[
     "ok", "delay", "stall", "drop", "reset", "reply", "server_error", "miss", "truncate", "garbage",
@@ -79,6 +79,7 @@ def delay(seconds: Seconds, *, seed: int | None = None) -> Action:
     if isinstance(seconds, timedelta):
         seconds = seconds.total_seconds()
     if callable(seconds):
+        not_asynchronous(text, seconds)
         return Action("delay", text, seconds=seconds, seed=seed)
     check_seconds("delay", seconds)
     return Action("delay", f"delay({seconds:g})", seconds=float(seconds))
@@ -115,7 +116,9 @@ def reply(reply: bytes | Callable[[Call], bytes | Step]) -> Action:
             f"reply() takes bytes or a function of the call, not {reply!r};"
             ' write b"SERVER_ERROR busy\\r\\n"'
         )
-    return Action("reply", f"reply({_name(reply)})", reply=reply)
+    text = f"reply({_name(reply)})"
+    not_asynchronous(text, reply)
+    return Action("reply", text, reply=reply)
 
 
 def server_error(words: str = "busy") -> Action:
@@ -179,7 +182,9 @@ def look(function: Callable[[Call], object]) -> Action:
     """Have a function see each call, and change nothing."""
     if not callable(function):
         raise TypeError(f"look() takes a function of the call, not {function!r}")
-    return Action("look", f"look({_name(function)})", reply=function)
+    text = f"look({_name(function)})"
+    not_asynchronous(text, function)
+    return Action("look", text, reply=function)
 
 
 def as_action(step: object) -> Action:

@@ -162,6 +162,7 @@ class AsyncMemcachedServer(Controls):
 
     async def reset(self) -> None:
         """Be as after the start, as `MemcachedServer.reset` does."""
+        self._clearings += 1
         await self._ask("reset")
 
     async def stats(self, name: str = "") -> dict[str, str]:

@@ -5,6 +5,7 @@ An error names the argument and says what to write.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -34,6 +35,16 @@ def flag(name: str, value: object) -> None:
         raise TypeError(f"{name}={value!r}: write {name}=True, or leave it out")
 
 
+def not_asynchronous(text: str, function: object) -> None:
+    """Raise `TypeError` for a function that returns a coroutine, as nobody would wait for it."""
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - of an object, its method
+    ):
+        raise TypeError(
+            f"{text}: it is called inside the server, which waits for nothing; write def"
+        )
+
+
 def duration(name: str, value: object) -> None:
     """Raise `TypeError` or `ValueError` for what is no time that one can wait."""
     if not is_number(value):
@@ -44,9 +55,10 @@ def duration(name: str, value: object) -> None:
 
 def by_name(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Have a method say what to write when an argument came without its name."""
-    parameters = inspect.signature(function).parameters.values()
+    parameters = list(inspect.signature(function).parameters.values())
     named = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
     most = len(parameters) - len(named)
+    names = [each.name for each in parameters if each.name != "self"]
 
     @wraps(function)
     def call(*given: Arguments.args, **by_names: Arguments.kwargs) -> Result:
@@ -54,9 +66,11 @@ def by_name(function: Callable[Arguments, Result]) -> Callable[Arguments, Result
         if len(given) > most:
             value: Any = given[most]
             instead = " or ".join(f"{name}={value!r}" for name in named[:_NAMES_SHOWN])
-            raise TypeError(
-                f"{function.__qualname__}() got {value!r} without a name: write {instead}"
-            )
+            raise TypeError(f"{function.__name__}() got {value!r} without a name: write {instead}")
+        for name in by_names.keys() - names:
+            near = difflib.get_close_matches(name, names, 1)
+            hint = f"did you mean {near[0]}=?" if near else f"it has {', '.join(names)}"
+            raise TypeError(f"{function.__name__}() has no argument {name!r}; {hint}")
         return function(*given, **by_names)
 
     return call

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import ItemsView, Iterator, KeysView, Mapping
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar, overload
@@ -133,6 +133,12 @@ class FaultOwner:
     def __init__(self) -> None:
         #: Those that were not told yet what to do.
         self._builders: list[FaultBuilder] = []
+        self._clearings = 0  #: how often all faults were ended together
+
+    def _until_cleared(self) -> Callable[[], bool]:
+        """Return what says whether all faults that there are now were ended together."""
+        clearings = self._clearings
+        return lambda: self._clearings != clearings
 
     def _add_fault(self, rule: Rule) -> Fault:
         """Have a fault happen from now on."""
@@ -428,6 +434,7 @@ class Controls(FaultOwner):
             lambda: self._ask(remove, number),
             lambda: self._ask("script.faults.met", number),
             text,
+            self._until_cleared(),
         )
 
 

@@ -7,11 +7,12 @@ is in `scripted`.
 
 from __future__ import annotations
 
+import inspect
 import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, ParamSpec, Self
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, ParamSpec, Self
 
 from . import actions
 from .actions import GARBAGE_BYTES, Action, Seconds, Step
@@ -152,6 +153,25 @@ class Rule:
         )
 
 
+@dataclass(slots=True)
+class Failure:
+    """What went wrong in a function of the test, as it does for one call after the other."""
+
+    origin: Origin
+    call: Call  #: the first one
+    error: BaseException
+    words: str
+    more_calls: int = 0
+
+    def as_finding(self) -> Finding:
+        """Return it as it is told."""
+        calls = str(self.call)
+        if self.more_calls:
+            calls += f", and for {self.more_calls} more call{'s' * (self.more_calls > 1)}"
+        text = f"{self.origin}: the function failed for {calls}: {self.words}"
+        return Finding(text, self.origin.place, self.error)
+
+
 class Picked(NamedTuple):
     """What happens to one call, and by which fault."""
 
@@ -172,7 +192,8 @@ class FaultTable:
         self._rules: dict[int, Rule] = {}
         self._mets: dict[int, int] = {}
         self._ended: list[Rule] = []  #: those about which something may have to be told
-        self._failures: list[Finding] = []
+        #: By fault and words.
+        self._failures: dict[tuple[int, str], Failure] = {}
         #: Writes a line of the server's log.
         self.log_line: Callable[[str], None] = lambda line: None
 
@@ -225,7 +246,7 @@ class FaultTable:
             try:
                 if rule.action.kind == "look":
                     if rule.take(call, now) is not None:
-                        rule.action.reply(call)
+                        _look(rule.action, call)
                 elif picked is None:
                     action = rule.take(call, now)
                     picked = (
@@ -240,19 +261,17 @@ class FaultTable:
         return picked
 
     def _resolve(self, rule: Rule, call: Call, action: Action) -> Action:
-        """Return what is to be done where a function says it."""
-        if action.kind != "reply" or isinstance(action.reply, bytes):
-            return action
+        """Return what is to be done where a function says it, and have it look, too."""
         try:
-            said = action.reply(call)
-            if isinstance(said, bytes):
-                return actions.reply(said)
-            if not isinstance(said, Action) and not callable(said):
-                raise TypeError(
-                    f"it returned {said!r}; return bytes, such as b'END\\r\\n', or `ok` of"
-                    " pymcd.testing.actions to let the call through"
-                )
-            return self._resolve(rule, call, rule.choose(actions.as_action(said)))
+            while action.kind == "look" or (
+                action.kind == "reply" and not isinstance(action.reply, bytes)
+            ):
+                if action.kind == "look":
+                    _look(action, call)
+                    action = actions.ok()
+                else:
+                    action = rule.choose(_said(action.reply(call)))
+            return action
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -263,15 +282,19 @@ class FaultTable:
     def _fail(self, rule: Rule, call: Call, error: BaseException) -> str:
         """Take note of what a function of the test raised, or should not have returned."""
         words = in_a_line(error)
-        text = f"{rule.origin}: the function failed for {call}: {words}"
-        self.log_line(text)
-        if len(self._failures) < _FAILURES_MAX:
-            self._failures.append(Finding(text, rule.origin.place, error))
+        rule.asked = True  # it may be a function of the key that failed: then nobody knows
+        self.log_line(f"{rule.origin}: the function failed for {call}: {words}")
+        failure = self._failures.get((rule.number, words))
+        if failure is not None:
+            failure.more_calls += 1
+        elif len(self._failures) < _FAILURES_MAX:
+            self._failures[rule.number, words] = Failure(rule.origin, call, error, words)
         return words
 
     def take_findings(self, calls: Sequence[Call], forgotten: int) -> list[Finding]:
         """Return what is wrong so far, and was not told yet."""
-        found, self._failures = self._failures, []
+        found = [failure.as_finding() for failure in self._failures.values()]
+        self._failures = {}
         rules = [*self._ended, *self._rules.values()]
         self._ended = []
         return found + [
@@ -279,8 +302,33 @@ class FaultTable:
         ]
 
 
-#: More of the same help nobody.
-_FAILURES_MAX: Final = 100
+def _look(action: Action, call: Call) -> None:
+    """Have a function see a call."""
+    seen = action.reply(call)
+    if inspect.iscoroutine(seen):
+        seen.close()
+        raise TypeError("it returned a coroutine, for which nobody waits; write def")
+
+
+def _said(said: object) -> Action:
+    """Return what a function wants to have done, or say what is wrong with it."""
+    if isinstance(said, bytes):
+        return actions.reply(said)
+    if inspect.iscoroutine(said):
+        said.close()
+    if not isinstance(said, Action) and not callable(said):
+        raise TypeError(
+            f"it returned {said!r}; return bytes, such as b'END\\r\\n', or `ok` of"
+            " pymcd.testing.actions to let the call through"
+        )
+    action = actions.as_action(said)
+    if action.kind == "sequence":
+        raise TypeError(f"it returned {action.text}; return what is to be done to this call")
+    return action
+
+
+#: Different ones; more help nobody.
+_FAILURES_MAX: Final = 20
 
 
 class Fault:
@@ -301,17 +349,24 @@ class Fault:
     (False, 1)
     """
 
-    def __init__(self, remove: Callable[[], int], met: Callable[[], int], text: str) -> None:
-        """`text`: how it was written, and where."""
+    def __init__(
+        self,
+        remove: Callable[[], int],
+        met: Callable[[], int],
+        text: str,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`text`: how it was written, and where; `is_over`: it was ended with all others."""
         self._remove = remove
         self._count = met
         self._text = text
+        self._is_over = is_over
         self._met: int | None = None
 
     @property
     def active(self) -> bool:
-        """Whether it was not removed yet."""
-        return self._met is None
+        """Whether it was not removed yet, by `reset()` or `stop()` either."""
+        return self._met is None and not self._is_over()
 
     @property
     def met(self) -> int:
@@ -373,6 +428,19 @@ class FaultBuilder:
         self.origin = origin
         self._add = add
         self._told = told
+
+    def __repr__(self) -> str:
+        return f"<FaultBuilder {self.origin}: not told what to do>"
+
+    if not TYPE_CHECKING:  # there it is known that a block is none of a builder's
+
+        def __enter__(self) -> NoReturn:
+            self._told(self)  # in what is raised here
+            with_action = f"with server.{self.origin.text}.drop():"
+            raise TypeError(f"{self.origin.text} was not told what to do: write `{with_action}`")
+
+        def __exit__(self, *failure: object) -> None:
+            pass  # asked for before
 
     def _install(
         self, make: Callable[Arguments, Action], *wanted: Arguments.args, **more: Arguments.kwargs

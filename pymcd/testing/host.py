@@ -99,6 +99,11 @@ class ThreadHost:
         """Raise `RuntimeError` in a forked child, which has no such thread."""
         check_parent(self._process)
 
+    def check_outside(self, name: str) -> None:
+        """Raise `RuntimeError` in a function that this server calls for a command."""
+        if threading.current_thread() is self._thread and self.engine.script.executing:
+            raise RuntimeError(_FROM_INSIDE.format(name))
+
     def wait(self, wanted: Wanted, count: int, timeout_s: float) -> list[Call] | None:
         """Return the matching calls when there are `count`; None: that took too long."""
         self.check_process()
@@ -110,10 +115,7 @@ class ThreadHost:
         if threading.current_thread() is self._thread:
             method = self._method(name)
             if inspect.iscoroutinefunction(method):
-                raise RuntimeError(
-                    f"{name}() waits for the server, so it cannot be called inside it (from a"
-                    " function given to `.reply()`)"
-                )
+                raise RuntimeError(_FROM_INSIDE.format(name))
             return method(*arguments)
         answer: _Answer = SimpleQueue()
         with self._ending:
@@ -206,6 +208,9 @@ class ThreadHost:
         return value
 
 
+_FROM_INSIDE: Final = (
+    "{}() waits for the server, so it cannot be called inside it (from a function given to a fault)"
+)
 _STOPPED_MEANWHILE: Final = "the server has stopped; start() it again"
 
 

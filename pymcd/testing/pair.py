@@ -146,6 +146,7 @@ class MemcachedPair(FaultOwner, Life):
         >>> pair.stop()
         """
         self._over()
+        self._clearings += 1
         self._rules.clear()
         ports, self._link_ports = self._link_ports, []
         child, self._child = self._child, None
@@ -306,6 +307,8 @@ class MemcachedPair(FaultOwner, Life):
         {}
         """
         self._check_running()
+        for owner in (self, self.a, self.b):
+            owner._clearings += 1
         if self._child is not None:
             self._child.ask("pair:reset")
             self._builders.clear()
@@ -352,12 +355,18 @@ class MemcachedPair(FaultOwner, Life):
                 lambda: int(child.ask("pair:_remove_fault", number)),
                 lambda: int(child.ask("pair:_met", number)),
                 str(rule.origin),
+                self._until_cleared(),
             )
         self._rules[number] = rule
         for server in (self.a, self.b):
             if server._host is not None:
                 server._ask("script.faults.install", rule)
-        return Fault(lambda: self._end_fault(rule), lambda: rule.met, str(rule.origin))
+        return Fault(
+            lambda: self._end_fault(rule),
+            lambda: rule.met,
+            str(rule.origin),
+            self._until_cleared(),
+        )
 
     # Asked for by name from another process, which cannot send a rule.
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, Unpack, overload
 
 from .calls import Call
+from .checks import is_whole
 from .requests import Commands
 from .wanted import Attributes, Expected, Key, Wanted
 
@@ -92,7 +93,7 @@ class CallLog(Sequence[Call]):
         ...     client.close()
         """
         __tracebackhide__ = True
-        if count is not None and (not isinstance(count, int) or count < 1):
+        if count is not None and (not is_whole(count) or count < 1):
             raise ValueError(
                 f"count={count!r}: it is 1 or more; write assert_not_called() for none"
             )

@@ -104,7 +104,7 @@ def as_commands(command: Commands | None) -> frozenset[str] | None:
             continue
         lowered = name.lower() if isinstance(name, str) else ""
         near = [lowered] if lowered in COMMANDS else difflib.get_close_matches(lowered, COMMANDS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         known = " ".join(sorted(name for name in COMMANDS if name[0] != "="))
         raise ValueError(f"there is no command {name!r}{hint} The commands are: {known}")
     return frozenset(names)

@@ -188,6 +188,8 @@ class MemcachedServer(Controls, Life):
         >>> server.stop()
         >>> server.stop()
         """
+        if self._begun is not None:  # where Python collects garbage it is None
+            self._check_outside("stop")
         self._over()
         try:
             self._end()
@@ -199,12 +201,19 @@ class MemcachedServer(Controls, Life):
                 self._certificates.remove()
                 self._certificates = None
 
+    def _check_outside(self, name: str) -> None:
+        host: Any = self._host
+        if host is not None and not self._in_child:
+            host.check_outside(name)
+
     def _end(self, *, for_good: bool = True) -> None:
         """Stop, but keep the port; unless it is for good, faults go on in another engine."""
         host, self._host = self._host, None
         if host is None:
             return
         books = host.stop("script.close_books" if for_good else "now")
+        if for_good:
+            self._clearings += 1
         if for_good and books is not None:
             self._last_calls, mets, findings = books
             self._mets |= mets
@@ -227,6 +236,7 @@ class MemcachedServer(Controls, Life):
         """
         flag("keep_items", keep_items)
         host: Any = self._running()
+        self._check_outside("restart")
         if self._in_child:
             host.ask("restart", keep_items)
             return
@@ -287,7 +297,9 @@ class MemcachedServer(Controls, Life):
             met = self._mets.get(number, 0)
             return met if self._host is None else max(met, self._ask(name, number))
 
-        return Fault(lambda: ask(remove), lambda: ask("script.faults.met"), text)
+        return Fault(
+            lambda: ask(remove), lambda: ask("script.faults.met"), text, self._until_cleared()
+        )
 
     def _armed(self) -> list[str]:
         return [] if self._host is None else super()._armed()
@@ -458,6 +470,7 @@ class MemcachedServer(Controls, Life):
         ...     server.items()
         {}
         """
+        self._clearings += 1
         if self._partner is None:
             self._ask("reset")
             return

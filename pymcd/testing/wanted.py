@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from ..limits import KEY_MAX_BYTES
 from .calls import shorten
+from .checks import is_whole, not_asynchronous
 from .requests import as_commands
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Keys:
             self._exact = good_key(written)
             self._pattern = _glob(self._exact)
         elif callable(written):
+            not_asynchronous(f"key={getattr(written, '__name__', written)}", written)
             self._pattern = None
         else:
             raise TypeError(
@@ -132,8 +134,24 @@ class Attributes(TypedDict, total=False):
     client_flags: int | None
     ttl: int | None
     noreply: bool
-    reply: bytes | None
+    reply: str | bytes | None
     connection: int
+
+
+_BYTES: Final = {"value", "reply"}
+_WHOLE: Final = {"client_flags", "ttl", "connection"}
+
+
+def _check_attribute(name: str, value: object) -> None:
+    """Say what is wrong with what no call could have: it is not as it was meant."""
+    if name in _BYTES:
+        good, instead = isinstance(value, bytes), f'{name}=b"..." or {name}="..."'
+    elif name in _WHOLE:
+        good, instead = is_whole(value), f"a whole number, as in {name}=1"
+    else:
+        good, instead = isinstance(value, bool), f"{name}=True or {name}=False"
+    if not good and (value is not None or name in ("noreply", "connection")):
+        raise TypeError(f"{name}={value!r}: no call has such a one; write {instead}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +168,11 @@ class Expected:
         for name in given.keys() - Attributes.__annotations__.keys():
             known = ", ".join(Attributes.__annotations__)
             raise TypeError(f"a call has no {name!r} to look at; it has command, key, {known}")
-        if isinstance(given.get("value"), str):
-            given["value"] = given["value"].encode()
+        for name in given.keys() & _BYTES:
+            if isinstance(given[name], str):
+                given[name] = given[name].encode()
+        for name, value in given.items():
+            _check_attribute(name, value)
         return cls(wanted, given)
 
     def lacks(self, call: Call) -> list[str]:

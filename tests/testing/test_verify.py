@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from pymcd.testing import Call, FaultWarning, MemcachedPair, MemcachedServer, VerifyError, serve
+from pymcd.testing.actions import ok, reset, sequence
 
 from .helpers import RawClient, raw
 
@@ -47,6 +48,10 @@ def fail(call: Call) -> bytes:
 def compare(call: Call) -> bytes:
     assert call.key == b"another"
     return b"END\r\n"
+
+
+def no_key(key: bytes) -> bool:
+    raise ZeroDivisionError(f"for {key!r}")
 
 
 def answer_nothing(call: Call) -> Any:
@@ -163,10 +168,85 @@ def test_errors_of_several_calls_are_the_cause(server: MemcachedServer) -> None:
     server.fault(command="get").reply(fail)
     with raw(server) as client:
         ask_text(client)
-        ask_text(client)
+        client.ask(b"get b\r\n")
     with pytest.raises(VerifyError) as raised:
         server.verify()
     assert isinstance(raised.value.__cause__, BaseExceptionGroup)
+
+
+def test_the_same_failure_of_many_calls_is_told_once(server: MemcachedServer) -> None:
+    server.fault(command="get").reply(answer_nothing)
+    with raw(server) as client:
+        for key in b"abc":
+            client.ask(b"get %c\r\n" % key)
+    with pytest.raises(VerifyError) as raised:
+        server.verify()
+    assert "failed for get a, and for 2 more calls: TypeError: it ret" in str(raised.value)
+    assert str(raised.value).count("TypeError") == 1
+    assert isinstance(raised.value.__cause__, TypeError)
+
+
+def test_so_many_different_failures_are_told(server: MemcachedServer) -> None:
+    server.fault(command="get").reply(fail)
+    with raw(server) as client:
+        for number in range(100):
+            client.ask(b"get key%d\r\n" % number)
+    with pytest.raises(VerifyError) as raised:
+        server.verify()
+    assert str(raised.value).count("ZeroDivisionError") == 20
+
+
+def test_a_function_of_a_key_that_fails_is_told_once(server: MemcachedServer) -> None:
+    server.fault(key=no_key, times=1).drop()
+    with raw(server) as client:
+        assert ask_text(client) == "END\r\n"
+    with pytest.raises(VerifyError) as raised:
+        server.verify()
+    first, second = re.split(r"\n(?=\d\.)", str(raised.value))
+    assert "the function failed for get a" in first
+    assert "never happened" in second  # and not that nobody asked for that key
+
+
+def return_coroutine(call: Call) -> Any:
+    return wait(call)
+
+
+async def wait(call: Call) -> bytes:
+    return b"END\r\n"
+
+
+def return_sequence(call: Call) -> Any:
+    return sequence(reset, ok)
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda fault: fault.look(return_coroutine), "write def"),
+        (lambda fault: fault.reply(return_coroutine), "it returned <coroutine"),
+        (lambda fault: fault.reply(return_sequence), "it returned sequence(reset(), ok())"),
+    ],
+)
+def test_what_a_function_may_not_return(
+    server: MemcachedServer, act: Callable[[Any], Any], words: str
+) -> None:
+    act(server.fault(command="get"))
+    with raw(server) as client:
+        ask_text(client)
+    with pytest.raises(VerifyError, match=re.escape(words)):
+        server.verify()
+
+
+@pytest.mark.parametrize("name", ["stop", "restart"])
+def test_stopping_from_inside_is_told(name: str) -> None:
+    with MemcachedServer() as server:
+        end: Any = getattr(server, name)
+        server.fault(command="get").reply(lambda call: end())
+        with raw(server) as client:
+            assert "cannot be called inside" in ask_text(client)
+            assert client.ask(b"version\r\n").startswith(b"VERSION")
+        with pytest.raises(VerifyError, match=rf"{name}\(\) waits for the server"):
+            server.verify()
 
 
 def use_up(server: MemcachedServer) -> None:
@@ -316,15 +396,19 @@ def test_a_node_that_was_killed() -> None:
 def test_how_often_a_fault_happened_is_known_for_ever(server: MemcachedServer) -> None:
     fault = server.fault(command="get").reply(b"END\r\n")
     use_up(server)
+    assert fault.active
     server.reset()
     assert fault.met == 1
+    assert not fault.active
     fault = server.fault(command="get").reply(b"END\r\n")
     use_up(server)
     server.restart()
     use_up(server)
     assert fault.met == 2
+    assert fault.active
     server.stop()
     assert fault.met == 2
+    assert not fault.active
     server.start()
     use_up(server)
     assert fault.met == 2

@@ -40,6 +40,14 @@ KEYED = ("get", "evict", "__contains__")
 Row = tuple[str, tuple[Any, ...], dict[str, Any], str]
 
 
+async def wait(argument: object) -> None:
+    """Do what no function given to a fault can."""
+
+
+class Waiting:
+    async def __call__(self, argument: object) -> None: ...
+
+
 def each(*wrong: Any) -> tuple[Any, ...]:
     return wrong
 
@@ -112,6 +120,36 @@ WRONG: list[Row] = [
     ),
     *(("fault", (), {"seed": wrong}, f"seed={wrong!r}: ") for wrong in each("x", None, [], 1.5)),
     *(("fault", (), {"required": wrong}, "write required=True") for wrong in each("no", None, 0)),
+    (
+        "fault",
+        (),
+        {"commands": "get"},
+        "fault() has no argument 'commands'; did you mean command=?",
+    ),
+    ("fault", (), {"after_s": 1}, "did you mean after=?"),
+    ("fault", (), {"x": 1}, "fault() has no argument 'x'; it has command, key, connection, "),
+    ("fault", (), {"key": wait}, "key=wait: it is called inside the server"),
+    *(
+        (f"calls.{name}", ("get",), {attribute: wrong}, f"{attribute}={wrong!r}: no call has such")
+        for name in ("assert_called", "assert_called_once", "assert_not_called")
+        for attribute, wrong in each(
+            ("ttl", "60"),
+            ("ttl", 60.0),
+            ("ttl", timedelta(seconds=60)),
+            ("value", 5),
+            ("value", ["x"]),
+            ("reply", 5),
+            ("client_flags", "1"),
+            ("client_flags", True),
+            ("noreply", "yes"),
+            ("noreply", None),
+            ("connection", "1"),
+            ("connection", None),
+        )
+    ),
+    ("calls.assert_called", ("get",), {"expire": 60}, "a call has no 'expire' to look at"),
+    ("calls.assert_called", ("get",), {"count": "2"}, "count='2': "),
+    ("calls.assert_called", ("get",), {"count": True}, "count=True: "),
 ]
 
 #: Method of what `fault()` returns, arguments, and what is said.
@@ -136,6 +174,12 @@ WRONG_FAULTS: list[Row] = [
     ),
     ("sequence", (), {}, "as in sequence(reset, delay(1), ok)"),
     *(("look", (wrong,), {}, "look() takes a function") for wrong in each(b"END\r\n", None)),
+    *(
+        (name, (wrong,), {}, "it is called inside the server, which waits for nothing; write def")
+        for name in ("reply", "look", "delay")
+        for wrong in each(wait, Waiting())
+    ),
+    ("__enter__", (), {}, "was not told what to do: write `with server.fault("),
     *(
         (name, (), {"executed": wrong}, "write executed=True")
         for name in ("drop", "reset")
