@@ -91,6 +91,11 @@ class Call:
         return f"<Call {self.brief()}>"
 
 
+def count_calls(number: int) -> str:
+    """Return so many calls in words."""
+    return "1 call" if number == 1 else f"{number} calls"
+
+
 def shorten(value: object, most_bytes: int = _SHOWN_BYTES) -> str:
     """Return a value in a few characters."""
     if isinstance(value, bytes) and len(value) > most_bytes:

@@ -211,6 +211,10 @@ class FaultOwner:
         self._builders.append(builder)
         return builder
 
+    def _take_findings(self) -> list[Finding]:
+        """Return what is wrong with the test so far, and was not told yet."""
+        raise NotImplementedError
+
     def _take_untold(self) -> list[Finding]:
         builders, self._builders = self._builders, []
         return [

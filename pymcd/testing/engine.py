@@ -48,9 +48,10 @@ if TYPE_CHECKING:
     from ..server.peering import Peering
     from ..store import Cache
     from ..store.item import Item as StoredItem
-    from .findings import Place
+    from .findings import Finding, Place
     from .plan import Plan
     from .ports import Port
+    from .record import CallRecord
 
 _LOG_LINES_MAX: Final = 1000
 #: Turns of the event loop for those who were told to close.
@@ -759,6 +760,15 @@ class Engine:
     def log(self) -> list[str]:
         """Return the last lines of the log."""
         return list(self.server.memory_log.lines)
+
+    def close_books(self) -> tuple[CallRecord, dict[int, int], list[Finding], list[str]]:
+        """Return what is to be known when this is no more.
+
+        Calls, how often each fault happened, what is wrong with the test, and the log.
+        """
+        script = self.script
+        findings = script.take_findings()  # which may be logged
+        return script.record, script.faults.mets(), findings, self.log()
 
     # -- what goes wrong -----------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .faults import Fault, FaultBuilder
+    from .findings import Finding
     from .record import CallLog
 
 _OPTION: Final = "--memcached-server"
@@ -167,6 +168,9 @@ class ExternalServer(MemcachedServer):
                 reply += data
         return reply.removesuffix(b"MN\r\n")
 
+    def _take_findings(self) -> list[Finding]:
+        return []  # nothing happens to it
+
     # -- what only the fake can do -------------------------------------------------------------
 
     def _ask(self, name: str, *arguments: Any) -> NoReturn:
@@ -196,6 +200,11 @@ class ExternalServer(MemcachedServer):
     def calls(self) -> CallLog:
         """Skip the test."""
         _skip("calls")
+
+    @property
+    def log(self) -> NoReturn:
+        """Skip the test."""
+        _skip("log")
 
 
 def _skip(name: str) -> NoReturn:

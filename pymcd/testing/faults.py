@@ -167,7 +167,7 @@ class Failure:
         """Return it as it is told."""
         calls = str(self.call)
         if self.more_calls:
-            calls += f", and for {self.more_calls} more call{'s' * (self.more_calls > 1)}"
+            calls += f", and for {self.more_calls} more"
         text = f"{self.origin}: the function failed for {calls}: {self.words}"
         return Finding(text, self.origin.place, self.error)
 
@@ -233,7 +233,7 @@ class FaultTable:
 
     def armed(self) -> list[str]:
         """Return the faults that may happen, one line each."""
-        return [f"{rule.origin}, happened {rule.met} times" for rule in self._rules.values()]
+        return [f"{rule.origin}, happened {_often(rule.met)}" for rule in self._rules.values()]
 
     def pick(self, call: Call) -> Picked | None:
         """Return the fault for a call: of several, the one that was there first.
@@ -300,6 +300,10 @@ class FaultTable:
         return found + [
             each for rule in rules if (each := rule.judge(calls, forgotten)) is not None
         ]
+
+
+def _often(times: int) -> str:
+    return "once" if times == 1 else f"{times} times"
 
 
 def _look(action: Action, call: Call) -> None:

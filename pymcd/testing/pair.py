@@ -25,6 +25,7 @@ from .surroundings import check_system, threads_replaced_by
 
 if TYPE_CHECKING:
     from .childhost import ChildHost
+    from .findings import Finding
     from .ports import Port
 
 Which = Literal["a", "b"]
@@ -185,8 +186,11 @@ class MemcachedPair(FaultOwner, Life):
         ...     pair.verify()
         """
         __tracebackhide__ = True
+        tell(self._take_findings())
+
+    def _take_findings(self) -> list[Finding]:
         untold = self._take_untold()
-        tell([*untold, *self.a._take_findings(), *self.b._take_findings()])
+        return [*untold, *self.a._take_findings(), *self.b._take_findings()]
 
     # -- what happens to it --------------------------------------------------------------------
 

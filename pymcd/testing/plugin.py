@@ -15,6 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
+    from .controls import FaultOwner
     from .external import Addresses
     from .pair import MemcachedPair
     from .server import MemcachedServer
@@ -24,6 +25,8 @@ _MARKER = "memcached"
 #: Loaded with the first server.
 _SECTIONS = f"{__package__}.sections"
 _ADDRESSES: pytest.StashKey[Addresses] = pytest.StashKey()
+#: Of a test: it was skipped when it had begun.
+_CUT_SHORT: pytest.StashKey[bool] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -73,6 +76,7 @@ def memcached_server(request: pytest.FixtureRequest) -> Iterator[MemcachedServer
     """A memcached for this test alone, on a free port: a running `MemcachedServer`."""
     with _server(request, _marked(request)) as server:
         yield server
+        _forgive(request, server)
 
 
 @pytest.fixture
@@ -84,6 +88,7 @@ def memcached_pair(request: pytest.FixtureRequest) -> Iterator[MemcachedPair]:
 
     with _made(MemcachedPair, _marked(request)) as pair:
         yield pair
+        _forgive(request, pair)
 
 
 @pytest.fixture
@@ -118,9 +123,17 @@ def _factory(
                     f"memcached_server_factory() takes its arguments by name, as in port=0, not"
                     f" {given[0]!r}"
                 )
-            return servers.enter_context(_server(request, marked, arguments))
+            server = servers.enter_context(_server(request, marked, arguments))
+            servers.callback(_forgive, request, server)
+            return server
 
         yield start
+
+
+def _forgive(request: pytest.FixtureRequest, server: FaultOwner) -> None:
+    """Find nothing wrong with a test that was skipped before it was over."""
+    if request.node.stash.get(_CUT_SHORT, False):
+        server._take_findings()
 
 
 def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:
@@ -177,9 +190,13 @@ def pytest_runtest_logstart() -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show with a failing test what its servers were asked, and which faults were there."""
     report = yield
+    if report.when != "teardown":
+        item.stash[_CUT_SHORT] = report.skipped
     if report.failed and _SECTIONS in sys.modules:
         report.sections += sys.modules[_SECTIONS].make_sections()
     return report

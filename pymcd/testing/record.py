@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol, Unpack, overload
 
-from .calls import Call
+from .calls import Call, count_calls
 from .checks import is_whole
 from .requests import Commands
 from .wanted import Attributes, Expected, Key, Wanted
@@ -83,6 +83,8 @@ class CallLog(Sequence[Call]):
     ) -> list[Call]:
         """Return the calls that are all that; `AssertionError` if there are none, or not `count`.
 
+        That is also raised if `count` cannot be known, as some are forgotten.
+
         Beside command and key, as `of` takes them, a call has a value, client_flags, ttl, noreply,
         reply and connection.
 
@@ -106,6 +108,8 @@ class CallLog(Sequence[Call]):
         **attributes: Unpack[Attributes],
     ) -> Call:
         """Return the one call that is all that; `AssertionError` if there is none, or another.
+
+        That is also raised if it cannot be known, as some are forgotten.
 
         >>> with MemcachedServer() as server:
         ...     client = Client(server.address, default_noreply=False)
@@ -140,12 +144,8 @@ class CallLog(Sequence[Call]):
         found = expected.among(calls)
         if found:
             shown = "\n".join(f"  {call.brief()}" for call in found[:_CALLS_SHOWN])
-            raise AssertionError(f"{len(found)} calls of {expected}:\n{shown}")
-        if forgotten := self.forgotten:
-            raise AssertionError(
-                f"nobody knows of {expected}: {forgotten} older calls are forgotten;"
-                " call calls.clear() at times"
-            )
+            raise AssertionError(f"{count_calls(len(found))} of {expected}:\n{shown}")
+        self._check_all_known(expected)
 
     def _assert(self, expected: Expected, count: int | None) -> list[Call]:
         __tracebackhide__ = True
@@ -153,11 +153,22 @@ class CallLog(Sequence[Call]):
         found = expected.among(calls)
         if not found or (count is not None and len(found) != count):
             wanted = "" if count is None else f", not {count}"
-            number = f"{len(found)} calls{wanted}" if found else "no call"
+            number = f"{count_calls(len(found))}{wanted}" if found else "no call"
             raise AssertionError(
                 f"{number} of {expected}; {expected.nearest(calls, self.forgotten)}"
             )
+        if count is not None:
+            self._check_all_known(expected)
         return found
+
+    def _check_all_known(self, expected: Expected) -> None:
+        """Raise `AssertionError` if there may be more than are here."""
+        __tracebackhide__ = True
+        if forgotten := self.forgotten:
+            raise AssertionError(
+                f"nobody knows of all calls of {expected}: {forgotten} older ones are forgotten;"
+                " write calls.clear() where those before do not matter any more"
+            )
 
     def clear(self) -> None:
         """Forget all calls so far.
@@ -330,5 +341,5 @@ def describe(calls: Sequence[Call]) -> str:
     """Return the last calls in a few words."""
     words = ", ".join(str(call) for call in calls[-_CALLS_SHOWN:])
     if len(calls) > _CALLS_SHOWN:
-        return f"{len(calls)} calls, the last ones: {words}"
+        return f"{count_calls(len(calls))}, the last ones: {words}"
     return words or "no calls"

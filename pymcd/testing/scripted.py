@@ -140,10 +140,6 @@ class Script:
                 Finding(text, self.advanced_at, harmless=True, category=ClockWarning)
             )
 
-    def close_books(self) -> tuple[CallRecord, dict[int, int], list[Finding]]:
-        """Return what is to be known when this is no more: calls, the faults' counts, findings."""
-        return self.record, self.faults.mets(), self.take_findings()
-
     @property
     def busy(self) -> bool:
         """Whether a command that was held is still to be executed or answered."""

@@ -119,6 +119,7 @@ class MemcachedServer(Controls, Life):
         self._port_number = plan.port
         self._certificates: Certificates | None = None
         self._last_calls = CallRecord()
+        self._last_log: list[str] = []
         # Of engines that are no more.
         self._mets: dict[int, int] = {}
         self._findings: list[Finding] = []
@@ -211,11 +212,11 @@ class MemcachedServer(Controls, Life):
         host, self._host = self._host, None
         if host is None:
             return
-        books = host.stop("script.close_books" if for_good else "now")
+        books = host.stop("close_books" if for_good else "now")
         if for_good:
             self._clearings += 1
         if for_good and books is not None:
-            self._last_calls, mets, findings = books
+            self._last_calls, mets, findings, self._last_log = books
             self._mets |= mets
             self._findings += findings
 
@@ -494,6 +495,19 @@ class MemcachedServer(Controls, Life):
         """
         rows: dict[str, str] = self._ask("stats", good_report(name))
         return rows
+
+    @property
+    def log(self) -> list[str]:
+        """The last lines of the server's log, also when it has stopped.
+
+        `options=["-vv"]` makes it say more.
+
+        >>> with MemcachedServer() as server:
+        ...     pass
+        >>> server.log
+        []
+        """
+        return super().log if self._host is not None else self._last_log[:]
 
     def drop_connections(self) -> int:
         """Close all clients' connections; return how many there were.

@@ -435,3 +435,47 @@ def test_a_report_shows_calls_and_faults(tmp_path: Path) -> None:
     assert "connection 1: get cart -> b'END" in second
     assert "calls.py" not in second  # where the assert is
     assert "VerifyError: fault(command='get', times=1).reply(fail)" in output
+
+
+CUT_SHORT = """
+import pytest
+
+def arm(server):
+    server.fault(command="get", times=1).drop()
+    server.fault(command="set", key="a").drop()
+
+def test_skipped(memcached_server):
+    arm(memcached_server)
+    pytest.skip("no")
+
+def test_skipped_with_others(memcached_server_factory, memcached_pair):
+    arm(memcached_server_factory())
+    arm(memcached_pair)
+    pytest.skip("no")
+
+@pytest.fixture
+def skipping(memcached_server):
+    arm(memcached_server)
+    pytest.skip("no")
+
+def test_skipped_by_a_fixture(skipping):
+    pass
+
+@pytest.mark.xfail
+def test_expected(memcached_server):
+    arm(memcached_server)
+    assert False
+
+def test_a_part_of_it(memcached_server, subtests):
+    arm(memcached_server)
+    with subtests.test():
+        pytest.skip("no")
+"""
+
+
+def test_who_is_skipped_halfway_is_not_blamed(tmp_path: Path) -> None:
+    counts, output = run_suite(tmp_path, "-W", "error", suite=CUT_SHORT)
+    assert counts["skipped"] >= 3, output
+    assert counts["xfailed"] == 1, output
+    assert counts["error"] == 1, output  # the last one went on
+    assert "ERROR at teardown of test_a_part_of_it" in output

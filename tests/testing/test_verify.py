@@ -181,7 +181,7 @@ def test_the_same_failure_of_many_calls_is_told_once(server: MemcachedServer) ->
             client.ask(b"get %c\r\n" % key)
     with pytest.raises(VerifyError) as raised:
         server.verify()
-    assert "failed for get a, and for 2 more calls: TypeError: it ret" in str(raised.value)
+    assert "failed for get a, and for 2 more: TypeError: it ret" in str(raised.value)
     assert str(raised.value).count("TypeError") == 1
     assert isinstance(raised.value.__cause__, TypeError)
 
@@ -247,6 +247,16 @@ def test_stopping_from_inside_is_told(name: str) -> None:
             assert client.ask(b"version\r\n").startswith(b"VERSION")
         with pytest.raises(VerifyError, match=rf"{name}\(\) waits for the server"):
             server.verify()
+
+
+def test_the_log_is_there_when_the_server_has_stopped(server: MemcachedServer) -> None:
+    server.fault(command="get").reply(answer_nothing)
+    use_up(server)
+    (line,) = server.log
+    server.stop()
+    assert server.log == [line]
+    with pytest.raises(VerifyError):
+        server.verify()
 
 
 def use_up(server: MemcachedServer) -> None:
