@@ -177,6 +177,7 @@ class Picked(NamedTuple):
 
     rule: Rule
     action: Action
+    keys: tuple[bytes, ...]  #: of the call, which the fault is about
 
 
 #: Of faults that ended: how many calls they were done to.
@@ -194,6 +195,7 @@ class FaultTable:
         self._ended: list[Rule] = []  #: those about which something may have to be told
         #: By fault and words.
         self._failures: dict[tuple[int, str], Failure] = {}
+        self._doubts: dict[int, Finding] = {}  #: of each fault
         #: Writes a line of the server's log.
         self.log_line: Callable[[str], None] = lambda line: None
 
@@ -249,9 +251,9 @@ class FaultTable:
                         _look(rule.action, call)
                 elif picked is None:
                     action = rule.take(call, now)
-                    picked = (
-                        None if action is None else Picked(rule, self._resolve(rule, call, action))
-                    )
+                    if action is not None:
+                        keys = rule.criteria.meant_by(call)
+                        picked = Picked(rule, self._resolve(rule, call, action), keys)
                 else:
                     rule.look(call)
             except KeyboardInterrupt:
@@ -291,10 +293,19 @@ class FaultTable:
             self._failures[rule.number, words] = Failure(rule.origin, call, error, words)
         return words
 
+    def doubt(self, rule: Rule, words: str) -> None:
+        """Take note of what looks as if it was not meant; of a fault, once."""
+        if rule.number not in self._doubts:
+            text = f"{rule.origin}: {words}"
+            self.log_line(text)
+            self._doubts[rule.number] = Finding(text, rule.origin.place, harmless=True)
+
     def take_findings(self, calls: Sequence[Call], forgotten: int) -> list[Finding]:
         """Return what is wrong so far, and was not told yet."""
         found = [failure.as_finding() for failure in self._failures.values()]
         self._failures = {}
+        found += self._doubts.values()
+        self._doubts = {}
         rules = [*self._ended, *self._rules.values()]
         self._ended = []
         return found + [
@@ -571,6 +582,8 @@ class FaultBuilder:
 
     def miss(self) -> Fault:
         """Execute and answer as if no item was there; if nothing is stored by that, it still is.
+
+        With `key=`, a get of several keys finds the other ones.
 
         >>> with MemcachedServer() as server, closing(Client(server.address)) as client:
         ...     server.put("a", b"1")

@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ..protocol import Connection, PairedConnection
 from ..protocol.binary import NO_MEMORY, encode_error
 from ..protocol.framing import refuse_value
-from .calls import Call
+from ..protocol.tokens import split_line
+from .calls import Call, shorten
 from .faults import FaultTable, Picked
 from .findings import ClockWarning, Finding
 from .moments import Moments
@@ -361,6 +362,11 @@ class Actor:
         connection.position = request.end
         if not would_be_said(request, said):
             said = b""
+        assert self._picked is not None
+        if said and not request.binary and not said.endswith(b"\n"):
+            whole = shorten(said + b"\r\n", _ERROR_MAX_BYTES)
+            words = f"a client waits for the end of that line; write {whole}"
+            self._script.faults.doubt(self._picked.rule, words)
         if request.swallow_bytes:
             refuse_value(connection, request.swallow_bytes, said)
         elif said:
@@ -391,7 +397,16 @@ class Actor:
         """Return what is answered where no item is; None: something is stored, by executing it."""
         if not request.keys or request.swallow_bytes:
             return None
+        assert self._picked is not None
         data = connection.buffer[connection.position : request.end]
+        keys = self._picked.keys
+        if len(keys) < len(request.keys):  # a get of several: it finds the other ones
+            words = split_line(data.rstrip(b"\r\n"))
+            head = words[: len(words) - len(request.keys)]
+            others = [key for key in request.keys if key not in keys]
+            data = _line(*head, *keys)
+            connection.buffer = _line(*head, *others) + connection.buffer[request.end :]
+            connection.position = 0
         reader = self._script.reader(connection)
         missed = reader.answer_without_items(self.runner, request, data)
         cache = connection.cache
@@ -400,9 +415,9 @@ class Actor:
             for each in fields(counters):
                 more = getattr(missed.counted, each.name)
                 setattr(counters, each.name, getattr(counters, each.name) + more)
-            return missed.reply
+            return missed.reply if len(keys) == len(request.keys) else None
         # Of a pair it is not for this server to have something go.
-        for key in () if isinstance(connection, PairedConnection) else request.keys:
+        for key in () if isinstance(connection, PairedConnection) else keys:
             item = cache.linked(key)
             if item is not None:
                 cache.unlink(item)
@@ -436,7 +451,7 @@ class Actor:
         pieces = connection.pieces
         begin = self._begin
         if picked is not None:
-            rule, action = picked
+            rule, action, _ = picked
             if action.kind == "truncate":
                 pieces[begin:] = [b"".join(pieces[begin:])[: action.size]]
                 self._close(connection)
@@ -502,6 +517,10 @@ class ScriptedPairedConnection(PairedConnection):
         had_rest = runner.has_rest
         runner.settle(self)
         return runner.has_rest and not had_rest
+
+
+def _line(*words: bytes) -> bytes:
+    return b" ".join(words) + b"\r\n"
 
 
 def encode_failure(request: Request, status: int, text: bytes) -> bytes:

@@ -116,6 +116,10 @@ class Wanted:
         """Return whether a call is on such a key, whatever the command."""
         return self.key is None or any(self.key.fit(key) for key in call.keys)
 
+    def meant_by(self, call: Call) -> tuple[bytes, ...]:
+        """Return the keys of a call that are such."""
+        return tuple(key for key in call.keys if self.key is None or self.key.fit(key))
+
     def among(self, calls: Iterable[Call]) -> list[Call]:
         """Return those that are meant."""
         return [call for call in calls if self.fits(call)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -344,6 +345,82 @@ def test_a_miss_is_counted(server: MemcachedServer) -> None:
     stats = server.stats()
     names = ("get_misses", "delete_misses", "incr_misses", "touch_misses", "get_hits")
     assert [stats[name] for name in names] == ["1", "1", "1", "1", "0"]
+
+
+MANY = {b"%c" % key: b"%d" % number for number, key in enumerate(b"abcdef")}
+
+
+@pytest.mark.parametrize(
+    ("request_", "key", "found"),
+    [
+        (b"get a b c", "b", b"ac"),
+        (b"get  a  b  c ", "b", b"ac"),
+        (b"gets a b c", "b", b"ac"),
+        (b"gat 90 a b c", "b", b"ac"),
+        (b"gats 90 a b c", "b", b"ac"),
+        (b"get a b c d", re.compile("[bc]"), b"ad"),
+        (b"get a b b a", "b", b"aa"),
+        (b"get a b c", "*", b""),
+        (b"get a x b", "x", b"ab"),
+        (b"get a b", None, b""),
+    ],
+)
+def test_of_a_get_of_many_keys_only_those_that_are_meant_are_missed(
+    server: MemcachedServer, request_: bytes, key: Any, found: bytes
+) -> None:
+    server.load(MANY)
+    with raw(server) as client:
+        with server.fault(key=key, connection=1, times=1).miss():
+            said = client.ask(request_ + b"\r\nmn\r\n", b"MN\r\n")
+        assert b"".join(re.findall(rb"VALUE (.) ", said)) == found
+        assert said.endswith(b"END\r\nMN\r\n")
+        assert server.calls[0].keys == tuple(request_.split()[-len(server.calls[0].keys) :])
+        assert server.calls[0].reply == said.removesuffix(b"MN\r\n")
+        assert client.ask(b"get a\r\n", b"END\r\n").startswith(b"VALUE")
+    assert len(server) == len(MANY)
+    asked = len(server.calls[0].keys)
+    stats = server.stats()
+    touching = request_.startswith(b"ga")
+    assert int(stats["touch_hits" if touching else "get_misses"]) == (
+        len(found) if touching else asked - len(found)
+    )
+    if touching:
+        assert [bool(item.expires) for item in server.items().values()].count(True) == len(found)
+
+
+def test_of_a_get_of_very_many_keys_one_is_missed(server: MemcachedServer) -> None:
+    keys = [b"key:%05d" % number for number in range(2000)]
+    server.load(dict.fromkeys(keys, b"x"))
+    with raw(server) as client, server.fault(key="key:01000").miss():
+        said = client.ask(b"get " + b" ".join(keys) + b"\r\nmn\r\n", b"MN\r\n")
+    assert re.findall(rb"VALUE (\S+) ", said) == [key for key in keys if key != b"key:01000"]
+
+
+def test_a_function_of_the_key_that_fails_for_the_next_one() -> None:
+    server = MemcachedServer().start()
+    server.load(MANY)
+
+    def only_a(key: bytes) -> bool:
+        if key != b"a":
+            raise ZeroDivisionError
+        return True
+
+    server.fault(key=only_a).miss()
+    with raw(server) as client:
+        assert client.ask(b"get a b\r\n", b"END\r\n").count(b"VALUE") == 2
+    with pytest.raises(VerifyError, match="ZeroDivisionError"):
+        server.verify()
+    server.stop()
+
+
+def test_a_step_that_looks(server: MemcachedServer) -> None:
+    seen: list[Call] = []
+    server.fault(command="get", times=1).sequence(look(seen.append))
+    server.fault(command="get", times=1).reply(lambda call: look(seen.append))
+    with raw(server) as client:
+        for _ in range(2):
+            assert client.ask(b"get a\r\n") == b"END\r\n"
+    assert [str(call) for call in seen] == ["get a", "get a"]
 
 
 def test_of_a_pair() -> None:

@@ -330,6 +330,35 @@ def test_what_is_only_odd_is_warned_of(
         server.verify()
 
 
+def unended(call: Call) -> bytes:
+    return b"SERVER_ERROR busy"
+
+
+@pytest.mark.parametrize("reply", [b"SERVER_ERROR busy", unended], ids=["bytes", "function"])
+def test_a_reply_without_an_end_is_warned_of(server: MemcachedServer, reply: Any) -> None:
+    server.fault(command=["reads", "writes"]).reply(reply)
+    with raw(server) as client:
+        for request in (b"get a\r\n", b"mg a v\r\n", b"delete a\r\n"):
+            client.ask(request, b"busy")
+        client.send(b"delete a noreply\r\n")
+    with pytest.warns(FaultWarning, match=r"write b'SERVER_ERROR busy\\r\\n'") as caught:
+        server.verify()
+    assert [each.filename for each in caught] == [__file__]
+
+
+def test_other_replies_are_not_warned_of(server: MemcachedServer) -> None:
+    with raw(server) as client:
+        for reply in (b"", b"END\r\n", b"VALUE a 0 1\r\n1\r\nEND\r\n", b"OK\n"):
+            with server.fault(command="get").reply(reply):
+                client.ask(b"get a\r\nmn\r\n", b"MN\r\n")
+    with (
+        raw(server) as client,
+        server.fault(command="get").reply(b"\x81" + bytes(11) + b"mine" + bytes(8)),
+    ):
+        client.ask_binary(0x00, b"a")
+    server.verify()
+
+
 def test_a_key_that_was_asked_by_another_command(server: MemcachedServer) -> None:
     server.fault(command="set", key="a").drop()
     use_up(server)
