@@ -194,8 +194,8 @@ class AsyncMemcachedServer(Controls):
         raise too_few(self.calls, wanted, count, timeout)
 
 
-@asynccontextmanager
 @taking(ServePlan)
+@asynccontextmanager
 async def serve(plan: ServePlan) -> AsyncIterator[AsyncMemcachedServer]:
     """Run a server in this event loop while the block does.
 
