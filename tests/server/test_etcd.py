@@ -75,7 +75,7 @@ class Gateway:
                         return
                     http.start_next_cycle()
                 else:
-                    return
+                    break  # PyPy 8.0.1 does not survive a return here
 
 
 @asynccontextmanager
