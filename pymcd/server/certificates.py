@@ -196,7 +196,8 @@ class Certificates:
 def reason_of(error: OSError) -> str:
     """Return in a few words what is wrong: with a file, or with what OpenSSL was given."""
     if not isinstance(error, ssl.SSLError):
-        return error.strerror or str(error)
+        # Not by its words: PyPy's ssl gives nothing but the number.
+        return os.strerror(error.errno) if error.errno else str(error)
     if not error.reason:
         return "no PEM data of that kind"
     reason = error.reason.lower().replace("_", " ")

@@ -21,6 +21,7 @@ from pymcd.replication.etcd import REQUESTS_MAX, Member, Request
 from pymcd.server import process
 from pymcd.server.etcd import IDLE_MAX, Access, EtcdCourier
 
+from ..interpreters import of_cpython
 from ..replication.etcds import Etcd
 from .authority import HOST, Authority, shared_authority
 from .helpers import ask
@@ -213,6 +214,7 @@ class TestConnections:
                     nursery.cancel_scope.cancel()
             assert len(desk.owner.said) == 1
 
+    @of_cpython("objects die by reference count")
     async def test_nothing_is_left_behind(self):
         """A cycle would stay for ever."""
         gateway = Gateway(Etcd())
