@@ -51,7 +51,7 @@ class FaultWarning(UserWarning):
 
 
 class ClockWarning(UserWarning):
-    """Warned of by `verify()`: a client's moment is past by the server's clock, not by its own.
+    """Warned of by `verify()`: an item does not end when its program has meant, by its own clock.
 
     >>> import time, warnings
     >>> from pymcd.testing import ClockWarning, MemcachedServer

@@ -38,11 +38,12 @@ class Moments:
     def see(self, call: Call) -> str | None:
         """Return what is wrong with the moment of a command, or with that of what it asks for."""
         ends_at = call.ttl or 0
+        is_moment = abs(ends_at) > EXPTIME_RELATIVE_MAX_S
+        if not is_moment and not self._ends:
+            return None  # as nearly all are
         now = self._clock.realtime()
-        text = None
-        if self._ends:
-            text = self._look_back(call, now)
-        if abs(ends_at) <= EXPTIME_RELATIVE_MAX_S:
+        text = self._look_back(call, now)
+        if not is_moment:
             return text
         shown_s = shown_time()
         if shown_s is None:
