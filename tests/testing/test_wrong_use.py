@@ -218,9 +218,16 @@ def check(thing: object, row: Row) -> None:
         call(*arguments, **named)
 
 
+def word_of(argument: object) -> str:
+    """Name an argument the same in each process: not by where it is in memory."""
+    if callable(argument):
+        return getattr(argument, "__name__", type(argument).__name__)
+    return repr(argument)
+
+
 def shown(row: Row) -> str:
     name, arguments, named, _ = row
-    words = [*map(repr, arguments), *(f"{word}={value!r}" for word, value in named.items())]
+    words = [*map(word_of, arguments), *(f"{word}={word_of(it)}" for word, it in named.items())]
     return f"{name}({', '.join(words)})"[:60]
 
 
