@@ -49,8 +49,12 @@ class Recipe:
         )
 
 
+#: What Django imports by itself, by the name of the backend that is asked for.
+_BACKENDS = {"PyMemcacheCache": "pymemcache", "PyLibMCCache": "pylibmc"}
+
+
 def _imported(text: str) -> set[str]:
-    names = set()
+    names = {module for backend, module in _BACKENDS.items() if backend in text}
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             names |= {alias.name.partition(".")[0] for alias in node.names}
