@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -352,9 +353,14 @@ def test_a_fault_that_is_removed_twice_or_late_is_harmless() -> None:
         assert client.ask(b"get a\r\n") == b"END\r\n"
 
 
+# From Python 3.13 on, pylibmc 1.6 lets one of its own errors be told as "ignored".
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("protocol", ["text", "binary"])
 def test_faults_of_binary_clients(server: MemcachedServer, protocol: str) -> None:
     pylibmc = pytest.importorskip("pylibmc")
+    library = sys.modules["_pylibmc"].libmemcached_version
+    if protocol == "binary" and library.startswith("1.1."):
+        pytest.skip(f"libmemcached {library} ends the process when an incr is answered by an error")
     client = pylibmc.Client([server.url], binary=protocol == "binary")
     client["a"] = 1
     incr = server.fault(command="incr", times=1)
