@@ -123,6 +123,10 @@ def test_the_table_has_every_fault():
 @every_column
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_client_meets(server, fault, library, method, column):
+    if library.startswith("pylibmc") and method == "get":
+        _pylibmc = pytest.importorskip("_pylibmc")
+        if _pylibmc.libmemcached_version.startswith("1.1."):
+            pytest.skip("with libmemcached 1.1 a get raises: docs/testing-recipes.md, pylibmc")
     silent = fault in SILENT or (fault == OF_TEXT and library in BINARY)
     timeout_s = IMPATIENT_S if silent else PATIENT_S
     with closing(connect(library, server, timeout_s)) as client:
