@@ -67,11 +67,15 @@ async def serve_connection(
                 return True
             return under_way.charge(unread, held_bytes)
 
+        called = False  #: by `wake`, since commands were last executed
+
         async def answer() -> None:
             """Execute what has come and send what there is to say, until neither is left."""
+            nonlocal called
             try:
                 async with sending:
                     while True:
+                        called = False
                         # When a source has ended, commands behind it may be waiting.
                         more = connection.run() or connection.source is not None
                         # So they may behind what had to wait, and may be answered by now.
@@ -85,7 +89,9 @@ async def serve_connection(
                             if connection.source is not None:
                                 async with lane:
                                     await trio.lowlevel.checkpoint()
-                        if connection.waiting or not (more or connection.pieces):
+                        # Whoever woke us while we sent finds nobody else to go on.
+                        more = more or bool(connection.pieces)
+                        if not called and (connection.waiting or not more):
                             break
                         async with lane:
                             await trio.lowlevel.checkpoint()
@@ -97,6 +103,8 @@ async def serve_connection(
         woken = trio.Event()
 
         def wake() -> None:
+            nonlocal called
+            called = True
             woken.set()
             if not sending.locked():
                 nursery.start_soon(answer)

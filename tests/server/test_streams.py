@@ -84,6 +84,38 @@ async def test_what_a_watcher_is_told_is_sent_without_a_request() -> None:
         await ours.aclose()
 
 
+async def test_who_is_woken_while_a_reply_is_sent_goes_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with serving(endpoints=NO_ENDPOINTS) as server, trio.open_nursery() as nursery:
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(server.serve_stream, theirs)
+        assert await ask(ours, b"version\r\n") == b"VERSION 1.6.45\r\n"
+        (connection,) = server.service.connections.values()
+        execute, commands = connection.runner, [1]  # and the next one when it is woken
+
+        def one_at_a_time(connection: Connection, budget: int) -> bool:
+            if commands:
+                execute(connection, commands.pop())
+            return False
+
+        carry = theirs.send_stream.send_all_hook
+        assert carry is not None
+
+        async def wake_meanwhile() -> None:
+            theirs.send_stream.send_all_hook = carry
+            await carry()  # what was sent, to its receiver
+            commands.append(1)
+            connection.wake()
+
+        connection.runner = one_at_a_time
+        connection.answer_plain = None
+        theirs.send_stream.send_all_hook = wake_meanwhile
+        with trio.fail_after(5):
+            assert await ask(ours, b"version\r\nget a\r\n", end=b"END\r\n")
+        await ours.aclose()
+
+
 async def test_a_source_is_drained_piece_by_piece() -> None:
     def dump(connection: Connection, tokens: list[bytes]) -> None:
         connection.answer_from(iter([b"one\r\n", b"two\r\n", b"END\r\n"]))
