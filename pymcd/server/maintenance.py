@@ -1,7 +1,7 @@
 """What a server does on its own: chores on a timer, and Python's garbage collector kept small.
 
 A chore is a function that does one bounded slice of work and returns in how many seconds it wants
-to be called again; infinity means not before it is woken. Each runs in a task of its own, and
+to be called again; infinity means not before it is woken. One task does all those of a server, and
 between two slices everybody else has a turn. A chore that raises is reported and tried again
 later: a bug in housekeeping must not end the server.
 
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..protocol import Connection
     from ..service import Service
@@ -63,34 +63,52 @@ class Chore:
 
     def __init__(self, step: Callable[[], float]) -> None:
         self._step = step
-        self._woken = trio.Event()
-        self._asleep = False  #: until it is woken
+        self.due_at = -inf  #: by the clock of the event loop
+        self.bell = trio.Event()  #: wakes the task that does it
         self.turns = 0  #: calls of `step`: what an idle server does not make
 
     def wake(self) -> None:
         """Have the next slice done at once. From any code of this event loop."""
-        self._woken.set()
+        self.due_at = -inf
+        self.bell.set()
 
     def rouse(self) -> None:
         """Likewise, if the chore waits for just that."""
-        if self._asleep:
-            self._woken.set()
+        if self.due_at == inf:
+            self.wake()
+
+    def do(self, on_error: Callable[[Exception], None]) -> None:
+        """Do a slice."""
+        self.turns += 1
+        self.due_at = inf  # or earlier, if it is woken meanwhile
+        delay_s = 0.0  # where even the error cannot be told
+        try:
+            delay_s = self._step()
+        except Exception as error:
+            on_error(error)
+            delay_s = RETRY_AFTER_S
+        finally:
+            self.due_at = min(self.due_at, trio.current_time() + delay_s)
 
     async def run(self, on_error: Callable[[Exception], None]) -> None:
         """Do the chore until cancelled."""
-        while True:
-            self._woken = trio.Event()
-            self.turns += 1
-            try:
-                delay_s = self._step()
-            except Exception as error:
-                on_error(error)
-                delay_s = RETRY_AFTER_S
-            self._asleep = delay_s == inf
-            with trio.move_on_after(delay_s):
-                await self._woken.wait()
-            # Even a chore that wakes itself lets others have a turn.
-            await trio.lowlevel.checkpoint()
+        await run_chores([self], on_error)
+
+
+async def run_chores(chores: Sequence[Chore], on_error: Callable[[Exception], None]) -> None:
+    """Do chores until cancelled, each when it is due."""
+    while True:
+        bell = trio.Event()
+        for chore in chores:
+            chore.bell = bell
+        for chore in chores:
+            if chore.due_at <= trio.current_time():
+                chore.do(on_error)
+                # Even a chore that wakes itself lets others have a turn.
+                await trio.lowlevel.checkpoint()
+        if not bell.is_set():
+            with trio.move_on_at(min(chore.due_at for chore in chores)):
+                await bell.wait()
 
 
 class Kicker:

@@ -45,7 +45,7 @@ from .credentials import PeerSecrets, TextUsers, authenticator_for, sasl_authent
 from .hub import HUB_AVAILABLE, LINGER_S, Hub
 from .listening import close_all, describe
 from .log import Log
-from .maintenance import Chore, IdleKicker, Kicker, LoginKicker
+from .maintenance import Chore, IdleKicker, Kicker, LoginKicker, run_chores
 from .memory import Memory, address_space_left, is_shortage, keep_on
 from .streams import serve_connection
 from .tls import TlsServer, Turn
@@ -334,8 +334,8 @@ class Server:
                 if self.hub is not None:
                     end_turn = None if self.peering is None else self.peering.end_turn
                     nursery.start_soon(keep_on, partial(self.hub.run, end_turn), self._mishap)
-                for chore in self.chores:
-                    nursery.start_soon(keep_on, partial(chore.run, self._mishap), self._mishap)
+                run = partial(run_chores, self.chores, self._mishap)
+                nursery.start_soon(keep_on, run, self._mishap)
                 for endpoint in for_questions:
                     assert self.web is not None
                     listen = partial(self.web.listen, endpoint)

@@ -18,9 +18,10 @@ def take_apart(service: Service) -> None:
     cache = service.cache
     for slab_class in cache.slabs:
         for segment in slab_class.segments:
-            for item in list(segment):
-                item.prev = item.next = None
-            segment.head = segment.tail = None
+            if segment.head is not None:
+                for item in list(segment):
+                    item.prev = item.next = None
+                segment.head = segment.tail = None
             del segment.fresh
         vars(slab_class).clear()
     for part in (cache, service):

@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 from pymcd.server import maintenance
-from pymcd.server.maintenance import RETRY_AFTER_S, Chore
+from pymcd.server.maintenance import RETRY_AFTER_S, Chore, run_chores
+from pymcd.server.memory import keep_on
 
 from ..interpreters import of_cpython
 from .helpers import TrioClock, ask, serving
@@ -40,6 +41,46 @@ async def test_a_chore_can_be_woken(autojump_clock: trio.testing.MockClock) -> N
         await trio.sleep(100)
         assert chore.turns == 2
         nursery.cancel_scope.cancel()
+
+
+async def test_one_task_does_many_each_when_it_is_due(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    often = Chore(lambda: 10.0)
+    seldom = Chore(lambda: 35.0)
+
+    def step() -> float:
+        if resting.turns == 2:
+            seldom.wake()
+        return inf
+
+    resting = Chore(step)
+    chores = [resting, often, seldom]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_chores, chores, lambda error: None)
+        await trio.sleep(101)
+        assert [chore.turns for chore in chores] == [1, 11, 3]
+        resting.rouse()
+        often.rouse()  # waits for a time
+        await trio.sleep(1)
+        assert [chore.turns for chore in chores] == [2, 11, 4]
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_error_that_cannot_be_told_costs_no_chore() -> None:
+    def step() -> float:
+        if chore.turns == 1:
+            raise MemoryError
+        nursery.cancel_scope.cancel()
+        return inf
+
+    def tell(error: Exception) -> None:
+        raise error
+
+    chore = Chore(step)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(keep_on, lambda: run_chores([chore], tell), lambda error: None)
+    assert chore.turns == 2
 
 
 async def test_a_chore_that_wakes_itself_lets_others_run() -> None:
