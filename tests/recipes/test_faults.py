@@ -55,11 +55,11 @@ MISS = "a miss"
 ANSWER = "the answer"
 
 
-def table() -> dict[str, dict[str, set[str]]]:
+def table() -> dict[str, dict[str, list[str]]]:
     """Return the page's tables: by fault and column the words for what the client may see."""
     section = PAGES[1].read_text(encoding="utf-8").partition("\n### Every fault\n")[2]
     section, _, _ = section.partition("\n## ")
-    found: dict[str, dict[str, set[str]]] = {}
+    found: dict[str, dict[str, list[str]]] = {}
     columns: list[str] = []
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -69,7 +69,7 @@ def table() -> dict[str, dict[str, set[str]]]:
             columns = [cell.replace("`", "") for cell in cells]
         elif set(line) != set("|-"):
             words = {
-                column: {word.strip("`") for word in re.split(r",? or ", cell)}
+                column: [word.strip("`") for word in re.split(r",? or ", cell)]
                 for column, cell in zip(columns, cells, strict=True)
                 if column not in ("", "the server")
             }
@@ -82,16 +82,17 @@ TABLE = table()
 COLUMNS = [
     ("pymemcache", "get", "pymemcache"),
     ("pymemcache", "set", "pymemcache"),
-    ("pylibmc", "get", "pylibmc get"),
-    ("pylibmc", "set", "pylibmc set"),
+    ("pylibmc", "set", "set"),
+    ("pylibmc binary", "set", "binary set"),
     ("aiomcache", "get", "aiomcache get"),
     *(
         (library, method, f"{library} {method}")
-        for library in ("pylibmc binary", "python-memcached", "bmemcached")
+        for library in ("python-memcached", "bmemcached")
         for method in ("get", "set")
     ),
 ]
-every_column = pytest.mark.parametrize(("library", "method", "column"), COLUMNS)
+#: What a `get` of these meets depends on their library, and on the `get` before it.
+OF_LIBMEMCACHED = {"pylibmc": "get", "pylibmc binary": "binary get"}
 #: In another thread these are another client, with a connection that nobody closes.
 OF_ONE_THREAD = ("python-memcached", "bmemcached")
 SHARED = [name for name in CLIENTS if name not in OF_ONE_THREAD]
@@ -116,20 +117,28 @@ def outcome(client: Client, method: str) -> str:
 
 def test_the_table_has_every_fault():
     assert set(TABLE) == {*FAULTS, DELAYED}
+    assert {*map(tuple, TABLE[DELAYED].values())} == {(ANSWER,)}
+    assert {len(columns) for columns in TABLE.values()} == {12}
+
+
+def time_out(fault: str, library: str) -> float:
+    silent = fault in SILENT or (fault == OF_TEXT and library in BINARY)
+    return IMPATIENT_S if silent else PATIENT_S
+
+
+def column_of_get(library: str) -> str:
+    """Return where the table has what a `get` of pylibmc meets with the libmemcached it has."""
+    module = pytest.importorskip("_pylibmc", reason="needs pylibmc: pip install -e '.[recipes]'")
+    version: str = module.libmemcached_version
+    return f"{OF_LIBMEMCACHED[library]} ({'.'.join(version.split('.')[:2])})"
 
 
 # python-memcached does not close a socket that could not be connected.
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
-@every_column
+@pytest.mark.parametrize(("library", "method", "column"), COLUMNS)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_client_meets(server, fault, library, method, column):
-    if library.startswith("pylibmc") and method == "get":
-        _pylibmc = pytest.importorskip("_pylibmc")
-        if _pylibmc.libmemcached_version.startswith("1.1."):
-            pytest.skip("with libmemcached 1.1 a get raises: docs/testing-recipes.md, pylibmc")
-    silent = fault in SILENT or (fault == OF_TEXT and library in BINARY)
-    timeout_s = IMPATIENT_S if silent else PATIENT_S
-    with closing(connect(library, server, timeout_s)) as client:
+    with closing(connect(library, server, time_out(fault, library))) as client:
         if fault in LATE:
             client.get("key")
         FAULTS[fault](server)
@@ -139,10 +148,39 @@ def test_a_client_meets(server, fault, library, method, column):
         gc.collect()  # what they did not close is closed by it, and warns, here and not later
 
 
+BEFORE = ["nothing", "a set", "a miss", "a hit", "a hit and a set"]
+
+
+@pytest.mark.parametrize("library", OF_LIBMEMCACHED)
 @pytest.mark.parametrize(
-    ("library", "method", "column"), [each for each in COLUMNS if each[0] in SHARED]
+    ("fault", "before"),
+    [
+        (fault, before)
+        for fault in FAULTS
+        for before in BEFORE
+        # Who is connected is not refused, and who is not cannot be dropped.
+        if not (fault == "refuse_connections()" and before != "nothing")
+        if not (fault in LATE and before == "nothing")
+    ],
 )
-def test_a_client_waits_for_a_delayed_answer(server, library, method, column):
+def test_a_get_of_pylibmc_meets(server, fault, library, before):
+    column = column_of_get(library)
+    with closing(connect(library, server, time_out(fault, library))) as client:
+        if before == "a miss":
+            assert client.get("another") is None
+        if "hit" in before:
+            assert client.get("key") == b"value"
+        if "set" in before:
+            assert client.set("key", b"value")
+        FAULTS[fault](server)
+        assert outcome(client, "get") == TABLE[fault][column][-1 if "hit" in before else 0]
+
+
+@pytest.mark.parametrize(
+    ("library", "method"),
+    [(library, method) for library in SHARED for method in ("get", "set")],
+)
+def test_a_client_waits_for_a_delayed_answer(server, library, method):
     with closing(connect(library, server)) as client, ThreadPoolExecutor(1) as thread:
         fault = server.fault(command=method).delay(DELAY_S)
         found = thread.submit(outcome, client, method)
@@ -151,7 +189,7 @@ def test_a_client_waits_for_a_delayed_answer(server, library, method, column):
         assert call.reply is None
         assert not found.done()
         server.advance(2)
-        assert {found.result(PATIENT_S)} == TABLE[DELAYED][column]
+        assert found.result(PATIENT_S) == ANSWER
         assert fault.met == 1
 
 
