@@ -54,9 +54,14 @@ class Pylibmc:
     def __init__(self, server: MemcachedServer, timeout_s: float) -> None:
         import pylibmc
 
+        self._client = pylibmc.Client(
+            [server.url], binary=self.binary, behaviors={"connect_timeout": 30_000}
+        )
+        self.give_up_after(timeout_s)
+
+    def give_up_after(self, timeout_s: float) -> None:
         # libmemcached waits for a socket with poll(), for so many milliseconds.
-        behaviors = {"_poll_timeout": int(timeout_s * 1000), "connect_timeout": 30_000}
-        self._client = pylibmc.Client([server.url], binary=self.binary, behaviors=behaviors)
+        self._client.behaviors = {"_poll_timeout": int(timeout_s * 1000)}
 
     def get(self, key: str) -> bytes | None:
         value: bytes | None = self._client.get(key)

@@ -13,7 +13,7 @@ import pytest
 
 from pymcd.testing import MemcachedServer
 
-from .clients import CLIENTS, PATIENT_S, Client, connect
+from .clients import CLIENTS, PATIENT_S, Client, Pylibmc, connect
 from .document import PAGES
 
 if TYPE_CHECKING:
@@ -165,13 +165,15 @@ BEFORE = ["nothing", "a set", "a miss", "a hit", "a hit and a set"]
 )
 def test_a_get_of_pylibmc_meets(server, fault, library, before):
     column = column_of_get(library)
-    with closing(connect(library, server, time_out(fault, library))) as client:
+    with closing(connect(library, server)) as client:
+        assert isinstance(client, Pylibmc)
         if before == "a miss":
             assert client.get("another") is None
         if "hit" in before:
             assert client.get("key") == b"value"
         if "set" in before:
             assert client.set("key", b"value")
+        client.give_up_after(time_out(fault, library))
         FAULTS[fault](server)
         assert outcome(client, "get") == TABLE[fault][column][-1 if "hit" in before else 0]
 
