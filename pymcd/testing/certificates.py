@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from . import openssl
 from .plan import CommonPlan
 
 if TYPE_CHECKING:
@@ -25,26 +26,16 @@ class Certificates:
 
     def __init__(self, host: str) -> None:
         """Make a certificate for that host, and for localhost."""
-        try:
-            import trustme
-        except ImportError:
-            raise RuntimeError(
-                "tls=True makes a certificate with the package trustme, which is not installed;"
-                ' install it, or write tls=("chain.pem", "key.pem")'
-            ) from None
+        authority, chain, key = _made(*dict.fromkeys([host, "localhost"]))
         folder = Path(mkdtemp(prefix="pymcd-testing-"))
         #: Called at the end of the process, if not before.
         self._remove = weakref.finalize(self, _remove, folder, os.getpid())
-        with _real_dates():
-            authority = trustme.CA()
-            certificate = authority.issue_cert(*dict.fromkeys([host, "localhost"]))
         self.ca_file = str(folder / "ca.pem")
         self._chain_file = str(folder / "chain.pem")
         self._key_file = str(folder / "key.pem")
-        authority.cert_pem.write_to_path(self.ca_file)
-        certificate.private_key_pem.write_to_path(self._key_file)
-        for blob in certificate.cert_chain_pems:
-            blob.write_to_path(self._chain_file, append=True)
+        Path(self.ca_file).write_bytes(authority)
+        Path(self._chain_file).write_bytes(chain)
+        Path(self._key_file).write_bytes(key)
 
     def add_to(self, plan: PlanT) -> PlanT:
         """Return the plan with these files in the place of `tls=True`."""
@@ -53,6 +44,32 @@ class Certificates:
     def remove(self) -> None:
         """Delete the files."""
         self._remove()
+
+
+def _made(*names: str) -> tuple[bytes, bytes, bytes]:
+    """Return an authority's certificate, and a chain and a key for these names, in PEM."""
+    try:
+        import trustme
+    except ImportError:
+        return _made_by_openssl(*names)
+    with _real_dates():
+        authority = trustme.CA()
+        certificate = authority.issue_cert(*names)
+    chain = b"".join(pem.bytes() for pem in certificate.cert_chain_pems)
+    return authority.cert_pem.bytes(), chain, certificate.private_key_pem.bytes()
+
+
+def _made_by_openssl(*names: str) -> tuple[bytes, bytes, bytes]:
+    try:
+        authority = openssl.Authority()
+        key, chain = authority.issue(*names)
+    except openssl.OpensslError as error:
+        raise RuntimeError(
+            "tls=True makes a certificate with the package trustme, which is not installed, or"
+            f" with the command openssl ({error}); install one of them,"
+            ' or write tls=("chain.pem", "key.pem")'
+        ) from None
+    return authority.certificate, chain, key
 
 
 @contextmanager

@@ -101,7 +101,8 @@ class MemcachedServer(Controls, Life):
         users: Names and passwords, of whom one must log in: by SASL, which speaks the binary
             protocol, or with protocol="ascii" by a first `set`, as memcached's `-Y`.
         tls: True for a certificate made for this test (`tls_ca_file` is its authority; that takes
-            the package trustme), or the paths of a certificate chain and its key.
+            the package trustme or the command openssl), or the paths of a certificate chain and its
+            key.
         clock: "real"; "frozen", which only `advance` moves; or "host", which is what `time.time`
             shows in this process: with freezegun or time-machine it goes forth and back.
         process: Run in a process of its own; where gevent or eventlet have replaced threads it

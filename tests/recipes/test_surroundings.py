@@ -17,6 +17,7 @@ import pytest
 
 from pymcd.testing import MemcachedServer, serve
 
+from ..interpreters import needs_certificates
 from .document import PAGES
 from .running import RUN_TIMEOUT_S, counts, run_pytest
 
@@ -165,9 +166,9 @@ def test_what_a_forked_child_stops_goes_on(shared_server):
     assert in_a_forked_child(lambda: ask(address, b"incr key 1\r\n")) == repr(b"2\r\n")
 
 
+@needs_certificates
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_deletes_no_file_of_the_server(tmp_path):
-    pytest.importorskip("trustme")
     path = str(tmp_path / "socket")
     with MemcachedServer(tls=True) as secret, MemcachedServer(unix_socket=path) as local:
         files = [secret.tls_ca_file, path]

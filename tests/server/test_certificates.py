@@ -17,7 +17,7 @@ from pymcd.exits import EXIT_USAGE, ConfigError
 from pymcd.server import tlserrors
 from pymcd.server.certificates import Certificates
 
-from .authority import Authority, Wire, new_authority
+from .authority import Authority, Wire, new_authority, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,14 +60,7 @@ def _write(name: str, content: Callable[[Authority], bytes]) -> Callable[[Author
 
 def _encrypted(encoding: str) -> Callable[[Authority], bytes]:
     def content(authority: Authority) -> bytes:
-        from cryptography.hazmat.primitives import serialization
-
-        key = serialization.load_pem_private_key(authority.key_pem, None)
-        encryption = serialization.BestAvailableEncryption(b"secret")
-        private_format = serialization.PrivateFormat.PKCS8
-        return key.private_bytes(
-            getattr(serialization.Encoding, encoding), private_format, encryption
-        )
+        return written(authority.key_pem, encoding, "PKCS8", encrypted=True)
 
     return content
 
@@ -151,20 +144,11 @@ def test_the_key_may_be_in_the_chain_file(authority: Authority) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="keys in DER need Linux")
 @pytest.mark.parametrize("form", ["PKCS8", "TraditionalOpenSSL"])
-@pytest.mark.parametrize("kind", ["ECDSA", "RSA"])
+@pytest.mark.parametrize("kind", ["EC", "RSA"])
 def test_a_key_in_der(authority: Authority, form: str, kind: str) -> None:
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, rsa
-    from trustme import KeyType
-
-    certificate = authority.ca.issue_cert("localhost", key_type=KeyType[kind])
-    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
-    assert isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey))
+    authority.issue(kind)
     path = authority.folder / "key.der"
-    plain = serialization.NoEncryption()
-    private_format = getattr(serialization.PrivateFormat, form)
-    path.write_bytes(key.private_bytes(serialization.Encoding.DER, private_format, plain))
-    certificate.cert_chain_pems[0].write_to_path(authority.chain_file)
+    path.write_bytes(written(authority.key_pem, "DER", form))
     certificates = load(authority, ssl_key=str(path), ssl_keyformat=2)
     assert shown_to(certificates, authority.client()) is not None
 

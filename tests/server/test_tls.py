@@ -445,7 +445,7 @@ def test_client_certificates(
     authority = shared_authority()
     host = Host(ssl_verify_mode=mode, ssl_ca_cert=authority.ca_file)
     issuer = {"ours": authority, "foreign": new_authority()}.get(certificate)
-    leaf = issuer.ca.issue_cert("someone@example.org") if issuer else None
+    leaf = issuer.leaf("someone@example.org") if issuer else None
     session, wire = host.session(), client(certificate=leaf, version=version)
     if welcome:
         host.introduce(session, wire)
@@ -462,13 +462,9 @@ def test_client_certificates(
 
 
 def test_an_expired_client_certificate_is_named_as_the_reason() -> None:
-    import datetime as dt
-
     authority = shared_authority()
     host = Host(ssl_verify_mode=2, ssl_ca_cert=authority.ca_file)
-    leaf = authority.ca.issue_cert(
-        "old@example.org", not_after=dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-    )
+    leaf = authority.leaf("old@example.org", expired=True)
     session, wire = host.session(), client(certificate=leaf)
     for _ in range(2):
         wire.shake_hands()
@@ -584,7 +580,7 @@ async def test_listeners_of_each_kind(use_hub: bool, authority: Authority) -> No
     async with serving(use_hub=use_hub, **config) as server:
         assert await ask(await server.connect(), b"version\r\n") == VERSION
         anonymous = authority.client()
-        known = authority.client(certificate=authority.ca.issue_cert("someone@example.org"))
+        known = authority.client(certificate=authority.leaf("someone@example.org"))
         for number, context, welcome in (
             (1, known, True),
             (1, anonymous, False),

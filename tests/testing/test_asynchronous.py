@@ -12,6 +12,7 @@ import trio.testing
 
 from pymcd.testing import serve
 
+from ..interpreters import needs_certificates
 from .helpers import nothing_left
 
 if TYPE_CHECKING:
@@ -140,8 +141,8 @@ async def test_stats_and_users() -> None:
         assert (await server.stats())["auth_cmds"] == "1"
 
 
+@needs_certificates
 async def test_tls() -> None:
-    pytest.importorskip("trustme")
     async with serve(sockets=True, tls=True) as server:
         context = ssl.create_default_context(cafile=server.tls_ca_file)
         async with await trio.open_ssl_over_tcp_stream(

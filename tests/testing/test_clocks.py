@@ -22,6 +22,7 @@ from pymcd.testing.childhost import ChildHost
 from pymcd.testing.clocks import FakeClock, monotonic, realtime
 from pymcd.testing.plan import Plan
 
+from ..interpreters import needs_certificates
 from .helpers import raw
 
 if TYPE_CHECKING:
@@ -501,6 +502,7 @@ def test_a_process_of_its_own_goes_by_its_own_clock(library: Any) -> None:
             server.wait_for("get", timeout=0.01)
 
 
+@needs_certificates
 @every_library
 def test_certificates_made_at_another_time(library: Any) -> None:
     with library.at(THEN), MemcachedServer(tls=True) as server:

@@ -19,6 +19,7 @@ import trio
 
 from pymcd.testing import Call, MemcachedPair, MemcachedServer
 
+from ..interpreters import needs_certificates
 from .helpers import RawClient, nothing_left, raw
 
 if TYPE_CHECKING:
@@ -256,10 +257,10 @@ def test_a_forked_child_keeps_no_socket_of_the_server() -> None:
     assert status == 0
 
 
+@needs_certificates
 @pytestmark_fork
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_deletes_no_certificates() -> None:
-    pytest.importorskip("trustme")
     with MemcachedServer(tls=True) as server:
         path = server.tls_ca_file
         assert in_child(server.stop) == 0

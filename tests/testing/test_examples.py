@@ -13,11 +13,13 @@ import trio
 
 import pymcd.testing
 
+from ..interpreters import needs_certificates
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 pymemcache = pytest.importorskip("pymemcache", reason="the examples use pymemcache as their client")
-pytest.importorskip("trustme", reason="the examples of TLS need a certificate")
+pytestmark = needs_certificates  # some examples do
 
 
 def public_members() -> Iterator[tuple[str, Any]]:

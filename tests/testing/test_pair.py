@@ -11,6 +11,7 @@ import pytest
 
 from pymcd.testing import MemcachedPair, MemcachedServer, VerifyError
 
+from ..interpreters import needs_certificates
 from .helpers import RawClient, nothing_left, raw
 
 if TYPE_CHECKING:
@@ -336,8 +337,8 @@ def test_options_are_for_both() -> None:
             assert client.ask(b"set a 0 0 1\r\nx\r\n").startswith(b"SERVER_ERROR")
 
 
+@needs_certificates
 def test_a_pair_with_tls() -> None:
-    pytest.importorskip("trustme")
     with MemcachedPair(tls=True) as pair:
         context = ssl.create_default_context(cafile=pair.tls_ca_file)
         for server, request, answer in (

@@ -8,8 +8,10 @@ import errno
 import gc
 import pickle
 import re
+import shutil
 import socket
 import ssl
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +25,7 @@ from pymcd.store.item import Item as StoredItem
 from pymcd.store.item import Segment, SlabClass
 from pymcd.testing import Item, MemcachedPair, MemcachedServer
 
+from ..interpreters import needs_certificates
 from .helpers import RawClient, nothing_left, raw
 
 if TYPE_CHECKING:
@@ -738,8 +741,8 @@ def test_an_address_of_ipv6() -> None:
         assert client.ask(b"version\r\n") == b"VERSION 1.6.45\r\n"
 
 
+@needs_certificates
 def test_tls_with_a_certificate_of_its_own() -> None:
-    pytest.importorskip("trustme")
     with MemcachedServer(tls=True) as server:
         context = ssl.create_default_context(cafile=server.tls_ca_file)
         for name in ("localhost", "127.0.0.1"):
@@ -752,6 +755,39 @@ def test_tls_with_a_certificate_of_its_own() -> None:
                 assert server.calls[-1].reply == b"STORED\r\n"
         server.restart(keep_items=True)
         assert server.get("a") is not None
+
+
+@pytest.fixture
+def no_trustme(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on interpreters that nobody builds it for."""
+    monkeypatch.setitem(sys.modules, "trustme", None)
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="needs the command openssl")
+def test_tls_with_a_certificate_that_openssl_made(no_trustme: None) -> None:
+    with MemcachedServer(tls=True) as server:
+        context = ssl.create_default_context(cafile=server.tls_ca_file)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT  # as Python 3.13 does by itself
+        for name in ("localhost", "127.0.0.1"):
+            with (
+                socket.create_connection(server.address) as sock,
+                context.wrap_socket(sock, server_hostname=name) as client,
+            ):
+                client.sendall(b"version\r\n")
+                assert client.recv(100).startswith(b"VERSION")
+
+
+def test_what_makes_certificates_is_named_where_it_is_missing(
+    no_trustme: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(RuntimeError, match=r"trustme.*no command openssl.*chain\.pem"):
+        MemcachedServer(tls=True).start()
+    failing = tmp_path / "openssl"
+    failing.write_text("#!/bin/sh\necho no randomness today >&2\nexit 1\n")
+    failing.chmod(0o755)
+    with pytest.raises(RuntimeError, match=r"openssl req: no randomness today"):
+        MemcachedServer(tls=True).start()
 
 
 def test_users_of_the_text_protocol() -> None:
