@@ -65,8 +65,8 @@ def test_signals_are_obeyed_while_a_name_is_looked_up(monkeypatch: pytest.Monkey
         silent.wait()
         return []
 
-    class Told(Exception):
-        pass
+    class Told(BaseException):
+        """As KeyboardInterrupt, which may come while the thread is being started."""
 
     def obey(*_: object) -> None:
         raise Told

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 freezegun = pytest.importorskip("freezegun")
-time_machine = pytest.importorskip("time_machine")
+try:
+    import time_machine
+except ImportError:
+    time_machine = None  # type: ignore[assignment]
 
 ROOT = Path(__file__).parents[2]
 THEN = dt.datetime(2020, 2, 29, 12, 0, 0, tzinfo=dt.UTC)
@@ -77,7 +80,15 @@ class TimeMachineFrozen:
             yield traveller.move_to
 
 
-LIBRARIES: list[Any] = [Freezegun, FreezegunTicking, TimeMachine, TimeMachineFrozen]
+needs_time_machine = pytest.mark.skipif(
+    time_machine is None, reason="needs time-machine, which is written in C for CPython"
+)
+LIBRARIES: list[Any] = [
+    Freezegun,
+    FreezegunTicking,
+    pytest.param(TimeMachine, marks=needs_time_machine),
+    pytest.param(TimeMachineFrozen, marks=needs_time_machine),
+]
 every_library = pytest.mark.parametrize("library", LIBRARIES, ids=lambda each: each.__name__)
 every_clock = pytest.mark.parametrize("clock", ["real", "frozen", "host"])
 
