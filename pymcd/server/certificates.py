@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import ssl
 import warnings
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Final
 from ..exits import EXIT_USAGE, ConfigError
 from . import tlserrors
 from .files import state_of
+from .tlsqueue import keep_apart
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -36,6 +38,8 @@ _VERSIONS: Final = ("TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3")
 _VERIFY_MODES: Final = (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED)
 #: Nobody's key is longer.
 _KEY_MAX_BYTES: Final = 1 << 20
+#: What an error says whose reason Python has no name for, and where in Python it was found.
+_NAMELESS: Final = re.compile(r"\[\w+\] (?P<text>.+?)(?: \(_ssl\.c.*\))?")
 
 
 class _EncryptedKeyError(Exception):
@@ -139,7 +143,7 @@ class Certificates:
         return context
 
     def _bare_context(self, protocol: int) -> ssl.SSLContext:
-        context = ssl.SSLContext(protocol)
+        context = keep_apart(ssl.SSLContext(protocol))
         with warnings.catch_warnings():
             # Who asks for TLS 1.0 has been told by others.
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -198,17 +202,28 @@ def reason_of(error: OSError) -> str:
     if not isinstance(error, ssl.SSLError):
         # Not by its words: PyPy's ssl gives nothing but the number.
         return os.strerror(error.errno) if error.errno else str(error)
-    if not error.reason:
+    name = _name_of(error)
+    if not name:
         return "no PEM data of that kind"
-    reason = error.reason.lower().replace("_", " ")
+    reason = name.lower().replace("_", " ")
     if isinstance(error, ssl.SSLCertVerificationError) and error.verify_message:
         reason = f"{reason}: {error.verify_message}"
     return reason
 
 
+def _name_of(error: ssl.SSLError) -> str:
+    """Return the name of the reason; "" if there is none but that a part of OpenSSL failed."""
+    if error.reason:
+        return error.reason
+    # OpenSSL has the words for those, too, that are younger than the Python's list of names.
+    told = _NAMELESS.fullmatch(str(error.args[-1]))
+    text = told["text"] if told else ""
+    return "" if text.endswith(" lib") else text.upper().replace(" ", "_")
+
+
 def error_string(error: ssl.SSLError) -> str:
     """Return what OpenSSL itself would print of an error."""
-    name = error.reason or ""
+    name = _name_of(error)
     library = tlserrors.LIBRARIES.get(error.library or "", tlserrors.UNKNOWN)
     reason = tlserrors.REASONS.get(name, tlserrors.UNKNOWN) if library else tlserrors.UNKNOWN
     text = name.lower().replace("_", " ")

@@ -24,6 +24,7 @@ from ..exits import EXIT_USAGE, ConfigError
 from ..replication.etcd import REQUESTS_MAX
 from .certificates import reason_of
 from .peering import why_unreachable
+from .tlsqueue import keep_apart
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,7 +92,7 @@ class Access:
         return url.user, password
 
     def _load_context(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context = keep_apart(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         path = self._files.get("cacert")
         try:
             if path is None:

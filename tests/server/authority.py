@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pymcd.server.tlsqueue import keep_apart
 from pymcd.testing import openssl
 
 from ..interpreters import HAS_TRUSTME, needs_certificates
@@ -111,7 +112,8 @@ class Authority:
         version: ssl.TLSVersion | None = None,
     ) -> ssl.SSLContext:
         """Return the context of a client that trusts this authority."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        # It is in the same thread as the server.
+        context = keep_apart(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
         context.load_verify_locations(self.ca_file)
         if certificate is not None:
             with TemporaryDirectory(prefix="authority-") as folder:

@@ -15,7 +15,7 @@ import pytest
 from pymcd.config import Settings
 from pymcd.exits import EXIT_USAGE, ConfigError
 from pymcd.server import tlserrors
-from pymcd.server.certificates import Certificates
+from pymcd.server.certificates import Certificates, error_string, reason_of
 
 from .authority import Authority, Wire, new_authority, written
 
@@ -163,6 +163,24 @@ def test_a_reload_is_for_new_clients(authority: Authority) -> None:
     new = shown_to(certificates, authority.client())
     assert new != old
     assert certificates.context("tls") is not old_context
+
+
+NAMELESS = [
+    ("[SSL] record layer failure (_ssl.c:1006)", "record layer failure", 313),
+    ("[SSL] record layer failure (_ssl.c)", "record layer failure", 313),
+    ("[SSL] record layer failure", "record layer failure", 313),
+    ("[SSL] what nobody has heard of", "what nobody has heard of", 0),
+    ("[SSL] PEM lib (_ssl.c:3874)", "no PEM data of that kind", 0),
+    ("unknown error (_ssl.c:3036)", "no PEM data of that kind", 0),
+]
+
+
+@pytest.mark.parametrize(("said", "reason", "number"), NAMELESS, ids=[row[0] for row in NAMELESS])
+def test_reasons_that_this_python_has_no_name_for(said: str, reason: str, number: int) -> None:
+    error = ssl.SSLError(1, said)
+    error.library, error.reason = "SSL", None  # type: ignore[assignment]
+    assert reason_of(error) == reason
+    assert error_string(error).startswith(f"error:{20 << 23 | number:08X}:SSL routines::")
 
 
 @pytest.mark.parametrize("which", ["chain_file", "key_file"])

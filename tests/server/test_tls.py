@@ -256,6 +256,25 @@ def test_who_breaks_the_protocol_later_is_closed() -> None:
     assert host.lines == [f"SSL connection failed: tcp:192.0.2.1:5: {SPOILT_RECORD[1]}"]
 
 
+@pytest.mark.parametrize("times", [1, 300])
+def test_what_one_client_spoils_is_not_told_of_another(times: int) -> None:
+    """OpenSSL's errors are in a queue that all those share whom a thread serves."""
+    host = Host()
+    good, good_wire = host.session(), client()
+    connection = host.connection
+    host.introduce(good, good_wire)
+    bad, bad_wire = host.session(), client()
+    host.introduce(bad, bad_wire)
+    sealed = bad_wire.seal(b"version\r\n" * times)
+    host.feed(bad, sealed[:-1] + bytes([sealed[-1] ^ 1]))
+    assert bad.failed
+    bad.farewell()
+    host.connection = connection
+    halves = good_wire.seal(b"version\r\n")
+    assert host.feed(good, halves, step=len(halves) - 1)[:1] == [b""]
+    assert not good.failed
+
+
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=10), st.booleans())
 @settings(max_examples=60)
 def test_garbage_raises_nothing(pieces: list[bytes], introduced: bool) -> None:
