@@ -24,5 +24,6 @@ def take_apart(service: Service) -> None:
                 segment.head = segment.tail = None
             del segment.fresh
         vars(slab_class).clear()
-    for part in (cache, service):
-        vars(part).clear()
+    vars(service).clear()
+    for name in cache.__slots__:
+        delattr(cache, name)
