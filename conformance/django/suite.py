@@ -54,7 +54,9 @@ def fetch() -> Path:
             )
             (archive,) = Path(download).iterdir()
             with tarfile.open(archive) as opened:
-                opened.extractall(folder.parent.parent, filter="data")
+                # See `pair.renewals`.
+                opened.extraction_filter = getattr(tarfile, "data_filter", None)
+                opened.extractall(folder.parent.parent)
     return folder
 
 

@@ -249,7 +249,9 @@ def _release_before(folder: str) -> tuple[str, ...]:
     except (OSError, subprocess.CalledProcessError) as error:
         raise TrialError(f"no sources of the release before: {error}") from None
     with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        tar.extractall(folder, filter="data")
+        # Pythons before 3.11.4, as that of Debian 12, know no filters.
+        tar.extraction_filter = getattr(tarfile, "data_filter", None)
+        tar.extractall(folder)
     start = (
         f"import runpy, sys; sys.path.insert(0, {folder!r});"
         "runpy.run_module('pymcd', run_name='__main__', alter_sys=True)"
