@@ -180,6 +180,14 @@ class Picked(NamedTuple):
     keys: tuple[bytes, ...]  #: of the call, which the fault is about
 
 
+def _interrupted(error: BaseException) -> bool:
+    """Return whether somebody wants the program to end: only the main thread is told."""
+    return (
+        isinstance(error, KeyboardInterrupt)
+        and threading.current_thread() is threading.main_thread()
+    )
+
+
 #: Of faults that ended: how many calls they were done to.
 _METS_MAX: Final = 10_000
 
@@ -256,9 +264,9 @@ class FaultTable:
                         picked = Picked(rule, self._resolve(rule, call, action), keys)
                 else:
                     rule.look(call)
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # pytest's own are no exceptions
+                if _interrupted(error):
+                    raise
                 self._fail(rule, call, error)
         return picked
 
@@ -274,9 +282,9 @@ class FaultTable:
                 else:
                     action = rule.choose(_said(action.reply(call)))
             return action
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:
+            if _interrupted(error):
+                raise
             words = self._fail(rule, call, error)
             told = f"{words} in {rule.origin.text}".encode(errors="replace")
             return Action("server_error", "", reply=told)

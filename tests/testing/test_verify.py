@@ -66,6 +66,14 @@ def skip(call: Call) -> bytes:
     pytest.skip("no more of this")
 
 
+def interrupt(call: Call) -> bytes:
+    raise KeyboardInterrupt("as if somebody had")
+
+
+def leave(call: Call) -> bytes:
+    raise SystemExit(3)
+
+
 class Odd(Exception):
     """One that no other process can have."""
 
@@ -98,6 +106,8 @@ FUNCTIONS: list[tuple[Callable[[Call], bytes], str, type[BaseException]]] = [
     (answer_text, "TypeError: it returned 'END\\r\\n'; return bytes", TypeError),
     (skip, "Skipped: no more of this", pytest.skip.Exception),
     (raise_odd, "Odd: 1 2", Exception),
+    (interrupt, "KeyboardInterrupt: as if somebody had", KeyboardInterrupt),
+    (leave, "SystemExit: 3", SystemExit),
 ]
 
 
@@ -114,7 +124,7 @@ def test_a_function_that_fails_fails_the_client_and_the_test(
     if server._plan.process:
         # Another process has no pytest that explains an assert, or whose exceptions travel.
         words, _, _ = words.partition(": assert")
-        kind = Exception
+        kind = BaseException
     server.fault(key="a").reply(function)
     with raw(server) as client:
         said = ask(client)
@@ -416,6 +426,22 @@ def test_a_server_of_trio_whose_test_fails() -> None:
 
     with pytest.raises(ZeroDivisionError):
         trio.run(program)
+
+
+def test_who_interrupts_a_trio_program_ends_it() -> None:
+    async def program() -> None:
+        async with serve() as server:
+            server.fault(command="get").reply(interrupt)
+            stream = server.connect()
+            await stream.send_all(b"get a\r\n")
+            await trio.sleep_forever()
+
+    with pytest.raises((KeyboardInterrupt, BaseExceptionGroup)) as raised:
+        trio.run(program)
+    error: BaseException = raised.value
+    while isinstance(error, BaseExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, KeyboardInterrupt)
 
 
 def test_a_node_that_was_killed() -> None:
