@@ -65,10 +65,10 @@ class ThreadHost:
         self._ended = False
         self.failure: BaseException | None = None
         started: _Answer = SimpleQueue()
-        self._thread = threading.Thread(
-            target=self._run, args=(started,), name="pymcd.testing", daemon=True
-        )
         try:
+            self._thread = threading.Thread(
+                target=self._run, args=(started,), name="pymcd.testing", daemon=True
+            )
             self._thread.start()
             _wait_for(started)
         except BaseException:

@@ -21,7 +21,7 @@ from .lives import Life
 from .plan import PairPlan, method_taking
 from .record import CallLog
 from .server import MemcachedServer
-from .surroundings import check_system, threads_replaced_by
+from .surroundings import check_system, why_no_thread
 
 if TYPE_CHECKING:
     from .childhost import ChildHost
@@ -58,7 +58,7 @@ class MemcachedPair(FaultOwner, Life):
         clock: "real", "frozen" or "host"; both servers share it. Replication itself goes by real
             time.
         process: Run both in one process of its own, as they do by themselves where gevent or
-            eventlet have replaced threads.
+            eventlet have replaced threads, and in a subinterpreter.
         options: Further options of both, such as `["--replication-ack", "strict"]`. The
             acknowledgement time-out is 0.25 s here, so that a slow machine is no failure; a node
             that is killed is replaced after that time.
@@ -96,7 +96,7 @@ class MemcachedPair(FaultOwner, Life):
 
                 self.a._certificates = self.b._certificates = Certificates(_HOST)
                 plan = self.a._certificates.add_to(plan)
-            if plan.process or threads_replaced_by() is not None:
+            if plan.process or why_no_thread() is not None:
                 self._start_child(plan)
             else:
                 self._start_threads()

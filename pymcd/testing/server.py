@@ -31,7 +31,7 @@ from .plan import ServerPlan, method_taking
 from .record import CallRecord
 from .requests import Commands
 from .sections import register
-from .surroundings import check_system, event_loop, in_thread, threads_replaced_by
+from .surroundings import check_system, event_loop, in_thread, why_no_thread
 from .wanted import Key, Wanted
 
 if TYPE_CHECKING:
@@ -68,10 +68,7 @@ _AFTER_CLIENTS = frozenset(
 #: How soon a thread ends that waits for calls nobody wants to hear of any more.
 _WAIT_SLICE_S: Final = 0.02
 #: In the log of a server that nobody has told to run there.
-_IN_CHILD: Final = (
-    "{} has replaced threads and sockets in the process of the tests:"
-    " this server runs in a process of its own, as with process=True"
-)
+_IN_CHILD: Final = "{}: this server runs in a process of its own, as with process=True"
 
 
 class MemcachedServer(Controls, Life):
@@ -105,8 +102,8 @@ class MemcachedServer(Controls, Life):
             key.
         clock: "real"; "frozen", which only `advance` moves; or "host", which is what `time.time`
             shows in this process: with freezegun or time-machine it goes forth and back.
-        process: Run in a process of its own; where gevent or eventlet have replaced threads it
-            does so by itself, and says so in its log.
+        process: Run in a process of its own; where gevent or eventlet have replaced threads, and
+            in a subinterpreter, it does so by itself, and says so in its log.
         options: Further options of the command line, such as `["-M", "-o", "idle_timeout=5"]`.
     """
 
@@ -158,16 +155,16 @@ class MemcachedServer(Controls, Life):
 
             self._certificates = self._certificates or Certificates(plan.host)
             plan = self._certificates.add_to(plan)
-        replaced_by = threads_replaced_by()
-        self._in_child = plan.process or replaced_by is not None
+        reason = why_no_thread()
+        self._in_child = plan.process or reason is not None
         if self._in_child:
             from .childhost import ChildHost
 
             child = ChildHost(plan)
             self._host = child
             self._port_number = child.port
-            if replaced_by is not None and not plan.process:
-                self._ask("server.memory_log.line", _IN_CHILD.format(replaced_by))
+            if reason is not None and not plan.process:
+                self._ask("server.memory_log.line", _IN_CHILD.format(reason))
             return
         from .engine import Engine
         from .host import ThreadHost

@@ -32,10 +32,11 @@ def check_system() -> None:
         )
 
 
-def threads_replaced_by() -> str | None:
-    """Return the library that has taken away threads and sockets in this process, if one has.
+def why_no_thread() -> str | None:
+    """Return why a server cannot run in a thread of this process, as a clause, if it cannot.
 
-    There a thread is none, and trio's event loop finds no way to wait.
+    Where a library has taken away threads and sockets a thread is none, and trio's event loop finds
+    no way to wait. A subinterpreter has no thread that is ended with it.
     """
     for library, module, question in (
         ("gevent", "gevent.monkey", "is_module_patched"),
@@ -45,7 +46,11 @@ def threads_replaced_by() -> str | None:
         if patcher is not None:
             is_patched = getattr(patcher, question)
             if any(is_patched(name) for name in ("select", "socket", "thread", "threading")):
-                return library
+                return f"{library} has replaced threads and sockets in the process of the tests"
+    try:
+        threading.Thread(name="pymcd.testing", daemon=True)
+    except RuntimeError as error:  # where Python has subinterpreters
+        return str(error)
     return None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -457,6 +458,56 @@ def test_gevent() -> None:
         cwd=ROOT,
     )
     assert (done.stdout, done.returncode) == ("good\n", 0), done.stderr
+
+
+# -- subinterpreters ---------------------------------------------------------------------------
+
+IN_A_SUBINTERPRETER = """
+import socket
+from pymcd.testing import MemcachedPair, MemcachedServer
+with MemcachedServer() as server:
+    (line,) = server.log
+    assert line.endswith("this server runs in a process of its own, as with process=True"), line
+    with socket.create_connection(server.address) as client:
+        client.sendall(b"get a\\r\\n")
+        server.wait_for("get", "a")
+with MemcachedPair() as pair:
+    pair.a.put("a", b"1")
+    assert "a" in pair.b
+"""
+OUTSIDE = """
+import sys
+from concurrent import interpreters
+inside = interpreters.create()
+inside.exec(f"import sys; sys.path[:] = {sys.path}")
+inside.exec(sys.argv[1])
+inside.close()
+print("good")
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 14), reason="Python 3.14 has them")
+@pytest.mark.slow
+def test_a_subinterpreter() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", OUTSIDE, IN_A_SUBINTERPRETER],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert (done.stdout, done.returncode) == ("good\n", 0), done.stderr
+    assert done.stderr == ""
+
+
+def test_where_no_thread_can_be_had_nothing_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start new thread"):
+        MemcachedServer().start()
+    gc.collect()  # what was left open would warn
 
 
 # -- costs -------------------------------------------------------------------------------------
