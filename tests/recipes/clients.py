@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
+from ..interpreters import needs
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -160,5 +162,5 @@ _MODULES = {"pylibmc binary": "pylibmc", "python-memcached": "memcache"}
 def connect(name: str, server: MemcachedServer, timeout_s: float = PATIENT_S) -> Client:
     """Return a client of the named library; skip the test where that is not installed."""
     module = _MODULES.get(name, name)
-    pytest.importorskip(module, reason=f"needs {name}: pip install -e '.[recipes]'")
+    pytest.importorskip(module, reason=needs(module))
     return CLIENTS[name](server, timeout_s)

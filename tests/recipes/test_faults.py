@@ -13,6 +13,7 @@ import pytest
 
 from pymcd.testing import MemcachedServer
 
+from ..interpreters import needs
 from .clients import CLIENTS, PATIENT_S, Client, Pylibmc, connect
 from .document import PAGES
 
@@ -128,7 +129,7 @@ def time_out(fault: str, library: str) -> float:
 
 def column_of_get(library: str) -> str:
     """Return where the table has what a `get` of pylibmc meets with the libmemcached it has."""
-    module = pytest.importorskip("_pylibmc", reason="needs pylibmc: pip install -e '.[recipes]'")
+    module = pytest.importorskip("_pylibmc", reason=needs("pylibmc"))
     version: str = module.libmemcached_version
     return f"{OF_LIBMEMCACHED[library]} ({'.'.join(version.split('.')[:2])})"
 

@@ -8,6 +8,7 @@ import pytest
 
 from pymcd.testing import MemcachedServer
 
+from ..interpreters import needs
 from .document import PAGES, TEST_FILE, Recipe, recipes, titles
 from .running import RUN_TIMEOUT_S, counts, run_django, run_pytest
 
@@ -58,7 +59,7 @@ ARGUMENTS = {
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.title)
 def test_recipe(recipe: Recipe, tmp_path):
     if missing := recipe.missing():
-        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[recipes]'")
+        pytest.skip(needs(*missing))
     recipe.write(tmp_path)
     if recipe.title == "Django's own runner":
         assert "Ran 2 tests" in run_django(tmp_path)
@@ -136,7 +137,7 @@ def test_the_same_recipes_on_a_server_that_is_there_already(tmp_path):
     """Any server will do for that, so also one of ours."""
     (expiry,) = (recipe for recipe in RECIPES if recipe.title == "Expiry")
     if missing := expiry.missing():
-        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[recipes]'")
+        pytest.skip(needs(*missing))
     expiry.write(tmp_path)
     with MemcachedServer() as there:
         there.put("someone's", b"item")

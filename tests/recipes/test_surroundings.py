@@ -17,7 +17,7 @@ import pytest
 
 from pymcd.testing import MemcachedServer, serve
 
-from ..interpreters import needs_certificates
+from ..interpreters import needs, needs_certificates
 from .document import PAGES
 from .running import RUN_TIMEOUT_S, counts, run_pytest
 
@@ -230,7 +230,7 @@ print("done")
 @pytest.mark.slow
 def test_gevent_after_monkey_patching():
     for module in ("gevent", "pymemcache"):
-        pytest.importorskip(module, reason=f"needs {module}: pip install -e '.[recipes]'")
+        pytest.importorskip(module, reason=needs(module))
     done = subprocess.run(
         [sys.executable, "-W", "error::ResourceWarning", "-c", GEVENT],
         capture_output=True,
@@ -267,7 +267,7 @@ def test_a_test_that_fails_leaves_nothing():
 @pytest.mark.timeout(RUN_TIMEOUT_S)
 def test_pytest_socket_lets_a_server_of_tests_be(tmp_path):
     """With the line of docs/testing-recipes.md, and nobody else."""
-    pytest.importorskip("pytest_socket", reason="needs pytest-socket: pip install -e '.[recipes]'")
+    pytest.importorskip("pytest_socket", reason=needs("pytest-socket"))
     (line,) = re.findall(r"```ini\n(addopts = .*)\n```", PAGES[-1].read_text("utf-8"))
     (tmp_path / "pytest.ini").write_text(f"[pytest]\n{line}\n")
     (tmp_path / "test_it.py").write_text(SHUT_IN)

@@ -22,7 +22,7 @@ from pymcd.testing.childhost import ChildHost
 from pymcd.testing.clocks import FakeClock, monotonic, realtime
 from pymcd.testing.plan import Plan
 
-from ..interpreters import needs_certificates
+from ..interpreters import needs, needs_certificates
 from .helpers import raw
 
 if TYPE_CHECKING:
@@ -80,9 +80,7 @@ class TimeMachineFrozen:
             yield traveller.move_to
 
 
-needs_time_machine = pytest.mark.skipif(
-    time_machine is None, reason="needs time-machine, which is written in C for CPython"
-)
+needs_time_machine = pytest.mark.skipif(time_machine is None, reason=needs("time_machine"))
 LIBRARIES: list[Any] = [
     Freezegun,
     FreezegunTicking,

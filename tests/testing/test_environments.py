@@ -20,7 +20,7 @@ import trio
 
 from pymcd.testing import Call, MemcachedPair, MemcachedServer
 
-from ..interpreters import needs_certificates
+from ..interpreters import needs, needs_certificates
 from .helpers import RawClient, nothing_left, raw
 
 if TYPE_CHECKING:
@@ -447,7 +447,7 @@ print("good")
 """
 
 
-@pytest.mark.skipif(find_spec("gevent") is None, reason="gevent is not installed")
+@pytest.mark.skipif(find_spec("gevent") is None, reason=needs("gevent"))
 @pytest.mark.slow
 def test_gevent() -> None:
     done = subprocess.run(

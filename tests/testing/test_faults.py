@@ -11,6 +11,7 @@ import pytest
 
 from pymcd.testing import Call, Fault, MemcachedServer
 
+from ..interpreters import needs
 from .helpers import RawClient, raw
 
 if TYPE_CHECKING:
@@ -355,7 +356,7 @@ def test_a_fault_that_is_removed_twice_or_late_is_harmless() -> None:
 
 @pytest.mark.parametrize("protocol", ["text", "binary"])
 def test_faults_of_binary_clients(server: MemcachedServer, protocol: str) -> None:
-    pylibmc = pytest.importorskip("pylibmc")
+    pylibmc = pytest.importorskip("pylibmc", reason=needs("pylibmc"))
     # Without any behaviors pylibmc 1.6 has Python 3.13 tell of errors that it ignores.
     client = pylibmc.Client([server.url], binary=protocol == "binary", behaviors={})
     client["a"] = 1
