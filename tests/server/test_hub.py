@@ -535,6 +535,32 @@ def test_an_awaited_reply_that_the_socket_does_not_take(host: Host) -> None:
     assert connection.waiting
 
 
+def test_of_many_who_are_answered_at_once_most_are_so_in_the_next_turns(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To write to them all would take as long as others may take a node for gone."""
+    monkeypatch.setattr("pymcd.server.hub.DELIVERED_MAX", 3)
+    connections = [Waiting(host.service) for _ in range(10)]
+    callers = [host.connect(connection)[0] for connection in connections]
+    for number in range(3):
+        for caller in callers:
+            caller.send(b"version\r\n")
+        host.turn()
+        assert all(connection.waiting for connection in connections)
+        for connection in connections:
+            connection.answer(b"%d\r\n" % number)
+        said = [heard(caller) for caller in callers]
+        assert said == 3 * [b"%d\r\n" % number] + 7 * [b""]
+        host.turn()
+        assert [heard(caller) for caller in callers[3:]] == 7 * [b"%d\r\n" % number]
+    caller = callers[-1]
+    caller.send(b"version\r\n")
+    host.turn()
+    caller.close()
+    host.turn(2)
+    assert host.closed == [connections[-1]]
+
+
 # -- in the event loop ---------------------------------------------------------------------------
 
 
