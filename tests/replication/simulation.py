@@ -34,6 +34,7 @@ from pymcd.replication import frames
 from pymcd.replication.lease import SILENCE_S
 
 from . import checkers, simulation_troubles, world_etcd, world_witness
+from .releases import TODAY
 from .simulation_clients import PASSWORD, USER, Client, Garbled, Login, Speech
 from .watch import Reach, Watch
 from .world import (
@@ -998,6 +999,8 @@ class Simulation:
         if self.voting:
             self._note_links(host)
         self.watch.look(host, self.report.found)
+        if host.node.role == "follower":
+            self._check_word_of_who_left(host)
         if len(host.history) < 2 or host.history[-1].at != self.world.now:
             return
         was, now = host.history[-2], host.history[-1]
@@ -1052,6 +1055,23 @@ class Simulation:
                     f"{self.world.now:.6f}: {host.name} acts without {name}, which answers by"
                     f" itself for {left_s:.3f} s"
                 )
+
+    def _check_word_of_who_left(self, host: Host) -> None:
+        """Who has left has said no word since by which who followed it answers still."""
+        node = host.node
+        left = self.world.hosts[node.view.coordinator]
+        if not left.alive or not (host.release is TODAY is left.release):
+            return
+        if left.node.role != "starting" or left.node._left_at == inf:
+            return  # it is there; or begins anew, whatever it was about to do
+        left_s = left.clock.world_seconds(left.clock.monotonic() - left.node._left_at)
+        until_s = host.clock.world_seconds(node.gate.open_until - host.clock.monotonic())
+        lease_s = host.clock.world_seconds(node.patience.lease_s)
+        if left_s + until_s > lease_s + LEASE_TOLERANCE_S:
+            self.report.found.append(
+                f"{self.world.now:.6f}: {host.name} answers by itself for {until_s:.3f} s, and"
+                f" {left.name} has left {left_s:.3f} s ago"
+            )
 
     def _check_waking(self, host: Host) -> None:
         """Who stood still for long serves alone only if nobody went on meanwhile, or he heard."""
