@@ -66,8 +66,9 @@ LOOK_AT_CLOCK_EVERY_BYTES: Final = 1 << 12
 #: Of one turn, for those who are ready, and for each lane.
 SHARE_S: Final = 0.001
 LINGER_S: Final = 0.001
-#: An eager hub stays awake for so long, if what it waited for last took no longer.
-AWAKE_S: Final = 0.0002
+#: An eager hub stays awake for so long, if what it waited for last took no longer. What has not
+#: come by then takes longer than to fall asleep and be woken does.
+AWAKE_S: Final = 0.00005
 #: Of one client's reply sent in one turn, in chunks, and in bytes or little more.
 _CHUNKS_PER_TURN: Final = 4
 _BYTES_PER_TURN: Final = 256 << 10
@@ -480,8 +481,8 @@ class Hub:
                 return
         if session.muted or session.connection.aside:
             self._read_again(session)
-        else:
-            self._respond_again(session)
+        elif session.lane is self._light:  # `_respond_again`
+            self._responders[session.fd] = session.respond
 
     def _resume(self, session: Session) -> None:
         """Go on with a session that has waited in a lane."""

@@ -135,7 +135,8 @@ class Wire:
                 return
         elif len(pieces) <= _PIECES_MAX:
             try:
-                sent = self.sock.sendmsg(pieces)
+                # An acknowledgement is one piece.
+                sent = self.sock.send(pieces[0]) if len(pieces) == 1 else self.sock.sendmsg(pieces)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:
