@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import ssl
 import warnings
 from typing import TYPE_CHECKING, Final
@@ -38,8 +37,6 @@ _VERSIONS: Final = ("TLSv1", "TLSv1_1", "TLSv1_2", "TLSv1_3")
 _VERIFY_MODES: Final = (ssl.CERT_NONE, ssl.CERT_OPTIONAL, ssl.CERT_REQUIRED, ssl.CERT_REQUIRED)
 #: Nobody's key is longer.
 _KEY_MAX_BYTES: Final = 1 << 20
-#: What an error says whose reason Python has no name for, and where in Python it was found.
-_NAMELESS: Final = re.compile(r"\[\w+\] (?P<text>.+?)(?: \(_ssl\.c.*\))?")
 
 
 class _EncryptedKeyError(Exception):
@@ -216,8 +213,9 @@ def _name_of(error: ssl.SSLError) -> str:
     if error.reason:
         return error.reason
     # OpenSSL has the words for those, too, that are younger than the Python's list of names.
-    told = _NAMELESS.fullmatch(str(error.args[-1]))
-    text = told["text"] if told else ""
+    # "[SSL] some words (_ssl.c:1006)"
+    _, _, words = str(error.args[-1]).partition("] ")
+    text, _, _ = words.partition(" (_ssl.c")
     return "" if text.endswith(" lib") else text.upper().replace(" ", "_")
 
 

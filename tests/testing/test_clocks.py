@@ -22,7 +22,7 @@ from pymcd.testing.childhost import ChildHost
 from pymcd.testing.clocks import FakeClock, monotonic, realtime
 from pymcd.testing.plan import Plan
 
-from ..interpreters import needs, needs_certificates
+from ..interpreters import needs, needs_certificates, of_cpython
 from .helpers import raw
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TimeMachineFrozen:
 needs_time_machine = pytest.mark.skipif(time_machine is None, reason=needs("time_machine"))
 LIBRARIES: list[Any] = [
     Freezegun,
-    FreezegunTicking,
+    pytest.param(FreezegunTicking, marks=of_cpython("freezegun's tick=True")),
     pytest.param(TimeMachine, marks=needs_time_machine),
     pytest.param(TimeMachineFrozen, marks=needs_time_machine),
 ]
