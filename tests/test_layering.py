@@ -128,15 +128,21 @@ SYNCHRONOUS = CORE
 
 
 @functools.cache
-def modules() -> list[tuple[str, str, ast.Module]]:
-    """Return layer, dotted package and syntax tree of each module."""
-    found = []
+def sources() -> dict[str, tuple[str, ast.Module]]:
+    """Return dotted package and syntax tree of each module, by its name; all read at once."""
+    found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
-        parts = path.relative_to(PACKAGE).with_suffix("").parts
-        layer = "" if parts == ("__init__",) else parts[0]
-        package = ".".join((PACKAGE.name, *parts[:-1]))
-        found.append((layer, package, ast.parse(path.read_text(encoding="utf-8"), str(path))))
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        package = ".".join(parts[:-1])
+        name = package if path.stem == "__init__" else ".".join(parts)
+        found[name] = package, ast.parse(path.read_text(encoding="utf-8"), str(path))
     return found
+
+
+def modules() -> Iterator[tuple[str, str, ast.Module]]:
+    """Yield layer, dotted package and syntax tree of each module."""
+    for name, (package, tree) in sources().items():
+        yield name.partition(".")[2].partition(".")[0], package, tree
 
 
 def names_of(package: str, tree: ast.Module) -> Iterator[tuple[str, str]]:
@@ -188,7 +194,7 @@ def layer_of(name: str) -> str:
 
 
 def circles(sources: dict[str, tuple[str, ast.Module]]) -> list[set[str]]:
-    """Return the groups of modules that need each other; `sources`: package and tree by name."""
+    """Return the groups of modules that need each other."""
 
     def home(base: str, name: str) -> str:
         """Return the module that a name comes from, where a package only passes it on."""
@@ -269,14 +275,10 @@ def test_below_the_server_nobody_speaks_to_the_terminal():
 
 
 def test_modules_do_not_need_each_other():
-    sources = {}
-    for path in PACKAGE.rglob("*.py"):
-        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-        name = ".".join(parts[:-1] if path.stem == "__init__" else parts)
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        sources[name] = ".".join(parts[:-1]), tree
     allowed = [{f"{PACKAGE.name}.{name}" for name in group} for group in CIRCLES]
-    assert [group for group in circles(sources) if not any(group <= each for each in allowed)] == []
+    assert [
+        group for group in circles(sources()) if not any(group <= each for each in allowed)
+    ] == []
 
 
 def test_the_rules_can_fail():
