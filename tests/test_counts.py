@@ -39,12 +39,12 @@ def test_work_that_is_done_is_counted(monkeypatch: pytest.MonkeyPatch):
     from pymcd.protocol.connection import Connection
 
     before = sum(counts.count("get16").values())
-    respond = Connection.respond
+    respond = Connection.respond_text
     code = compile("def respond(self, data):\n for _ in range(9): pass\n return of(self, data)",
                    f"{counts.PACKAGE}more.py", "exec")  # fmt: skip
     names = {"of": respond}
     exec(code, names)
-    monkeypatch.setattr(Connection, "respond", names["respond"])
+    monkeypatch.setattr(Connection, "respond_text", names["respond"])
     now = counts.count("get16")
     assert now["more.py:respond"] > 9
     assert sum(now.values()) > before + 9

@@ -23,7 +23,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from .. import limits
-from ..store.item import key_marks
+from ..store.item import Item, key_marks
 from ..store.status import Status, StoreMode
 from . import reports
 from .framing import await_value, refuse_value, swallow, take_value
@@ -296,7 +296,7 @@ def answer_plain(connection: Connection, data: bytes) -> bytes | None:
             4 + len(value),
             opaque,
             item.cas_unique,
-            item.client_flags,
+            0 if type(item) is Item else item.client_flags,  # text.py
         )
         if len(value) <= _JOINED_VALUE_MAX_BYTES:
             return head + value

@@ -29,6 +29,7 @@ from .binary import REQUEST_MAGIC, run_binary
 from .framing import refuse_value, run_text
 from .login import run_login
 from .text import VERBS, answer_plain
+from .text import respond as respond_text
 from .tokens import NO_MEMORY_REQUEST
 from .underway import Holder
 
@@ -87,6 +88,8 @@ class Connection(Holder):
     )
     #: The short way of the binary protocol, if there is one.
     answer_plain_binary: ClassVar[_Answerer | None] = staticmethod(binary.answer_plain)
+    #: `respond`, for the text protocol.
+    respond_text = respond_text
 
     __slots__ = (
         "address",
@@ -316,6 +319,10 @@ class Connection(Holder):
             reply = answer(self, data)
             if reply is not None or self.pieces:
                 return reply
+        return self.execute(data)
+
+    def execute(self, data: bytes) -> bytes | None:
+        """Do what `respond` does, by the general path."""
         self.receive_data(data)
         more = self.run()
         pieces = self.pieces
@@ -331,6 +338,13 @@ class Connection(Holder):
         reply = b"".join(pieces)
         pieces.clear()
         return reply
+
+    @property
+    def responder(self) -> Callable[[bytes], bytes | None]:
+        """`respond`, or what does the same in less time, as this client is known by now."""
+        if self.answer_plain is answer_plain and type(self).respond is Connection.respond:
+            return self.respond_text
+        return self.respond
 
     def run(self) -> bool:
         """Execute what is complete, a bounded part of it; True: call again, more may be there.

@@ -13,6 +13,7 @@ from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Final
 
 from .. import limits
+from ..store.item import Item
 from ..store.status import Status, StoreMode
 from .admin import ADMIN_VERBS
 from .framing import refuse_value
@@ -42,7 +43,6 @@ from .verbs import READS, WRITES, Verb, all_keys, keys_behind_exptime, one_key
 
 if TYPE_CHECKING:
     from ..replication.gate import Gate
-    from ..store import Item
     from .connection import Connection
     from .verbs import type_Header
 
@@ -328,8 +328,9 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
             elif gate is None or item.cas_unique <= gate.commits.watermark:
                 value = item.value
                 size = len(value)
-                client_flags = item.client_flags
-                suffix = value_suffix(client_flags, size) if client_flags else _SUFFIXES[size]
+                suffix = (
+                    _SUFFIXES[size] if type(item) is Item else value_suffix(item.client_flags, size)
+                )
                 if size <= _JOINED_VALUE_MAX_BYTES:
                     return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
                 connection.pieces += (b"VALUE ", key, suffix, value, b"\r\nEND\r\n")
@@ -359,6 +360,55 @@ def answer_plain(connection: Connection, data: bytes, gate: Gate | None = None) 
     return None
 
 
+def respond(connection: Connection, data: bytes) -> bytes | None:
+    """Do what `Connection.respond` does, for who speaks text to a server that is alone.
+
+    It is that and `answer_plain` in one: of what a get takes, calls are a third.
+    """
+    # Hot path: bench/ "get16", "set16".
+    cache = connection.cache
+    connection.last_command_at = cache.now
+    if connection.answer_plain is not None and connection.service.plain:
+        verb = data[:4]
+        if verb == b"get ":
+            if data[-2:] == b"\r\n":
+                key = data[4:-2]
+                item = cache.hit(key)
+                if item is not None:
+                    value = item.value
+                    size = len(value)
+                    suffix = (
+                        _SUFFIXES[size]
+                        if type(item) is Item
+                        else value_suffix(item.client_flags, size)
+                    )
+                    if size <= _JOINED_VALUE_MAX_BYTES:
+                        return b"".join((b"VALUE ", key, suffix, value, b"\r\nEND\r\n"))
+                    connection.pieces += (b"VALUE ", key, suffix, value, b"\r\nEND\r\n")
+                    connection.lent.append((item, value))
+                    return None
+                if b" " in key:
+                    reply = _answer_several(connection, key, None)
+                    if reply is not None:
+                        return reply
+        elif verb == b"set ":
+            plain_set = _PLAIN_SET(data)
+            if plain_set is not None:
+                key, flags, exptime, length, value = plain_set.groups()
+                if _DIGITS[len(value)] == length and cache.set(
+                    key,
+                    value,
+                    0 if exptime == b"0" else connection.expires_at(int(exptime)),
+                    0 if flags == b"0" else int(flags),
+                ):
+                    return STORED
+        elif verb[:1] == b"m":
+            reply = answer_plain_meta(connection, data)
+            if reply is not None or connection.pieces:
+                return reply
+    return connection.execute(data)
+
+
 def _answer_several(connection: Connection, words: bytes, gate: Gate | None) -> bytes | None:
     """Answer a get of several keys if it is usual, and its answer one piece; None: nothing done."""
     # Hot path: bench/ "multiget".
@@ -385,8 +435,8 @@ def _answer_several(connection: Connection, words: bytes, gate: Gate | None) -> 
         value = item.value
         size = len(value)
         weight += size
-        client_flags = item.client_flags
-        suffix = value_suffix(client_flags, size) if client_flags else _SUFFIXES[size]
+        # An item without client flags finds them in its class, which takes ten times as long.
+        suffix = _SUFFIXES[size] if type(item) is Item else value_suffix(item.client_flags, size)
         pieces += (b"VALUE ", item.key, suffix, value, CRLF)
     if weight > _JOINED_VALUES_MAX_BYTES:
         return None

@@ -456,7 +456,9 @@ class Hub:
     def _respond_again(self, session: Session) -> None:
         """Have a client answered as soon as it is ready, unless it is to wait in its lane."""
         if session.lane is self._light:
-            self._responders[session.fd] = session.respond
+            self._responders[session.fd] = (
+                session.connection.responder if session.tls is None else session.respond
+            )
 
     def _deliver(self, session: Session, reply: bytes) -> None:
         """Write what a client has waited for, and read from it again."""

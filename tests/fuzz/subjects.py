@@ -100,7 +100,7 @@ class Clients:
                 if connection.closing:
                     break
                 self.service.tick()
-                reply = watch(connection.respond, piece)
+                reply = watch(connection.responder, piece)
                 if reply is None:
                     reply = self._drain(connection, watch)
                     if reply is None:

@@ -123,7 +123,7 @@ class Server:
         self.service.tick()
         answer = None
         if self.responds:
-            answer = connection.respond(data)
+            answer = connection.responder(data)
         else:
             connection.receive_data(data)
         if answer is None:

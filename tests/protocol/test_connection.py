@@ -23,11 +23,20 @@ NOOP = b"\x80\x0a" + bytes(22)
 NOOP_REPLY = b"\x81\x0a" + bytes(22)
 
 
-def respond(client: Client, data: bytes) -> bytes:
+#: What a driver calls at first, or with TLS; and as soon as the client is known.
+WAYS = ["respond", "responder"]
+
+
+def respond(client: Client, data: bytes, way: str = "responder") -> bytes:
     """Feed `data` as the hub does: the fast path first; return all that was answered."""
-    client.service.tick()
-    answer = client.connection.respond(data)
+    answer = respond_once(client, data, way)
     return client.receive() if answer is None else answer
+
+
+def respond_once(client: Client, data: bytes, way: str = "responder") -> bytes | None:
+    client.service.tick()
+    answer: bytes | None = getattr(client.connection, way)(data)
+    return answer
 
 
 @pytest.mark.parametrize(
@@ -74,66 +83,73 @@ def test_while_a_source_lasts_nothing_is_executed():
     assert client.receive() == b"VERSION 1.6.45\r\n"
 
 
-def respond_once(client: Client, data: bytes) -> bytes | None:
-    client.service.tick()
-    return client.connection.respond(data)
+def test_who_is_known_is_answered_the_shorter_way():
+    client, listening = Client(), Client(verbose=2)
+    binary = Client(protocol="binary")
+    for each, request in ((client, b"version\r\n"), (listening, b"version\r\n"), (binary, NOOP)):
+        assert each.connection.responder == each.connection.respond
+        assert respond(each, request)
+    assert client.connection.responder == client.connection.respond_text
+    assert listening.connection.responder == listening.connection.respond
+    assert binary.connection.responder == binary.connection.respond
 
 
+@pytest.mark.parametrize("way", WAYS)
 class TestRespond:
-    def test_one_get(self):
+    def test_one_get(self, way):
         client = Client()
         client.send(b"set a 7 0 5\r\nhello\r\n")
-        assert respond_once(client, b"get a\r\n") == b"VALUE a 7 5\r\nhello\r\nEND\r\n"
-        assert respond_once(client, b"get b\r\n") == b"END\r\n"
+        assert respond_once(client, b"get a\r\n", way) == b"VALUE a 7 5\r\nhello\r\nEND\r\n"
+        assert respond_once(client, b"get b\r\n", way) == b"END\r\n"
 
-    def test_one_set(self):
+    def test_one_set(self, way):
         client = Client()
         client.send(b"set a 0 0 5\r\nhello\r\n")  # takes a page
-        assert respond_once(client, b"set b 0 0 5\r\nhello\r\n") == b"STORED\r\n"
-        assert respond_once(client, b"set a 0 -1 2\r\nhi\r\n") == b"STORED\r\n"
+        assert respond_once(client, b"set b 0 0 5\r\nhello\r\n", way) == b"STORED\r\n"
+        assert respond_once(client, b"set a 0 -1 2\r\nhi\r\n", way) == b"STORED\r\n"
         assert client.send(b"get a b\r\n") == b"VALUE b 0 5\r\nhello\r\nEND\r\n"
 
-    def test_nothing_to_say(self):
-        assert respond_once(Client(), b"set a 0 0 1 noreply\r\nv\r\n") == b""
-        assert respond_once(Client(), b"get") == b""
+    def test_nothing_to_say(self, way):
+        assert respond_once(Client(), b"set a 0 0 1 noreply\r\nv\r\n", way) == b""
+        assert respond_once(Client(), b"get", way) == b""
 
-    def test_what_needs_several_turns_is_left_to_the_driver(self):
+    def test_what_needs_several_turns_is_left_to_the_driver(self, way):
         client = Client(reqs_per_event=2)
         client.send(b"version\r\n")
-        assert respond_once(client, b"version\r\n" * 3) is None
+        assert respond_once(client, b"version\r\n" * 3, way) is None
         assert len(client.connection.pieces) == 2
         assert client.receive() == b"VERSION 1.6.45\r\n" * 3
 
-    def test_so_is_a_long_answer(self):
+    def test_so_is_a_long_answer(self, way):
         client = Client()
         client.send(b"set a 0 0 1\r\nv\r\n")
         request = b"get" + b" a" * 100 + b"\r\n"
-        assert respond_once(client, request) is None
+        assert respond_once(client, request, way) is None
         assert client.take() == b"VALUE a 0 1\r\nv\r\n" * limits.RUN_KEYS_MAX
         rest = b"VALUE a 0 1\r\nv\r\n" * (100 - limits.RUN_KEYS_MAX)
         assert client.receive() == rest + b"END\r\n"
 
-    def test_so_is_a_large_value(self):
+    def test_so_is_a_large_value(self, way):
         client = Client()
         value = b"x" * 300_000
         client.send(b"set a 0 0 300000\r\n%b\r\n" % value)
-        assert respond_once(client, b"get a\r\n") is None
+        assert respond_once(client, b"get a\r\n", way) is None
         assert client.take() == b"VALUE a 0 300000\r\n%b\r\nEND\r\n" % value
 
-    def test_so_is_the_end(self):
+    def test_so_is_the_end(self, way):
         client = Client()
         client.send(b"version\r\n")
-        assert respond_once(client, b"quit\r\n") is None
+        assert respond_once(client, b"quit\r\n", way) is None
         assert client.connection.closing
 
     @pytest.mark.parametrize("settings", [{"verbose": 2}, {"detail_enabled": True}])
-    def test_who_listens_to_single_commands_hears_all(self, settings):
+    def test_who_listens_to_single_commands_hears_all(self, way, settings):
         client = Client(**settings)
         lines: list[str] = []
         lend(client.service, log_line=lines.append)
         client.send(b"set a:b 0 0 1\r\nv\r\n")
         for _ in range(2):
-            assert respond_once(client, b"get a:b\r\n") == b"VALUE a:b 0 1\r\nv\r\nEND\r\n"
+            assert respond_once(client, b"get a:b\r\n", way) == b"VALUE a:b 0 1\r\nv\r\nEND\r\n"
         if "verbose" in settings:
             assert lines.count("<10 get a:b") == 2
         else:
@@ -151,9 +167,10 @@ GEOMETRIES: list[dict[str, Any]] = [
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("geometry", GEOMETRIES, ids=str)
 @given(data=st.data(), cuts=CUTS)
-def test_respond_answers_as_receiving_and_running_do(geometry, data, cuts):
+def test_respond_answers_as_receiving_and_running_do(geometry, way, data, cuts):
     """Whole commands, as they mostly come, and pieces of them."""
     requests = data.draw(BINARY if geometry.get("protocol") == "binary" else TEXT)
     for pieces in (requests, cut(b"".join(requests), cuts)):
@@ -161,7 +178,7 @@ def test_respond_answers_as_receiving_and_running_do(geometry, data, cuts):
         for piece in pieces:
             if slow.connection.closing:
                 break
-            assert respond(fast, piece) == slow.send(piece)
+            assert respond(fast, piece, way) == slow.send(piece)
             assert photograph(fast.service.cache) == photograph(slow.service.cache)
             assert fast.service.counters == slow.service.counters
             assert fast.connection.answer_plain == slow.connection.answer_plain
