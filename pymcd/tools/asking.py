@@ -7,6 +7,7 @@ binary`, `-S`), and is asked that way. Knows of the protocols just this one ques
 from __future__ import annotations
 
 import getpass
+import os
 import socket
 import ssl
 import struct
@@ -113,9 +114,14 @@ def tls_context(ca_file: str | None, cert_file: str | None, key_file: str | None
 
     Raises `OSError` for a file that cannot be used.
     """
-    context = ssl.create_default_context(cafile=ca_file)
-    if cert_file is not None:
-        context.load_cert_chain(cert_file, key_file)
+    try:
+        context = ssl.create_default_context(cafile=ca_file)
+        if cert_file is not None:
+            context.load_cert_chain(cert_file, key_file)
+    except OSError as error:
+        if error.errno and not error.strerror:  # PyPy's ssl gives nothing but the number
+            error.strerror = os.strerror(error.errno)
+        raise
     return context
 
 
