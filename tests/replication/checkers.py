@@ -683,17 +683,19 @@ def check_patience(
 
     `excused`: when a host was slow of itself. `slow`: when the network was, and by how much. A vote
     takes so many `trips`; a follower has a value that is refused deleted before it goes on with
-    what the same client said with it. `refused`: when a host could not have the votes; of a wait
-    that does not count, and the rest does.
+    what the same client said with it, and does what a client said at once one after the other, each
+    with a way there and a way back. `refused`: when a host could not have the votes; of a wait that
+    does not count, and the rest does.
     """
     found = []
     histories = {host.name: host.history for host in hosts}
     for operation, begin, end in _waits(history):
         if end - begin <= bound_s:
             continue
-        values = operation.notes.get("refused", 0)
+        values, ahead = operation.notes.get("refused", 0), operation.notes.get("ahead", 0)
         assert isinstance(values, int)
-        late_s = (trips + 2 * values) * sum(
+        assert isinstance(ahead, int)
+        late_s = (trips + 2 * values + 2 * ahead) * sum(
             extra_s for start, stop, extra_s in slow if start <= end and stop >= begin
         )
         late_s += sum(

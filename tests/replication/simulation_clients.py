@@ -810,9 +810,10 @@ class Client:
             self.world.tell(self.name, f"says to {self._host.name}: {data[:300]!r}")
         operations = [operation for pending in batch for operation in pending.operations]
         refused = sum(len(operation.value) > self.speech.item_bytes for operation in operations)
-        for pending in batch:
+        for ahead, pending in enumerate(batch):
             for operation in pending.operations:
                 operation.invoked_at = self.world.now
+                operation.notes["ahead"] = ahead
                 operation.session = f"{self.name}.{self._session}"
                 if len(operation.value) > self.speech.item_bytes:
                     operation.notes["too_large"] = True

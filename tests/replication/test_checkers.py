@@ -314,6 +314,35 @@ def test_values_that_are_refused_are_deleted_one_after_the_other(refused, found)
 
 
 @pytest.mark.parametrize(
+    ("ahead", "slow_s", "found"), [(0, 0.05, 1), (2, 0.05, 1), (3, 0.05, 0), (3, 0.0, 1)]
+)
+def test_what_is_said_at_once_is_done_one_after_the_other(ahead, slow_s, found):
+    """Seed 101171: five at once, over a network that was 60 ms slow, and no node was lost."""
+    a: Any = Box(name="a", history=[seen(0, "follower", "b")])
+    history = [waits(1.0, 1.5)]
+    history[0].notes["ahead"] = ahead
+    roles, slow = frozenset({"follower"}), [(1.1, 1.2, slow_s)]
+    assert len(checkers.check_patience(history, [a], 0.26, {}, roles, slow)) == found
+
+
+def test_each_of_those_takes_a_way_there_and_a_way_back():
+    """Of a follower, in a pair that is in sync all the time; not only the sum is that long."""
+    simulation, _, (follows,) = in_sync(2)
+    world = simulation.world
+    world.latency_s = slow_s = 0.03
+    heard: list[tuple[float, bytes]] = []
+    visit = follows.connect(lambda data: heard.append((world.now, data)))
+    words = b"set k 0 0 1\r\n1\r\n", b"get k\r\n", b"delete k\r\n", b"get k\r\n"
+    began = world.now
+    follows.post(visit, visit.feed, b"".join(words), [], life=follows.life)
+    world.run(began + 1.0)
+    said = b"".join(data for _, data in heard)
+    assert said == b"STORED\r\nVALUE k 0 1\r\n1\r\nEND\r\nDELETED\r\nEND\r\n"
+    assert heard[-1][0] - began > 2 * 2 * slow_s
+    assert follows.history[-1].role == "follower"
+
+
+@pytest.mark.parametrize(
     ("read_later", "found"), [([], 1), ([1], 1), ([2], 0), ([1, 2], 0), ([1, 2, 3], 0)]
 )
 def test_what_is_read_later_waits_its_turn(read_later, found):
