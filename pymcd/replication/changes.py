@@ -525,7 +525,8 @@ class Changes:
         before that is applied.
         """
         # Hot path: bench/ "pair16": decoding and `apply_state` in one.
-        linked, install = self.cache.linked, self.cache.install
+        cache = self.cache
+        linked, overwrite = cache.linked, cache.overwrite
         exceptions, tombstones, barrier = self.exceptions, self.tombstones, self.barrier
         deleted = tombstones.versions
         end = len(payload)
@@ -561,8 +562,13 @@ class Changes:
                 expires_at = max(1, unix_end - origin_s) if unix_end else 0
                 if leaves_traces and old is not None:
                     self._unlink(old)
+                    old = None
                 value = payload[value_at:position]
-                stored = install(key, value, client_flags, expires_at, cas_unique, marks)
+                stored = (
+                    old is not None
+                    and not (marks or client_flags)
+                    and overwrite(old, value, expires_at, cas_unique)
+                ) or cache.install(key, value, client_flags, expires_at, cas_unique, marks)
                 if deleted:
                     tombstones.discard(key)
                 if version != cas_unique and stored:

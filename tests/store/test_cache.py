@@ -853,6 +853,9 @@ STEPS = st.lists(
             st.sampled_from([-1, 0, 1, 5, 100]),
             st.sampled_from([0, 0, 1, limits.UINT32_MAX]),
         ),
+        st.tuples(
+            st.just("install"), KEYS, LENGTHS, st.sampled_from([-1, 0, 1, 5, 100]), st.just(0)
+        ),
         st.tuples(st.just("get"), KEYS),
         st.tuples(st.just("delete"), KEYS),
         st.tuples(st.just("flush"), st.sampled_from([0, 2])),
@@ -874,6 +877,13 @@ def perform(timed: TimedCache, step: tuple[Any, ...], *, fast: bool) -> object:
         if fast and cache.set(key, value, expires_at, client_flags):
             return STORED
         return cache.store(SET, key, value, client_flags, expires_at)
+    if name == "install":
+        key, length, exptime, client_flags = arguments
+        value, expires_at = bytes(length), cache.expiry.expires_at(exptime)
+        old = cache.linked(key) if fast else None
+        if old is not None and cache.overwrite(old, value, expires_at, 7):
+            return True
+        return cache.install(key, value, client_flags, expires_at, 7, 0)
     if name == "get":
         item = cache.hit(*arguments) if fast else None
         item = item or cache.get(*arguments)
@@ -898,6 +908,11 @@ _COLD: list[tuple[Any, ...]] = [("advance", 1), ("juggle",)]
 # An item in COLD, and one in WARM, is replaced: it starts anew in HOT.
 @example(steps=[("set", b"a", 1, 0, 0), *_COLD, ("set", b"a", 2, 5, 0)])
 @example(steps=[("set", b"a", 1, 0, 9), *_COLD, *[("get", b"a")] * 2, ("set", b"a", 2, 0, 8)])
+@example(steps=[("set", b"a", 1, 0, 0), *_COLD, ("install", b"a", 2, 5, 0)])
+@example(steps=[("set", b"a", 1, 5, 9), ("set", b"b", 1, 5, 0), ("install", b"a", 2, 0, 0)])
+@example(steps=[*[("set", key, 1, 5, 0) for key in (b"a", b"b")], ("install", b"a", 1, 0, 0)])
+@example(steps=[("set", b"a", 1, 1, 0), ("advance", 3), ("install", b"a", 100, 0, 0)])
+@example(steps=[("set", b"a", 1, 0, 0), ("install", b"a", 1, 100, 0), ("get", b"a")])
 def test_the_fast_paths_change_nothing_but_the_time_it_takes(geometry, steps):
     slow, fast = TimedCache(**geometry), TimedCache(**geometry)
     for step in steps:
