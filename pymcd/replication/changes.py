@@ -353,6 +353,7 @@ class Changes:
             self._log(fresh)
         origin_s = self.origin_s
         exceptions = self.exceptions
+        excepted = exceptions.count > 0
         for key, item in fresh.items():
             if item is None:
                 version = self.tombstones.get(key) or exceptions.pop(key)
@@ -370,14 +371,14 @@ class Changes:
                     len(key),
                     item.client_flags,
                     cas_unique,
-                    exceptions.get(key, cas_unique) if exceptions.count else cas_unique,
+                    exceptions.get(key, cas_unique) if excepted else cas_unique,
                     expires_at + origin_s if expires_at else 0,
                     len(value),
                 ),
                 key,
                 value,
             )
-            if segment is None and exceptions.count:
+            if excepted and segment is None:
                 exceptions.pop(key)
         self.fresh = {}
         return pieces, fresh, ordinary
