@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from ..startup import open_standard_descriptors
+from .findings import sendable
 from .pair import MemcachedPair
 from .plan import PairPlan, ServerPlan
 from .server import MemcachedServer
@@ -37,8 +38,10 @@ def main() -> None:
             else:
                 value = answer(running, name, arguments)
             outcome = ("return", value)
-        except Exception as error:
-            outcome = ("raise", error)
+        except (
+            BaseException
+        ) as error:  # pytest's own, out of a function of a key, are no exceptions
+            outcome = ("raise", sendable(error))
         answers.write(pickle.dumps(outcome))
         answers.flush()
     if running is not None:

@@ -141,7 +141,9 @@ class Rule:
         self.told = True
         try:
             near = Expected(self.criteria).nearest(calls, forgotten)
-        except Exception:  # out of a function of the key, and told already
+        except BaseException as error:  # out of a function of the key; pytest's are no exceptions
+            if _interrupted(error):
+                raise
             near = f"there were: {describe(calls)}"
         if not self.asked:
             text = f"{self.origin}: no command asked for that key; {near}"

@@ -107,15 +107,21 @@ class Finding:
         return Finding, (self.text, self.place, error, self.harmless, self.category)
 
 
+def sendable(error: BaseException) -> BaseException:
+    """Return an exception as another process has it, or one that says the same."""
+    try:
+        copied: BaseException = pickle.loads(pickle.dumps(error))
+    except Exception:  # of whoever made that class
+        copied = RuntimeError(in_a_line(error))
+    return copied
+
+
 def _portable(error: BaseException | None) -> BaseException | None:
     """Return an exception that another process can have; its traceback becomes a note."""
     if error is None:
         return None
     story = "".join(traceback.format_exception(error)).rstrip()
-    try:
-        copied: BaseException = pickle.loads(pickle.dumps(error))
-    except Exception:  # of whoever made that class
-        copied = RuntimeError(in_a_line(error))
+    copied = sendable(error)
     copied.add_note(f"in the server's process:\n{story}")
     return copied
 

@@ -217,6 +217,36 @@ def test_a_function_of_a_key_that_fails_is_told_once(server: MemcachedServer) ->
     assert "never happened" in second  # and not that nobody asked for that key
 
 
+def skip_key(key: bytes) -> bool:
+    pytest.skip("no such key")
+
+
+def test_a_function_of_a_key_may_fail_as_pytest_does(server: MemcachedServer) -> None:
+    server.fault(key=skip_key, times=1).drop()
+    with raw(server) as client:
+        assert ask_text(client) == "END\r\n"
+    with pytest.raises(VerifyError) as raised:
+        server.verify()
+    assert "the function failed for get a: Skipped: no such key" in str(raised.value)
+    assert "there were: get a" in str(raised.value)
+    assert len(server) == 0  # it still runs
+
+
+def odd_key(key: bytes) -> bool:
+    raise Odd(1, 2)
+
+
+@pytest.mark.parametrize(("key", "words"), [(skip_key, "no such key"), (odd_key, "1 2")])
+def test_a_function_of_a_key_that_fails_while_it_is_waited_for(
+    server: MemcachedServer, key: Callable[[bytes], bool], words: str
+) -> None:
+    with raw(server) as client:
+        assert ask_text(client) == "END\r\n"
+    with pytest.raises(BaseException, match=words):
+        server.wait_for("get", key)
+    assert len(server) == 0  # it still runs
+
+
 def return_coroutine(call: Call) -> Any:
     return wait(call)
 
