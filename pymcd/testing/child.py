@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 from typing import Any
 
@@ -20,6 +21,8 @@ from .server import MemcachedServer
 def main() -> None:
     """Be the child."""
     open_standard_descriptors()
+    # Ctrl-C is for the tests, which may ask this once more while they end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What anything here prints must not come between the messages.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -359,6 +359,17 @@ def test_a_process_that_dies_is_noticed() -> None:
 
 
 @pytest.mark.slow
+def test_a_process_is_there_while_the_tests_are_interrupted() -> None:
+    with MemcachedServer(process=True) as server:
+        child: Any = server._host
+        os.kill(child._child.pid, signal.SIGINT)  # as a terminal does, to all of the group
+        server.put("a", b"1")
+        assert len(server) == 1
+        server.stop()
+        assert child._child.returncode == 0
+
+
+@pytest.mark.slow
 def test_an_answer_that_nobody_waited_for_is_not_taken_for_another_one() -> None:
     def time_out(*_: object) -> None:
         raise TimeoutError("of the test")
