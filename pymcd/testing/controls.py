@@ -22,6 +22,7 @@ from .faults import Criteria, Fault, FaultBuilder, Origin, Rule
 from .findings import Finding, caller, tell
 from .record import AskedCalls, CallLog
 from .requests import Commands, as_commands
+from .skipping import is_cut_short
 from .wanted import Expected, Key, Wanted, as_keys, good_key
 
 
@@ -381,7 +382,9 @@ class Controls(FaultOwner):
         VerifyError
         """
         __tracebackhide__ = True
-        tell(self._take_findings())
+        found = self._take_findings()
+        if not is_cut_short():
+            tell(found)
 
     def _take_findings(self) -> list[Finding]:
         """Return what is wrong with the test so far, and was not told yet."""

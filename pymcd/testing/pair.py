@@ -21,6 +21,7 @@ from .lives import Life
 from .plan import PairPlan, method_taking
 from .record import CallLog
 from .server import MemcachedServer
+from .skipping import is_cut_short
 from .surroundings import check_system, why_no_thread
 
 if TYPE_CHECKING:
@@ -166,8 +167,8 @@ class MemcachedPair(FaultOwner, Life):
     def __exit__(self, *failure: object) -> None:
         __tracebackhide__ = True
         self.stop()
-        if not any(failure):
-            self.verify()
+        if not any(failure) and not is_cut_short(self.a):
+            tell(self._take_findings())
 
     async def __aenter__(self) -> Self:
         """Start on entry and stop on exit, as without `async`."""
@@ -186,7 +187,9 @@ class MemcachedPair(FaultOwner, Life):
         ...     pair.verify()
         """
         __tracebackhide__ = True
-        tell(self._take_findings())
+        found = self._take_findings()
+        if not is_cut_short():
+            tell(found)
 
     def _take_findings(self) -> list[Finding]:
         untold = self._take_untold()

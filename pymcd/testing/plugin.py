@@ -15,7 +15,6 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
-    from .controls import FaultOwner
     from .external import Addresses
     from .pair import MemcachedPair
     from .server import MemcachedServer
@@ -24,6 +23,7 @@ _OPTION = "--memcached-server"
 _MARKER = "memcached"
 #: Loaded with the first server.
 _SECTIONS = f"{__package__}.sections"
+_SKIPPING = f"{__package__}.skipping"
 _ADDRESSES: pytest.StashKey[Addresses] = pytest.StashKey()
 #: Of a test: it was skipped when it had begun.
 _CUT_SHORT: pytest.StashKey[bool] = pytest.StashKey()
@@ -76,7 +76,6 @@ def memcached_server(request: pytest.FixtureRequest) -> Iterator[MemcachedServer
     """A memcached for this test alone, on a free port: a running `MemcachedServer`."""
     with _server(request, _marked(request)) as server:
         yield server
-        _forgive(request, server)
 
 
 @pytest.fixture
@@ -88,7 +87,6 @@ def memcached_pair(request: pytest.FixtureRequest) -> Iterator[MemcachedPair]:
 
     with _made(MemcachedPair, _marked(request)) as pair:
         yield pair
-        _forgive(request, pair)
 
 
 @pytest.fixture
@@ -123,17 +121,9 @@ def _factory(
                     f"memcached_server_factory() takes its arguments by name, as in port=0, not"
                     f" {given[0]!r}"
                 )
-            server = servers.enter_context(_server(request, marked, arguments))
-            servers.callback(_forgive, request, server)
-            return server
+            return servers.enter_context(_server(request, marked, arguments))
 
         yield start
-
-
-def _forgive(request: pytest.FixtureRequest, server: FaultOwner) -> None:
-    """Find nothing wrong with a test that was skipped before it was over."""
-    if request.node.stash.get(_CUT_SHORT, False):
-        server._take_findings()
 
 
 def _marked(request: pytest.FixtureRequest) -> dict[str, Any]:
@@ -187,6 +177,13 @@ def pytest_runtest_logstart() -> None:
     """Forget the servers of tests before."""
     if _SECTIONS in sys.modules:  # there was a server
         sys.modules[_SECTIONS].begin_test()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Find nothing wrong with a test that was skipped before it was over."""
+    if _SKIPPING in sys.modules:
+        sys.modules[_SKIPPING].end_test(cut_short=item.stash.get(_CUT_SHORT, False))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -9,6 +9,7 @@ import weakref
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
+from . import skipping
 from .findings import describe
 
 if TYPE_CHECKING:
@@ -23,10 +24,12 @@ _servers: weakref.WeakSet[Controls] = weakref.WeakSet()
 def register(server: Controls) -> None:
     """Have a server that starts told of, as long as somebody holds it."""
     _servers.add(server)
+    skipping.register(server)
 
 
 def begin_test() -> None:
     """Tell no more of servers that have stopped before."""
+    skipping.begin_test()
     for server in list(_servers):
         if not server._is_running:
             _servers.discard(server)

@@ -25,12 +25,13 @@ from .controls import (
     too_few,
 )
 from .faults import Fault
-from .findings import caller
+from .findings import caller, tell
 from .lives import Life
 from .plan import ServerPlan, method_taking
 from .record import CallRecord
 from .requests import Commands
 from .sections import register
+from .skipping import is_cut_short
 from .surroundings import check_system, event_loop, in_thread, why_no_thread
 from .wanted import Key, Wanted
 
@@ -257,8 +258,8 @@ class MemcachedServer(Controls, Life):
     def __exit__(self, *failure: object) -> None:
         __tracebackhide__ = True
         self.stop()
-        if not any(failure):
-            self.verify()
+        if not any(failure) and not is_cut_short(self):
+            tell(self._take_findings())
 
     async def __aenter__(self) -> Self:
         """Start on entry and stop on exit, as without `async`: that takes a millisecond or two."""

@@ -439,6 +439,7 @@ def test_a_report_shows_calls_and_faults(tmp_path: Path) -> None:
 
 CUT_SHORT = """
 import pytest
+from pymcd.testing import MemcachedPair, MemcachedServer
 
 def arm(server):
     server.fault(command="get", times=1).drop()
@@ -451,6 +452,30 @@ def test_skipped(memcached_server):
 def test_skipped_with_others(memcached_server_factory, memcached_pair):
     arm(memcached_server_factory())
     arm(memcached_pair)
+    pytest.skip("no")
+
+@pytest.fixture(scope="session")
+def server(memcached_server_session_factory):
+    return memcached_server_session_factory()
+
+@pytest.fixture
+def shared(server):
+    server.reset()
+    yield server
+    server.verify()
+
+def test_skipped_with_one_that_tests_share(shared):
+    arm(shared)
+    pytest.skip("no")
+
+@pytest.fixture
+def of_a_block():
+    with MemcachedServer() as server, MemcachedPair() as pair:
+        yield server, pair
+
+def test_skipped_with_those_of_a_block(of_a_block):
+    for each in of_a_block:
+        arm(each)
     pytest.skip("no")
 
 @pytest.fixture
@@ -470,12 +495,28 @@ def test_a_part_of_it(memcached_server, subtests):
     arm(memcached_server)
     with subtests.test():
         pytest.skip("no")
+
+def test_of_what_others_share(shared):
+    arm(shared)
+
+@pytest.fixture(scope="module")
+def of_the_module():
+    with MemcachedServer() as server:
+        yield server
+
+def test_something(of_the_module):
+    of_the_module.fault(command="get", times=1).drop()
+
+def test_the_last_one_is_skipped(of_the_module):
+    pytest.skip("no")
 """
 
 
 def test_who_is_skipped_halfway_is_not_blamed(tmp_path: Path) -> None:
     counts, output = run_suite(tmp_path, "-W", "error", suite=CUT_SHORT)
-    assert counts["skipped"] >= 3, output
+    assert counts["skipped"] >= 5, output
     assert counts["xfailed"] == 1, output
-    assert counts["error"] == 1, output  # the last one went on
+    assert counts["errors"] == 3, output  # these went on
     assert "ERROR at teardown of test_a_part_of_it" in output
+    assert "ERROR at teardown of test_of_what_others_share" in output
+    assert "ERROR at teardown of test_the_last_one_is_skipped" in output  # it is the module's
