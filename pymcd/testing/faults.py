@@ -206,6 +206,7 @@ class FaultTable:
         #: By fault and words.
         self._failures: dict[tuple[int, str], Failure] = {}
         self._doubts: dict[int, Finding] = {}  #: of each fault
+        self.asking: Origin | None = None  #: the fault whose functions may be at work
         #: Writes a line of the server's log.
         self.log_line: Callable[[str], None] = lambda line: None
 
@@ -255,6 +256,7 @@ class FaultTable:
         picked: Picked | None = None
         now = self._now()
         for rule in list(self._rules.values()):
+            self.asking = rule.origin
             try:
                 if rule.action.kind == "look":
                     if rule.take(call, now) is not None:
@@ -270,6 +272,7 @@ class FaultTable:
                 if _interrupted(error):
                     raise
                 self._fail(rule, call, error)
+        self.asking = None
         return picked
 
     def _resolve(self, rule: Rule, call: Call, action: Action) -> Action:

@@ -14,7 +14,7 @@ import threading
 import weakref
 from contextlib import suppress
 from operator import attrgetter
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -126,7 +126,12 @@ class ThreadHost:
         assert self._token is not None
         with suppress(trio.RunFinishedError):  # `_run` is about to say so
             self._token.run_sync_soon(self._begin_answer, answer, method, arguments)
-        return _wait_for(answer)
+        return _wait_for(answer, self._held_by)
+
+    def _held_by(self) -> str | None:
+        """Return what to say where a function of a test does not return; None: there is none."""
+        origin = self.engine.script.faults.asking
+        return None if origin is None else _HELD.format(origin, _PATIENCE_S)
 
     def _method(self, name: str) -> Callable[..., Any]:
         method: Callable[..., Any] = attrgetter(name)(self.engine)
@@ -199,7 +204,8 @@ class ThreadHost:
                 self._token.run_sync_soon(end)
         self._thread.join(_PATIENCE_S)
         if self._thread.is_alive():
-            raise RuntimeError(f"the server did not stop within {_PATIENCE_S:g} s")
+            held = self._held_by() or f"the server did not stop within {_PATIENCE_S:g} s"
+            raise RuntimeError(held)
         _hosts.discard(self)
         self.engine.fall_apart()
         if self.failure is not None:
@@ -214,8 +220,20 @@ _FROM_INSIDE: Final = (
 _STOPPED_MEANWHILE: Final = "the server has stopped; start() it again"
 
 
-def _wait_for(answer: _Answer) -> Any:
-    value, error = answer.get()
+_HELD: Final = (
+    "{}: the function has not returned for {:g} s, and until it does the server does nothing else;"
+    " if it waits for the test, have it do so with a time-out"
+)
+
+
+def _wait_for(answer: _Answer, held_by: Callable[[], str | None] = lambda: None) -> Any:
+    while True:
+        try:
+            value, error = answer.get(timeout=_PATIENCE_S)
+            break
+        except Empty:
+            if (held := held_by()) is not None:
+                raise RuntimeError(held) from None
     if error is not None:
         raise error
     return value

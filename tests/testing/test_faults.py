@@ -428,3 +428,54 @@ def test_a_fault_of_a_get_of_many_keys(server: MemcachedServer) -> None:
         assert client.ask(line + b"version\r\n", end=b"1.6.45\r\n") == b"X\r\nVERSION 1.6.45\r\n"
         assert fault.met == 1
     assert server.calls[0].keys == (b"k",) * 5000
+
+
+def test_a_function_that_does_not_return_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = threading.Event()
+    asked = threading.Event()
+
+    def wait(call: Call) -> bytes:
+        asked.set()
+        gate.wait(LONG_S)
+        return b"END\r\n"
+
+    with MemcachedServer() as server, raw(server) as client:
+        server.fault(command="get").reply(wait)
+        client.send(b"get a\r\n")
+        assert asked.wait(LONG_S)
+        try:
+            with monkeypatch.context() as hurried:
+                hurried.setattr("pymcd.testing.host._PATIENCE_S", SHORT_S)
+                with pytest.raises(RuntimeError, match="the function has not returned") as raised:
+                    len(server)
+            assert "fault(command='get').reply(wait) at" in str(raised.value)
+        finally:
+            gate.set()
+        assert len(server) == 0
+
+
+def test_a_function_that_does_not_return_does_not_hold_the_tests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gate = threading.Event()
+    asked = threading.Event()
+
+    def wait(call: Call) -> bytes:
+        asked.set()
+        gate.wait(LONG_S)
+        return b"END\r\n"
+
+    server = MemcachedServer().start()
+    host: Any = server._host
+    with raw(server) as client:
+        server.fault(command="get").reply(wait)
+        client.send(b"get a\r\n")
+        assert asked.wait(LONG_S)
+        try:
+            monkeypatch.setattr("pymcd.testing.host._PATIENCE_S", SHORT_S)
+            with pytest.raises(RuntimeError, match=r"reply\(wait\) at .* has not returned"):
+                server.stop()
+        finally:
+            gate.set()
+            host._thread.join(LONG_S)
+    assert not host._thread.is_alive()
