@@ -708,7 +708,20 @@ class Gate:
         # what has ended, which leaves a version behind that is one less than its own.
         pairs = ((known, version), (known + 1, version), (known, version + 1))
         if all((one ^ other) & TAG_MASK for one, other in pairs):
-            self.changes.conflicts += 1
+            # Of three and more it may be of a third one: told to us, or to the peer, in between.
+            mine, theirs = self._was_in_sync_here(known), self._was_in_sync_here(version)
+            self.changes.conflicts += mine is not False and theirs is not True
+
+    def _was_in_sync_here(self, version: int) -> bool | None:
+        """Return whether a peer gave out a version while it was in sync with us; None: no peer."""
+        changes = self.changes
+        for each in (version, version + 1):  # of what has ended it is one less
+            tag = each & TAG_MASK
+            writer = self._view.peers.get(changes.writers.get(tag, ""))
+            if writer is not None and tag != changes.tag:
+                had_up_to = max(writer.departed_version, writer.common_version)
+                return writer.in_view or version <= had_up_to
+        return None
 
     def answer_forward(self, number: int, reply: Reply) -> None:
         """Answer whoever waits for what we forwarded under a number, if anybody does still."""

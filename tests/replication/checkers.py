@@ -939,10 +939,8 @@ def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
                 for name, value in rows.items()
                 if name.endswith(":in_sync") and value != "yes"
             )
-        # Who has started anew does not know what those had who were away then; nor does anybody
-        # know what one of three has from another one.
-        knows_all = host.life == 1 and len(hosts) == 2
-        if not eras.divided and rows["conflicts"] and knows_all:
+        # Who has started anew does not know what those had who were away then.
+        if not eras.divided and rows["conflicts"] and host.life == 1:
             wrong["conflicts"] = rows["conflicts"]
         degraded_s = _degraded_s(host)
         if abs(float(rows["degraded_seconds"]) - degraded_s) > 0.1 + 0.01 * degraded_s:

@@ -797,7 +797,7 @@ def test_statistics_tell_the_truth(life, changed, found):
     assert len(checkers.check_statistics([host, host], ONE_SERVER)) == 2 * found
     of_two_sides = 0 if "conflicts" in changed else 2 * found
     assert len(checkers.check_statistics([host, host], DIVIDED)) == of_two_sides
-    of_three = 0 if "conflicts" in changed else 3 * found
+    of_three = 3 * found
     assert len(checkers.check_statistics([host, host, host], ONE_SERVER)) == of_three
     host.node.view.peers.append("c")  # which it had not met yet
     rows |= {name.replace("peer_0", "peer_1"): value for name, value in rows.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pymcd.replication.report import Degradation
+from pymcd.replication.roles import ALONE
 from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, Wire, make_group
 
 from ..clocks import ManualClock
@@ -181,6 +182,41 @@ class TestWhatIsTold:
         group.advance(2)
         assert group["b"].values()[b"k"] == group["c"].values()[b"k"] == b"2"
         assert [group[each].rows["conflicts"] for each in "bc"] == [0, 0]
+
+    @pytest.mark.parametrize("others", [False, True])
+    def test_what_one_of_three_was_told_by_another_one_that_we_followed_is_no_conflict(
+        self, others
+    ):
+        """a told c a part, and b has changed that since, which had it; l they did change apart."""
+        group = make_group("abc", votes=False)
+        a, b, c = group.hosts.values()
+        assert Guest(a).ask(SET) == b"STORED\r\n"
+        for other in (a, b):
+            group.wire(other.name, "c").cut()
+        group.advance(1)
+        assert c.node.role is ALONE
+        assert Guest(a).ask(b"set k 0 0 1\r\n2\r\n") == b"STORED\r\n"
+        if others:
+            assert Guest(c).ask(b"set l 0 0 1\r\n2\r\n") == b"STORED\r\n"
+        wire = Wire(a, c)
+        for silent in (a, c) * 20:  # one speaks, then the other one
+            wire.resume()
+            wire.stall(silent)
+            group.settle()
+            if c.values()[b"k"] == b"2":
+                break
+        assert not c.node.role.in_sync
+        a.stop()
+        group.advance(1)
+        assert [each.node.role for each in (b, c)] == [ALONE, ALONE]
+        assert Guest(b).ask(b"set k 0 0 1\r\n3\r\n") == b"STORED\r\n"
+        if others:
+            assert Guest(b).ask(b"set l 0 0 1\r\n3\r\n") == b"STORED\r\n"
+        group.link("b", "c")
+        group.advance(5)
+        assert {each.node.role.in_sync for each in (b, c)} == {True}
+        assert b.values()[b"k"] == c.values()[b"k"] == b"3"
+        assert [each.rows["conflicts"] for each in (b, c)] == [others, others]
 
     @pytest.mark.parametrize(
         ("here", "there", "conflicts"), [(-1, 0, 0), (0, -1, 0), (99, 0, 1), (-1, 99, 1)]
