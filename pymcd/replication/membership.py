@@ -1162,14 +1162,18 @@ class Membership:
         if view.node_id not in said.members:
             raise FrameError("a VIEW without this node")
         self.hear_epoch(said.epoch)
-        for node_id in {*view.members}.difference(said.members) & view.peers.keys():
+        gone = {*view.members}.difference(said.members) & view.peers.keys()
+        common_version = self._node.gate.common_version
+        for node_id in gone:
             # It was in sync with us, though we never told it.
-            view.peers[node_id].was_in_sync(peer.node_id, self._node.gate.common_version)
+            view.peers[node_id].was_in_sync(peer.node_id, common_version)
         view.epoch = said.epoch
         view.coordinator = peer.node_id
         view.members = said.members
         if len(said.members) == 2:
             self._node.gate.take_over()  # of what came so far, nobody else can lack anything
+        if gone:
+            self.changes.tombstones.note_unacknowledged(common_version)
         self._enter_view(peer, Phase.LEADER, now)
         peer.acked_sequence = self.changes.sequence
         if view.role is not FOLLOWER:

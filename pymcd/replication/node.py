@@ -595,10 +595,11 @@ class Node:
 
         We never told each other.
         """
-        coordinator = self.view.coordinator
+        coordinator, common_version = self.view.coordinator, self.gate.common_version
         for node_id in self.view.members:
             if node_id in self.view.peers and node_id != coordinator:
-                self.view.peers[node_id].was_in_sync(coordinator, self.gate.common_version)
+                self.view.peers[node_id].was_in_sync(coordinator, common_version)
+                self.changes.tombstones.note_unacknowledged(common_version)
 
     def begin_again_with(self, peer: Peer) -> None:
         """Part from the former life of a peer of our view: only its new one may let us go on."""

@@ -788,6 +788,18 @@ def _as_if_alone(original: Any) -> Any:
     return answer_several
 
 
+def _never_mind_what_is_forgotten(original: Any) -> Any:
+    def replacement(self: Node | Membership, *arguments: Any) -> None:
+        tombstones = vars(self.changes.tombstones)
+        tombstones["note_unacknowledged"] = lambda version: None
+        try:
+            original(self, *arguments)
+        finally:
+            del tombstones["note_unacknowledged"]
+
+    return replacement
+
+
 def _all_that_was_forgotten(original: Any) -> Any:
     def to_be_replaced(self: Membership, peer: Peer) -> int:
         floor = self.changes.tombstones.floor_for(peer.node_id)
@@ -1053,6 +1065,18 @@ MUTANTS = [
             test_forgotten.test_who_followed_the_same_one_drops_nothing_for_what_had_to_be_forgotten,
             votes=True,
         ),
+    ),
+    Mutant(
+        "what a follower had to forget, and another one never heard of, may be undone",
+        [(Membership, "_view_arrived", _never_mind_what_is_forgotten)],
+        by_hand=partial(
+            test_forgotten.test_what_another_follower_never_heard_of_is_not_undone, "deleted"
+        ),
+    ),
+    Mutant(
+        "so may what was in doubt for a while, and stands",
+        [(Node, "_note_followers", _never_mind_what_is_forgotten)],
+        by_hand=test_forgotten.test_nor_if_it_was_in_doubt_for_a_while,
     ),
     Mutant(
         "who is told all once more keeps what was deleted and forgotten meanwhile",

@@ -84,6 +84,10 @@ def leave(simulation: Simulation) -> None:
     if host is None or host.leaving:
         return
     simulation.count("leave", host.name)
+    _leave(simulation, host, random_)
+
+
+def _leave(simulation: Simulation, host: Host, random_: random.Random) -> None:
     began = simulation.world.now
     for client in simulation.clients:
         client.sent_away(host)
@@ -100,6 +104,31 @@ def leave(simulation: Simulation) -> None:
             simulation.until(0.05 if simulation.ending else pause_s, again)
 
     host.leave(random_.choice((0.1, 1.0)), gone)
+
+
+def left_behind(simulation: Simulation) -> None:
+    """One of three hears nothing more, and the others go on; then the one that decides leaves.
+
+    What it has missed it can learn of the third only.
+    """
+    random_ = simulation.stream("left_behind")
+    world = simulation.world
+    if not all(each.alive and not each.frozen for each in simulation.hosts):
+        return
+    host = next((each for each in simulation.hosts if each.node.role == "coordinator"), None)
+    if host is None or host.leaving or len(host.node.view.followers) < 2:
+        return
+    lonely = random_.choice([each.name for each in simulation.hosts if each is not host])
+    pairs = [(each.name, lonely) for each in simulation.hosts if each.name != lonely]
+    goes_s = simulation.ack_timeout_s * random_.uniform(2.0, 5.0)
+    simulation.block("left_behind", pairs, goes_s + random_.uniform(0.5, 2.0))
+    life = host.life
+
+    def go() -> None:
+        if host.life == life and host.alive and not (host.frozen or host.leaving):
+            _leave(simulation, host, random_)
+
+    world.after(goes_s, go)
 
 
 def quiet(simulation: Simulation) -> None:
@@ -533,6 +562,7 @@ TROUBLES: Final = {
     "clock_step": Trouble(clock_step, 0.15, 1.0),
     "clock_drift": Trouble(clock_drift, 0.1, 1.5),
     "leave": Trouble(leave, 0.15, 2.0),
+    "left_behind": Trouble(left_behind, 0.15, 1.5),
     "quiet": Trouble(quiet, 0.1, 2.0),
     "one_way": Trouble(one_way, 0.15, 2.0),
     "partial_partition": Trouble(partial_partition, 0.3, 1.5),

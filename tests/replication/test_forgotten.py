@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pymcd.replication.peer import Phase
-from pymcd.replication.roles import COORDINATOR, FOLLOWER, JOINING, STARTING
+from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING
 from pymcd.replication.versions import TOMBSTONE_BYTES
 from tests.replication.helpers import Group, Guest, Host, Wire, make_group
 from tests.replication.world import constants
@@ -249,3 +249,60 @@ def test_nor_if_the_log_falls_short_of_what_it_is_to_be_told():
     assert {a.node.role, b.node.role} == {COORDINATOR, FOLLOWER}
     group.check_equal()
     assert ITEMS[0] not in b.values()
+
+
+@pytest.mark.parametrize("what", ["deleted", "evicted"])
+def test_what_another_follower_never_heard_of_is_not_undone(what):
+    """c had no room for it, and so far everybody was there: b lacks it as soon as b is gone."""
+    group = deleting()
+    a, b, c = group.hosts.values()
+    store(group, *ITEMS, b"x", b"y", b"z")
+    group.warm()
+    group.wire("a", "b").stall(a)
+    delete(group, b"x")
+    for key in (b"y", b"z"):
+        if what == "deleted":
+            delete(group, key)
+        else:
+            Guest(a).feed(b"append %b 0 0 1\r\n+\r\n" % key)
+            group.settle()
+            evict(c, key)
+    assert c.changes.tombstones.shared
+    cut_off(group, "b")
+    a.stop()
+    group.advance(1.0)
+    assert c.node.role is ALONE
+    group.link("b", "c")
+    group.advance(5.0)
+    assert {b.node.role, c.node.role} == {COORDINATOR, FOLLOWER}
+    group.check_equal()
+    assert b"x" not in b.values()
+
+
+def test_nor_if_it_was_in_doubt_for_a_while():
+    """c is about to join b, which never heard of it, and loses it: what c has stands."""
+    group = deleting()
+    a, b, c = group.hosts.values()
+    store(group, *ITEMS, b"x", b"y", b"z")
+    group.warm()
+    group.wire("a", "b").stall(a)
+    delete(group, b"x", b"y", b"z")
+    assert c.changes.tombstones.shared
+    a.stop()
+    wire = group.wire("b", "c")
+    with constants({"SLICE_ITEMS": 1, "SLICES_MAX": 1, "WINDOW_BYTES": 1}):
+        for silent in (c, b) * 20:  # one speaks, then the other one
+            wire.resume()
+            wire.stall(silent)
+            group.settle() if c.node.role is JOINING else group.advance(0.01)
+            if c.changes.in_doubt:
+                break
+    assert b"x" in c.changes.in_doubt
+    wire.cut()
+    group.advance(5.0)
+    assert c.node.role is ALONE
+    group.link("b", "c")
+    group.advance(5.0)
+    assert {b.node.role, c.node.role} == {COORDINATOR, FOLLOWER}
+    group.check_equal()
+    assert b"x" not in b.values()
