@@ -1127,10 +1127,14 @@ class Node:
 
     @property
     def awaited(self) -> bool:
-        """Whether a node that we are linked to is still to be brought in sync by this one."""
-        return self.role.leads and any(
-            peer.link is not None and not peer.in_view for peer in self.view.peers.values()
-        )
+        """Whether a node that we are linked to is still to be brought in sync by this one.
+
+        Not for one that is lost while we leave, if another one has all: we execute nothing for that
+        one any more.
+        """
+        if not self.role.leads or (self.gate.retired and self.view.followers):
+            return False
+        return any(peer.link is not None and not peer.in_view for peer in self.view.peers.values())
 
     def leave(self) -> bool:
         """Let the others go on at once, without this node; False: call again a little later.

@@ -231,6 +231,26 @@ class TestOneIsGone:
         assert Guest(group["c"]).ask(ADD % b"x") == b"STORED\r\n"
         group.check()
 
+    def test_who_leaves_does_not_wait_for_one_that_is_lost_meanwhile(self):
+        """It executes nothing for others any more, and these wait for it."""
+        group = three()
+        a, c = group["a"], group["c"]
+        group.wire("a", "b").stall()
+        Guest(a).feed(b"set x 0 0 1\r\n1\r\n")
+        group.settle()
+        assert not a.node.awaited
+        assert not a.node.leave()  # b has not acknowledged that
+        group.advance(0.3)
+        assert a.node.view.members == ["a", "c"]
+        guest = Guest(c)
+        guest.feed(b"set y 0 0 1\r\n1\r\n")
+        group.settle()
+        assert not a.node.awaited
+        a.node.leave()
+        assert until_answered(group, guest, BOUND_S) == b"STORED\r\n"
+        assert {b"x", b"y"} <= c.values().keys()
+        group.check()
+
     @pytest.mark.parametrize("how", ["leaves", "waits"])
     def test_what_who_decides_no_more_says_lets_nobody_answer(self, how):
         """One goes on with its consent: the other one must not read what is out of date."""
