@@ -35,8 +35,17 @@ def fail(host: Host, what: str, *, times: float = 1, after: int = 0) -> Callable
             raise MemoryError("no room")
         return original(*arguments)
 
-    setattr(cache, what, failing)
-    return lambda: delattr(cache, what)
+    failing_ways = {what: failing}
+    if what == "install":  # which nothing is spared then
+        failing_ways["overwrite"] = lambda *_: False
+    for name, way in failing_ways.items():
+        setattr(cache, name, way)
+
+    def mend() -> None:
+        for name in failing_ways:
+            delattr(cache, name)
+
+    return mend
 
 
 def roles(group: Group) -> list[str]:
