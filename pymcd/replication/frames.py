@@ -91,8 +91,6 @@ def encode_message(
 ) -> list[bytes | memoryview]:
     """Return a frame with a head, in pieces: the payload, behind its `lead`, may be large."""
     head = _HEAD.pack(kind, time, echo, epoch, number, ack)
-    if not payload and not lead:
-        return [_PREFIX.pack(HEAD_BYTES + 4, crc32(head)) + head]
     if lead:
         head += lead
     checksum = crc32(payload, crc32(head))

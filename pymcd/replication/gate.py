@@ -605,10 +605,6 @@ class Gate:
         position = HEAD_BYTES
         if not merging and not relay:
             position = changes.apply_states(body, position, origin_s, limit)
-            if position == len(body):  # that was all, as nearly always
-                if peer is self._view.leader:
-                    peer.acked_sequence = changes.sequence
-                return
         assert peer.channel is not None
         values = peer.channel.values
         try:

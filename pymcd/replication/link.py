@@ -107,10 +107,9 @@ class Link:
         self.their_incarnation = ""
         self.greeted_at = -inf  #: when the other side's HELLO came, on our monotonic clock
         self._deliver: Callable[[bytes], None] | None = None  #: messages of a proven peer
-        #: The beginning of a frame that is not whole yet; how long it is, and has to be.
         self._chunks: list[bytes] = []
         self._have = 0
-        self._need = 0
+        self._need = 1
         self._limit_bytes = frames.STRANGER_FRAME_MAX_BYTES
         self.hello = hello  #: ours
         self._mine_body = bytes([Kind.HELLO]) + hello.encode()
@@ -178,17 +177,15 @@ class Link:
         # Hot path: bench/ "pair16".
         if self.closed:
             return
-        chunks = self._chunks
-        if chunks:
-            chunks.append(data)
-            self._have += len(data)
-            if self._have < self._need:
-                return
-            data = b"".join(chunks)
-        position, end = 0, len(data)
+        self._chunks.append(data)
+        self._have += len(data)
+        if self._have < self._need:
+            return
+        buffer = data if len(self._chunks) == 1 else b"".join(self._chunks)
+        position = 0
         try:
-            while position + frames.PREFIX_BYTES <= end and not self.closed:
-                frame = frames.split_frame(data, position, self._limit_bytes)
+            while not self.closed:
+                frame = frames.split_frame(buffer, position, self._limit_bytes)
                 if frame is None:
                     break
                 body, position = frame
@@ -197,16 +194,12 @@ class Link:
                 else:
                     self._shake(body)
         except FrameError as error:
-            self._chunks = []
+            self._chunks.clear()
             self._owner.note_bad_frame(self, str(error))
             self.close("frame")
             return
-        if position == end:
-            if chunks:
-                self._chunks = []
-            return
-        rest = data[position:]
-        self._chunks = [rest]
+        rest = buffer[position:]
+        self._chunks = [rest] if rest else []
         self._have = len(rest)
         # A length that is here was found to be within its limit.
         self._need = max(frames.PREFIX_BYTES, frames.frame_bytes(rest) if rest[7:] else 0)
