@@ -998,6 +998,11 @@ MUTANTS = [
             _ONCE.test_wherever_the_link_is_lost_while_who_asked_joins_anew, "before", 2, "ab"
         ),
     ),
+    Mutant(
+        "of what is acknowledged at once the last message counts alone",
+        [(Unacked, "cover", _nothing)],
+        by_hand=test_node.TestFrozen().test_what_the_other_one_has_is_not_though_an_answer_came_behind_it,
+    ),
     Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
     Mutant(
         "of several keys some are read that not all hold",

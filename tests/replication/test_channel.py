@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     import random
 
 
-def unacked(number: int, size: int = 1) -> Unacked:
+def unacked(
+    number: int, size: int = 1, *, ticket: int = 0, sequence: int = 0, version: int = 0
+) -> Unacked:
     return Unacked(
         number, [b"x", b"x" * (size - 1)], size, 0.0,
-        keys=None, has_flush=False, results=None, ticket=0, sequence=0, version=0,
+        keys=None, has_flush=False, results=None, ticket=ticket, sequence=sequence, version=version,
     )  # fmt: skip
 
 
@@ -44,6 +46,19 @@ class TestChannel:
         assert channel.acknowledge(1) is not None
         assert channel.acknowledge(1) is None
         assert channel.unacked_bytes == 0
+
+    def test_the_last_that_is_acknowledged_stands_for_all(self):
+        channel = Channel(7)
+        said = [(3, 0, 30), (4, 9, 40), (0, 0, 0), (0, 8, 0), (5, 10, 50)]
+        for number, (ticket, sequence, version) in enumerate(said, 1):
+            message = unacked(number, ticket=ticket, sequence=sequence, version=version)
+            channel.take(message)
+        last = channel.acknowledge(4)
+        assert last is not None
+        assert (last.number, last.ticket, last.sequence, last.version) == (4, 4, 9, 40)
+        last = channel.acknowledge(5)
+        assert last is not None
+        assert (last.ticket, last.sequence, last.version) == (5, 10, 50)
 
     @given(st.lists(st.integers(1, 9), max_size=9), st.lists(st.integers(0, 12), max_size=6))
     def test_what_is_kept_is_what_nobody_acknowledged(self, sizes: list[int], acks: list[int]):
@@ -100,6 +115,29 @@ class TestParts:
 
 
 class TestAcrossLinks:
+    def test_what_the_next_one_acknowledges_at_once_counts_as_it_would_one_by_one(self):
+        """A change, and behind it what is none: the answer to somebody else."""
+        group = make_group()
+        group.warm()
+        a, b = group["a"], group["b"]
+        writer, other = Guest(a), Guest(b)
+        wire = group.wire("a", "b")
+        wire.stall()
+        writer.feed(b"set k 0 0 1\r\n1\r\n")
+        other.feed(b"incr none 1\r\n")
+        group.settle()
+        for silent in "ab":  # what b asks arrives; then both messages of a
+            wire.stall(group[silent])
+            group.settle()
+        assert other.take() == b"NOT_FOUND\r\n"
+        wire.cut()
+        group.link("a", "b")
+        assert writer.take() == b"STORED\r\n"
+        peer = a.peer("b")
+        assert peer.acked_sequence == a.changes.sequence
+        assert peer.acked_version == a.cache.cas_unique
+        assert a.rows["peer_0:lag_items"] == 0
+
     @pytest.mark.parametrize("node", "ab")
     def test_a_link_that_is_lost_delays_no_more_than_that(self, node):
         group = make_group()

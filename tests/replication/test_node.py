@@ -968,6 +968,37 @@ class TestFrozen:
         assert group["b"].node.role == "coordinator"
         assert any("went on without this node" in line for line in group["a"].lines)
 
+    def test_what_the_other_one_has_is_not_though_an_answer_came_behind_it(self):
+        """That arrived before the link was lost, and is acknowledged with it."""
+        group = make_group()
+        a, b = group["a"], group["b"]
+        heard, unheard, other = Guest(a), Guest(a), Guest(b)
+        heard.ask(b"set n 0 0 2\r\n10\r\n")
+        group.warm()
+        wire = group.wire("a", "b")
+        wire.stall()
+        heard.feed(b"incr n 1\r\n")
+        other.feed(b"incr none 1\r\n")
+        group.settle()
+        for silent in "ab":  # what b asks arrives; then the change, and the answer behind it
+            wire.stall(group[silent])
+            group.settle()
+        assert other.take() == b"NOT_FOUND\r\n"
+        wire.stall()
+        unheard.feed(b"incr n 1\r\n")
+        group.settle()
+        a.frozen = True
+        wire.cut()
+        other.feed(b"incr n 1\r\n")
+        assert wait_for(other, 1)[0] == b"12\r\n"
+        a.frozen = False
+        group.link("a", "b")
+        group.advance(2)
+        assert b.node.role == "coordinator"
+        assert (heard.take(), unheard.take()) == (b"11\r\n", b"13\r\n")
+        assert a.values() == {b"n": b"13"}
+        group.check_equal()
+
     @pytest.mark.parametrize("fast", [True, False])
     def test_a_pipeline_is_executed_again_as_a_whole(self, fast):
         group = make_group()
