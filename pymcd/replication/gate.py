@@ -541,6 +541,21 @@ class Gate:
             ]
         )
 
+    def tell_executed(self, peer: Peer) -> None:
+        """Tell a peer that is one with us now what was executed here for others, and they perhaps
+        do not know: they may turn to it instead.
+        """
+        now = self.clock.monotonic()
+        with peer.breaking():
+            said = [
+                peer.encode_executed(now, origin.node_id, request, reply)
+                for origin in self._view.peers.values()
+                if origin is not peer
+                for request, reply in origin.unheard_results.items()
+            ]
+            if said:
+                peer.send(now, Kind.CHANGES, b"".join(said))
+
     def _send_forwards(self, now: float) -> None:
         leader = self._view.leader
         if leader is None or leader.channel is None:
@@ -674,7 +689,7 @@ class Gate:
                 elif kind == Record.EXECUTED:
                     if self.unstable:
                         self.unstable[-1].executed.append(record[1:])
-                    elif peer.in_view:  # of two nodes, for one that is being brought in sync
+                    else:  # all that it comes of is here, or comes with it
                         self._conclude(Unstable(peer, 0, {}, [record[1:]]))
                 else:  # of one who speaks the first version, which knows no more than this
                     at = record[1] and max(1, record[1] - origin_s)

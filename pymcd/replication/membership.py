@@ -1054,6 +1054,7 @@ class Membership:
             self._node.become(JOINING)
             gate.advance()
             self.announce_status()
+            gate.tell_executed(peer)
         view.leader = peer
         peer.send(now, Kind.ACCEPT, sequence=self.changes.sequence)
 
@@ -1116,6 +1117,7 @@ class Membership:
             peer.acked_version = self.cache.cas_unique
         gate.commits.catch_up(self.cache.cas_unique)
         self._node.become(COORDINATOR)
+        gate.tell_executed(peer)
         gate.refresh_lease(now)
         self.announce_view(now)
 

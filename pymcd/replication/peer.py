@@ -178,6 +178,15 @@ class Peer:
             self.channel = None
 
     @property
+    def unheard_results(self) -> dict[int, Reply]:
+        """Replies to what it asked that it perhaps has not got."""
+        results = dict(self.executed.replies)
+        for message in self.channel.unacked if self.channel is not None else ():
+            results.update(message.results or ())
+        results.update(self.executed.results)
+        return results
+
+    @property
     def lacks_after(self) -> int:
         """The version after which it may lack what became of items that it has; FOREVER: none."""
         if self.in_view:

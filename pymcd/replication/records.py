@@ -30,7 +30,7 @@ class Record(IntEnum):
     FLUSH_DUE = 4
     RESULT = 5
     BATCH = 6  #: of three nodes and more: which batch this is, and which all have
-    EXECUTED = 7  #: ... and what it answers to whom
+    EXECUTED = 7  #: ... and what it answers to whom; or what was answered before
     LARGE = 8  #: a state whose value travels by itself
     FLUSH_AT = 9  #: a flush that is to come, or none any more, and since when
     ALTERED = 10  #: what became of a large item in sync, whose value stays, or grows

@@ -1003,6 +1003,11 @@ MUTANTS = [
         [(Unacked, "cover", _nothing)],
         by_hand=test_node.TestFrozen().test_what_the_other_one_has_is_not_though_an_answer_came_behind_it,
     ),
+    Mutant(
+        "who is taken in is not told what was executed for one that is gone",
+        [(Gate, "tell_executed", _nothing)],
+        by_hand=_ONCE.test_nor_when_a_third_is_there_in_the_place_of_who_asked_and_goes_on,
+    ),
     Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
     Mutant(
         "of several keys some are read that not all hold",

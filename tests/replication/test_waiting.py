@@ -303,6 +303,75 @@ class TestExecutedOnce:
         assert c.values()[b"n"] == b"2"
         group.check_equal()
 
+    def test_nor_when_a_third_is_there_in_the_place_of_who_asked_and_goes_on(self):
+        # a executes for c, the only one with it, which never hears of that. Then b is back, and c
+        # asks b when a is gone.
+        group = make_group("abc", witness=True)
+        a, b, c = group.hosts.values()
+        Guest(a).ask(b"set n 0 0 1\r\n5\r\n")
+        group.warm()
+        for name in "ac":
+            group.wire(name, "b").cut()
+        Guest(a).feed(b"touch nothing 0\r\n")
+        group.advance(0.15)
+        assert a.node.view.members == c.node.view.members == ["a", "c"]
+        group.warm()
+        guest = Guest(c)
+        group.wire("a", "c").stall(a)
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        assert a.values() == {b"n": b"6"}
+        group.advance(0.1)
+        group.link("a", "b")
+        group.advance(0.1)
+        assert a.node.view.members == b.node.view.members == ["a", "b"]
+        a.stop()
+        group.link("b", "c")
+        group.advance(0.1)
+        assert roles(group) == ["coordinator", "follower"]
+        assert guest.take() == b"6\r\n"
+        assert c.values() == {b"n": b"6"}
+        group.check_equal()
+
+    def test_nor_when_who_executes_it_joins_another_one(self):
+        # a is bringing c in sync, and executes what it asks. Before c hears of that, a finds b,
+        # which went on as well, and c turns to that one.
+        group = make_group("abc", votes=False)
+        a, b, c = group.hosts.values()
+        Guest(a).ask(b"set n 0 0 1\r\n5\r\n")
+        for name in "ac":
+            group.wire(name, "b").cut()
+        group.advance(0.5)
+        group.warm()
+        c.frozen = True
+        group.wire("a", "c").cut()
+        Guest(a).feed(b"touch nothing 0\r\n")
+        group.advance(0.15)
+        assert [host.node.role for host in (a, b)] == ["alone", "alone"]
+        view = b.node.view
+        while view.epoch < a.node.view.epoch:  # so a joins b
+            view.epoch = view.highest_epoch = view.next_epoch(0)
+        c.frozen = False
+        wire = Wire(c, a)
+        while c.node.role != "joining" or c.peer("a").channel is None:
+            c.turn()
+            a.turn()
+            wire.carry()
+        wire.stall(a)
+        guest = Guest(c)
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        assert a.values() == {b"n": b"6"}
+        group.link("a", "b")
+        assert b.node.view.members == ["b", "a"]
+        wire.cut()
+        group.link("b", "c")
+        group.advance(0.1)
+        assert roles(group) == ["follower", "coordinator", "follower"]
+        assert guest.take() == b"6\r\n"
+        assert c.values() == {b"n": b"6"}
+        group.check_equal()
+
     def test_so_does_who_knows_that_all_have_it(self):
         # c has what a executed for it, as b has, but not the reply, when a is gone.
         group = make_group("abc")
