@@ -11,6 +11,8 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -25,6 +27,7 @@ from tests.replication.simulation import (
     summarise,
 )
 from tests.replication.simulation_clients import LONG_UNTIL_S
+from tests.replication.world import Wire, World
 
 SEEDS = 2000
 SEEDS_WITH_WITNESS = 500
@@ -118,6 +121,35 @@ def test_no_wall_clock_comes_to_the_end_of_what_lives_long():
     host.clock.drift(4.0)
     simulation.world.run(60.0)
     assert host.clock.realtime() < LONG_UNTIL_S
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_wire_brings_all_in_order_whatever_was_held_back(seed):
+    """Nothing that is under way when it may pass again comes before that."""
+    world = World(seed)
+    world.jitter_s = 0.01
+    heard: list[int] = []
+
+    def make_host(name: str) -> Any:
+        return SimpleNamespace(
+            name=name,
+            world=world,
+            life=1,
+            waking_s=0.0,
+            last_word_of=lambda end: 0.0,
+            post=lambda end, take, data, known, life: heard.extend(data),
+        )
+
+    end, _ = Wire(world, make_host("a"), make_host("b")).ends
+    blocked = False
+    for number in range(200):
+        end.send(bytes([number]))
+        if number % 10 == 0:
+            (world.unblock if blocked else world.block)("a", "b")
+            blocked = not blocked
+        world.run(world.now + 0.002)
+    world.run(world.now + 1.0)
+    assert heard == list(range(200))
 
 
 @pytest.mark.slow

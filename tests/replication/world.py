@@ -240,7 +240,10 @@ class End:
         self.dialled: str | None = None  #: what our host dialled
         self.gone = False  #: this side knows of the end
         self._last_at = 0.0
-        self._held: list[tuple[bytes, tuple[float, float, float]]] = []
+        self._held: list[tuple[int, bytes, tuple[float, float, float]]] = []
+        self._sent = self._arrived = 0  #: pieces
+        #: What has overtaken what was held back, by its number: nothing arrives before that.
+        self._early: dict[int, tuple[bytes, tuple[float, float, float]]] = {}
         self.under_way_bytes = 0
         self.last_taken = -_EVER  #: when what was handled here last was sent there
         self.late_s = 0.0  #: what is said here is so long under way, beside the usual
@@ -263,7 +266,8 @@ class End:
         for piece in pieces:
             self._last_at = max(self._last_at, world.now + delay_s + world.delay())
             self.under_way_bytes += len(piece)
-            world.at(self._last_at, self._arrive, piece, known)
+            self._sent += 1
+            world.at(self._last_at, self._arrive, self._sent, piece, known)
         if self.late_s:
             self._late_words = self.late_s, self._last_at
 
@@ -273,14 +277,17 @@ class End:
         late_s, until = self._late_words
         return max(self.late_s, late_s if self.host.world.now < until else 0.0)
 
-    def _arrive(self, data: bytes, known: tuple[float, float, float]) -> None:
+    def _arrive(self, number: int, data: bytes, known: tuple[float, float, float]) -> None:
         if self.wire.dead:
             return
         if self._held or self.host.world.blocked(self.host.name, self.other.host.name):
-            self._held.append((data, known))
+            self._held.append((number, data, known))
             return
-        other = self.other
-        other.host.post(other, other.take, data, known, life=other.life)
+        other, early = self.other, self._early
+        early[number] = data, known
+        while (after := self._arrived + 1) in early:
+            self._arrived = after
+            other.host.post(other, other.take, *early.pop(after), life=other.life)
 
     def take(self, data: bytes, known: tuple[float, float, float]) -> None:
         """Handle bytes that came from the other end; in a turn of our host.
@@ -320,9 +327,9 @@ class End:
     def resume(self) -> None:
         """Deliver what was held back."""
         held, self._held = self._held, []
-        for data, known in held:
+        for number, data, known in held:
             self._last_at = max(self._last_at, self.host.world.now + self.host.world.delay())
-            self.host.world.at(self._last_at, self._arrive, data, known)
+            self.host.world.at(self._last_at, self._arrive, number, data, known)
 
     def lose(self, delay_s: float) -> None:
         """Have this side learn that the connection is gone."""
