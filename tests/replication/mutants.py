@@ -675,6 +675,14 @@ def _dropped_at_once(original: Any) -> Any:
     return drop
 
 
+def _drop_in_slices() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        returning = test_node.TestReturning()
+        returning.test_what_may_have_been_deleted_is_dropped_in_slices_before_they_are_one(
+            leads=False, monkeypatch=patch
+        )
+
+
 def _first_secret_alone(original: Any) -> Any:
     def is_right(self: Link, proof: bytes) -> Any:
         owner = self._owner
@@ -1461,7 +1469,7 @@ MUTANTS = [
     Mutant(
         "what may have been deleted is dropped in one step",
         [(Changes, "drop_unconfirmed", _dropped_at_once)],
-        more=DELETIONS | {"many_keys"},
+        by_hand=_drop_in_slices,
     ),
     Mutant(
         "what is given up is freed in one step",
