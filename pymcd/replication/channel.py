@@ -61,6 +61,8 @@ class Unacked:
         self.ticket = max(self.ticket, before.ticket)
         self.sequence = max(self.sequence, before.sequence)
         self.version = max(self.version, before.version)
+        if before.results:
+            self.results = [*before.results, *(self.results or ())]
 
 
 class Channel:

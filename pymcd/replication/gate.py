@@ -809,13 +809,11 @@ class Gate:
             peer.acked_ticket = last.ticket
             peer.acked_version = last.version
         executed = peer.executed
-        if (
-            executed.replies
-            and not channel.unacked
-            and not executed.results
-            and not executed.repeats_up_to
-        ):
-            executed.replies.clear()
+        if executed.replies:
+            if not (channel.unacked or executed.results or executed.repeats_up_to):
+                executed.replies.clear()
+            elif last.results:
+                executed.heard(last.results)
         if peer.in_view and self._view.role is COORDINATOR:
             if not channel.unacked:
                 peer.acked_ticket = self.commits.ticket - 1

@@ -137,6 +137,12 @@ class Executed:
             self._remembered_bytes -= freed_bytes
             self.replies.pop(oldest, None)
 
+    def heard(self, results: Iterable[tuple[int, Reply]]) -> None:
+        """Forget what the peer has, but for what it is about to repeat."""
+        for number, _ in results:
+            if number > self.repeats_up_to:
+                self.replies.pop(number, None)
+
     def take_results(self) -> list[tuple[int, Reply]]:
         """Take what is to be sent."""
         results, self.results = self.results, []

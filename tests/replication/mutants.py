@@ -1016,6 +1016,11 @@ MUTANTS = [
         [(Gate, "tell_executed", _nothing)],
         by_hand=_ONCE.test_nor_when_a_third_is_there_in_the_place_of_who_asked_and_goes_on,
     ),
+    Mutant(
+        "what others have heard is kept for as long as there is more to be heard",
+        [(Executed, "heard", _nothing)],
+        by_hand=_ONCE.test_what_is_heard_is_forgotten_though_there_is_always_more_under_way,
+    ),
     Mutant("older versions are applied", [(Changes, "apply_state", _apply_older)]),
     Mutant(
         "of several keys some are read that not all hold",

@@ -52,10 +52,12 @@ class TestChannel:
         said = [(3, 0, 30), (4, 9, 40), (0, 0, 0), (0, 8, 0), (5, 10, 50)]
         for number, (ticket, sequence, version) in enumerate(said, 1):
             message = unacked(number, ticket=ticket, sequence=sequence, version=version)
+            message.results = [(number, b"reply")] if number % 3 else None
             channel.take(message)
         last = channel.acknowledge(4)
         assert last is not None
         assert (last.number, last.ticket, last.sequence, last.version) == (4, 4, 9, 40)
+        assert last.results == [(1, b"reply"), (2, b"reply"), (4, b"reply")]
         last = channel.acknowledge(5)
         assert last is not None
         assert (last.ticket, last.sequence, last.version) == (5, 10, 50)

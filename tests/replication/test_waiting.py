@@ -52,6 +52,15 @@ class TestExecuted:
         assert executed.replies == {1: b"one", 2: b"two", 3: b"three", 4: b"four"}
         assert executed.results == []
 
+    def test_what_the_peer_has_is_forgotten_unless_it_repeats_that(self):
+        executed = Executed()
+        executed.begin()
+        for number in range(1, 6):
+            executed.finish(number, b"one")
+        executed.repeats_up_to = 2
+        executed.heard([(1, b"one"), (2, b"one"), (4, b"one")])
+        assert list(executed.replies) == [1, 2, 3, 5]
+
     def test_one_that_comes_when_the_peer_has_left_is_remembered_only(self):
         executed = Executed()
         executed.begin()
@@ -453,6 +462,30 @@ class TestExecutedOnce:
         assert guest.take() == answer  # both serve, as in any partition
         assert not a.peer("c").executed.executing
         group.check()
+
+    def test_what_is_heard_is_forgotten_though_there_is_always_more_under_way(self):
+        group = make_group("abc")
+        a, b, c = group.hosts.values()
+        Guest(a).ask(b"set n 0 0 1\r\n5\r\n")
+        group.warm()
+        guest = Guest(c)
+        wire = group.wire("a", "c")
+        group.wire("a", "b").stall(b)
+        guest.feed(b"incr n 1\r\n")
+        group.settle()
+        wire.stall(c)
+        group.wire("a", "b").resume()
+        group.settle()
+        assert guest.take() == b"6\r\n"
+        executed = a.peer("c").executed
+        assert list(executed.replies.values()) == [b"6\r\n"]
+        wire.stall()
+        Guest(a).feed(b"set k 0 0 1\r\n1\r\n")
+        group.settle()
+        wire.stall(a)
+        group.settle()
+        assert a.peer("c").channel.unacked  # type: ignore[union-attr]
+        assert executed.replies == {}
 
     def test_an_acknowledgement_overtakes_what_is_asked_again(self):
         # The result of what b asked before comes while the question, on the new channel, still
