@@ -515,10 +515,11 @@ class Peer:
     def _send_slice(self, now: float, changes: Changes) -> None:
         resync = self.resync
         pieces = resync.next_slice(changes)
-        if pieces:
-            caught_up = self.in_view and not resync.under_way
+        caught_up = self.in_view and not resync.under_way
+        if pieces or caught_up:  # that it has all it is to acknowledge, if nothing else
             sequence = changes.sequence if caught_up else 0
-            self.send(now, Kind.CHANGES, self.join_records(now, pieces), sequence=sequence)
+            payload = self.join_records(now, pieces) if pieces else b""
+            self.send(now, Kind.CHANGES, payload, sequence=sequence)
 
     def check(self) -> None:
         """Raise AssertionError unless phase, channel, link and resync fit together. For tests."""

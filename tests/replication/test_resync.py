@@ -227,3 +227,31 @@ def test_who_is_lost_while_it_gets_all_is_not_taken_for_one_that_had_it(monkeypa
     group.advance(3.0)
     group.check_equal()
     assert len(b.values()) == 60
+
+
+@pytest.mark.parametrize("count", [45, 60], ids=["some are left", "none is left"])
+def test_who_is_behind_in_sync_has_all_when_the_last_slice_is_acknowledged(count, monkeypatch):
+    """Be it that nothing was left for that one: the one before was full."""
+    for module in (gate, resync, peer):
+        for name in ("QUEUE_BYTES", "WINDOW_BYTES"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, 500)
+    monkeypatch.setattr(gate, "BATCH_MAX", 1)
+    monkeypatch.setattr(resync, "SLICE_ITEMS", 10)
+    group = make_group(replication_ack="async", replication_queue=8)
+    a, b = group["a"], group["b"]
+    wire = group.wires[0]
+    group.warm()
+    wire.stall(b)
+    guest = Guest(a)
+    for number in range(count):
+        guest.feed(b"set k%d 0 0 3\r\nnew\r\n" % number)
+        group.settle()
+    assert a.peer("b").resync.todo is not None
+    wire.resume()
+    group.advance(1.0)
+    assert a.peer("b").resync.mode == "in_sync"
+    assert a.peer("b").acked_sequence == a.changes.sequence
+    assert a.rows["peer_0:lag_items"] == 0
+    assert len(b.values()) == count
+    group.check_equal()
