@@ -68,6 +68,10 @@ R12. Who asks may stop, and then consent to the wish of one who has just consent
     Who hears that another one backs a wish of his own, where what he backs is a wish of that one
     on the same base, backs the base again.
 
+R13. Who is taken into a view, and is told so (R5), takes back what it has consented to before, if
+    that would follow an earlier view, or none: it comes about no more. Nor does it consent to that
+    once more.
+
 Why it is sound. The epoch of what a voter backs only grows. Two different rolls on one base would
 need one voter that backs both, in one life, since two sets that weigh more than half have a member
 in common: R2 has it back one. (All data nodes together are such a set as well.) So the views that
@@ -80,7 +84,11 @@ let us, and we answer nobody; if one of them consented to our question, it has l
 
 Who backs the base again (R12), an earlier epoch, has promised nothing: a wish comes about no more
 once its asker has consented to another one's on the same base. It would have consented to its own
-last, and to no such one after that. And it says so after all that it asked before.
+last, and to no such one after that. And it says so after all that it asked before. Who takes back
+(R13) what would follow a base: the view that it is in comes after that base, and follows it by
+others that came about. What follows a base is one; so the other could come about by the consent
+of all only, at one time (R6). That time is not past, as who decides in this view would have
+consented; and it does not come, as who is in it does not.
 
 Where the sketch of these rules was different: it let what was only asked for be a base (R1: two
 could then go on, each from what the other gave way with), let the witness consent at the first
@@ -194,6 +202,8 @@ class Poll:
         self.tokens: dict[str, int] = {}  #: to ask a voter again with
         self.yes: dict[str, str] = {}  #: who consents, in which life; not we, which do so last
         self.no: dict[str, Roll | None] = {}  #: who does not, and what it backs instead
+        #: Of who consents: since when, and until when at least.
+        self.agreed: dict[str, tuple[float, float]] = {}
 
     def need(self, everybody: frozenset[str]) -> None:
         """Learn which data nodes there are; none: not all of them are known."""
@@ -201,12 +211,19 @@ class Poll:
         others = base.data.keys() - self._gone if base else ()
         self._everybody = everybody.union(others) if everybody else None
 
-    def answered(self, node_id: str, life: str, grant: Grant) -> None:
-        """Take note of a voter's answer to this question."""
-        self.yes.pop(node_id, None)
+    def answered(
+        self, node_id: str, life: str, grant: Grant, *, now: float = 0.0, heard: float = 0.0
+    ) -> None:
+        """Take note of a voter's answer to this question.
+
+        `heard`: by then we had said what it had heard, by the clock of `now`.
+        """
+        same = self.yes.pop(node_id, None) == life
+        since, until = self.agreed.pop(node_id, (now, heard))
         self.no.pop(node_id, None)
         if grant.word == YES:
             self.yes[node_id] = life
+            self.agreed[node_id] = (since, max(until, heard)) if same else (now, heard)
         elif grant.word == NO:
             self.no[node_id] = grant.backs
         elif grant.word == AGAIN:
@@ -224,7 +241,27 @@ class Poll:
             is_majority(self._voters, lives) or is_what_is_left(self._voters, lives, self._over)
         ):
             return True
-        return self._everybody is not None and self._everybody <= dict(lives).keys()
+        everybody = self._everybody
+        return (
+            everybody is not None
+            and everybody <= dict(lives).keys()
+            and not any(self.is_to_say_so_again(each) for each in everybody & self.yes.keys())
+        )
+
+    def is_to_say_so_again(self, node_id: str) -> bool:
+        """Return whether one that consents may have ceased to, before another one began (R6)."""
+        _, until = self.agreed[node_id]
+        return any(
+            until < since
+            for other, (since, _) in self.agreed.items()
+            if other != node_id and other in (self._everybody or ())
+        )
+
+    def lacks(self, node_id: str) -> bool:
+        """Return whether a voter is to be asked."""
+        return node_id not in self.yes or (
+            node_id in (self._everybody or ()) and self.is_to_say_so_again(node_id)
+        )
 
 
 class Ballot:
@@ -248,6 +285,8 @@ class Ballot:
         #: Of those in what we back: of whom a person says that nothing will come back.
         self.gone: set[str] = set()
         self._keep = keep
+        #: What another one wants, and we back; None: it came about, or nothing more is known.
+        self._wish: Vote | None = None
         #: What was consented to by R8.
         self._instead: Vote | None = None
         #: The view that what we back, and another one wants, would follow; None: it is not known.
@@ -311,6 +350,7 @@ class Ballot:
         follows = known if vote.base == known else None
         if not self._back(roll):
             return NO
+        self._wish = vote
         self._instead = vote if instead else None
         self._follows = follows
         return YES
@@ -327,12 +367,24 @@ class Ballot:
         """Take note of a view that came about, told by who decides in it (R5); False: too late."""
         vote = Vote(roll, roll)
         if roll != self.backs and not (
-            is_sound(vote) and self._may_back(vote) and self._back(roll)
+            is_sound(vote)
+            and (self._may_back(vote) or self._may_take_back_for(roll))
+            and self._back(roll)
         ):
             return False
         self.came_about = True
-        self._follows = None
+        self._wish = self._follows = None
         return True
+
+    def _may_take_back_for(self, roll: Roll) -> bool:
+        """Return whether what we back comes about no more, as we are in this view (R13)."""
+        wish = self._wish
+        return (
+            wish is not None
+            and not self.came_about
+            and roll.data.get(self.node_id) == self.life
+            and (wish.base is None or wish.base.epoch < roll.epoch)
+        )
 
     def let_go(self, node_id: str, life: str, backs: Roll | None) -> bool:
         """Learn what another one backs; return whether it has given up what we consented to (R12).
@@ -350,6 +402,7 @@ class Ballot:
         ):
             return False
         self.backs, self.came_about, self._follows = base, True, None
+        self._wish = None
         return True
 
     def _may_back(self, vote: Vote) -> bool:
@@ -380,7 +433,7 @@ class Ballot:
             return False
         self.backs = roll
         self.came_about = False
-        self.poll = self._instead = self._follows = None
+        self.poll = self._wish = self._instead = self._follows = None
         self.gone.clear()
         return True
 
@@ -449,6 +502,8 @@ class Ballot:
             assert is_sound(Vote(None, backs)), "backs what is no view"
         else:
             assert not self.came_about, "nothing came about"
+        wish = self._wish
+        assert wish is None or wish.roll == backs, "backs another one's wish, and something else"
         if poll is not None:
             assert poll.vote.base in (backs, *([] if self.came_about else [None])), (
                 "asks to follow another view than it backs"
@@ -456,3 +511,4 @@ class Ballot:
             assert poll.vote.roll.epoch > self.epoch, "asks for what is past"
             assert poll.vote.roll.coordinator == self.node_id, "asks for another to decide"
             assert self.node_id not in poll.yes, "asks itself"
+            assert poll.agreed.keys() == poll.yes.keys(), "who consents does so since a time"

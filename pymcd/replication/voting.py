@@ -393,10 +393,10 @@ class Voting:
         poll = self.ballot.poll
         assert poll is not None
         for peer in self._view.peers.values():
-            if peer.link is not None and peer.node_id not in poll.yes:
+            if peer.link is not None and poll.lacks(peer.node_id):
                 self._ask_peer(peer)
         register = self.register
-        if register is not None and register.linked and register.node_id not in poll.yes:
+        if register is not None and register.linked and poll.lacks(register.node_id):
             register.ask(poll.vote_for(register.node_id))
 
     def linked(self, peer: Peer) -> None:
@@ -433,14 +433,17 @@ class Voting:
         poll = self.ballot.poll
         return poll is not None and poll.vote.roll == vote.roll
 
-    def _note_answer(self, voter: str, life: str, grant: Grant) -> bool:
-        """Take note of an answer; return whether it says to ask again."""
+    def _note_answer(self, voter: str, life: str, grant: Grant, heard: float = -inf) -> bool:
+        """Take note of an answer; return whether it says to ask again.
+
+        `heard`: when we had said the last thing that the voter had heard by then.
+        """
         poll = self.ballot.poll
         if grant.backs is not None:
             self._node.membership.hear_epoch(grant.backs.epoch)
         if poll is None or grant.epoch != poll.vote.roll.epoch:
             return False
-        poll.answered(voter, life, grant)
+        poll.answered(voter, life, grant, now=self._node.clock.monotonic(), heard=heard)
         self._conclude()
         if self.ballot.poll is not poll:
             return False
@@ -460,7 +463,8 @@ class Voting:
             self._node.is_promised_no_more()
         if self.ballot.is_as_before(grant) and not self._planned and self._node.stay_with(peer):
             return
-        if self._note_answer(peer.node_id, peer.incarnation, grant):
+        heard = -inf if late else peer.lease.heard_us_at
+        if self._note_answer(peer.node_id, peer.incarnation, grant, heard):
             self._ask_peer(peer)
         elif not grant.epoch and peer in self._view.followers and self.ballot.poll is None:
             # What it was told of our view came too late: only a later one can be told.
@@ -498,6 +502,8 @@ class Voting:
             grant = Grant(roll.epoch, NO, before)
         elif view.role is not STARTING and (peer.status is None or peer.status.role is STARTING):
             grant = Grant(roll.epoch, NO, before)  # what is empty never wins
+        elif roll == before and view.role is FOLLOWER and view.leader is not peer:
+            grant = Grant(roll.epoch, NO, before)  # it was taken in by another since (R13)
         else:
             empty = view.role is STARTING or begins
             grant = ballot.answer(vote, bound=self._bound(), empty=empty)

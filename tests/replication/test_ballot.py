@@ -284,6 +284,124 @@ class TestAsking:
         assert self.ask("a", None, roll(1, "a")).conclude() is None
 
 
+class TestAllAtOnce:
+    """All may do anything, if there is a time at which all consent (R6)."""
+
+    def asked(self) -> Poll:
+        asker = Ballot("c", "c", roll(5, "abc"))
+        asker.came_about = True
+        return asker.ask(roll(7, "c"), frozenset("abc"))
+
+    def says_yes(self, poll: Poll, who: str, *, now: float, heard: float) -> None:
+        poll.answered(who.lower(), who, Grant(7, YES, None), now=now, heard=heard)
+
+    def test_the_first_says_it_again_when_the_second_has(self):
+        poll = self.asked()
+        self.says_yes(poll, "B", now=2.0, heard=1.0)
+        assert not poll.lacks("b")
+        self.says_yes(poll, "A", now=9.0, heard=8.0)
+        assert not poll.carried
+        assert (poll.lacks("a"), poll.lacks("b")) == (False, True)
+        self.says_yes(poll, "B", now=9.5, heard=8.9)  # it did not know of the other's
+        assert not poll.carried
+        self.says_yes(poll, "B", now=10.0, heard=9.0)
+        assert poll.carried
+
+    def test_so_does_the_second_where_it_may_have_been_the_first(self):
+        poll = self.asked()
+        self.says_yes(poll, "B", now=2.0, heard=1.0)
+        self.says_yes(poll, "A", now=3.0, heard=1.5)
+        self.says_yes(poll, "B", now=4.0, heard=3.0)
+        assert not poll.carried
+        assert (poll.lacks("a"), poll.lacks("b")) == (True, False)
+        self.says_yes(poll, "A", now=5.0, heard=2.0)
+        assert poll.carried
+
+    @pytest.mark.parametrize("word", [NO, "begins anew"])
+    def test_who_does_not_consent_any_more_begins_again(self, word):
+        poll = self.asked()
+        self.says_yes(poll, "B", now=2.0, heard=1.0)
+        if word == NO:
+            poll.answered("b", "B", Grant(7, NO, None), now=3.0, heard=2.5)
+            assert poll.lacks("b")
+            self.says_yes(poll, "B", now=5.0, heard=4.0)
+        else:
+            poll.answered("b", "X", Grant(7, YES, None), now=5.0, heard=4.0)
+        self.says_yes(poll, "A", now=4.0, heard=3.0)
+        assert poll.lacks("a")
+
+    def test_more_than_half_need_not(self):
+        """Whatever else comes about then would need one of them, too."""
+        asker = Ballot("c", "c", roll(5, "abcd"))
+        asker.came_about = True
+        poll = asker.ask(roll(7, "c"), frozenset("abcd"))
+        self.says_yes(poll, "b", now=2.0, heard=1.0)
+        assert not poll.carried
+        self.says_yes(poll, "a", now=9.0, heard=8.0)
+        assert poll.carried
+
+    def test_whoever_has_been_taken_in_since_does_not(self):
+        """And who asked has not heard of that: else two would go on."""
+        poll = self.asked()
+        joiner = Ballot("b", "B")
+        self.says_yes(poll, "B", now=2.0, heard=1.0)
+        assert ask_twice(joiner, poll.vote).word == YES
+        # Of the two that went on without who asks, one has begun anew, and the other one took it
+        # in, and began anew then.
+        assert joiner.learn(roll(8, "aB"))
+        fresh = Ballot("a", "A")
+        assert ask_twice(fresh, poll.vote).word == YES
+        self.says_yes(poll, "A", now=9.0, heard=8.0)
+        assert not poll.carried
+        poll.answered("b", "B", joiner.answer(poll.vote, empty=True), now=10.0, heard=9.0)
+        assert not poll.carried
+        joiner.over["a"] = "a"
+        joiner.ask(roll(9, "B"), frozenset("abc"))
+        assert joiner.conclude() == roll(9, "B")
+
+
+class TestTakenIn:
+    """What would follow from before the view that one is in comes about no more (R13)."""
+
+    def promised(self, base: Roll | None) -> Ballot:
+        voter = Ballot("b", "B")
+        assert ask_twice(voter, Vote(base, roll(9, "c"))).word == YES
+        return voter
+
+    @pytest.mark.parametrize("base", [None, roll(5, "abc"), roll(6, "ac")])
+    def test_the_view_is_learnt_though_its_epoch_is_earlier(self, base):
+        voter = self.promised(base)
+        view = roll(7, "aB")
+        assert voter.learn(view)
+        voter.check()
+        assert voter.backs == view
+        assert voter.answer(Vote(base, roll(9, "c"))).word == NO
+        assert ask_twice(voter, Vote(view, roll(11, "a"))).word == YES
+
+    @pytest.mark.parametrize(
+        ("base", "view"),
+        [
+            (roll(5, "abc"), roll(7, "a")),  # it is not in it
+            (roll(5, "abc"), roll(7, "ab")),  # it was, in another life
+            (roll(7, "abc"), roll(7, "aB")),  # that is older than what the other would follow
+            (roll(8, "abc"), roll(7, "aB")),
+        ],
+    )
+    def test_else_the_promise_stands(self, base, view):
+        voter = self.promised(base)
+        assert not voter.learn(view)
+        assert voter.backs == roll(9, "c")
+
+    def test_what_came_about_stands(self):
+        voter = self.promised(roll(5, "abc"))
+        assert voter.learn(roll(9, "c"))
+        assert not voter.learn(roll(7, "aB"))
+
+    def test_of_a_register_nobody_knows_what_it_consented_to_before(self):
+        voter = Ballot("w", "w", roll(9, "c"))
+        assert not voter.learn(roll(7, "aw"))
+
+
 # -- all that can happen -----------------------------------------------------------------------
 
 
@@ -295,11 +413,13 @@ class Voter(NamedTuple):
     came_about: bool
     poll: Vote | None
     yes: tuple[tuple[str, str], ...]
+    agreed: tuple[tuple[str, tuple[float, float]], ...]  #: by a clock of first consents
     asked: tuple[tuple[str, Roll], ...]  #: who was told to ask again, and will
     instead: Vote | None
     asks_left: int
     lets: int  #: the epoch of the view in which it lets those answer who are in it; 0: nobody
     follows: Roll | None  #: what the wish of another one that it backs would follow
+    wish: Vote | None  #: of another one, that it backs
 
     def __hash__(self) -> int:
         return hash(repr(self))
@@ -309,8 +429,9 @@ class State(NamedTuple):
     """A small world: messages are never lost from it, so each may arrive late, twice, or not."""
 
     voters: tuple[Voter, ...]  #: by name: a, b, ... and the witness, w
-    votes: frozenset[int]  #: by number in `World.said`
-    grants: frozenset[tuple[str, str, str, int, str]]  #: to whom, from whom, in which life, ...
+    votes: frozenset[tuple[int, float]]  #: by number in `World.said`; and when that was asked
+    #: To whom, from whom, in which life, to which vote, and when that was asked: each consents.
+    grants: frozenset[tuple[str, str, str, int, float]]
     restarts_left: int
 
 
@@ -392,18 +513,21 @@ class World:
         askers: str = "",
         stops: bool = True,
         tells: bool = False,
+        again: bool = False,
     ) -> None:
         """`askers`: who would go on; else all data nodes. `stops`: and may be content to stay.
 
-        `tells`: who consents may say so again.
+        `tells`: who consents may say so again. `again`: must do so where all are to consent at one
+        time; else all times are one.
         """
         self.names = names
+        self.data = names.replace("w", "")
         self.tells = tells
-        askers = askers or names.replace("w", "")
+        self.again = again
+        askers = askers or self.data
         self.checks = True
         self.stops = stops  #: else nothing is known of who lets whom answer
         self.joins = joins  #: who decides may also take others in, and tell them
-        self.data = names.replace("w", "")
         first = roll(16, names)
         self.said: list[Vote] = []  #: each once
         self.beginning = State(
@@ -415,9 +539,11 @@ class World:
                     None,
                     (),
                     (),
+                    (),
                     None,
                     asks if name in askers else 0,
                     first.epoch if stops and name in first.data else 0,
+                    None,
                     None,
                 )
                 for name in names
@@ -427,6 +553,18 @@ class World:
             restarts,
         )
 
+    def miss(self, name: str, again: str) -> None:
+        """Begin where one has missed the view of the others; `again`: of which one began anew."""
+        others = self.names.replace(name, "")
+        view = Roll(32, others[0], {each: each for each in others if each in self.data}, {})
+        voters = [
+            voter if voter.life == name else voter._replace(backs=view, lets=0)
+            for voter in self.beginning.voters
+        ]
+        fresh = self.names.index(again)
+        voters[fresh] = voters[fresh]._replace(life=again.upper(), backs=None, came_about=False)
+        self.beginning = self.beginning._replace(voters=tuple(voters))
+
     def ballot_of(self, name: str, voter: Voter) -> Ballot:
         result = Ballot(name, voter.life, voter.backs)
         result.came_about = voter.came_about
@@ -434,10 +572,12 @@ class World:
         result._last_token = -1
         result._instead = voter.instead
         result._follows = voter.follows
+        result._wish = voter.wish
         if voter.poll is not None:
             poll = result.ask(voter.poll.roll, frozenset(self.data))
             poll.vote = voter.poll
             poll.yes = dict(voter.yes)
+            poll.agreed = dict(voter.agreed)
         return result
 
     def note(self, state: State, name: str, after: Ballot, asks_left: int) -> tuple[Voter, ...]:
@@ -460,11 +600,13 @@ class World:
             after.came_about,
             None if poll is None else poll.vote,
             () if poll is None else tuple(sorted(poll.yes.items())),
+            () if poll is None else tuple(sorted(poll.agreed.items())),
             tuple(sorted((asker, wanted) for asker, (wanted, _) in after._asked.items())),
             after._instead,
             asks_left,
             lets,
             after._follows if self.tells else None,
+            after._wish if self.joins else None,
         )
         return (*state.voters[:index], voter, *state.voters[index + 1 :])
 
@@ -493,7 +635,7 @@ class World:
                     result.append(
                         state._replace(
                             voters=self.note(state, name, after, voter.asks_left - 1),
-                            votes=state.votes | {self.number_of(vote)},
+                            votes=state.votes | {(self.number_of(vote), 0.0)},
                         )
                     )
             if state.restarts_left and voter.life == name:
@@ -521,17 +663,21 @@ class World:
                 voters = self.note(state, name, after, voter.asks_left)
                 result.append(state._replace(voters=voters))
             result += self.answers(state, name, voter)
-            for to, sender, life, number, word in state.grants:
+            for to, sender, life, number, heard in state.grants:
                 if to == name and voter.poll == self.said[number]:
                     after = self.ballot_of(name, voter)
                     assert after.poll is not None
-                    after.poll.answered(sender, life, Grant(0, word, None))
+                    now = self.last_consent(after.poll) + 1 if self.again else 0.0
+                    after.poll.answered(sender, life, Grant(0, YES, None), now=now, heard=heard)
+                    votes = state.votes
+                    if any(map(after.poll.is_to_say_so_again, after.poll.yes)):
+                        votes |= {(number, self.last_consent(after.poll))}
                     after.conclude()
                     voters = self.note(state, name, after, voter.asks_left)
-                    result.append(state._replace(voters=voters))
+                    result.append(state._replace(voters=voters, votes=votes))
             for sender, other in zip(self.names, state.voters, strict=True) if self.tells else ():
                 after = self.ballot_of(name, voter)
-                said = [self.said[number] for number in state.votes]
+                said = [self.said[number] for number, _ in state.votes]
                 after._wishes.extend(
                     each
                     for each in said
@@ -552,7 +698,7 @@ class World:
     def answers(self, state: State, name: str, voter: Voter) -> list[State]:
         """Return what may be next when a voter is asked."""
         result = []
-        for number in state.votes:
+        for number, at in state.votes:
             vote = self.said[number]
             asker = vote.roll.coordinator
             # Who has started anew may have nothing, or be taken in without knowing of it.
@@ -562,10 +708,15 @@ class World:
                 grant = after.answer(vote, bound=bound, empty=empty)
                 grants = state.grants
                 if grant.word == YES:
-                    grants |= {(asker, name, voter.life, number, YES)}
+                    grants |= {(asker, name, voter.life, number, at)}
                 voters = self.note(state, name, after, voter.asks_left)
                 result.append(state._replace(voters=voters, grants=grants))
         return result
+
+    @staticmethod
+    def last_consent(poll: Poll) -> float:
+        """Return when a voter consented that had not before, by a clock of such events."""
+        return max((since for since, _ in poll.agreed.values()), default=0.0)
 
     def lives_that_are_over(self, state: State) -> dict[str, str]:
         lives = zip(self.names, state.voters, strict=True)
@@ -646,6 +797,10 @@ def explore(world: World, most: int) -> int:
 def test_whatever_arrives_late_twice_or_not_at_all(names, asks, restarts, askers, stops):
     world = World(names, asks=asks, restarts=restarts, askers=askers, stops=stops)
     assert explore(world, 125_000) > 100
+
+
+def test_whoever_says_so_again():
+    assert explore(World("abc", asks=1, restarts=0, askers="ab", again=True), 5_000) > 100
 
 
 @pytest.mark.parametrize(
@@ -757,6 +912,15 @@ def wander(world: World, seed: int, steps: int) -> int:
             voter.backs.epoch for voter in state.voters if voter.backs and voter.came_about
         )
     return len(views)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("again", ["a", "b"])
+def test_stories_of_one_that_missed_a_view(again):
+    world = World("abc", asks=3, restarts=2, joins=True, again=True)
+    world.miss("c", again)
+    views = sum(wander(world, seed, 100) for seed in range(40))
+    assert views > 70
 
 
 @pytest.mark.slow

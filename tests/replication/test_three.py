@@ -525,6 +525,46 @@ class TestOneAfterTheOther:
         group.check_equal()
 
 
+class TestTakenInSince:
+    """One consented to what another one wants, and then was taken in by the third."""
+
+    @pytest.mark.parametrize("met", [["ac"], ["ac", "ab"], ["ab", "ac"]])
+    @pytest.mark.parametrize("asked_s", [0.1, 2.0])
+    def test_what_it_was_told_there_is_kept(self, asked_s, met):
+        group = three()
+        guest, lonely = Guest(group["a"]), Guest(group["c"])
+        part(group, "ac", "bc")
+        guest.feed(b"set k 0 0 1\r\nx\r\n")
+        lonely.feed(b"set other 0 0 1\r\nx\r\n")
+        group.advance(4.0)
+        assert (guest.take(), lonely.take()) == (b"STORED\r\n", NO_QUORUM)
+        group["b"].stop()
+        group.advance(2.0)
+        group["b"].start()
+        group.link("b", "c")
+        group.advance(asked_s)
+        poll = group["c"].node.voting.ballot.poll
+        assert poll is not None
+        assert [*poll.yes] == ["b"]
+        group.link("a", "b")
+        group.advance(3.0)
+        assert roles(group) == [COORDINATOR, FOLLOWER, WAITING]
+        assert guest.ask(ADD % b"x") == b"STORED\r\n"
+        group["a"].stop()
+        group["a"].start()
+        for one, other in met:
+            group.link(one, other)
+            group.advance(0.3)
+        late = Guest(group["c"])
+        late.feed(ADD % b"y")
+        group.advance(1.0)
+        assert late.take() == (NO_QUORUM if met == ["ac"] else b"NOT_STORED\r\n")
+        go_on(group)
+        assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+        assert late.ask(b"get lock\r\n") == b"VALUE lock 0 1\r\nx\r\nEND\r\n"
+        group.check_equal()
+
+
 class TestBeginning:
     def test_it_takes_all(self):
         group = Group("abc")
