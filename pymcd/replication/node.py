@@ -66,6 +66,8 @@ ACTIVE_STEP_S: Final = 0.02
 HANDSHAKE_S: Final = 2.0
 #: How long a node that lost the one it was joining waits for it, before it serves what it has.
 JOIN_GRACE_S: Final = 1.0
+#: Who leaves waits for so long for one that it has just lost the link to.
+REDIAL_S: Final = 1.0
 #: Who leaves stays for so long, for those whom he leaves to go on with his consent.
 CONSENT_S: Final = 0.25
 #: A peer that was lost again and again is taken back later each time.
@@ -492,6 +494,7 @@ class Node:
     def drop(self, peer: Peer) -> list[Unacked]:
         """Take a peer out of our view, or give up its resync."""
         in_view, resync, channel = peer.in_view, peer.resync, peer.channel
+        peer.has_left = in_view and peer.status is not None and peer.status.role is STARTING
         unacked = peer.leave_channel()
         self.gate.stop_staging(peer)
         # What was still to be sent is in no list of keys, nor is what could not be.
@@ -1127,14 +1130,19 @@ class Node:
 
     @property
     def awaited(self) -> bool:
-        """Whether a node that we are linked to is still to be brought in sync by this one.
+        """Whether a node that is there is still to be brought in sync by this one.
 
-        Not for one that is lost while we leave, if another one has all: we execute nothing for that
-        one any more.
+        One whose link was just lost is there: it is dialled again. Not for one that is lost while
+        we leave, if another one has all: we execute nothing for that one any more.
         """
         if not self.role.leads or (self.gate.retired and self.view.followers):
             return False
-        return any(peer.link is not None and not peer.in_view for peer in self.view.peers.values())
+        since = self.clock.monotonic() - REDIAL_S
+        return any(
+            not peer.in_view
+            and (peer.link is not None or (peer.link_lost_at > since and not peer.has_left))
+            for peer in self.view.peers.values()
+        )
 
     def leave(self) -> bool:
         """Let the others go on at once, without this node; False: call again a little later.

@@ -88,6 +88,7 @@ class Peer:
         self.status_due: str | None = None  #: what we are is to be said to it, with that word
         self.connects = 0
         self.last_error = "-"
+        self.has_left = False  #: our view, in order
 
         self.phase = Phase.APART
         self.in_view = False

@@ -47,6 +47,8 @@ _STORING: Final = frozenset({"set", "add", "replace", "cas"})
 _LOOKING: Final = frozenset({"get", "mg"})
 _ACTING: Final = frozenset({"alone", "coordinator"})
 _IN_VIEW: Final = frozenset({"coordinator", "follower"})
+#: Who has left in order begins anew.
+_GONE: Final = frozenset({"dead", "starting"})
 #: When something was so, of no host.
 _NEVER: Final[Mapping[str, list[tuple[float, float]]]] = MappingProxyType({})
 
@@ -203,7 +205,7 @@ def divide(timeline: Timeline, end: float, *, voting: bool = False, strict: bool
             in_sync_s += next_at - at
         for name, each in state.items():
             was = before.get(name)
-            if each.role == "dead" and was is not None and was.role != "dead" and was.ready:
+            if each.role in _GONE and was is not None and was.role not in _GONE and was.ready:
                 heirs = group_of(name, before) - {name}
                 if not any(state[heir].role in _IN_VIEW for heir in heirs) and not (
                     strict and twins.has_heir(name, state)

@@ -942,6 +942,16 @@ def test_who_changes_nothing_alone_takes_nothing_with_it():
     assert eras_of(joined, strict=False).deaths == [3.5]
 
 
+def test_who_leaves_has_nothing_any_more():
+    """Before it is dead another one may serve what that one has."""
+    left = [seen(0, "coordinator", "b"), seen(2, "alone"), seen(3, "starting"), seen(5, "dead")]
+    joining = [seen(0, "follower", "a"), seen(2, "joining"), seen(4, "alone")]
+    assert eras_of({"a": left, "b": joining}, strict=False).deaths == [3]
+    follower = [seen(0, "follower", "a"), seen(4, "alone")]
+    leaving = [seen(0, "coordinator", "b"), seen(3, "starting"), seen(5, "dead")]
+    assert eras_of({"a": leaving, "b": follower}, strict=False).deaths == []
+
+
 def test_but_who_has_begun_anew_has_nothing():
     history = {**DEPOSED, "a": [seen(0, "coordinator", "b"), seen(2, "joining", life=2)]}
     assert eras_of(history, strict=True).deaths == [3.5]

@@ -1795,6 +1795,36 @@ class TestAwkwardMoments:
         group.settle()
         assert group["b"].values() == {b"k": b"1"}
 
+    def test_nor_before_one_that_was_there_is_again(self):
+        group = make_group()
+        group.warm()
+        a, b = group["a"], group["b"]
+        group.wire("a", "b").cut()
+        group.advance(0.2)
+        assert Guest(a).ask(SET) == STORED
+        assert a.node.role == "alone"
+        assert a.node.awaited
+        group.link("b", "a")
+        assert not a.node.awaited
+        assert a.node.leave()
+        group.settle()
+        assert b.values() == {b"k": b"1"}
+
+    @pytest.mark.parametrize("how", ["is gone", "has left"])
+    def test_but_for_no_other(self, how):
+        group = make_group()
+        group.warm()
+        a, b = group["a"], group["b"]
+        if how == "has left":
+            assert b.node.leave()
+            group.settle()
+        b.stop()
+        group.advance(0.2)
+        assert a.node.role == "alone"
+        assert a.node.awaited is (how == "is gone")
+        group.advance(1.0)
+        assert not a.node.awaited
+
     def test_nor_later_though_others_ask_on(self):
         group = make_group()
         group.warm()
