@@ -511,4 +511,4 @@ class Ballot:
             assert poll.vote.roll.epoch > self.epoch, "asks for what is past"
             assert poll.vote.roll.coordinator == self.node_id, "asks for another to decide"
             assert self.node_id not in poll.yes, "asks itself"
-            assert poll.agreed.keys() == poll.yes.keys(), "who consents does so since a time"
+            assert poll.agreed.keys() == poll.yes.keys(), "who consents does so since no time"
