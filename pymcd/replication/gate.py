@@ -720,16 +720,19 @@ class Gate:
         pairs = ((known, version), (known + 1, version), (known, version + 1))
         if all((one ^ other) & TAG_MASK for one, other in pairs):
             # Of three and more it may be of a third one: told to us, or to the peer, in between.
+            # Or the peer gives back what we wrote ourselves, and knew when we took in the other.
             mine, theirs = self._was_in_sync_here(known), self._was_in_sync_here(version)
             self.changes.conflicts += mine is not False and theirs is not True
 
     def _was_in_sync_here(self, version: int) -> bool | None:
-        """Return whether a peer gave out a version while it was in sync with us; None: no peer."""
+        """Return whether we or a peer in sync with us gave out a version; None: it is nobody's."""
         changes = self.changes
         for each in (version, version + 1):  # of what has ended it is one less
             tag = each & TAG_MASK
+            if tag == changes.tag:
+                return True
             writer = self._view.peers.get(changes.writers.get(tag, ""))
-            if writer is not None and tag != changes.tag:
+            if writer is not None:
                 had_up_to = max(writer.departed_version, writer.common_version)
                 return writer.in_view or version <= had_up_to
         return None

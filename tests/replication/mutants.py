@@ -38,7 +38,7 @@ from pymcd.replication.node import Node
 from pymcd.replication.peer import Peer
 from pymcd.replication.resync import Resync
 from pymcd.replication.roles import FOLLOWER, Role
-from pymcd.replication.versions import FOREVER, Discarded, Tombstones
+from pymcd.replication.versions import FOREVER, TAG_MASK, Discarded, Tombstones
 from pymcd.replication.view import View
 from pymcd.replication.waiting import UNKNOWN, Executed, Nobody
 from pymcd.service import Service
@@ -643,6 +643,14 @@ def _has_nothing_in_common(original: Any) -> Any:
     return meet_anew
 
 
+def _ours_is_nobodys(original: Any) -> Any:
+    def was_in_sync_here(self: Gate, version: int) -> Any:
+        is_ours = not (version ^ self.changes.tag) & TAG_MASK
+        return None if is_ours else original(self, version)
+
+    return was_in_sync_here
+
+
 def _remember_what_it_had(original: Any) -> Any:
     def link_down(self: Membership, link: Any, reason: str = "") -> None:
         peer = self.peer_of(link)
@@ -944,6 +952,7 @@ _TELLING: Final = test_telling.TestACoordinator()
 _THE_OTHER_DIES: Final = test_doubt.TestTheOtherDies()
 _GONE: Final = test_three.TestOneIsGone()
 _GONE_MAD: Final = test_mad_peers.TestAMessageIsTakenWholeOrNotAtAll()
+_TOLD: Final = test_report.TestWhatIsTold()
 _PARTED: Final = test_report.TestAfterAPartition()
 _ANEW: Final = test_three.TestOneAfterTheOther()
 _TOGETHER: Final = test_node.TestTogether()
@@ -1399,6 +1408,11 @@ MUTANTS = [
         "what a new life gives back counts as changed by it",
         [(Membership, "_meet_anew", _has_nothing_in_common)],
         by_hand=_PARTED.test_what_who_has_begun_anew_gives_back_is_none,
+    ),
+    Mutant(
+        "what we are given back of our own counts as changed by another one",
+        [(Gate, "_was_in_sync_here", _ours_is_nobodys)],
+        by_hand=_TOLD.test_what_one_of_three_is_given_back_of_its_own_is_no_conflict,
     ),
     Mutant(
         "who starts anew has what others could not take of its former life",

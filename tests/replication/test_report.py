@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pymcd.replication.report import Degradation
-from pymcd.replication.roles import ALONE
+from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER
 from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, Wire, make_group
 
 from ..clocks import ManualClock
@@ -104,6 +104,21 @@ class TestRows:
             group.wire("a", "b").stall()
 
 
+def tell_a_part(one: Host, other: Host, key: bytes) -> Wire:
+    """Have one tell another what it has of a key, and no more, over a new link."""
+    wire = Wire(one, other)
+    said = one.values()[key]
+    for silent in (one, other) * 20:  # one speaks, then the other one
+        wire.resume()
+        wire.stall(silent)
+        one.group.settle()
+        if other.values().get(key) == said:
+            break
+    assert other.values()[key] == said
+    assert not other.node.role.in_sync
+    return wire
+
+
 class TestWhatIsTold:
     #: How a node comes to be so -> state, role, coordinator, ready, degraded.
     STATES = {
@@ -198,14 +213,7 @@ class TestWhatIsTold:
         assert Guest(a).ask(b"set k 0 0 1\r\n2\r\n") == b"STORED\r\n"
         if others:
             assert Guest(c).ask(b"set l 0 0 1\r\n2\r\n") == b"STORED\r\n"
-        wire = Wire(a, c)
-        for silent in (a, c) * 20:  # one speaks, then the other one
-            wire.resume()
-            wire.stall(silent)
-            group.settle()
-            if c.values()[b"k"] == b"2":
-                break
-        assert not c.node.role.in_sync
+        tell_a_part(a, c, b"k")
         a.stop()
         group.advance(1)
         assert [each.node.role for each in (b, c)] == [ALONE, ALONE]
@@ -218,8 +226,33 @@ class TestWhatIsTold:
         assert b.values()[b"k"] == c.values()[b"k"] == b"3"
         assert [each.rows["conflicts"] for each in (b, c)] == [others, others]
 
+    def test_what_one_of_three_is_given_back_of_its_own_is_no_conflict(self):
+        """a told c a part; then it followed b, which has changed that, and decides again."""
+        group = make_group("abc", votes=False)
+        a, b, c = group.hosts.values()
+        for other in (a, b):
+            group.wire(other.name, "c").cut()
+        group.advance(1)
+        assert Guest(a).ask(SET) == b"STORED\r\n"
+        tell_a_part(a, c, b"k")
+        a.frozen = True
+        group.wire("a", "b").cut()
+        group.advance(1)
+        assert Guest(b).ask(b"set k 0 0 1\r\n2\r\n") == b"STORED\r\n"
+        a.frozen = False
+        group.link("a", "b")
+        group.advance(1)
+        assert [each.node.role for each in (a, b, c)] == [FOLLOWER, COORDINATOR, ALONE]
+        b.stop()
+        group.advance(1)
+        group.link("a", "c")
+        group.advance(5)
+        assert {each.node.role.in_sync for each in (a, c)} == {True}
+        assert a.values()[b"k"] == c.values()[b"k"] == b"2"
+        assert [each.rows["conflicts"] for each in (a, c)] == [0, 0]
+
     @pytest.mark.parametrize(
-        ("here", "there", "conflicts"), [(-1, 0, 0), (0, -1, 0), (99, 0, 1), (-1, 99, 1)]
+        ("here", "there", "conflicts"), [(-1, 0, 0), (0, -1, 0), (0, 99, 1), (-1, 99, 1)]
     )
     def test_what_has_ended_on_one_side_is_no_conflict(self, here, there, conflicts):
         group = make_group()
