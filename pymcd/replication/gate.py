@@ -477,7 +477,7 @@ class Gate:
                 if results is not None:
                     peer.executed.take_results()
         except Exception as error:
-            self._cannot_send(error, keys, ticket, now)
+            self._cannot_send(error, keys, ticket)
             raise
         self._executed.clear()
         if self.stance.protecting:
@@ -501,9 +501,7 @@ class Gate:
         if peer.in_view:
             changes.leave_traces(keys, self.cache.cas_unique)
 
-    def _cannot_send(
-        self, error: Exception, keys: dict[bytes, Item | None], ticket: int, now: float
-    ) -> None:
+    def _cannot_send(self, error: Exception, keys: dict[bytes, Item | None], ticket: int) -> None:
         """Have what has changed be sent with the next batch, but not to whom it did not reach now.
 
         They lack it, and what is said to them later would be taken for all that there is.
@@ -517,7 +515,6 @@ class Gate:
                 continue
             if ticket == NOT_CLOSED or not channel.unacked or channel.unacked[-1].ticket != ticket:
                 peer.break_off(error)
-                self._expect_step(now)
 
     def _is_to_doubt(self, peer: Peer) -> bool:
         """Return whether a peer that is brought in sync is told what followers perhaps have not.

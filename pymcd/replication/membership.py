@@ -191,7 +191,7 @@ class Membership:
             if not self._make_room_for_peer():
                 link.close("busy")
                 return
-            peer = view.peers[node_id] = Peer(node_id)
+            peer = view.peers[node_id] = Peer(node_id, self._node.step_soon)
             peer.executed = self._node.gate.executed_for_unmet(node_id)
         if link.dialled is not None:
             view.who[link.dialled] = node_id

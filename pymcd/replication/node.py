@@ -225,6 +225,10 @@ class Node:
             self.awake.next_step_at = deadline
             self.host.wake()
 
+    def step_soon(self) -> None:
+        """Have `step` called as soon as what is being done now has come to its end."""
+        self.expect_step(self.clock.monotonic())
+
     # -- its role ------------------------------------------------------------------------------
 
     def become(self, role: Role) -> None:

@@ -21,7 +21,7 @@ from .versions import FOREVER
 from .waiting import Executed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from ..clock import Clock
     from ..store import Item
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 #: Of the protocol: who speaks it knows of values that travel by themselves.
 VALUES_VERSION: Final = 2
 _NO_ALTERATIONS: Final[Mapping[bytes, Alteration]] = {}
+
+
+def _nobody_looks() -> None:
+    """Leave it as it is."""
 
 
 class Phase(Enum):
@@ -70,8 +74,10 @@ NEXT_PHASES: Final[dict[Phase, tuple[Phase, ...]]] = {
 class Peer:
     """Another node."""
 
-    def __init__(self, node_id: str) -> None:
+    def __init__(self, node_id: str, on_broken: Callable[[], None] = _nobody_looks) -> None:
+        """`on_broken` is called when something could not be sent: that is to be seen to at once."""
         self.node_id = node_id
+        self._on_broken = on_broken
         self.address = "-"
         self.link: Link | None = None
         self.link_lost_at = -inf
@@ -214,9 +220,12 @@ class Peer:
 
     def break_off(self, error: Exception) -> None:
         """Take note that something could not be sent: what comes behind it must not count."""
-        if self.channel is not None:
-            self.channel.untold = True
-            self.channel.break_off(type(error).__name__)
+        channel = self.channel
+        if channel is not None:
+            channel.untold = True
+            if not channel.broken:
+                channel.break_off(type(error).__name__)
+                self._on_broken()
 
     @contextmanager
     def breaking(self) -> Iterator[None]:

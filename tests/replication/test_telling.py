@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from pymcd.replication import membership
 from pymcd.replication.gate import Gate
 from pymcd.replication.messages import Status
 from pymcd.replication.node import READMIT_MIN_S
+from pymcd.replication.peer import Peer
 from pymcd.replication.resync import Resync
 from pymcd.replication.versions import TOMBSTONE_BYTES
 from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, make_group
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from pymcd.replication.changes import Changes
 
 STORED = b"STORED\r\n"
+SET = b"set k 0 0 1\r\n1\r\n"
+LARGE = b"set k 0 0 600000\r\n" + bytes(600_000) + b"\r\n"
 
 
 def roles(group: Group) -> list[str]:
@@ -70,6 +74,17 @@ def break_off(group: Group, host: Host, data: bytes) -> Guest:
         host.turn()
     assert failed
     return guest
+
+
+def let_rest(group: Group, host: Host) -> None:
+    """Let time pass until a host has a lease, and is about to do nothing for long."""
+    clock, gate = group.clock, host.node.gate
+    for _ in range(1000):
+        group.advance(0.01)
+        now = clock.monotonic()
+        if host.step_at > now + 0.5 and gate.open_until > now + 0.01 and now > gate.active_until:
+            return
+    raise AssertionError("a node that never rests")
 
 
 #: What is there before, and what is then asked for; each is another way of being sent.
@@ -238,6 +253,55 @@ class TestAFollower:
             group.check_equal()
             tried += 1
         assert tried > 3
+
+
+class TestOneThatRests:
+    """Nothing else would have it look for up to a second, and its clients wait for that."""
+
+    @pytest.mark.parametrize(
+        ("name", "where", "data"),
+        [
+            ("a", Gate.send_changes, SET),
+            ("a", Peer.send, SET),
+            ("a", Peer._send_value, LARGE),
+            ("b", Gate._send_forwards, SET),
+            ("b", Peer.send, SET),
+            ("b", Peer._send_waiting, LARGE),
+        ],
+    )
+    def test_sees_at_once_to_whom_it_cannot_tell_something(self, name, where, data):
+        group = make_group()
+        host = group[name]
+        let_rest(group, host)
+        group.closes_on_error = True
+        guest = Guest(host)
+        codes: Any = [where.__code__]
+        with shortage(0, MemoryError("no room"), codes) as failed:
+            with suppress(MemoryError):
+                guest.feed(data)
+            host.turn()
+        assert failed
+        group.settle()
+        assert any("cannot tell" in line for line in host.lines)
+        if name == "a":
+            group.advance(group[name].node.patience.lease_s)
+            assert guest.take() == STORED
+
+    def test_sees_at_once_to_whom_it_cannot_tell_a_reply(self):
+        group = make_group()
+        a, b = group["a"], group["b"]
+        let_rest(group, b)
+        Guest(b).feed(b"delete k\r\n")
+        b.turn()
+        group.closes_on_error = True
+        group.wires[0].carry()
+        assert a.step_at > group.clock.monotonic() + 0.1
+        codes: Any = [Peer.join_results.__code__]
+        with shortage(0, MemoryError("no room"), codes) as failed:
+            a.turn()
+        assert failed
+        group.settle()
+        assert any("cannot tell" in line for line in a.lines)
 
 
 class TestWhoIsBroughtInSync:
