@@ -718,7 +718,8 @@ def _waits(history: list[Operation]) -> Iterator[tuple[Operation, float, float]]
 
     What a server reads later than what the same client has said before, it executes when that is
     answered: so each has a round trip of its own. What is not answered is waited for as well, by
-    what the client says next: its server knows when it was done.
+    what the client says next: its server knows when it was done, and since when nothing kept it
+    from that but the client, who read nothing.
     """
     answered_at: dict[object, float] = {}
     silent: dict[object, list[tuple[float, float]]] = {}
@@ -737,6 +738,8 @@ def _waits(history: list[Operation]) -> Iterator[tuple[Operation, float, float]]
             silent.setdefault(session, []).append((said_at, done_at))
         elif isinstance(gave_up_at := notes.get("gave_up"), float):
             end = gave_up_at
+        if end is not None and isinstance(hindered_at := notes.get("hindered_at"), float):
+            end = min(end, hindered_at)
         if end is not None and "blocked" not in notes:
             yield operation, begin, end
 

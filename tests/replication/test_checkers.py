@@ -417,6 +417,35 @@ def test_a_server_knows_when_what_it_does_not_answer_is_done(role, fast):
     assert began + 0.02 < done_at[0] < done_at[1] < done_at[2] < began + 0.2
 
 
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("apart_s", [0.0, 0.03])
+def test_whose_client_reads_nothing_has_waited_for_others_until_it_could_go_on(fast, apart_s):
+    """Seed 14178: who has no answer to wait for says more, and reads nothing from then on."""
+    simulation, _, (follows,) = in_sync(2)
+    world = simulation.world
+    while (visit := follows.connect(lambda data: None))._fast is not fast:
+        pass
+    for pair in ("ab", "ba") if apart_s else ():
+        world.block(*pair)
+        world.after(apart_s, world.unblock, *pair)
+    began = world.now
+    silent = [waits(began, None) for _ in range(2)]
+    for each in silent:
+        each.notes["said_on"] = each.session = "c1"
+        words = b"delete k noreply\r\n"
+        follows.post(visit, visit.feed, words, [each], life=follows.life)
+    world.run(began + 0.0005)
+    assert not any("done_at" in each.notes for each in silent)
+    visit.blocked_until = began + 0.3
+    world.run(began + 0.5)
+    assert silent[1].notes["done_at"] > began + 0.3
+    a: Any = Box(name="a", history=[seen(0, "follower", "b")])
+    for bound_s, found in ((apart_s + 0.02, 0), (apart_s / 2, 2)):
+        if bound_s:
+            roles = frozenset({"follower"})
+            assert len(checkers.check_patience(silent, [a], bound_s, {}, roles)) == found
+
+
 def test_what_is_not_answered_is_handed_on_with_the_read_that_ends_it():
     def answer(buffer: bytes, operations: list[Operation]) -> int:
         return len(buffer)

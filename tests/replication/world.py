@@ -19,6 +19,7 @@ import sys
 from collections import deque
 from contextlib import contextmanager, nullcontext
 from heapq import heappop, heappush
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from zlib import crc32
 
@@ -455,6 +456,12 @@ class Visit:
                 operation.notes["done_at"] = self.host.world.now
             self._reading = []
 
+    def _note_hindered(self) -> None:
+        """Note since when it is the client that keeps from being done what nobody is told of."""
+        if not self.connection.waiting:
+            for operation in chain(self._reading, *(silent for _, silent in self._unread)):
+                operation.notes.setdefault("hindered_at", self.host.world.now)
+
     def wake(self) -> None:
         """Look again, soon: there is something to be sent. Called from within the core."""
         self.host.woken[self] = None
@@ -474,6 +481,7 @@ class Visit:
             return
         world = self.host.world
         if world.now < self.blocked_until:
+            self._note_hindered()
             world.at(self.blocked_until, self._unblock)
             return
         self._suspended = False  # a wake says so
