@@ -627,6 +627,27 @@ def in_sync(nodes: int) -> tuple[Simulation, Any, list[Any]]:
     return simulation, leads, followers
 
 
+def test_a_node_that_is_said_to_have_an_answer_knows_that_it_has():
+    """Seed 10999: it was linked again 6 ms ago, and nobody had heard more of it than who it is."""
+    simulation, leads, (follows,) = in_sync(2)
+    world = simulation.world
+    world.latency_s, world.splitting = 0.02, 1.0
+    ahead_s = []
+
+    def compare(host: Any) -> None:
+        for (name, _), answered_at in host.answered_at.items():
+            known_at = host.node.view.peers[name].lease.heard_us_at - host.clock.monotonic()
+            ahead_s.append(answered_at - (world.now + host.clock.world_seconds(known_at)))
+
+    world.observe = compare
+    for _ in range(5):
+        follows.wire_to(leads.name).cut()
+        world.run(world.now + 0.3)
+    assert len(ahead_s) > 50
+    assert max(ahead_s) < 1e-6
+    assert all(host.node.role.in_sync for host in simulation.hosts)
+
+
 def lose_unnoticed(wire: Wire) -> None:
     wire.cut(silent=True)
 

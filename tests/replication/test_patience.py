@@ -108,6 +108,26 @@ def test_what_is_sent_late_is_asked_then(failure, first_s):
     assert waited_s <= ACK_TIMEOUT_S + LATE_S
 
 
+@pytest.mark.parametrize("name", "ab")
+def test_a_new_link_is_no_answer_yet(name):
+    """Who it leads to has been proven, and has not been asked anything over it."""
+    group = pair()
+    asked, (other,) = group[name], (host for host in group.hosts.values() if host.name != name)
+    group.advance(0.002)
+    group.wire("a", "b").cut()
+    guest = Guest(asked)
+    guest.feed(SET)
+    group.advance(ACK_TIMEOUT_S - 0.01)
+    wire = Wire(other, asked)
+    while not all(link.proven for link in wire.links):
+        wire.carry()
+    wire.stall()
+    assert asked.node.role.in_sync
+    heard, waited_s = wait(guest)
+    assert heard == b"STORED\r\n"
+    assert waited_s <= 0.01 + LATE_S
+
+
 def joining(group: Group, caught_up: bool) -> Host:
     """Have the second server be away for a moment, and begin to join the first one again."""
     a, b = group.hosts.values()

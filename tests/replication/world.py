@@ -246,7 +246,7 @@ class End:
         #: What has overtaken what was held back, by its number: nothing arrives before that.
         self._early: dict[int, tuple[bytes, tuple[float, float, float]]] = {}
         self.under_way_bytes = 0
-        self.last_taken = -_EVER  #: when what was handled here last was sent there
+        self.last_taken = -_EVER  #: when what was said and handled here last was sent there
         self.late_s = 0.0  #: what is said here is so long under way, beside the usual
         self._late_words = (0.0, -_EVER)  #: what was said is late by so much, until then
         self._said: list[bytes] = []  #: as overheard
@@ -303,7 +303,8 @@ class End:
         before = None
         if peer is not None:
             before = peer.lease.their_time, getattr(peer, "status", None)
-        self.last_taken = known[0]
+        if self.link.proven:  # else it only tells who is there
+            self.last_taken = known[0]
         self.host.hear(self.other, known[0], known[2])
         try:
             with self.host.short():
