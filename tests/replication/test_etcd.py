@@ -637,8 +637,8 @@ class EtcdState(NamedTuple):
     """As `State`; and what is to be set, each if the key is still of a revision."""
 
     voters: tuple[Voter, ...]
-    votes: frozenset[int]
-    grants: frozenset[tuple[str, str, str, int, str]]
+    votes: frozenset[tuple[int, float]]
+    grants: frozenset[tuple[str, str, str, int, float]]
     restarts_left: int
     sets: frozenset[tuple[int, int]] = frozenset()
     revision: int = 1
@@ -661,7 +661,7 @@ class EtcdWorld(World):
         if name != "w":
             return super().answers(state, name, voter)
         result = []
-        for number in state.votes:
+        for number, _ in state.votes:
             after = self.ballot_of(name, voter)
             if after.register(self.said[number], heard=True).word != YES:
                 continue
@@ -679,7 +679,7 @@ class EtcdWorld(World):
         return result
 
     def granted(self, state: Any, number: int, life: str) -> Any:
-        grant = (self.said[number].roll.coordinator, "w", life, number, YES)
+        grant = (self.said[number].roll.coordinator, "w", life, number, 0.0)
         return state._replace(grants=state.grants | {grant})
 
     def steps(self, state: Any) -> list[Any]:
