@@ -167,9 +167,9 @@ def _always(original: Any) -> Any:
 
 
 def _lives_do_not_matter(original: Any) -> Any:
-    def answered(self: Poll, node_id: str, life: str, grant: Any) -> None:
+    def answered(self: Poll, node_id: str, life: str, grant: Any, **times: float) -> None:
         base = self.vote.base
-        original(self, node_id, base.data.get(node_id, life) if base else life, grant)
+        original(self, node_id, base.data.get(node_id, life) if base else life, grant, **times)
 
     return answered
 
