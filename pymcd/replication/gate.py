@@ -694,6 +694,8 @@ class Gate:
         finally:
             if newest:
                 changes.observe(newest)
+                if merging:
+                    peer.told_version = max(peer.told_version, newest)
             if relay:
                 self.note_pending()
         if said:

@@ -324,8 +324,9 @@ class Membership:
         peer.status, peer.followed = None, ""
         peer.acked_sequence = -1
         # Both knew then what it gives us back of that, whoever it has it from now.
-        peer.common_version = max(peer.common_version, peer.departed_version)
-        peer.departed_version = 0
+        had = peer.common_version, peer.departed_version, peer.told_version
+        peer.common_version = max(had)
+        peer.departed_version = peer.told_version = 0
         peer.known = peer.overrates_us = peer.has_doubted = False
         peer.copied_version = 0
         peer.lapses = 0

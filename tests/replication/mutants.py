@@ -643,6 +643,14 @@ def _has_nothing_in_common(original: Any) -> Any:
     return meet_anew
 
 
+def _has_told_nothing(original: Any) -> Any:
+    def meet_anew(self: Membership, peer: Peer, incarnation: str) -> None:
+        peer.told_version = 0
+        original(self, peer, incarnation)
+
+    return meet_anew
+
+
 def _ours_is_nobodys(original: Any) -> Any:
     def was_in_sync_here(self: Gate, version: int) -> Any:
         is_ours = not (version ^ self.changes.tag) & TAG_MASK
@@ -1408,6 +1416,11 @@ MUTANTS = [
         "what a new life gives back counts as changed by it",
         [(Membership, "_meet_anew", _has_nothing_in_common)],
         by_hand=_PARTED.test_what_who_has_begun_anew_gives_back_is_none,
+    ),
+    Mutant(
+        "what a former life had told counts as changed by the new one that gives it back",
+        [(Membership, "_meet_anew", _has_told_nothing)],
+        by_hand=_PARTED.test_nor_is_what_it_had_written_itself_and_we_knew,
     ),
     Mutant(
         "what we are given back of our own counts as changed by another one",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pymcd.replication.report import Degradation
-from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER
+from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, STARTING
 from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, Wire, make_group
 
 from ..clocks import ManualClock
@@ -378,6 +378,36 @@ class TestAfterAPartition:
         group.advance(15)
         assert [host.node.role.in_sync for host in group.hosts.values()] == [True, True]
         assert back.values()[given[0]] == stays.values()[given[0]] == b"2"
+        assert [host.rows["conflicts"] for host in group.hosts.values()] == [0, 0]
+
+    def test_nor_is_what_it_had_written_itself_and_we_knew(self):
+        """b wrote alone, told us, and has begun anew with a copy of that; we have changed it."""
+        group = make_group()
+        self.write(group["a"], "k", b"1")
+        stays, back = group["a"], group["b"]
+        wire = group.wire("a", "b")
+        wire.stall(stays)
+        Guest(stays).feed(b"delete l\r\n", SET)  # what it lacks is what came since
+        stays.frozen = True
+        wire.cut()
+        group.advance(1)
+        self.write(back, "k", b"2")
+        stays.frozen = False
+        tell_a_part(back, stays, b"k")
+        back.stop()
+        group.advance(3)
+        assert (stays.node.role, stays.values()) == (ALONE, {b"k": b"2"})
+        back.start()
+        wire = tell_a_part(stays, back, b"k")
+        back.node.part(back.peer("a"), "a record that is cut off")
+        wire.cut()
+        group.advance(1)
+        assert [stays.node.role, back.node.role] == [ALONE, STARTING]
+        self.write(stays, "k", b"3")
+        group.link("a", "b")
+        group.advance(15)
+        assert [host.node.role.in_sync for host in group.hosts.values()] == [True, True]
+        assert stays.values() == back.values() == {b"k": b"3"}
         assert [host.rows["conflicts"] for host in group.hosts.values()] == [0, 0]
 
     @pytest.mark.parametrize(("both", "conflicts"), [(False, 0), (True, 1)])
