@@ -7,6 +7,7 @@ peer is *behind* is sent later, as it then is.
 
 from __future__ import annotations
 
+from itertools import filterfalse
 from typing import TYPE_CHECKING, Final
 
 from . import records
@@ -154,4 +155,7 @@ def _keys_to_send(
     changes: Changes, wants: list[bytes], missed: Iterator[bytes] | None
 ) -> Iterator[bytes]:
     yield from wants
-    yield from changes.keys() if missed is None else missed
+    rest = changes.keys() if missed is None else missed
+    if wants:
+        rest = filterfalse({*wants}.__contains__, rest)
+    yield from rest

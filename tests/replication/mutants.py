@@ -21,7 +21,7 @@ import pytest
 from pymcd.protocol import text
 from pymcd.protocol.connection import Connection
 from pymcd.protocol.paired import PairedConnection
-from pymcd.replication import frames, records
+from pymcd.replication import frames, records, resync
 from pymcd.replication.ballot import Ballot, Poll
 from pymcd.replication.beginning import Beginning
 from pymcd.replication.changes import Changes
@@ -675,6 +675,14 @@ def _owed_nothing(original: Any) -> Any:
         return original(self, changes)
 
     return next_slice
+
+
+def _asked_for_and_missed(original: Any) -> Any:
+    def keys_to_send(changes: Changes, wants: list[bytes], missed: Any) -> Iterator[bytes]:
+        yield from wants
+        yield from original(changes, [], missed)
+
+    return keys_to_send
 
 
 def _all_at_once(original: Any) -> Any:
@@ -1421,6 +1429,11 @@ MUTANTS = [
         "what a former life had told counts as changed by the new one that gives it back",
         [(Membership, "_meet_anew", _has_told_nothing)],
         by_hand=_PARTED.test_nor_is_what_it_had_written_itself_and_we_knew,
+    ),
+    Mutant(
+        "what a peer asks for is sent once more with what it missed",
+        [(resync, "_keys_to_send", _asked_for_and_missed)],
+        by_hand=_PARTED.test_what_comes_late_of_what_was_in_doubt_is_counted_once,
     ),
     Mutant(
         "what we are given back of our own counts as changed by another one",

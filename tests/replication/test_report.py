@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pymcd.replication.peer import Phase
 from pymcd.replication.report import Degradation
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, STARTING
 from tests.replication.helpers import ACK_TIMEOUT_S, Group, Guest, Host, Wire, make_group
@@ -409,6 +410,33 @@ class TestAfterAPartition:
         assert [host.node.role.in_sync for host in group.hosts.values()] == [True, True]
         assert stays.values() == back.values() == {b"k": b"3"}
         assert [host.rows["conflicts"] for host in group.hosts.values()] == [0, 0]
+
+    def test_what_comes_late_of_what_was_in_doubt_is_counted_once(self):
+        """a had executed what b executed instead; it heard of that only when it had gone on."""
+        group = make_group(sync_timeout_s=1)
+        a, b = group.hosts.values()
+        self.write(a, "k", b"1")
+        wire = group.wire("a", "b")
+        wire.stall(a)
+        Guest(a).feed(b"set k 0 0 1\r\n2\r\n")
+        a.frozen = True
+        Guest(b).feed(b"incr l 1\r\n")  # so that it misses a
+        group.advance(1)
+        self.write(b, "k", b"3")
+        assert (b.node.role, b.values()) == (ALONE, {b"k": b"3"})
+        a.frozen = False
+        for silent in (a, b):  # a hears that b went on, and asks; what b says to that comes late
+            wire.stall(silent)
+            group.settle()
+        assert a.peer("b").phase is Phase.ASKING
+        group.advance(3)
+        assert (a.node.role, a.values()) == (ALONE, {b"k": b"2"})
+        self.write(a, "k", b"4")
+        b.frozen = True
+        wire.resume()
+        group.settle()
+        assert a.values() == {b"k": b"4"}
+        assert a.rows["conflicts"] == 1
 
     @pytest.mark.parametrize(("both", "conflicts"), [(False, 0), (True, 1)])
     def test_what_who_has_begun_anew_changes_is_one_if_we_have_done_so_since(self, both, conflicts):

@@ -87,6 +87,15 @@ class TestWhatIsSent:
         assert sent(resync, host) == [b"c", b"a"]
 
     @pytest.mark.parametrize("whole", [True, False])
+    def test_what_it_wants_is_sent_once(self, whole):
+        host = host_with([b"a", b"b", b"c"])
+        known = host.changes.sequence
+        logged(host, b"set b 0 0 1\r\n2\r\n", b"set c 0 0 1\r\n2\r\n")
+        resync = Resync()
+        resync.begin(host.changes, known, [b"c", b"a"], whole=whole)
+        assert sent(resync, host) == [b"c", b"a", b"b"]
+
+    @pytest.mark.parametrize("whole", [True, False])
     def test_as_it_is_when_it_is_sent(self, whole):
         host = host_with([b"a"])
         resync = Resync()
