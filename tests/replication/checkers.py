@@ -925,8 +925,9 @@ def is_under_way(hosts: Sequence[Host]) -> bool:
 def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
     """What each node says of itself is so, now that all are in sync and nothing happens.
 
-    Nobody can have changed on two sides what there was one side of; and who was degraded is told by
-    the roles that it had.
+    Nobody can have changed on two sides what there was one side of: unless one went on alone, and
+    died, and the other one heard that only when it had gone on alone, too. And who was degraded is
+    told by the roles that it had.
     """
     found = []
     for host in hosts:
@@ -944,8 +945,9 @@ def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
                 for name, value in rows.items()
                 if name.endswith(":in_sync") and value != "yes"
             )
+        one_sided = not eras.divided and not host.heard_the_dead
         # Who has started anew does not know what those had who were away then.
-        if not eras.divided and rows["conflicts"] and host.life == 1:
+        if one_sided and rows["conflicts"] and host.life == 1:
             wrong["conflicts"] = rows["conflicts"]
         degraded_s = _degraded_s(host)
         if abs(float(rows["degraded_seconds"]) - degraded_s) > 0.1 + 0.01 * degraded_s:

@@ -841,12 +841,16 @@ def test_statistics_tell_the_truth(life, changed, found):
         name="a",
         life=life,
         history=history,
+        heard_the_dead=False,
         world=Box(now=9.0),
         node=Box(role="coordinator", rows=lambda: rows.items(), view=Box(peers=["b"])),
     )
     assert len(checkers.check_statistics([host, host], ONE_SERVER)) == 2 * found
     of_two_sides = 0 if "conflicts" in changed else 2 * found
     assert len(checkers.check_statistics([host, host], DIVIDED)) == of_two_sides
+    host.heard_the_dead = True
+    assert len(checkers.check_statistics([host, host], ONE_SERVER)) == of_two_sides
+    host.heard_the_dead = False
     of_three = 3 * found
     assert len(checkers.check_statistics([host, host, host], ONE_SERVER)) == of_three
     host.node.view.peers.append("c")  # which it had not met yet

@@ -123,6 +123,29 @@ def test_no_wall_clock_comes_to_the_end_of_what_lives_long():
     assert host.clock.realtime() < LONG_UNTIL_S
 
 
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_host_knows_whether_it_heard_one_that_was_dead_when_it_had_gone_on(dies):
+    simulation = Simulation(0, nodes=2)
+    world, (a, b) = simulation.world, simulation.hosts
+    for host in (a, b):
+        host.start()
+    world.run(1.0)
+    assert {host.node.role for host in (a, b)} == {"coordinator", "follower"}
+    world.block("b", "a")
+    visit = a.connect(lambda reply: None)
+    assert visit is not None
+    a.post(visit, visit.feed, b"set k 0 0 1\r\n1\r\n", life=1)
+    world.run(2.0)
+    assert a.node.role == "alone"
+    if dies:
+        b.stop()
+    world.run(3.0)
+    assert not a.heard_the_dead
+    world.unblock("b", "a")
+    world.run(4.0)
+    assert a.heard_the_dead == dies
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_wire_brings_all_in_order_whatever_was_held_back(seed):
     """Nothing that is under way when it may pass again comes before that."""

@@ -306,6 +306,9 @@ class End:
         if self.link.proven:  # else it only tells who is there
             self.last_taken = known[0]
         self.host.hear(self.other, known[0], known[2])
+        is_over = not self.other.host.alive or self.other.life != self.other.host.life
+        if is_over and peer is not None and not peer.in_view and self.host.node.role.leads:
+            self.host.heard_the_dead = True
         try:
             with self.host.short():
                 self.link.receive(data)
@@ -606,6 +609,8 @@ class Host:
         self.evicted: set[bytes] = set()
         #: (host, life) -> when it said the latest that was heard of it, on its waking clock.
         self._words: dict[tuple[str, int], float] = {}
+        #: It heard one that was dead, and that it had gone on without: that one was another side.
+        self.heard_the_dead = False
         #: What it did that nobody may do, whatever goes wrong.
         self.complaints: list[str] = []
         #: Bytes that clients ask for at once, if what is done in one step is to be counted.
