@@ -214,6 +214,7 @@ class Voting:
         self._planned = False  #: we may do without it
         self.sought_since = inf  #: since when we have been without a view that we may go on with
         self._asked_at = -inf
+        self._answered_at = -inf  #: when one last consented, or said how to ask it again
         self._told_at = -inf
         self._promise_told_at = -inf
 
@@ -443,7 +444,10 @@ class Voting:
             self._node.membership.hear_epoch(grant.backs.epoch)
         if poll is None or grant.epoch != poll.vote.roll.epoch:
             return False
-        poll.answered(voter, life, grant, now=self._node.clock.monotonic(), heard=heard)
+        now = self._node.clock.monotonic()
+        if grant.word != NO:
+            self._answered_at = now
+        poll.answered(voter, life, grant, now=now, heard=heard)
         self._conclude()
         if self.ballot.poll is not poll:
             return False
@@ -580,7 +584,8 @@ class Voting:
         ballot, now = self.ballot, self._node.clock.monotonic()
         if ballot.backs is None or not ballot.came_about:
             return True
-        if now - self.sought_since >= self._node.patience.ack_timeout_s:
+        since = max(self.sought_since, self._answered_at)
+        if now - since >= self._node.patience.ack_timeout_s:
             return True  # others could have answered
         there = [(each, life) for each, life in self._present() if each != peer.node_id]
         return not is_majority(ballot.backs, there)

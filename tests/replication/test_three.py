@@ -976,3 +976,29 @@ def test_clients_of_one_that_is_put_off_do_not_wait_until_it_is_taken_in():
     assert guest.connection.closing
     group.advance(3.0)
     assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+
+
+def test_who_starts_anew_is_not_waited_for_while_another_one_is_about_to_consent():
+    """Over a network so slow that this takes longer than a time-out, and than it took to start."""
+    group = three()
+    a, c = group["a"], group["c"]
+    wire = group.wire("a", "b")
+
+    def go_slowly(turns: int) -> None:
+        for number in range(turns):
+            group.advance(0.045)
+            wire.stall(wire.hosts[number % 2])  # what the other one said arrives
+            wire.carry()
+            wire.stall()
+
+    wire.stall()
+    c.stop()
+    guest = Guest(a)
+    guest.feed(b"set k 0 0 1\r\nx\r\n")
+    go_slowly(6)
+    assert a.node.voting.ballot.poll is not None
+    c.start()
+    group.link("a", "c")
+    assert a.node.role is COORDINATOR
+    go_slowly(1)
+    assert guest.take() == b"STORED\r\n"
