@@ -27,7 +27,8 @@ from tests.replication.simulation import (
     summarise,
 )
 from tests.replication.simulation_clients import LONG_UNTIL_S
-from tests.replication.world import Wire, World
+from tests.replication.world import Host, Wire, World
+from tests.replication.world_witness import WitnessHost
 
 SEEDS = 2000
 SEEDS_WITH_WITNESS = 500
@@ -123,6 +124,13 @@ def test_no_wall_clock_comes_to_the_end_of_what_lives_long():
     assert host.clock.realtime() < LONG_UNTIL_S
 
 
+def set_something(host: Host) -> None:
+    """Have a client ask for it, and so the host miss another one that is not there."""
+    visit = host.connect(lambda reply: None)
+    assert visit is not None
+    host.post(visit, visit.feed, b"set k 0 0 1\r\n1\r\n", life=host.life)
+
+
 @pytest.mark.parametrize("dies", [True, False])
 def test_a_host_knows_whether_it_heard_one_that_was_dead_when_it_had_gone_on(dies):
     simulation = Simulation(0, nodes=2)
@@ -132,9 +140,7 @@ def test_a_host_knows_whether_it_heard_one_that_was_dead_when_it_had_gone_on(die
     world.run(1.0)
     assert {host.node.role for host in (a, b)} == {"coordinator", "follower"}
     world.block("b", "a")
-    visit = a.connect(lambda reply: None)
-    assert visit is not None
-    a.post(visit, visit.feed, b"set k 0 0 1\r\n1\r\n", life=1)
+    set_something(a)
     world.run(2.0)
     assert a.node.role == "alone"
     if dies:
@@ -144,6 +150,28 @@ def test_a_host_knows_whether_it_heard_one_that_was_dead_when_it_had_gone_on(die
     world.unblock("b", "a")
     world.run(4.0)
     assert a.heard_the_dead == dies
+
+
+def test_so_does_a_witness_that_goes_on_without_nobody():
+    simulation = next(
+        each
+        for each in (Simulation(seed, nodes=2, more=frozenset({"witness"})) for seed in range(99))
+        if isinstance(each.witness, WitnessHost)
+    )
+    world, witness, (a, b) = simulation.world, simulation.witness, simulation.hosts
+    assert isinstance(witness, WitnessHost)
+    for host in (witness, a, b):
+        host.start()
+    world.run(2.0)
+    world.block("a", "w")
+    b.stop()
+    set_something(a)
+    world.run(2.3)  # a asks for its vote
+    a.stop()
+    world.run(2.4)
+    world.unblock("a", "w")
+    world.run(3.0)
+    assert not witness.heard_the_dead
 
 
 @pytest.mark.parametrize("seed", range(5))

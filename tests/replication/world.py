@@ -307,7 +307,8 @@ class End:
             self.last_taken = known[0]
         self.host.hear(self.other, known[0], known[2])
         is_over = not self.other.host.alive or self.other.life != self.other.host.life
-        if is_over and peer is not None and not peer.in_view and self.host.node.role.leads:
+        # A witness goes on without nobody.
+        if is_over and not getattr(peer, "in_view", True) and self.host.node.role.leads:
             self.host.heard_the_dead = True
         try:
             with self.host.short():
