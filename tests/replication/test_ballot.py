@@ -422,7 +422,20 @@ class Voter(NamedTuple):
     wish: Vote | None  #: of another one, that it backs
 
     def __hash__(self) -> int:
-        return hash(repr(self))
+        """Not of all that there is: rolls have no hash, and to spell them takes long."""
+        backs, poll = self.backs, self.poll
+        return hash(
+            (
+                self.life,
+                backs and backs.epoch,
+                self.came_about,
+                poll and poll.roll.epoch,
+                self.agreed,
+                tuple([(asker, wanted.epoch) for asker, wanted in self.asked]),
+                self.asks_left,
+                self.lets,
+            )
+        )
 
 
 class State(NamedTuple):
