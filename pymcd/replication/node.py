@@ -553,6 +553,7 @@ class Node:
         if (
             self.clock.monotonic() - self._gave_way_at < JOIN_GRACE_S
             or voting.ballot.poll is not None
+            or self._left_at < inf
         ):
             return
         if forced or not (starts and voting.promised):

@@ -1780,6 +1780,17 @@ class TestAwkwardMoments:
         assert group["b"].node.role == "alone"
         assert guest.ask(GET + b"incr k 1\r\n") == HIT + b"2\r\n"
 
+    @pytest.mark.parametrize("when", ["alone", "starting"])
+    def test_who_leaves_does_not_begin(self, when):
+        """Its process may be there a little longer."""
+        group = make_group() if when == "alone" else Group()
+        group["b"].stop()
+        group.advance(20.0)
+        assert group["a"].node.role == when
+        assert group["a"].node.leave()
+        group.advance(60.0)
+        assert group["a"].node.role == "starting"
+
     def test_but_not_before_everything_is_acknowledged(self):
         group = make_group()
         group.warm()
