@@ -70,7 +70,7 @@ R12. Who asks may stop, and then consent to the wish of one who has just consent
 
 R13. Who is taken into a view, and is told so (R5), takes back what it has consented to before, if
     that would follow an earlier view, or none: it comes about no more. Nor does it consent to that
-    once more.
+    once more. Who decides in that view tells it so as well by asking what may follow it.
 
 Why it is sound. The epoch of what a voter backs only grows. Two different rolls on one base would
 need one voter that backs both, in one life, since two sets that weigh more than half have a member
@@ -88,7 +88,8 @@ last, and to no such one after that. And it says so after all that it asked befo
 (R13) what would follow a base: the view that it is in comes after that base, and follows it by
 others that came about. What follows a base is one; so the other could come about by the consent
 of all only, at one time (R6). That time is not past, as who decides in this view would have
-consented; and it does not come, as who is in it does not.
+consented; and it does not come, as who is in it does not. Who decides may have died, and consent
+in another life: then what he asked comes about no more, and nothing is lost by consenting to it.
 
 Where the sketch of these rules was different: it let what was only asked for be a base (R1: two
 could then go on, each from what the other gave way with), let the witness consent at the first
@@ -412,6 +413,12 @@ class Ballot:
         if roll.epoch <= backs.epoch:
             return False
         if base is not None and (base.epoch > backs.epoch or base == backs):
+            return True
+        if (
+            base is not None
+            and life_of_coordinator(base) == life_of_coordinator(roll)
+            and self._may_take_back_for(base)
+        ):
             return True
         if self._instead is not None and self._instead.base != base:
             return False

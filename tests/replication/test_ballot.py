@@ -392,6 +392,28 @@ class TestTakenIn:
         assert not voter.learn(view)
         assert voter.backs == roll(9, "c")
 
+    @pytest.mark.parametrize("base", [None, roll(5, "abc"), roll(6, "ac")])
+    def test_who_decides_there_may_ask_before_it_tells(self, base):
+        voter = self.promised(base)
+        assert ask_twice(voter, Vote(roll(7, "aB"), roll(11, "a"))).word == YES
+        assert voter.answer(Vote(base, roll(9, "c"))).word == NO
+
+    @pytest.mark.parametrize(
+        ("base", "asked"),
+        [
+            (roll(7, "aB"), roll(11, "A")),  # it has forgotten that view
+            (roll(7, "aB"), roll(11, "d")),  # another one may never have been in it
+            (roll(7, "ab"), roll(11, "a")),
+            (roll(5, "aB"), roll(11, "a")),  # that is older than what the other would follow
+            (roll(7, "aB"), roll(8, "a")),  # others know of what is asked for later
+            (None, roll(11, "a")),
+        ],
+    )
+    def test_but_nobody_else_may(self, base, asked):
+        voter = self.promised(roll(5, "abc"))
+        assert ask_twice(voter, Vote(base, asked)).word == NO
+        assert voter.backs == roll(9, "c")
+
     def test_what_came_about_stands(self):
         voter = self.promised(roll(5, "abc"))
         assert voter.learn(roll(9, "c"))
