@@ -15,7 +15,7 @@ found, as nobody else can have us wait: a stranger who calls says what he likes.
 the place of a peer could as well swallow what we say to it; what he wins by his lie is that a
 node which is empty stays closed, and says why each minute. A lie that there is no data wins as much
 as silence does: we serve after `--sync-timeout`. What a peer said that has proven itself stands
-above both.
+above both, be it in its HELLO alone.
 
 Two that both began with nothing, and refuse each other, both serve after `--sync-timeout`. The one
 whose time is up first has no more than what clients gave it while the other one waited: `NEW` data
@@ -132,10 +132,13 @@ class Beginning:
 
     def _has_more(self, peer: Peer) -> bool:
         """Return whether a peer has data, and is not left behind like us."""
-        status = peer.status
-        if status is None or status.role is STARTING:
+        status, mine = peer.status, self._view.role
+        if status is None:
+            # So far it has said what it has, and not what it is: perhaps it was left behind.
+            hello = peer.hello
+            return mine is STARTING and hello is not None and hello.data is not Data.NOTHING
+        if status.role is STARTING:
             return False
-        mine = self._view.role
         # Of one that waits and one that joins it is the one that waits that goes on.
         return not (
             mine is status.role is JOINING

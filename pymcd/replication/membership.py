@@ -228,6 +228,13 @@ class Membership:
         peer.address = link.address
         peer.version = link.version
         peer.hello = hello
+        if (
+            peer.status is not None
+            and peer.status.role is STARTING
+            and hello.data is not Data.NOTHING
+            and not peer.lease.is_late(hello.time)
+        ):
+            peer.status = None  # it has begun since
         self._compare(peer, link.hello, hello)
         peer.lease.heard_at = peer.moved_at = self.clock.monotonic()
         # What we knew of its clock is perhaps wrong since: a host that is suspended, its clock is.

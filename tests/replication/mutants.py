@@ -273,6 +273,10 @@ def _nobodys(original: Any) -> Any:
     return lambda beginning: ""
 
 
+def _status_alone_tells(original: Any) -> Any:
+    return lambda self, peer: peer.status is not None and original(self, peer)
+
+
 def _believe_for_ever(original: Any) -> Any:
     return lambda self, nodes: True
 
@@ -1067,6 +1071,14 @@ MUTANTS = [
         by_hand=partial(
             test_beginning.TestRefused().test_who_is_refused_by_a_peer_with_data_does_not_serve,
             "secret",
+        ),
+    ),
+    Mutant(
+        "what a HELLO says of data is forgotten with its link",
+        [(Beginning, "_has_more", _status_alone_tells)],
+        by_hand=partial(
+            test_beginning.TestFirstWords().test_who_has_data_holds_us_though_its_link_is_lost,
+            "cut",
         ),
     ),
     Mutant(

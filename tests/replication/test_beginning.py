@@ -181,6 +181,69 @@ class TestWhoseWordCounts:
         assert lone.node.view.data == "new"
 
 
+class TestFirstWords:
+    """A peer that has proven itself has said in its HELLO what it has, if nothing else since."""
+
+    def linked(self, group: Group) -> Wire:
+        """Have b link to a, of which nothing arrives but the handshake."""
+        a, b = group["a"], group["b"]
+        wire = Wire(b, a)
+        wire.stall(a)
+        while "a" not in b.node.view.peers or b.peer("a").link is None:
+            wire.carry()
+            wire.links[0].receive(wire.queues[1].pop(0))
+        return wire
+
+    @pytest.mark.parametrize("end", ["cut", "silent"])
+    def test_who_has_data_holds_us_though_its_link_is_lost(self, end):
+        group = group_of()
+        wire = self.linked(group)
+        if end == "cut":
+            wire.cut()
+        group.advance(2 * SYNC_TIMEOUT_S)
+        b = group["b"]
+        assert b.peer("a").link is None
+        assert b.node.role == "starting"
+        assert lines_of(b)[0].startswith("a has data, and there is no link to it")
+        group.link("b", "a")
+        group.advance(1)
+        assert b.node.role == "follower"
+        assert b.values() == {b"k": b"x"}
+
+    def test_so_it_does_if_it_had_none_on_a_link_before(self):
+        group = Group("")
+        for name, other, timeout_s in ("a", "b", 1.0), ("b", "a", SYNC_TIMEOUT_S):
+            group.add(name, peers=(address_of(other),), sync_timeout_s=timeout_s)
+        a, b = group["a"], group["b"]
+        wire = self.linked(group)
+        wire.links[0].receive(b"".join(wire.queues[1]))
+        wire.queues[1].clear()
+        wire.cut()
+        status = b.peer("a").status
+        assert status is not None
+        assert status.role == "starting"
+        group.advance(2)
+        assert a.node.role == "alone"
+        assert Guest(a).ask(b"set k 0 0 1\r\nx\r\n") == b"STORED\r\n"
+        self.linked(group).cut()
+        group.advance(2 * SYNC_TIMEOUT_S)
+        assert b.node.role == "starting"
+        group.link("b", "a")
+        group.advance(1)
+        assert b.node.role == "follower"
+
+    def test_but_not_if_it_comes_back_with_nothing(self):
+        group = group_of()
+        self.linked(group).cut()
+        group["a"].stop()
+        group.advance(2 * SYNC_TIMEOUT_S)
+        assert group["b"].node.role == "starting"
+        group["a"].start()
+        self.linked(group).cut()
+        group.advance(SYNC_TIMEOUT_S + 1)
+        assert group["b"].node.role == "alone"
+
+
 class TestBrokenCopies:
     def broken(self, **settings: Any) -> Group:
         """Return a, which has much, and b, whose copy of it breaks off in the middle."""
