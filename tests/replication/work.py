@@ -7,6 +7,7 @@ worlds with many keys the bounds are so small that who does all at once is seen.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from pymcd.replication import changes, frames, gate, resync, versions
@@ -93,8 +94,12 @@ class Work:
         waiting = len(node.gate.forwards) + len(node.gate.redo) + len(commits.holding)
         waiting += sum(len(waiters) for _, waiters in commits.held)
         asked = len(node.changes.fresh) + 2 * len(node.changes.in_doubt)
+        # What was told while nobody waited for it: who loses a peer goes through that.
+        channels = [peer.channel for peer in node.view.peers.values() if peer.channel is not None]
+        unacked = chain.from_iterable(channel.unacked for channel in channels)
+        told = sum(len(message.keys or ()) for message in unacked)
         of_copies = (resync.SLICES_MAX + 2) * resync.SLICE_ITEMS + changes.DROP_ITEMS
-        return peers * of_copies + 2 * asked + waiting * _KEYS_PER_CLIENT + _BESIDE
+        return peers * of_copies + 2 * asked + told + waiting * _KEYS_PER_CLIENT + _BESIDE
 
     def _most_bytes(self) -> int:
         """Return how many bytes the next step may make."""
