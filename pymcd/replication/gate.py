@@ -524,6 +524,14 @@ class Gate:
         leads = peer.status is None or peer.status.role.leads
         return bool(self._view.followers) and not leads
 
+    def encode_doubt(self, peer: Peer) -> bytes:
+        """Return what says that followers perhaps have not yet what a peer is told; or nothing."""
+        ticket = self.commits.ticket - (not self.changes.pending)
+        others = [each.acked_ticket for each in self._view.followers if each is not peer]
+        if min(others, default=ticket) >= ticket or not self._is_to_doubt(peer):
+            return b""
+        return records.encode_batch(ticket, min(others))
+
     def _encode_batch(self, peer: Peer, now: float, ticket: int) -> bytes:
         """Return what a follower must know of a batch in case that it is to go on alone."""
         stable = min([follower.acked_ticket for follower in self._view.followers])

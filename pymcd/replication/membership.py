@@ -948,7 +948,7 @@ class Membership:
 
     def pump(self, peer: Peer, now: float) -> None:
         """Send more of a resync; propose to be one when that was all, or accept that."""
-        sent_all = peer.pump(now, self.changes)
+        sent_all = peer.pump(now, self.changes, doubt=self._node.gate.encode_doubt(peer))
         assert peer.channel is not None
         if not sent_all and not peer.channel.unacked:
             self._node.host.wake()  # all that was looked at is gone, and no answer is to come

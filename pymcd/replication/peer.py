@@ -505,8 +505,13 @@ class Peer:
         channel.wait_anew(received)
         self._send_waiting(now, channel)
 
-    def pump(self, now: float, changes: Changes, *, whole: bool = False) -> bool:
-        """Send more of a resync, as much as may be on its way; return whether that was all."""
+    def pump(
+        self, now: float, changes: Changes, *, whole: bool = False, doubt: bytes = b""
+    ) -> bool:
+        """Send more of a resync, as much as may be on its way; return whether that was all.
+
+        `doubt`: the record that says so, if others perhaps have not yet what is sent.
+        """
         channel, resync = self.channel, self.resync
         assert channel is not None
         slices = 0
@@ -515,7 +520,7 @@ class Peer:
             if (channel.unacked_bytes >= WINDOW_BYTES or slices > SLICES_MAX) and not whole:
                 return False
             with self.breaking():
-                self._send_slice(now, changes)
+                self._send_slice(now, changes, doubt)
         if self.in_view:
             resync.mode = "in_sync"
         elif not resync.sent_all:
@@ -523,13 +528,13 @@ class Peer:
             self.send(now, Kind.SYNCED, sequence=changes.sequence)
         return True
 
-    def _send_slice(self, now: float, changes: Changes) -> None:
+    def _send_slice(self, now: float, changes: Changes, doubt: bytes) -> None:
         resync = self.resync
         pieces = resync.next_slice(changes)
         caught_up = self.in_view and not resync.under_way
         if pieces or caught_up:  # that it has all it is to acknowledge, if nothing else
             sequence = changes.sequence if caught_up else 0
-            payload = self.join_records(now, pieces) if pieces else b""
+            payload = doubt + self.join_records(now, pieces) if pieces else b""
             self.send(now, Kind.CHANGES, payload, sequence=sequence)
 
     def check(self) -> None:

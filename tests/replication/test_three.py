@@ -13,7 +13,7 @@ from pymcd.replication.node import NO_ANSWER
 from pymcd.replication.peer import Phase
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
 
-from .helpers import ACK_TIMEOUT_S, Group, Guest, Host, address_of, make_group
+from .helpers import ACK_TIMEOUT_S, Group, Guest, Host, Wire, address_of, make_group
 from .test_voting import ADD, NO_QUORUM, meet, part, roles, until_answered
 from .world import constants
 
@@ -1002,3 +1002,40 @@ def test_who_starts_anew_is_not_waited_for_while_another_one_is_about_to_consent
     assert a.node.role is COORDINATOR
     go_slowly(1)
     assert guest.take() == b"STORED\r\n"
+
+
+def test_what_one_that_is_being_brought_in_sync_has_of_a_deposed_one_is_not_done_twice():
+    """It had it in a slice of what it missed, and those who went on had not."""
+    group = make_group("abc", witness=True)
+    a, b, c = group.hosts.values()
+    guest = Guest(a)
+    unique = guest.ask(b"set k 0 0 1\r\nx\r\ngets k\r\n").split()[5]
+    for other in (a, b):
+        group.wire("c", other.name).cut()
+    group.advance(0.2)
+    assert guest.ask(b"set k2 0 0 1\r\nx\r\n") == b"STORED\r\n"
+    assert a.node.view.members == ["a", "b"]
+    for name in "bw":
+        group.wire("a", name).stall(a)
+    guest.feed(b"cas k 0 0 1 %b\r\ny\r\n" % unique)
+    a.turn()
+    wire = Wire(c, a)
+    while c.values()[b"k"] != b"y":
+        for host in (c, a):
+            wire.carry()
+            host.turn()
+    a.frozen = True
+    Guest(b).feed(b"touch nothing 0\r\n")
+    group.advance(0.2)
+    assert b.node.role is ALONE
+    wire.cut()
+    group.link("c", "b")
+    a.frozen = False
+    for name in "bw":
+        group.wire("a", name).resume()
+    group.advance(1.0)
+    assert guest.take() == b"STORED\r\n"
+    assert Guest(b).ask(b"get k\r\n") == b"VALUE k 0 1\r\ny\r\nEND\r\n"
+    go_on(group)
+    assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+    group.check_equal()
