@@ -80,6 +80,8 @@ class Channel:
         self.received = received
         self.unacked: deque[Unacked] = deque()
         self.unacked_bytes = 0
+        #: When those were sent first that were sent again, by number.
+        self._first_sent_at: dict[int, float] = {}
         #: The last of them, if there are parts before them on their way: those go first.
         self.waiting: deque[Unacked] = deque()
         self.waiting_bytes = 0
@@ -137,8 +139,20 @@ class Channel:
         self.waiting_bytes -= message.size
         return message
 
+    @property
+    def first_sent_at(self) -> float:
+        """When the first message that is not acknowledged was sent, be it over other links."""
+        first = self.unacked[0]
+        return self._first_sent_at.get(first.number, first.sent_at)
+
     def wait_anew(self, received: int) -> None:
         """Have all messages wait that the other side has not received."""
+        before, never = self._first_sent_at, {message.number for message in self.waiting}
+        self._first_sent_at = {
+            number: before.get(number, sent_at)
+            for number, sent_at in ((each.number, each.sent_at) for each in self.unacked)
+            if number in before or number not in never
+        }
         self.waiting.clear()
         self.waiting_bytes = 0
         self.wait(message for message in self.unacked if message.number > received)

@@ -300,14 +300,18 @@ class Gate:
         """Since when somebody has been waiting for the lease; infinity: nobody."""
         return self.waiting[0][0] if self.waiting else inf
 
-    def waits_since(self, peer: Peer) -> float:
-        """Return since when somebody has been waiting for a peer of our view; infinity: nobody."""
+    def waits_since(self, peer: Peer, *, at_all: bool = False) -> float:
+        """Return since when somebody has been waiting for a peer of our view; infinity: nobody.
+
+        What was sent again over a new link has been waited for since then; `at_all`: since before.
+        """
         oldest = inf
         channel = peer.channel
         if self._view.role is COORDINATOR:
             if channel is not None and channel.unacked and self.stance.protecting:
+                sent_at = channel.first_sent_at if at_all else channel.unacked[0].sent_at
                 # Of what is large a part is acknowledged now and then: it is on its way.
-                oldest = max(channel.unacked[0].sent_at, channel.part_acked_at, peer.joined_at)
+                oldest = max(sent_at, channel.part_acked_at, peer.joined_at)
         elif self.forwards or self.staging:
             first = next(iter(self.forwards.values()), None) or self.staging[0]
             oldest = max(first.since, peer.joined_at, self.joining_since)

@@ -11,7 +11,9 @@ How long clients wait. When another node is lost, frozen, slow, or heard in one 
 nobody waits for it longer than the acknowledgement time-out, whatever his node is, and once: then
 the node goes on without the other one, or parts from him, if it is not one that may. So that the
 lease of who does not hear us has ended by then, who has not answered for what the lease leaves of
-the time-out is *muted*: it is told that it is heard, but not so that its lease grows.
+the time-out is *muted*: it is told that it is heard, but not so that its lease grows. A new link
+has a time-out of its own, as what was lost is sent again; but where links do not last, nobody waits
+longer than two.
 
 All times are on our monotonic clock, except `their_time`.
 """

@@ -236,7 +236,8 @@ class Membership:
         ):
             peer.status = None  # it has begun since
         self._compare(peer, link.hello, hello)
-        peer.lease.heard_at = peer.moved_at = self.clock.monotonic()
+        peer.linked_before_at = peer.linked_at
+        peer.lease.heard_at = peer.moved_at = peer.linked_at = self.clock.monotonic()
         # What we knew of its clock is perhaps wrong since: a host that is suspended, its clock is.
         peer.lease.offset_s = link.greeted_at - hello.time if hello.time else inf
         peer.connects += 1

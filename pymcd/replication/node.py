@@ -342,6 +342,7 @@ class Node:
             or channel is None
             or channel.broken
             or not channel.flowing
+            or self._is_flapping(peer, now)
             or (self.role is COORDINATOR and (late or now < peer.not_before))
         ):
             return False
@@ -857,10 +858,26 @@ class Node:
         channel = peer.channel
         if channel is not None and channel.broken and self.role is COORDINATOR:
             return now >= channel.broken_at + self.patience.lease_s
+        if self._is_flapping(peer, now):
+            return now >= max(peer.lease.muted_at, self.awake.since) + self.patience.lease_s
         asked_at, moved_at = self.gate.waits_since(peer), peer.moved_at
         if channel is not None:
             moved_at = max(moved_at, channel.part_arrived_at)
         return peer.lease.is_lost(now, asked_at, self.awake, self.patience, moved_at=moved_at)
+
+    def _is_flapping(self, peer: Peer, now: float) -> bool:
+        """Return whether links to a peer come up, and none lasts until it has answered.
+
+        Whatever it says over each, and whatever of us it has heard: who asked before the last two
+        has waited long enough. As ever its lease must end before we go on.
+        """
+        asked_at = max(self.gate.waits_since(peer, at_all=True), self.awake.since)
+        muted_from = asked_at + self.patience.ack_timeout_s + self.patience.mute_s
+        if peer.linked_before_at <= asked_at or now < muted_from:
+            return False
+        if not peer.lease.muted_at:
+            peer.lease.mute(now, inf)
+        return True
 
     @property
     def _leader_is_muted(self) -> bool:

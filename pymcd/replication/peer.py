@@ -80,6 +80,8 @@ class Peer:
         self._on_broken = on_broken
         self.address = "-"
         self.link: Link | None = None
+        self.linked_at = -inf  #: when the last of its links came up
+        self.linked_before_at = -inf  #: and the one before
         self.link_lost_at = -inf
         #: Changes when the node starts again without its data.
         self.incarnation = ""

@@ -274,3 +274,134 @@ def test_of_three_who_has_our_vote_has_waited_for_who_is_lost(said):
     assert heard == PARTED
     # It was told that the one that is lost does not answer, and had its own word of that.
     assert waited_s <= 2 * ACK_TIMEOUT_S + ACK_TIMEOUT_S / 4 + 0.02 + LATE_S
+
+
+#: What a float cannot tell apart.
+SAME_S = 1e-6
+
+
+class SlowWire(Wire):
+    """One over which all that is sent arrives a while later."""
+
+    def __init__(self, caller: Host, callee: Host, late_s: float) -> None:
+        self.late_s = late_s
+        self.under_way: tuple[list[tuple[float, bytes]], list[tuple[float, bytes]]] = ([], [])
+        super().__init__(caller, callee)
+
+    def carry(self) -> bool:
+        now, busy = self.group.clock.monotonic(), False
+        for sender, link in enumerate(self.links):
+            under_way, other = self.under_way[sender], self.links[1 - sender]
+            under_way += [(now + self.late_s, bytes(piece)) for piece in link.take_output()]
+            while under_way and under_way[0][0] <= now + SAME_S:
+                busy = True
+                other.receive(under_way.pop(0)[1])
+            if link.closed:
+                self._end(other)
+                return True
+        return busy
+
+
+def wait_while_links_flap(
+    guest: Guest, caller: Host, callee: Host, late_s: float, lives_s: float, pause_s: float
+) -> tuple[bytes, float]:
+    """Return what a client hears, and when, while links come up and are cut again and again."""
+    group = guest.host.group
+    clock = group.clock
+    began = clock.monotonic()
+    turns_at, wire = began + pause_s, None
+    while clock.monotonic() - began < 2.0:
+        is_due = clock.monotonic() + SAME_S >= turns_at
+        if wire is not None and wire not in group.wires:
+            turns_at, wire = clock.monotonic() + pause_s, None  # one of the two has closed it
+        elif is_due and wire is None:
+            turns_at, wire = clock.monotonic() + lives_s, SlowWire(caller, callee, late_s)
+        elif is_due and wire is not None:
+            wire.cut()
+            turns_at, wire = clock.monotonic() + pause_s, None
+        group.advance(0.001)
+        heard = guest.take() or (PARTED if guest.connection.closing else b"")
+        if heard:
+            return heard, clock.monotonic() - began
+    return b"", 2.0
+
+
+#: How late all is over such a link, and how long that lives. In some of them only one side learns
+#: that the other one is who it says; in some what is there is said, and what was lost is sent
+#: again, but does not arrive.
+LATE_AND_LIVES_S = [
+    (0.0, 0.05),
+    (0.005, 0.02),
+    (0.01, 0.03),
+    (0.01, 0.04),
+    (0.012, 0.04),
+    (0.012, 0.05),
+    (0.015, 0.05),
+    (0.02, 0.06),
+    (0.02, 0.08),
+    (0.03, 0.1),
+    (0.05, 0.2),
+]
+#: The same, and how long there is no link then.
+FLAPS = [(*each, pause_s) for each in LATE_AND_LIVES_S for pause_s in (0.001, 0.02)]
+#: The longest that anybody waits for another node.
+BOUND_S = 2 * ACK_TIMEOUT_S + 0.1
+
+
+@pytest.mark.parametrize("request_", [SET, GET], ids=["set", "get"])
+@pytest.mark.parametrize("dials", ["ab", "ba"])
+@pytest.mark.parametrize("asked", "ab")
+def test_links_that_do_not_last(asked, dials, request_):
+    """Each proves who is there, and begins the time anew: but not again and again."""
+    for late_s, lives_s, pause_s in FLAPS:
+        group = pair()
+        group.advance(0.002)
+        group.wire("a", "b").cut()
+        if request_ == GET:
+            Guest(group["a" if asked == "b" else "b"]).feed(SET)
+        guest = Guest(group[asked])
+        guest.feed(request_)
+        caller, callee = (group[name] for name in dials)
+        heard, waited_s = guest.take(), 0.0
+        if not heard:
+            heard, waited_s = wait_while_links_flap(guest, caller, callee, late_s, lives_s, pause_s)
+        assert waited_s <= BOUND_S, (late_s, lives_s, pause_s)
+        assert heard
+        group.check()
+
+
+@pytest.mark.parametrize("dials", ["ab", "ba"])
+def test_links_that_do_not_last_to_who_joins(dials):
+    for late_s, lives_s, pause_s in FLAPS:
+        group = pair()
+        b = joining(group, caught_up=True)
+        group.wire("a", "b").cut()
+        guest = Guest(b)
+        guest.feed(SET)
+        caller, callee = (group[name] for name in dials)
+        heard, waited_s = wait_while_links_flap(guest, caller, callee, late_s, lives_s, pause_s)
+        assert waited_s <= BOUND_S, (late_s, lives_s, pause_s)
+        assert heard
+        group.check()
+
+
+@pytest.mark.parametrize("dials", ["ab", "ba", "ac", "ca", "bc", "cb"])
+@pytest.mark.parametrize("asked", "abc")
+def test_links_of_three_that_do_not_last(asked, dials):
+    """The third reaches both. So a follower gets no vote to go on; it asks for that so long."""
+    outvoted = asked != "a" and {*dials} == {"a", asked}
+    for late_s, lives_s, pause_s in FLAPS:
+        group = make_group("abc")
+        assert Guest(group["a"]).ask(b"set k 0 0 1\r\n1\r\n") == b"STORED\r\n"
+        group.warm()
+        group.advance(0.002)
+        caller, callee = (group[name] for name in dials)
+        group.wire(*dials).cut()
+        guest = Guest(group[asked])
+        guest.feed(SET)
+        heard, waited_s = wait_while_links_flap(guest, caller, callee, late_s, lives_s, pause_s)
+        # It may learn only then that the other two went on, and then waits as one that joins.
+        bound_s = BOUND_S + (1.0 + 2 * ACK_TIMEOUT_S if outvoted else 0.0)
+        assert waited_s <= bound_s, (late_s, lives_s, pause_s)
+        assert heard
+        group.check()
