@@ -63,12 +63,15 @@ class Commits:
 
         `changed`: something of that is in the batch that is being gathered.
         """
+        last = self.ticket - 1
         if changed or not self.held:
             if not self.holding:
                 self.begin_batch()
             self.holding.append(waiter)
-        else:
+        elif self.held[-1][0] == last:
             self.held[-1][1].append(waiter)
+        else:  # nobody has waited for that one so far
+            self.held.append((last, [waiter]))
 
     def close_batch(self) -> int:
         """Begin the next batch; return the ticket of this one."""

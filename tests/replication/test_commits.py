@@ -115,6 +115,19 @@ class TestReaders:
         commits.advance([holder], version=10, latest=10)
         assert reader.is_released
 
+    def test_nor_where_somebody_waits_for_that_one_only(self):
+        commits, holder, reader = Commits(), Holder(), Client()
+        commits.hold(Client(), changed=True)
+        send(commits, 10)
+        ticket = send(commits, 20)  # what another node asked for
+        commits.hold(reader, changed=False)
+        holder.acked_ticket = ticket - 1
+        commits.advance([holder], version=10, latest=20)
+        assert not reader.is_released
+        holder.acked_ticket = ticket
+        commits.advance([holder], version=20, latest=20)
+        assert reader.is_released
+
     def test_if_nobody_waits_for_that_one_too(self):
         commits, holder, reader = Commits(), Holder(), Client()
         ticket = send(commits, 10)
@@ -254,8 +267,9 @@ class CommitsMachine(RuleBasedStateMachine):
         latest = None if self.pending else self.version
         self.commits.advance(self.holders, version=version, latest=latest)
         for client in self.clients:
-            # Who waits for a batch that all have is released ...
+            # Who waits for a batch that all have is released, and nobody before that.
             assert client.is_released or client.latest > self.acked
+            assert not client.is_released or not self.holders or client.ticket <= self.acked
         self.clients = [client for client in self.clients if not client.is_released]
 
     @rule(ordinary=st.booleans(), waits=st.booleans())
@@ -329,7 +343,6 @@ class CommitsMachine(RuleBasedStateMachine):
     @invariant()
     def nobody_is_answered_too_soon(self) -> None:
         for client in self.clients:
-            # ... and nobody before that.
             assert not client.is_released
 
     @invariant()

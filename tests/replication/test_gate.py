@@ -969,6 +969,37 @@ def test_what_changes_during_a_resync_does_not_count_as_all_that_changed_before(
     group.check_equal()
 
 
+@pytest.mark.parametrize("read", [GET, b"get other k\r\n", b"mg k v\r\n"], ids=repr)
+def test_nor_when_only_what_was_written_before_is_acknowledged(read):
+    """What another node had executed last, nobody waits for here."""
+    group = make_group()
+    a, b = group["a"], group["b"]
+    writer, reader, other = Guest(a), Guest(a), Guest(b)
+    writer.ask(SET)
+    group.warm()
+    wire = group.wire("a", "b")
+    wire.stall(a)
+    writer.feed(b"set other 0 0 1\r\n1\r\n")
+    group.settle()
+    other.feed(b"incr k 1\r\n")
+    group.settle()
+    reader.feed(read)
+    group.settle()
+    under_way = wire.queues[wire.hosts.index(a)]
+    first = 1 + next(index for index, piece in enumerate(under_way) if b"other" in piece)
+    kept = under_way[first:]
+    del under_way[first:]
+    wire.resume()
+    group.settle()
+    assert writer.take() == STORED
+    assert reader.take() == b""
+    wire.links[1 - wire.hosts.index(a)].receive(b"".join(kept))
+    group.settle()
+    assert b"2" in reader.take()
+    assert other.take() == b"2\r\n"
+    group.check_equal()
+
+
 READS = [GET, b"gets k\r\n", b"get k zz\r\n", b"mg k v\r\n", b"get zz\r\nget k\r\n", b"me k\r\n"]
 
 
