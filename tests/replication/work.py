@@ -98,6 +98,8 @@ class Work:
         channels = [peer.channel for peer in node.view.peers.values() if peer.channel is not None]
         unacked = chain.from_iterable(channel.unacked for channel in channels)
         told = sum(len(message.keys or ()) for message in unacked)
+        # And who loses the one that told it, through what others perhaps have not.
+        told += sum(len(batch.keys) for batch in node.gate.unstable)
         of_copies = (resync.SLICES_MAX + 2) * resync.SLICE_ITEMS + changes.DROP_ITEMS
         return peers * of_copies + 2 * asked + told + waiting * _KEYS_PER_CLIENT + _BESIDE
 
