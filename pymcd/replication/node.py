@@ -836,7 +836,7 @@ class Node:
                 self.lose(lost, broken or silent, only_silent=not broken)
         elif self.role is JOINING:
             self._see_to_clients(now, leader_lost=bool(lost))
-        elif heard and self._leader_is_muted:
+        elif (heard and self._leader_is_muted) or self._is_leader_overdue(now):
             self.voting.doubt_leader()
         self._see_to_joining(now)
         self._see_to_votes(now)
@@ -884,6 +884,18 @@ class Node:
         """Whether the coordinator of our view has not answered for a while."""
         leader = self.view.leader
         return self.role is FOLLOWER and leader is not None and leader.lease.muted_at > 0.0
+
+    def _is_leader_overdue(self, now: float) -> bool:
+        """Return whether we have waited long enough for the coordinator, as of this step.
+
+        It may have heard us, and wait for another one. If it fails as well before it has gone on
+        without that one, others are not to begin only then to wait for it.
+        """
+        leader = self.view.leader
+        if self.role is not FOLLOWER or leader is None:
+            return False
+        asked_at = max(self.gate.waits_since(leader), self.awake.since)
+        return self._stepped_at < asked_at + self.patience.ack_timeout_s <= now
 
     def _see_to_clients(self, now: float, *, leader_lost: bool) -> None:
         """Part from clients of a node that joins whom nobody answers: they have waited once.

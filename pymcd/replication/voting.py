@@ -514,7 +514,7 @@ class Voting:
         peer.signal(now, Kind.GRANT, grant.encode())
         if grant.word == NO and ballot.poll is not None and view.node_id < peer.node_id:
             self._ask_peer(peer)  # it lets its coordinator go, now that it asks
-        elif grant.word == NO and vote.base == before and view.leader is not peer:
+        elif grant.word != YES and vote.base == before and view.leader is not peer:
             self._node.look_after_leader(0.0)  # which another one of our view has lost
         if grant.word == YES and roll != before:
             self._then = None

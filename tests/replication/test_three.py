@@ -907,6 +907,45 @@ def test_who_hears_nobody_any_more_is_lost_though_it_has_heard_a_question():
     assert group["c"].node.role in (COORDINATOR, FOLLOWER)
 
 
+@pytest.mark.parametrize("late_s", [0.0, 0.06, 0.07, 0.08], ids=str)
+def test_who_waits_for_one_that_waits_for_another_is_not_waited_for_twice(late_s):
+    """The coordinator has heard what is asked, and waits for b; then it fails, too.
+
+    The one that it was waiting for is asked for its vote, and is not to miss it only then.
+    """
+    group = three()
+    group.wire("a", "b").stall()
+    guest = Guest(group["c"])
+    guest.feed(ADD % b"c")
+    group.advance(late_s)
+    assert not guest.take()
+    began_at = group.clock.monotonic() - late_s
+    gone(group["a"], "freezes")
+    assert until_answered(group, guest, BOUND_S) == b"STORED\r\n"
+    assert group.clock.monotonic() - began_at <= 2 * ACK_TIMEOUT_S + 0.015
+    group.check()
+
+
+def test_who_is_asked_for_its_vote_looks_after_the_coordinator_at_once():
+    """Not only when it is asked once more, though only then it answers."""
+    group = three()
+    group.wire("a", "b").stall()
+    guest = Guest(group["c"])
+    guest.feed(ADD % b"c")
+    group.settle()
+    gone(group["a"], "freezes")
+    began_at = group.clock.monotonic()
+    group.advance(ACK_TIMEOUT_S - 0.005)
+    wire = group.wire("b", "c")
+    wire.stall(group["b"])  # says late how to ask it
+    group.advance(0.04)
+    assert group["c"].node.voting.seeking
+    wire.resume()
+    assert until_answered(group, guest, BOUND_S) == b"STORED\r\n"
+    assert group.clock.monotonic() - began_at <= 2 * ACK_TIMEOUT_S + 0.015
+    group.check()
+
+
 def test_nor_do_clients_of_one_that_joins_wait_for_it():
     group = three()
     a, b, c = group.hosts.values()
