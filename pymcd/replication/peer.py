@@ -537,7 +537,9 @@ class Peer:
         if pieces or caught_up:  # that it has all it is to acknowledge, if nothing else
             sequence = changes.sequence if caught_up else 0
             payload = doubt + self.join_records(now, pieces) if pieces else b""
-            self.send(now, Kind.CHANGES, payload, sequence=sequence)
+            # Who was in sync lacks that if it is lost before it has this.
+            keys = dict.fromkeys(resync.told) if self.in_view else None
+            self.send(now, Kind.CHANGES, payload, keys=keys, sequence=sequence)
 
     def check(self) -> None:
         """Raise AssertionError unless phase, channel, link and resync fit together. For tests."""

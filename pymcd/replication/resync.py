@@ -32,6 +32,7 @@ class Resync:
     def __init__(self) -> None:
         self.todo: Iterator[bytes] | None = None  #: keys still to be sent
         self.behind: dict[bytes, None] = {}  #: changed meanwhile, not sent yet
+        self.told: list[bytes] = []  #: what the last slice is about
         self.owes_flushes = False  #: nor are flushes
         self.mode = "idle"  #: as `stats replication` shows it
         self.keys_sent = 0
@@ -97,6 +98,7 @@ class Resync:
     def next_slice(self, changes: Changes) -> list[bytes]:
         """Take the records of the next keys; none of them may be known any more."""
         pieces: list[bytes] = []
+        self.told = []
         if self.owes_flushes:
             self.owes_flushes = False
             pieces += changes.flush_records()
@@ -106,6 +108,7 @@ class Resync:
             if key is None:
                 break
             self.keys_sent += 1
+            self.told.append(key)
             record = changes.record_of(key) or self._record_of_forgotten(changes, key)
             pieces += record
             size += sum(map(len, record))

@@ -264,3 +264,30 @@ def test_who_is_behind_in_sync_has_all_when_the_last_slice_is_acknowledged(count
     assert a.rows["peer_0:lag_items"] == 0
     assert len(b.values()) == count
     group.check_equal()
+
+
+def test_who_was_behind_in_sync_and_is_lost_lacks_what_the_last_slices_were_about(monkeypatch):
+    for module in (gate, resync, peer):
+        if hasattr(module, "QUEUE_BYTES"):
+            monkeypatch.setattr(module, "QUEUE_BYTES", 500)
+    monkeypatch.setattr(gate, "BATCH_MAX", 1)
+    group = make_group(replication_ack="async")
+    a, b = group["a"], group["b"]
+    wire = group.wires[0]
+    group.warm()
+    wire.stall(b)
+    guest = Guest(a)
+    for number in range(45):
+        guest.feed(b"set k%d 0 0 3\r\nnew\r\n" % number)
+        group.settle()
+    assert a.peer("b").resync.behind
+    assert a.peer("b").resync.todo is None
+    wire.stall(a)
+    group.settle()
+    assert not a.peer("b").resync.under_way
+    wire.cut()
+    group.advance(1.0)
+    group.link("a", "b")
+    group.advance(1.0)
+    assert len(b.values()) == 45
+    group.check_equal()
