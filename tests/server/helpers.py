@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import trio
+import trio.testing
 
 from pymcd.config import Settings
 from pymcd.server.listening import Endpoint, open_internet_endpoints
 from pymcd.server.serving import Server
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 #: Only a server that hangs gets there.
 PATIENCE_S = 100_000  # of a clock that jumps, or until pytest gives up
@@ -27,6 +29,36 @@ class TrioClock:
 
     def realtime(self) -> float:
         return 1_700_000_000 + trio.current_time()
+
+
+class ClockStandsForThreads(trio.abc.Instrument):
+    """A clock that jumps stands while a thread works: to wait for one takes no time of its own.
+
+    Else it jumps as far as the machine lets it, until whoever asked a thread has lost patience.
+    """
+
+    def __init__(self, clock: trio.testing.MockClock) -> None:
+        self._clock = clock
+
+    def after_task_step(self, task: object) -> None:
+        threshold = inf if trio.testing.active_thread_count() else 0
+        if threshold != self._clock.autojump_threshold:
+            self._clock.autojump_threshold = threshold
+
+
+@contextmanager
+def clock_stands_for_threads() -> Iterator[None]:
+    """Have pytest-trio's `autojump_clock` not jump while a thread works."""
+    clock = trio.lowlevel.current_clock()
+    if not isinstance(clock, trio.testing.MockClock):
+        yield
+        return
+    instrument = ClockStandsForThreads(clock)
+    trio.lowlevel.add_instrument(instrument)
+    try:
+        yield
+    finally:
+        trio.lowlevel.remove_instrument(instrument)
 
 
 class Memory:
@@ -107,7 +139,7 @@ async def serving(
         await server.serve(server.endpoints, started=started.set)
         server.finished.set()
 
-    with trio.fail_after(PATIENCE_S):
+    with trio.fail_after(PATIENCE_S), clock_stands_for_threads():
         async with trio.open_nursery() as nursery:
             nursery.start_soon(run)
             await started.wait()

@@ -75,7 +75,8 @@ def rows(server: Running) -> dict[str, str]:
 
 
 async def test_how_far_it_is_can_be_asked(autojump_clock, nursery):
-    source = await Faulty(nursery, all_of_it).start()
+    faulty = Faulty(nursery, all_of_it, halt_at=2)
+    source = await faulty.start()
     async with serving(clock=TrioClock(), fill_from=source) as server:
         assert rows(server) == {
             "state": "listing",
@@ -91,11 +92,12 @@ async def test_how_far_it_is_can_be_asked(autojump_clock, nursery):
             "no_room": "0",
             "not_found": "0",
         }
-        await until(lambda: server.service.cache.item_count)
+        await until(lambda: faulty.halted)
         found = rows(server)
         assert (found["state"], found["listed"]) == ("filling", "99")
-        assert 0 < int(found["filled"]) < 99
+        assert int(found["filled"]) == filling.BATCH_ITEMS
         assert float(found["seconds"]) > 0
+        faulty.go_on.set()
         await until(lambda: is_done(server))
         found = rows(server)
         assert (found["state"], found["reason"], found["filled"]) == ("done", "-", "99")
@@ -126,18 +128,21 @@ async def test_clients_come_first(autojump_clock):
             )
 
 
-async def test_a_flush_ends_it(autojump_clock):
-    async with serving(clock=TrioClock()) as source:
-        put(source)
-        async with serving(clock=TrioClock(), fill_from=f"127.0.0.1:{source.port}") as server:
-            stream = await server.connect()
-            await until(lambda: server.service.cache.item_count)
-            assert await ask(stream, b"flush_all\r\n") == b"OK\r\n"
-            await until(lambda: is_done(server))
-            assert told(server)[-1].startswith("stopped, as clients flushed everything: ")
-            found = rows(server)
-            assert (found["state"], found["reason"]) == ("stopped", "clients_flushed_everything")
-            assert await ask(stream, b"get 1\r\n", end=b"END\r\n") == b"END\r\n"
+async def test_a_flush_ends_it(autojump_clock, nursery):
+    faulty = Faulty(nursery, all_of_it, halt_at=2)
+    async with serving(clock=TrioClock(), fill_from=await faulty.start()) as server:
+        stream = await server.connect()
+        await until(lambda: faulty.halted)
+        assert await ask(stream, b"get 98\r\n") == b"VALUE 98 0 3\r\nold\r\nEND\r\n"
+        assert await ask(stream, b"flush_all\r\n") == b"OK\r\n"
+        faulty.go_on.set()
+        await until(lambda: is_done(server))
+        assert told(server)[-1].startswith("stopped, as clients flushed everything: ")
+        found = rows(server)
+        assert (found["state"], found["reason"]) == ("stopped", "clients_flushed_everything")
+        assert await ask(stream, b"get 98\r\n", end=b"END\r\n") == b"END\r\n"
+        assert server.service.cache.item_count == 0
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_source_that_does_not_answer_is_given_up(autojump_clock):
@@ -169,9 +174,20 @@ async def test_a_source_that_does_not_answer_is_given_up(autojump_clock):
 class Faulty:
     """A source that answers as it is told, by question."""
 
-    def __init__(self, nursery: trio.Nursery, answer: Callable[[bytes], bytes | None]) -> None:
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        answer: Callable[[bytes], bytes | None],
+        *,
+        halt_at: int | None = None,
+    ) -> None:
+        """The question of that number, from 0, is not answered before `go_on` is set."""
         self._answer = answer
         self._nursery = nursery
+        self._halt_at = halt_at
+        self._questions = 0
+        self.halted = False
+        self.go_on = trio.Event()
         self.connections = 0
 
     async def start(self) -> str:
@@ -183,6 +199,10 @@ class Faulty:
         self.connections += 1
         async with stream:
             async for data in stream:
+                if self._questions == self._halt_at:
+                    self.halted = True
+                    await self.go_on.wait()
+                self._questions += not data.startswith(b"version")
                 if data.startswith(b"version"):
                     said: bytes | None = b"VERSION 1.6.45\r\n"
                 else:
