@@ -680,6 +680,8 @@ def check_patience(
     slow: Sequence[tuple[float, float, float]] = (),
     trips: int = 0,
     refused: Mapping[str, list[tuple[float, float]]] = _NEVER,
+    lost_again: Mapping[str, list[tuple[float, float]]] = _NEVER,
+    again_s: float = 0.0,
 ) -> list[str]:
     """No client waits for long because of the peer, while its node is in one of some roles.
 
@@ -687,7 +689,8 @@ def check_patience(
     takes so many `trips`; a follower has a value that is refused deleted before it goes on with
     what the same client said with it, and does what a client said at once one after the other, each
     with a way there and a way back. `refused`: when a host could not have the votes; of a wait that
-    does not count, and the rest does.
+    does not count, and the rest does. `lost_again`: see there; who has waited since before both has
+    waited for the second one as well, for `again_s`.
     """
     found = []
     histories = {host.name: host.history for host in hosts}
@@ -703,6 +706,14 @@ def check_patience(
         late_s += sum(
             max(0.0, min(stop, end) - max(start, begin))
             for start, stop in refused.get(operation.node, ())
+        )
+        late_s += max(
+            (
+                min(again_s, end - lost_at)
+                for turned_at, lost_at in lost_again.get(operation.node, ())
+                if begin < turned_at <= end and begin < lost_at <= end
+            ),
+            default=0.0,
         )
         if end - begin <= bound_s + late_s:
             continue
@@ -895,6 +906,33 @@ def refused(
             and 2 * (1 + len(votes)) <= 1 + len(seen.partners)
         ):
             found.append((start, stop))
+    return found
+
+
+def lost_again(
+    host: Host, moments: Sequence[float], states: Sequence[dict[str, frozenset[str]]], end: float
+) -> list[tuple[float, float]]:
+    """Return when a host turned from one that decided to another, and when it lost that one, too.
+
+    It may have done so before: who has its consent may be gone when that arrives. These are two
+    failures, and nobody could know of the second while he waited for the first. `states`: whom each
+    host reached, from those moments on.
+    """
+    found = []
+    lost_at: dict[str, float] = {}
+    leader, turned_at = "", -inf
+    before: frozenset[str] = frozenset()
+    for start, _, seen, reached in _as_time_goes(host, moments, states, end):
+        mine = reached[host.name]
+        lost_at.update(dict.fromkeys(before - mine, start))
+        before = mine
+        follows = seen.coordinator if seen.role in ("follower", "joining") else ""
+        if follows != leader:
+            turned_at = start if leader and follows else -inf
+            leader = follows
+        if turned_at > -inf and leader not in mine and leader in lost_at:
+            found.append((turned_at, lost_at[leader]))
+            turned_at = -inf
     return found
 
 

@@ -914,7 +914,7 @@ class Simulation:
             if voting:
                 for host in hosts:
                     excused[host.name] += checkers.without(host, hosts, self.world.now)
-            refused = {}
+            refused, again = {}, {}
             if three:
                 reach = self.reach.moments, self.reach.states, self.world.now
                 alone = {host.name: checkers.outvoted(host, *reach, hosts) for host in hosts}
@@ -922,10 +922,12 @@ class Simulation:
                     excused[host.name] += alone[host.name]
                     excused[host.name] += checkers.led_by_outvoted(host, alone, *reach)
                     refused[host.name] = checkers.refused(host, *reach)
+                    again[host.name] = checkers.lost_again(host, *reach)
             trips = self._vote_trips()
             found += checkers.check_patience(
-                history, hosts, bound_s, excused, roles, self.slow, trips, refused
-            )
+                history, hosts, bound_s, excused, roles, self.slow, trips, refused, again,
+                self.ack_timeout_s,
+            )  # fmt: skip
             if voting and "large_values" not in self.more:
                 # Who has not the votes does not wait for them for ever.
                 bound_s += hosts[0].settings.quorum_timeout_s

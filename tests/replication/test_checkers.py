@@ -244,6 +244,51 @@ def test_a_wait_is_as_much_longer_as_votes_were_refused(refused, found):
     assert len(said) == found
 
 
+@pytest.mark.parametrize(
+    ("reached", "found"),
+    [
+        (["a", "ab", "b", ""], [(3.0, 3.5)]),
+        (["ab", "a", "", ""], [(3.0, 2.0)]),  # it was gone when it had our consent
+        (["ab", "", "b", "b"], []),  # and is back by then
+        (["ab", "b", "b", "b"], []),
+        (["a", "", "", ""], []),  # it was never there
+    ],
+)
+def test_who_turns_to_another_one_may_lose_that_one_as_well(reached, found):
+    c: Any = Box(name="c", history=[])
+    for at, role, leader in ((0.0, "follower", "a"), (3.0, "joining", "b"), (5.0, "alone", "c")):
+        c.history.append(Observation(at, 1, role, 1, leader, (), ready=True))
+    states = [{"c": frozenset(names)} for names in [*reached, "b", ""]]
+    assert checkers.lost_again(c, [0.0, 2.0, 2.5, 3.5, 5.0, 6.0], states, 9.0) == found
+    c.history[1] = c.history[1]._replace(coordinator="a")  # that is one failure
+    assert checkers.lost_again(c, [0.0, 2.0, 2.5, 3.5, 5.0, 6.0], states, 9.0) == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "found"),
+    [
+        (1.0, 1.33, 0),
+        (1.0, 1.35, 1),  # once for each of them
+        (1.11, 1.38, 1),  # he has waited for the second one only
+        (1.15, 1.5, 1),
+        (1.0, 1.13, 0),
+        (0.83, 1.12, 1),  # for the first one
+        (0.85, 1.12, 0),
+    ],
+)
+def test_who_has_waited_for_one_and_then_for_another_has_waited_twice(start, end, found):
+    a: Any = Box(name="a", history=[seen(0, "follower", "b"), seen(1.1, "joining", "c")])
+    roles = frozenset({"follower", "joining"})
+    lost = {"a": [(1.1, 1.105)]}
+    history = [waits(start, end)]
+    said = checkers.check_patience(history, [a], 0.26, {}, roles, (), 4, {}, lost, 0.08)
+    assert len(said) == found
+    if start < 1.1 and end > 1.27:  # without the second, it is one wait
+        for other in ({}, {"b": lost["a"]}, {"a": [(0.5, 0.6)]}):
+            said = checkers.check_patience(history, [a], 0.26, {}, roles, (), 4, {}, other, 0.08)
+            assert len(said) == 1
+
+
 def test_who_needs_a_vote_waits_for_its_words_where_they_are_late():
     waits = Operation(b"k", "get", 1.0, 1.5, node="a")
     host: Any = Box(
