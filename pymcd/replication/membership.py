@@ -841,6 +841,7 @@ class Membership:
                 return  # it asks again, when we have gone on without it; or we join it
         gate.send_batch()
         peer.open_channel(view.next_epoch(self.changes.tag), Phase.HOSTING)
+        peer.resync.both_led = join.leads
         to_be_replaced = self._to_be_replaced(peer)
         if join.replace:
             peer.resync.expect_all(join.replace, join.wants)
@@ -1083,7 +1084,7 @@ class Membership:
             return
         if self.changes.pending:
             gate.send_changes(now)
-        if self._fell_behind(peer):
+        if self._fell_behind(peer) or self._was_apart(peer, now):
             return
         voting = self._node.voting
         if self._node.is_losing or voting.ballot.poll is not None:
@@ -1102,6 +1103,21 @@ class Membership:
         if not peer.resync.under_way:
             return False
         peer.become(Phase.HOSTING)
+        return True
+
+    def _was_apart(self, peer: Peer, now: float) -> bool:
+        """Return whether what has changed since we proposed may have to give way still.
+
+        A peer that decided as well may hold some of it for deleted, by what it had to forget, and
+        says so behind its word. So we propose again: what changes here from now on is later than
+        all that it did, of which we have heard.
+        """
+        assert peer.channel is not None
+        if not (peer.resync.both_led and peer.channel.unacked):
+            return False
+        peer.resync.both_led = peer.status is None or peer.status.role.leads
+        peer.become(Phase.HOSTING)
+        self.propose(peer, now)
         return True
 
     def _take_in(self, peer: Peer, channel: Channel) -> None:

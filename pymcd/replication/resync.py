@@ -50,6 +50,7 @@ class Resync:
         self.dropping: Iterator[dict[bytes, int]] | None = None
         self.dropped = 0
         self.proposed = False  #: it proposed to be one meanwhile
+        self.both_led = False  #: it joins us, and decided as well until it accepted
 
     @property
     def under_way(self) -> bool:

@@ -306,3 +306,61 @@ def test_nor_if_it_was_in_doubt_for_a_while():
     assert {b.node.role, c.node.role} == {COORDINATOR, FOLLOWER}
     group.check_equal()
     assert b"x" not in b.values()
+
+
+def proposing() -> tuple[Group, Wire]:
+    """Return two that were apart, and what links them: the second one is about to propose."""
+    group = make_group("ab", replication_backlog_bytes=ROOM)
+    a, b = group["a"], group["b"]
+    store(group, b"x", b"y", b"z")
+    group.wire("a", "b").cut()
+    for host in (a, b):
+        Guest(host).feed(b"mn\r\n")
+    group.advance(1.0)
+    assert (a.node.role, b.node.role) == (ALONE, ALONE)
+    wire = Wire(a, b)
+    for silent in (a, b) * 20:  # one speaks, then the other one
+        wire.resume()
+        wire.stall(silent)
+        group.settle()
+        if silent is b and b.peer("a").phase is Phase.PROPOSED:
+            break
+    assert b.peer("a").phase is Phase.PROPOSED
+    return group, wire
+
+
+def test_what_is_forgotten_by_who_joins_is_dropped_before_both_are_one():
+    """Else clients would see it, and then see it no more, though nobody deletes it."""
+    group, wire = proposing()
+    a, b = group["a"], group["b"]
+    wire.stall()
+    assert Guest(b).ask(b"set k 0 0 1\r\n1\r\n") == b"STORED\r\n"
+    group.advance(0.1)
+    delete(group, b"x", b"y", b"z")
+    item = b.cache.linked(b"k")
+    assert item is not None
+    assert a.changes.tombstones.floor > b.changes.version_of(item)
+    seen: list[tuple[str, dict[bytes, bytes]]] = []
+    b.view_changed = lambda: seen.append((b.node.role, b.values()))
+    wire.resume()
+    group.advance(1.0)
+    assert (a.node.role, b.node.role) == (FOLLOWER, COORDINATOR)
+    assert a.values() == b.values() == {}
+    assert {role: values for role, values in seen if values} == {ALONE: {b"k": b"1"}}
+    assert b.rows["peer_0:lag_items"] == 0
+
+
+def test_who_joins_is_not_kept_waiting_by_what_changes_since():
+    group, wire = proposing()
+    a, b = group["a"], group["b"]
+    guest = Guest(b)
+    for silent in (a, b) * 3:
+        guest.feed(b"set k 0 0 1\r\n1\r\n")
+        wire.resume()
+        wire.stall(silent)
+        group.settle()
+    assert b.node.role is COORDINATOR
+    wire.resume()
+    group.advance(1.0)
+    group.check_equal()
+    assert a.values()[b"k"] == b"1"
