@@ -1067,12 +1067,13 @@ class Node:
         """Ask again, wait when there is no answer, ask anew while we wait."""
         voting = self.voting
         voting.step(now)
-        if self.role is STARTING and now - voting.sought_since >= JOIN_GRACE_S:
-            self.complain(
-                "no votes",
-                "replication: serving nobody: to begin with nothing, each node must consent that"
-                " could have data, and not all of them are there",
-            )
+        if self.role is STARTING:  # and serves nobody yet, whatever it is that it waits for
+            if now - voting.sought_since >= JOIN_GRACE_S:
+                self.complain(
+                    "no votes",
+                    "replication: serving nobody: to begin with nothing, each node must consent"
+                    " that could have data, and not all of them are there",
+                )
         elif voting.seeking and self.role is not WAITING:
             sought_s = now - max(voting.sought_since, self.awake.woke_at)
             if sought_s >= self._quorum_timeout_s or self.role is JOINING:

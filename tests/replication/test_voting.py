@@ -648,10 +648,12 @@ class TestBeginning:
         assert group["b"].rows["may_fail"] == f"a,b,{group['b'].rows['witness']}"
         check(group)
 
-    def test_one_alone_does_not_begin(self, kind):
-        group = Group(**third(kind))
+    @pytest.mark.parametrize("quorum_timeout_s", [1.0, 0.1, 0.0])
+    def test_one_alone_does_not_begin(self, kind, quorum_timeout_s):
+        """However soon clients are to hear that there are no votes: nobody has any yet."""
+        group = Group(**third(kind), quorum_timeout_s=quorum_timeout_s)
         meet(group, "aw")
-        group.advance(100.0)
+        group.advance(40.0)
         assert group["a"].node.role is STARTING
         assert not group["a"].node.ready
         assert any("serving nobody" in line for line in group["a"].lines)
