@@ -119,12 +119,16 @@ def group_rows(
     for number, peer in enumerate(sorted(peers, key=lambda peer: peer.node_id)):
         # Who follows is told of what others lack by nobody: it is for who decides to say.
         is_ahead = role is FOLLOWER and (peer.in_view or peer.node_id in view.members)
-        peer_rows = _peer_rows(peer, changes, gate.clock, is_ahead=is_ahead)
+        # Nor is anybody in sync with one that others may have gone on without, for all it knows.
+        in_sync = peer.in_view and role.in_sync
+        peer_rows = _peer_rows(peer, changes, gate.clock, in_sync=in_sync, is_ahead=is_ahead)
         rows += [(f"peer_{number}:{name}", value) for name, value in peer_rows]
     return rows
 
 
-def _peer_rows(peer: Peer, changes: Changes, clock: Clock, *, is_ahead: bool) -> Rows:
+def _peer_rows(
+    peer: Peer, changes: Changes, clock: Clock, *, in_sync: bool, is_ahead: bool
+) -> Rows:
     """`is_ahead`: it has what we have, or as much."""
     now = clock.monotonic()
     channel = peer.channel
@@ -138,7 +142,7 @@ def _peer_rows(peer: Peer, changes: Changes, clock: Clock, *, is_ahead: bool) ->
         ("differs", ",".join(peer.differs) or "-"),
         ("address", peer.address),
         ("link", "up" if peer.link is not None else "down"),
-        ("in_sync", _yes(peer.in_view)),
+        ("in_sync", _yes(in_sync)),
         ("state", "down" if peer.link is None else peer.resync.mode),
         ("copied_items", peer.resync.keys_sent if peer.resync.under_way else 0),
         ("copied_of", peer.resync.keys_total if peer.resync.under_way else 0),

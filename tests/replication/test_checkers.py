@@ -936,6 +936,7 @@ def test_while_something_is_under_way_statistics_tell_of_that():
         ([(1, 1, "alone"), (5, 1, "both"), (7, 1, "alone")], 0),
         ([(1, 1, "alone"), (5, 1, "neither"), (7, 1, "alone")], 0),
         ([(1, 1, "alone"), (5, 1, "unmet"), (7, 1, "alone")], 0),
+        ([(1, 1, "alone"), (5, 1, "alone"), (7, 1, "behind")], 0),  # and says that it was left
         ([(1, 1, "alone"), (7, 2, "alone")], 0),
         ([(1, 1, "alone"), (5, 2, "unmet"), (7, 2, "alone")], 0),  # as one that starts is at first
         ([(1, 1, "alone"), (5, 2, "unmet"), (7, 3, "alone"), (13, 3, "alone")], 1),
@@ -948,14 +949,16 @@ def test_a_node_is_mistaken_for_long_in_one_life_only(looks, found):
     """
     there: Any = Box(name="b", alive=True, frozen=False)
     host: Any = Box(name="a")
-    host.node = Box(degradation=Box(since=None), ready=True, role="coordinator")
     world: Any = Box(hosts={"a": host, "b": there})
     watch = Watch(world, [host], {"statistics"}, 0)
     said: list[str] = []
     for at, life, by in looks:
         world.now = host.waking_s = float(at)
         host.life = life
-        in_view = Box(in_view=by in ("alone", "both"))
+        in_view = Box(in_view=by in ("alone", "both", "behind"))
+        standing = Role.JOINING if by == "behind" else Role.COORDINATOR
+        host.node = Box(degradation=Box(since=None), ready=True, role="coordinator")
+        host.node.standing = standing
         host.node.view = Box(peers={} if by == "unmet" else {"b": in_view})
         there.node = Box(view=Box(peers={"a": Box(in_view=by == "both")}))
         watch.look(host, said)

@@ -1239,6 +1239,7 @@ class TestBehind:
         assert ask_each_moment(sleeper, network_s) == set()
         if network_s >= 0.3:
             assert sleeper.rows["state"] == "joining"
+            assert sleeper.rows["peer_0:in_sync"] == "no"
             assert [line for line in sleeper.lines if "--sync-timeout" in line]
         part(group)
         group.link("a", "b")

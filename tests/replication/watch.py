@@ -208,7 +208,9 @@ class Watch:
             said.append(("degraded", f"{dict(node.rows())['degraded']} as {node.role}"))
         life, before = self._mistaken.get(host, (host.life, {}))
         mistaken: dict[str, float] = {}
-        for name, peer in node.view.peers.items():
+        # Nodes of the last release do not know that they were left behind.
+        standing = getattr(node, "standing", node.role)
+        for name, peer in node.view.peers.items() if standing.in_sync else ():
             other = self._world.hosts[name]
             is_so = (
                 other.alive
