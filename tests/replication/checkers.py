@@ -964,8 +964,9 @@ def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
     """What each node says of itself is so, now that all are in sync and nothing happens.
 
     Nobody can have changed on two sides what there was one side of: unless one went on alone, and
-    died, and the other one heard that only when it had gone on alone, too. And who was degraded is
-    told by the roles that it had.
+    died, and the other one heard that only when it had gone on alone, too, or, of three, from one
+    that was being brought in sync by the one that died. And who was degraded is told by the roles
+    that it had.
     """
     found = []
     for host in hosts:
@@ -983,7 +984,7 @@ def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
                 for name, value in rows.items()
                 if name.endswith(":in_sync") and value != "yes"
             )
-        one_sided = not eras.divided and not host.heard_the_dead
+        one_sided = not (eras.divided or host.heard_the_dead or _side_died(hosts))
         # Who has started anew does not know what those had who were away then.
         if one_sided and rows["conflicts"] and host.life == 1:
             wrong["conflicts"] = rows["conflicts"]
@@ -993,6 +994,20 @@ def check_statistics(hosts: Sequence[Host], eras: Eras) -> list[str]:
         if wrong:
             found.append(f"{host.name} says at the end: {wrong}")
     return found
+
+
+def _side_died(hosts: Sequence[Host]) -> bool:
+    """Return whether one had gone on without another, and died: a third may have of both."""
+    return len(hosts) > 2 and any(
+        left is not gone
+        and each.role in _ACTING
+        and each.life < gone.life
+        and left.name not in each.partners
+        and role_at(left.history, each.at) in _IN_VIEW
+        for left in hosts
+        for gone in hosts
+        for each in gone.history
+    )
 
 
 def _degraded_s(host: Host) -> float:

@@ -903,6 +903,35 @@ def test_statistics_tell_the_truth(life, changed, found):
     assert len(checkers.check_statistics([host, host, host], ONE_SERVER)) == of_three
 
 
+@pytest.mark.parametrize(
+    ("leads_with", "life", "is_two_sides"),
+    [
+        ("c", 2, True),  # what it had changed c may have of it, and tell
+        ("c", 1, False),
+        ("ac", 2, False),
+    ],
+)
+def test_what_a_third_one_has_of_a_side_that_died_may_be_changed_on_both(
+    leads_with, life, is_two_sides
+):
+    """It has what b had, which died alone; and a, who is behind, goes on when b has nothing."""
+    rows = {"state": "in_sync", "degraded": "no", "queue_items": 0, "conflicts": 1}
+    rows |= {"degraded_seconds": 9.0}
+    node = Box(role="follower", rows=rows.items, view=Box(peers=[]))
+    a, b, c = [
+        Box(name=name, life=1, history=[], heard_the_dead=False, world=Box(now=9.0), node=node)
+        for name in "abc"
+    ]
+    a.history = c.history = [seen(0.0, "follower", "bc")]
+    b.history = [seen(0.0, "coordinator", "ac"), seen(2.0, "coordinator", leads_with)]
+    b.life = life
+    said = checkers.check_statistics([a, c], ONE_SERVER)  # type: ignore[list-item]
+    assert len(said) == 2  # of two neither could have heard of another side
+    said = checkers.check_statistics([a, c, b], ONE_SERVER)  # type: ignore[list-item]
+    wrong = sum("conflicts" in line for line in said)
+    assert wrong == (0 if is_two_sides else 3 if b.life == 1 else 2)  # in another life nobody knows
+
+
 # -- cas uniques -------------------------------------------------------------------------------
 
 
