@@ -26,6 +26,8 @@ from .linearizability import ABSENT, UNKNOWN, Operation, by_key, search
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from pymcd.replication.messages import Roll
+
     from .world import Host, Observation
 
 #: Cas uniques that clients chose are smaller.
@@ -797,21 +799,31 @@ def roles_in(history: Sequence[Observation], start: float, end: float) -> set[st
     return {each.role for each in history[max(first, 0) :] if each.at <= end}
 
 
-def without(host: Host, hosts: Sequence[Host], end: float) -> list[tuple[float, float]]:
-    """Return when others had gone on without a host, and it did not know.
+def without(
+    host: Host,
+    hosts: Sequence[Host],
+    end: float,
+    backed: Sequence[tuple[float, Roll | None]] = (),
+) -> list[tuple[float, float]]:
+    """Return when others had gone on without a host, or could have, and it did not know.
 
     With votes, its clients wait for its turn, though the others may all be dead by then. As soon as
-    it knows it joins the others, or waits.
+    it knows it joins the others, or waits. `backed`: by a witness, since when; who asked for that
+    may have died before it heard of it.
     """
     found = []
-    for each in (each for other in hosts if other is not host for each in other.history):
-        if (
-            each.role in _ACTING
-            and host.name not in each.partners
-            and role_at(host.history, each.at) in _IN_VIEW
-        ):
-            known = next((seen.at for seen in host.history if seen.at > each.at), end)
-            found.append((each.at, known))
+    gone_on = [
+        (each.at, {other.name, *each.partners})
+        for other in hosts
+        if other is not host
+        for each in other.history
+        if each.role in _ACTING
+    ]
+    asked = [(at, {*roll.data}) for at, roll in backed if roll is not None]
+    for at, names in [*gone_on, *asked]:
+        if host.name not in names and role_at(host.history, at) in _IN_VIEW:
+            known = next((seen.at for seen in host.history if seen.at > at), end)
+            found.append((at, known))
     return found
 
 

@@ -912,8 +912,9 @@ class Simulation:
                 host.name: [*self.excused.get(host.name, []), *self.unwitnessed] for host in hosts
             }
             if voting:
+                backed = self.witness.backed if self.witness is not None else []
                 for host in hosts:
-                    excused[host.name] += checkers.without(host, hosts, self.world.now)
+                    excused[host.name] += checkers.without(host, hosts, self.world.now, backed)
             refused, again = {}, {}
             if three:
                 reach = self.reach.moments, self.reach.states, self.world.now

@@ -320,8 +320,33 @@ def test_when_others_had_gone_on_without_a_host():
     assert checkers.without(b, [a, b], 9.0) == [(2.0, 2.5)]  # whose vote it still needs
     del b.history[1:]
     assert checkers.without(b, [a, b], 9.0) == [(2.0, 9.0)]
+    backed: Any = [
+        (at, names and Box(data=dict.fromkeys(names)))
+        for at, names in ((0.0, "ab"), (1.5, "a"), (2.0, None), (3.0, "b"))
+    ]
+    assert checkers.without(b, [], 9.0, backed) == [(1.5, 9.0)]  # if a lives to hear that
     b.history[0] = seen(0.0, "joining")
-    assert checkers.without(b, [a, b], 9.0) == []  # it has known all the time
+    assert checkers.without(b, [a, b], 9.0, backed) == []  # it has known all the time
+
+
+@pytest.mark.parametrize("more", [{"witness"}, {"witness", "etcd"}])
+def test_what_a_witness_backs_is_noted(more):
+    simulation = Simulation(0, nodes=2, more=frozenset(more))
+    witness, world = simulation.witness, simulation.world
+    assert witness is not None
+    for host in [*simulation.hosts, witness]:
+        host.start()
+    world.run(3.0)
+    backed = [backs and sorted(backs.data) for _, backs in witness.backed]
+    assert (backed[0], backed[-1]) == (None, ["a", "b"])
+    assert [at for at, _ in witness.backed] == sorted({at for at, _ in witness.backed})
+    b = simulation.hosts[1]
+    b.stop(silent=False)
+    world.run(4.0)
+    at, backs = witness.backed[-1]
+    assert backs is not None
+    assert list(backs.data) == ["a"]
+    assert 3.0 < at < 3.5
 
 
 def waits(start, end, node="a"):

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from pymcd.replication.witness import Memory
+
 from .etcds import KEY, Etcd
+from .world_witness import note_backed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pymcd.replication.etcd import Request
+    from pymcd.replication.messages import Roll
 
     from .world import Host, World
 
@@ -35,6 +39,8 @@ class EtcdHost:
         self.name = NAME
         self.etcd = Etcd()
         self.alive = self.frozen = self.silent = False
+        #: As of a witness.
+        self.backed: list[tuple[float, Roll | None]] = []
 
     def start(self) -> None:
         """Be there, with all that it knew, or nearly so."""
@@ -56,6 +62,11 @@ class EtcdHost:
     def thaw(self) -> None:
         """Go on."""
         self.frozen = False
+
+    def note(self) -> None:
+        """Look at what it backs."""
+        backs = Memory.decode(self.etcd.keys[KEY][0]).backs if KEY in self.etcd.keys else None
+        note_backed(self.backed, self.world.now, backs)
 
     def courier_for(self, host: Host) -> Courier:
         """Return what carries the requests of a node that starts."""
@@ -98,6 +109,7 @@ class Courier:
         there, until = self.there, self.world.now + _LAST_TRY_S
         if there.alive:
             answer = there.etcd.answer(request.path, request.body)
+            there.note()
 
             def tell() -> None:
                 request.owner.answered(request, *answer)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pymcd.config import Settings
     from pymcd.replication.link import Link
+    from pymcd.replication.messages import Roll
 
 NAME: Final = "w"
 ADDRESS: Final = f"{NAME}:11212"
@@ -62,6 +63,8 @@ class WitnessHost(Host):
         super().__init__(world, NAME, settings, clock, dials=[], secret=secret, memory_pages=None)
         self._disk: Memory | None = None
         self._has_disk = disk
+        #: When it began to back what.
+        self.backed: list[tuple[float, Roll | None]] = []
 
     def start(self) -> None:
         """Start a witness, with what is on its disk."""
@@ -100,6 +103,15 @@ class WitnessHost(Host):
         now = Observation(self.world.now, self.life, role, 0, "-", (), ready=False)
         if not self.history or self.history[-1][1:] != now[1:]:
             self.history.append(now)
+        if self.alive:
+            witness: Witness = self.node.witness  # type: ignore[attr-defined]
+            note_backed(self.backed, now.at, witness.ballot.backs)
+
+
+def note_backed(backed: list[tuple[float, Roll | None]], at: float, backs: Roll | None) -> None:
+    """Take note of what a witness backs, if it is something else than before."""
+    if not backed or backed[-1][1] != backs:
+        backed.append((at, backs))
 
 
 def isolate(world: World, name: str, *others: str) -> Callable[[], None]:
