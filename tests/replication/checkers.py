@@ -821,10 +821,26 @@ def without(
     ]
     asked = [(at, {*roll.data}) for at, roll in backed if roll is not None]
     for at, names in [*gone_on, *asked]:
-        if host.name not in names and role_at(host.history, at) in _IN_VIEW:
-            known = next((seen.at for seen in host.history if seen.at > at), end)
+        was = _seen_at(host.history, at)
+        if host.name not in names and was is not None and _counts_itself_in(was):
+            known = next(
+                (
+                    seen.at
+                    for seen in host.history
+                    if seen.at > at and not (_counts_itself_in(seen) and seen.epoch == was.epoch)
+                ),
+                end,
+            )
             found.append((at, known))
     return found
+
+
+def _counts_itself_in(seen: Observation) -> bool:
+    """Return whether a node was in a view, be it that it was behind, and said that it was joining.
+
+    Then it serves nobody, and forwards nothing: it is to hear of the others first.
+    """
+    return seen.role in _IN_VIEW or seen.in_view
 
 
 def outvoted(

@@ -325,7 +325,17 @@ def test_when_others_had_gone_on_without_a_host():
         for at, names in ((0.0, "ab"), (1.5, "a"), (2.0, None), (3.0, "b"))
     ]
     assert checkers.without(b, [], 9.0, backed) == [(1.5, 9.0)]  # if a lives to hear that
-    b.history[0] = seen(0.0, "joining")
+    # Who wakes says at once that it is behind, and is in the view that it was in, for all it knows.
+    b.history.append(seen(2.5, "joining", "a")._replace(in_view=True))
+    assert checkers.without(b, [a, b], 9.0) == [(2.0, 9.0)]
+    b.history.append(seen(4.0, "joining", "a"))
+    assert checkers.without(b, [a, b], 9.0) == [(2.0, 4.0)]
+    b.history[2:] = [b.history[1]._replace(at=5.0, epoch=2)]
+    assert checkers.without(b, [a, b], 9.0) == [(2.0, 5.0)]  # in a later one
+    del b.history[0]
+    b.history[0] = b.history[0]._replace(at=0.0)
+    assert checkers.without(b, [a, b], 9.0) == [(2.0, 5.0)]
+    b.history = [seen(0.0, "joining")]
     assert checkers.without(b, [a, b], 9.0, backed) == []  # it has known all the time
 
 
