@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 
 #: Tails pulled in one step, over all classes: about half a millisecond.
 JUGGLE_PULLS: Final = 250
-#: Between two steps: this while there are tails to pull; twice as long each time there are none.
+#: Between two steps, as long as there are tails to pull: this while half as many items come, and
+#: twice as long each time that fewer do, up to what makes no difference where few are evicted.
 JUGGLE_DELAY_MIN_S: Final = 0.005
+JUGGLE_DELAY_CALM_S: Final = 0.08
+#: Twice as long, too, each time there are no tails to pull, up to this.
 JUGGLE_DELAY_MAX_S: Final = 1.0
 #: Between two slices of a crawl or of a page move: they take a tenth of one core.
 SLICE_DELAY_S: Final = 0.003
@@ -59,6 +62,7 @@ class Maintainer:
         self._juggle_delay_s = JUGGLE_DELAY_MIN_S
         self._next_class = 0
         self._seen_items = -1
+        self._seen_links = 0
         self.cache.on_second = self.wake
 
     def step(self) -> float:
@@ -99,8 +103,14 @@ class Maintainer:
             self._next_class = (self._next_class + 1) % len(classes)
         quiet = cache.total_items == self._seen_items
         self._seen_items = cache.total_items
+        links = cache.links - self._seen_links
+        self._seen_links = cache.links
         if pulls <= 0:
-            self._juggle_delay_s = JUGGLE_DELAY_MIN_S
+            # Somebody always reads what was rescued a moment ago, and has it rescued again.
+            if links >= JUGGLE_PULLS // 2:
+                self._juggle_delay_s = JUGGLE_DELAY_MIN_S
+            else:
+                self._juggle_delay_s = min(JUGGLE_DELAY_CALM_S, self._juggle_delay_s * 2)
         elif pulls < JUGGLE_PULLS:
             self._juggle_delay_s = max(JUGGLE_DELAY_MIN_S, self._juggle_delay_s / 2)
         else:

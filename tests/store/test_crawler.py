@@ -11,7 +11,7 @@ from pymcd.config import Settings
 from pymcd.store import Cache
 from pymcd.store.cache import DISPOSED_ITEMS
 from pymcd.store.crawler import SLICE_ITEMS, Crawler
-from pymcd.store.maintainer import Maintainer
+from pymcd.store.maintainer import JUGGLE_DELAY_MIN_S, JUGGLE_PULLS, Maintainer
 from pymcd.store.rebalancer import Rebalancer
 from pymcd.store.status import Status, StoreMode
 
@@ -283,6 +283,19 @@ def test_new_items_are_juggled():
     store.pass_time(5)
     assert slab_class.hot.count == 0, "too old in comparison with what is cold"
     store.cache.check()
+
+
+def test_items_are_juggled_as_fast_as_new_ones_come():
+    store = Store()
+    cache = store.cache
+    store.fill(5000)
+    pace = [store.maintainer.step() for _ in range(8)]
+    assert pace == [0.005, 0.01, 0.02, 0.04, 0.08, 0.08, 0.08, 0.08]
+    store.fill(JUGGLE_PULLS // 2, prefix="new")
+    assert store.maintainer.step() == JUGGLE_DELAY_MIN_S
+    for number in range(JUGGLE_PULLS):
+        assert cache.set(b"k%d" % number, b"y", 0)  # in the place of one like it
+    assert store.maintainer.step() == 2 * JUGGLE_DELAY_MIN_S
 
 
 def test_without_maintainer_nothing_moves_unprompted():
