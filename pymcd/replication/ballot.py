@@ -63,11 +63,10 @@ R11. A person may say of a member of the base that nothing of it will come back:
     nobody whom it took in since. Its life is over then (R7), and it need not consent where all must
     (R6), as it cannot serve anywhere. That is as sound as his word. It is forgotten when another
     roll is backed, or that node is met, in whatever life: it is one as any other then.
-R12. Who asks may stop, and then consent to the wish of one who has just consented to his: then each
-    backs what the other asks no more, and nobody asks. Each says so to the other, again and again.
-    Who hears that another one backs a wish of his own, where what he backs is a wish of that one
-    on the same base, backs the base again.
-
+R12. Who asks may stop, and then be given a consent that was under way: who gave it would wait for
+    one that asks no more, and perhaps leaves, or has himself consented to what the other wanted. So
+    to a consent to what he asks no more, and never went on with, he answers that this is over; and
+    who leaves says so unasked. Who hears it is as he was before he consented.
 R13. Who is taken into a view, and is told so (R5), takes back what it has consented to before, if
     that would follow an earlier view, or none: it comes about no more. Nor does it consent to that
     once more. Who decides in that view tells it so as well by asking what may follow it.
@@ -82,14 +81,14 @@ its question, which can come about no more, and late ones find no question. It l
 again and is let by them, each for itself: if one of these has gone on, or asks itself, it does not
 let us, and we answer nobody; if one of them consented to our question, it has let us all the time.
 
-Who backs the base again (R12), an earlier epoch, has promised nothing: a wish comes about no more
-once its asker has consented to another one's on the same base. It would have consented to its own
-last, and to no such one after that. And it says so after all that it asked before. Who takes back
-(R13) what would follow a base: the view that it is in comes after that base, and follows it by
-others that came about. What follows a base is one; so the other could come about by the consent
-of all only, at one time (R6). That time is not past, as who decides in this view would have
-consented; and it does not come, as who is in it does not. Who decides may have died, and consent
-in another life: then what he asked comes about no more, and nothing is lost by consenting to it.
+Who is as he was before he consented (R12), and backs an earlier epoch, has promised nothing: that
+wish comes about no more. Its asker would consent to it last, and has no question any more whose
+answers count; nor does it ask anything once more by the same epoch. Who takes back (R13) what would
+follow a base: the view that it is in comes after that base, and follows it by others that came
+about. What follows a base is one; so the other could come about by the consent of all only, at one
+time (R6). That time is not past, as who decides in this view would have consented; and it does not
+come, as who is in it does not. Who decides may have died, and consent in another life: then what he
+asked comes about no more, and nothing is lost by consenting to it.
 
 Where the sketch of these rules was different: it let what was only asked for be a base (R1: two
 could then go on, each from what the other gave way with), let the witness consent at the first
@@ -105,7 +104,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from .messages import Grant, Vote
 
@@ -124,6 +123,8 @@ WISHES_MAX: Final = 64
 YES: Final = "yes"
 NO: Final = "no"
 AGAIN: Final = "again"
+#: Of a wish of one's own, to who consents to it.
+OVER: Final = "over"
 #: Of a register that could not keep a promise, and nobody asked it.
 DISK: Final = "disk"
 
@@ -265,6 +266,16 @@ class Poll:
         )
 
 
+class _Standing(NamedTuple):
+    """What a voter backs, and what it knows of that."""
+
+    backs: Roll | None
+    came_about: bool
+    wish: Vote | None
+    instead: Vote | None
+    before: _Standing | None
+
+
 class Ballot:
     """What one voter has consented to, and asks for: the same for a data node and for a witness."""
 
@@ -290,9 +301,10 @@ class Ballot:
         self._wish: Vote | None = None
         #: What was consented to by R8.
         self._instead: Vote | None = None
-        #: The view that what we back, and another one wants, would follow; None: it is not known.
-        self._follows: Roll | None = None
-        self._wishes: deque[Vote] = deque(maxlen=WISHES_MAX)  #: what we asked for ourselves
+        #: As we were before we consented to what another one wants.
+        self._before: _Standing | None = None
+        #: The epochs of what we asked for ourselves, and did not go on with.
+        self._wishes: deque[int] = deque(maxlen=WISHES_MAX)
         #: Who asked for what, and the token that was given for it.
         self._asked: dict[str, tuple[Roll, int]] = {}
         self._last_token = 0
@@ -347,14 +359,22 @@ class Ballot:
             return NO
         if not bound and self._goes_on_asking(vote, empty=empty):
             return NO
-        known = self.backs if self.came_about else self._follows
-        follows = known if vote.base == known else None
+        before = self._standing_without(roll)
         if not self._back(roll):
             return NO
         self._wish = vote
         self._instead = vote if instead else None
-        self._follows = follows
+        self._before = before
         return YES
+
+    def _standing_without(self, roll: Roll) -> _Standing | None:
+        """Return how we stand without the consent to that, or to what its asker wanted before."""
+        wish, before = self._wish, self._before
+        if wish is not None and life_of_coordinator(wish.roll) == life_of_coordinator(roll):
+            return before
+        if before is not None:
+            before = before._replace(before=None)  # these are not to be more and more
+        return _Standing(self.backs, self.came_about, wish, self._instead, before)
 
     def _goes_on_asking(self, vote: Vote, *, empty: bool) -> bool:
         """Return whether we do not give way to who asks us, as we ask ourselves (R3).
@@ -374,7 +394,7 @@ class Ballot:
         ):
             return False
         self.came_about = True
-        self._wish = self._follows = None
+        self._wish = self._before = None
         return True
 
     def _may_take_back_for(self, roll: Roll) -> bool:
@@ -387,23 +407,18 @@ class Ballot:
             and (wish.base is None or wish.base.epoch < roll.epoch)
         )
 
-    def let_go(self, node_id: str, life: str, backs: Roll | None) -> bool:
-        """Learn what another one backs; return whether it has given up what we consented to (R12).
-
-        It said so after all that it asked us before.
-        """
-        base, wish = self._follows, self.backs
+    def is_over(self, node_id: str, life: str, epoch: int) -> bool:
+        """Learn that what another one wanted is over; return whether we backed that (R12)."""
+        wish, before = self._wish, self._before
         if (
             self.poll is not None
-            or base is None
             or wish is None
-            or backs is None
-            or life_of_coordinator(wish) != (node_id, life)
-            or Vote(base, backs) not in self._wishes
+            or before is None
+            or life_of_coordinator(wish.roll) != (node_id, life)
+            or wish.roll.epoch != epoch
         ):
             return False
-        self.backs, self.came_about, self._follows = base, True, None
-        self._wish = None
+        self.backs, self.came_about, self._wish, self._instead, self._before = before
         return True
 
     def _may_back(self, vote: Vote) -> bool:
@@ -440,7 +455,7 @@ class Ballot:
             return False
         self.backs = roll
         self.came_about = False
-        self.poll = self._wish = self._instead = self._follows = None
+        self.poll = self._wish = self._instead = self._before = None
         self.gone.clear()
         return True
 
@@ -470,8 +485,13 @@ class Ballot:
             self.gone,
             came_about=self.came_about,
         )
-        self._wishes.append(self.poll.vote)
+        self._wishes.append(roll.epoch)
         return self.poll
+
+    def asks_no_more(self, epoch: int) -> bool:
+        """Return whether that is what we asked for, and never went on with (R12)."""
+        poll = self.poll
+        return epoch in self._wishes and (poll is None or poll.vote.roll.epoch != epoch)
 
     def is_as_before(self, grant: Grant) -> bool:
         """Return whether that answer says that the view we ask to follow is its view, too (R9)."""
@@ -499,6 +519,7 @@ class Ballot:
         roll = poll.vote.roll
         if not self._back(roll):
             return None
+        self._wishes.remove(roll.epoch)
         self.came_about = True
         return roll
 
@@ -511,6 +532,7 @@ class Ballot:
             assert not self.came_about, "nothing came about"
         wish = self._wish
         assert wish is None or wish.roll == backs, "backs another one's wish, and something else"
+        assert self._before is None or wish is not None, "was something else before, and why?"
         if poll is not None:
             assert poll.vote.base in (backs, *([] if self.came_about else [None])), (
                 "asks to follow another view than it backs"

@@ -333,6 +333,7 @@ class Grant(Message):
     kind = Kind.GRANT
 
     epoch: Number  #: that was asked for; 0: nobody asked
-    word: Text  #: "yes", "no", or "again": ask once more, so that I see that you hear me
+    #: "yes", "no", or "again": ask once more, I am to see that you hear me; "over": I ask no more.
+    word: Text
     backs: Annotated[Roll | None, _MAYBE_ROLL]
     token: Number = 0  #: to ask again with

@@ -635,8 +635,10 @@ class Node:
             self.gate.has_happened(ticket)
 
     def is_promised_no_more(self) -> None:
-        """Take note that the one who had our consent to decide has not lived on."""
+        """Ask on for ourselves: the one who had our consent to decide needs it no more."""
         self._gave_way_at = -inf
+        if self._losing and self.voting.ballot.poll is None:
+            self._seek_without(NO_ANSWER)
 
     def gave_way(self, peer: Peer, *, with_us: bool) -> None:
         """Take note that a peer has our consent to decide; `with_us`: we are in its view."""
@@ -1203,6 +1205,7 @@ class Node:
         self.gate.abandon()
         self.gate.commits.give_up()
         self.view.leader = None
+        self.voting.leave()
         self.become(STARTING)
         self.membership.announce_status()
         self._left_at = now

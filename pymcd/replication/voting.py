@@ -25,7 +25,7 @@ from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Final, Protocol
 
-from .ballot import AGAIN, DISK, NO, YES, Ballot, is_majority, life_of_coordinator
+from .ballot import AGAIN, DISK, NO, OVER, YES, Ballot, is_majority, life_of_coordinator
 from .etcd import EtcdRegister
 from .frames import HEAD_BYTES, Kind, decode_head, encode_message
 from .lease import HEARTBEAT_S, SILENCE_S, Lease
@@ -377,6 +377,19 @@ class Voting:
         self.sought_since = inf
         self._founds = 0
 
+    def leave(self) -> None:
+        """Seek nothing any more, as this node ends: nobody is to wait for what it sought (R12)."""
+        poll = self.ballot.poll
+        if poll is None:
+            return
+        self.drop()
+        for peer in self._view.peers.values():
+            self._say_over(peer, poll.vote.roll.epoch)
+
+    def _say_over(self, peer: Peer, epoch: int) -> None:
+        now = self._node.clock.monotonic()
+        peer.signal(now, Kind.GRANT, Grant(epoch, OVER, None).encode())
+
     def _everybody(self) -> frozenset[str]:
         """Return all data nodes that there are; empty: not all of them are known."""
         view, gone = self._view, self.ballot.gone
@@ -459,12 +472,13 @@ class Voting:
         """Take note of what a peer answers; `late`: it has said something else since."""
         if not self.required and not self._founds:
             return
-        if (
-            self.required
-            and not late
-            and self.ballot.let_go(peer.node_id, peer.incarnation, grant.backs)
-        ):
-            self._node.is_promised_no_more()
+        if grant.word == OVER:
+            if self.ballot.is_over(peer.node_id, peer.incarnation, grant.epoch):
+                self._node.is_promised_no_more()
+            return
+        if grant.word == YES and self.ballot.asks_no_more(grant.epoch):
+            self._say_over(peer, grant.epoch)
+            return
         if self.ballot.is_as_before(grant) and not self._planned and self._node.stay_with(peer):
             return
         heard = -inf if late else peer.lease.heard_us_at
@@ -655,7 +669,7 @@ class Voting:
         leader.signal(now, Kind.GRANT, Grant(0, NO, known).encode())
 
     def _tell_of_promise(self, now: float) -> None:
-        """Say again that we consent: perhaps that was lost, or is asked for no more (R12)."""
+        """Say again that we consent: perhaps that was lost, or is over, and that was lost (R12)."""
         backs = self.ballot.backs
         if self.promised and now - self._promise_told_at >= TELL_EVERY_S:
             assert backs is not None

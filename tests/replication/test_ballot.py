@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from pymcd.replication import ballot
-from pymcd.replication.ballot import AGAIN, NO, YES, Ballot, Poll, is_majority, is_sound
+from pymcd.replication.ballot import (
+    AGAIN,
+    NO,
+    YES,
+    Ballot,
+    Poll,
+    is_majority,
+    is_sound,
+    life_of_coordinator,
+)
 from pymcd.replication.messages import Grant, Roll, Vote
 
 
@@ -440,8 +449,8 @@ class Voter(NamedTuple):
     instead: Vote | None
     asks_left: int
     lets: int  #: the epoch of the view in which it lets those answer who are in it; 0: nobody
-    follows: Roll | None  #: what the wish of another one that it backs would follow
     wish: Vote | None  #: of another one, that it backs
+    before: Any  #: what it was before it backed that
 
     def __hash__(self) -> int:
         """Not of all that there is: rolls have no hash, and to spell them takes long."""
@@ -468,71 +477,120 @@ class State(NamedTuple):
     #: To whom, from whom, in which life, to which vote, and when that was asked: each consents.
     grants: frozenset[tuple[str, str, str, int, float]]
     restarts_left: int
+    #: Who may say in which life that he asks for what was of that epoch no more.
+    overs: frozenset[tuple[str, str, int]]
 
 
-class TestGivingWayToEachOther:
-    """Each consented to what the other one asks no more."""
+class TestWhatIsAskedNoMore:
+    """Who consented to it is as he was before (R12)."""
 
     BASE = roll(5, "abc")
 
-    def both(self) -> tuple[Ballot, Ballot]:
-        one, other = (Ballot(name, name, self.BASE) for name in "bc")
-        for voter in (one, other):
+    def voters(self) -> tuple[Ballot, Ballot]:
+        both = Ballot("b", "b", self.BASE), Ballot("c", "c", self.BASE)
+        for voter in both:
             voter.came_about = True
+        return both
+
+    def test_it_is_over_when_it_is_asked_no_more(self):
+        asker, _ = self.voters()
+        asker.ask(roll(6, "b"), frozenset("abc"))
+        assert not asker.asks_no_more(6)
+        asker.ask(roll(7, "b"), frozenset("abc"))
+        assert asker.asks_no_more(6)
+        assert not asker.asks_no_more(7)
+        asker.stop()
+        assert asker.asks_no_more(7)
+        assert not asker.asks_no_more(8)
+
+    @pytest.mark.parametrize("consents", ["c", "C"])
+    def test_what_came_about_is_not_over(self, consents):
+        asker, _ = self.voters()
+        poll = asker.ask(roll(6, "b"), frozenset("abc"))
+        poll.answered("c", consents, Grant(6, YES, None))
+        assert (asker.conclude() is None) == (consents == "C")
+        asker.stop()
+        assert asker.asks_no_more(6) == (consents == "C")
+
+    @pytest.mark.parametrize("came_about", [False, True])
+    @pytest.mark.parametrize("backs", [None, BASE])
+    def test_all_is_as_before(self, backs, came_about):
+        if backs is None and came_about:
+            return
+        voter = Ballot("c", "c", backs)
+        voter.came_about = came_about
+        vote = Vote(self.BASE, roll(6, "b"))
+        assert ask_twice(voter, vote).word == YES
+        assert not voter.came_about
+        assert voter.is_over("b", "b", 6)
+        assert (voter.backs, voter.came_about) == (backs, came_about)
+        voter.check()
+        assert ask_twice(voter, Vote(self.BASE, roll(7, "a"))).word == YES
+        assert voter.backs == roll(7, "a")
+
+    @pytest.mark.parametrize(
+        ("who", "life", "epoch"),
+        [("a", "a", 6), ("b", "B", 6), ("b", "b", 5), ("b", "b", 7)],
+    )
+    def test_else_the_promise_stands(self, who, life, epoch):
+        _, voter = self.voters()
+        assert ask_twice(voter, Vote(self.BASE, roll(6, "b"))).word == YES
+        assert not voter.is_over(who, life, epoch)
+        assert voter.backs == roll(6, "b")
+
+    def test_what_was_asked_once_more_is_given_up_as_well(self):
+        _, voter = self.voters()
+        for epoch in (6, 8, 9):
+            assert ask_twice(voter, Vote(self.BASE, roll(epoch, "b"))).word == YES
+        assert not voter.is_over("b", "b", 6)  # it heard late of that: the last one is asked
+        assert voter.is_over("b", "b", 9)
+        assert voter.backs == self.BASE
+
+    def test_what_another_one_wants_is_still_backed(self):
+        _, voter = self.voters()
+        assert ask_twice(voter, Vote(self.BASE, roll(6, "b"))).word == YES
+        assert ask_twice(voter, Vote(roll(7, "abc"), roll(8, "a"))).word == YES
+        assert voter.is_over("a", "a", 8)
+        assert (voter.backs, voter.came_about) == (roll(6, "b"), False)
+        voter.check()
+        assert voter.is_over("b", "b", 6)
+        assert (voter.backs, voter.came_about) == (self.BASE, True)
+
+    def test_those_before_are_not_more_and_more(self):
+        voter = Ballot("c", "c")
+        for epoch in range(10, 1000, 2):
+            asker = "ab"[epoch % 4 // 2]
+            vote = Vote(roll(epoch, "abc"), roll(epoch + 1, asker))
+            assert ask_twice(voter, vote).word == YES
+        before, depth = voter._before, 0
+        while before is not None:
+            before, depth = before.before, depth + 1
+        assert depth <= 2
+
+    def test_a_view_is_given_up_for_nothing(self):
+        _, voter = self.voters()
+        assert ask_twice(voter, Vote(self.BASE, roll(6, "b"))).word == YES
+        assert voter.learn(roll(6, "b"))
+        assert not voter.is_over("b", "b", 6)
+        assert voter.backs == roll(6, "b")
+
+    def test_two_who_gave_way_to_each_other(self):
+        """Each backs what the other one asks no more."""
+        one, other = self.voters()
         first = one.ask(roll(6, "b"), frozenset("abc")).vote
         second = other.ask(roll(7, "c"), frozenset("abc")).vote
         assert ask_twice(other, first).word == YES
         one.stop()
         assert ask_twice(one, second).word == YES
-        return one, other
-
-    def test_both_are_as_before(self):
-        one, other = self.both()
-        told = other.backs
-        assert other.let_go("b", "b", one.backs)
-        assert one.let_go("c", "c", told)
+        for asker, voter, name, epoch in ((one, other, "b", 6), (other, one, "c", 7)):
+            assert asker.asks_no_more(epoch)
+            assert voter.is_over(name, name, epoch)
         for voter in (one, other):
-            assert voter.backs == self.BASE
-            assert voter.came_about
+            assert (voter.backs, voter.came_about) == (self.BASE, True)
             voter.check()
         poll = one.ask(roll(8, "b"), frozenset("abc"))
         poll.answered("c", "c", ask_twice(other, poll.vote))
         assert one.conclude() == roll(8, "b")
-
-    @pytest.mark.parametrize(
-        ("who", "life", "backs"),
-        [
-            ("a", "a", roll(6, "b")),  # it is not his wish
-            ("c", "C", roll(6, "b")),  # his former life may have gone on with it
-            ("c", "c", roll(5, "abc")),  # he may still ask
-            ("c", "c", roll(7, "c")),
-            ("c", "c", roll(9, "b")),  # we did not ask for that
-            ("c", "c", None),
-        ],
-    )
-    def test_else_the_promise_stands(self, who, life, backs):
-        one, _ = self.both()
-        assert not one.let_go(who, life, backs)
-        assert one.backs == roll(7, "c")
-
-    def test_what_was_asked_once_more_is_given_up_as_well(self):
-        one, other = self.both()
-        again = Vote(self.BASE, roll(9, "c"))
-        assert ask_twice(one, again).word == YES
-        assert one.let_go("c", "c", other.backs)
-        assert one.backs == self.BASE
-
-    def test_nor_is_what_came_about_given_up(self):
-        one, _ = self.both()
-        assert one.learn(roll(7, "c"))
-        assert not one.let_go("c", "c", roll(6, "b"))
-
-    def test_nor_does_a_wish_that_follows_his_say_that(self):
-        """He may have gone on with his, and then have consented to ours."""
-        one, _ = self.both()
-        later = one.ask(roll(8, "b"), frozenset("abc")).vote
-        assert later.base == roll(7, "c")
-        assert not one.let_go("c", "c", later.roll)
 
 
 class World:
@@ -552,8 +610,8 @@ class World:
     ) -> None:
         """`askers`: who would go on; else all data nodes. `stops`: and may be content to stay.
 
-        `tells`: who consents may say so again. `again`: must do so where all are to consent at one
-        time; else all times are one.
+        `tells`: who asks may say that he asks no more. `again`: who consents must say so again
+        where all are to consent at one time; else all times are one.
         """
         self.names = names
         self.data = names.replace("w", "")
@@ -586,6 +644,7 @@ class World:
             frozenset(),
             frozenset(),
             restarts,
+            frozenset(),
         )
 
     def miss(self, name: str, again: str) -> None:
@@ -606,8 +665,8 @@ class World:
         result._asked = {asker: (wanted, 0) for asker, wanted in voter.asked}
         result._last_token = -1
         result._instead = voter.instead
-        result._follows = voter.follows
         result._wish = voter.wish
+        result._before = voter.before
         if voter.poll is not None:
             poll = result.ask(voter.poll.roll, frozenset(self.data))
             poll.vote = voter.poll
@@ -640,8 +699,8 @@ class World:
             after._instead,
             asks_left,
             lets,
-            after._follows if self.tells else None,
-            after._wish if self.joins else None,
+            after._wish if self.joins or self.tells else None,
+            after._before if self.tells else None,
         )
         return (*state.voters[:index], voter, *state.voters[index + 1 :])
 
@@ -661,7 +720,8 @@ class World:
             if voter.asks_left:
                 # For itself, with or without the witness: as it goes on alone, or takes it in.
                 after = self.ballot_of(name, voter)
-                epoch = (after.epoch // 16 + 8 - voter.asks_left) * 16 + self.names.index(name)
+                latest = max(after.epoch, self.latest_wish(state, name) if self.tells else 0)
+                epoch = (latest // 16 + 8 - voter.asks_left) * 16 + self.names.index(name)
                 for data in self.members(state, name):
                     after = self.ballot_of(name, voter)
                     wanted = Roll(epoch, name, data, self.witness_of(state))
@@ -710,15 +770,9 @@ class World:
                     after.conclude()
                     voters = self.note(state, name, after, voter.asks_left)
                     result.append(state._replace(voters=voters, votes=votes))
-            for sender, other in zip(self.names, state.voters, strict=True) if self.tells else ():
+            for over in state.overs if self.tells else ():
                 after = self.ballot_of(name, voter)
-                said = [self.said[number] for number, _ in state.votes]
-                after._wishes.extend(
-                    each
-                    for each in said
-                    if each.roll.data.get(name) == voter.life and each.roll.coordinator == name
-                )
-                if after.let_go(sender, other.life, other.backs):
+                if after.is_over(*over):
                     voters = self.note(state, name, after, voter.asks_left)
                     result.append(state._replace(voters=voters))
             for other in state.voters if self.joins else ():
@@ -728,7 +782,26 @@ class World:
                     if after.learn(view):
                         voters = self.note(state, name, after, voter.asks_left)
                         result.append(state._replace(voters=voters))
+        if self.tells:
+            result = [self.with_overs(state, each) for each in result]
         return [each for each in result if each != state]
+
+    def with_overs(self, before: State, after: State) -> State:
+        """Add what was asked before, and is asked no more, though nothing came of it."""
+        overs = {
+            (name, was.life, was.poll.roll.epoch)
+            for name, was, now in zip(self.names, before.voters, after.voters, strict=True)
+            if was.poll is not None
+            and was.life == now.life
+            and was.poll != now.poll
+            and was.poll.roll != now.backs
+        }
+        return after._replace(overs=after.overs | overs) if overs else after
+
+    def latest_wish(self, state: State, name: str) -> int:
+        """Return the latest epoch that one has asked for."""
+        rolls = [self.said[number].roll for number, _ in state.votes]
+        return max((each.epoch for each in rolls if each.coordinator == name), default=0)
 
     def answers(self, state: State, name: str, voter: Voter) -> list[State]:
         """Return what may be next when a voter is asked."""
@@ -846,7 +919,7 @@ def test_whoever_says_so_again():
         pytest.param("abc", 1, 1, "bc", marks=pytest.mark.slow),
     ],
 )
-def test_whoever_is_let_go(names, asks, restarts, askers):
+def test_whoever_hears_that_it_is_over(names, asks, restarts, askers):
     world = World(names, asks=asks, restarts=restarts, askers=askers, tells=True)
     assert explore(world, 250_000) > 100
 
@@ -887,14 +960,15 @@ def _asks_on(original: Any) -> Any:
     return lambda self: None
 
 
-def _let_go_at_any_word(original: Any) -> Any:
-    def let_go(self: Ballot, node_id: str, life: str, backs: Roll | None) -> bool:
-        if self.poll or self._follows is None or self.backs == backs:
+def _over_at_any_word(original: Any) -> Any:
+    def is_over(self: Ballot, node_id: str, life: str, epoch: int) -> bool:
+        wish = self._wish
+        if wish is None:
             return False
-        self.backs, self.came_about, self._follows = self._follows, True, None
-        return True
+        done: bool = original(self, *life_of_coordinator(wish.roll), wish.roll.epoch)
+        return done
 
-    return let_go
+    return is_over
 
 
 def _some_are_all(original: Any) -> Any:
@@ -912,13 +986,13 @@ def _some_are_all(original: Any) -> Any:
         (Poll, "carried", _some_are_all, "abcw", 0),
         (ballot, "is_what_is_left", _whoever_is_left, "ab", 0),
         (Ballot, "stop", _asks_on, "abw", 0),
-        (Ballot, "let_go", _let_go_at_any_word, "abc", 0),
+        (Ballot, "is_over", _over_at_any_word, "abc", 0),
     ],
 )
 def test_each_rule_is_needed(monkeypatch, owner, name, broken, names, restarts):
     original = owner.__dict__[name]
     monkeypatch.setattr(owner, name, broken(original))
-    world = World(names, asks=1, restarts=restarts, tells=name == "let_go")
+    world = World(names, asks=1, restarts=restarts, tells=name == "is_over")
     world.checks = False
     with pytest.raises(AssertionError, match="go on"):
         explore(world, 20_000)

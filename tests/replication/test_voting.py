@@ -247,6 +247,37 @@ class TestSomebodyIsGone:
         assert Guest(group["b"]).ask(ADD % b"x") == b"STORED\r\n"
         check(group)
 
+    @pytest.mark.parametrize("when", ["before", "after"])
+    def test_who_leaves_asks_no_more(self, kind, when):
+        """Its question was answered meanwhile, or is when it has left: so nothing comes of that."""
+        group, _ = pair(kind)
+        a, b = group["a"].node, group["b"].node
+        part(group, "ab", "aw", "bw")
+        while a.voting.ballot.poll is None:
+            group.advance(0.01)
+        vote = a.voting.ballot.poll.vote
+        token = b.voting.ballot.answer(vote).token
+
+        def consent() -> None:
+            b.voting.vote_arrived(b.view.peers["a"], replace(vote, token=token))
+            assert b.voting.promised
+
+        if when == "before":
+            consent()
+        assert not a.leave()
+        group.advance(0.01)
+        if when == "after":
+            consent()
+        meet(group, "ab")
+        for _ in range(3):
+            group.advance(0.05)
+            assert not a.leave() or b.role is ALONE
+        assert b.role is ALONE
+        assert a.leave()
+        group["a"].stop()
+        assert Guest(group["b"]).ask(ADD % b"x") == b"STORED\r\n"
+        check(group)
+
     def test_nobody_waits_for_ever_to_leave(self, kind):
         group, _ = pair(kind)
         part(group, "ab")
