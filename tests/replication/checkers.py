@@ -915,6 +915,18 @@ def led_by_outvoted(
     ]
 
 
+def lonely(
+    host: Host, moments: Sequence[float], states: Sequence[dict[str, frozenset[str]]], end: float
+) -> list[tuple[float, float]]:
+    """Return when one of a pair with a witness reached neither the other one nor the witness."""
+    ends = [*moments[1:], end]
+    return [
+        (start, stop)
+        for start, stop, state in zip(moments, ends, states, strict=True)
+        if not state[host.name]
+    ]
+
+
 def refused(
     host: Host, moments: Sequence[float], states: Sequence[dict[str, frozenset[str]]], end: float
 ) -> list[tuple[float, float]]:

@@ -186,7 +186,8 @@ class Simulation:
         self._speak_more()
         self.clients = self._build_clients()
         self.overheard: list[bytes] = []
-        self.reach = Reach(self.world, self.hosts, self._in_time_s)
+        witness = self.witness if isinstance(self.witness, WitnessHost) else None
+        self.reach = Reach(self.world, self.hosts, self._in_time_s, witness)
         self.watch = Watch(self.world, self.hosts, self.more, self._most_at_once())
         if {"many_keys", "steps"} <= self.more and not self.lossy:
             for host in self.hosts:
@@ -458,7 +459,7 @@ class Simulation:
         world, random_ = self.world, self.random
         for host in self.hosts:
             world.after(random_.random() * 0.2, host.start)
-        if len(self.hosts) > 2:
+        if len(self.hosts) > 2 or isinstance(self.witness, WitnessHost):
             self.reach.look()
         if self.witness is not None:
             world.after(self.stream("witness").random() * 0.2, self.witness.start)
@@ -924,6 +925,9 @@ class Simulation:
                     excused[host.name] += checkers.led_by_outvoted(host, alone, *reach)
                     refused[host.name] = checkers.refused(host, *reach)
                     again[host.name] = checkers.lost_again(host, *reach)
+            elif isinstance(self.witness, WitnessHost):
+                reach = self.reach.moments, self.reach.states, self.world.now
+                refused = {host.name: checkers.lonely(host, *reach) for host in hosts}
             trips = self._vote_trips()
             found += checkers.check_patience(
                 history, hosts, bound_s, excused, roles, self.slow, trips, refused, again,

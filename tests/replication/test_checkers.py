@@ -183,6 +183,40 @@ def test_who_answers_too_late_is_not_reached(late_s, is_reached):
     assert [state["a"] for state in reach.states] == expected
 
 
+@pytest.mark.parametrize(
+    ("role", "been", "has_vote"),
+    [
+        ("follower", "follower", True),
+        ("starting", "starting", False),  # it is new, and the one that had a vote is dead
+        ("starting", "follower", True),  # it leaves
+    ],
+)
+def test_who_reaches_neither_the_other_node_nor_the_witness(role, been, has_vote):
+    world = World(0)
+    a, b, w = (Box(name=name, alive=True, frozen=False, life=2, world=world) for name in "abw")
+    for host in (a, b, w):
+        host.waking_s, host.last_word_of = 0.0, lambda end: 0.0
+    a.node, b.node, w.node = Box(role="alone"), Box(role=role), Box()
+    b.history = [Box(life=1, role="follower"), Box(life=2, role=been)]
+    for other in (b, w):
+        for end in Wire(world, a, other).ends:  # type: ignore[arg-type]
+            end.link = Box(proven=True)  # type: ignore[assignment]
+    reach = Reach(world, [a, b], 1.0, w)  # type: ignore[list-item, arg-type]
+    reach.look()
+    world.now = 1.0
+    world.block("w", "a")
+    reach.look()
+    world.now = 2.0
+    b.frozen = True
+    reach.look()
+    world.now = 3.0
+    world.unblock("w", "a")
+    reach.look()
+    since = 2.0 if has_vote else 1.0
+    lonely = checkers.lonely(a, reach.moments, reach.states, 9.0)  # type: ignore[arg-type]
+    assert (lonely[0][0], lonely[-1][1]) == (since, 3.0)
+
+
 def test_who_is_led_by_one_that_lacks_votes_waits_as_well():
     host: Any = Box(name="c", history=[])
     for at, role, leader in ((0.0, "follower", "a"), (2.0, "joining", "b"), (4.0, "alone", "c")):

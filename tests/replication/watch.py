@@ -34,10 +34,14 @@ _ENOUGH: Final = 3
 class Reach:
     """Who can say something to whom, and hear it in time, as time goes."""
 
-    def __init__(self, world: World, hosts: list[Host], in_time_s: float) -> None:
+    def __init__(
+        self, world: World, hosts: list[Host], in_time_s: float, witness: Host | None = None
+    ) -> None:
         """Who answers later than that is as if he were not there."""
         self._world = world
         self._hosts = hosts
+        self._witness = witness
+        self._others = hosts if witness is None else [*hosts, witness]
         self._in_time_s = in_time_s
         self.moments: list[float] = []
         #: By host, which others it reaches from that moment on.
@@ -54,7 +58,7 @@ class Reach:
         }
         state = {
             host.name: frozenset(
-                other.name for other in self._hosts if self._is_reached(host, other, links)
+                other.name for other in self._others if self._is_reached(host, other, links)
             )
             for host in self._hosts
         }
@@ -71,7 +75,16 @@ class Reach:
             and not any(each.frozen or not each.alive for each in (host, other))
             and not self._world.blocked(*names)
             and not self._world.blocked(*names[::-1])
-            and other.node.role != "starting"  # it is another than the one that had a vote
+            and self._has_vote(other)
+        )
+
+    def _has_vote(self, other: Host) -> bool:
+        if other is self._witness or other.node.role != "starting":
+            return True
+        # Who starts is another than the one that had a vote; who leaves is the same.
+        return self._witness is not None and any(
+            each.life == other.life and each.role not in ("starting", "dead")
+            for each in other.history
         )
 
 
