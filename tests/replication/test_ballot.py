@@ -915,13 +915,13 @@ def test_whoever_says_so_again():
     ("names", "asks", "restarts", "askers"),
     [
         ("abc", 1, 0, "bc"),
-        pytest.param("abc", 2, 0, "bc", marks=pytest.mark.slow),
+        pytest.param("abc", 1, 0, "", marks=pytest.mark.slow),
         pytest.param("abc", 1, 1, "bc", marks=pytest.mark.slow),
     ],
 )
 def test_whoever_hears_that_it_is_over(names, asks, restarts, askers):
     world = World(names, asks=asks, restarts=restarts, askers=askers, tells=True)
-    assert explore(world, 250_000) > 100
+    assert explore(world, 125_000) > 100
 
 
 def _wishes_are_bases(original: Any) -> Any:
@@ -1033,11 +1033,13 @@ def test_stories_of_one_that_missed_a_view(again):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("tells", [False, True])
 @pytest.mark.parametrize("joins", [False, True])
 @pytest.mark.parametrize("names", ["abw", "abc", "abcw"])
-def test_longer_stories(names, joins):
+def test_longer_stories(names, joins, tells):
     views = sum(
-        wander(World(names, asks=5, restarts=1, joins=joins), seed, 100) for seed in range(40)
+        wander(World(names, asks=5, restarts=1, joins=joins, tells=tells), seed, 100)
+        for seed in range(40)
     )
     assert views > 70  # of which 40 are the first
 
