@@ -82,21 +82,22 @@ def _wrap(
     encode, keys, limit, postpone, refuse = form
 
     def read(connection: PairedConnection, command: Any) -> None:
+        gate = connection.gate
         if connection.following:
-            gate = connection.gate
-            if (
+            if not (
                 connection.batch
                 or gate.stance.remote
                 or (gate.unstable and gate.is_unstable(keys(command)))
             ):
-                if gate.stance.refusing:
-                    refuse(connection, command)
-                    return
+                execute(connection, command)
+            elif not gate.stance.refusing:
                 limit(connection, command)
                 connection.batch += encode(command)
-            else:
+            elif keys(command):
+                refuse(connection, command)
+            else:  # it only says that all before it was answered: to wait for that must not be vain
                 execute(connection, command)
-        elif connection.gate.unheld and connection.gate.is_unheld(keys(command)):
+        elif gate.unheld and gate.is_unheld(keys(command)):
             refuse(connection, command)
         else:
             execute(connection, command)  # which may leave some of its keys for later
@@ -228,10 +229,13 @@ def _limit_request(connection: PairedConnection, request: Request) -> None:
     _weigh(connection, [request.key])
 
 
+def _keys_of_request(request: Request) -> list[bytes]:
+    return [request.key] if request.key else []
+
+
 _BINARY: Final = _Form(
-    encode_pieces, lambda request: [request.key], _limit_request, _postpone_request,
-    _refuse_request,
-)  # fmt: skip
+    encode_pieces, _keys_of_request, _limit_request, _postpone_request, _refuse_request
+)
 
 
 def _wrap_command(command: Command) -> Command:

@@ -907,7 +907,7 @@ class Gate:
 
     def is_unheld(self, keys: list[bytes]) -> bool:
         """Return whether any of these is as no other node is known to have it."""
-        return None in self.unheld or any(key in self.unheld for key in keys)
+        return bool(keys) and (None in self.unheld or any(key in self.unheld for key in keys))
 
     def doubt_unstable(self) -> None:
         """Leave open whether what the coordinator executed last stands: another one decides now."""

@@ -752,6 +752,19 @@ class TestWhoDecidesHasChanged:
         assert guest.take() == NOT_REPLICATED
         assert not gate_of(group["a"]).commits.held
 
+    def test_and_of_who_names_nothing_nothing_is_withheld(self):
+        """After a flush that nobody has all that is read is refused."""
+        group = make_group(replication_ack="strict")
+        group.warm()
+        group.wire("a", "b").stall()
+        Guest(group["a"]).feed(b"flush_all\r\n")
+        group.advance(ACK_TIMEOUT_S + 0.02)
+        assert None in gate_of(group["a"]).unheld
+        said = Guest(group["a"]).ask(b"mg k v q\r\nmn\r\n")
+        assert said == NOT_REPLICATED + b"MN\r\n"
+        noop = binary.request(0x0A)
+        assert Guest(group["a"]).ask(noop)[:8] == bytes([0x81, 0x0A, *[0] * 6])
+
     def test_what_others_perhaps_lack_is_stood_by(self):
         """Whoever goes on has executed what the coordinator said last, for whomever that was."""
         group = make_group("abc")

@@ -439,6 +439,19 @@ class TestPartition:
         assert reply[6:8] == b"\0\x86"
         assert reply.endswith(b"No quorum")
 
+    def test_what_ends_a_series_is_answered_all_the_same(self, kind):
+        """Who waits for it takes an error in its place for the answer to what was before it."""
+        group, _ = pair(kind)
+        part(group, "ab", "aw", "bw")
+        Guest(group["a"]).feed(b"get k\r\n")
+        group.advance(2.5)
+        assert group["a"].node.role is WAITING
+        assert Guest(group["a"]).ask(b"mg k v q\r\nmn\r\n") == NO_QUORUM + b"MN\r\n"
+        getq, noop = ([0x80, opcode, 0, size, *[0] * 7, size] for opcode, size in ((9, 1), (10, 0)))
+        reply = Guest(group["a"]).ask(bytes([*getq, *[0] * 12]) + b"k" + bytes([*noop, *[0] * 12]))
+        assert reply[:8] == bytes([0x81, 9, 0, 0, 0, 0, 0, 0x86])
+        assert reply[-24:] == bytes([0x81, 10, *[0] * 22])
+
 
 HICCUPS = pytest.mark.parametrize("lasts_s", [0.085, 0.1, 0.2, 0.5, 0.9])
 
