@@ -12,13 +12,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from pymcd.replication.peer import Phase
 from pymcd.replication.records import STATE, STATE_BYTES, pack_state
 
+from .releases import TODAY
 from .world_witness import WitnessHost, isolate
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Callable
+
+    from pymcd.replication.node import Node
 
     from .simulation import Simulation
     from .world import Host
@@ -482,6 +486,135 @@ def doze(simulation: Simulation) -> None:
     look()
 
 
+def _has(*phases: Phase) -> Callable[[Node], bool]:
+    return lambda node: any(peer.phase in phases for peer in node.view.peers.values())
+
+
+#: What a node may be in the middle of: mostly for a moment only, so that nothing happens to befall
+#: anybody then.
+_MOMENTS: Final[dict[str, Callable[[Node], bool]]] = {
+    "asks to join": _has(Phase.ASKING),
+    "brings one in sync": _has(Phase.HOSTING),
+    "is brought in sync": _has(Phase.JOINING),
+    "proposes": _has(Phase.PROPOSED),
+    "has accepted": _has(Phase.ACCEPTED),
+    "has one behind": lambda node: any(peer.resync.behind for peer in node.view.peers.values()),
+    "drops": lambda node: any(
+        peer.resync.dropping is not None for peer in node.view.peers.values()
+    ),
+    "asks for votes": lambda node: node.voting.ballot.poll is not None,
+    "has consented": lambda node: node.voting.promised,
+    "loses one": lambda node: node.is_losing,
+    "mutes one": lambda node: any(peer.lease.muted_at for peer in node.view.peers.values()),
+    "leaves": lambda node: node.gate.retired,
+    "joins": lambda node: node.role == "joining",
+    "waits": lambda node: node.role == "waiting",
+    "is alone": lambda node: node.role == "alone",
+    "doubts": lambda node: bool(node.changes.in_doubt),
+    "has what others lack": lambda node: bool(node.gate.unstable),
+    "doubts what others lack": lambda node: bool(node.gate.unstable_in_doubt),
+    "executes again": lambda node: bool(node.gate.redo or node.gate.deferred),
+    "forwards": lambda node: bool(node.gate.forwards),
+    "stages": lambda node: bool(node.gate.staging),
+}
+
+
+def ambush(simulation: Simulation) -> None:
+    """Somebody waits until a node is in the middle of something, and hits; and then perhaps again.
+
+    That node, or the one that decides for it, or anybody: what becomes of it depends on all.
+    """
+    random_, world = simulation.stream("ambush"), simulation.world
+    gives_up_at = world.now + 2.5
+    left = random_.choice((1, 2, 2, 3, 4))
+
+    def lie_in_wait() -> None:
+        nonlocal left
+        left -= 1
+        look(random_.choice([*_MOMENTS]))
+
+    def look(moment: str) -> None:
+        if simulation.ending or world.now > gives_up_at:
+            return
+        there = [host for host in simulation.hosts if host.alive and not host.frozen]
+        seen = [host for host in there if host.release is TODAY and _MOMENTS[moment](host.node)]
+        if not seen:
+            world.after(0.001, look, moment)
+            return
+        host = random_.choice(seen)
+        leads = world.hosts.get(host.node.view.coordinator, host)
+        hit = random_.choice((host, host, leads, leads, random_.choice(simulation.hosts)))
+        simulation.count("ambush", f"as {host.name} {moment}: {hit.name}")
+        world.after(random_.choice((0.0, 0.002, 0.02)) * random_.random(), strike, hit)
+
+    def strike(host: Host) -> None:
+        if simulation.ending or host not in simulation.hosts:
+            return
+        random_.choice(_BLOWS)(simulation, host, random_)
+        if left:
+            world.after(random_.choice((0.0, 0.002, 0.02, 0.1)), lie_in_wait)
+
+    lie_in_wait()
+
+
+def _killed(simulation: Simulation, host: Host, random_: random.Random) -> None:
+    """It is started again, at times at once."""
+    if not host.alive:
+        return
+    simulation.count("kill", host.name)
+    simulation.die(host, silent=random_.random() < 0.5)
+    fell = simulation.world.now
+
+    def start() -> None:
+        simulation.excuse(host, fell)
+        if not host.alive:
+            host.start()
+
+    simulation.until(random_.choice((0.05, 3.0)) * random_.random(), start)
+
+
+def _frozen(simulation: Simulation, host: Host, random_: random.Random) -> None:
+    if not host.alive or host.frozen:
+        return
+    simulation.count("freeze", host.name)
+    host.freeze()
+    began, life = simulation.world.now, host.life
+
+    def thaw() -> None:
+        simulation.excuse(host, began)
+        if host.life == life:
+            host.thaw()
+
+    simulation.until(simulation.while_s(random_), thaw)
+
+
+def _cut_off(simulation: Simulation, host: Host, random_: random.Random) -> None:
+    """From one other or all, in one direction or both."""
+    others = [other.name for other in simulation.hosts if other is not host]
+    if random_.random() < 0.5:
+        others = [random_.choice(others)]
+    there, back = ([(host.name, other) for other in others], [(each, host.name) for each in others])
+    pairs = random_.choice((there, back, there + back))
+    simulation.block("partition", pairs, simulation.while_s(random_))
+
+
+def _unlinked(simulation: Simulation, host: Host, random_: random.Random) -> None:
+    wires = [wire for wire in simulation.world.wires if any(end.host is host for end in wire.ends)]
+    if wires:
+        silent, late_s = random_.random() < 0.3, random_.choice((0.0, 0.001, 0.05))
+        simulation.count("cut_silently" if silent else "cut")
+        random_.choice(wires).cut(late_s=late_s, silent=silent)
+
+
+def _sent_home(simulation: Simulation, host: Host, random_: random.Random) -> None:
+    if host.alive and not host.frozen and not host.leaving:
+        simulation.count("leave", host.name)
+        _leave(simulation, host, random_)
+
+
+_BLOWS: Final = (_killed, _killed, _frozen, _cut_off, _cut_off, _unlinked, _sent_home)
+
+
 def _witness_dies(simulation: Simulation, random_: random.Random) -> Callable[[], None] | None:
     witness = simulation.witness
     assert witness is not None
@@ -578,6 +711,7 @@ TROUBLES: Final = {
     "rotation": Trouble(rotation, 0.15, 0.5),
     "see_saw": Trouble(see_saw, 0.15, 0.7),
     "second_failure": Trouble(second_failure, 0.15, 1.0),
+    "ambush": Trouble(ambush, 0.05, 0.5),
     "votes": Trouble(votes, 1.0, 1.0),
 }
 
