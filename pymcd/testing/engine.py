@@ -227,6 +227,8 @@ class _FakeServer(Server):
             use_hub=use_hub,
             network=self.links,
         )
+        if self.hub is not None:
+            self.hub.brisk_linger_s = 0.0  # a test that calls would wait for that
         self.releasing = Chore(script.release_due)
         self.chores.append(self.releasing)
 

@@ -33,7 +33,14 @@ if TYPE_CHECKING:
 if not hasattr(select, "epoll"):
     pytest.skip("needs epoll", allow_module_level=True)
 
-from pymcd.server.hub import _CHUNKS_PER_TURN, LOOK_AT_CLOCK_EVERY_BYTES, Hub, _alarm
+from pymcd.server.hub import (
+    _CHUNKS_PER_TURN,
+    BRISK_LINGER_S,
+    LINGER_S,
+    LOOK_AT_CLOCK_EVERY_BYTES,
+    Hub,
+    _alarm,
+)
 
 from ..clocks import ManualClock
 
@@ -627,6 +634,20 @@ async def test_who_asks_again_at_once_finds_it_awake(
                 await trio.lowlevel.checkpoint()
             nursery.cancel_scope.cancel()
     assert parked_by_then == [1]
+
+
+@pytest.mark.parametrize("linger_s", [LINGER_S, 0.0, 10.0])
+@pytest.mark.parametrize("brisk", [False, True])
+def test_who_asks_briskly_is_waited_for_longer(
+    host: Host, brisk: bool, linger_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.hub._brisk = brisk
+    host.hub.linger_s = linger_s
+    with monkeypatch.context() as patch:
+        # It waits for nobody, and tells how long it would.
+        patch.setattr(host.hub, "_epoll", SimpleNamespace(poll=lambda wait_s: wait_s))
+        waited_s: Any = host.hub._linger()
+    assert waited_s == (BRISK_LINGER_S if brisk and linger_s == LINGER_S else linger_s)
 
 
 async def test_timers_are_not_starved(running_host: Host) -> None:
