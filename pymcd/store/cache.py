@@ -717,7 +717,12 @@ class Cache:
                 item.client_flags = client_flags  # type: ignore[misc]  # it is a FlaggedItem
             if segment.kind != self._first_segment:
                 first = slab_class.segments[self._first_segment]
-                self._move(item, first, self._fresh_state(first, expires_at))
+                segment.pass_on(item, first, self._fresh_state(first, expires_at))
+                size = self.overhead_bytes + len(key) + len(value)
+                if client_flags:
+                    size += self._client_flags_bytes
+                segment.bytes -= size
+                first.bytes += size
             else:
                 if segment.head is not item:
                     segment.to_head(item)
