@@ -525,18 +525,20 @@ class Voting:
         else:
             empty = view.role is STARTING or begins
             grant = ballot.answer(vote, bound=self._bound(), empty=empty)
-        peer.signal(now, Kind.GRANT, grant.encode())
+        try:
+            peer.signal(now, Kind.GRANT, grant.encode())
+        finally:  # without memory to say so, too: it asks again
+            if grant.word == YES and roll != before:
+                self._then = None
+                with_us = roll.data.get(view.node_id) == ballot.life
+                if begins:
+                    self._suspended = not self._all_vote
+                    ballot.came_about = vote.base is None and not self._suspended
+                self._node.gave_way(peer, with_us=with_us)
         if grant.word == NO and ballot.poll is not None and view.node_id < peer.node_id:
             self._ask_peer(peer)  # it lets its coordinator go, now that it asks
         elif grant.word != YES and vote.base == before and view.leader is not peer:
             self._node.look_after_leader(0.0)  # which another one of our view has lost
-        if grant.word == YES and roll != before:
-            self._then = None
-            with_us = roll.data.get(view.node_id) == ballot.life
-            if begins:
-                self._suspended = not self._all_vote
-                ballot.came_about = vote.base is None and not self._suspended
-            self._node.gave_way(peer, with_us=with_us)
 
     def outlived(self, node_id: str, life: str) -> None:
         """Take note that a node was met that has started anew: so long we have known it."""

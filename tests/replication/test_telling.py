@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pymcd.replication import membership
+from pymcd.replication import frames, membership
 from pymcd.replication.gate import Gate
-from pymcd.replication.messages import Status
+from pymcd.replication.messages import Status, Vote
 from pymcd.replication.node import READMIT_MIN_S
 from pymcd.replication.peer import Peer
 from pymcd.replication.resync import Resync
@@ -450,3 +450,34 @@ class TestAWelcome:
         assert sorted(guest.take() for guest in guests) == [b"%d\r\n" % n for n in range(2, 10)]
         assert a.values() == {b"n": b"9"}
         group.check_equal()
+
+
+def test_who_cannot_say_that_he_consents_has_done_so_all_the_same(monkeypatch):
+    """Both who are left ask; the one that gives way is asked again, and seeks no more meanwhile."""
+    group = make_group("abc")
+    b, c = group["b"], group["c"]
+    voting = c.node.voting
+    hear, codes = voting.vote_arrived, {frames.encode_message.__code__}
+    failed: list[str] = []
+
+    def hear_without_memory(peer: Peer, vote: Vote) -> None:
+        if failed or not vote.token or not voting.seeking:
+            hear(peer, vote)
+            return
+        with shortage(0, MemoryError("no room"), codes) as lines, suppress(MemoryError):
+            hear(peer, vote)
+        failed.extend(lines)
+        assert voting.ballot.backs == vote.roll
+        c.node.check()
+
+    monkeypatch.setattr(voting, "vote_arrived", hear_without_memory)
+    wire = group.wire("b", "c")
+    wire.stall()
+    group["a"].stop()
+    for host in (b, c):
+        Guest(host).feed(SET)
+    group.advance(ACK_TIMEOUT_S + 0.02)
+    wire.resume()
+    group.advance(1.0)
+    assert failed
+    assert [str(host.node.role) for host in (b, c)] == ["coordinator", "follower"]
