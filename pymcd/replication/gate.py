@@ -319,7 +319,7 @@ class Gate:
                 oldest = max(oldest, channel.part_arrived_at, channel.part_acked_at)
         if self._view.role is FOLLOWER and peer.lease.echoed < self._leader_asked_at:
             oldest = min(oldest, max(self._leader_asked_at, peer.joined_at))
-        if self.waiting and peer.lease.echoed + self._patience.lease_s < self.clock.monotonic():
+        if self.waiting and peer.lease.echoed + self._patience.word_s < self.clock.monotonic():
             oldest = min(oldest, self.waiting_since)
         if self.redo:
             oldest = min(oldest, self._redo_since)
@@ -337,7 +337,7 @@ class Gate:
             echoed = self._view.leader.lease.echoed
         else:
             echoed = self.open_until  # for ever, or not at all
-        self.open_until = echoed + self._patience.lease_s
+        self.open_until = echoed + self._patience.word_s
         if self.waiting:
             # Who waits is content with any word that is later than his own question.
             self.resume_waiting(now if now < self.open_until else echoed)
@@ -1138,7 +1138,7 @@ class Gate:
                 "executing, and nobody waits"
             )
             if peer.in_view:
-                until = peer.lease.echoed + self._patience.lease_s
+                until = peer.lease.echoed + self._patience.word_s
                 assert self.open_until <= until, "open longer than others know"
         if role is STARTING:
             assert self.open_until == -inf, "open before it is ready"

@@ -15,6 +15,10 @@ the time-out is *muted*: it is told that it is heard, but not so that its lease 
 has a time-out of its own, as what was lost is sent again; but where links do not last, nobody waits
 longer than two.
 
+Where nodes have different time-outs, each waits as long as the most patient of those that are
+there. It answers by itself for the lease that follows from the time-out of who decides, and no
+longer: that one all know who are in the view, and none of them waits for less.
+
 All times are on our monotonic clock, except `their_time`.
 """
 
@@ -42,10 +46,11 @@ TIME_MAX_S: Final = 1e12
 class Patience:
     """How long to wait for others: as long as the most patient one of them does."""
 
-    __slots__ = ("ack_timeout_s", "lease_s", "mute_s")
+    __slots__ = ("ack_timeout_s", "lease_s", "mute_s", "word_s")
 
     def __init__(self, ack_timeout_s: float) -> None:
         self.be(ack_timeout_s)
+        self.decided_by(ack_timeout_s)
 
     def be(self, ack_timeout_s: float) -> None:
         """Do what follows from `--replication-ack-timeout`."""
@@ -53,6 +58,11 @@ class Patience:
         self.lease_s = ack_timeout_s * LEASE_SHARE
         #: How long who does not answer is told as ever that it is heard.
         self.mute_s = ack_timeout_s - self.lease_s
+
+    def decided_by(self, ack_timeout_s: float) -> None:
+        """Take note of the time-out of who decides in our view."""
+        #: Our lease: how long the word of others is good for.
+        self.word_s = ack_timeout_s * LEASE_SHARE
 
 
 class Wakefulness:

@@ -136,6 +136,7 @@ class Node:
         self.host = host
         self.configured = tuple(settings.peers)  #: addresses of the others
         self.patience = Patience(settings.replication_ack_timeout_s)
+        self._ack_timeout_s = settings.replication_ack_timeout_s
         self._sync_timeout_s = settings.sync_timeout_s
         self._tombstone_ttl_s = settings.tombstone_ttl_s
 
@@ -255,6 +256,8 @@ class Node:
         elif role is STARTING:
             self.gate.open_until = -inf
         self.note_departures()
+        if role.in_sync:
+            self.patience.decided_by(self._timeout_of_who_decides())
         if not self.ready and role in (ALONE, COORDINATOR, FOLLOWER):
             self.ready = True
             self.host.ready()
@@ -264,6 +267,11 @@ class Node:
         if before is not role:
             self._tell_role(before)
         self.host.view_changed()
+
+    def _timeout_of_who_decides(self) -> float:
+        hello = None if self.view.leader is None else self.view.leader.hello
+        theirs_ms = 0 if hello is None else hello.ack_timeout_ms
+        return theirs_ms / 1000 or self._ack_timeout_s  # it is this node, or does not say
 
     def _tell_role(self, before: Role) -> None:
         others = ", ".join(each for each in self.view.members if each != self.view.node_id)
@@ -335,7 +343,7 @@ class Node:
         late for any lease. A follower would not get that.
         """
         now, channel, lease = self.clock.monotonic(), peer.channel, peer.lease
-        late = now - lease.heard_us_at >= self.patience.lease_s
+        late = now - lease.heard_us_at >= self.patience.word_s
         if (
             peer not in self._losing
             or not self._only_silent
@@ -1107,7 +1115,7 @@ class Node:
         active = now < self.gate.active_until
         partners = self.view.partners()
         for peer in self.view.peers.values():
-            keep_s = self.patience.lease_s if active and peer in partners else None
+            keep_s = self.patience.word_s if active and peer in partners else None
             if peer.link is not None and peer.lease.is_ping_due(now, keep_s):
                 peer.ping(now, self.changes.times())
         self.membership.send_statuses()

@@ -9,7 +9,7 @@ import pytest
 from pymcd.config import Settings
 from pymcd.replication.likeness import CONSEQUENCES, ELSE, manners_of
 from pymcd.store.slabs import Slabs
-from tests.replication.helpers import Group, Guest, address_of
+from tests.replication.helpers import Group, Guest, Wire, address_of
 
 LARGE = b"x" * 1_500_000
 TOO_LARGE = b"SERVER_ERROR object too large for cache\r\n"
@@ -126,6 +126,45 @@ class TestPatience:
         for _ in range(3):
             group.advance(0.05)
         assert guest.take() == b"STORED\r\n"
+
+    def test_nobody_answers_by_a_longer_one_that_only_some_know(self):
+        """b does not know that a is linked to c, which is more patient: it waits for a no longer
+        than both know, so a may not answer for longer either.
+        """
+        group = Group("")
+        for name, other, timeout_s in (("a", "b", 0.08), ("b", "c", 0.08), ("c", "a", 1.0)):
+            peers = (address_of(other),)
+            group.add(name, peers=peers, replication_ack_timeout_s=timeout_s)
+        group.link_all()
+        group.advance(0.5)
+        a, b, c = group.hosts.values()
+        assert Guest(a).ask(b"set k 0 0 1\r\n1\r\n") == b"STORED\r\n"
+        for name in "ab":
+            group.wire(name, "c").cut()
+        group.advance(2.0)
+        wire = Wire(a, c)
+        for silent in (a, c) * 9:  # one speaks, then the other one
+            wire.resume()
+            wire.stall(silent)
+            group.settle()
+            if a.peer("c").link is not None:
+                break
+        wire.stall()
+        assert [host.node.role for host in (a, b)] == ["coordinator", "follower"]
+        assert [host.rows["ack_timeout_ms"] for host in (a, b)] == [1000, 80]
+        group.advance(0.3)
+        group.warm()
+        group.wire("a", "b").stall()
+        guest = Guest(b)
+        guest.feed(b"set k 0 0 1\r\n2\r\n")
+        for _ in range(20):
+            group.advance(0.01)
+            if replied := guest.take():
+                break
+        assert replied == b"STORED\r\n"
+        assert a.node.role == "coordinator"
+        assert Guest(a).ask(b"get k\r\n") == b""
+        group.check()
 
 
 #: Settings of one -> as what they are said to differ.
