@@ -323,7 +323,6 @@ class Simulation:
                     if "strict" in conditions
                     else "semi"
                 ),
-                replication_ack_timeout_s=self.ack_timeout_s,
                 replication_queue=(
                     8 if "small_queue" in conditions or "tiny_queues" in self.more else 1 << 16
                 ),
@@ -335,7 +334,7 @@ class Simulation:
                     else 1 << 20
                 ),
                 **self._item_size(),
-                sync_timeout_s=random_.choice((1.0, 3.0)),
+                **self._timeouts(number, len(names), sync_timeout_s=random_.choice((1.0, 3.0))),
                 memory_limit_bytes=64 << 20,
                 **access,
             )
@@ -355,6 +354,24 @@ class Simulation:
         if "witness" in self.more:
             self.witness = self._build_witness(hosts)
         return hosts
+
+    def _timeouts(self, number: int, nodes: int, *, sync_timeout_s: float) -> dict[str, Any]:
+        """Return the settings of a server by which it waits for others."""
+        timeouts = {
+            "replication_ack_timeout_s": self.ack_timeout_s,
+            "sync_timeout_s": sync_timeout_s,
+        }
+        if "unlike_timeouts" in self.more:
+            unlike = random.Random(f"{self.seed}/unlike_timeouts")  # the same for each server
+            shares = [1.0, *(unlike.choice((0.25, 0.5, 1.0)) for _ in range(nodes - 1))]
+            unlike.shuffle(shares)
+            timeouts["replication_ack_timeout_s"] *= shares[number]
+        if "short_quorum" in self.more:
+            short = random.Random(f"{self.seed}/short_quorum")
+            timeouts["quorum_timeout_s"] = short.choice((0.0, 0.1, 0.3))
+        if "long_sync" in self.more:
+            timeouts["sync_timeout_s"] = 10.0
+        return timeouts
 
     def _build_witness(self, hosts: list[Host]) -> WitnessHost | EtcdHost:
         """Return a witness of these."""

@@ -755,6 +755,12 @@ CONDITIONS: Final = {
     "item_sizes": Condition(0.1, {}),
     #: `flush_all` with a delay.
     "delayed_flushes": Condition(0.15, {}),
+    #: One node waits for others as long as ever, the others perhaps less.
+    "unlike_timeouts": Condition(0.1, {}),
+    #: Clients are told very soon that there are no votes, or at once.
+    "short_quorum": Condition(0.1, {}),
+    #: Who finds nobody looks for them for longer than others stay away.
+    "long_sync": Condition(0.05, {}),
     #: A third host without data, whose vote decides who goes on.
     "witness": Condition(0.1, {}),
     #: In worlds with a witness: that is an etcd.
