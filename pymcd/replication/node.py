@@ -964,7 +964,7 @@ class Node:
             delay = HEARTBEAT_S if self.changes.flush_due_at else inf
             if self.configured:
                 delay = min(delay, LOOK_MAX_S)
-        elif now < gate.active_until or gate.somebody_waits:
+        elif now < gate.active_until or gate.somebody_waits or gate.retired:
             delay = min(ACTIVE_STEP_S, ack_timeout_s / 4)
             for peer in view.partners():
                 asked_at = max(gate.waits_since(peer), awake.since)
@@ -1201,6 +1201,8 @@ class Node:
         self.gate.retired = True
         self.gate.send_batch()
         if not self.drained() or self.gate.deferred:
+            # Who does not answer is noticed in time, though no client waits for it.
+            self.expect_step(self.clock.monotonic() + ACTIVE_STEP_S)
             return False
         now = self.clock.monotonic()
         followers = list(self.view.followers)

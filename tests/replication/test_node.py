@@ -1807,6 +1807,29 @@ class TestAwkwardMoments:
         group.settle()
         assert group["b"].values() == {b"k": b"1"}
 
+    def test_but_nobody_is_waited_for_that_is_silent(self):
+        """It was just taken in, and no client waits for that: so nothing is due for a second."""
+        group = make_group()
+        group.warm()
+        a, b = group["a"], group["b"]
+        b.stop()
+        group.advance(5.0)
+        b.start()
+
+        def fall_silent() -> None:
+            if b.node.role == "follower":
+                group.wire("a", "b").stall()
+
+        b.view_changed = fall_silent
+        group.link("a", "b")
+        group.advance(0.02)
+        assert (a.node.role, a.node.drained()) == ("coordinator", False)
+        waited_s = 0.0
+        while not a.node.leave():
+            group.advance(0.01)
+            waited_s += 0.01
+        assert waited_s < 2 * ACK_TIMEOUT_S
+
     def test_nor_before_one_that_was_there_is_again(self):
         group = make_group()
         group.warm()
