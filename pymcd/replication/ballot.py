@@ -19,7 +19,8 @@ R2. A voter consents if it backs nothing later than the base, and the epoch of t
     best. To everybody else the answer is what is backed.
 R3. Whoever asks consents to its own roll last, when all others that are needed have, so until then
     it may give way. Of two who ask each other the one that follows the later base goes on asking,
-    as he could not consent; or, if both follow the same, the one with the smaller name. Nobody who
+    as he could not consent; or, if both follow the same, the one with the smaller name. Of two who
+    have nothing it is that base which counts in which its asker is, in this life (R8). Nobody who
     is in touch with his coordinator consents to another's wish: it answers clients as long as
     we let it. Nor does a coordinator who would go on with one of his followers, which answers by
     his word, nor one who leaves, or waits, while one may who perhaps has not heard of that. Whoever
@@ -160,6 +161,12 @@ def is_what_is_left(roll: Roll, lives: Iterable[tuple[str, str]], over: dict[str
 def life_of_coordinator(roll: Roll) -> tuple[str, str | None]:
     """Return who decides in a view, in which life."""
     return roll.coordinator, roll.data.get(roll.coordinator)
+
+
+def epoch_of_own_base(vote: Vote) -> int:
+    """Return which view is to be followed, if who asks is in it, in this life; 0: he is in none."""
+    base = vote.base
+    return base.epoch if base and life_of_coordinator(vote.roll) in base.data.items() else 0
 
 
 def is_sound(vote: Vote) -> bool:
@@ -379,10 +386,19 @@ class Ballot:
     def _goes_on_asking(self, vote: Vote, *, empty: bool) -> bool:
         """Return whether we do not give way to who asks us, as we ask ourselves (R3).
 
-        Who has nothing may consent to anybody (R8): two of these would give way to each other.
+        Who has nothing may consent to anybody (R8), so of two of these it is one and the same that
+        gives way: the one that was in no view, as it is, if the other was, as it may not consent.
         """
-        follows_later = not empty and vote.base is not None and vote.base.epoch > self.epoch
-        return self.poll is not None and not follows_later and vote.roll.coordinator > self.node_id
+        poll = self.poll
+        if poll is None:
+            return False
+        if empty:
+            mine, theirs = epoch_of_own_base(poll.vote), epoch_of_own_base(vote)
+            if mine != theirs:
+                return mine > theirs
+        elif vote.base is not None and vote.base.epoch > self.epoch:
+            return False
+        return vote.roll.coordinator > self.node_id
 
     def learn(self, roll: Roll) -> bool:
         """Take note of a view that came about, told by who decides in it (R5); False: too late."""

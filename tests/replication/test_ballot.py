@@ -1049,3 +1049,27 @@ def test_what_is_no_view():
     assert is_sound(good)
     assert not is_sound(replace(good, roll=Roll(2, "a", {"a": "a"}, {"w": "w", "x": "x"})))
     assert not is_sound(replace(good, roll=Roll(2, "a", {"a": "a"}, {"a": "a"})))
+
+
+@pytest.mark.parametrize("first", "ab")
+def test_who_was_taken_into_a_view_that_is_gone_is_not_stood_in_the_way_by_who_was_in_none(first):
+    """All have nothing. One was told of a view before it had what that had, and all else died.
+
+    It may consent to nothing that does not follow that view; so the others are to consent to it.
+    """
+    everybody = frozenset("abc")
+    voters = {name: Ballot(name, f"{name}2") for name in "abc"}
+    a, b = voters["a"], voters["b"]
+    assert b.learn(Roll(2, "c", {"a": "a1", "b": "b2", "c": "c1"}, {}))
+    a.ask(Roll(3, "a", {"a": "a2"}, {}), everybody)
+    b.ask(Roll(4, "b", {"b": "b2"}, {}), everybody)
+    for name in [first, *sorted({"a", "b"} - {first})] * 3:
+        asker = voters[name]
+        for other in voters.values():
+            poll = asker.poll
+            if poll is not None and other is not asker:
+                grant = other.answer(poll.vote_for(other.node_id), empty=True)
+                poll.answered(other.node_id, other.life, grant)
+                asker.conclude()
+    assert b.came_about
+    assert a.backs == b.backs == Roll(4, "b", {"b": "b2"}, {})
