@@ -561,15 +561,15 @@ class Changes:
                 if unix_end > UNIX_END_MAX:
                     raise FrameError(_NO_END)
                 expires_at = max(1, unix_end - origin_s) if unix_end else 0
-                if leaves_traces and old is not None:
-                    self._unlink(old)
-                    old = None
                 value = payload[value_at:position]
-                stored = (
-                    old is not None
-                    and not (marks or client_flags)
-                    and overwrite(old, value, expires_at, cas_unique)
-                ) or cache.install(key, value, client_flags, expires_at, cas_unique, marks)
+                if leaves_traces and old is not None:
+                    stored = self._replace(old, value, client_flags, expires_at, cas_unique, marks)
+                else:
+                    stored = (
+                        old is not None
+                        and not (marks or client_flags)
+                        and overwrite(old, value, expires_at, cas_unique)
+                    ) or cache.install(key, value, client_flags, expires_at, cas_unique, marks)
                 if deleted:
                     tombstones.discard(key)
                 if version != cas_unique and stored:
@@ -611,11 +611,12 @@ class Changes:
             if unix_end > UNIX_END_MAX:
                 raise FrameError(_NO_END)
             expires_at = max(1, unix_end - origin_s)
-        if old is not None and self.departed_version is not FOREVER:
-            self._unlink(old)
         self._applying = True
         try:
-            stored = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
+            if old is not None and self.departed_version is not FOREVER:
+                stored = self._replace(old, value, client_flags, expires_at, cas_unique, marks)
+            else:
+                stored = cache.install(key, value, client_flags, expires_at, cas_unique, marks)
         finally:
             self._applying = False
         self.tombstones.discard(key)
@@ -724,6 +725,32 @@ class Changes:
             self._applying = applying
             self.departed_version = departed_version
         self.exceptions.pop(item.key)
+
+    def _replace(
+        self,
+        old: Item,
+        value: bytes,
+        client_flags: int,
+        expires_at: int,
+        cas_unique: int,
+        marks: int,
+    ) -> bool:
+        """Install an item in the place of one that is to leave no trace; False: there is no room.
+
+        If that cannot be done, for lack of memory, say, the old one is there as before: this node
+        may be the only one that has it.
+        """
+        install, version = self.cache.install, self.version_of(old)
+        self._unlink(old)
+        try:
+            return install(old.key, value, client_flags, expires_at, cas_unique, marks)
+        except BaseException:
+            _, ended_at, access = old.state
+            known = old.cas_unique
+            install(old.key, old.value, old.client_flags, ended_at, known, access & SHARED_MARKS)
+            if version != known:
+                self.exceptions.set(old.key, version)
+            raise
 
     def doubt(self, keys: Iterable[bytes], known_up_to: int) -> None:
         """Have others not be told of changes that perhaps come to nothing.

@@ -11,10 +11,13 @@ from pymcd.replication import records
 from pymcd.replication.frames import Kind
 from pymcd.replication.node import READMIT_MAX_S, READMIT_MIN_S
 from pymcd.replication.versions import CLOCK_SKEW_MAX_S, version_at
+from pymcd.store.item import SHARED_MARKS
 from tests.replication.helpers import Group, Guest, Host, encode_state, make_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pymcd.store.item import Item
 
 SET = b"set k 0 0 3\r\nnew\r\n"
 STORED = b"STORED\r\n"
@@ -46,6 +49,10 @@ def fail(host: Host, what: str, *, times: float = 1, after: int = 0) -> Callable
             delattr(cache, name)
 
     return mend
+
+
+def has_marks(item: Item) -> int:
+    return item.state[2] & SHARED_MARKS
 
 
 def roles(group: Group) -> list[str]:
@@ -95,6 +102,35 @@ class TestAFollower:
         group.link("a", "b")
         group.advance(1.0)
         assert group["a"].values()[b"m"] == b"1"
+
+    @pytest.mark.parametrize("flags", [0, 7])
+    @pytest.mark.parametrize("away", [False, True])
+    def test_keeps_what_was_to_be_replaced(self, away, flags):
+        """It may be the only one that is left with that. Ends leave traces while one is away."""
+        group = make_group("abc" if away else "ab")
+        a, b = group["a"], group["b"]
+        old = b"set k %d 100 3\r\nold\r\nmg k t v f\r\ntouch k 200\r\n" % flags
+        assert Guest(a).ask(old).endswith(b"TOUCHED\r\n")
+        group.settle()
+        if away:
+            group["c"].stop()
+            group.advance(0.5)
+        item = b.cache.linked(b"k")
+        assert item is not None
+        version = b.changes.version_of(item)
+        about = item.value, item.client_flags, item.cas_unique, item.state[1], has_marks(item)
+        fail(b, "install")
+        Guest(a).feed(SET)
+        with pytest.raises(MemoryError):
+            group.settle()
+        item = b.cache.linked(b"k")
+        assert item is not None
+        assert about[:2] == (b"old", flags)
+        now = item.value, item.client_flags, item.cas_unique, item.state[1], has_marks(item)
+        assert now == about
+        assert b.changes.version_of(item) == version
+        assert b.changes.tombstones.get(b"k") < version
+        b.cache.check()
 
     def test_serves_nothing_while_it_lacks_something(self):
         group = make_group()
