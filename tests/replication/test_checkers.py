@@ -1064,6 +1064,39 @@ def test_a_node_is_mistaken_for_long_in_one_life_only(looks, found):
 
 
 @pytest.mark.parametrize(
+    ("tag", "seen_at", "found"),
+    [
+        (5, "", 1),
+        (6, "", 0),  # the version of another one
+        (5, "b", 0),  # its former life's: b has heard of it, and tells
+    ],
+)
+def test_who_follows_does_not_flush(tag, seen_at, found):
+    version = 1 << 50 | 5
+    hosts: list[Any] = [
+        Box(name=name, life=1, alive=True, node=Box(changes=Box(barrier=0, tag=0))) for name in "ab"
+    ]
+    world: Any = Box(now=1.0)
+    watch = Watch(world, hosts, {"followers"}, 0)
+    said: list[str] = []
+    host, other = hosts
+    for each in hosts:
+        each.service = None
+        each.node.view = Box(role=Role.COORDINATOR, epoch=1)
+    if seen_at:
+        hosts["ab".index(seen_at)].node.changes.barrier = version
+    watch.look(other, said)
+    host.node.view.role = Role.FOLLOWER
+    host.node.changes.tag = tag
+    host.node.changes.barrier = 0
+    watch.look(host, said)
+    world.now = 2.0
+    host.node.changes.barrier = version
+    watch.look(host, said)
+    assert len(said) == found
+
+
+@pytest.mark.parametrize(
     ("reason", "found"),
     [
         ("in sync with b; this node coordinates", 0),

@@ -103,6 +103,7 @@ class Watch:
         self._mistaken: dict[Host, tuple[int, dict[str, float]]] = {}
         #: Life, role and epoch when a host was looked at, and its last flush.
         self._flushed: dict[Host, tuple[tuple[int, str, int], int]] = {}
+        self._flushes: set[int] = set()  #: by version, all that any host was seen with
         self._complaints: dict[str, int] = {}
 
     def look(self, host: Host, found: list[str]) -> None:
@@ -131,14 +132,20 @@ class Watch:
                 found.append(f"{now:.6f}: {host.name}: {kind}: {line}")
 
     def _follows(self, host: Host) -> list[tuple[str, str]]:
-        """See whether a follower has flushed by itself: by a version that it gave out."""
+        """See whether a follower has flushed by itself: by a version that it gave out.
+
+        Its former life may have, and another one has heard of that, and tells it.
+        """
         view, changes = host.node.view, host.node.changes
         now = host.life, view.role.name, view.epoch
         before, barrier = self._flushed.get(host, (now, changes.barrier))
         self._flushed[host] = now, changes.barrier
+        is_known = changes.barrier in self._flushes
+        self._flushes.add(changes.barrier)
         if (
             now != before
             or view.role is not FOLLOWER
+            or is_known
             or changes.barrier == barrier
             or changes.barrier & TAG_MASK != changes.tag
         ):
