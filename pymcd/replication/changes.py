@@ -649,9 +649,16 @@ class Changes:
             return False
         if len(item.value) + sum(map(len, [*appended, *prepended])) != value_bytes:
             raise FrameError("an item of another length")
+        at, length = sum(map(len, prepended)), len(item.value)
+        value = b""
         self._unlink(item)
-        value = take_grown(item, appended, prepended)
-        self.apply_state((STATE, key, value, *about, version, marks), origin_s, relay=False)
+        try:
+            value = take_grown(item, appended, prepended)
+            self.apply_state((STATE, key, value, *about, version, marks), origin_s, relay=False)
+        except BaseException:
+            item.value = item.value or value[at : at + length]
+            self._put_back(item, known)
+            raise
         return True
 
     def apply_gone(
@@ -726,31 +733,37 @@ class Changes:
             self.departed_version = departed_version
         self.exceptions.pop(item.key)
 
-    def _replace(
-        self,
-        old: Item,
-        value: bytes,
-        client_flags: int,
-        expires_at: int,
-        cas_unique: int,
-        marks: int,
-    ) -> bool:
+    def _replace(self, old: Item, *state: Any) -> bool:
         """Install an item in the place of one that is to leave no trace; False: there is no room.
 
-        If that cannot be done, for lack of memory, say, the old one is there as before: this node
-        may be the only one that has it.
+        `state`: what `Cache.install` takes behind the key. If that cannot be done, for lack of
+        memory, say, the old one is there as before.
         """
-        install, version = self.cache.install, self.version_of(old)
+        version = self.version_of(old)
         self._unlink(old)
         try:
-            return install(old.key, value, client_flags, expires_at, cas_unique, marks)
+            return self.cache.install(old.key, *state)
         except BaseException:
-            _, ended_at, access = old.state
-            known = old.cas_unique
-            install(old.key, old.value, old.client_flags, ended_at, known, access & SHARED_MARKS)
-            if version != known:
-                self.exceptions.set(old.key, version)
+            self._put_back(old, version)
             raise
+
+    def _put_back(self, item: Item, version: int) -> None:
+        """Have an item again that was let go: this node may be the only one that has it."""
+        _, expires_at, access = item.state
+        applying, self._applying = self._applying, True
+        try:
+            self.cache.install(
+                item.key,
+                item.value,
+                item.client_flags,
+                expires_at,
+                item.cas_unique,
+                access & SHARED_MARKS,
+            )
+        finally:
+            self._applying = applying
+        if version != item.cas_unique:
+            self.exceptions.set(item.key, version)
 
     def doubt(self, keys: Iterable[bytes], known_up_to: int) -> None:
         """Have others not be told of changes that perhaps come to nothing.

@@ -196,15 +196,20 @@ def take_grown(item: Item, appended: Sequence[bytes], prepended: Sequence[bytes]
 
     A copy of 100 MB takes a tenth of a second. So the value is taken from its item, which is
     unlinked, and grows where it lies; if somebody else still looks at it, the buffer makes a copy
-    after all.
+    after all. The item has its value still if there is no memory to grow.
     """
+    old_bytes = len(item.value)
     buffer = BytesIO(item.value)
     item.value = b""
     buffer.seek(0, SEEK_END)
-    buffer.writelines(appended)
-    if prepended:
+    try:
+        buffer.writelines(appended)
         length = buffer.tell()
         buffer.writelines(prepended)
+    except BaseException:
+        item.value = buffer.getvalue()[:old_bytes]
+        raise
+    if prepended:
         with buffer.getbuffer() as view:
             at = len(view) - length
             view[at:] = view[:length]

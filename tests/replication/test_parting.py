@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from pymcd.store.item import SHARED_MARKS
 from tests.replication.helpers import Group, Guest, Host, encode_state, make_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from pymcd.store.item import Item
 
@@ -49,6 +50,15 @@ def fail(host: Host, what: str, *, times: float = 1, after: int = 0) -> Callable
             delattr(cache, name)
 
     return mend
+
+
+class Cramped(BytesIO):
+    """A buffer for which there is no memory to grow."""
+
+    def writelines(self, pieces: Iterable[Any]) -> None:
+        for piece in pieces:
+            self.write(piece[:1])
+            raise MemoryError("no room")
 
 
 def has_marks(item: Item) -> int:
@@ -130,6 +140,36 @@ class TestAFollower:
         assert now == about
         assert b.changes.version_of(item) == version
         assert b.changes.tombstones.get(b"k") < version
+        b.cache.check()
+
+    @pytest.mark.parametrize("away", [False, True])
+    @pytest.mark.parametrize("mode", ["append", "prepend"])
+    @pytest.mark.parametrize("what", ["install", "grow"])
+    def test_keeps_a_large_value_that_was_to_grow(self, what, mode, away, monkeypatch):
+        """Only what was added is sent, and the value grows where it lies."""
+        group = make_group("abc" if away else "ab")
+        a, b = group["a"], group["b"]
+        old = bytes(range(256)) * 3_000
+        assert Guest(a).ask(b"set k 7 0 %d\r\n%b\r\n" % (len(old), old)) == STORED
+        group.settle()
+        if away:
+            group["c"].stop()
+            group.advance(0.5)
+        item = b.cache.linked(b"k")
+        assert item is not None
+        assert item.chunk_classes
+        version, cas_unique = b.changes.version_of(item), item.cas_unique
+        Guest(a).feed(b"%b k 0 0 3\r\nnew\r\n" % mode.encode())
+        if what == "install":
+            fail(b, "install")
+        else:
+            monkeypatch.setattr("pymcd.store.cache.BytesIO", Cramped)
+        with pytest.raises(MemoryError):
+            group.settle()
+        item = b.cache.linked(b"k")
+        assert item is not None
+        assert (item.value, item.client_flags, item.cas_unique) == (old, 7, cas_unique)
+        assert b.changes.version_of(item) == version
         b.cache.check()
 
     def test_serves_nothing_while_it_lacks_something(self):
