@@ -871,6 +871,7 @@ class Gate:
             for key, version in batch.keys.items():
                 if key is not None:
                     self.changes.leave_trace(key, version - 1)
+        self._answer_deferred(self.unstable)
         while self.unstable:
             self._conclude_first(self.unstable)
             self.commits.give_up()
@@ -925,6 +926,7 @@ class Gate:
         """
         self.changes.end_doubt()
         self._forget_who_has_doubted()
+        self._answer_deferred(self.unstable_in_doubt)
         while self.unstable_in_doubt:
             self._conclude_first(self.unstable_in_doubt)
         waiters = [*(waiter for _, waiter in self.redo), *self._results_in_doubt]
@@ -986,6 +988,23 @@ class Gate:
                 self.answer_forward(request, reply)
             elif node_id in self._of_unmet or len(self._of_unmet) < UNMET_MAX:
                 self._of_unmet.setdefault(node_id, Executed()).remember(request, reply)
+
+    def _answer_deferred(self, batches: Iterable[Unstable]) -> None:
+        """Answer what is to be executed here, or refused, and was executed in one of these.
+
+        It was forwarded, and we were to wait for votes since; now there are, and the batch stands.
+        """
+        if not self.deferred:
+            return
+        own = self._view.node_id
+        executed = [each for batch in batches for each in batch.executed]
+        replies = {request: reply for node_id, request, reply in executed if node_id == own}
+        for _ in range(len(self.deferred)):
+            forward = self.deferred.popleft()
+            if forward.number in replies:
+                forward.waiter.answered(replies[forward.number])
+            else:
+                self.deferred.append(forward)
 
     def executed_for_unmet(self, node_id: str) -> Executed:
         """Return what is remembered for a node that was never linked to us until now."""

@@ -371,6 +371,40 @@ class TestGivingWayToEachOther:
         group.check()
 
 
+@pytest.mark.parametrize("asks", ["b", "c"])
+def test_what_was_executed_is_answered_by_who_waited_for_votes_meanwhile(asks):
+    """It was to be refused in its next step; the votes were there before."""
+    group = three()
+    a, here = group["a"], group[asks]
+    other = group["c" if asks == "b" else "b"]
+    assert Guest(a).ask(b"set n 0 0 1\r\n1\r\n") == b"STORED\r\n"
+    group.advance(0.3)
+    guest = Guest(here)
+    to_a, to_other = group.wire("a", asks), group.wire("a", other.name)
+    to_other.stall(other)  # so nobody is answered
+    guest.feed(b"incr n 1\r\n")
+    while not (here.node.gate.unstable and here.node.gate.unstable[-1].executed):
+        for what in (here.turn, to_a.carry, a.turn, to_other.carry, other.turn):
+            what()
+    assert guest.take() == b""
+    part(group, "bc")
+    a.stop()
+    while not (here.node.voting.seeking and other.node.voting.seeking):
+        group.advance(0.005)
+    here.node.wait()
+    assert here.node.role is WAITING
+    assert len(here.node.gate.deferred) == 1
+    between = group.wire("b", "c")
+    between.resume()
+    while here.node.role is WAITING:
+        between.carry()
+        other.turn()
+    go_on(group)
+    assert guest.take() == b"2\r\n"
+    assert here.values() == other.values() == {b"n": b"2"}
+    group.check()
+
+
 class TestPartition:
     def test_each_for_itself(self):
         group = three()
