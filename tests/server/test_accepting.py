@@ -21,6 +21,7 @@ from pymcd.server.listening import Endpoint
 from pymcd.service import Service
 
 from ..hosts import make_host
+from .helpers import clock_stands
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -97,7 +98,7 @@ async def accepting(door: Door, use_hub: bool, **options: Any) -> AsyncIterator[
     options.setdefault("welcome", door.welcome)
     acceptor = Acceptor(door.endpoint, on_error=door.errors.append, hub=hub, **options)
     try:
-        with trio.fail_after(1000):
+        with trio.fail_after(1000), clock_stands():
             async with trio.open_nursery() as nursery:
                 if hub is not None:
                     hub.linger_s = 0.0

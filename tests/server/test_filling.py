@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import closing
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,20 @@ from pymcd.store import StoreMode
 
 from ..clocks import ManualClock
 from .authority import HOST, shared_authority
-from .helpers import Running, TrioClock, ask, serving
+from .helpers import Loopback, Running, TrioClock, ask, serving
 from .test_pair import LARGE, pair, role
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 NUMBER = 200
+
+
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    with closing(Loopback()) as it:
+        yield it
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -343,7 +350,7 @@ async def client_of(server: Running) -> socket.socket:
     return client
 
 
-async def test_clients_are_served_between_two_items(autojump_clock, nursery, monkeypatch):
+async def test_clients_are_served_between_two_items(autojump_clock, nursery, monkeypatch, loopback):
     """Who asks in the midst of a step waits for one item, and not for the step."""
 
     source = await Faulty(nursery, all_of_it).start()
@@ -356,6 +363,7 @@ async def test_clients_are_served_between_two_items(autojump_clock, nursery, mon
         def store(*what, **more):
             # The client's requests come while an item is stored.
             client.send(b"get none\r\nmn\r\n")
+            loopback.settle()
             answered = server.service.counters.bytes_written
             if seen:
                 seen[-1] = answered > seen[-1]
@@ -370,7 +378,7 @@ async def test_clients_are_served_between_two_items(autojump_clock, nursery, mon
     nursery.cancel_scope.cancel()
 
 
-async def test_a_flush_between_two_items_ends_it(autojump_clock, nursery, monkeypatch):
+async def test_a_flush_between_two_items_ends_it(autojump_clock, nursery, monkeypatch, loopback):
     source = await Faulty(nursery, all_of_it).start()
     async with serving(clock=TrioClock(), fill_from=source) as server:
         cache = server.service.cache
@@ -379,6 +387,7 @@ async def test_a_flush_between_two_items_ends_it(autojump_clock, nursery, monkey
 
         def store(*what, **more):
             client.send(b"flush_all\r\n")
+            loopback.settle()
             return usual(*what, **more)
 
         monkeypatch.setattr(cache, "store", store)
