@@ -29,7 +29,7 @@ from .peer import HOSTED, Peer, Phase
 from .report import Counts
 from .resync import WINDOW_BYTES
 from .roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING, Data
-from .versions import CLOCK_SKEW_MAX_S, TAG_MASK, FutureError, epoch_limit, seconds_of
+from .versions import CLOCK_SKEW_MAX_S, FOREVER, TAG_MASK, FutureError, epoch_limit, seconds_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -336,7 +336,7 @@ class Membership:
         peer.common_version = max(had)
         peer.departed_version = peer.told_version = 0
         peer.known = peer.overrates_us = peer.has_doubted = False
-        peer.copied_version = 0
+        peer.copied_version = FOREVER
         peer.lapses = 0
         peer.not_before = 0.0
         peer.not_again_before = -inf
@@ -808,6 +808,7 @@ class Membership:
             left=peer.left.epoch,
             pending=list(self._node.gate.forwards),
             replace=self._to_be_replaced(peer),
+            empty=not self.cache.item_count,
         )
         peer.asked_to_replace = join.replace > 0
         peer.signal(self.clock.monotonic(), Kind.JOIN, join.encode())
@@ -864,7 +865,7 @@ class Membership:
         peer.executed.repeats_up_to = max(join.pending, default=0)
         # If the welcome is lost, they are asked for once more.
         peer.send(now, Kind.WELCOME, welcome.encode(), results=list(done.items()))
-        self.begin_resync(peer, join.wants, whole=join.all or to_be_replaced > 0)
+        self.begin_resync(peer, join.wants, whole=join.all or to_be_replaced > 0, empty=join.empty)
 
     def _welcome_arrived(self, peer: Peer, welcome: Welcome, epoch: int, now: float) -> None:
         self.hear_epoch(epoch)
@@ -921,9 +922,14 @@ class Membership:
     # -- bringing each other in sync -----------------------------------------------------------
 
     def begin_resync(
-        self, peer: Peer, wants: list[bytes] | None = None, *, whole: bool = False
+        self,
+        peer: Peer,
+        wants: list[bytes] | None = None,
+        *,
+        whole: bool = False,
+        empty: bool = False,
     ) -> None:
-        """Begin to send a peer what it may lack."""
+        """Begin to send a peer what it may lack. `empty`: it has no item of before."""
         changes = self.changes
         acked_version = peer.acked_version if peer.in_view else 0
         if peer.resync.begin(
@@ -933,8 +939,8 @@ class Membership:
         else:
             self.counts.partial_resyncs += 1
         now = self.clock.monotonic()
-        if not peer.known and not peer.copied_version and self._view.role.leads:
-            peer.copied_version = self.cache.cas_unique
+        if not peer.is_met and self._view.role.leads:
+            peer.copied_version = self.cache.cas_unique if empty else 0
         self._node.note_departures()
         if peer.copies_broken:
             self._node.complain(

@@ -271,6 +271,7 @@ class Join(Message):
     left: Number  #: epoch of the channel that it gave up last
     pending: Numbers  #: requests that it forwarded and that nobody answered
     replace: Number  #: what we do not confirm, up to that version, it drops; 0: merge
+    empty: Flag = False  #: it has no item of before
 
 
 @dataclass(frozen=True, slots=True)

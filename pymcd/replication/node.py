@@ -293,23 +293,26 @@ class Node:
 
     def note_departures(self) -> None:
         """See who may lack what: deletions must be kept for them."""
-        peers = self.view.peers.values()
-        away = [peer for peer in peers if peer.known and not peer.in_view]
-        copied = any(peer.copied_version and not peer.in_view for peer in peers)
+        view, peers = self.view, self.view.peers.values()
+        away = {peer.node_id for peer in peers if peer.is_met and not peer.in_view}
+        with_us = self._with_us()
         # So they are for who is configured and was not met since we started: it may have lived on.
-        self.changes.tombstones.shared = not (away or copied) and self._all_are_with_us()
-        self.changes.departed_version = min([peer.lacks_after for peer in peers], default=FOREVER)
-        if not away:
+        self.changes.tombstones.shared = not away and view.are_all(self.configured, with_us)
+        lacks_after = [peer.lacks_after for peer in peers]
+        if not view.are_all(self.configured, with_us | away):
+            lacks_after.append(0)
+        self.changes.departed_version = min(lacks_after, default=FOREVER)
+        if not any(peer.known and not peer.in_view for peer in peers):
             self.changes.end_log()
 
-    def _all_are_with_us(self) -> bool:
-        """Return whether each configured peer is in our view."""
+    def _with_us(self) -> set[str]:
+        """Return the peers that are in our view."""
         view = self.view
         with_us = {peer.node_id for peer in view.peers.values() if peer.in_view}
         if self.role is FOLLOWER:
             with_us.update(view.members)
             with_us.discard(view.node_id)
-        return view.are_all(self.configured, with_us)
+        return with_us
 
     def lose(self, lost: list[Peer], reason: str, *, only_silent: bool = False) -> None:
         """Go on without these peers of our view, when that may be.
@@ -1273,11 +1276,13 @@ class Node:
             assert peer.node_id == node_id, "a peer by another name"
             assert peer.link is None or peer.link in links, "a link that is closed"
             assert peer.acked_sequence <= changes.sequence, "a change that never was, acknowledged"
-            if (peer.known or peer.copied_version) and not peer.in_view:
+            if peer.is_met and not peer.in_view:
                 assert not changes.tombstones.shared, "deletions are not kept for who left"
             assert changes.departed_version <= peer.lacks_after, "ends leave no trace"
-        assert self._all_are_with_us() or not changes.tombstones.shared, (
-            "deletions are not kept for who may come"
-        )
+        if not view.are_all(self.configured, self._with_us()):
+            assert not changes.tombstones.shared, "deletions are not kept for who may come"
+        met = {node_id for node_id, peer in view.peers.items() if peer.is_met}
+        if not view.are_all(self.configured, self._with_us() | met):
+            assert not changes.departed_version, "ends leave no trace for who may come"
         for node_id in view.who.values():
             assert not node_id or node_id in view.peers, "configured as a node that nobody knows"

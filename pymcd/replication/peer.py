@@ -117,8 +117,9 @@ class Peer:
         self.acked_ticket = 0
         self.acked_version = 0  #: it has what is not newer, while it is in the view
         self.departed_version = 0  #: what is newer it may not have, since it left
-        #: The same, since its first copy began, though it has a part of that; 0: it has nothing.
-        self.copied_version = 0
+        #: The same, of one that was not in sync with us since we started: when its first copy
+        #: began, if it had no item then; 0: it had. FOREVER: none began.
+        self.copied_version = FOREVER
         #: Of one that followed another as we did, or was in sync with us in a former life: what is
         #: not newer it had, when that ended.
         self.common_version = 0
@@ -201,7 +202,12 @@ class Peer:
         """The version after which it may lack what became of items that it has; FOREVER: none."""
         if self.in_view:
             return self.acked_version if self.resync.under_way else FOREVER
-        return self.departed_version if self.known else self.copied_version or FOREVER
+        return self.departed_version if self.known else self.copied_version
+
+    @property
+    def is_met(self) -> bool:
+        """Whether we know what it may lack: it was in sync with us since we started, or copied."""
+        return self.known or self.copied_version is not FOREVER
 
     @property
     def status_stood_at(self) -> float:

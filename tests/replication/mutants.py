@@ -935,9 +935,25 @@ def _any_word_on_flushes(original: Any) -> Any:
 def _only_configured(original: Any) -> Any:
     def note_departures(self: Node) -> None:
         original(self)
-        self.changes.tombstones.shared = self._all_are_with_us()
+        self.changes.tombstones.shared = self.view.are_all(self.configured, self._with_us())
 
     return note_departures
+
+
+def _only_who_was_met(original: Any) -> Any:
+    def note_departures(self: Node) -> None:
+        original(self)
+        lacks_after = [peer.lacks_after for peer in self.view.peers.values()]
+        self.changes.departed_version = min(lacks_after, default=FOREVER)
+
+    return note_departures
+
+
+def _as_if_empty(original: Any) -> Any:
+    def begin_resync(self: Membership, peer: Peer, *args: Any, **kwargs: Any) -> None:
+        original(self, peer, *args, **kwargs | {"empty": True})
+
+    return begin_resync
 
 
 HOT: Final = frozenset({"hot_keys"})
@@ -1159,6 +1175,20 @@ MUTANTS = [
         by_hand=partial(
             test_evictions.test_what_is_evicted_does_not_return_with_who_got_it_in_a_copy_that_broke_off,
             "after",
+        ),
+    ),
+    Mutant(
+        "what ends or is evicted leaves no trace for who was not met",
+        [(Node, "note_departures", _only_who_was_met)],
+        by_hand=partial(
+            test_node.TestNotMet().test_nor_does_what_was_replaced_return, "a", "b", "ended"
+        ),
+    ),
+    Mutant(
+        "who has items is told all as if it had none",
+        [(Membership, "begin_resync", _as_if_empty)],
+        by_hand=partial(
+            test_evictions.test_nor_does_what_it_replaced_with_who_had_that_before_such_a_copy, "a"
         ),
     ),
     Mutant(

@@ -321,6 +321,7 @@ BROKEN: list[tuple[str, Callable[[], Scene], Callable[[Scene], None]]] = [
     ("deletions are not kept for who may come", starting, put(changes__tombstones__shared=True)),
     ("deletions are not kept for who left", parted, put(changes__tombstones__shared=True)),
     ("ends leave no trace", parted, put(changes__departed_version=FOREVER)),
+    ("ends leave no trace for who may come", starting, put(changes__departed_version=FOREVER)),
     ("configured as a node that nobody knows", coordinator, put(view__who={"x:1": "x"})),
 ]  # fmt: skip
 

@@ -99,6 +99,7 @@ class TestToldLater:
 def test_what_is_evicted_does_not_return_with_who_got_it_in_a_copy_that_broke_off(cut):
     group, guest, wire = first_copy()
     a, b = group["a"], group["b"]
+    assert 0 < a.changes.departed_version < FOREVER  # what was there before needs no trace
     wire.stall(a)
     if cut == "before":
         wire.cut()
@@ -114,6 +115,34 @@ def test_what_is_evicted_does_not_return_with_who_got_it_in_a_copy_that_broke_of
     assert b.node.role == "follower"
     assert b"k" not in b.values()
     assert a.changes.departed_version == FOREVER
+
+
+@pytest.mark.parametrize("restarted", "ab")
+def test_nor_does_what_it_replaced_with_who_had_that_before_such_a_copy(restarted):
+    group = make_group(sync_timeout_s=1)
+    store(Guest(group["a"]), b"k", b"old")
+    group.warm()
+    group.wire("a", "b").cut()
+    group.advance(1.0)
+    group[restarted].stop()
+    group[restarted].start()
+    group.advance(2.0)
+    assert [host.node.role for host in group.hosts.values()] == ["alone", "alone"]
+    store(Guest(group[restarted]), b"k", b"new")
+    wire = Wire(group["a"], group["b"])
+    peers = [host.node.view.peers for host in group.hosts.values()]
+    while Phase.HOSTING not in {peer.phase for each in peers for peer in each.values()}:
+        for act in (group["a"].turn, group["b"].turn, wire.carry):
+            act()
+    wire.cut()
+    group.advance(4.0)
+    evict(group[restarted], b"k")
+    group.check()
+    group.link("a", "b")
+    group.advance(4.0)
+    assert {host.node.role for host in group.hosts.values()} == {"coordinator", "follower"}
+    assert [host.values() for host in group.hosts.values()] == [{}, {}]
+    group.check_equal()
 
 
 def first_copy() -> tuple[Group, Guest, Wire]:

@@ -79,7 +79,7 @@ NEW = {"Hello.version_max", "Hello.release", "Hello.member"}
 NEW |= {"Hello.item_size_max", "Hello.memory_limit", "Hello.data"}
 NEW |= {"Hello.wall", "Hello.time", "Hello.latest", "Status.why"}
 NEW |= {"Hello.ack_timeout_ms", "Hello.manners"}
-NEW |= {"Hello.seeks", "Vote.token", "Grant.token", "Hello.votes", "View.voted"}
+NEW |= {"Join.empty", "Hello.seeks", "Vote.token", "Grant.token", "Hello.votes", "View.voted"}
 
 NUMBER = [-1, 2**63, 1.0, "1", True, None]
 TEXT = [5, None, ["a"], False]
@@ -125,6 +125,7 @@ REFUSED: dict[str, list[Any]] = {
     "Hello.manners": [[], "x", None, 5, {"": "x"}, {"x": ""}, {"x": 1}, {"two words": "x"}],
     "Hello.votes": FLAG,
     "View.voted": FLAG,
+    "Join.empty": FLAG,
     "Hello.data": [],  # whatever else is said there, is read as the most that could be meant
     "Status.word": TEXT,
     "Status.role": ["", "leader", 1, None, [], {}],

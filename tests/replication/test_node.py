@@ -1094,6 +1094,36 @@ class TestNotMet:
         group.advance(62)
         assert [host.rows["tombstones"] for host in group.hosts.values()] == [0, 0]
 
+    @pytest.mark.parametrize("restarted", [None, "a", "b"])
+    @pytest.mark.parametrize("dialled_by", "ab")
+    @pytest.mark.parametrize("gone", ["ended", "evicted"])
+    def test_nor_does_what_was_replaced_return(self, restarted, dialled_by, gone):
+        """Though what took its place is gone by then."""
+        group = make_group(sync_timeout_s=1)
+        assert Guest(group["a"]).ask(b"set session 0 0 3\r\nold\r\n") == STORED
+        group.warm()
+        group.wire("a", "b").cut()
+        for host in group.hosts.values():
+            Guest(host).feed(GET)
+        group.advance(0.5)
+        where = group[restarted or "a"]
+        if restarted:
+            where.stop()
+            where.start()
+        group.advance(2)
+        assert Guest(where).ask(b"set session 0 1 3\r\nnew\r\n") == STORED
+        item = where.cache.linked(b"session")
+        if gone == "ended":
+            group.advance(3)
+            where.cache.reclaim(item)
+        else:
+            where.cache.unlink(item)
+        group.check()
+        group.link(dialled_by, "b" if dialled_by == "a" else "a")
+        group.advance(READMIT_MAX_S + 2)
+        assert [host.values() for host in group.hosts.values()] == [{}, {}]
+        group.check_equal()
+
     @pytest.mark.parametrize("restarted", "ab")
     @pytest.mark.parametrize("apart", [True, False])
     def test_nor_is_an_item_taken_for_deleted_as_many_others_were(self, restarted, apart):
