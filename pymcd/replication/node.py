@@ -1014,6 +1014,10 @@ class Node:
             elif peer is not None and peer.lease.silent_s(now, self.awake.woke_at) >= 2 * SILENCE_S:
                 link.close("silent")
 
+    def _waits_too(self, peer: Peer) -> bool:
+        """Return whether a peer has not the votes to take us in: perhaps it is ours it lacks."""
+        return peer.status is not None and peer.status.role is WAITING
+
     def _see_to_joining(self, now: float) -> None:
         view = self.view
         if self.role is STARTING:
@@ -1023,7 +1027,7 @@ class Node:
             assert leader is not None
             if leader.link is not None and (
                 # Of what it has we could not take all: others have more than we do.
-                leader.channel is not None or leader.left_why
+                leader.channel is not None or (leader.left_why and not self._waits_too(leader))
             ):
                 self.leader_lost_at = now
             elif self.is_behind and not self.voting.required:

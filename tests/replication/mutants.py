@@ -1178,6 +1178,11 @@ MUTANTS = [
         ),
     ),
     Mutant(
+        "who could not take all of one waits for it, though that waits as well",
+        [(Node, "_waits_too", _never)],
+        by_hand=test_three.test_who_could_not_take_all_of_one_that_waits_for_its_vote_asks_for_votes_as_well,
+    ),
+    Mutant(
         "what ends or is evicted leaves no trace for who was not met",
         [(Node, "note_departures", _only_who_was_met)],
         by_hand=partial(

@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 
 from pymcd.replication.ballot import YES
+from pymcd.replication.frames import Kind
 from pymcd.replication.node import NO_ANSWER
 from pymcd.replication.peer import Phase
+from pymcd.replication.records import encode_gone
 from pymcd.replication.roles import ALONE, COORDINATOR, FOLLOWER, JOINING, STARTING, WAITING
+from pymcd.replication.versions import CLOCK_SKEW_MAX_S, version_at
 
 from .helpers import ACK_TIMEOUT_S, Group, Guest, Host, Wire, address_of, make_group
 from .test_voting import ADD, NO_QUORUM, meet, part, roles, until_answered
@@ -1111,4 +1114,44 @@ def test_what_one_that_is_being_brought_in_sync_has_of_a_deposed_one_is_not_done
     assert Guest(b).ask(b"get k\r\n") == b"VALUE k 0 1\r\ny\r\nEND\r\n"
     go_on(group)
     assert sorted(roles(group)) == [COORDINATOR, FOLLOWER, FOLLOWER]
+    group.check_equal()
+
+
+def test_who_could_not_take_all_of_one_that_waits_for_its_vote_asks_for_votes_as_well():
+    """It consented to what a third one wanted, who is back without all that it had."""
+    group = make_group("abc", votes=True)
+    a, b, c = (group[name] for name in "abc")
+    group.warm()
+    group.wire("a", "c").stall(c)
+    from_the_future = version_at(group.clock.realtime() + 3 * CLOCK_SKEW_MAX_S, 0)
+    a.peer("c").send(group.clock.monotonic(), Kind.CHANGES, encode_gone(b"k", from_the_future))
+    group.settle()
+    assert c.node.role is JOINING
+    a.frozen = True
+    Guest(b).feed(b"touch k 0\r\n")
+    wire = group.wire("b", "c")
+    wire.stall(b)
+    group.advance(ACK_TIMEOUT_S + 0.01)
+    wire.resume()
+    while b.node.role is not ALONE:
+        for act in (wire.carry, c.turn, b.turn):
+            act()
+    for name in "ac":
+        group.wire(name, "b").cut()
+    b.stop()
+    a.frozen = False
+    group.wire("a", "c").resume()
+    group.advance(2.0)
+    assert (a.node.role, c.node.role) == (WAITING, JOINING)
+    assert c.peer("a").left_why
+    b.start()
+    group.link("b", "a")
+    group.link("b", "c")
+    group.advance(10.0)
+    go_on(group)
+    assert sorted(host.node.role for host in group.hosts.values()) == [
+        COORDINATOR,
+        FOLLOWER,
+        FOLLOWER,
+    ]
     group.check_equal()
