@@ -1092,7 +1092,7 @@ class Node:
                     " that could have data, and not all of them are there",
                 )
         elif voting.seeking and self.role is not WAITING:
-            sought_s = now - max(voting.sought_since, self.awake.woke_at)
+            sought_s = now - max(self._without_view_since(), self.awake.woke_at)
             if sought_s >= self._quorum_timeout_s or self.role is JOINING:
                 self.wait()
         if self.role is WAITING and not voting.required:
@@ -1105,6 +1105,18 @@ class Node:
             and now >= self.consents_from
         ):
             voting.seek(self.go_alone)
+
+    def _without_view_since(self) -> float:
+        """Return since when we have been without a view, as our clients have.
+
+        Who got our consent has sought for as long as it may, before it waits, and we can do nothing
+        without it: clients are not to wait for both, one after the other.
+        """
+        since = self.voting.sought_since
+        if self.voting.promised and self._gave_way_at > -inf:
+            before = max(self._gave_way_at, since - self._quorum_timeout_s)
+            since = min(since, before + self.patience.ack_timeout_s)
+        return since
 
     def _is_stuck(self, peer: Peer, now: float) -> bool:
         """Return whether to begin a resync anew: it makes no progress, or was in vain."""

@@ -1155,3 +1155,33 @@ def test_who_could_not_take_all_of_one_that_waits_for_its_vote_asks_for_votes_as
         FOLLOWER,
     ]
     group.check_equal()
+
+
+def test_who_consented_in_vain_keeps_nobody_waiting_for_as_long_again():
+    """Whom it consented to does not hear of it, and has waited for the votes of others by then."""
+    group = make_group("abc", votes=True)
+    a, b, c = (group[name] for name in "abc")
+    group.warm()
+    wire = group.wire("a", "c")
+    b.frozen = True
+    Guest(a).feed(b"touch nothing 0\r\n")
+    wire.stall(a)
+    while a.node.voting.ballot.poll is None:
+        group.advance(0.001)
+    guest = Guest(c)
+    guest.feed(b"touch nothing 0\r\n")
+    for silent in (c, a) * 5:  # one speaks, then the other one
+        wire.resume()
+        wire.stall(silent)
+        for act in (a.turn, c.turn, wire.carry):
+            act()
+        if c.node.voting.promised:
+            break
+    assert wire.stalled == {c}
+    began = group.clock.monotonic()
+    while not (said := guest.take()):
+        group.advance(0.01)
+    assert said == NO_QUORUM
+    assert a.node.role is c.node.role is WAITING
+    quorum_timeout_s = c.settings.quorum_timeout_s
+    assert group.clock.monotonic() - began < quorum_timeout_s + 2 * ACK_TIMEOUT_S
