@@ -481,15 +481,20 @@ class Hub:
     def _deliver(self, session: Session, reply: bytes) -> None:
         """Write what a client has waited for, and read from it again."""
         # Hot path: bench/ "pair16".
+        fd = session.fd
         delivered = self._delivered
-        if session.unsent is not None or session.queued or delivered >= DELIVERED_MAX:
+        # Mostly nothing came meanwhile, and it was never stopped to read from it.
+        is_ready = fd in self._responders
+        if delivered >= DELIVERED_MAX or (
+            not is_ready and (session.unsent is not None or session.queued)
+        ):
             session.connection.reply(reply)
             self._enqueue(session)
             return
         self._delivered = delivered + 1
         if reply:
             try:
-                sent = os.write(session.fd, reply)
+                sent = os.write(fd, reply)
             except (BlockingIOError, InterruptedError):
                 sent = 0
             except OSError:
@@ -499,10 +504,12 @@ class Hub:
             if sent != len(reply):
                 self._block(session, memoryview(reply)[sent:])
                 return
+        if is_ready:
+            return
         if session.muted or session.connection.aside:
             self._read_again(session)
         elif session.lane is self._light:  # `_respond_again`
-            self._responders[session.fd] = session.respond
+            self._responders[fd] = session.respond
 
     def _resume(self, session: Session) -> None:
         """Go on with a session that has waited in a lane."""
