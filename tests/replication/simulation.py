@@ -889,7 +889,7 @@ class Simulation:
         found = report.found
         for host in hosts:
             found += host.complaints[:3]
-        history = checkers.see_delays(history, eras, 1.5)
+        asked, history = history, checkers.see_delays(history, eras, 1.5)
         for each in history:
             if each.outcome is None and "too_large" in each.notes:
                 each.verb, each.compare = "delete", 0  # all that came of it, if anything
@@ -947,7 +947,7 @@ class Simulation:
                 refused = {host.name: checkers.lonely(host, *reach) for host in hosts}
             trips = self._vote_trips()
             found += checkers.check_patience(
-                history, hosts, bound_s, excused, roles, self.slow, trips, refused, again,
+                asked, hosts, bound_s, excused, roles, self.slow, trips, refused, again,
                 self.ack_timeout_s,
             )  # fmt: skip
             if voting and "large_values" not in self.more:
@@ -955,11 +955,11 @@ class Simulation:
                 bound_s += hosts[0].settings.quorum_timeout_s
                 roles |= {"joining", "waiting"}
                 found += checkers.check_patience(
-                    history, hosts, bound_s, self.excused, roles, self.slow if three else [], trips
+                    asked, hosts, bound_s, self.excused, roles, self.slow if three else [], trips
                 )
                 bound_s = 2 * self.ack_timeout_s + PATIENCE_S
                 roles -= {"waiting"}
-                found += checkers.check_touch(history, hosts, bound_s, self._together(), roles)
+                found += checkers.check_touch(asked, hosts, bound_s, self._together(), roles)
         if promising and "mortal" in self.more and not self.lossy:
             found += checkers.check_mortal(history, eras, len(hosts))
         if "statistics" in self.more and self._at_rest():

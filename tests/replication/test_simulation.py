@@ -204,6 +204,12 @@ def test_a_wire_brings_all_in_order_whatever_was_held_back(seed):
 
 
 @pytest.mark.slow
+def test_who_asks_for_a_flush_that_is_to_come_later_waits_since_then():
+    """Not since it was due: his server had died, and was back with nothing, before that."""
+    more = frozenset({"estrange", "long_sync", "mute_death", "short_quorum", "unlike_timeouts"})
+    assert not run(710183, nodes=3, more=more).found
+
+
 def test_small_memory_evicts():
     seeds = [seed for seed in range(300) if "small_memory" in Simulation(seed).conditions]
     assert sum(run(seed).counts["evictions"] for seed in seeds) > 10
