@@ -301,9 +301,17 @@ class Changes:
         if self.cache.linked(key) is None and not self.tombstones.get(key):
             self.tombstones.add(key, version)
 
+    def _drop_fresh(self) -> None:
+        """Have nobody be told of what has changed. What of that is gone has no version any more."""
+        for key, item in self.fresh.items():
+            forgotten = not self.tombstones.get(key) if item is None else item.segment is None
+            if forgotten:
+                self.exceptions.pop(key)
+        self.fresh = {}
+
     def flushed(self, cas_unique: int) -> None:
         self.barrier = cas_unique
-        self.fresh.clear()
+        self._drop_fresh()
         self.tombstones.drop_before(cas_unique)
         self.fresh_flush = True
         self._set_flush_due(cas_unique, 0)
@@ -396,11 +404,7 @@ class Changes:
         self.sequence += len(self.fresh)
         if self.logging:
             self._log(self.fresh)
-        for key, item in self.fresh.items():
-            forgotten = not self.tombstones.get(key) if item is None else item.segment is None
-            if forgotten:
-                self.exceptions.pop(key)
-        self.fresh = {}
+        self._drop_fresh()
         self._alterations.clear()
 
     def put_back(self, fresh: dict[bytes, Item | None]) -> None:

@@ -361,6 +361,23 @@ class TestBatch:
         assert server.take() == [(Record.STATE, b"a", b"1", 0, 0, 77, version, 0)]
         assert not server.changes.exceptions.count
 
+    @pytest.mark.parametrize("dropped", [False, True])
+    def test_nor_is_anything_left_of_that_if_a_flush_comes_first(self, dropped):
+        server = Server(backlog_bytes=0)
+        server.do(b"ms a 1 E77\r\n1\r\nset b 0 0 1\r\n1\r\n")
+        if dropped:
+            server.take()
+            confirmed = Confirmed()
+            for gone in server.changes.drop_unconfirmed(confirmed, server.version(b"a")):
+                server.changes.tell_dropped(gone, relay=True)
+        else:
+            server.evict(b"a")
+        assert server.changes.exceptions.count == 1
+        server.do(b"flush_all\r\n")
+        server.changes.check()
+        server.evict(b"b")
+        assert not server.changes.exceptions.count
+
     @pytest.mark.parametrize("backlog_bytes", [0, 4 * (TOMBSTONE_BYTES + 1)])
     def test_a_deletion_is_sent_though_there_is_no_room_to_remember_it(self, backlog_bytes):
         server, other = Server(backlog_bytes=backlog_bytes), Server(tag=6)
