@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from itertools import count
+from math import inf
 from types import SimpleNamespace
 from typing import Any
 
@@ -1038,6 +1039,10 @@ def test_while_something_is_under_way_statistics_tell_of_that():
         ([(1, 1, "alone"), (7, 2, "alone")], 0),
         ([(1, 1, "alone"), (5, 2, "unmet"), (7, 2, "alone")], 0),  # as one that starts is at first
         ([(1, 1, "alone"), (5, 2, "unmet"), (7, 3, "alone"), (13, 3, "alone")], 1),
+        # Who stood still listens anew: what the other one said meanwhile it has not heard yet.
+        ([(1, 1, "alone"), (5, 1, "stood still"), (7, 1, "alone")], 0),
+        ([(1, 1, "alone"), (5, 1, "stood still"), (7, 1, "alone"), (11, 1, "alone")], 1),
+        ([(1, 1, "alone"), (5, 1, "dozed"), (7, 1, "alone")], 1),
     ],
 )
 def test_a_node_is_mistaken_for_long_in_one_life_only(looks, found):
@@ -1046,13 +1051,17 @@ def test_a_node_is_mistaken_for_long_in_one_life_only(looks, found):
     In each look: when, the node's life, and by whose account it is in sync with the other one.
     """
     there: Any = Box(name="b", alive=True, frozen=False)
-    host: Any = Box(name="a")
+    host: Any = Box(name="a", froze_at=-inf, thawed_at=-inf)
     world: Any = Box(hosts={"a": host, "b": there})
     watch = Watch(world, [host], {"statistics"}, 0)
     said: list[str] = []
     for at, life, by in looks:
         world.now = host.waking_s = float(at)
         host.life = life
+        if by == "stood still":
+            by, host.froze_at, host.thawed_at = "alone", at - 0.3, at
+        elif by == "dozed":
+            by, host.froze_at, host.thawed_at = "alone", at - 0.2, at
         in_view = Box(in_view=by in ("alone", "both", "behind"))
         standing = Role.JOINING if by == "behind" else Role.COORDINATOR
         host.node = Box(degradation=Box(since=None), ready=True, role="coordinator")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pymcd.replication import gate, resync
-from pymcd.replication.lease import SILENCE_S
+from pymcd.replication.lease import SILENCE_S, STALE_S
 from pymcd.replication.reasons import reason_of
 from pymcd.replication.roles import FOLLOWER
 from pymcd.replication.versions import TAG_MASK
@@ -99,8 +99,9 @@ class Watch:
         self._checks = checks
         self._most_at_once_bytes = most_at_once_bytes
         self._looked_at: dict[Host, float] = {}
-        #: By host, its life when it was looked at last, and since when it was mistaken about whom.
-        self._mistaken: dict[Host, tuple[int, dict[str, float]]] = {}
+        #: By host, its life when it was looked at last, when it had last stood still by then, and
+        #: since when it was mistaken about whom.
+        self._mistaken: dict[Host, tuple[int, float, dict[str, float]]] = {}
         #: Life, role and epoch when a host was looked at, and its last flush.
         self._flushed: dict[Host, tuple[tuple[int, str, int], int]] = {}
         self._flushes: set[int] = set()  #: by version, all that any host was seen with
@@ -226,7 +227,10 @@ class Watch:
         degraded = node.ready and node.role in ("alone", "joining", "waiting")
         if (node.degradation.since is not None) != degraded:
             said.append(("degraded", f"{dict(node.rows())['degraded']} as {node.role}"))
-        life, before = self._mistaken.get(host, (host.life, {}))
+        life, thawed_at, before = self._mistaken.get(host, (host.life, host.thawed_at, {}))
+        stood_still = host.thawed_at != thawed_at and host.thawed_at - host.froze_at >= STALE_S
+        if life != host.life or stood_still:
+            before = {}  # what was silent until then may just not have been heard
         mistaken: dict[str, float] = {}
         # Nodes of the last release do not know that they were left behind.
         standing = getattr(node, "standing", node.role)
@@ -240,10 +244,10 @@ class Watch:
             if not peer.in_view or is_so or other.frozen:
                 continue
             now = host.waking_s
-            mistaken[name] = before.get(name, now) if life == host.life else now
+            mistaken[name] = before.get(name, now)
             if now - mistaken[name] > SILENCE_S + MISTAKEN_S:
                 said.append(("in sync by its own account alone", f"with {name}"))
-        self._mistaken[host] = host.life, mistaken
+        self._mistaken[host] = host.life, host.thawed_at, mistaken
         return said
 
 
