@@ -543,8 +543,10 @@ class Peer:
         if pieces or caught_up:  # that it has all it is to acknowledge, if nothing else
             sequence = changes.sequence if caught_up else 0
             payload = doubt + self.join_records(now, pieces) if pieces else b""
-            # Who was in sync lacks that if it is lost before it has this.
-            keys = dict.fromkeys(resync.told) if self.in_view else None
+            # Who was in sync lacks that if it is lost before it has this; so does who was taken in
+            # while this was on its way, and what it has accepted is all that was before PROPOSE.
+            noted = self.in_view or self.phase is Phase.PROPOSED
+            keys = dict.fromkeys(resync.told) if noted else None
             self.send(now, Kind.CHANGES, payload, keys=keys, sequence=sequence)
 
     def check(self) -> None:

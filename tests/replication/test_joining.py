@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.replication.helpers import Guest, make_group
+import pytest
+
+from pymcd.replication.peer import Phase
+from tests.replication.helpers import Group, Guest, Wire, make_group
+from tests.replication.world import constants
 
 
 def test_follower_went_on_and_both_want_to_join_each_other():
@@ -112,3 +116,64 @@ def test_what_was_given_up_is_asked_of_who_gave_it():
     group.advance(3.0)
     group.check_equal()
     assert group["c"].values() == {b"x": b"1", b"k": b"1"}
+
+
+def take_in_who_is_told_no_more(group: Group, asked: bytes) -> None:
+    """Have b accept what a proposes, and never hear what a client asked for between the two.
+
+    b is behind, and told of that when it has accepted, just before it is in the view.
+    """
+    a, b = group["a"], group["b"]
+    wire = Wire(a, b)
+    while a.peer("b").phase is not Phase.PROPOSED:
+        assert any([a.turn(), b.turn(), wire.carry()])
+    wire.stall(b)
+    group.settle()
+    with constants({"QUEUE_BYTES": 0}):
+        Guest(a).feed(asked)
+        group.settle()
+        assert a.peer("b").resync.under_way
+        wire.stall(a)
+        group.settle()
+    assert (a.node.role, b.node.role) == ("coordinator", "joining")
+    wire.cut()
+
+
+@pytest.mark.parametrize("asked", [b"set k 0 0 3\r\nnew\r\n", b"delete k\r\n"])
+def test_what_was_told_as_one_was_taken_in_is_told_again_if_it_never_arrived(asked):
+    group = make_group("ab", sync_timeout_s=30.0)
+    a, b = group["a"], group["b"]
+    Guest(a).ask(b"set k 0 0 3\r\nold\r\n")
+    b.frozen = True
+    group.wire("a", "b").cut()
+    Guest(a).ask(b"set l 0 0 3\r\nnew\r\n")
+    group.advance(0.5)
+    b.frozen = False
+    take_in_who_is_told_no_more(group, asked)
+    group.advance(0.2)
+    assert (a.node.role, b.node.role) == ("alone", "joining")
+    group.link("a", "b")
+    group.advance(3.0)
+    assert (a.node.role, b.node.role) == ("coordinator", "follower")
+    group.check_equal()
+
+
+@pytest.mark.parametrize("asked", [b"set k 0 0 3\r\nnew\r\n", b"flush_all\r\n"])
+def test_it_comes_to_nothing_if_the_other_one_went_on_without(asked):
+    group = make_group("ab")
+    a, b = group["a"], group["b"]
+    Guest(a).ask(b"set k 0 0 3\r\nold\r\n")
+    b.frozen = True
+    group.wire("a", "b").cut()
+    Guest(a).ask(b"set l 0 0 3\r\nnew\r\n")
+    group.advance(0.5)
+    b.frozen = False
+    take_in_who_is_told_no_more(group, asked)
+    a.frozen = True
+    group.advance(3.0)
+    assert (a.node.role, b.node.role) == ("coordinator", "alone")
+    a.frozen = False
+    group.link("a", "b")
+    group.advance(15.0)
+    assert sorted(host.node.role for host in group.hosts.values()) == ["coordinator", "follower"]
+    group.check_equal()
