@@ -1052,6 +1052,8 @@ def _side_died(hosts: Sequence[Host]) -> bool:
 
 def _degraded_s(host: Host) -> float:
     """Return for how long a host was in sync with nobody in this life, by its roles."""
+    if not host.settings.peers:
+        return 0.0  # it is meant to be alone, for all that it was told
     seconds = 0.0
     ends = [each.at for each in host.history[1:]] + [host.world.now]
     for each, end in zip(host.history, ends, strict=True):

@@ -204,7 +204,8 @@ class Simulation:
     @property
     def voting(self) -> bool:
         """Whether nobody goes on without votes."""
-        return self.witness is not None or len(self.hosts) > 2
+        equipped = self.witness is not None and "equipping" not in self.more
+        return equipped or len(self.hosts) > 2
 
     def stream(self, name: str) -> random.Random:
         """Return the source of chance for one thing, which no other depends on."""
@@ -301,12 +302,17 @@ class Simulation:
         if "small_window" in conditions:
             world.window_bytes = 3_000
         self.ack_timeout_s = random_.choice((0.08, 0.08, 0.08, 0.2))
+        if "other_ack_timeout" in self.more:
+            self.ack_timeout_s = self.stream("other_ack_timeout").choice((0.03, 0.5, 1.0, 5.0))
         hosts = []
         access = self._access()
         for number, name in enumerate(names):
             dials = [f"{other}:11212" for other in names if other != name]
             peers = tuple(dials)
-            if "one_dials" in conditions:  # as with a firewall between
+            if "unnamed" in self.more and len(names) == 2 and "witness" not in self.more:
+                if number:
+                    peers, dials = (), []
+            elif "one_dials" in conditions:  # as with a firewall between
                 dials = [f"{other}:11212" for other in names[:number]]
             skew_s = 0.0
             if "skew" in conditions:
@@ -316,18 +322,14 @@ class Simulation:
             settings = Settings(
                 peers=tuple(f"127.0.0.1:{11300 + ord(each[0])}" for each in peers),
                 replication_listen=("127.0.0.1:11212",),
-                replication_ack=(
-                    "async"
-                    if "async" in conditions
-                    else "strict"
-                    if "strict" in conditions
-                    else "semi"
-                ),
+                replication_ack=self._ack_mode(number),
                 replication_queue=(
                     8 if "small_queue" in conditions or "tiny_queues" in self.more else 1 << 16
                 ),
                 replication_backlog_bytes=(
-                    1200
+                    0
+                    if "no_backlog" in self.more
+                    else 1200
                     if "tiny_log" in self.more
                     else 4000
                     if "small_backlog" in conditions
@@ -366,6 +368,14 @@ class Simulation:
             shares = [1.0, *(unlike.choice((0.25, 0.5, 1.0)) for _ in range(nodes - 1))]
             unlike.shuffle(shares)
             timeouts["replication_ack_timeout_s"] *= shares[number]
+        if "short_tombstones" in self.more:
+            ttl = random.Random(f"{self.seed}/short_tombstones")
+            timeouts["tombstone_ttl_s"] = ttl.choice((0.001, 0.1, 1.0))
+        if "long_quorum" in self.more:
+            timeouts["quorum_timeout_s"] = 4.0
+        if "short_sync" in self.more:
+            short = random.Random(f"{self.seed}/short_sync")
+            timeouts["sync_timeout_s"] = short.choice((0.0, 0.1, 0.3))
         if "short_quorum" in self.more:
             short = random.Random(f"{self.seed}/short_quorum")
             timeouts["quorum_timeout_s"] = short.choice((0.0, 0.1, 0.3))
@@ -373,17 +383,28 @@ class Simulation:
             timeouts["sync_timeout_s"] = 10.0
         return timeouts
 
+    def _ack_mode(self, number: int) -> Any:
+        """Return how a server waits for others before it answers."""
+        other = random.Random(f"{self.seed}/other_acks").randrange(2)
+        if "other_acks" in self.more and number == other:
+            return "strict" if self._ack == "semi" else "semi"
+        return self._ack
+
+    @property
+    def _ack(self) -> str:
+        modes = [mode for mode in ("async", "strict") if mode in self.conditions]
+        return modes[0] if modes else "semi"
+
     def _build_witness(self, hosts: list[Host]) -> WitnessHost | EtcdHost:
         """Return a witness of these."""
+        if "equipping" not in self.more:
+            for host in hosts:
+                self.equip(host)
         if "etcd" in self.more:
             etcd = EtcdHost(self.world)
             for host in hosts:
-                object.__setattr__(host.settings, "witness", world_etcd.URL)
                 host.courier_for = etcd.courier_for
             return etcd
-        for host in hosts:
-            object.__setattr__(host.settings, "witness", world_witness.ADDRESS)
-            host.dials.append(world_witness.ADDRESS)
         random_ = self.stream("witness")
         return WitnessHost(
             self.world,
@@ -392,6 +413,14 @@ class Simulation:
             secret=SECRET,
             disk=random_.random() < 0.5,
         )
+
+    def equip(self, host: Host) -> None:
+        """Have a server know of the witness from its next start on."""
+        if "etcd" in self.more:
+            object.__setattr__(host.settings, "witness", world_etcd.URL)
+            return
+        object.__setattr__(host.settings, "witness", world_witness.ADDRESS)
+        host.dials.append(world_witness.ADDRESS)
 
     def _item_size(self) -> dict[str, Any]:
         """Return the settings of a server by which it may differ from others in what it stores."""
@@ -794,7 +823,7 @@ class Simulation:
     def _at_rest(self) -> bool:
         if not all(client.idle for client in self.clients):
             return False
-        if any(host.leaving for host in self.hosts):
+        if any(host.leaving or _is_parting(host) for host in self.hosts):
             return False
         state = checkers.Timeline(self.hosts).at(self.world.now)
         return (
@@ -856,7 +885,8 @@ class Simulation:
         hosts, history = self.hosts, self.history
         timeline = checkers.Timeline(hosts)
         voting = self.voting
-        strict = "strict" in self.conditions and len(hosts) == 2
+        modes = {host.settings.replication_ack for host in hosts}
+        strict = modes == {"strict"} and len(hosts) == 2
         eras = checkers.divide(timeline, self.world.now + 1.0, voting=voting, strict=strict)
         report.in_sync_s = eras.in_sync_s
         counts = report.counts
@@ -893,11 +923,11 @@ class Simulation:
         for each in history:
             if each.outcome is None and "too_large" in each.notes:
                 each.verb, each.compare = "delete", 0  # all that came of it, if anything
-        if "strict" in self.conditions or voting:
+        if "strict" in modes or voting:
             for each in history:
                 if each.outcome is None:
                     each.session = None  # it may have been refused, and nobody told
-        promising = "async" not in self.conditions
+        promising = "async" not in modes
         if promising:
             found += checkers.check_linearizable(
                 history, eras, lossy=self.lossy, undecided=report.undecided
@@ -905,9 +935,9 @@ class Simulation:
             if not self.lossy:
                 found += checkers.check_locks(history, eras)
             # Without room for tombstones a resync replaces what was written apart; where there are
-            # votes, nothing is.
-            forgetful = "small_backlog" in self.conditions or "tiny_log" in self.more
-            replaces = forgetful and not voting
+            # votes, nothing is, but what one has evicted that decides is replaced as well.
+            forgetful = self.more & {"tiny_log", "no_backlog"} or "small_backlog" in self.conditions
+            replaces = bool(forgetful) and (self.lossy or not voting)
             found += checkers.check_final(
                 history,
                 eras,
@@ -918,7 +948,8 @@ class Simulation:
                 protected_only=self.lossy,
             )
         three = len(hosts) > 2
-        if promising and "strict" not in self.conditions and (voting or not three):
+        mixed = self.witness is not None and not voting
+        if promising and "strict" not in modes and (voting or not three) and not mixed:
             # Word from the other, then its acknowledgement of what was sent before, then of this:
             # each within time-out and lease.
             bound_s = 3 * 1.75 * self.ack_timeout_s + PATIENCE_S
@@ -1125,7 +1156,7 @@ class Simulation:
 
     def _check_beginning(self, host: Host) -> None:
         """A node without data begins to serve only if nobody who has data is to be found."""
-        for other in self.hosts:
+        for other in self.hosts if host.settings.peers else ():
             if other is host or not other.alive or not other.node.ready or other.leaving:
                 continue
             ready_at = next(
@@ -1146,6 +1177,12 @@ class Simulation:
                     f"{self.world.now:.6f}: {host.name} begins with nothing after {waited_s:.3f} s,"
                     f" though {other.name}, heard {silence_s:.3f} s ago, has data"
                 )
+
+
+def _is_parting(host: Host) -> bool:
+    """Return whether a host gives up a peer of its view as soon as that one's lease has ended."""
+    peers = host.node.view.peers.values() if host.alive else ()
+    return any(getattr(peer.channel, "broken", "") for peer in peers)  # others know no such thing
 
 
 def run(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from pymcd.config import Settings
 from pymcd.replication.peer import Peer
 from pymcd.replication.roles import Role
 from pymcd.store import StoreMode
@@ -30,6 +31,7 @@ from tests.replication.watch import Reach, Watch
 from tests.replication.world import Observation, Wire, World, constants
 from tests.store.helpers import make_cache
 
+WITH_A_PEER = Settings(peers=("127.0.0.1:11311",))
 COMMAND = b"set k 0 0 1\r\n1\r\n"
 
 
@@ -957,6 +959,7 @@ def test_statistics_tell_the_truth(life, changed, found):
         life=life,
         history=history,
         heard_the_dead=False,
+        settings=WITH_A_PEER,
         world=Box(now=9.0),
         node=Box(role="coordinator", rows=lambda: rows.items(), view=Box(peers=["b"])),
     )
@@ -992,6 +995,8 @@ def test_what_a_third_one_has_of_a_side_that_died_may_be_changed_on_both(
         Box(name=name, life=1, history=[], heard_the_dead=False, world=Box(now=9.0), node=node)
         for name in "abc"
     ]
+    for host in (a, b, c):
+        host.settings = WITH_A_PEER
     a.history = c.history = [seen(0.0, "follower", "bc")]
     b.history = [seen(0.0, "coordinator", "ac"), seen(2.0, "coordinator", leads_with)]
     b.life = life
@@ -1051,7 +1056,7 @@ def test_a_node_is_mistaken_for_long_in_one_life_only(looks, found):
     In each look: when, the node's life, and by whose account it is in sync with the other one.
     """
     there: Any = Box(name="b", alive=True, frozen=False)
-    host: Any = Box(name="a", froze_at=-inf, thawed_at=-inf)
+    host: Any = Box(name="a", froze_at=-inf, thawed_at=-inf, settings=WITH_A_PEER)
     world: Any = Box(hosts={"a": host, "b": there})
     watch = Watch(world, [host], {"statistics"}, 0)
     said: list[str] = []

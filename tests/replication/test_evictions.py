@@ -334,3 +334,22 @@ class TestNotAcknowledged:
         assert (b.node.role, c.node.role) == ("coordinator", "follower")
         assert b.values() == c.values() == {b"x": b"1", b"y": b"1"}
         group.check_equal()
+
+
+def test_with_votes_too_who_has_no_room_for_traces_has_the_other_one_drop_what_it_evicted():
+    """It might have been deleted here. The simulation expects no more of such a pair."""
+    group = make_group(witness=True, replication_backlog_bytes=0)
+    a, b = group["a"], group["b"]
+    Guest(a).ask(b"set k 0 0 1\r\n1\r\nset l 0 0 1\r\n1\r\n")
+    b.frozen = True
+    group.wire("a", "b").cut()
+    Guest(a).feed(b"set x 0 0 1\r\n1\r\n")
+    group.advance(0.5)
+    assert a.node.role == "alone"
+    evict(a, b"k")
+    evict(a, b"x")
+    b.frozen = False
+    group.link("a", "b")
+    group.advance(3.0)
+    assert b.node.role == "follower"
+    assert a.values() == b.values() == {b"l": b"1"}

@@ -37,6 +37,12 @@ SEEDS_PER_TEST = 100
 #: Faults that are known and not mended yet. A row goes with its fault.
 OPEN: dict[int, str] = {}
 OPEN_OF_THREE: dict[int, str] = {}
+#: What a trouble comes to pass with only, of two nodes.
+ALSO = {
+    "votes": {"witness"},
+    "equip": {"witness", "equipping"},
+    "forgotten": {"kill"},
+}
 #: Worlds with a history that could not be decided: too much of it was never answered.
 UNDECIDED = {1172: "98 of the 147 operations on one key"}
 
@@ -102,7 +108,7 @@ def test_every_condition_is_among_the_worlds():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(simulation_troubles.TROUBLES))
 def test_a_trouble_happens_where_it_is_asked_for(name):
-    more, nodes = ({name, "witness"}, 2) if name == "votes" else ({name}, 3)
+    more, nodes = {name, *ALSO.get(name, ())}, 2 if name in ALSO else 3
     assert any(run(seed, more=frozenset(more), nodes=nodes).counts[name] for seed in range(10))
 
 

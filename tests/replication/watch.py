@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 #: How often each host is looked at.
 LOOK_S: Final = 0.01
-#: How long one may say that it is in sync with another that is not, beside a silence.
-MISTAKEN_S: Final = 2.0
+#: How long one may say that it is in sync with another that is not, beside a silence and the time
+#: that it then waits for votes.
+MISTAKEN_S: Final = 1.0
 #: Complaints of one kind in one run.
 _ENOUGH: Final = 3
 
@@ -225,6 +226,8 @@ class Watch:
         node = host.node
         said = []
         degraded = node.ready and node.role in ("alone", "joining", "waiting")
+        if not host.settings.peers:
+            degraded = False  # it is meant to be alone, for all that it was told
         if (node.degradation.since is not None) != degraded:
             said.append(("degraded", f"{dict(node.rows())['degraded']} as {node.role}"))
         life, thawed_at, before = self._mistaken.get(host, (host.life, host.thawed_at, {}))
@@ -232,6 +235,8 @@ class Watch:
         if life != host.life or stood_still:
             before = {}  # what was silent until then may just not have been heard
         mistaken: dict[str, float] = {}
+        patience_s = max(each.settings.replication_ack_timeout_s for each in self._hosts)
+        silence_s = max(SILENCE_S, patience_s)
         # Nodes of the last release do not know that they were left behind.
         standing = getattr(node, "standing", node.role)
         for name, peer in node.view.peers.items() if standing.in_sync else ():
@@ -245,7 +250,7 @@ class Watch:
                 continue
             now = host.waking_s
             mistaken[name] = before.get(name, now)
-            if now - mistaken[name] > SILENCE_S + MISTAKEN_S:
+            if now - mistaken[name] > silence_s + host.settings.quorum_timeout_s + MISTAKEN_S:
                 said.append(("in sync by its own account alone", f"with {name}"))
         self._mistaken[host] = host.life, host.thawed_at, mistaken
         return said
