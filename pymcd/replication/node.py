@@ -675,6 +675,8 @@ class Node:
         for peer in view.peers.values():
             if peer.channel is not None and not (view.role.leads and not peer.in_view):
                 self.drop(peer)
+        # Had we begun to leave: who comes back is served until it is in sync, and we begin again.
+        self.gate.retired = False
         self.become(ALONE)
         self.membership.stand_by()
         self.gate.take_over()

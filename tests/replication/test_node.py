@@ -1875,6 +1875,32 @@ class TestAwkwardMoments:
         group.settle()
         assert b.values() == {b"k": b"1"}
 
+    def test_and_that_one_is_served_meanwhile(self):
+        """It may be put off for long, as it was lost: its clients do not wait for that."""
+        group = make_group()
+        group.warm()
+        a, b = group["a"], group["b"]
+        group.wire("a", "b").stall(b)
+        Guest(a).feed(SET)
+        group.settle()
+        assert not a.node.leave()
+        group.advance(0.2)
+        assert a.node.role == "alone"
+        group.wire("a", "b").resume()
+        group.settle()
+        assert (b.node.role, a.node.awaited) == ("joining", True)
+        client = Guest(b)
+        client.feed(b"get k\r\n")
+        group.advance(0.01)
+        assert b.node.role == "joining"
+        assert client.take() == b"VALUE k 0 1\r\n1\r\nEND\r\n"
+        group.advance(1.0)
+        assert not a.node.awaited
+        while not a.node.leave():
+            group.advance(0.01)
+        group.settle()
+        assert b.node.role == "alone"
+
     @pytest.mark.parametrize("how", ["is gone", "has left"])
     def test_but_for_no_other(self, how):
         group = make_group()
