@@ -58,17 +58,18 @@ class Loopback:
 
 
 @contextmanager
-def one_way_out() -> Iterator[None]:
-    """Stay on one CPU: each has its own queue of what is to be delivered."""
-    if not hasattr(os, "sched_setaffinity"):
-        yield
-        return
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {sorted(before)[os.getpid() % len(before)]})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
+def one_loopback() -> Iterator[Loopback]:
+    """Lend a loopback, and stay on one CPU: each has its own queue of what is to be delivered."""
+    with closing(Loopback()) as loopback:
+        if not hasattr(os, "sched_setaffinity"):
+            yield loopback
+            return
+        before = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {sorted(before)[os.getpid() % len(before)]})
+        try:
+            yield loopback
+        finally:
+            os.sched_setaffinity(0, before)
 
 
 class ClockStands(trio.abc.Instrument):
@@ -99,7 +100,7 @@ def clock_stands() -> Iterator[None]:
     if not isinstance(clock, trio.testing.MockClock):
         yield
         return
-    with one_way_out(), closing(Loopback()) as loopback:
+    with one_loopback() as loopback:
         instrument = ClockStands(clock, loopback)
         trio.lowlevel.add_instrument(instrument)
         try:

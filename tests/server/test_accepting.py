@@ -21,7 +21,7 @@ from pymcd.server.listening import Endpoint
 from pymcd.service import Service
 
 from ..hosts import make_host
-from .helpers import clock_stands
+from .helpers import clock_stands, one_loopback
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -62,7 +62,10 @@ class Door:
         return self.sock.accept()
 
     def knock(self, number: int = 1) -> None:
-        self.callers += [socket.create_connection(self.sock.getsockname()) for _ in range(number)]
+        address = self.sock.getsockname()
+        with one_loopback() as loopback:
+            self.callers += [socket.create_connection(address) for _ in range(number)]
+            loopback.settle()
 
     def welcome(self, sock: socket.socket, address: object) -> None:
         assert not sock.getblocking()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from contextlib import closing
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +15,21 @@ from pymcd.store import StoreMode
 
 from ..clocks import ManualClock
 from .authority import HOST, shared_authority
-from .helpers import Loopback, Running, TrioClock, ask, serving
+from .helpers import Running, TrioClock, ask, one_loopback, serving
 from .test_pair import LARGE, pair, role
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from .helpers import Loopback
+
 NUMBER = 200
 
 
 @pytest.fixture
 def loopback() -> Iterator[Loopback]:
-    with closing(Loopback()) as it:
+    with one_loopback() as it:
         yield it
 
 

@@ -24,6 +24,7 @@ from pymcd.service import Service
 from pymcd.store import Status, StoreMode
 
 from ..hosts import lend, make_host
+from .helpers import one_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -301,7 +302,7 @@ def test_quit_is_the_last_command(host: Host) -> None:
 
 
 def test_who_is_out_of_reach_is_closed_with_an_error() -> None:
-    with hosting() as host:
+    with hosting() as host, one_loopback() as loopback:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             caller = socket.create_connection(listener.getsockname())
             sock, _ = listener.accept()
@@ -310,9 +311,11 @@ def test_who_is_out_of_reach_is_closed_with_an_error() -> None:
         host.hub.adopt(sock, connection)
         host.store_big()
         caller.send(b"get big\r\n" * 100)
+        loopback.settle()
         host.turn(5)
         caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         caller.close()
+        loopback.settle()
         host.turn(5)
         assert host.closed == [connection]
         assert connection.close_reason == "error"

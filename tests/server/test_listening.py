@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import threading
@@ -18,6 +19,8 @@ from pymcd.server.listening import (
     open_internet_endpoints,
     open_unix_endpoint,
 )
+
+from .helpers import one_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +136,7 @@ def test_socket_options() -> None:
     (endpoint,) = open_internet_endpoints(Settings(port=-1, listen=("127.0.0.1",)))
     sock = endpoint.sock
     with socket.create_connection(sock.getsockname()):
+        select.select([sock], [], [])  # who has connected may still be under way
         accepted, _ = sock.accept()
         with accepted:
             for level, option in (
@@ -245,13 +249,15 @@ def test_the_port_for_clients_is_taken_but_does_not_listen() -> None:
     for_clients.listen(settings)
     assert connects(for_clients)
     # What was asked while nobody was ready is not answered later, when nobody waits for it.
-    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+    with socket.socket(type=socket.SOCK_DGRAM) as sock, one_loopback() as loopback:
         sock.sendto(b"early", datagrams.sock.getsockname())
         sock.sendto(b"bird", datagrams.sock.getsockname())
+        loopback.settle()
         datagrams.listen(settings)
         with pytest.raises(BlockingIOError):
             datagrams.sock.recv(100)
         sock.sendto(b"now", datagrams.sock.getsockname())
+        loopback.settle()
         assert datagrams.sock.recv(100) == b"now"
     close_all(endpoints)
 

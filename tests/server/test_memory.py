@@ -7,6 +7,7 @@ import resource
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -223,7 +224,8 @@ async def test_accepting_that_meets_the_end_of_memory(monkeypatch, use_hub):
         assert await ask(await server.connect(), b"get k\r\n") == MISS
         assert is_over()
         is_over = fail(monkeypatch, server, "_admit")
-        assert await ask(await server.connect(), b"get k\r\n") == b""
+        with suppress(trio.BrokenResourceError):  # the end may be there before it can ask
+            assert await ask(await server.connect(), b"get k\r\n") == b""
         assert is_over()
         assert await ask(await server.connect(), b"get k\r\n") == MISS
 

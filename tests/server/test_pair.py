@@ -28,7 +28,7 @@ from tests.protocol import binary_client as binary
 
 from ..clocks import ManualClock
 from .authority import HOST, shared_authority
-from .helpers import Running, ask, read_all, read_until, serving
+from .helpers import Running, ask, one_loopback, read_all, read_until, serving
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -257,13 +257,14 @@ async def test_nor_is_a_datagram() -> None:
         client = await server.connect()
         udp = server.endpoints[1].sock.getsockname()
         head = struct.pack("!HHHH", 1, 0, 1, 0)
-        with socket.socket(type=socket.SOCK_DGRAM) as sender:
+        with socket.socket(type=socket.SOCK_DGRAM) as sender, one_loopback() as loopback:
             sender.settimeout(5)
             sender.sendto(head + b"version\r\n", udp)
             await until(lambda: select.select([sender], [], [], 0)[0])
             assert sender.recv(100)[8:] == b"VERSION 1.6.45\r\n"
             for _ in range(50):  # more than are read in one turn
                 sender.sendto(head + b"set k 0 0 5\r\nstale\r\n", udp)
+            loopback.settle()
             assert server.peering is not None
             server.peering.node.host.drop_stale()
             for _ in range(10):
