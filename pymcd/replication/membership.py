@@ -1148,8 +1148,8 @@ class Membership:
             peer.acked_version = self.cache.cas_unique
         gate.commits.catch_up(self.cache.cas_unique)
         self._node.become(COORDINATOR)
+        gate.refresh_lease(now)  # before that which there may be no memory for
         gate.tell_executed(peer)
-        gate.refresh_lease(now)
         self.announce_view(now)
 
     def _enter_view(self, peer: Peer, phase: Phase, now: float) -> None:

@@ -13,11 +13,12 @@ from pymcd.replication.frames import Kind
 from pymcd.replication.node import READMIT_MAX_S, READMIT_MIN_S
 from pymcd.replication.versions import CLOCK_SKEW_MAX_S, version_at
 from pymcd.store.item import SHARED_MARKS
-from tests.replication.helpers import Group, Guest, Host, encode_state, make_group
+from tests.replication.helpers import Group, Guest, Host, Wire, encode_state, make_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from pymcd.replication.peer import Peer
     from pymcd.store.item import Item
 
 SET = b"set k 0 0 3\r\nnew\r\n"
@@ -270,6 +271,32 @@ class TestWhoIsBroughtInSync:
         mend()
         heal(group, READMIT_MAX_S + 1.0)
         assert sorted(roles(group)) == IN_SYNC
+        group.check_equal()
+
+    def test_who_cannot_tell_it_all_answers_by_its_lease_from_then_on(self):
+        """Alone it needed none. There is no memory to tell what was executed here for others."""
+        group = make_group()
+        a, b = group["a"], group["b"]
+        b.stop()
+        Guest(a).feed(SET)
+        group.advance(1.0)
+        b.start()
+        gate: Any = a.node.gate
+
+        def fail(peer: Peer) -> None:
+            del gate.tell_executed
+            with peer.breaking():
+                raise MemoryError(WHY)
+
+        gate.tell_executed = fail
+        group.closes_on_error = True
+        wire = Wire(a, b)
+        while "tell_executed" in vars(gate):
+            for act in (a.turn, b.turn, wire.carry):
+                act()
+                a.node.check()
+        heal(group)
+        assert roles(group) == IN_SYNC
         group.check_equal()
 
     def test_one_that_starts_does_not_open_with_half(self):
