@@ -990,7 +990,9 @@ class Simulation:
                 )
                 bound_s = 2 * self.ack_timeout_s + PATIENCE_S
                 roles -= {"waiting"}
-                found += checkers.check_touch(asked, hosts, bound_s, self._together(), roles)
+                # A value in many parts, a few at a time, keeps others waiting by as many trips.
+                if not (self._is_large and "far_apart" in self.conditions):
+                    found += checkers.check_touch(asked, hosts, bound_s, self._together(), roles)
         if promising and "mortal" in self.more and not self.lossy:
             found += checkers.check_mortal(history, eras, len(hosts))
         if "statistics" in self.more and self._at_rest():

@@ -210,6 +210,11 @@ def test_a_wire_brings_all_in_order_whatever_was_held_back(seed):
 
 
 @pytest.mark.slow
+def test_who_is_in_touch_waits_for_many_small_parts_on_a_long_way():
+    """Of some values of 4 KB, nine parts at a time, each with a trip of 11 ms."""
+    assert not run(711406, nodes=3, more=frozenset({"far_apart", "unlike_timeouts"})).found
+
+
 def test_who_asks_for_a_flush_that_is_to_come_later_waits_since_then():
     """Not since it was due: his server had died, and was back with nothing, before that."""
     more = frozenset({"estrange", "long_sync", "mute_death", "short_quorum", "unlike_timeouts"})
