@@ -23,7 +23,6 @@ from pymcd.couchbase.documents import Site, View
 from pymcd.exits import EXIT_USAGE, ConfigError
 from pymcd.server import couchbase as module
 from pymcd.server import process
-from pymcd.server import serving as serving_module
 from pymcd.server.couchbase import MOVE_AFTER_S, BucketServer
 from pymcd.server.guests import REQUEST_TIMEOUT_S, SEND_TIMEOUT_S, host_of
 from pymcd.server.listening import open_internet_endpoints
@@ -560,8 +559,7 @@ async def test_the_follower_tells_its_streams_when_the_coordinator_is_gone():
         assert await client.servers() == [to_b]
 
 
-async def test_a_coordinator_that_stops_waits_until_clients_know(monkeypatch):
-    monkeypatch.setattr(serving_module, "_BUCKET_HAND_OVER_S", 0.05)
+async def test_a_coordinator_that_stops_waits_until_clients_know(autojump_clock):
     async with bucket_pair(ManualClock()) as (a, b):
         to_a, to_b = f"127.0.0.1:{a.port}", f"127.0.0.1:{b.port}"
         streaming, working = await connect(b), await a.connect()

@@ -673,7 +673,7 @@ async def test_timers_are_not_starved(running_host: Host) -> None:
             for _ in range(3):
                 before = turns
                 other.send(b"version\r\n")
-                await trio.sleep(0.02)
+                await trio.lowlevel.wait_readable(other)
                 assert heard(other) == VERSION
                 assert turns > before
             nursery.cancel_scope.cancel()
