@@ -1042,6 +1042,8 @@ class Membership:
             peer.become(Phase.PROPOSED)
             peer.acked_version = self.cache.cas_unique  # once it accepts
             peer.send(now, Kind.PROPOSE)
+            assert peer.channel is not None
+            peer.proposed = peer.channel.sent
 
     def _propose_arrived(self, peer: Peer, now: float) -> None:
         """Stop deciding: from now on the other one does."""
@@ -1086,7 +1088,7 @@ class Membership:
     def _accept_arrived(self, peer: Peer, now: float) -> None:
         """Decide for both from now on."""
         view, gate = self._view, self._node.gate
-        if not view.role.leads or peer.phase is not Phase.PROPOSED:
+        if not view.role.leads or peer.phase is not Phase.PROPOSED or self._is_stale(peer):
             return
         if self.changes.pending:
             gate.send_changes(now)
@@ -1099,6 +1101,16 @@ class Membership:
         assert peer.channel is not None
         take_in = partial(self._take_in, peer, peer.channel)
         voting.seek(take_in, *view.followers, peer, planned=True)
+
+    @staticmethod
+    def _is_stale(peer: Peer) -> bool:
+        """Return whether a peer has accepted what we proposed before, and proposed again since.
+
+        It has not heard of all that was to be told it between the two.
+        """
+        assert peer.channel is not None
+        unacked = peer.channel.unacked
+        return bool(unacked) and unacked[0].number <= peer.proposed
 
     @staticmethod
     def _fell_behind(peer: Peer) -> bool:

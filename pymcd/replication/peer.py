@@ -124,6 +124,7 @@ class Peer:
         #: not newer it had, when that ended.
         self.common_version = 0
         self.told_version = 0  #: the latest that it told us while it was not in sync, in this life
+        self.proposed = 0  #: the number of the message that proposed to be one, the last time
         self.known = False  #: it has been in sync with us since we started
         self.overrates_us = False  #: it believes that we have what we gave up
         self.has_doubted = False  #: it has of what is in doubt here, and knows that we had it

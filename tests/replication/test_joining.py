@@ -177,3 +177,49 @@ def test_it_comes_to_nothing_if_the_other_one_went_on_without(asked):
     group.advance(15.0)
     assert sorted(host.node.role for host in group.hosts.values()) == ["coordinator", "follower"]
     group.check_equal()
+
+
+@pytest.mark.parametrize("asked", [b"set k 0 0 3\r\nnew\r\n", b"delete k\r\n"])
+def test_an_acceptance_that_is_late_is_not_one_of_what_is_proposed_again(asked):
+    """b is silent for a while when c has accepted, and nobody goes on without it."""
+    group = make_group("abc", votes=True)
+    a, b, c = (group[name] for name in "abc")
+    Guest(a).ask(b"set k 0 0 3\r\nold\r\n")
+    c.frozen = True
+    for name in "ab":
+        group.wire(name, "c").cut()
+    Guest(a).feed(b"set l 0 0 3\r\nnew\r\n")
+    group.advance(0.5)
+    assert a.node.role == "coordinator"
+    c.frozen = False
+    wire = Wire(a, c)
+    while a.peer("c").phase is not Phase.PROPOSED:
+        assert any([a.turn(), b.turn(), c.turn(), *[each.carry() for each in group.wires]])
+    wire.stall(c)
+    group.settle()
+    group.wire("a", "b").stall(b)
+    with constants({"QUEUE_BYTES": 0}):
+        Guest(a).feed(asked)
+        group.settle()
+    assert a.peer("c").resync.under_way
+    while not a.node.is_losing:
+        group.advance(0.001)
+    assert a.peer("c").phase is Phase.HOSTING
+    group.wire("a", "b").resume()
+    group.settle()
+    assert a.node.voting.ballot.poll is None
+    wire.resume()
+    wire.stall(a)
+    group.settle()
+    assert c.peer("a").phase is Phase.ACCEPTED
+    assert a.peer("c").phase is Phase.PROPOSED  # it has not heard of what was asked
+    wire.cut()
+    group.advance(1.0)
+    group.link("a", "c")
+    group.advance(5.0)
+    assert sorted(host.node.role for host in group.hosts.values()) == [
+        "coordinator",
+        "follower",
+        "follower",
+    ]
+    group.check_equal()
