@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 #: States that one search visits at most.
 VISITS_MAX: Final = 200_000
+#: So many operations are tried next in the time of one visit: there are more where many were never
+#: answered, and each may still have happened.
+CANDIDATES_PER_VISIT: Final = 16
 #: So many ways to have come to the same state are looked at in the time of one visit.
 KNOWN_PER_VISIT: Final = 20
 #: What of an item's size is not its value, at most.
@@ -400,6 +403,7 @@ def search(
             deadline = min(deadline, ends[index])
         # The one that ended first is tried first: it comes last on the stack.
         candidates.sort(key=lambda index: ends[index], reverse=True)
+        visits += len(candidates) // CANDIDATES_PER_VISIT
         following: list[tuple[int, State, _Path]] = []
         for index in candidates:
             operation = operations[index]
