@@ -119,11 +119,17 @@ def test_what_was_given_up_is_asked_of_who_gave_it():
 
 
 def take_in_who_is_told_no_more(group: Group, asked: bytes) -> None:
-    """Have b accept what a proposes, and never hear what a client asked for between the two.
+    """Have b stand still, come back, and accept what a proposes; it hears nothing of what is asked.
 
-    b is behind, and told of that when it has accepted, just before it is in the view.
+    It is behind with that, and told of it when it has accepted, just before it is in the view.
     """
     a, b = group["a"], group["b"]
+    Guest(a).ask(b"set k 0 0 3\r\nold\r\n")
+    b.frozen = True
+    group.wire("a", "b").cut()
+    Guest(a).ask(b"set l 0 0 3\r\nnew\r\n")
+    group.advance(0.5)
+    b.frozen = False
     wire = Wire(a, b)
     while a.peer("b").phase is not Phase.PROPOSED:
         assert any([a.turn(), b.turn(), wire.carry()])
@@ -143,12 +149,6 @@ def take_in_who_is_told_no_more(group: Group, asked: bytes) -> None:
 def test_what_was_told_as_one_was_taken_in_is_told_again_if_it_never_arrived(asked):
     group = make_group("ab", sync_timeout_s=30.0)
     a, b = group["a"], group["b"]
-    Guest(a).ask(b"set k 0 0 3\r\nold\r\n")
-    b.frozen = True
-    group.wire("a", "b").cut()
-    Guest(a).ask(b"set l 0 0 3\r\nnew\r\n")
-    group.advance(0.5)
-    b.frozen = False
     take_in_who_is_told_no_more(group, asked)
     group.advance(0.2)
     assert (a.node.role, b.node.role) == ("alone", "joining")
@@ -162,12 +162,6 @@ def test_what_was_told_as_one_was_taken_in_is_told_again_if_it_never_arrived(ask
 def test_it_comes_to_nothing_if_the_other_one_went_on_without(asked):
     group = make_group("ab")
     a, b = group["a"], group["b"]
-    Guest(a).ask(b"set k 0 0 3\r\nold\r\n")
-    b.frozen = True
-    group.wire("a", "b").cut()
-    Guest(a).ask(b"set l 0 0 3\r\nnew\r\n")
-    group.advance(0.5)
-    b.frozen = False
     take_in_who_is_told_no_more(group, asked)
     a.frozen = True
     group.advance(3.0)

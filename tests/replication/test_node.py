@@ -1061,13 +1061,8 @@ class TestFrozen:
 class TestNotMet:
     """A peer that was not met since this node started may have lived on: it is away."""
 
-    @pytest.mark.parametrize("restarted", [None, "a", "b"])
-    @pytest.mark.parametrize("dialled_by", "ab")
-    @pytest.mark.parametrize(
-        ("later_s", "others"), [(0, 0), (70, 0), (0, 30)], ids=["soon", "late", "no room"]
-    )
-    def test_no_deletion_is_undone_when_it_is_back(self, restarted, dialled_by, later_s, others):
-        group = make_group(tombstone_ttl_s=60, sync_timeout_s=1, replication_backlog_bytes=20_000)
+    def apart(self, group: Group, restarted: str | None) -> Host:
+        """Have two that are in sync go on alone; return the one that is to change something."""
         assert Guest(group["a"]).ask(b"set session 0 0 3\r\nold\r\n") == STORED
         group.warm()
         group.wire("a", "b").cut()
@@ -1080,6 +1075,16 @@ class TestNotMet:
             where.start()
         group.advance(2)
         assert roles(group) == ["alone", "alone"]
+        return where
+
+    @pytest.mark.parametrize("restarted", [None, "a", "b"])
+    @pytest.mark.parametrize("dialled_by", "ab")
+    @pytest.mark.parametrize(
+        ("later_s", "others"), [(0, 0), (70, 0), (0, 30)], ids=["soon", "late", "no room"]
+    )
+    def test_no_deletion_is_undone_when_it_is_back(self, restarted, dialled_by, later_s, others):
+        group = make_group(tombstone_ttl_s=60, sync_timeout_s=1, replication_backlog_bytes=20_000)
+        where = self.apart(group, restarted)
         guest = Guest(where)
         answer = b"NOT_FOUND\r\n" if restarted else b"DELETED\r\n"
         assert guest.ask(b"delete session\r\n") == answer
@@ -1100,17 +1105,7 @@ class TestNotMet:
     def test_nor_does_what_was_replaced_return(self, restarted, dialled_by, gone):
         """Though what took its place is gone by then."""
         group = make_group(sync_timeout_s=1)
-        assert Guest(group["a"]).ask(b"set session 0 0 3\r\nold\r\n") == STORED
-        group.warm()
-        group.wire("a", "b").cut()
-        for host in group.hosts.values():
-            Guest(host).feed(GET)
-        group.advance(0.5)
-        where = group[restarted or "a"]
-        if restarted:
-            where.stop()
-            where.start()
-        group.advance(2)
+        where = self.apart(group, restarted)
         assert Guest(where).ask(b"set session 0 1 3\r\nnew\r\n") == STORED
         item = where.cache.linked(b"session")
         if gone == "ended":
